@@ -1,0 +1,90 @@
+# Every target creates .venv, installs pinned dependencies and builds what it needs; nothing is done twice.
+#   make demo    the shipped policy in simulation
+#   make test    everything CI checks
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+JOBS ?= 2
+BUNDLE ?= bundles/franka3blocks-state.keystep
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
+# The PyPI cmake and ninja of .venv come first, so that only a compiler is needed from the system.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+NATIVE := $(shell find cpp python/bindings cmake CMakeLists.txt -name '*.[ch]pp' -o -name '*.cmake*' -o -name CMakeLists.txt)
+CXX_FILES := $(shell find cpp python/bindings tests -name '*.[ch]pp')
+# C++ programs are told where ONNX Runtime is; Python finds it by itself.
+ONNXRUNTIME = $(shell $(BIN)/python -c 'from keystep.runtime import find_onnxruntime; print(find_onnxruntime())')
+
+.PHONY: build demo test lint cpp-test sanitize consumer examples wheel-test python-test train bench clean
+build: .venv/built
+
+.venv/created:
+	scripts/check-system.sh $(PYTHON)
+	$(PYTHON) -m venv .venv
+	touch $@
+
+# torch comes first and pinned, so that no other package chooses one.
+.venv/installed: .venv/created pyproject.toml constraints.txt
+	$(PIP) torch
+	$(PIP) scikit-build-core pybind11 nlohmann-json cmake ninja
+	$(PIP) --no-build-isolation --editable '.[train,sim,dev]'
+	touch $@
+
+# Editable: Python edits count at once, C++ edits are compiled here.
+.venv/built: .venv/installed $(NATIVE)
+	$(PIP) --no-build-isolation --no-deps --editable .
+	touch $@
+
+demo: build
+	@scripts/try-vulkan.sh
+	$(BIN)/keystep demo $(BUNDLE)
+
+# pytest comes last: its closing line is the last line of the output.
+test: lint cpp-test sanitize consumer examples wheel-test python-test
+
+lint: build
+	ruff check .
+	ruff format --check .
+	clang-format --dry-run -Werror $(CXX_FILES)
+	mypy
+
+cpp-test: build
+	cmake -S . -B build/release -G Ninja -DKEYSTEP_BUILD_TESTS=ON -DKEYSTEP_BUILD_EXAMPLES=ON -DKEYSTEP_WERROR=ON
+	cmake --build build/release -j $(JOBS)
+	KEYSTEP_ONNXRUNTIME=$(ONNXRUNTIME) ctest --test-dir build/release --output-on-failure
+
+# Threads: only tests without ONNX Runtime, whose own threads the sanitizer cannot see into.
+sanitize: build
+	cmake -S . -B build/address -G Ninja -DKEYSTEP_BUILD_TESTS=ON -DKEYSTEP_SANITIZE=address,undefined
+	cmake --build build/address -j $(JOBS)
+	KEYSTEP_ONNXRUNTIME=$(ONNXRUNTIME) ctest --test-dir build/address --output-on-failure
+	cmake -S . -B build/thread -G Ninja -DKEYSTEP_BUILD_TESTS=ON -DKEYSTEP_SANITIZE=thread
+	cmake --build build/thread -j $(JOBS)
+	ctest --test-dir build/thread --output-on-failure --label-exclude onnxruntime
+
+# A project of its own finds the installed package; its program has no Python in it.
+consumer: cpp-test
+	cmake --install build/release --component cpp --prefix build/prefix > build/install.log
+	cmake -S tests/consumer -B build/consumer -G Ninja -DCMAKE_PREFIX_PATH=$(CURDIR)/build/prefix
+	cmake --build build/consumer
+	! ldd build/consumer/tick | grep -i python
+
+examples: consumer
+	KEYSTEP_ONNXRUNTIME=$(ONNXRUNTIME) build/consumer/tick $(BUNDLE) > build/tick-cpp.txt
+	$(BIN)/python examples/tick.py $(BUNDLE) > build/tick-python.txt
+	diff build/tick-cpp.txt build/tick-python.txt
+
+wheel-test: build
+	scripts/test-wheel.sh $(BUNDLE)
+
+python-test: build
+	pytest
+
+train: build
+	scripts/train.sh
+
+bench: build
+	$(PIP) '.[bench]'
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf build .venv/built

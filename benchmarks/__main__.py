@@ -1,0 +1,15 @@
+"""All benchmarks with their defaults: `python -m benchmarks`. Each is a command of its own, see README.md."""
+
+from benchmarks import footprint, openvino_env, overhead, sample
+
+
+def main() -> None:
+    """Shortest first; the environment of the `openvino` provider is created before the samples."""
+    overhead.main(overhead.Options())
+    footprint.main(footprint.Options())
+    openvino_env.main()
+    sample.main(sample.Options())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""What it costs to have keystep at all: import time, loading time and resident memory, in fresh processes.
+
+    python -m benchmarks.footprint --bundle policies/NAME.keystep --processes 15
+
+Bars: import 150 ms without torch, loading 1 s, 200 MB resident with a bundle that has acted.
+"""
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from benchmarks.cases import prepare_case
+from benchmarks.harness import interleave, markdown_table, summarise, write_result
+from benchmarks.machine import REPOSITORY, describe_machine
+
+IMPORT = """
+import sys, time
+start = time.perf_counter_ns()
+import {module}
+ms = (time.perf_counter_ns() - start) / 1e6
+import json
+print(json.dumps(dict(ms=ms, torch="torch" in sys.modules)))
+"""
+
+LOAD = """
+import json, sys, time
+import numpy as np
+import keystep
+start = time.perf_counter_ns()
+runtime = keystep.load({bundle!r}, threads={threads})
+ms = (time.perf_counter_ns() - start) / 1e6
+spec = runtime.manifest["observation"]
+observation = dict()
+if spec["state"]:
+    observation["observation.state"] = np.zeros(len(spec["state"]["names"]), np.float32)
+for image in spec["images"]:
+    pixels = np.zeros((image["height"], image["width"], 3), np.uint8)
+    observation["observation.images." + image["camera"]] = pixels
+goal = observation if runtime.manifest["goal"] == "observation" else None
+runtime.reset(task=runtime.task_names[0] if runtime.task_names else None, goal=goal)
+for _ in range(20):
+    runtime.act(observation)
+status = dict(line.split(":", 1) for line in open("/proc/self/status").read().splitlines() if ":" in line)
+mb = lambda key: int(status[key].split()[0]) / 1024
+print(json.dumps(dict(ms=ms, resident_mb=mb("VmRSS"), peak_mb=mb("VmHWM"), torch="torch" in sys.modules)))
+"""
+
+
+@dataclass(frozen=True)
+class Options:
+    bundle: Path | None = None
+    """The bundle to load; default: the small benchmark policy."""
+    threads: int = 1
+    """Threads of the engine."""
+    processes: int = 15
+    """Fresh interpreters per figure."""
+    output: Path = REPOSITORY / "benchmarks" / "results" / "footprint.json"
+
+
+def main(options: Options) -> None:
+    """Runs the fresh interpreters in turn and writes the result."""
+    describe_machine()
+    bundle = options.bundle or prepare_case("small") / "bundle.keystep"
+    scripts = {
+        "import numpy": IMPORT.format(module="numpy"),
+        "import keystep": IMPORT.format(module="keystep"),
+        "load": LOAD.format(bundle=str(bundle.resolve()), threads=options.threads),
+    }
+    answers: dict[str, list[dict[str, Any]]] = {name: [] for name in scripts}
+
+    def turn(name: str, round_index: int) -> float:
+        answers[name].append(run_fresh(scripts[name]))
+        return float(answers[name][-1]["ms"])
+
+    turns = {name: (lambda index, name=name: turn(name, index)) for name in scripts}
+    for name in scripts:
+        run_fresh(scripts[name])  # files into the page cache
+    samples = interleave(turns, options.processes, seed=0, label="fresh processes")
+
+    figures = {f"{name} (ms)": summarise(values) for name, values in samples.items()}
+    for key in ("resident_mb", "peak_mb"):
+        figures[f"{key[:-3]} (MB)"] = summarise([answer[key] for answer in answers["load"]])
+    report = report_markdown(figures, answers)
+    print(report)
+    settings = {"bundle": bundle.name, "threads": options.threads, "processes": options.processes}
+    write_result(options.output, "footprint", settings, {"figures": figures}, report)
+
+
+def run_fresh(script: str) -> dict[str, Any]:
+    """The JSON line a script prints in an interpreter of its own."""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(f"fresh interpreter: exit status {done.returncode}\n{done.stderr}")
+    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return answer
+
+
+def report_markdown(figures: dict[str, dict[str, float]], answers: dict[str, list[dict[str, Any]]]) -> str:
+    bars = {"import keystep (ms)": 150, "load (ms)": 1000, "resident (MB)": 200}
+    rows = [
+        {
+            "figure": name,
+            "median": f"{figure['median']:.1f}",
+            "p90": f"{figure['p90']:.1f}",
+            "max": f"{figure['max']:.1f}",
+            "bar": str(bars.get(name, "")),
+            "within": ("yes" if figure["median"] <= bars[name] else "no") if name in bars else "",
+        }
+        for name, figure in figures.items()
+    ]
+    imported = any(answer["torch"] for name in ("import keystep", "load") for answer in answers[name])
+    return f"{markdown_table(rows)}\ntorch imported: {'yes' if imported else 'no'}\n"
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options, description=__doc__))

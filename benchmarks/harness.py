@@ -1,0 +1,120 @@
+"""Interleaved rounds, paired statistics and result files: the method that every benchmark here shares.
+
+Contenders take turns in shuffled order within each round, so a change of the machine's speed during the run
+meets all of them alike, and ratios are taken between runs of the same round.
+"""
+
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from benchmarks.machine import describe_machine
+
+Contender = Callable[[int], float]  # round index -> milliseconds
+
+
+def interleave(
+    contenders: Mapping[str, Contender], rounds: int, *, seed: int, label: str, settle_ms: float = 20.0
+) -> dict[str, list[float]]:
+    """Runs every contender once per round, in shuffled order.
+
+    `settle_ms` passes before each turn: the thread pools of the contender before spin for a while after their
+    work and would take a core from the next one. Returns the milliseconds of each contender, by round.
+    """
+    if rounds < 1:
+        raise ValueError(f"rounds: expected at least 1, got {rounds}")
+    order = np.random.default_rng(seed)
+    names = list(contenders)
+    samples: dict[str, list[float]] = {name: [] for name in names}
+    with progress_bar() as progress:
+        bar = progress.add_task(label, total=rounds * len(names))
+        for round_index in range(rounds):
+            for position in order.permutation(len(names)):
+                time.sleep(settle_ms / 1e3)
+                samples[names[position]].append(contenders[names[position]](round_index))
+                progress.advance(bar)
+    return samples
+
+
+def progress_bar() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    )
+
+
+def summarise(samples: Sequence[float]) -> dict[str, float]:
+    """Median, tails and extremes, in the unit of the samples."""
+    values = np.asarray(samples, np.float64)
+    p50, p90, p99 = np.percentile(values, [50, 90, 99])
+    return {
+        "count": len(values),
+        "median": float(p50),
+        "p90": float(p90),
+        "p99": float(p99),
+        "min": float(values.min()),
+        "max": float(values.max()),
+    }
+
+
+def paired_ratio(
+    numerator: Sequence[float], denominator: Sequence[float], *, seed: int = 0, resamples: int = 2000
+) -> dict[str, float]:
+    """Median over the rounds of numerator/denominator, with its 95 % bootstrap percentile interval."""
+    ratios = np.asarray(numerator, np.float64) / np.asarray(denominator, np.float64)
+    rows = np.random.default_rng(seed).integers(0, len(ratios), (resamples, len(ratios)))
+    low, high = np.percentile(np.median(ratios[rows], axis=1), [2.5, 97.5])
+    return {"median": float(np.median(ratios)), "low": float(low), "high": float(high)}
+
+
+def markdown_table(rows: Sequence[Mapping[str, str]]) -> str:
+    """A table with the keys of the first row as header."""
+    if not rows:
+        raise ValueError("rows: expected at least one, got none")
+    header = list(rows[0])
+    lines = [header, ["---"] * len(header), *([row[key] for key in header] for row in rows)]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines) + "\n"
+
+
+def machine_markdown(machine: Mapping[str, Any]) -> str:
+    """One line on the machine and one on the software, for the head of a report."""
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    dirty = " with uncommitted changes" if machine["dirty"] else ""
+    return (
+        f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']:.0f} GiB, {machine['kernel']}, "
+        f"governor {machine['governor']}, load {machine['load_at_start']:.2f} at the start\n"
+        f"commit {machine['commit']}{dirty}; {versions}\n"
+    )
+
+
+def write_result(
+    output: Path, benchmark: str, settings: Mapping[str, Any], body: Mapping[str, Any], report: str
+) -> None:
+    """Writes `output` (JSON) and the Markdown report beside it, each atomically."""
+    machine = describe_machine()
+    result = {"benchmark": benchmark, "machine": machine, "settings": dict(settings), **body}
+    write_atomically(output, json.dumps(result, indent=1) + "\n")
+    head = f"# {benchmark}\n\n{machine_markdown(machine)}\n"
+    write_atomically(output.with_suffix(".md"), head + report)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Temporary file, fsync, rename: a reader sees the old content or the new, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

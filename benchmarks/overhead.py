@@ -1,0 +1,91 @@
+"""Our own cost of a control period: a tick that takes its action from the chunk, with the stub engine.
+
+    python -m benchmarks.overhead --ticks 200000
+
+Measured in C++ (with every heap allocation counted) and from Python. Bars: 5 us median and no allocation in
+C++, 20 us median from Python.
+"""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keystep
+import numpy as np
+import tyro
+
+from benchmarks.cases import prepare_case
+from benchmarks.harness import markdown_table, summarise, write_result
+from benchmarks.machine import REPOSITORY, describe_machine
+from benchmarks.native import build, run_json
+
+CPP_BAR_US = 5.0
+PYTHON_BAR_US = 20.0
+
+
+@dataclass(frozen=True)
+class Options:
+    bundle: Path | None = None
+    """A bundle without images; default: the small benchmark policy. The stub engine runs no graph."""
+    ticks: int = 200_000
+    """Ticks per repetition."""
+    repetitions: int = 5
+    """C++ and Python take turns this often; the medians of the repetitions are reported."""
+    output: Path = REPOSITORY / "benchmarks" / "results" / "overhead.json"
+
+
+def main(options: Options) -> None:
+    """Measures both sides in turn and writes the result."""
+    describe_machine()
+    bundle = options.bundle or prepare_case("small") / "bundle.keystep"
+    program = build("tick_overhead")
+    cpp, python = [], []
+    for _ in range(options.repetitions):
+        cpp.append(run_json(program, bundle, options.ticks))
+        python.append(python_act(bundle, options.ticks))
+    rows = [
+        _row("C++ tick", [run["median_us"] for run in cpp], [run["p99_us"] for run in cpp], CPP_BAR_US),
+        _row("Python act", [run["median"] for run in python], [run["p99"] for run in python], PYTHON_BAR_US),
+    ]
+    allocations = sum(run["allocations"] for run in cpp)
+    report = (
+        f"{markdown_table(rows)}\n{allocations} heap allocations in {len(cpp) * options.ticks} C++ ticks; "
+        f"of each C++ time {cpp[0]['clock_us']:.3f} us are the clock itself.\n"
+    )
+    print(report)
+    settings = {"ticks": options.ticks, "repetitions": options.repetitions}
+    write_result(options.output, "overhead", settings, {"cpp": cpp, "python": python}, report)
+
+
+def python_act(bundle: Path, ticks: int) -> dict[str, float]:
+    """Microseconds of `Runtime.act` where no chunk is sampled."""
+    times: list[int] = []
+    with keystep.load(bundle, engine="stub") as runtime:
+        manifest: dict[str, Any] = runtime.manifest
+        execute: int = manifest["chunk"]["execute"]
+        state_size = len(manifest["observation"]["state"]["names"])
+        observation = {"observation.state": np.full(state_size, 0.1, np.float32)}
+        runtime.reset(task=runtime.task_names[0] if runtime.task_names else None)
+        for index in range(ticks):
+            start = time.perf_counter_ns()
+            runtime.act(observation)
+            elapsed = time.perf_counter_ns() - start
+            if index % execute:
+                times.append(elapsed)
+    return summarise([elapsed / 1e3 for elapsed in times])
+
+
+def _row(side: str, medians: list[float], p99s: list[float], bar: float) -> dict[str, str]:
+    median = float(np.median(medians))
+    return {
+        "side": side,
+        "median us": f"{median:.3f}",
+        "p99 us": f"{np.median(p99s):.3f}",
+        "bar us": f"{bar:.0f}",
+        "within": "yes" if median <= bar else "no",
+    }
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options, description=__doc__))

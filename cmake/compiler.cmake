@@ -1,0 +1,19 @@
+# Language level, warnings and sanitizers of everything built here. No -march: a wheel runs on any x86-64 or arm64.
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+
+if(NOT CMAKE_BUILD_TYPE AND NOT CMAKE_CONFIGURATION_TYPES)
+  set(CMAKE_BUILD_TYPE Release CACHE STRING "" FORCE)  # GCC and Clang: -O3 -DNDEBUG
+endif()
+
+add_compile_options(-Wall -Wextra -Wpedantic -Wshadow)
+if(KEYSTEP_WERROR)
+  add_compile_options(-Werror)
+endif()
+if(KEYSTEP_SANITIZE)
+  add_compile_options(-fsanitize=${KEYSTEP_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer -g)
+  add_link_options(-fsanitize=${KEYSTEP_SANITIZE})
+endif()

@@ -1,0 +1,89 @@
+// The manifest as plain structs, and the loader that refuses everything it does not know.
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "keystep/sampler.hpp"
+
+namespace keystep {
+
+inline constexpr int kManifestVersion = 1;
+
+enum class DType { float32, int64, uint8 };
+const char* name(DType dtype) noexcept;
+std::size_t size_of(DType dtype) noexcept;
+
+/// One input or output of a graph. Tensors of equal name in two graphs are one buffer: nothing is copied
+/// between them.
+struct TensorSpec {
+  std::string name;
+  DType dtype = DType::float32;
+  std::vector<std::int64_t> shape;  ///< fixed, all positive
+  std::string role;                 ///< what the runtime puts there, see docs/bundle.md
+  std::size_t elements() const noexcept;
+};
+
+struct GraphSpec {
+  std::string file;
+  std::string sha256;
+  std::vector<TensorSpec> inputs, outputs;
+};
+
+struct ImageSpec {
+  std::string camera;  ///< the key is "observation.images.<camera>"
+  int height = 0, width = 0;
+};
+
+struct ObservationSpec {
+  std::vector<std::string> state_names;  ///< of "observation.state"; empty: the policy takes no state
+  std::vector<ImageSpec> images;
+};
+
+struct ActionSpec {
+  std::vector<std::string> names, units;
+  std::vector<float> min, max;    ///< bounds the safety gate enforces
+  std::vector<float> rate_limit;  ///< greatest change per action; empty: none
+  std::vector<float> hold;        ///< the action that keeps the robot where it is
+};
+
+/// y = (x - offset) * scale brings physical values into the range the network was trained in.
+struct Normalization {
+  std::string mode;  ///< min_max (to [-1, 1]) | mean_std | identity
+  std::vector<double> low_or_mean, high_or_std;
+};
+
+struct TaskSpec {
+  std::string name, instruction;
+};
+
+struct ChunkSpec {
+  int horizon = 0, execute = 0;
+  std::string merge = "consumed_index";
+};
+
+struct Bundle {
+  std::filesystem::path folder;
+  std::string name, family;  ///< family: flat | subgoal | code
+  double control_rate_hz = 0;
+  ObservationSpec observation;
+  std::string goal;  ///< none | observation: a goal observation is given to `reset`
+  std::vector<TaskSpec> tasks;
+  ActionSpec action;
+  std::map<std::string, Normalization> normalization;  ///< by observation key, and "action"
+  ChunkSpec chunk;
+  SamplerSpec sampler;
+  std::map<std::string, GraphSpec> graphs;  ///< encode, and denoise or sample (or both)
+  std::string manifest_json;                ///< verbatim, for inspection
+};
+
+/// Reads and checks `folder/manifest.json` and every file it names. Throws BundleError.
+Bundle load_bundle(const std::filesystem::path& folder);
+
+/// Lower-case hexadecimal SHA-256 of a file (FIPS 180-4). Throws BundleError if it cannot be read.
+std::string sha256_file(const std::filesystem::path& file);
+
+}  // namespace keystep

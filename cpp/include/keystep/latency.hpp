@@ -1,0 +1,70 @@
+// Latency of every stage in fixed-size histograms: recording is two integer additions, no allocation.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+
+namespace keystep {
+
+enum class Stage { observe, plan, encode, denoise, gate, tick };
+inline constexpr int kStages = 6;
+const char* name(Stage stage) noexcept;
+
+/// Log-linear buckets: 32 per power of two, so a percentile is at most 3.2 % too high. 1 ns .. 2^40 ns.
+class Histogram {
+ public:
+  void record(std::int64_t nanoseconds) noexcept;
+  void reset() noexcept;
+  std::uint64_t count() const noexcept { return count_; }
+  double total_us() const noexcept;
+  double max_us() const noexcept;
+  /// Upper edge of the bucket that holds the q-quantile (0 < q <= 1), capped at the maximum; 0 when empty.
+  double quantile_us(double q) const noexcept;
+
+ private:
+  static constexpr int kBuckets = 32 * 37;
+  std::array<std::uint64_t, kBuckets> counts_{};
+  std::uint64_t count_ = 0;
+  std::int64_t total_ns_ = 0;
+  std::int64_t max_ns_ = 0;
+};
+
+struct StageLatency {
+  std::uint64_t count = 0;
+  double mean_us = 0, p50_us = 0, p90_us = 0, p99_us = 0, p999_us = 0, max_us = 0;
+};
+
+/// What the safety gate did since reset of the counters.
+struct GateCounts {
+  std::uint64_t rejected_chunks = 0;      ///< NaN or Inf
+  std::uint64_t bounded_values = 0;       ///< moved to the action bounds
+  std::uint64_t rate_limited_values = 0;  ///< change per action cut to the rate limit
+  std::uint64_t stale_observations = 0;
+};
+
+struct LatencyReport {
+  std::array<StageLatency, kStages> stages;
+  std::uint64_t actions = 0;  ///< actions taken
+  std::uint64_t chunks = 0;   ///< chunks sampled
+  std::uint64_t interrupts = 0;
+  std::uint64_t deadline_misses = 0;  ///< ticks longer than the deadline
+  double deadline_us = 0;             ///< the control period unless set in the options
+  double time_per_action_us = 0;      ///< planning and control over actions executed (HD-ExpIt, App. F.6)
+  GateCounts gate;
+};
+
+/// Adds the time from construction to destruction to a histogram.
+class StageTimer {
+ public:
+  explicit StageTimer(Histogram& histogram) noexcept;
+  ~StageTimer();
+  StageTimer(const StageTimer&) = delete;
+  StageTimer& operator=(const StageTimer&) = delete;
+
+ private:
+  Histogram& histogram_;
+  std::int64_t start_ns_;
+};
+
+}  // namespace keystep

@@ -1,0 +1,32 @@
+// The two nouns that cross the tick, both owned by the caller.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace keystep {
+
+/// A borrowed, contiguous RGB image of height x width x 3 bytes.
+struct ImageView {
+  const std::uint8_t* data = nullptr;
+  int height = 0;
+  int width = 0;
+};
+
+/// Borrowed views, valid during the call only. Sizes are those of `ObservationSpec`.
+struct Observation {
+  std::span<const float> state{};       ///< physical units, as recorded in the data set
+  std::span<const ImageView> images{};  ///< one per camera, in the bundle's order
+  std::int64_t timestamp_us = -1;       ///< steady clock (`now_us`); -1: not stamped, never stale
+};
+
+/// Physical units of the action spec. Sized once by `Runtime::make_action`.
+struct Action {
+  std::vector<float> values;
+};
+
+/// Microseconds of the steady clock that observation stamps are compared with.
+std::int64_t now_us() noexcept;
+
+}  // namespace keystep

@@ -1,0 +1,44 @@
+// Two error regimes: loading throws, the tick returns a Status. Nothing prints and carries on.
+#pragma once
+
+#include <stdexcept>
+#include <string>
+
+namespace keystep {
+
+/// What a tick did. Every value but `ok` leaves `Action` at the bundle's hold action.
+enum class Status {
+  ok,
+  not_reset,          ///< `tick` before the first `reset`
+  closed,             ///< use after `close`
+  busy,               ///< another thread is inside the runtime
+  bad_observation,    ///< wrong size, NaN or Inf; `Runtime::last_error` names the field
+  stale_observation,  ///< older than `RuntimeOptions::max_observation_age_us`
+  interrupted,        ///< `interrupt` arrived while the chunk was being sampled; the next tick renews it
+  rejected_chunk,     ///< the policy produced NaN or Inf; the chunk was dropped by the safety gate
+  engine_failure,     ///< the inference engine failed; `Runtime::last_error` has its message
+};
+
+const char* describe(Status status) noexcept;
+
+/// Base of everything keystep throws. The message names the field, what was expected and what came.
+struct Error : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+/// The bundle on disk is damaged, unsafe, of a newer version, or disagrees with itself.
+struct BundleError : Error {
+  using Error::Error;
+};
+/// The inference engine or the provider asked for is not available.
+struct ProviderError : Error {
+  using Error::Error;
+};
+/// An argument is outside what the policy or the function accepts.
+struct ArgumentError : Error {
+  using Error::Error;
+};
+
+/// "field: expected X, got Y".
+std::string expected(const std::string& field, const std::string& wanted, const std::string& got);
+
+}  // namespace keystep

@@ -1,0 +1,13 @@
+// The backends, one file each, behind make_engine.
+#pragma once
+
+#include <memory>
+
+#include "keystep/engine.hpp"
+
+namespace keystep {
+
+std::unique_ptr<Engine> make_onnxruntime_engine(const EngineOptions& options);
+std::unique_ptr<Engine> make_stub_engine(const EngineOptions& options);
+
+}  // namespace keystep

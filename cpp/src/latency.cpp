@@ -1,0 +1,89 @@
+#include "keystep/latency.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <chrono>
+#include <cmath>
+
+namespace keystep {
+namespace {
+
+constexpr int kSubBits = 5;  // 32 buckets per power of two
+constexpr std::int64_t kSub = 1 << kSubBits;
+
+// Values below 64 ns have a bucket each; above, the leading 6 bits choose the bucket.
+int shift_of(std::int64_t value) noexcept {
+  const int bits = std::bit_width(static_cast<std::uint64_t>(value));
+  return std::max(bits - 1 - kSubBits, 0);
+}
+
+std::int64_t bucket_of(std::int64_t value) noexcept {
+  const int shift = shift_of(value);
+  return shift * kSub + (value >> shift);
+}
+
+/// The greatest value that falls into the bucket.
+std::int64_t upper_edge(std::int64_t bucket) noexcept {
+  const std::int64_t shift = std::max<std::int64_t>(bucket / kSub - 1, 0);
+  return ((bucket - shift * kSub + 1) << shift) - 1;
+}
+
+std::int64_t now_ns() noexcept {
+  using namespace std::chrono;
+  return duration_cast<nanoseconds>(steady_clock::now().time_since_epoch()).count();
+}
+
+}  // namespace
+
+const char* name(Stage stage) noexcept {
+  switch (stage) {
+    case Stage::observe:
+      return "observe";
+    case Stage::plan:
+      return "plan";
+    case Stage::encode:
+      return "encode";
+    case Stage::denoise:
+      return "denoise";
+    case Stage::gate:
+      return "gate";
+    case Stage::tick:
+      return "tick";
+  }
+  return "unknown stage";
+}
+
+void Histogram::record(std::int64_t nanoseconds) noexcept {
+  const std::int64_t value = std::max<std::int64_t>(nanoseconds, 0);
+  const std::int64_t bucket = std::min<std::int64_t>(bucket_of(value), kBuckets - 1);
+  ++counts_[static_cast<std::size_t>(bucket)];
+  ++count_;
+  total_ns_ += value;
+  max_ns_ = std::max(max_ns_, value);
+}
+
+void Histogram::reset() noexcept { *this = {}; }
+
+double Histogram::total_us() const noexcept { return 1e-3 * static_cast<double>(total_ns_); }
+
+double Histogram::max_us() const noexcept { return 1e-3 * static_cast<double>(max_ns_); }
+
+double Histogram::quantile_us(double q) const noexcept {
+  if (count_ == 0) return 0;
+  const auto rank =
+      static_cast<std::uint64_t>(std::ceil(std::clamp(q, 0.0, 1.0) * static_cast<double>(count_)));
+  std::uint64_t seen = 0;
+  for (std::size_t bucket = 0; bucket + 1 < counts_.size(); ++bucket) {
+    seen += counts_[bucket];
+    if (seen >= std::max<std::uint64_t>(rank, 1)) {
+      return 1e-3 * static_cast<double>(std::min(upper_edge(static_cast<std::int64_t>(bucket)), max_ns_));
+    }
+  }
+  return max_us();  // the last bucket also holds everything above the range
+}
+
+StageTimer::StageTimer(Histogram& histogram) noexcept : histogram_(histogram), start_ns_(now_ns()) {}
+
+StageTimer::~StageTimer() { histogram_.record(now_ns() - start_ns_); }
+
+}  // namespace keystep

@@ -1,0 +1,42 @@
+// What a runtime counts and times, and the report made of it.
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+#include "keystep/latency.hpp"
+
+namespace keystep {
+
+struct LatencyRecorder {
+  std::array<Histogram, kStages> histograms;
+  std::uint64_t actions = 0, chunks = 0, deadline_misses = 0;
+
+  Histogram& operator[](Stage stage) noexcept { return histograms[static_cast<std::size_t>(stage)]; }
+
+  void record_tick(std::int64_t nanoseconds, double deadline_us) noexcept {
+    (*this)[Stage::tick].record(nanoseconds);
+    deadline_misses += static_cast<double>(nanoseconds) > 1e3 * deadline_us;
+  }
+
+  /// All but `interrupts`, `deadline_us` and `gate`, which others know.
+  LatencyReport report() const noexcept {
+    LatencyReport report;
+    for (std::size_t i = 0; i < histograms.size(); ++i) {
+      const Histogram& h = histograms[i];
+      const double mean_us = h.count() ? h.total_us() / static_cast<double>(h.count()) : 0;
+      report.stages[i] = {h.count(),           mean_us,
+                          h.quantile_us(0.5),  h.quantile_us(0.9),
+                          h.quantile_us(0.99), h.quantile_us(0.999),
+                          h.max_us()};
+    }
+    report.actions = actions;
+    report.chunks = chunks;
+    report.deadline_misses = deadline_misses;
+    const double ticks_us = histograms[static_cast<std::size_t>(Stage::tick)].total_us();
+    report.time_per_action_us = actions ? ticks_us / static_cast<double>(actions) : 0;
+    return report;
+  }
+};
+
+}  // namespace keystep

@@ -1,0 +1,33 @@
+#include "keystep/status.hpp"
+
+namespace keystep {
+
+const char* describe(Status status) noexcept {
+  switch (status) {
+    case Status::ok:
+      return "ok";
+    case Status::not_reset:
+      return "act was called before reset";
+    case Status::closed:
+      return "the runtime is closed";
+    case Status::busy:
+      return "another thread is inside the runtime";
+    case Status::bad_observation:
+      return "the observation has a wrong size, NaN or Inf";
+    case Status::stale_observation:
+      return "the observation is older than allowed";
+    case Status::interrupted:
+      return "interrupted while the chunk was being sampled";
+    case Status::rejected_chunk:
+      return "the policy produced NaN or Inf; the chunk was dropped";
+    case Status::engine_failure:
+      return "the inference engine failed";
+  }
+  return "unknown status";
+}
+
+std::string expected(const std::string& field, const std::string& wanted, const std::string& got) {
+  return field + ": expected " + wanted + ", got " + got;
+}
+
+}  // namespace keystep

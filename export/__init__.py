@@ -1,0 +1,1 @@
+"""keystep.export: the only writer of bundles."""

@@ -1,0 +1,41 @@
+#include "bindings.hpp"
+
+namespace keystep::python {
+
+std::string shape_text(const py::ssize_t* shape, py::ssize_t ndim) {
+  std::string text = "(";
+  for (py::ssize_t i = 0; i < ndim; ++i) text += (i ? ", " : "") + std::to_string(shape[i]);
+  return text + (ndim == 1 ? ",)" : ")");
+}
+
+py::array checked_array(py::handle value, const py::dtype& dtype, const std::string& field) {
+  if (!py::isinstance<py::array>(value)) {
+    throw ArgumentError(expected(field, "a numpy array", Py_TYPE(value.ptr())->tp_name));
+  }
+  auto array = py::reinterpret_borrow<py::array>(value);
+  if (!array.dtype().equal(dtype)) {
+    throw ArgumentError(expected(field, py::cast<std::string>(py::str(dtype)),
+                                 py::cast<std::string>(py::str(array.dtype()))));
+  }
+  if (!(array.flags() & py::array::c_style)) {
+    throw ArgumentError(expected(field, "a C-contiguous array",
+                                 "strides " + shape_text(array.strides(), array.ndim()) + " bytes"));
+  }
+  return array;
+}
+
+void check_shape(const py::array& array, std::initializer_list<py::ssize_t> shape, const std::string& field) {
+  if (std::equal(shape.begin(), shape.end(), array.shape(), array.shape() + array.ndim())) return;
+  throw ArgumentError(expected(field, "shape " + shape_text(shape.begin(), std::ssize(shape)),
+                               shape_text(array.shape(), array.ndim())));
+}
+
+py::array float_array(py::handle value, const std::string& field) {
+  return checked_array(value, py::dtype::of<float>(), field);
+}
+
+std::span<const float> values(const py::array& array) {
+  return {static_cast<const float*>(array.data()), static_cast<std::size_t>(array.size())};
+}
+
+}  // namespace keystep::python

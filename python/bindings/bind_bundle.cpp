@@ -1,0 +1,25 @@
+#include <pybind11/stl/filesystem.h>
+
+#include "bindings.hpp"
+
+namespace keystep::python {
+
+void bind_bundle(py::module_& module) {
+  module.def(
+      "read_manifest",
+      [](const std::filesystem::path& folder) {
+        py::gil_scoped_release release;
+        return load_bundle(folder).manifest_json;
+      },
+      py::arg("folder"),
+      "Checks the bundle and every file it names as the runtime does, returns manifest.json verbatim.");
+  module.def(
+      "sha256_file",
+      [](const std::filesystem::path& file) {
+        py::gil_scoped_release release;
+        return sha256_file(file);
+      },
+      py::arg("file"), "Lower-case hexadecimal SHA-256 of a file.");
+}
+
+}  // namespace keystep::python

@@ -1,0 +1,181 @@
+#include <pybind11/stl.h>
+#include <pybind11/stl/filesystem.h>
+
+#include <atomic>
+
+#include "bindings.hpp"
+#include "observation_reader.hpp"
+
+namespace keystep::python {
+namespace {
+
+/// The runtime with what a call from Python needs around it.
+class PyRuntime {
+ public:
+  PyRuntime(const std::filesystem::path& bundle, const RuntimeOptions& options)
+      : runtime_(open(bundle, options)), reader_(runtime_->bundle().observation) {}
+
+  void reset(const std::string& task, py::handle goal, std::uint64_t seed, std::uint32_t episode) {
+    const Use use(in_use_);
+    EpisodeContext context{.task = task, .goal = {}, .seed = seed, .episode = episode};
+    ReadObservation read;
+    if (!goal.is_none()) {
+      read = reader_.read(goal, "goal: ");
+      context.goal = read.view();
+    }
+    py::gil_scoped_release release;
+    runtime_->reset(context);
+  }
+
+  py::array_t<float> act(py::handle dictionary) {
+    const Use use(in_use_);
+    const ReadObservation read = reader_.read(dictionary);
+    Action action = runtime_->make_action();
+    Status status;
+    {
+      py::gil_scoped_release release;
+      const std::uint64_t before = allocation_count();
+      status = runtime_->tick(read.view(), action);
+      tick_allocations_ += allocation_count() - before;
+    }
+    check(status);
+    return py::array_t<float>(std::ssize(action.values), action.values.data());
+  }
+
+  py::array_t<float> predict_chunk(py::handle dictionary, py::handle noise) {
+    const Use use(in_use_);
+    const ReadObservation read = reader_.read(dictionary);
+    const py::ssize_t horizon = runtime_->bundle().chunk.horizon;
+    const py::ssize_t dim = std::ssize(runtime_->bundle().action.names);
+    py::array given;
+    if (!noise.is_none()) given = checked_noise(noise, horizon, dim);
+    py::array_t<float> chunk({horizon, dim});
+    const std::span<float> out(chunk.mutable_data(), static_cast<std::size_t>(chunk.size()));
+    const std::span<const float> noise_values = noise.is_none() ? std::span<const float>{} : values(given);
+    Status status;
+    {
+      py::gil_scoped_release release;
+      status = runtime_->predict_chunk(read.view(), noise_values, out);
+    }
+    check(status);
+    return chunk;
+  }
+
+  void close() {
+    py::gil_scoped_release release;
+    runtime_->close();
+  }
+
+  Runtime& runtime() const { return *runtime_; }
+  std::uint64_t tick_allocations() const { return tick_allocations_; }
+  void reset_latency() {
+    tick_allocations_ = 0;
+    runtime_->reset_latency();
+  }
+
+ private:
+  /// One thread at a time: `act` in two threads would hand each the other's error message.
+  class Use {
+   public:
+    explicit Use(std::atomic_flag& flag) : flag_(flag) {
+      if (flag_.test_and_set()) throw PolicyError(Status::busy, describe(Status::busy));
+    }
+    ~Use() { flag_.clear(); }
+    Use(const Use&) = delete;
+    Use& operator=(const Use&) = delete;
+
+   private:
+    std::atomic_flag& flag_;
+  };
+
+  static std::unique_ptr<Runtime> open(const std::filesystem::path& bundle, const RuntimeOptions& options) {
+    py::gil_scoped_release release;
+    return std::make_unique<Runtime>(bundle, options);
+  }
+
+  static py::array checked_noise(py::handle noise, py::ssize_t horizon, py::ssize_t dim) {
+    py::array array = float_array(noise, "noise");
+    const py::ssize_t n = array.ndim();
+    if (n < 2 || n > 3 || array.shape(n - 2) != horizon || array.shape(n - 1) != dim) {
+      const std::string chunk = std::to_string(horizon) + ", " + std::to_string(dim) + ")";
+      throw ArgumentError(
+          expected("noise", "shape (" + chunk + " or (K, " + chunk, shape_text(array.shape(), n)));
+    }
+    return array;
+  }
+
+  void check(Status status) const {
+    if (status == Status::ok) return;
+    const std::string what = describe(status), &detail = runtime_->last_error();
+    throw PolicyError(status, detail.empty() || detail == what ? what : what + ": " + detail);
+  }
+
+  std::unique_ptr<Runtime> runtime_;
+  ObservationReader reader_;
+  std::atomic_flag in_use_;
+  std::uint64_t tick_allocations_ = 0;
+};
+
+py::dict stage_dict(const StageLatency& stage) {
+  using namespace py::literals;
+  return py::dict("count"_a = stage.count, "mean_us"_a = stage.mean_us, "p50_us"_a = stage.p50_us,
+                  "p90_us"_a = stage.p90_us, "p99_us"_a = stage.p99_us, "p999_us"_a = stage.p999_us,
+                  "max_us"_a = stage.max_us);
+}
+
+py::dict latency_dict(const PyRuntime& self) {
+  using namespace py::literals;
+  const LatencyReport report = self.runtime().latency();
+  py::dict stages;
+  for (int i = 0; i < kStages; ++i) {
+    stages[name(static_cast<Stage>(i))] = stage_dict(report.stages[static_cast<std::size_t>(i)]);
+  }
+  return py::dict("stages"_a = stages, "actions"_a = report.actions, "chunks"_a = report.chunks,
+                  "interrupts"_a = report.interrupts, "deadline_misses"_a = report.deadline_misses,
+                  "deadline_us"_a = report.deadline_us, "time_per_action_us"_a = report.time_per_action_us,
+                  "allocations"_a = self.tick_allocations(),
+                  "rejected_chunks"_a = report.gate.rejected_chunks,
+                  "bounded_values"_a = report.gate.bounded_values,
+                  "rate_limited_values"_a = report.gate.rate_limited_values,
+                  "stale_observations"_a = report.gate.stale_observations);
+}
+
+void bind_options(py::module_& module) {
+  py::class_<EngineOptions>(module, "EngineOptions")
+      .def(py::init())
+      .def_readwrite("engine", &EngineOptions::engine)
+      .def_readwrite("provider", &EngineOptions::provider)
+      .def_readwrite("threads", &EngineOptions::threads)
+      .def_readwrite("optimization", &EngineOptions::optimization)
+      .def_readwrite("onnxruntime_library", &EngineOptions::onnxruntime_library)
+      .def_readwrite("provider_options", &EngineOptions::provider_options);
+  py::class_<RuntimeOptions>(module, "RuntimeOptions")
+      .def(py::init())
+      .def_readwrite("engine", &RuntimeOptions::engine)
+      .def_readwrite("inference_steps", &RuntimeOptions::inference_steps)
+      .def_readwrite("deadline_us", &RuntimeOptions::deadline_us)
+      .def_readwrite("max_observation_age_us", &RuntimeOptions::max_observation_age_us);
+}
+
+}  // namespace
+
+void bind_runtime(py::module_& module) {
+  bind_options(module);
+  module.def("now_us", &now_us, "Microseconds of the steady clock that `timestamp_us` is compared with.");
+  py::class_<PyRuntime>(module, "Runtime")
+      .def(py::init<const std::filesystem::path&, const RuntimeOptions&>(), py::arg("bundle"),
+           py::arg("options"))
+      .def("reset", &PyRuntime::reset, py::arg("task"), py::arg("goal"), py::arg("seed"), py::arg("episode"))
+      .def("act", &PyRuntime::act, py::arg("observation"))
+      .def("predict_chunk", &PyRuntime::predict_chunk, py::arg("observation"), py::arg("noise"))
+      .def("interrupt", [](PyRuntime& self) { self.runtime().interrupt(); })
+      .def("latency", &latency_dict)
+      .def("reset_latency", &PyRuntime::reset_latency)
+      .def("close", &PyRuntime::close)
+      .def_property_readonly("manifest_json",
+                             [](PyRuntime& self) { return self.runtime().bundle().manifest_json; })
+      .def_property_readonly("engine_description",
+                             [](PyRuntime& self) { return self.runtime().engine_description(); });
+}
+
+}  // namespace keystep::python

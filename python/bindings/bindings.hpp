@@ -1,0 +1,43 @@
+// What the bind_*.cpp files share. Bindings convert types and check them by name; they hold no logic.
+#pragma once
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include <initializer_list>
+#include <string>
+
+#include "keystep/keystep.hpp"
+
+namespace keystep::python {
+
+namespace py = pybind11;
+
+/// A tick that was not ok, on its way to Python as keystep.PolicyError.
+struct PolicyError : Error {
+  PolicyError(Status tick_status, const std::string& message) : Error(message), status(tick_status) {}
+  Status status;
+};
+
+/// "(26,)", as numpy prints it.
+std::string shape_text(const py::ssize_t* shape, py::ssize_t ndim);
+
+/// `value` as a C-contiguous array of exactly `dtype`; ArgumentError with `field` otherwise. Nothing is ever
+/// converted: a silent float64 copy would cost time every tick and lose what is written to it.
+py::array checked_array(py::handle value, const py::dtype& dtype, const std::string& field);
+void check_shape(const py::array& array, std::initializer_list<py::ssize_t> shape, const std::string& field);
+
+/// A float32 array of any shape.
+py::array float_array(py::handle value, const std::string& field);
+std::span<const float> values(const py::array& array);
+
+void bind_errors(py::module_& module);
+void bind_bundle(py::module_& module);
+void bind_noise(py::module_& module);
+void bind_sampler(py::module_& module);
+void bind_runtime(py::module_& module);
+
+/// Allocations of this extension's code on the calling thread so far (counted in allocations.cpp).
+std::uint64_t allocation_count() noexcept;
+
+}  // namespace keystep::python

@@ -1,0 +1,38 @@
+// A dictionary of numpy arrays to the borrowed views the tick takes, checked by name.
+#pragma once
+
+#include <vector>
+
+#include "bindings.hpp"
+
+namespace keystep::python {
+
+/// Views into the arrays of one dictionary; `owners` keeps them alive while the GIL is released.
+struct ReadObservation {
+  Observation view() const { return {state, images, timestamp_us}; }
+  std::span<const float> state;
+  std::vector<ImageView> images;
+  std::int64_t timestamp_us = -1;
+  std::vector<py::object> owners;
+};
+
+class ObservationReader {
+ public:
+  explicit ObservationReader(const ObservationSpec& spec);
+  /// ArgumentError names the key: missing, unknown, or of the wrong dtype, shape or layout. `prefix` stands
+  /// before the key in messages.
+  ReadObservation read(py::handle dictionary, const std::string& prefix = "") const;
+
+ private:
+  struct Image {
+    py::str key;
+    int height, width;
+  };
+  void check_keys(const py::dict& dictionary, const std::string& prefix) const;
+
+  py::ssize_t state_size_;
+  py::str state_key_, timestamp_key_, task_key_;
+  std::vector<Image> images_;
+};
+
+}  // namespace keystep::python

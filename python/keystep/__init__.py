@@ -1,0 +1,41 @@
+"""keystep: compiled hierarchical robot policies in real time.
+
+    with keystep.load("policy.keystep") as policy:
+        policy.reset(task="lift_red", seed=0)
+        action = policy.act({"observation.state": state})
+
+Importing this package needs numpy only; training, export and simulation live in sub-packages of their own.
+"""
+
+from keystep._core import (
+    ArgumentError,
+    BundleError,
+    Error,
+    PolicyError,
+    ProviderError,
+    SamplerSpec,
+    __version__,
+    noise,
+    now_us,
+)
+from keystep.latency import LatencyReport, StageLatency
+from keystep.runtime import Runtime, load, read_manifest
+from keystep.sampler import Sampler
+
+__all__ = [
+    "ArgumentError",
+    "BundleError",
+    "Error",
+    "LatencyReport",
+    "PolicyError",
+    "ProviderError",
+    "Runtime",
+    "Sampler",
+    "SamplerSpec",
+    "StageLatency",
+    "__version__",
+    "load",
+    "noise",
+    "now_us",
+    "read_manifest",
+]

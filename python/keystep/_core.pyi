@@ -1,0 +1,125 @@
+"""The C++ extension (python/bindings)."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+__version__: str
+
+Status = Literal[
+    "not_reset",
+    "closed",
+    "busy",
+    "bad_observation",
+    "stale_observation",
+    "interrupted",
+    "rejected_chunk",
+    "engine_failure",
+]
+
+class Error(RuntimeError): ...
+class BundleError(Error): ...
+class ProviderError(Error): ...
+class ArgumentError(Error, ValueError): ...
+
+class PolicyError(Error):
+    status: Status
+
+def read_manifest(folder: Path) -> str: ...
+def sha256_file(file: Path) -> str: ...
+def noise(
+    shape: tuple[int, ...] | list[int], seed: int, episode: int = 0, chunk: int = 0, step: int = 0
+) -> NDArray[np.float32]: ...
+def now_us() -> int: ...
+
+class SamplerSpec:
+    kind: str
+    train_steps: int
+    inference_steps: int
+    beta_schedule: str
+    beta_start: float
+    beta_end: float
+    betas: list[float]
+    prediction: str
+    clip_sample: bool
+    clip_range: float
+    timestep_rule: str
+    steps_offset: int
+    set_alpha_to_one: bool
+    eta: float
+    guidance: float
+    noise: str
+    def __init__(
+        self,
+        *,
+        kind: str = "ddim",
+        train_steps: int = 100,
+        inference_steps: int = 10,
+        beta_schedule: str = "squaredcos_cap_v2",
+        beta_start: float = 1e-4,
+        beta_end: float = 0.02,
+        betas: list[float] = ...,
+        prediction: str = "epsilon",
+        clip_sample: bool = True,
+        clip_range: float = 1.0,
+        timestep_rule: str = "leading",
+        steps_offset: int = 0,
+        set_alpha_to_one: bool = True,
+        eta: float = 0.0,
+        guidance: float = 0.0,
+        noise: str = "philox4x32-10",
+    ) -> None: ...
+    def validate(self) -> None: ...
+    def as_dict(self) -> dict[str, Any]: ...
+
+class Sampler:
+    def __init__(self, spec: SamplerSpec) -> None: ...
+    @property
+    def spec(self) -> SamplerSpec: ...
+    @property
+    def timesteps(self) -> list[int]: ...
+    @property
+    def alphas_cumprod(self) -> list[float]: ...
+    def needs_noise(self, index: int) -> bool: ...
+    def step(
+        self,
+        index: int,
+        model_output: NDArray[np.float32],
+        sample: NDArray[np.float32],
+        noise: NDArray[np.float32] | None = None,
+    ) -> NDArray[np.float32]: ...
+    def guide(
+        self, conditional: NDArray[np.float32], unconditional: NDArray[np.float32]
+    ) -> NDArray[np.float32]: ...
+
+class EngineOptions:
+    engine: str
+    provider: str
+    threads: int
+    optimization: str
+    onnxruntime_library: str
+    provider_options: dict[str, str]
+
+class RuntimeOptions:
+    engine: EngineOptions
+    inference_steps: int
+    deadline_us: float
+    max_observation_age_us: int
+
+class Runtime:
+    def __init__(self, bundle: Path, options: RuntimeOptions) -> None: ...
+    def reset(self, task: str, goal: dict[str, Any] | None, seed: int, episode: int) -> None: ...
+    def act(self, observation: dict[str, Any]) -> NDArray[np.float32]: ...
+    def predict_chunk(
+        self, observation: dict[str, Any], noise: NDArray[np.float32] | None
+    ) -> NDArray[np.float32]: ...
+    def interrupt(self) -> None: ...
+    def latency(self) -> dict[str, Any]: ...
+    def reset_latency(self) -> None: ...
+    def close(self) -> None: ...
+    @property
+    def manifest_json(self) -> str: ...
+    @property
+    def engine_description(self) -> str: ...

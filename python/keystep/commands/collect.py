@@ -1,0 +1,7 @@
+"""keystep collect"""
+
+from __future__ import annotations
+
+from keystep.data.collect import collect as main
+
+__all__ = ["main"]

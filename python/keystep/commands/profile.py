@@ -1,0 +1,37 @@
+"""keystep profile"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from keystep.evaluate.machine import write_json
+from keystep.evaluate.profile import profile
+
+
+def main(
+    bundle: Annotated[Path, tyro.conf.Positional],
+    ticks: int = 2000,
+    threads: int = 0,
+    provider: str = "cpu",
+    inference_steps: int = 0,
+    engine: str = "onnxruntime",
+    json: Path | None = None,
+) -> None:
+    """Measure a bundle on this machine: latency per stage, time per action, allocations, memory. No simulator needed.
+
+    Args:
+        bundle: the bundle's folder.
+        ticks: control periods to run, as fast as they go, on the observations of the golden data.
+        threads: threads inside an operator; 0: one per physical core.
+        provider: cpu, openvino, cuda or tensorrt.
+        inference_steps: denoise steps; 0: as the bundle says.
+        engine: onnxruntime, or stub to measure the loop alone.
+        json: also write the figures to this file.
+    """
+    report = profile(bundle, ticks, threads, provider, inference_steps, engine=engine)
+    print(report)
+    if json is not None:
+        write_json(json, report.to_dict())

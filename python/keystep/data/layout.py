@@ -1,0 +1,162 @@
+"""Names, templates and column types of the LeRobotDataset v3.0 layout.
+
+Source: LeRobot (Apache-2.0), docs/source/lerobot-dataset-v3.mdx and the constants, `DatasetInfo` and
+`get_hf_features_from_features` of src/lerobot/datasets (release 0.4.4 and main of August 2026).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+CODEBASE_VERSION = "v3.0"
+CHUNKS_SIZE = 1000  # files per chunk folder
+DATA_FILES_SIZE_MB = 100
+VIDEO_FILES_SIZE_MB = 200
+
+INFO_PATH = "meta/info.json"
+STATS_PATH = "meta/stats.json"
+TASKS_PATH = "meta/tasks.parquet"
+COLLECTION_PATH = "meta/keystep.json"  # ours; readers of the layout ignore it
+EPISODES_PATH = "meta/episodes/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
+DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
+VIDEO_PATH = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
+
+
+class DatasetError(RuntimeError):
+    """A dataset cannot be read or written as asked: which file or field, what was expected and found."""
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One column of the data files.
+
+    Attributes:
+        dtype: numpy name ("float32", "int64"), or "image".
+        shape: of one frame; images are (height, width, 3).
+        names: one per element, for images the axes; None if there are none.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    names: tuple[str, ...] | None = None
+
+    @property
+    def is_image(self) -> bool:
+        return self.dtype == "image"
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "dtype": self.dtype,
+            "shape": list(self.shape),
+            "names": list(self.names) if self.names else None,
+        }
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> Feature:
+        names = value.get("names")
+        return Feature(value["dtype"], tuple(value["shape"]), tuple(names) if names else None)
+
+
+def image_feature(height: int, width: int) -> Feature:
+    return Feature("image", (height, width, 3), ("height", "width", "channels"))
+
+
+INDEX_FEATURES: dict[str, Feature] = {
+    "timestamp": Feature("float32", (1,)),
+    "frame_index": Feature("int64", (1,)),
+    "episode_index": Feature("int64", (1,)),
+    "index": Feature("int64", (1,)),
+    "task_index": Feature("int64", (1,)),
+}
+"""The columns every dataset of the layout has; the writer fills them."""
+
+IMAGE_TYPE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+
+
+def arrow_type(feature: Feature) -> pa.DataType:
+    """Column type: `datasets.Image`, `Value` for shape (1,), fixed-size `Sequence` for vectors."""
+    if feature.is_image:
+        return IMAGE_TYPE
+    value = pa.from_numpy_dtype(feature.dtype)
+    if feature.shape == (1,):
+        return value
+    if len(feature.shape) == 1:
+        return pa.list_(value, feature.shape[0])
+    raise DatasetError(f"feature shape: expected an image or one dimension, got {feature.shape}")
+
+
+def _hub_type(feature: Feature) -> dict[str, Any]:
+    if feature.is_image:
+        return {"_type": "Image"}
+    value = {"dtype": feature.dtype, "_type": "Value"}
+    if feature.shape == (1,):
+        return value
+    return {"feature": value, "length": feature.shape[0], "_type": "Sequence"}
+
+
+def data_schema(features: Mapping[str, Feature]) -> pa.Schema:
+    """Schema of a data file; its `huggingface` metadata tells `datasets` which columns are images."""
+    hub = {"info": {"features": {key: _hub_type(feature) for key, feature in features.items()}}}
+    fields = [pa.field(key, arrow_type(feature)) for key, feature in features.items()]
+    return pa.schema(fields, metadata={"huggingface": json.dumps(hub)})
+
+
+def tasks_table(instructions: list[str]) -> pa.Table:
+    """meta/tasks.parquet: a pandas frame `task_index` whose index, named `task`, is the instruction."""
+    text = {"pandas_type": "unicode", "numpy_type": "object", "metadata": None}
+    number = {"pandas_type": "int64", "numpy_type": "int64", "metadata": None}
+    pandas = {
+        "index_columns": ["task"],
+        "column_indexes": [{"name": None, "field_name": None, **text, "metadata": {"encoding": "UTF-8"}}],
+        "columns": [
+            {"name": "task_index", "field_name": "task_index", **number},
+            {"name": "task", "field_name": "task", **text},
+        ],
+        "pandas_version": "2.0.0",
+    }
+    schema = pa.schema(
+        [("task_index", pa.int64()), ("task", pa.string())], metadata={"pandas": json.dumps(pandas)}
+    )
+    return pa.table({"task_index": range(len(instructions)), "task": instructions}, schema=schema)
+
+
+def empty_info(
+    features: Mapping[str, Feature], fps: int, robot_type: str | None, task_count: int
+) -> dict[str, Any]:
+    """meta/info.json of a dataset with no episodes. `features` includes INDEX_FEATURES."""
+    return {
+        "codebase_version": CODEBASE_VERSION,
+        "robot_type": robot_type,
+        "total_episodes": 0,
+        "total_frames": 0,
+        "total_tasks": task_count,
+        "chunks_size": CHUNKS_SIZE,
+        "data_files_size_in_mb": DATA_FILES_SIZE_MB,
+        "video_files_size_in_mb": VIDEO_FILES_SIZE_MB,
+        "fps": fps,
+        "splits": {},
+        "data_path": DATA_PATH,
+        "video_path": None,  # images are PNG bytes in the data files
+        "features": {key: feature.to_json() for key, feature in features.items()},
+    }
+
+
+def file_name(template: str, number: int, chunks_size: int = CHUNKS_SIZE) -> str:
+    """Path of the `number`-th file (from 0) of a template with chunk and file index."""
+    return template.format(chunk_index=number // chunks_size, file_index=number % chunks_size)
+
+
+def load_json(path: Path) -> Any:
+    """Read a JSON file; DatasetError naming the file if it is missing or broken."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DatasetError(f"{path}: expected a dataset file, found none") from None
+    except json.JSONDecodeError as error:
+        raise DatasetError(f"{path}: expected JSON, got {error}") from None

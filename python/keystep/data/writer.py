@@ -1,0 +1,275 @@
+"""Append episodes to a LeRobotDataset v3.0 folder, crash-safe.
+
+Every flush writes one new data file and one new episodes file, then stats.json, then info.json. Each is
+flushed to disk under a temporary name before the first is renamed, and info.json comes last: its
+`total_episodes` is the commit point. A killed process therefore leaves the dataset of the last flush; files
+beyond it are ignored by the reader and removed when the folder is opened for writing again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from keystep.data import files, layout, stats
+from keystep.data.encoding import frames_table, write_row_groups
+from keystep.data.layout import INDEX_FEATURES, DatasetError, Feature
+from keystep.data.reader import DatasetReader
+
+FLUSH_BYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """What does not change over the life of a dataset.
+
+    Attributes:
+        fps: frames per second.
+        features: observation and action columns; the index columns are added.
+        tasks: name -> instruction; the position is the task index.
+        robot_type: free text.
+        collection: how the data was made, JSON values; kept in meta/keystep.json. Must be equal to resume.
+    """
+
+    fps: int
+    features: Mapping[str, Feature]
+    tasks: Mapping[str, str]
+    robot_type: str | None = None
+    collection: Mapping[str, Any] = field(default_factory=dict)
+
+    def all_features(self) -> dict[str, Feature]:
+        return {**self.features, **INDEX_FEATURES}
+
+    def side_file(self) -> dict[str, Any]:
+        named = [{"name": name, "instruction": text} for name, text in self.tasks.items()]
+        return {"format": "keystep-collection", "version": 1, "tasks": named, **self.collection}
+
+
+class DatasetWriter:
+    """Creates the dataset at `path`, or resumes the one that is there.
+
+    A context manager: leaving it, also by an error or Ctrl-C, writes the complete episodes still in memory.
+
+    Args:
+        path: dataset folder.
+        spec: must be the one the folder was created with.
+        flush_episodes: episodes per data file (a file also ends at 64 MiB of frames in memory).
+
+    Raises:
+        DatasetError: the folder holds something else, another spec, or is being written by another process.
+    """
+
+    def __init__(self, path: str | Path, spec: DatasetSpec, *, flush_episodes: int = 50) -> None:
+        if flush_episodes < 1:
+            raise DatasetError(f"flush_episodes: expected at least 1, got {flush_episodes}")
+        self.path = Path(path)
+        self.spec = spec
+        self._flush_episodes = flush_episodes
+        self._features = spec.all_features()
+        self._info: dict[str, Any] = {}
+        self._stats: stats.Stats = {}
+        self._files = 0
+        self._tables: list[pa.Table] = []
+        self._rows: list[dict[str, Any]] = []
+        self._lock = self._acquire()
+        try:
+            if not (self.path / layout.INFO_PATH).exists():
+                self._create()
+            self._open()
+        except BaseException:
+            os.close(self._lock)
+            raise
+
+    def __enter__(self) -> DatasetWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        try:
+            self.flush()  # after a failed flush there is nothing left to write
+        finally:
+            os.close(self._lock)
+
+    @property
+    def episodes(self) -> int:
+        """Episodes added so far, flushed or not."""
+        return self._info["total_episodes"] + len(self._rows)
+
+    def add_episode(
+        self, frames: Mapping[str, np.ndarray], task: str, seed: int, *, success: bool = True
+    ) -> None:
+        """Append one episode.
+
+        Args:
+            frames: for every feature an array (T, *shape) of its dtype; images (T, h, w, 3) uint8.
+            task: name of the task, one of the spec's.
+            seed: of the environment's reset.
+            success: whether the task was solved.
+        """
+        length = self._validate(frames, task)
+        index = self.episodes
+        start = self._rows[-1]["dataset_to_index"] if self._rows else self._info["total_frames"]
+        frame = np.arange(length, dtype=np.int64)
+        columns: dict[str, np.ndarray] = {
+            **{key: np.asarray(frames[key]) for key in self.spec.features},
+            "timestamp": (frame / self.spec.fps).astype(np.float32),
+            "frame_index": frame,
+            "episode_index": np.full(length, index, dtype=np.int64),
+            "index": start + frame,
+            "task_index": np.full(length, list(self.spec.tasks).index(task), dtype=np.int64),
+        }
+        self._tables.append(frames_table(columns, self._features))
+        self._rows.append(
+            {
+                "episode_index": index,
+                "tasks": [self.spec.tasks[task]],
+                "length": length,
+                "dataset_from_index": start,
+                "dataset_to_index": start + length,
+                "success": success,
+                "seed": seed,
+                "keystep.task": task,
+                "stats": stats.episode_stats(columns),
+            }
+        )
+        buffered = sum(table.nbytes for table in self._tables)
+        if len(self._rows) >= self._flush_episodes or buffered >= FLUSH_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write and commit the episodes in memory. After a DatasetError the dataset is as before."""
+        if not self._rows:
+            return
+        rows, tables = self._rows, self._tables
+        self._rows, self._tables = [], []
+        found = stats.combine_all([self._stats, *(row["stats"] for row in rows)])
+        info = dict(self._info)
+        info["total_episodes"] += len(rows)
+        info["total_frames"] = rows[-1]["dataset_to_index"]
+        info["splits"] = {"train": f"0:{info['total_episodes']}"}
+        names = [
+            layout.file_name(template, self._files) for template in (layout.DATA_PATH, layout.EPISODES_PATH)
+        ]
+        paths = [self.path / name for name in (*names, layout.STATS_PATH, layout.INFO_PATH)]
+        try:
+            for path in paths:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            write_row_groups(files.temporary(paths[0]), tables)
+            write_row_groups(files.temporary(paths[1]), [self._episodes_table(rows)])
+            files.temporary(paths[2]).write_text(files.to_json(stats.to_json(found)), encoding="utf-8")
+            files.temporary(paths[3]).write_text(files.to_json(info), encoding="utf-8")
+            files.publish(paths)
+        except OSError as error:
+            self._remove_leftovers()
+            kept = self._info["total_episodes"]
+            raise DatasetError(
+                f"{self.path}: could not write episodes {kept}..{kept + len(rows) - 1}: {error}; "
+                f"the {kept} episodes before them are intact"
+            ) from error
+        self._info, self._stats, self._files = info, found, self._files + 1
+
+    def _acquire(self) -> int:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self.path, os.O_RDONLY)
+        except OSError as error:
+            raise DatasetError(f"{self.path}: expected a folder that can be written, got {error}") from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(descriptor)
+            raise DatasetError(
+                f"{self.path}: expected no other writer, but a process is writing it"
+            ) from None
+        return descriptor
+
+    def _create(self) -> None:
+        """Start an empty dataset; a creation that was killed before info.json is started again."""
+        ours = {layout.TASKS_PATH, layout.COLLECTION_PATH, "meta"}
+        for path in self.path.rglob("*"):
+            if path.relative_to(self.path).as_posix() not in ours and path.suffix != files.TEMPORARY_SUFFIX:
+                raise DatasetError(f"{self.path}: expected an empty folder or a dataset, found {path.name}")
+        if not self.spec.tasks:
+            raise DatasetError("tasks: expected at least one, got none")
+        info = layout.empty_info(self._features, self.spec.fps, self.spec.robot_type, len(self.spec.tasks))
+        files.write_text(self.path / layout.COLLECTION_PATH, files.to_json(self.spec.side_file()))
+        with files.replacing(self.path / layout.TASKS_PATH) as staged:
+            pq.write_table(layout.tasks_table(list(self.spec.tasks.values())), staged)
+        files.write_text(self.path / layout.INFO_PATH, files.to_json(info))
+
+    def _open(self) -> None:
+        reader = DatasetReader(self.path)
+        expected = layout.empty_info(
+            self._features, self.spec.fps, self.spec.robot_type, len(self.spec.tasks)
+        )
+        for key in ("fps", "features", "robot_type", "chunks_size", "data_path"):
+            if reader.info[key] != expected[key]:
+                raise DatasetError(
+                    f"{self.path}: {key}: expected {expected[key]} to resume, got {reader.info[key]}"
+                )
+        found, wanted = reader.collection, self.spec.side_file()
+        for key in sorted({*found, *wanted}):
+            if found.get(key) != wanted.get(key):
+                raise DatasetError(
+                    f"{self.path}: {key}: expected {wanted.get(key)} to resume, got {found.get(key)}; "
+                    "use another output folder for different settings"
+                )
+        self._info = reader.info
+        self._files = len(reader.episode_files())
+        self._stats = stats.combine_all(reader.episode_stats())
+        self._remove_leftovers()
+
+    def _remove_leftovers(self) -> None:
+        keep = {self.path / layout.file_name(t, n) for t in (layout.DATA_PATH, layout.EPISODES_PATH)
+                for n in range(self._files)}  # fmt: skip
+        for folder in ("data", "meta"):
+            for path in (self.path / folder).rglob("*"):
+                stray = path.suffix == ".parquet" and path.name.startswith("file-") and path not in keep
+                if stray or path.suffix == files.TEMPORARY_SUFFIX:
+                    path.unlink(missing_ok=True)
+
+    def _validate(self, frames: Mapping[str, np.ndarray], task: str) -> int:
+        if task not in self.spec.tasks:
+            raise DatasetError(f"task: expected one of {', '.join(self.spec.tasks)}, got {task!r}")
+        if set(frames) != set(self.spec.features):
+            raise DatasetError(f"frames: expected {sorted(self.spec.features)}, got {sorted(frames)}")
+        length = len(next(iter(frames.values())))
+        for key, feature in self.spec.features.items():
+            array, dtype = np.asarray(frames[key]), "uint8" if feature.is_image else feature.dtype
+            if array.shape != (length, *feature.shape) or array.dtype != dtype:
+                expected = f"{dtype} {(length, *feature.shape)}"
+                raise DatasetError(f"{key}: expected {expected}, got {array.dtype} {array.shape}")
+            if not feature.is_image and not np.isfinite(array).all():
+                raise DatasetError(f"{key}: expected finite values, got NaN or infinity")
+        if length == 0:
+            raise DatasetError("frames: expected at least one, got none")
+        return length
+
+    def _episodes_table(self, rows: list[dict[str, Any]]) -> pa.Table:
+        chunk, file = divmod(self._files, layout.CHUNKS_SIZE)
+        place = {
+            "data/chunk_index": chunk,
+            "data/file_index": file,
+            "meta/episodes/chunk_index": chunk,
+            "meta/episodes/file_index": file,
+        }
+        flat = []
+        for row in rows:
+            plain = {key: value for key, value in row.items() if key != "stats"}
+            nested = {
+                f"stats/{key}/{name}": value.tolist()
+                for key, s in row["stats"].items()
+                for name, value in s.items()
+            }
+            flat.append({**plain, **place, **nested})
+        return pa.Table.from_pylist(flat)

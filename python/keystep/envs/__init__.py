@@ -1,0 +1,13 @@
+"""Simulated environments. Importing this registers them with Gymnasium; simulators load when one is made."""
+
+from importlib.util import find_spec
+
+from keystep.envs.layout import ACTION_HOLD, ACTION_NAMES, ACTION_UNITS, CONTROL_RATE_HZ, STATE_NAMES
+from keystep.envs.tasks import TASKS, Task
+
+__all__ = ["ACTION_HOLD", "ACTION_NAMES", "ACTION_UNITS", "CONTROL_RATE_HZ", "STATE_NAMES", "TASKS", "Task"]
+
+if find_spec("gymnasium") is not None:  # names and tasks are of use without the extra "sim"
+    import gymnasium
+
+    gymnasium.register("keystep/Franka3Blocks-v0", entry_point="keystep.envs.franka3blocks:Franka3BlocksEnv")

@@ -1,0 +1,54 @@
+"""Demonstrations: episodes of the scripted expert in the form training wants them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from keystep.envs.expert import ScriptedExpert
+
+DEMONSTRATION_FRAMES = 64  # HD-ExpIt, D0
+
+
+def rollout_expert(
+    env: gymnasium.Env, task: str, seed: int, max_frames: int = DEMONSTRATION_FRAMES, noise: float = 0.0
+) -> dict[str, Any] | None:
+    """One demonstration of exactly `max_frames` frames, past the first success; None when the expert fails.
+
+    Args:
+        env: Franka-3Blocks, wrapped or not (its limit and its end at success do not apply here).
+        task: a key of TASKS.
+        seed: of the environment and of the expert.
+        max_frames: length T of the episode.
+        noise: standard deviation of Gaussian noise on the executed movement (not the gripper); the recorded
+            action stays the expert's, so that the data shows how to recover (DART, Laskey et al. 2017).
+
+    Returns:
+        `observation.*`: (T, ...) what was seen before each action; `action`: float32 (T, 7); `success`:
+        bool (T,) after each action; `success_step`: index of the first success.
+    """
+    env = env.unwrapped
+    observation, _ = env.reset(seed=seed, options={"task": task})
+    expert = ScriptedExpert(env, seed=seed)
+    rng = np.random.default_rng((seed, 1))
+    observations: dict[str, list[np.ndarray]] = {key: [] for key in observation}
+    actions, success = [], []
+    for _ in range(max_frames):
+        action = expert.act()
+        for key, value in observation.items():
+            observations[key].append(value)
+        actions.append(action)
+        executed = action.copy()
+        executed[:6] += noise * rng.standard_normal(6)
+        observation, _, _, _, info = env.step(executed)
+        success.append(info["success"])
+    if not any(success):
+        return None
+    return {
+        **{key: np.stack(values) for key, values in observations.items()},
+        "action": np.stack(actions),
+        "success": np.array(success),
+        "success_step": int(np.argmax(success)),
+    }

@@ -1,0 +1,129 @@
+"""How often the scripted expert succeeds: `python -m keystep.envs.expert --episodes 100`."""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import gymnasium
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from scipy.stats import binomtest
+
+from keystep.envs.expert import ScriptedExpert
+from keystep.envs.tasks import FAMILIES, TASKS, task_named
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One episode: `steps` until the first success or the limit, wall-clock `seconds` with the reset."""
+
+    task: str
+    success: bool
+    steps: int
+    seconds: float
+
+
+@cache
+def _environment() -> gymnasium.Env:
+    """One environment per process: making one costs seconds."""
+    return gymnasium.make("keystep/Franka3Blocks-v0")
+
+
+def run_episode(task: str, seed: int) -> Outcome:
+    """The expert on one reset, up to the environment's limit of 360 steps."""
+    started = time.perf_counter()
+    env = _environment()
+    _, info = env.reset(seed=seed, options={"task": task})
+    expert = ScriptedExpert(env, seed=seed)
+    done = False
+    while not done:
+        _, _, terminated, truncated, info = env.step(expert.act())
+        done = terminated or truncated
+    return Outcome(task, info["success"], info["elapsed_steps"], time.perf_counter() - started)
+
+
+def _run_all(jobs: Sequence[tuple[str, int]], processes: int) -> Iterator[Outcome]:
+    if processes == 1:
+        yield from (run_episode(*job) for job in jobs)
+        return
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
+        futures = [pool.submit(run_episode, *job) for job in jobs]
+        try:
+            yield from (future.result() for future in as_completed(futures))
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def evaluate_expert(
+    tasks: Sequence[str] = tuple(TASKS), episodes: int = 100, seed: int = 0, processes: int = 1
+) -> list[dict[str, Any]]:
+    """Success of the expert on the seeds seed .. seed + episodes - 1 of every task.
+
+    Returns:
+        A row per task, then a row per family (`name` "all lift", ...), with name, family, episodes,
+        successes, success_rate, low and high (95 % Wilson interval), median_steps (of the successes) and
+        median_seconds.
+    """
+    if episodes < 1:
+        raise ValueError(f"episodes: expected at least 1, got {episodes}")
+    if processes < 1:
+        raise ValueError(f"processes: expected at least 1, got {processes}")
+    jobs = [(task_named(task).name, seed + episode) for task in tasks for episode in range(episodes)]
+    outcomes = list(track(_run_all(jobs, processes), "expert", total=len(jobs), console=Console(stderr=True)))
+    rows = [_row(task, [outcome for outcome in outcomes if outcome.task == task]) for task in tasks]
+    for family in FAMILIES:
+        members = [outcome for outcome in outcomes if TASKS[outcome.task].family == family]
+        if members:
+            rows.append(_row(f"all {family}", members))
+    return rows
+
+
+def _row(name: str, outcomes: list[Outcome]) -> dict[str, Any]:
+    successes = [outcome for outcome in outcomes if outcome.success]
+    interval = binomtest(len(successes), len(outcomes)).proportion_ci(method="wilson")
+    return {
+        "name": name,
+        "family": TASKS[outcomes[0].task].family,
+        "episodes": len(outcomes),
+        "successes": len(successes),
+        "success_rate": len(successes) / len(outcomes),
+        "low": float(interval.low),
+        "high": float(interval.high),
+        "median_steps": float(np.median([outcome.steps for outcome in successes])) if successes else None,
+        "median_seconds": float(np.median([outcome.seconds for outcome in outcomes])),
+    }
+
+
+def print_report(rows: list[dict[str, Any]]) -> None:
+    table = Table(title="Scripted expert on Franka-3Blocks (medians; 95 % Wilson interval)")
+    for column in ("task", "success", "rate", "interval", "steps", "time"):
+        table.add_column(column, justify="left" if column == "task" else "right")
+    for row in rows:
+        table.add_row(
+            row["name"],
+            f"{row['successes']} / {row['episodes']}",
+            f"{row['success_rate']:.1%}",
+            f"{row['low']:.1%}-{row['high']:.1%}",
+            "-" if row["median_steps"] is None else f"{row['median_steps']:.0f}",
+            f"{1e3 * row['median_seconds']:.0f} ms",
+        )
+    Console().print(table)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m keystep.envs.expert", description=__doc__)
+    parser.add_argument("--tasks", nargs="+", default=list(TASKS), help="names of tasks, all by default")
+    parser.add_argument("--episodes", type=int, default=100, help="episodes per task")
+    parser.add_argument("--seed", type=int, default=0, help="first seed")
+    parser.add_argument("--processes", type=int, default=1)
+    arguments = parser.parse_args()
+    print_report(evaluate_expert(**vars(arguments)))

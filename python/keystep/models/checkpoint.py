@@ -1,0 +1,172 @@
+"""The training checkpoint: a folder with `policy.json` and `model.safetensors`. No code, no pickle."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from keystep.models.config import CameraConfig, ConfigError, PolicyConfig
+from keystep.models.normalizer import Normalizer, default_modes
+from keystep.models.policy import DiffusionPolicy
+
+FORMAT, VERSION = "keystep-checkpoint", 1
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint folder is missing, damaged or of a newer version."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Everything the exporter needs to know about a trained policy, besides its weights.
+
+    Attributes:
+        stats: per key `min`, `max`, `mean`, `std` (lists) and `count`; images per channel in [0, 1].
+        tasks: `name` and `instruction` of each task, in the order of the task embedding.
+        action: names, units, min, max, rate_limit (or None), hold. observation: {"state": {"names"}, "images": [..]}.
+        provenance: free form: git commit, data set hash, metrics.
+    """
+
+    config: PolicyConfig
+    stats: dict[str, dict[str, Any]]
+    tasks: list[dict[str, str]]
+    action: dict[str, Any]
+    observation: dict[str, Any]
+    control_rate_hz: float
+    provenance: dict[str, Any]
+
+    def normalizer(self) -> Normalizer:
+        keys = ["observation.state"] if self.config.state_dim else []
+        keys += [f"observation.images.{camera.name}" for camera in self.config.cameras]
+        return Normalizer(self.stats, default_modes([*keys, "action"]))
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint, weights: dict[str, torch.Tensor]) -> None:
+    """Writes both files under temporary names and renames them, weights first: a killed write leaves the old pair.
+
+    Args:
+        weights: state dict of `DiffusionPolicy(checkpoint.config)`; the trainer gives the EMA weights.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    fields = {
+        f: getattr(checkpoint, f) for f in ("stats", "tasks", "action", "observation", "control_rate_hz")
+    }
+    document = {
+        "format": FORMAT,
+        "version": VERSION,
+        "policy": checkpoint.config.to_dict(),
+        "sampler": asdict(checkpoint.config.sampler),
+        **fields,
+        "provenance": checkpoint.provenance,
+    }
+    temporary = folder / ".model.safetensors.tmp"
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}, temporary)
+    _replace(temporary, folder / "model.safetensors")
+    temporary = folder / ".policy.json.tmp"
+    temporary.write_text(json.dumps(document, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    _replace(temporary, folder / "policy.json")
+
+
+def read_checkpoint(folder: Path) -> Checkpoint:
+    """Reads and checks `policy.json`. Raises CheckpointError."""
+    path = folder / "policy.json"
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(f"checkpoint: expected {path}, got no such file") from None
+    except ValueError as error:
+        raise CheckpointError(f"{path}: expected JSON, got {error}") from None
+    if document.get("format") != FORMAT or document.get("version") != VERSION:
+        got = f"{document.get('format')} version {document.get('version')}"
+        raise CheckpointError(f"{path}: expected {FORMAT} version {VERSION}, got {got}")
+    try:
+        config = PolicyConfig.from_dict(document["policy"])
+        fields = ("stats", "tasks", "action", "observation", "control_rate_hz", "provenance")
+        return Checkpoint(config, *(document[f] for f in fields))
+    except (KeyError, ConfigError) as error:
+        raise CheckpointError(f"{path}: {error}") from None
+
+
+def load_policy(folder: Path) -> tuple[DiffusionPolicy, Checkpoint]:
+    """The policy in evaluation mode with its weights, and what is known about it. Raises CheckpointError."""
+    checkpoint = read_checkpoint(folder)
+    policy = DiffusionPolicy(checkpoint.config)
+    try:
+        weights = load_file(folder / "model.safetensors")
+        policy.load_state_dict(weights)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise CheckpointError(f"{folder / 'model.safetensors'}: {error}") from None
+    for name, tensor in weights.items():
+        if not torch.isfinite(tensor).all():
+            raise CheckpointError(
+                f"{folder / 'model.safetensors'}: {name}: expected finite weights, got NaN or Inf"
+            )
+    return policy.eval(), checkpoint
+
+
+def random_checkpoint(folder: Path, config: PolicyConfig, seed: int = 0) -> Checkpoint:
+    """An untrained policy with plausible statistics: lets tests and benchmarks export any size without training."""
+    torch.manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
+    policy = DiffusionPolicy(config)
+
+    def stats(width: int) -> dict[str, Any]:
+        mean = torch.rand(width, generator=generator)
+        spread = 0.1 + torch.rand(width, generator=generator)
+        low, high = mean - 2 * spread, mean + 2 * spread
+        return {
+            "min": low.tolist(),
+            "max": high.tolist(),
+            "mean": mean.tolist(),
+            "std": spread.tolist(),
+            "count": 1000,
+        }
+
+    dim = config.action_dim
+    table = {
+        "action": stats(dim),
+        **({"observation.state": stats(config.state_dim)} if config.state_dim else {}),
+    }
+    for camera in config.cameras:
+        table[f"observation.images.{camera.name}"] = {
+            "min": [0.0] * 3, "max": [1.0] * 3, "mean": [0.5] * 3, "std": [0.25] * 3, "count": 1000
+        }  # fmt: skip
+    checkpoint = Checkpoint(
+        config=config,
+        stats=table,
+        tasks=[{"name": f"task_{i}", "instruction": f"Do task {i}."} for i in range(config.tasks)],
+        action={
+            "names": [f"action_{i}" for i in range(dim)],
+            "units": ["1"] * dim,
+            "min": [-10.0] * dim,
+            "max": [10.0] * dim,
+            "rate_limit": None,
+            "hold": [0.0] * dim,
+        },
+        observation={
+            "state": {"names": [f"state_{i}" for i in range(config.state_dim)]} if config.state_dim else None,
+            "images": [camera_entry(camera) for camera in config.cameras],
+        },
+        control_rate_hz=60.0,
+        provenance={"training": "none: random weights", "seed": seed},
+    )
+    save_checkpoint(folder, checkpoint, policy.state_dict())
+    return checkpoint
+
+
+def camera_entry(camera: CameraConfig) -> dict[str, Any]:
+    """The manifest's entry for one camera."""
+    return {"camera": camera.name, "height": camera.height, "width": camera.width, "order": "rgb"}
+
+
+def _replace(temporary: Path, final: Path) -> None:
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+    os.replace(temporary, final)

@@ -1,0 +1,69 @@
+"""The samplers of the C++ loop on their own, so that they can be checked against diffusers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from keystep import _core
+from keystep._core import SamplerSpec
+
+Denoise = Callable[[np.ndarray, int], np.ndarray]
+"""(sample, timestep) -> model_output of the sample's shape. With guidance: (2, *shape), conditional row first."""
+
+
+class Sampler:
+    """DDPM or DDIM (arXiv:2006.11239, arXiv:2010.02502), coefficients precomputed.
+
+        sampler = keystep.Sampler(keystep.SamplerSpec(kind="ddim", inference_steps=10))
+        sample = sampler.sample(model, keystep.noise((8, 7), seed=0))
+
+    All arrays are float32 and C-contiguous, of one shape. Raises ArgumentError naming the first bad field or array.
+    """
+
+    def __init__(self, spec: SamplerSpec) -> None:
+        self._core = _core.Sampler(spec)
+        self._timesteps = np.array(self._core.timesteps, np.int64)
+        self._index = {int(timestep): index for index, timestep in enumerate(self._timesteps)}
+
+    @property
+    def spec(self) -> SamplerSpec:
+        return self._core.spec
+
+    @property
+    def timesteps(self) -> np.ndarray:
+        """int64 (K,): the training time-steps visited, from noisy to clean."""
+        return self._timesteps.copy()
+
+    @property
+    def alphas_cumprod(self) -> np.ndarray:
+        """float64 (T,): alpha-bar of every training step."""
+        return np.array(self._core.alphas_cumprod)
+
+    def step(
+        self, model_output: np.ndarray, timestep: int, sample: np.ndarray, noise: np.ndarray | None = None
+    ) -> np.ndarray:
+        """x_t -> x_{t-1}. `noise` is needed where the step has variance (DDPM but its last step, DDIM with eta > 0)."""
+        if int(timestep) not in self._index:
+            raise _core.ArgumentError(f"timestep: expected one of {self._timesteps.tolist()}, got {timestep}")
+        return self._core.step(self._index[int(timestep)], model_output, sample, noise)
+
+    def sample(self, denoise: Denoise, noise: np.ndarray) -> np.ndarray:
+        """The whole loop from noise to a clean sample.
+
+        Args:
+            noise: the initial noise when no step adds any, else (K', ...): the initial noise, then that of each step
+                that needs some, in order.
+        """
+        needing = [index for index in range(len(self._timesteps)) if self._core.needs_noise(index)]
+        if needing and noise.shape[0] != 1 + len(needing):
+            raise _core.ArgumentError(f"noise: expected {1 + len(needing)} rows, got {noise.shape[0]}")
+        sample = noise[0] if needing else noise
+        row_of = {index: row for row, index in enumerate(needing, start=1)}
+        for index, timestep in enumerate(self._timesteps):
+            output = denoise(sample, int(timestep))
+            if self.spec.guidance != 0.0:
+                output = self._core.guide(output[0], output[1])
+            sample = self._core.step(index, output, sample, noise[row_of[index]] if index in row_of else None)
+        return sample

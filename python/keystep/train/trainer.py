@@ -1,0 +1,302 @@
+"""Train a diffusion policy on a dataset of demonstrations."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from diffusers.training_utils import EMAModel
+
+from keystep.data import ChunkWindows, DatasetError, DatasetReader, split_episodes
+from keystep.data.interrupts import Interrupts
+from keystep.train import curves, policy, state
+from keystep.train.batches import Batches
+from keystep.train.config import FREE_ON_RESUME, TrainConfig
+from keystep.train.progress import Reporter
+
+_log = logging.getLogger(__name__)
+_NOISE, _VALIDATION = 3, 4  # what a random stream is for
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a run did.
+
+    Attributes:
+        output: the checkpoint folder.
+        step: optimiser steps done in total.
+        train_loss, val_loss: the last measured; None if there was none.
+        interrupted: stopped by Ctrl-C; call again to continue.
+    """
+
+    output: Path
+    step: int
+    train_loss: float | None
+    val_loss: float | None
+    interrupted: bool
+
+
+def train(config: TrainConfig) -> TrainResult:
+    """Train, or continue training, and write the checkpoint folder.
+
+    All randomness of step s is a function of (seed, s), so an interrupted and resumed run ends with the same
+    weights, bit for bit on the CPU, as an uninterrupted one. Ctrl-C finishes the step, saves and returns.
+
+    Raises:
+        DatasetError: the dataset or the training state cannot be read, or does not belong to these settings.
+        FloatingPointError: the loss became NaN or infinite.
+    """
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    return Trainer(config).run()
+
+
+class Trainer:
+    """One training run; see `train`."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        self.config = config
+        self.reader = DatasetReader(config.dataset)
+        self.digest = self.reader.sha256()
+        AcceleratorState._reset_state(
+            reset_partial_state=True
+        )  # a second run in one process may choose differently
+        self.accelerator = Accelerator(cpu=config.device == "cpu", mixed_precision=config.mixed_precision)
+        if self.accelerator.num_processes != 1:
+            raise ValueError(f"processes: expected 1, got {self.accelerator.num_processes}")
+        self.device = self.accelerator.device
+        torch.manual_seed(config.seed)
+        self.plan = policy.plan(config, self.reader)
+        model = policy.build(self.plan)
+        optimizer = torch.optim.AdamW(
+            model.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=True
+        )
+        self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
+        self.average = EMAModel(
+            self.model.parameters(),
+            config.ema_decay,
+            use_ema_warmup=config.ema_power > 0,
+            power=config.ema_power,
+            foreach=True,
+        )
+        self.batches, self.validation = self._batches()
+        self.step, self.seconds, self.rows = 0, 0.0, list[curves.Row]()
+        self._resume()
+
+    def run(self) -> TrainResult:
+        """Train up to `config.steps`."""
+        config = self.config
+        losses, norms = [], []
+        interrupted = False
+        if (
+            self.step >= config.steps
+        ):  # the last run may have been killed between its state and its checkpoint
+            self._save()
+        with Interrupts() as interrupts, Reporter(config.steps, self.step) as reporter:
+            started = time.perf_counter() - self.seconds
+            while self.step < config.steps and not interrupted:
+                loss, norm = self._train_step()
+                losses.append(loss)
+                norms.append(norm)
+                interrupted = interrupts.requested
+                self.seconds = time.perf_counter() - started
+                last = interrupted or self.step == config.steps
+                if last or self.step % config.log_every == 0 or self.step % config.checkpoint_every == 0:
+                    row = self._row(
+                        losses,
+                        norms,
+                        validate=self.step == config.steps or self.step % config.checkpoint_every == 0,
+                    )
+                    self.rows.append(row)
+                    reporter.log(row)
+                    losses, norms = [], []
+                    started = (
+                        time.perf_counter() - self.seconds
+                    )  # validating and saving are not training time
+                if last or self.step % config.checkpoint_every == 0:
+                    self._save()
+                reporter.advance(self.step)
+        return TrainResult(config.output, self.step, *self._last_losses(), interrupted)
+
+    # ---- one step -----------------------------------------------------------------------------------------
+
+    def _train_step(self) -> tuple[torch.Tensor, torch.Tensor]:
+        self.model.train()
+        rate = learning_rate(self.config, self.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        batch = self.batches[self.step]
+        with self.accelerator.autocast():
+            loss = self.model.loss(batch, generator=self._generator(_NOISE, self.step))
+        self.accelerator.backward(loss)
+        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.average.step(self.model.parameters())
+        self.step += 1
+        return loss.detach(), norm.detach()
+
+    def _generator(self, purpose: int, step: int) -> torch.Generator:
+        """Noise of a step, and the global generator for layers that draw from it."""
+        words = np.random.SeedSequence([self.config.seed, purpose, step]).generate_state(2)
+        number = int(words[0]) << 31 | int(words[1]) >> 1
+        torch.manual_seed(number)
+        return torch.Generator(self.device).manual_seed(number)
+
+    def _row(self, losses: list[torch.Tensor], norms: list[torch.Tensor], validate: bool) -> curves.Row:
+        loss = float(torch.stack(losses).mean())
+        if not math.isfinite(loss):
+            raise FloatingPointError(f"loss: expected a finite number, got {loss} at step {self.step}")
+        return curves.Row(
+            step=self.step,
+            train_loss=loss,
+            val_loss=self._validate() if validate and self.validation is not None else None,
+            learning_rate=learning_rate(self.config, self.step - 1),
+            gradient_norm=float(torch.stack(norms).mean()),
+            seconds=round(self.seconds, 3),
+        )
+
+    @torch.no_grad()
+    def _validate(self) -> float:
+        """Mean loss of the averaged weights over the validation windows, with the same noise every time."""
+        assert self.validation is not None
+        self.model.eval()
+        self.average.store(self.model.parameters())
+        self.average.copy_to(self.model.parameters())
+        try:
+            total = 0.0
+            for number, chosen in enumerate(self._validation_windows):
+                batch = self.validation.tensors(
+                    chosen, np.random.default_rng([self.config.seed, _VALIDATION, number])
+                )
+                loss = self.model.loss(batch, generator=self._generator(_VALIDATION, number))
+                total += float(loss) * len(chosen)
+            return total / sum(map(len, self._validation_windows))
+        finally:
+            self.average.restore(self.model.parameters())
+
+    # ---- data ---------------------------------------------------------------------------------------------
+
+    def _batches(self) -> tuple[Batches, Batches | None]:
+        config = self.config
+        kept, held_out = split_episodes(len(self.reader), config.val_fraction, config.seed)
+        normalizer = policy.normalizer(self.plan)
+
+        def batches(episodes: list[int]) -> tuple[ChunkWindows, Batches]:
+            windows = ChunkWindows(
+                self.reader,
+                self.plan.policy.horizon,
+                condition=config.condition,
+                hold=self.plan.hold,
+                lengths=config.chunk_lengths,
+                episodes=episodes,
+                cache=config.cache,
+            )
+            return windows, Batches(windows, normalizer, config.batch_size, config.seed, self.device)
+
+        if not held_out:
+            return batches(kept)[1], None
+        windows, validation = batches(held_out)
+        count = min(config.val_windows, len(windows))
+        chosen = np.sort(
+            np.random.default_rng([config.seed, _VALIDATION]).choice(len(windows), count, replace=False)
+        )
+        self._validation_windows = np.split(chosen, range(config.batch_size, count, config.batch_size))
+        return batches(kept)[1], validation
+
+    # ---- disk ---------------------------------------------------------------------------------------------
+
+    def _save(self) -> None:
+        parameters = dict(self.model.named_parameters())
+        model = {name: value.detach() for name, value in self.model.state_dict().items()}
+        average = model | dict(zip(parameters, self.average.shadow_params, strict=True))
+        numbers = {
+            "config": _plain(self.config),
+            "dataset_sha256": self.digest,
+            "average_steps": self.average.optimization_step,
+            "seconds": self.seconds,
+        }
+        optimizer = state.optimizer_tensors(self.optimizer)
+        try:
+            state.save(
+                self.config.output,
+                state.TrainingState(self.step, model, average, optimizer, numbers, self.rows),
+            )
+            policy.write(self.config.output, self.plan, average, self._provenance())
+            curves.write_csv(self.config.output / "curves.csv", self.rows)
+            curves.plot(self.config.output / "curves.png", self.rows)
+        except OSError as error:
+            raise DatasetError(
+                f"{self.config.output}: could not write the checkpoint of step {self.step}: {error}"
+            ) from error
+
+    def _provenance(self) -> dict[str, Any]:
+        train_loss, val_loss = self._last_losses()
+        figures = {"step": self.step, "train_loss": train_loss, "val_loss": val_loss, "seconds": self.seconds}
+        settings = {
+            key: value
+            for key, value in _plain(self.config).items()
+            if key not in ("dataset", "output", "cache")
+        }
+        return {
+            "dataset_sha256": self.digest,
+            "dataset_collection": self.reader.collection,
+            "training": {**figures, **settings, "torch": torch.__version__},
+        }
+
+    def _resume(self) -> None:
+        found = state.load(self.config.output)
+        if found is None:
+            return
+        if not self.config.resume:
+            raise DatasetError(
+                f"{self.config.output}: expected no training run, found one; choose another folder, or resume"
+            )
+        expected = {**_plain(self.config), "dataset_sha256": self.digest}
+        stored = {**found.numbers["config"], "dataset_sha256": found.numbers["dataset_sha256"]}
+        for key in sorted(set(expected) - FREE_ON_RESUME):
+            if expected[key] != stored.get(key):
+                raise DatasetError(
+                    f"{self.config.output}: {key}: expected {stored.get(key)} to resume, got {expected[key]}"
+                )
+        self.model.load_state_dict(found.model)
+        state.restore_optimizer(self.optimizer, found.optimizer)
+        with torch.no_grad():
+            names = [name for name, _ in self.model.named_parameters()]
+            for shadow, name in zip(self.average.shadow_params, names, strict=True):
+                shadow.copy_(found.average[name])
+        self.average.optimization_step = found.numbers["average_steps"]
+        self.step, self.seconds, self.rows = found.step, found.numbers["seconds"], found.rows
+        _log.info("resuming at step %d", self.step)
+
+    def _last_losses(self) -> tuple[float | None, float | None]:
+        measured = [row.val_loss for row in self.rows if row.val_loss is not None]
+        return (self.rows[-1].train_loss if self.rows else None), (measured[-1] if measured else None)
+
+
+def learning_rate(config: TrainConfig, step: int) -> float:
+    """Rate of optimiser step `step`, from 0: linear warm-up, then constant or half a cosine to 0."""
+    if step < config.warmup_steps:
+        return config.learning_rate * (step + 1) / config.warmup_steps
+    if config.schedule == "constant":
+        return config.learning_rate
+    progress = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
+    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+def _plain(config: TrainConfig) -> dict:
+    """The settings as JSON values."""
+    values = dataclasses.asdict(config)
+    return {
+        key: str(v) if isinstance(v, Path) else list(v) if isinstance(v, tuple) else v
+        for key, v in values.items()
+    }

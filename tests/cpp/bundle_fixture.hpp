@@ -1,0 +1,135 @@
+// Bundles written by the tests: a policy of 3 state values, 2 actions, horizon 4, DDIM with 3 of 10 steps.
+#pragma once
+
+#include <stdlib.h>
+
+#include <filesystem>
+#include <fstream>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "keystep/bundle.hpp"
+
+namespace keystep::test {
+
+namespace fs = std::filesystem;
+
+/// A folder of its own, removed with the object.
+class TemporaryFolder {
+ public:
+  TemporaryFolder() {
+    std::string pattern = (fs::temp_directory_path() / "keystep-test-XXXXXX").string();
+    if (mkdtemp(pattern.data()) == nullptr) throw std::runtime_error("no temporary folder");
+    path_ = pattern;
+  }
+  ~TemporaryFolder() { fs::remove_all(path_); }
+  TemporaryFolder(const TemporaryFolder&) = delete;
+  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
+  const fs::path& path() const { return path_; }
+
+ private:
+  fs::path path_;
+};
+
+inline void write_file(const fs::path& file, const std::string& content) {
+  std::ofstream(file, std::ios::binary) << content;
+}
+
+inline std::string replaced(std::string text, const std::string& from, const std::string& to) {
+  const auto at = text.find(from);
+  if (at == std::string::npos) throw std::runtime_error("the test's manifest has no " + from);
+  return text.replace(at, from.size(), to);
+}
+
+inline const std::string kManifest = R"({
+  "format": "keystep-bundle", "version": 1, "name": "test", "family": "flat", "control_rate_hz": 50.0,
+  "observation": {"state": {"names": ["x", "y", "z"]}, "images": []},
+  "goal": "none",
+  "tasks": [{"name": "lift", "instruction": "Lift it."}, {"name": "push", "instruction": "Push it."}],
+  "action": {"names": ["dx", "dy"], "units": ["m", "m"], "min": [-100, -100], "max": [100, 100],
+             "rate_limit": null, "hold": [0, 0.5]},
+  "normalization": {"observation.state": {"mode": "mean_std", "mean": [1, 2, 3], "std": [1, 2, 4]},
+                    "action": {"mode": "min_max", "min": [-2, 0], "max": [2, 10]}},
+  "chunk": {"horizon": 4, "execute": 3, "merge": "consumed_index"},
+  "sampler": {"kind": "ddim", "train_steps": 10, "inference_steps": 3, "beta_schedule": "squaredcos_cap_v2",
+              "beta_start": 0.0001, "beta_end": 0.02, "betas": [], "prediction": "epsilon", "clip_sample": true,
+              "clip_range": 1.0, "timestep_rule": "leading", "steps_offset": 0, "set_alpha_to_one": true,
+              "eta": 0.0, "guidance": 0.0, "noise": "philox4x32-10"},
+  "graphs": {
+    "encode": {"file": "encode.onnx", "sha256": "ENCODE_HASH",
+      "inputs": [{"name": "state", "dtype": "float32", "shape": [1, 3], "role": "observation.state"},
+                 {"name": "task", "dtype": "int64", "shape": [1], "role": "task"}],
+      "outputs": [{"name": "film", "dtype": "float32", "shape": [1, 6], "role": "condition"}]},
+    "denoise": {"file": "denoise.onnx", "sha256": "DENOISE_HASH",
+      "inputs": [{"name": "noisy", "dtype": "float32", "shape": [1, 4, 2], "role": "sample"},
+                 {"name": "t", "dtype": "int64", "shape": [1], "role": "timestep"},
+                 {"name": "film", "dtype": "float32", "shape": [1, 6], "role": "condition"}],
+      "outputs": [{"name": "eps", "dtype": "float32", "shape": [1, 4, 2], "role": "model_output"}]}
+  },
+  "golden": {"file": "golden.npz", "sha256": "GOLDEN_HASH"},
+  "provenance": {"anything": {"goes": [1, 2, null]}}
+})";
+
+/// Gives each of these tensors, once per mention, the two rows of guidance.
+inline std::string two_rows(std::string manifest, const std::vector<std::string>& tensors) {
+  for (const std::string& tensor : tensors) {
+    const std::string shape = "\"" + tensor + "\", \"dtype\": \"float32\", \"shape\": [";
+    manifest = replaced(manifest, shape + "1", shape + "2");
+  }
+  return manifest;
+}
+
+/// With guidance: two branches in one batch.
+inline std::string guided(const std::string& manifest, double lambda) {
+  return two_rows(replaced(manifest, R"("guidance": 0.0)", R"("guidance": )" + std::to_string(lambda)),
+                  {"film", "noisy", "film", "eps"});
+}
+
+/// The one-graph form in place of the denoise step.
+inline std::string one_graph(std::string manifest) {
+  manifest = replaced(manifest, R"("denoise": {)", R"("sample": {)");
+  manifest = replaced(manifest, R"("role": "sample"})", R"("role": "noise"})");
+  manifest = replaced(manifest, R"({"name": "t", "dtype": "int64", "shape": [1], "role": "timestep"},)", "");
+  return replaced(manifest, R"("role": "model_output")", R"("role": "actions")");
+}
+
+inline std::string guided_one_graph(const std::string& manifest, double lambda) {
+  return two_rows(
+      replaced(one_graph(manifest), R"("guidance": 0.0)", R"("guidance": )" + std::to_string(lambda)),
+      {"film", "film"});
+}
+
+/// One 2 x 3 camera beside the state, and the same as a goal.
+inline std::string with_camera_and_goal(std::string manifest) {
+  manifest = replaced(manifest, R"("images": [])",
+                      R"("images": [{"camera": "static", "height": 2, "width": 3, "order": "rgb"}])");
+  manifest = replaced(manifest, R"("goal": "none")", R"("goal": "observation")");
+  manifest = replaced(manifest, R"("action": {"mode")", R"("observation.images.static": {"mode": "mean_std",
+      "mean": [0.5, 0, 0], "std": [0.5, 1, 1]}, "action": {"mode")");
+  return replaced(manifest, R"("role": "observation.state"},)", R"("role": "observation.state"},
+      {"name": "goal_state", "dtype": "float32", "shape": [1, 3], "role": "goal.state"},
+      {"name": "image", "dtype": "float32", "shape": [1, 3, 2, 3], "role": "observation.images.static"},
+      {"name": "goal_image", "dtype": "float32", "shape": [1, 3, 2, 3], "role": "goal.images.static"},)");
+}
+
+/// Writes the graphs, golden data and the manifest with their hashes filled in. Graphs are any bytes unless a
+/// real engine loads them.
+inline void write_bundle(const fs::path& folder, std::string manifest = kManifest,
+                         const std::string& encode = "encode graph",
+                         const std::string& denoise = "denoise graph") {
+  fs::create_directories(folder);
+  const std::vector<std::pair<std::string, std::pair<std::string, std::string>>> files = {
+      {"ENCODE_HASH", {"encode.onnx", encode}},
+      {"DENOISE_HASH", {"denoise.onnx", denoise}},
+      {"GOLDEN_HASH", {"golden.npz", "golden"}}};
+  for (const auto& [mark, file] : files) {
+    write_file(folder / file.first, file.second);
+    if (manifest.find(mark) != std::string::npos) {
+      manifest = replaced(manifest, mark, sha256_file(folder / file.first));
+    }
+  }
+  write_file(folder / "manifest.json", manifest);
+}
+
+}  // namespace keystep::test

@@ -1,0 +1,124 @@
+// A tick allocates nothing: counted by replacing operator new for the whole program. With the stub engine the
+// count must be 0, renewals included. ONNX Runtime allocates inside its own library; of those calls only the
+// ones made from this program's own code are forbidden, the rest is printed.
+#include <dlfcn.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <new>
+
+#include "bundle_fixture.hpp"
+#include "check.hpp"
+#include "keystep/keystep.hpp"
+#include "tiny_onnx.hpp"
+
+namespace {
+
+std::atomic<bool> counting = false;
+std::atomic<std::uint64_t> allocations = 0, own_allocations = 0;
+
+/// Whether `address` lies in the program itself and not in a shared library.
+bool is_own_code(const void* address) {
+  static const void* const base = [] {
+    Dl_info info{};
+    dladdr(reinterpret_cast<const void*>(&is_own_code), &info);
+    return static_cast<const void*>(info.dli_fbase);
+  }();
+  Dl_info info{};
+  return dladdr(address, &info) != 0 && info.dli_fbase == base;
+}
+
+void* allocate(std::size_t bytes, std::size_t alignment, const void* caller) {
+  if (counting) {
+    counting = false;  // dladdr may itself allocate
+    ++allocations;
+    own_allocations += is_own_code(caller);
+    counting = true;
+  }
+  bytes = (bytes + alignment - 1) / alignment * alignment;
+  void* memory = std::aligned_alloc(alignment, bytes == 0 ? alignment : bytes);
+  if (memory == nullptr) throw std::bad_alloc();
+  return memory;
+}
+
+}  // namespace
+
+// Not inlined: the return address must be the caller's, and GCC 12 mistakes inlined pairs for mismatches.
+[[gnu::noinline]] void* operator new(std::size_t bytes) {
+  return allocate(bytes, alignof(std::max_align_t), __builtin_return_address(0));
+}
+[[gnu::noinline]] void* operator new(std::size_t bytes, std::align_val_t alignment) {
+  return allocate(bytes, static_cast<std::size_t>(alignment), __builtin_return_address(0));
+}
+[[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete(void* memory, std::align_val_t) noexcept { std::free(memory); }
+[[gnu::noinline]] void operator delete(void* memory, std::size_t, std::align_val_t) noexcept {
+  std::free(memory);
+}
+
+using namespace keystep;
+using namespace keystep::test;
+
+namespace {
+
+constexpr int kTicks = 100;  // 34 renewals
+
+void count_ticks(const std::string& manifest, const EngineOptions& engine) {
+  const TemporaryFolder folder;
+  write_bundle(folder.path(), manifest, encode_graph(), denoise_graph());
+  Runtime runtime(folder.path(), {.engine = engine, .max_observation_age_us = 1'000'000});
+  runtime.reset({"push", {}, 7, 1});
+  Action action = runtime.make_action();
+  const std::vector<float> state = {1.5f, 2.5f, 5.0f};
+  bool good = runtime.tick({.state = state}, action) == Status::ok;  // ONNX Runtime sizes its arenas now
+  allocations = own_allocations = 0;
+  counting = true;
+  for (int i = 0; i < kTicks; ++i) {
+    if (i % 10 == 5) runtime.interrupt();
+    good &= runtime.tick({.state = state, .timestamp_us = now_us()}, action) == Status::ok;
+  }
+  counting = false;
+  CHECK(good);
+}
+
+void the_counter_counts() {
+  counting = true;
+  const auto one = std::make_unique<int>(1);
+  const std::vector<std::string> two(2, std::string(100, 'x'));
+  counting = false;
+  CHECK(allocations >= 4 && own_allocations >= 2);
+}
+
+void check_stub(const std::string& manifest) {
+  count_ticks(manifest, {.engine = "stub"});
+  CHECK(allocations == 0);
+}
+
+/// False if there is no ONNX Runtime to count.
+bool check_onnxruntime() {
+  try {
+    count_ticks(kManifest, {.threads = 1});
+  } catch (const ProviderError& error) {
+    std::printf("skipped: %s\n", error.what());
+    return false;
+  }
+  const std::uint64_t library = allocations - own_allocations;
+  std::printf("onnxruntime: %.1f allocations a tick inside its library, %.1f in ours\n",
+              static_cast<double>(library) / kTicks, static_cast<double>(own_allocations) / kTicks);
+  CHECK(own_allocations == 0);
+  return true;
+}
+
+}  // namespace
+
+int main() {
+  the_counter_counts();
+  check_stub(kManifest);
+  check_stub(guided(kManifest, 2));
+  check_stub(one_graph(kManifest));
+  check_stub(replaced(kManifest, "\"ddim\"", "\"ddpm\""));
+  check_stub(replaced(kManifest, "\"rate_limit\": null", "\"rate_limit\": [0.1, 0.1]"));
+  const bool complete = check_onnxruntime();
+  return failures || complete ? result() : kSkipped;
+}

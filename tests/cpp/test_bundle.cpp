@@ -1,0 +1,231 @@
+// The loader reads what it should and refuses the rest, naming the field.
+#include "bundle_fixture.hpp"
+#include "check.hpp"
+#include "keystep/keystep.hpp"
+
+using namespace keystep;
+using namespace keystep::test;
+
+namespace {
+
+Bundle load(const std::string& manifest) {
+  const TemporaryFolder folder;
+  write_bundle(folder.path(), manifest);
+  return load_bundle(folder.path());
+}
+
+/// The manifest with one thing changed is refused, and the message says where and what.
+void refused(const std::string& from, const std::string& to, const std::string& message) {
+  CHECK_THROWS(BundleError, message, load(replaced(kManifest, from, to)));
+}
+
+void reads_every_field() {
+  const Bundle bundle = load(kManifest);
+  CHECK(bundle.name == "test" && bundle.family == "flat" && bundle.goal == "none");
+  CHECK(bundle.control_rate_hz == 50.0);
+  CHECK((bundle.observation.state_names == std::vector<std::string>{"x", "y", "z"}));
+  CHECK(bundle.tasks.size() == 2 && bundle.tasks[1].instruction == "Push it.");
+  CHECK((bundle.action.hold == std::vector<float>{0, 0.5f}) && bundle.action.rate_limit.empty());
+  CHECK((bundle.normalization.at("observation.state").high_or_std == std::vector<double>{1, 2, 4}));
+  CHECK(bundle.chunk.horizon == 4 && bundle.chunk.execute == 3);
+  CHECK(bundle.sampler.train_steps == 10 && bundle.sampler.clip_sample && bundle.sampler.eta == 0);
+  CHECK(bundle.graphs.at("denoise").inputs[1].dtype == DType::int64);
+  CHECK(bundle.graphs.at("encode").outputs[0].elements() == 6);
+  CHECK(bundle.manifest_json.find("\"anything\"") != std::string::npos);
+}
+
+void reads_every_form() {
+  CHECK(load(guided(kManifest, 3)).sampler.guidance == 3);
+  CHECK(load(one_graph(kManifest)).graphs.contains("sample"));
+  CHECK(load(guided_one_graph(kManifest, 3)).graphs.at("encode").outputs[0].shape[0] == 2);
+  CHECK(load(with_camera_and_goal(kManifest)).observation.images[0].width == 3);
+}
+
+void refuses_wrong_versions_and_keys() {
+  refused("\"version\": 1", "\"version\": 2",
+          "version: expected at most 1 (a newer keystep wrote this bundle), got 2");
+  refused("\"version\": 1", "\"version\": \"1\"", "version: expected an integer");
+  refused("keystep-bundle", "lerobot", "format: expected \"keystep-bundle\", got \"lerobot\"");
+  refused("\"goal\"", "\"planner\": 1, \"goal\"", "planner: expected one of the keys format, ");
+  refused("\"goal\": \"none\",", "", "goal: expected a value, got no such key");
+  refused("\"merge\"", "\"x\": 1, \"merge\"", "chunk.x: expected one of the keys horizon, execute, merge");
+  refused("\"eta\"", "\"etta\": 0, \"eta\"", "sampler.etta: expected one of the keys");
+  refused("\"eta\": 0.0,", "", "sampler.eta: expected a value");
+  refused("\"role\": \"sample\"", "\"role\": \"sample\", \"x\": 1", "graphs.denoise.inputs[0].x");
+  refused("\"denoise\": {", "\"vision\": {",
+          "graphs.vision: expected one of the keys encode, denoise, sample");
+  refused("\"units\"", "\"unit\"", "action.units: expected a value");
+  refused("{\"names\": [\"x\"", "{\"x\": 1, \"names\": [\"x\"", "observation.state.x");
+  refused("{\"mode\": \"mean_std\"", "{\"max\": [1], \"mode\": \"mean_std\"",
+          "normalization.observation.state.max");
+  refused("\"name\": \"lift\"", "\"id\": 3, \"name\": \"lift\"", "tasks[0].id");
+  refused("{\"file\": \"golden", "{\"x\": 1, \"file\": \"golden", "golden.x");
+  refused("\"goal\"", "\"name\": \"twice\", \"goal\"",
+          "manifest.json: expected each key once, got 'name' twice");
+}
+
+void refuses_wrong_types_and_values() {
+  refused("50.0", "\"fast\"", "control_rate_hz: expected a finite number, got \"fast\"");
+  refused("50.0", "0", "control_rate_hz: expected a rate");
+  refused("50.0", "1e999", "manifest.json: expected valid JSON");
+  refused("50.0", "NaN", "manifest.json: expected valid JSON");
+  refused("\"horizon\": 4", "\"horizon\": 4.0", "chunk.horizon: expected an integer in 1..65536, got 4.0");
+  refused("\"horizon\": 4", "\"horizon\": 18446744073709551615", "chunk.horizon: expected an integer");
+  refused("\"execute\": 3", "\"execute\": 5", "chunk.execute: expected an integer in 1..4, got 5");
+  refused("consumed_index", "blend", "chunk.merge: expected consumed_index, got \"blend\"");
+  refused("flat", "flatt", "family: expected flat | subgoal | code");
+  refused("\"clip_sample\": true", "\"clip_sample\": 1",
+          "sampler.clip_sample: expected true or false, got 1");
+  refused("\"inference_steps\": 3", "\"inference_steps\": 0", "sampler.inference_steps: expected");
+  refused("\"inference_steps\": 3", "\"inference_steps\": 11", "sampler.inference_steps: expected");
+  refused("squaredcos_cap_v2", "cosine", "sampler.beta_schedule: expected");
+  refused("epsilon", "noise", "sampler.prediction: expected");
+  refused("\"eta\": 0.0", "\"eta\": 2", "sampler.eta: expected");
+  refused("\"hold\": [0,", "\"hold\": [1e39,", "action.hold[0]: expected a finite number");
+}
+
+void refuses_wrong_lengths_and_ranges() {
+  refused("\"units\": [\"m\", ", "\"units\": [", "action.units: expected 2 values, got 1");
+  refused("\"min\": [-100,", "\"min\": [1, -100,", "action.min: expected 2 values, got 3");
+  refused("\"min\": [-100,", "\"min\": [100,", "action.max[0]: expected more than the minimum");
+  refused("\"hold\": [0,", "\"hold\": [101,", "action.hold[0]: expected a value in");
+  refused("\"rate_limit\": null", "\"rate_limit\": [1]", "action.rate_limit: expected 2 values, got 1");
+  refused("\"rate_limit\": null", "\"rate_limit\": [1, 0]",
+          "action.rate_limit[1]: expected a positive change");
+  refused("\"mean\": [1,", "\"mean\": [", "normalization.observation.state.mean: expected 3 values, got 2");
+  refused("\"std\": [1,", "\"std\": [0,",
+          "normalization.observation.state.std[0]: expected a positive deviation, got 0");
+  refused("\"std\": [1,", "\"std\": [1e-320,", "normalization.observation.state.std[0]");
+  refused("\"max\": [2,", "\"max\": [-2,", "normalization.action.max[0]: expected more than the minimum");
+  refused("\"action\": {\"mode\"", "\"actions\": {\"mode\"", "normalization.action: expected a value");
+  refused("\"action\": {\"mode\"", "\"observation.x\": {\"mode\": \"identity\"}, \"action\": {\"mode\"",
+          "normalization.observation.x: expected an observation key");
+  refused("[\"x\", \"y\"", "[\"x\", \"x\"",
+          "observation.state.names[1]: expected unique names, got 'x' again");
+  refused("\"name\": \"push\"", "\"name\": \"lift\"", "tasks[1]: expected unique names");
+}
+
+void refuses_wrong_tensors() {
+  refused("[1, 4, 2], \"role\": \"sample\"", "[1, 8, 2], \"role\": \"sample\"",
+          "graphs.denoise.inputs[0].shape: expected [1, 4, 2] (sample), got [1, 8, 2]");
+  refused("[1, 3], \"role\": \"observation.state\"", "[1, 4], \"role\": \"observation.state\"",
+          "graphs.encode.inputs[0].shape: expected [1, 3]");
+  refused("\"role\": \"sample\"", "\"role\": \"latent\"",
+          "graphs.denoise.inputs[0].role: expected one of condition, ");
+  refused("\"role\": \"timestep\"", "\"role\": \"sample\"",
+          "graphs.denoise.inputs[1].dtype: expected float32, got int64");
+  refused("\"name\": \"t\"", "\"name\": \"noisy\"", "graphs.denoise.inputs[1].name: expected unique names");
+  refused("\"int64\", \"shape\": [1], \"role\": \"timestep\"",
+          "\"float16\", \"shape\": [1], \"role\": \"timestep\"",
+          "graphs.denoise.inputs[1].dtype: expected float32 | int64 | uint8");
+  refused("\"shape\": [1, 6]", "\"shape\": [1, 7]",
+          "graphs.denoise.inputs[2].shape: expected [1, 7] (as encode writes");
+  refused("\"name\": \"film\"", "\"name\": \"scale\"",
+          "graphs.denoise.inputs[2].name: expected an output of encode");
+  refused("\"shape\": [1, 6]", "\"shape\": [1, -6]",
+          "graphs.encode.outputs[0].shape[1]: expected an integer in 1..");
+  refused("\"shape\": [1, 6]", "\"shape\": [65536, 65536]", "graphs.encode.outputs[0].shape[1]");
+  refused("\"name\": \"eps\"", "\"name\": \"task\"", "graphs.encode: expected tensor 'task' in the role");
+  refused("{\"name\": \"t\", \"dtype\": \"int64\", \"shape\": [1], \"role\": \"timestep\"},", "",
+          "graphs.denoise.inputs: expected a tensor with the role timestep");
+  CHECK_THROWS(BundleError, "graphs.sample: expected a deterministic sampler",
+               load(replaced(one_graph(kManifest), "\"eta\": 0.0", "\"eta\": 0.5")));
+  CHECK_THROWS(BundleError, "graphs.denoise.inputs[0].shape: expected [2, 4, 2]",
+               load(replaced(kManifest, "\"guidance\": 0.0", "\"guidance\": 1.0")));
+}
+
+void refuses_damaged_manifests() {
+  const TemporaryFolder folder;
+  CHECK_THROWS(BundleError, "expected a bundle folder", load_bundle(folder.path() / "none.keystep"));
+  CHECK_THROWS(BundleError, "manifest.json: expected a file inside the bundle", load_bundle(folder.path()));
+  CHECK_THROWS(BundleError, "manifest.json: expected valid JSON", load(kManifest.substr(0, 700)));
+  CHECK_THROWS(BundleError, "manifest.json: expected valid JSON", load(kManifest + "{}"));
+  CHECK_THROWS(BundleError, "format: expected a value", load("[]"));
+  CHECK_THROWS(BundleError, "manifest.json: expected at most 32 levels", load(std::string(100000, '[')));
+  CHECK_THROWS(BundleError, "manifest.json: expected at most 32 levels",
+               load(replaced(kManifest, "[1, 2, null]", std::string(40, '[') + std::string(40, ']'))));
+}
+
+void refuses_damaged_files() {
+  const TemporaryFolder folder;
+  write_bundle(folder.path());
+  write_file(folder.path() / "denoise.onnx", "denoise grap");
+  CHECK_THROWS(BundleError, "graphs.denoise.sha256: expected ", load_bundle(folder.path()));
+  CHECK_THROWS(BundleError, "(denoise.onnx is damaged or was changed)", load_bundle(folder.path()));
+  write_file(folder.path() / "denoise.onnx", "");
+  CHECK_THROWS(BundleError,
+               "graphs.denoise.file: expected a file inside the bundle, got 'denoise.onnx', which is empty",
+               load_bundle(folder.path()));
+  fs::remove(folder.path() / "denoise.onnx");
+  CHECK_THROWS(BundleError, "'denoise.onnx', which cannot be opened", load_bundle(folder.path()));
+  write_bundle(folder.path());
+  write_file(folder.path() / "golden.npz", "other");
+  CHECK_THROWS(BundleError, "golden.sha256", load_bundle(folder.path()));
+  refused("ENCODE_HASH", "ABCD", "graphs.encode.sha256: expected 64 lower-case hexadecimal digits");
+}
+
+void refuses_paths_that_leave_the_folder() {
+  for (const auto& [path, message] :
+       std::vector<std::pair<std::string, std::string>>{{"/etc/hostname", "is absolute"},
+                                                        {"../encode.onnx", "leaves the bundle"},
+                                                        {"a/../../encode.onnx", "leaves the bundle"},
+                                                        {"", "is empty"},
+                                                        {".", "is not a regular file"},
+                                                        {"..", "leaves the bundle"},
+                                                        {"encode.onnx\\u0000x", "holds a NUL"}}) {
+    refused("\"file\": \"encode.onnx\"", "\"file\": \"" + path + "\"", message);
+  }
+  const TemporaryFolder outside, folder;
+  write_bundle(outside.path());
+  const auto link = [&](const char* name) {
+    write_bundle(folder.path());
+    fs::remove(folder.path() / name);
+    fs::create_symlink(outside.path() / name, folder.path() / name);
+  };
+  for (const char* name : {"encode.onnx", "golden.npz", "manifest.json"}) {
+    link(name);
+    CHECK_THROWS(BundleError, "is a link out of the bundle", load_bundle(folder.path()));
+    fs::remove(folder.path() / name);
+  }
+}
+
+void follows_links_that_stay_inside() {
+  const TemporaryFolder folder;
+  write_bundle(folder.path() / "real.keystep");
+  fs::rename(folder.path() / "real.keystep/encode.onnx", folder.path() / "real.keystep/other.onnx");
+  fs::create_symlink("other.onnx", folder.path() / "real.keystep/encode.onnx");
+  fs::create_directory_symlink("real.keystep", folder.path() / "latest.keystep");
+  CHECK(load_bundle(folder.path() / "latest.keystep").name == "test");
+}
+
+void hashes_as_fips_180_4() {
+  const TemporaryFolder folder;
+  const auto hash = [&](const std::string& text) {
+    write_file(folder.path() / "f", text);
+    return sha256_file(folder.path() / "f");
+  };
+  CHECK(hash("") == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+  CHECK(hash("abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+  CHECK(hash("abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq") ==
+        "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1");
+  CHECK(hash(std::string(1000000, 'a')) ==
+        "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
+  CHECK_THROWS(BundleError, "expected a readable file", sha256_file(folder.path() / "none"));
+}
+
+}  // namespace
+
+int main() {
+  reads_every_field();
+  reads_every_form();
+  refuses_wrong_versions_and_keys();
+  refuses_wrong_types_and_values();
+  refuses_wrong_lengths_and_ranges();
+  refuses_wrong_tensors();
+  refuses_damaged_manifests();
+  refuses_damaged_files();
+  refuses_paths_that_leave_the_folder();
+  follows_links_that_stay_inside();
+  hashes_as_fips_180_4();
+  return result();
+}

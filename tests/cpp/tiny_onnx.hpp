@@ -1,0 +1,125 @@
+// Just enough of the ONNX protobuf format (onnx.proto3) to write graphs from C++ tests, with no Python.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <string>
+#include <vector>
+
+namespace keystep::test {
+
+/// A protobuf message being written: `number` is the field's number in onnx.proto3.
+class Message {
+ public:
+  Message& integer(int number, std::uint64_t value) {
+    varint(static_cast<std::uint64_t>(number) << 3);
+    varint(value);
+    return *this;
+  }
+  Message& bytes(int number, const std::string& value) {
+    varint(static_cast<std::uint64_t>(number) << 3 | 2);
+    varint(value.size());
+    text_ += value;
+    return *this;
+  }
+  const std::string& str() const { return text_; }
+
+ private:
+  void varint(std::uint64_t value) {
+    for (; value >= 0x80; value >>= 7) text_ += static_cast<char>(value | 0x80);
+    text_ += static_cast<char>(value);
+  }
+  std::string text_;
+};
+
+constexpr int kOnnxFloat = 1, kOnnxInt64 = 7;
+
+class TinyGraph {
+ public:
+  TinyGraph& input(const std::string& name, int type, const std::vector<int>& shape) {
+    graph_.bytes(11, value_info(name, type, shape));
+    return *this;
+  }
+  TinyGraph& output(const std::string& name, int type, const std::vector<int>& shape) {
+    graph_.bytes(12, value_info(name, type, shape));
+    return *this;
+  }
+  TinyGraph& constant(const std::string& name, const std::vector<int>& shape,
+                      const std::vector<float>& values) {
+    Message tensor;
+    for (const int extent : shape) tensor.integer(1, static_cast<std::uint64_t>(extent));
+    std::string raw(values.size() * sizeof(float), '\0');
+    std::memcpy(raw.data(), values.data(), raw.size());
+    graph_.bytes(5, tensor.integer(2, kOnnxFloat).bytes(8, name).bytes(9, raw).str());
+    return *this;
+  }
+  /// `cast_to`: the attribute "to" of Cast, 0 for nodes without attributes.
+  TinyGraph& node(const std::string& op, const std::vector<std::string>& inputs, const std::string& output,
+                  int cast_to = 0) {
+    Message node;
+    for (const std::string& name : inputs) node.bytes(1, name);
+    node.bytes(2, output).bytes(4, op);
+    if (cast_to != 0) {
+      constexpr int kInt = 2;
+      node.bytes(
+          5,
+          Message().bytes(1, "to").integer(3, static_cast<std::uint64_t>(cast_to)).integer(20, kInt).str());
+    }
+    graph_.bytes(1, node.str());
+    return *this;
+  }
+  /// The model file: IR version 8, opset 13.
+  std::string file() const {
+    Message graph = graph_;
+    graph.bytes(2, "tiny");
+    return Message()
+        .integer(1, 8)
+        .bytes(7, graph.str())
+        .bytes(8, Message().bytes(1, "").integer(2, 13).str())
+        .str();
+  }
+
+ private:
+  static std::string value_info(const std::string& name, int type, const std::vector<int>& shape) {
+    Message dims;
+    for (const int extent : shape)
+      dims.bytes(1, Message().integer(1, static_cast<std::uint64_t>(extent)).str());
+    const Message tensor = Message().integer(1, static_cast<std::uint64_t>(type)).bytes(2, dims.str());
+    return Message().bytes(1, name).bytes(2, Message().bytes(1, tensor.str()).str()).str();
+  }
+  Message graph_;
+};
+
+/// The stub engine's closed forms as real graphs, for bundle_fixture's kManifest.
+inline std::string encode_graph() {
+  return TinyGraph()
+      .input("state", kOnnxFloat, {1, 3})
+      .input("task", kOnnxInt64, {1})
+      .constant("ones", {1, 6}, {1, 1, 1, 1, 1, 1})
+      .node("ReduceMean", {"state"}, "mean")
+      .node("Cast", {"task"}, "index", kOnnxFloat)
+      .node("Add", {"mean", "index"}, "sum")
+      .node("Mul", {"ones", "sum"}, "film")
+      .output("film", kOnnxFloat, {1, 6})
+      .file();
+}
+
+inline std::string denoise_graph(int horizon = 4, int time_type = kOnnxInt64,
+                                 const std::string& film = "film") {
+  return TinyGraph()
+      .input("noisy", kOnnxFloat, {1, horizon, 2})
+      .input("t", time_type, {1})
+      .input(film, kOnnxFloat, {1, 6})
+      .constant("tenth", {1}, {0.1f})
+      .constant("thousandth", {1}, {0.001f})
+      .node("ReduceMean", {film}, "bias")
+      .node("Cast", {"t"}, "time", kOnnxFloat)
+      .node("Mul", {"time", "thousandth"}, "drift")
+      .node("Mul", {"noisy", "tenth"}, "damped")
+      .node("Add", {"damped", "drift"}, "shifted")
+      .node("Add", {"shifted", "bias"}, "eps")
+      .output("eps", kOnnxFloat, {1, horizon, 2})
+      .file();
+}
+
+}  // namespace keystep::test

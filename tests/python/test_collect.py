@@ -1,0 +1,141 @@
+"""Collecting: order, determinism, resuming, Ctrl-C, failing simulators. A fake expert stands in for the
+simulator."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from keystep.data import DatasetError, DatasetReader
+from keystep.data.check import check_dataset
+from keystep.data.collect import collect, collect_from
+
+sys.path.insert(0, str(Path(__file__).parent))  # also for the processes that the tests start
+from fake_expert import collect_forever, fake_source
+
+
+def contents(path: Path) -> list[tuple]:
+    reader = DatasetReader(path)
+    columns = [batch for batch in reader.iter_batches()]
+    state = np.concatenate([batch["observation.state"] for batch in columns])
+    return [(e.task, e.seed, e.instruction, state[e.start : e.stop].tobytes()) for e in reader.episodes()]
+
+
+def test_episodes_are_the_successes_in_order_of_task_and_seed(tmp_path: Path) -> None:
+    report = collect_from(fake_source(), tmp_path, 5)
+    assert report.attempts == {"lift": 8, "push": 7} and report.successes == {"lift": 5, "push": 5}
+    assert [(task, seed) for task, seed, *_ in contents(tmp_path)] == [
+        *(("lift", seed) for seed in (2, 4, 8, 10, 14)),
+        *(("push", seed) for seed in (1, 5, 7, 11, 13)),
+    ]
+    assert check_dataset(tmp_path) == []
+
+
+def test_the_number_of_processes_changes_nothing(tmp_path: Path) -> None:
+    collect_from(fake_source(), tmp_path / "one", 6, processes=1)
+    collect_from(fake_source(), tmp_path / "three", 6, processes=3)
+    assert DatasetReader(tmp_path / "one").sha256() == DatasetReader(tmp_path / "three").sha256()
+
+
+def test_ctrl_c_then_resume_gives_what_an_uninterrupted_run_gives(tmp_path: Path) -> None:
+    report = collect_from(fake_source(signal_at=5), tmp_path / "parts", 5)
+    assert report.interrupted and report.episodes == 7
+    assert check_dataset(tmp_path / "parts") == []
+    report = collect_from(fake_source(), tmp_path / "parts", 5)
+    assert not report.interrupted and report.episodes == 10
+    collect_from(fake_source(), tmp_path / "whole", 5)
+    assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
+    assert check_dataset(tmp_path / "parts") == []
+
+
+def test_ctrl_c_with_several_processes(tmp_path: Path) -> None:
+    report = collect_from(fake_source(signal_at=200), tmp_path, 10**6, processes=2)
+    assert report.interrupted and report.episodes == len(DatasetReader(tmp_path)) > 50
+    assert check_dataset(tmp_path) == []
+
+
+def test_more_episodes_can_be_added(tmp_path: Path) -> None:
+    collect_from(fake_source(), tmp_path, 2)
+    report = collect_from(fake_source(), tmp_path, 3)
+    assert report.successes == {"lift": 1, "push": 1}
+    assert [(task, seed) for task, seed, *_ in contents(tmp_path)] == [
+        ("lift", 2), ("lift", 4), ("push", 1), ("push", 5), ("lift", 8), ("push", 7)
+    ]  # fmt: skip
+    assert collect_from(fake_source(), tmp_path, 3).attempts == {}
+
+
+def test_a_dead_simulator_is_an_error_and_loses_nothing(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="push: expected simulators to keep running, but one died"):
+        collect_from(fake_source(die_at=7), tmp_path, 4, processes=2)
+    assert len(contents(tmp_path)) >= 4
+    assert check_dataset(tmp_path) == []
+
+
+def test_an_expert_that_never_succeeds_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="push: expected a success, got 4 failures in a row"):
+        collect_from(fake_source(failing="push"), tmp_path, 3, max_failures=4)
+    assert [task for task, *_ in contents(tmp_path)] == ["lift"] * 3
+
+
+def test_bad_settings(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="episodes: expected at least 1, got 0"):
+        collect_from(fake_source(), tmp_path / "d", 0)
+    with pytest.raises(DatasetError, match="obs_mode: expected state or rgb, got 'depth'"):
+        collect(tmp_path / "d", obs_mode="depth")
+    with pytest.raises(DatasetError, match=r"tasks: expected some of lift_red.* got 'fly'"):
+        collect(tmp_path / "d", tasks=["fly"])
+    collect_from(fake_source(), tmp_path / "d", 1)
+    with pytest.raises(DatasetError, match="expected no dataset, found one"):
+        collect_from(fake_source(), tmp_path / "d", 1, resume=False)
+
+
+def test_the_scripted_expert(tmp_path: Path) -> None:
+    pytest.importorskip("mani_skill", reason="ManiSkill is not installed")
+    report = collect(tmp_path / "d", tasks=["lift_red", "push_blue_left"], episodes=2, seed=7)
+    assert report.episodes == 4
+    assert check_dataset(tmp_path / "d") == []
+    reader = DatasetReader(tmp_path / "d")
+    assert reader.features["observation.state"].shape == (26,) and reader.info["fps"] == 60
+    assert reader.collection["action"]["hold"] == [0.0] * 7
+    noisy = collect(tmp_path / "n", tasks=["lift_red"], episodes=1, seed=7, expert_noise=(0.3,))
+    assert noisy.episodes == 1
+    state = [next(DatasetReader(tmp_path / d).iter_batches())["observation.state"] for d in "dn"]
+    assert not np.array_equal(state[0][10], state[1][10])
+
+
+def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
+    import multiprocessing
+
+    context = multiprocessing.get_context("spawn")
+    parent = context.Process(target=collect_forever, args=(tmp_path,))
+    parent.start()
+    deadline = time.monotonic() + 60
+    while not (children := child_pids(parent.pid)) or not committed(tmp_path):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    parent.kill()
+    parent.join()
+    while any(alive(pid) for pid in children):
+        assert time.monotonic() < deadline, "the simulators outlived their parent"
+        time.sleep(0.1)
+    assert len(DatasetReader(tmp_path)) > 0
+    assert collect_from(fake_source(), tmp_path, 1).attempts.keys() <= {"push"}
+
+
+def committed(path: Path) -> int:
+    return len(DatasetReader(path)) if (path / "meta/info.json").exists() else 0
+
+
+def child_pids(pid: int | None) -> list[int]:
+    listing = Path(f"/proc/{pid}/task/{pid}/children")
+    return [int(word) for word in listing.read_text().split()] if listing.exists() else []
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

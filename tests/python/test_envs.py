@@ -1,0 +1,280 @@
+"""Franka-3Blocks: action law, determinism, state save and restore, bad input, life without a driver."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+gymnasium = pytest.importorskip("gymnasium", reason="needs the extra 'sim'")
+pytest.importorskip("mani_skill", reason="needs the extra 'sim'")
+
+from keystep.envs import ACTION_HOLD, STATE_NAMES, layout  # noqa: E402
+from keystep.envs.expert import ScriptedExpert  # noqa: E402
+from keystep.envs.franka3blocks import start_body_state  # noqa: E402
+from keystep.envs.headless import missing_driver  # noqa: E402
+
+ENV_ID = "keystep/Franka3Blocks-v0"
+STATE = "observation.state"
+
+
+@pytest.fixture(scope="module")
+def env():
+    env = gymnasium.make(ENV_ID)
+    yield env.unwrapped
+    env.close()
+
+
+def play(env, seed, actions):
+    states = [env.reset(seed=seed)[0][STATE]]
+    states += [env.step(action)[0][STATE] for action in actions]
+    return np.stack(states)
+
+
+def unit(index, sign=1.0):
+    action = np.zeros(7, dtype=np.float32)
+    action[index] = sign
+    return action
+
+
+# ---- episodes
+
+
+def test_gymnasium_accepts_the_environment(env):
+    from gymnasium.utils.env_checker import check_env
+
+    check_env(env, skip_render_check=True)
+
+
+def test_reset_describes_the_episode(env):
+    observation, info = env.reset(seed=1, options={"task": "push_red_left"})
+    assert info["task"] == "push_red_left" and info["success"] is False
+    assert info["instruction"] == "Push the red block to the left."
+    state = observation[STATE]
+    assert state.dtype == np.float32 and state.shape == (len(STATE_NAMES),)
+    np.testing.assert_allclose(state[layout.HAND_POSITION], layout.NEUTRAL_HAND_M, atol=1e-3)
+    np.testing.assert_allclose(state[layout.HAND_QUATERNION], [1, 0, 0, 0], atol=5e-3)
+    np.testing.assert_allclose(state[layout.JOINTS], layout.START_JOINTS_RAD, atol=1e-3)
+    np.testing.assert_allclose(state[layout.CUBE_POSITIONS][2::3], layout.CUBE_START_Z_M, atol=1e-3)
+
+
+def test_cubes_start_inside_the_patch_and_apart():
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        cubes = start_body_state(rng)["cubes"][:, :3]
+        gaps = np.linalg.norm(cubes - np.roll(cubes, 1, axis=0), axis=1)
+        assert gaps.min() >= layout.CUBE_MIN_DISTANCE_M
+        assert (
+            (cubes[:, 0] >= 0.41).all() and (cubes[:, 0] <= 0.59).all() and (abs(cubes[:, 1]) <= 0.09).all()
+        )
+
+
+def test_the_same_seed_is_the_same_episode_bit_for_bit(env):
+    actions = np.random.default_rng(0).uniform(-1, 1, (80, 7)).astype(np.float32)
+    actions[:, 2] -= 0.4  # into the cubes
+    first = play(env, 3, actions)
+    play(env, 4, actions[:20])
+    other = gymnasium.make(ENV_ID).unwrapped
+    np.testing.assert_array_equal(first, play(env, 3, actions))
+    np.testing.assert_array_equal(first, play(other, 3, actions))
+    assert not np.array_equal(first[0], play(env, 5, [])[0])
+    other.close()
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_translation_moves_the_hand_along_its_axis(env, axis, sign):
+    states = play(env, 0, [unit(axis, sign)] * 6)
+    travel = (states[-1] - states[0])[layout.HAND_POSITION]
+    assert sign * travel[axis] > 0.08
+    assert np.abs(np.delete(travel, axis)).max() < 0.01
+
+
+@pytest.mark.parametrize(("index", "vector"), [(3, (1, 0, 0)), (4, (0, 1, 0)), (5, (0, 0, 1))])
+def test_rotation_turns_the_hand(env, index, vector):
+    from scipy.spatial.transform import Rotation
+
+    states = play(env, 0, [unit(index)] * 6)
+    start, end = (Rotation.from_quat(state[layout.HAND_QUATERNION]) for state in states[[0, -1]])
+    turn = (end * start.inv()).as_rotvec()
+    np.testing.assert_allclose(turn, np.array(vector) * np.linalg.norm(turn), atol=0.02)
+    assert np.linalg.norm(turn) > 0.15
+
+
+def test_gripper_plus_one_opens_and_minus_one_closes(env):
+    states = play(env, 0, [unit(6)] * 12 + [unit(6, -1.0)] * 12)
+    fingers = states[:, layout.FINGER].ravel()
+    assert fingers[12] == pytest.approx(layout.FINGER_OPEN_M, abs=1e-3)
+    assert fingers[24] == pytest.approx(0.0, abs=1e-3)
+
+
+def test_the_static_action_holds_still_and_actions_are_clipped(env):
+    held = play(env, 0, [ACTION_HOLD] * 30)
+    np.testing.assert_allclose(held[-1][layout.HAND_POSITION], held[0][layout.HAND_POSITION], atol=1e-4)
+    np.testing.assert_array_equal(play(env, 0, [unit(1)] * 3), play(env, 0, [unit(1, 50.0)] * 3))
+
+
+def test_truncated_at_the_limit_given_to_make():
+    env = gymnasium.make(ENV_ID, max_episode_steps=4)
+    env.reset(seed=0)
+    assert [env.step(ACTION_HOLD)[3] for _ in range(4)] == [False, False, False, True]
+    env.close()
+
+
+def test_success_ends_the_episode_or_not_as_asked(env):
+    env.reset(seed=0, options={"task": "lift_red"})
+    expert = ScriptedExpert(env)
+    terminated = False
+    while not terminated:
+        _, reward, terminated, truncated, info = env.step(expert.act())
+        assert reward == float(info["success"]) == float(terminated) and not truncated
+    patient = gymnasium.make(ENV_ID, terminate_on_success=False).unwrapped
+    patient.set_state(env.get_state() | {"success": np.array(False)})
+    _, reward, terminated, _, info = patient.step(expert.act())
+    assert info["success"] and reward == 1.0 and not terminated
+    patient.close()
+
+
+# ---- state
+
+
+@pytest.mark.parametrize("saved_at", [5, 14, 25])
+def test_a_restored_state_continues(env, saved_at):
+    env.reset(seed=5, options={"task": "lift_red"})
+    expert, actions, states = ScriptedExpert(env), [], []
+    for step in range(40):
+        if step == saved_at:
+            saved = env.get_state()
+        actions.append(expert.act())
+        states.append(env.step(actions[-1])[0][STATE])
+    assert env.success
+
+    def resume():
+        env.reset(seed=9, options={"task": "stack"})
+        _, info = env.set_state(saved)
+        assert info["task"] == "lift_red" and info["elapsed_steps"] == saved_at
+        return np.stack([env.step(action)[0][STATE] for action in actions[saved_at:]])
+
+    resumed = resume()
+    positions = [*range(3), *range(7, 16)]
+    np.testing.assert_allclose(resumed[:, positions], np.stack(states)[saved_at:, positions], atol=4e-4)
+    assert env.success, "the start of the episode is part of the state"
+    np.testing.assert_array_equal(resumed, resume())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"joints": np.zeros(7)}, r"state\['joints'\]: expected shape \(9,\), got \(7,\)"),
+        ({"cubes": np.full((3, 13), np.nan)}, r"state\['cubes'\]: expected finite values"),
+        ({"task": np.array(10)}, r"state\['task'\]: expected an index below 10, got 10"),
+    ],
+)
+def test_bad_states_are_refused(env, change, message):
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match=message):
+        env.set_state(env.get_state() | change)
+    with pytest.raises(ValueError, match="expected keys"):
+        env.set_state({"joints": np.zeros(9)})
+
+
+# ---- bad input
+
+
+@pytest.mark.parametrize(
+    ("action", "message"),
+    [
+        (np.zeros(6), r"action: expected shape \(7,\), got \(6,\)"),
+        (np.zeros((1, 7)), r"action: expected shape \(7,\), got \(1, 7\)"),
+        (np.full(7, np.nan), "action: expected finite values, got"),
+        (np.full(7, np.inf), "action: expected finite values, got"),
+    ],
+)
+def test_bad_actions_are_refused_and_change_nothing(env, action, message):
+    before = env.reset(seed=0)[0][STATE]
+    with pytest.raises(ValueError, match=message):
+        env.step(action)
+    np.testing.assert_array_equal(env.observation()[STATE], before)
+    assert env.elapsed_steps == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"task": "fly"}, "task: expected one of lift_red, .*stack, got 'fly'"),
+        ({"obs_mode": "depth"}, "obs_mode: expected one of state, rgb, got 'depth'"),
+        ({"image_size": 0}, "image_size: expected at least 1, got 0"),
+    ],
+)
+def test_bad_construction_is_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        gymnasium.make(ENV_ID, **arguments)
+
+
+def test_bad_reset_options_are_refused(env):
+    with pytest.raises(ValueError, match=r"task: expected one of lift_red, .*got 'fly'"):
+        env.reset(options={"task": "fly"})
+    with pytest.raises(ValueError, match=r"options: expected only 'task', got \['colour'\]"):
+        env.reset(options={"colour": "red"})
+
+
+# ---- rendering, and doing without
+
+
+def run_python(code, **environment):
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def test_importing_the_package_loads_no_simulator():
+    code = "import sys, keystep.envs; print(sorted({'torch', 'mani_skill', 'sapien'} & set(sys.modules)))"
+    assert run_python(code).stdout.strip() == "[]"
+
+
+def test_state_mode_needs_no_driver_and_rgb_mode_says_what_it_lacks(env):
+    code = f"""
+import gymnasium, numpy, keystep.envs
+env = gymnasium.make("{ENV_ID}")
+env.reset(seed=3)
+print(env.step(numpy.ones(7, dtype=numpy.float32))[0]["{STATE}"].tobytes().hex())
+try:
+    gymnasium.make("{ENV_ID}", obs_mode="rgb")
+except RuntimeError as error:
+    print(error)
+"""
+    result = run_python(code, VK_ICD_FILENAMES="/nonexistent.json", VK_DRIVER_FILES="/nonexistent.json")
+    assert result.returncode == 0, result.stderr
+    state, message = result.stdout.splitlines()
+    env.reset(seed=3)
+    expected = env.step(np.ones(7, dtype=np.float32))[0][STATE]
+    np.testing.assert_array_equal(np.frombuffer(bytes.fromhex(state), dtype=np.float32), expected)
+    assert "expected a Vulkan driver" in message and "scripts/install-vulkan.sh" in message
+
+
+def test_rgb_mode_shows_the_scene(env):
+    reason = missing_driver()
+    if reason is not None:
+        pytest.skip(f"no Vulkan driver: {reason}")
+    rgb = gymnasium.make(ENV_ID, obs_mode="rgb", image_size=64).unwrapped
+    observation, _ = rgb.reset(seed=3)
+    image = observation["observation.images.static"]
+    assert image.shape == (64, 64, 3) and image.dtype == np.uint8 and image.flags.c_contiguous
+    assert rgb.observation_space.contains(observation)
+    pixels = image.reshape(-1, 3).astype(int)
+    for channel in range(3):
+        others = np.delete(pixels, channel, axis=1).max(axis=1)
+        assert (pixels[:, channel] > others + 40).sum() >= 5, (
+            f"the {layout.CUBES[channel]} cube is not visible"
+        )
+    np.testing.assert_array_equal(observation[STATE], env.reset(seed=3)[0][STATE])
+    np.testing.assert_array_equal(rgb.reset(seed=3)[0]["observation.images.static"], image)
+    assert (rgb.step(unit(2))[0]["observation.images.static"] != image).any()
+    rgb.close()

@@ -1,0 +1,66 @@
+"""The scripted expert: success, grasps beside neighbours, demonstrations, the report."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+gymnasium = pytest.importorskip("gymnasium", reason="needs the extra 'sim'")
+pytest.importorskip("mani_skill", reason="needs the extra 'sim'")
+
+from keystep.envs import layout  # noqa: E402
+from keystep.envs.demonstrations import rollout_expert  # noqa: E402
+from keystep.envs.expert import ScriptedExpert  # noqa: E402
+from keystep.envs.expert_report import evaluate_expert  # noqa: E402
+from keystep.envs.grasps import Grasp, clear_grasp  # noqa: E402
+
+STATE = "observation.state"
+
+
+@pytest.fixture(scope="module")
+def env():
+    env = gymnasium.make("keystep/Franka3Blocks-v0")
+    yield env.unwrapped
+    env.close()
+
+
+@pytest.mark.parametrize("task", ["lift_green", "push_blue_left", "push_red_right", "stack"])
+def test_the_expert_succeeds(env, task):
+    for seed in range(1000, 1004):
+        env.reset(seed=seed, options={"task": task})
+        expert = ScriptedExpert(env, seed=seed)
+        while not env.success and env.elapsed_steps < 360:
+            env.step(expert.act())
+        assert env.success, f"seed {seed}"
+
+
+def test_the_grasp_avoids_a_neighbour():
+    cubes = np.array([[0.5, 0.0, 0.274], [0.525, 0.06, 0.274], [0.42, -0.09, 0.274]])
+    shifted = clear_grasp(0, cubes)
+    assert shifted.yaw_rad == 0.0 and shifted.offset_m[0] < 0.0
+    assert clear_grasp(2, cubes) == Grasp()
+    cubes[1] = [0.5, 0.055, 0.274]
+    assert clear_grasp(0, cubes).yaw_rad != 0.0
+
+
+def test_a_demonstration_has_every_frame_and_ends_at_home(env):
+    demonstration = rollout_expert(env, "lift_blue", seed=1)
+    assert demonstration is not None
+    assert demonstration[STATE].shape == (64, 26) and demonstration["action"].shape == (64, 7)
+    assert demonstration["action"].dtype == np.float32 and np.abs(demonstration["action"]).max() <= 1.0
+    step = demonstration["success_step"]
+    assert demonstration["success"][step] and not demonstration["success"][:step].any()
+    np.testing.assert_allclose(demonstration[STATE][-1, :3], layout.NEUTRAL_HAND_M, atol=0.03)
+    replayed = [env.reset(seed=1)[0][STATE]]
+    replayed += [env.step(action)[0][STATE] for action in demonstration["action"][:-1]]
+    np.testing.assert_array_equal(replayed, demonstration[STATE])
+    assert rollout_expert(env, "lift_blue", seed=1, max_frames=10) is None
+
+
+def test_the_report_counts_tasks_and_families():
+    rows = evaluate_expert(("lift_red", "lift_blue"), episodes=2, seed=7)
+    assert [row["name"] for row in rows] == ["lift_red", "lift_blue", "all lift"]
+    assert [row["episodes"] for row in rows] == [2, 2, 4]
+    assert all(row["low"] <= row["success_rate"] <= row["high"] for row in rows)
+    with pytest.raises(ValueError, match="episodes: expected at least 1, got 0"):
+        evaluate_expert(episodes=0)

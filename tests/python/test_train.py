@@ -1,0 +1,291 @@
+"""Training: it learns, it resumes bit for bit, Ctrl-C and bad input are handled."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("accelerate", reason="training packages are not installed")
+
+import torch
+from keystep.data import DatasetError, DatasetSpec, DatasetWriter, Feature, image_feature
+from keystep.train import TrainConfig, policy, train
+from keystep.train.trainer import Trainer, learning_rate
+from safetensors.torch import load_file
+
+TASKS = {"left": "Go left.", "right": "Go right."}
+
+
+def write_dataset(path: Path, episodes: int = 6, length: int = 20, image: bool = False) -> Path:
+    """Walks whose action is a smooth function of state and task, so that a small network can fit it."""
+    features = {
+        "observation.state": Feature("float32", (2,), ("x", "constant")),
+        "action": Feature("float32", (3,), ("dx", "dy", "constant")),
+    }
+    if image:
+        features["observation.images.static"] = image_feature(32, 32)
+    action = {"names": ["dx", "dy", "constant"], "units": ["m"] * 3, "min": [-1.0] * 3, "max": [1.0] * 3}
+    action |= {"rate_limit": None, "hold": [0.0] * 3}
+    with DatasetWriter(path, DatasetSpec(60, features, TASKS, "toy", {"action": action})) as writer:
+        for number in range(episodes):
+            rng = np.random.default_rng(number)
+            direction = (-1, 1)[number % 2]
+            x = rng.uniform(-0.2, 0.2) + direction * np.linspace(0, 1, length)
+            frames = {
+                "observation.state": np.stack([x, np.ones(length)], 1).astype(np.float32),
+                "action": np.stack([direction * np.cos(x), np.sin(x), np.zeros(length)], 1).astype(
+                    np.float32
+                ),
+            }
+            if image:
+                frames["observation.images.static"] = rng.integers(
+                    0, 256, (length, 32, 32, 3), dtype=np.uint8
+                )
+            writer.add_episode(frames, list(TASKS)[number % 2], seed=number)
+    return path
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_dataset(tmp_path_factory.mktemp("data") / "toy")
+
+
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    monkeypatch.setitem(policy.PRESETS, "tiny", TINY)
+    monkeypatch.setenv("KEYSTEP_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+TINY = dataclasses.replace(policy.PRESETS["small"], width=128)
+
+
+def make_config(dataset: Path, output: Path, **changes: object) -> TrainConfig:
+    settings: dict = dict(
+        dataset=dataset,
+        output=output,
+        preset="tiny",
+        steps=12,
+        batch_size=16,
+        warmup_steps=3,
+        val_fraction=0.3,
+        log_every=4,
+        checkpoint_every=5,
+        device="cpu",
+        threads=1,
+    )
+    return TrainConfig(**{**settings, **changes})
+
+
+def same_weights(first: Path, second: Path, name: str = "model.safetensors") -> bool:
+    a, b = load_file(first / name), load_file(second / name)
+    return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def read_curves(output: Path) -> list[dict[str, str]]:
+    with (output / "curves.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_it_overfits_a_tiny_dataset(dataset: Path, tmp_path: Path) -> None:
+    config = make_config(
+        dataset,
+        tmp_path,
+        steps=800,
+        batch_size=64,
+        learning_rate=3e-3,
+        val_fraction=0.0,
+        log_every=40,
+        checkpoint_every=800,
+    )
+    train(config)
+    losses = [float(row["train_loss"]) for row in read_curves(tmp_path)]
+    assert losses[-1] < losses[0] / 5, losses
+
+
+def test_the_checkpoint_folder(dataset: Path, tmp_path: Path) -> None:
+    result = train(make_config(dataset, tmp_path))
+    assert (result.step, result.interrupted) == (12, False)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"model.safetensors", "policy.json", "curves.csv", "curves.png", "training_state"}
+    assert [path.name for path in (tmp_path / "training_state").iterdir()] == ["step-00000012"]
+    document = json.loads((tmp_path / "policy.json").read_text())
+    assert set(document) == {
+        "format", "version", "policy", "sampler", "stats", "tasks", "action", "observation",
+        "control_rate_hz", "provenance"
+    }  # fmt: skip
+    assert (document["format"], document["version"], document["control_rate_hz"]) == (
+        "keystep-checkpoint",
+        1,
+        60.0,
+    )
+    assert document["tasks"] == [{"name": name, "instruction": text} for name, text in TASKS.items()]
+    assert document["observation"]["state"]["names"] == ["x", "constant"]
+    assert document["action"]["hold"] == [0.0] * 3
+    assert len(document["provenance"]["dataset_sha256"]) == 64
+    rows = read_curves(tmp_path)
+    assert [int(row["step"]) for row in rows] == [4, 5, 8, 10, 12]
+    assert [bool(row["val_loss"]) for row in rows] == [False, True, False, True, True]
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_constant_dimensions_are_widened(dataset: Path, tmp_path: Path) -> None:
+    train(make_config(dataset, tmp_path, steps=1))
+    stats = json.loads((tmp_path / "policy.json").read_text())["stats"]
+    assert stats["observation.state"]["std"][1] == 0.01
+    assert stats["action"]["max"][2] - stats["action"]["min"][2] == 1.0
+
+
+@pytest.mark.parametrize("condition", ["task", "goal", "none"])
+def test_a_resumed_run_equals_an_uninterrupted_one(
+    dataset: Path, tmp_path: Path, condition: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train(make_config(dataset, tmp_path / "whole", condition=condition))
+    real = Trainer._train_step
+
+    def interrupted_step(self: Trainer) -> tuple:
+        if self.step == 6:  # not at a checkpoint
+            os.kill(os.getpid(), signal.SIGINT)
+        return real(self)
+
+    monkeypatch.setattr(Trainer, "_train_step", interrupted_step)
+    part = train(make_config(dataset, tmp_path / "parts", condition=condition))
+    monkeypatch.undo()
+    assert part.interrupted and part.step == 7
+    torch.manual_seed(99)  # the state of the global generator must not matter
+    monkeypatch.setitem(policy.PRESETS, "tiny", TINY)
+    rest = train(make_config(dataset, tmp_path / "parts", condition=condition))
+    assert (rest.step, rest.interrupted) == (12, False)
+    state = "training_state/step-00000012"
+    for name in ("model.safetensors", f"{state}/model.safetensors", f"{state}/optimizer.safetensors"):
+        assert same_weights(tmp_path / "whole", tmp_path / "parts", name), name
+    assert rest.val_loss == whole.val_loss
+
+
+def test_a_killed_process_resumes(dataset: Path, tmp_path: Path) -> None:
+    script = (
+        "import os, sys; sys.path.insert(0, os.path.dirname(sys.argv[3]))\n"
+        "from pathlib import Path\n"
+        "from test_train import *\n"
+        "policy.PRESETS['tiny'] = TINY\n"
+        "real = Trainer._train_step\n"
+        "def step(self):\n"
+        "    if self.step == 7: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    return real(self)\n"
+        "Trainer._train_step = step\n"
+        "train(make_config(Path(sys.argv[1]), Path(sys.argv[2])))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(dataset), str(tmp_path / "killed"), __file__])
+    assert done.returncode == -signal.SIGKILL
+    assert [path.name for path in (tmp_path / "killed/training_state").iterdir()] == ["step-00000005"]
+    train(make_config(dataset, tmp_path / "killed"))
+    train(make_config(dataset, tmp_path / "whole"))
+    assert same_weights(tmp_path / "whole", tmp_path / "killed")
+
+
+def test_a_full_disk_keeps_the_last_state(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from keystep.train import state
+
+    train(make_config(dataset, tmp_path, steps=5))
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(state, "sync", full)
+    with pytest.raises(DatasetError, match=r"could not write the checkpoint of step 10: .*No space left"):
+        train(make_config(dataset, tmp_path))
+    assert [path.name for path in (tmp_path / "training_state").iterdir()] == ["step-00000005"]
+    assert state.load(tmp_path).step == 5
+
+
+def test_the_seed_decides(dataset: Path, tmp_path: Path) -> None:
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        train(make_config(dataset, tmp_path / name, seed=seed))
+    assert same_weights(tmp_path / "a", tmp_path / "b")
+    assert not same_weights(tmp_path / "a", tmp_path / "c")
+
+
+def test_images_and_goals(tmp_path: Path) -> None:
+    data = write_dataset(tmp_path / "d", episodes=3, length=10, image=True)
+    for condition in ("task", "goal"):
+        result = train(make_config(data, tmp_path / condition, condition=condition, steps=2, batch_size=4))
+        assert result.val_loss is not None and np.isfinite(result.val_loss)
+        images = json.loads((tmp_path / condition / "policy.json").read_text())["observation"]["images"]
+        assert images == [{"camera": "static", "height": 32, "width": 32, "order": "rgb"}]
+
+
+def test_every_window_is_used_once_an_epoch(dataset: Path, tmp_path: Path) -> None:
+    trainer = Trainer(make_config(dataset, tmp_path, val_fraction=0.0, batch_size=7))
+    batches = trainer.batches
+    drawn: list[int] = []
+    real = batches._windows.batch
+    batches._windows.batch = lambda chosen, rng: (drawn.extend(chosen.tolist()), real(chosen, rng))[1]
+    windows = len(batches._windows)
+    for step in range(3 * windows // 7 + 1):
+        batches[step]
+    for epoch in range(3):
+        assert sorted(drawn[epoch * windows : (epoch + 1) * windows]) == list(range(windows))
+    assert drawn[:windows] != drawn[windows : 2 * windows]
+
+
+def test_learning_rate() -> None:
+    config = TrainConfig(Path("d"), Path("o"), steps=110, warmup_steps=10, learning_rate=1.0)
+    assert learning_rate(config, 0) == pytest.approx(0.1)
+    assert learning_rate(config, 9) == pytest.approx(1.0)
+    assert learning_rate(config, 60) == pytest.approx(0.5)
+    assert learning_rate(config, 109) < 1e-3
+    constant = dataclasses.replace(config, schedule="constant")
+    assert learning_rate(constant, 109) == 1.0
+
+
+def test_other_settings_or_data_cannot_resume(dataset: Path, tmp_path: Path) -> None:
+    train(make_config(dataset, tmp_path / "run", steps=2))
+    with pytest.raises(DatasetError, match=r"learning_rate: expected 0.0001 to resume, got 0.1"):
+        train(make_config(dataset, tmp_path / "run", learning_rate=0.1))
+    other = write_dataset(tmp_path / "other", episodes=7)
+    with pytest.raises(DatasetError, match="dataset_sha256: expected"):
+        train(make_config(other, tmp_path / "run"))
+    with pytest.raises(DatasetError, match="expected no training run, found one"):
+        train(make_config(dataset, tmp_path / "run", resume=False))
+    assert train(make_config(dataset, tmp_path / "run", steps=4)).step == 4
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"steps": 0}, "steps: expected a positive number, got 0"),
+        ({"ema_decay": 1.0}, r"ema_decay: expected \[0, 1\), got 1.0"),
+        ({"warmup_steps": -1}, "warmup_steps: expected at least 0, got -1"),
+    ],
+)
+def test_bad_settings(change: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        TrainConfig(Path("d"), Path("o"), **change)
+
+
+def test_bad_datasets_and_presets(dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"info.json: expected a dataset file, found none"):
+        train(make_config(tmp_path / "nothing", tmp_path / "o"))
+    with pytest.raises(ValueError, match=r"preset: expected one of .*, got 'huge'"):
+        train(make_config(dataset, tmp_path / "o", preset="huge"))
+
+
+def test_a_loss_that_is_not_finite_is_an_error(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        policy.DiffusionPolicy, "loss", lambda self, *_, **__: self.net[0].weight.sum() * float("nan")
+    )
+    with pytest.raises(FloatingPointError, match="loss: expected a finite number, got nan at step 4"):
+        train(make_config(dataset, tmp_path))
+    assert not (tmp_path / "model.safetensors").exists()
