@@ -10,12 +10,16 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c const
 # The PyPI cmake and ninja of .venv come first, so that only a compiler is needed from the system.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 NATIVE := $(shell find cpp python/bindings cmake CMakeLists.txt -name '*.[ch]pp' -o -name '*.cmake*' -o -name CMakeLists.txt)
-CXX_FILES := $(shell find cpp python/bindings tests -name '*.[ch]pp')
+CXX_FILES := $(shell find cpp python/bindings tests benchmarks -name '*.[ch]pp')
 # C++ programs are told where ONNX Runtime is; Python finds it by itself.
 ONNXRUNTIME = $(shell $(BIN)/python -c 'from keystep.runtime import find_onnxruntime; print(find_onnxruntime())')
 
-.PHONY: build demo test lint cpp-test sanitize consumer examples wheel-test python-test train bench clean
+.PHONY: help build demo test lint cpp-test sanitize consumer examples wheel-test python-test train bench clean
 build: .venv/built
+
+help:
+	@echo "make demo | test: see above; parts of test: lint cpp-test sanitize consumer examples wheel-test python-test"
+	@echo "make train: collect, train, export, verify and evaluate the shipped policy again; make bench: benchmarks/"
 
 .venv/created:
 	scripts/check-system.sh $(PYTHON)

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import keystep
 import numpy as np
 import tyro
 
+import keystep
 from benchmarks.cases import prepare_case
 from benchmarks.harness import markdown_table, summarise, write_result
 from benchmarks.machine import REPOSITORY, describe_machine

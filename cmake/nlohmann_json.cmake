@@ -1,4 +1,7 @@
 # Sets NLOHMANN_JSON_INCLUDE_DIR: from the PyPI package `nlohmann-json` (a build requirement), else from the system.
+if(NOT Python3_EXECUTABLE AND EXISTS "${PROJECT_SOURCE_DIR}/.venv/bin/python")
+  set(Python3_EXECUTABLE "${PROJECT_SOURCE_DIR}/.venv/bin/python")  # made by `make`
+endif()
 find_package(Python3 QUIET COMPONENTS Interpreter)
 if(Python3_FOUND)
   execute_process(

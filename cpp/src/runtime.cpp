@@ -238,7 +238,6 @@ void Runtime::reset(const EpisodeContext& context) {
   self.buffer.reset();
   self.gate.reset();
   self.key = {context.seed, context.episode, 0, 0};
-  self.at_epoch = self.epoch.load();
   self.started = true;
 }
 

@@ -76,19 +76,20 @@ void check_fields(const SamplerSpec& spec) {
 
 // ---- beta schedules
 
-double linspace(double start, double end, int index, int count) {
-  return count == 1 ? start : start + (end - start) * index / (count - 1);
+/// torch.linspace(start, end, count)[index] over float32: from both ends, one rounding (fused multiply-add).
+float linspace(double start, double end, int index, int count) {
+  const auto first = static_cast<float>(start), last = static_cast<float>(end);
+  if (count == 1) return first;
+  const double step = (last - first) / static_cast<float>(count - 1);
+  return static_cast<float>(index < count / 2 ? first + step * index : last - step * (count - 1 - index));
 }
 
 float beta_of(const SamplerSpec& spec, int t) {
   const int steps = spec.train_steps;
   if (spec.beta_schedule == "table") return static_cast<float>(spec.betas[static_cast<std::size_t>(t)]);
-  if (spec.beta_schedule == "linear") {
-    return static_cast<float>(linspace(spec.beta_start, spec.beta_end, t, steps));
-  }
+  if (spec.beta_schedule == "linear") return linspace(spec.beta_start, spec.beta_end, t, steps);
   if (spec.beta_schedule == "scaled_linear") {
-    const double start = std::sqrt(spec.beta_start), end = std::sqrt(spec.beta_end);
-    const auto root = static_cast<float>(linspace(start, end, t, steps));
+    const float root = linspace(std::sqrt(spec.beta_start), std::sqrt(spec.beta_end), t, steps);
     return root * root;
   }
   // Nichol and Dhariwal 2021 (arXiv:2102.09672), eq. 17, s = 0.008; betas are capped at 0.999.

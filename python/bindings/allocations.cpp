@@ -1,5 +1,5 @@
 // Counts what keystep's own code allocates, so that `keystep profile` can show that a tick allocates nothing.
-// These replace operator new and delete inside this extension only (-Bsymbolic-functions); memory is
+// These replace operator new and delete inside this extension only (see exports.map); memory is
 // malloc's, as with the operators they replace, so either side may free what the other allocated. The
 // inference engine lives in another library and is not counted.
 #include <cstdlib>

@@ -20,7 +20,13 @@ COMMANDS = {
     "train": "train a policy on a dataset",
     "export": "compile a training checkpoint into a bundle",
 }
-EXTRAS = {"torch": "train", "diffusers": "train", "accelerate": "train", "onnx": "train", "matplotlib": "train"}
+EXTRAS = {
+    "torch": "train",
+    "diffusers": "train",
+    "accelerate": "train",
+    "onnx": "train",
+    "matplotlib": "train",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -51,7 +57,12 @@ def run(arguments: list[str]) -> int:
 
 
 def usage() -> str:
-    lines = ["usage: keystep [--traceback] COMMAND ...", "", "Compiled hierarchical robot policies in real time.", ""]
+    lines = [
+        "usage: keystep [--traceback] COMMAND ...",
+        "",
+        "Compiled hierarchical robot policies in real time.",
+        "",
+    ]
     lines += [f"  {name:<9}{text}" for name, text in COMMANDS.items()]
     return "\n".join([*lines, "", "keystep COMMAND --help shows the options of a command."])
 

@@ -24,8 +24,8 @@ class StageLatency:
 class LatencyReport:
     """Latency per stage and what the loop did since loading or `Runtime.reset_latency`.
 
-    `time_per_action_us` is planning and control over the actions executed (HD-ExpIt, App. F.6). `allocations` counts
-    heap allocations of keystep's own code inside `tick`; those of the inference engine are not included.
+    `time_per_action_us` is planning and control over the actions executed (HD-ExpIt, App. F.6). `allocations`
+    counts heap allocations of keystep's own code inside `tick`; those of the engine are not included.
     """
 
     stages: dict[str, StageLatency]
@@ -60,7 +60,7 @@ class LatencyReport:
                 cells = "".join(f"{getattr(stage, column):>12,.2f}" for column in columns)
                 lines.append(f"{name:<8}{stage.count:>9}{cells}")
         lines.append(
-            f"time per action {self.time_per_action_us:,.2f} us over {self.actions} actions in {self.chunks} chunks; "
+            f"time per action {self.time_per_action_us:,.2f} us, {self.actions} actions, {self.chunks} chunks; "
             f"{self.deadline_misses} ticks over the deadline of {self.deadline_us:,.0f} us"
         )
         lines.append(

@@ -1,4 +1,4 @@
-"""One compiled policy, ticked once per control period. A thin shell around the C++ loop; never imports torch."""
+"""One compiled policy, ticked once per control period. A thin shell around the C++ loop, without torch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from keystep import _core
 from keystep.latency import LatencyReport
 
 Observation = dict[str, Any]
-"""`observation.state` float32 (S,), `observation.images.<camera>` uint8 (height, width, 3) RGB, and optionally
+"""`observation.state` float32 (S,), `observation.images.<camera>` uint8 (height, width, 3) RGB, optionally
 `task` (name or instruction) and `timestamp_us` (`keystep.now_us()` when it was taken)."""
 
 
@@ -52,7 +52,9 @@ def load(
         ArgumentError: an option is out of range.
     """
     options = _core.RuntimeOptions()
-    options.engine = _engine_options(engine, provider, threads, optimization, provider_options, onnxruntime_library)
+    options.engine = _engine_options(
+        engine, provider, threads, optimization, provider_options, onnxruntime_library
+    )
     options.inference_steps = inference_steps
     options.deadline_us = deadline_us
     options.max_observation_age_us = max_observation_age_us
@@ -78,7 +80,7 @@ def _engine_options(
 
 
 def find_onnxruntime() -> str:
-    """Path of the library in the installed onnxruntime wheel, found without importing it; "" if there is none.
+    """Path of the library in the installed onnxruntime wheel, found without importing it; else "".
 
     The environment variable KEYSTEP_ONNXRUNTIME, which the C++ loader reads, comes first.
     """
@@ -92,7 +94,7 @@ def find_onnxruntime() -> str:
 
 
 def read_manifest(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Check a bundle and every file it names as the runtime does, and return its manifest. Raises BundleError."""
+    """The manifest, after checking the bundle and its files as the runtime does. Raises BundleError."""
     return json.loads(_core.read_manifest(Path(path)))
 
 
@@ -119,7 +121,7 @@ class Runtime:
 
         Args:
             task: a task's name or its instruction; None: taken from `observation["task"]` of the first `act`.
-            goal: goal observation, with the keys of an observation; exactly when the bundle's goal is "observation".
+            goal: with the keys of an observation; exactly when the bundle's goal is "observation".
 
         Raises:
             ArgumentError: unknown task; goal missing, unwanted, or of the wrong shape.
@@ -133,11 +135,11 @@ class Runtime:
     def act(self, observation: Observation) -> np.ndarray:
         """One control period: the next action, float32 (A,), in the units of the action spec.
 
-        Arrays must have exactly the dtype, shape and C order of the bundle's observation spec: nothing is converted.
+        Arrays must have exactly the dtype, shape and C order of the observation spec: nothing is converted.
 
         Raises:
             ArgumentError: a key is missing or unknown; an array has the wrong dtype, shape or layout.
-            PolicyError: the tick was not ok; `status` says why (NaN in the observation, act before reset, ...).
+            PolicyError: the tick was not ok; `status` says why (NaN in it, act before reset, ...).
         """
         task = observation.get("task") if isinstance(observation, dict) else None
         if task is not self._seen_task or self._context is not None:
@@ -145,11 +147,11 @@ class Runtime:
         return self._core.act(observation)
 
     def predict_chunk(self, observation: Observation, noise: np.ndarray | None = None) -> np.ndarray:
-        """One whole chunk, float32 (H, A), physical units before the safety gate; nothing of the episode changes.
+        """One whole chunk, float32 (H, A), physical units before the gate; nothing of the episode changes.
 
         Args:
-            noise: float32 (H, A), or (K, H, A) with the initial noise first and then that of each denoise step that
-                needs some; None: the generator's, for the next chunk of this episode.
+            noise: float32 (H, A), or (K, H, A): the initial noise, then that of each denoise step that needs
+                some; None: the generator's, for the next chunk of this episode.
         """
         return self._core.predict_chunk(observation, noise)
 
@@ -190,7 +192,7 @@ class Runtime:
         self.close()
 
     def _accept_task(self, task: object) -> None:
-        """Compare `observation["task"]` with the episode's task, or start the episode that was left open with it."""
+        """Compare `observation["task"]` with the episode's, or start the episode left open with it."""
         if self._context is not None:
             name = self._task_name(task)
             goal, seed, episode = self._context

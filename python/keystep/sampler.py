@@ -10,7 +10,7 @@ from keystep import _core
 from keystep._core import SamplerSpec
 
 Denoise = Callable[[np.ndarray, int], np.ndarray]
-"""(sample, timestep) -> model_output of the sample's shape. With guidance: (2, *shape), conditional row first."""
+"""(sample, timestep) -> model_output of the sample's shape. With guidance: (2, *shape), conditional first."""
 
 
 class Sampler:
@@ -19,7 +19,7 @@ class Sampler:
         sampler = keystep.Sampler(keystep.SamplerSpec(kind="ddim", inference_steps=10))
         sample = sampler.sample(model, keystep.noise((8, 7), seed=0))
 
-    All arrays are float32 and C-contiguous, of one shape. Raises ArgumentError naming the first bad field or array.
+    All arrays are float32 and C-contiguous, of one shape. Raises ArgumentError naming the bad field or array.
     """
 
     def __init__(self, spec: SamplerSpec) -> None:
@@ -44,7 +44,7 @@ class Sampler:
     def step(
         self, model_output: np.ndarray, timestep: int, sample: np.ndarray, noise: np.ndarray | None = None
     ) -> np.ndarray:
-        """x_t -> x_{t-1}. `noise` is needed where the step has variance (DDPM but its last step, DDIM with eta > 0)."""
+        """x_t -> x_{t-1}. `noise`: where the step has variance (DDPM but its last, DDIM with eta > 0)."""
         if int(timestep) not in self._index:
             raise _core.ArgumentError(f"timestep: expected one of {self._timesteps.tolist()}, got {timestep}")
         return self._core.step(self._index[int(timestep)], model_output, sample, noise)
@@ -53,8 +53,8 @@ class Sampler:
         """The whole loop from noise to a clean sample.
 
         Args:
-            noise: the initial noise when no step adds any, else (K', ...): the initial noise, then that of each step
-                that needs some, in order.
+            noise: the initial noise when no step adds any, else (K', ...): the initial noise, then that of
+                each step that needs some, in order.
         """
         needing = [index for index in range(len(self._timesteps)) if self._core.needs_noise(index)]
         if needing and noise.shape[0] != 1 + len(needing):

@@ -1,4 +1,4 @@
-"""Bundles to test with: for the stub engine, which reads no graphs, and with two hand-made ONNX graphs. No torch."""
+"""Bundles to test with: for the stub engine, which reads no graphs, and with hand-made ONNX graphs."""
 
 from __future__ import annotations
 
@@ -21,8 +21,13 @@ TASKS = [
 
 
 def stub_manifest(**changes: Any) -> dict[str, Any]:
-    """A flat policy for the stub engine: state (4,), one 8 x 6 camera, action (3,), chunks of 4; two denoise steps."""
-    state = {"name": "observation.state", "dtype": "float32", "shape": [1, STATE], "role": "observation.state"}
+    """A flat policy for the stub engine: state (4,), an 8 x 6 camera, action (3,), chunks of 4, two steps."""
+    state = {
+        "name": "observation.state",
+        "dtype": "float32",
+        "shape": [1, STATE],
+        "role": "observation.state",
+    }
     camera = "observation.images.static"
     image = {"name": camera, "dtype": "float32", "shape": [1, 3, 6, 8], "role": camera}
     task = {"name": "task", "dtype": "int64", "shape": [1], "role": "task"}
@@ -90,7 +95,7 @@ def write_stub_bundle(folder: Path, **changes: Any) -> Path:
 
 
 def write_onnx_bundle(folder: Path) -> Path:
-    """The stub bundle with graphs ONNX Runtime can run: film = state @ ones(4, 2), model_output = 0.1 sample."""
+    """The stub bundle with graphs that run: film = state @ ones(4, 2), model_output = 0.1 sample."""
     onnx = pytest.importorskip("onnx")
     write_stub_bundle(folder)
     manifest = json.loads((folder / "manifest.json").read_text())

@@ -9,6 +9,7 @@ import signal
 from pathlib import Path
 
 import numpy as np
+
 from keystep.data import DatasetSpec, Feature
 from keystep.data.collect import Source, collect_from
 from keystep.data.workers import Rollout

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from keystep.data import DatasetError, DatasetReader
 from keystep.data.check import check_dataset
 from keystep.data.collect import collect, collect_from

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
 from keystep.data import (
     ChunkWindows,
     DatasetError,
@@ -283,6 +284,31 @@ def test_a_full_disk_is_one_clear_error_and_loses_nothing(
     monkeypatch.undo()
     assert DatasetReader(tmp_path).sha256() == digest
     assert check_dataset(tmp_path) == []
+
+
+def test_a_write_that_fails_in_the_middle(tmp_path: Path) -> None:
+    """The system refuses files beyond 80 kB: three short episodes fit in one, a long one does not."""
+    script = textwrap.dedent(
+        """
+        import os, resource, sys
+        sys.path.insert(0, os.path.dirname(sys.argv[2]))
+        from test_data import DatasetError, DatasetWriter, make_frames, make_spec
+        resource.setrlimit(resource.RLIMIT_FSIZE, (80_000, 80_000))
+        try:
+            with DatasetWriter(sys.argv[1], make_spec(), flush_episodes=3) as writer:
+                for number, length in enumerate((5, 5, 5, 5, 5, 5000)):
+                    writer.add_episode(make_frames(number, length), "stack", seed=number)
+        except DatasetError as error:
+            sys.exit(str(error))
+        """
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "d"), __file__], capture_output=True, text=True
+    )
+    assert done.returncode == 1 and "could not write episodes 3..5" in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(DatasetReader(tmp_path / "d")) == 3
+    assert check_dataset(tmp_path / "d") == []
 
 
 def test_ctrl_c_writes_the_complete_episodes(tmp_path: Path) -> None:

@@ -8,7 +8,9 @@ HEAVY = ("torch", "onnxruntime", "pyarrow", "gymnasium", "mani_skill", "rich", "
 
 def modules_after(statement: str) -> set[str]:
     program = f"import sys; {statement}; print(*sorted(sys.modules))"
-    output = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    output = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    ).stdout
     return set(output.split())
 
 

@@ -46,7 +46,9 @@ def test_given_noise_replaces_the_generator(make_stub, observation):
     policy.reset(task="lift_red", seed=5)
     generated = policy.predict_chunk(observation)
     np.testing.assert_array_equal(generated, policy.predict_chunk(observation, keystep.noise((4, 3), seed=5)))
-    np.testing.assert_array_equal(generated, policy.predict_chunk(observation, keystep.noise((1, 4, 3), seed=5)))
+    np.testing.assert_array_equal(
+        generated, policy.predict_chunk(observation, keystep.noise((1, 4, 3), seed=5))
+    )
     assert (generated != policy.predict_chunk(observation, np.zeros((4, 3), np.float32))).any()
 
 
@@ -83,10 +85,14 @@ def test_observed_task_must_be_the_episode_s(make_stub, observation):
     policy = make_stub()
     policy.reset(task="lift_red")
     policy.act(observation | {"task": "lift_red"})
-    with pytest.raises(keystep.ArgumentError, match="task: expected 'lift_red' as given to reset, got 'push_red_left'"):
+    with pytest.raises(
+        keystep.ArgumentError, match="task: expected 'lift_red' as given to reset, got 'push_red_left'"
+    ):
         policy.act(observation | {"task": "push_red_left"})
     policy.reset()
-    with pytest.raises(keystep.ArgumentError, match="task: expected one of lift_red, push_red_left, got None"):
+    with pytest.raises(
+        keystep.ArgumentError, match="task: expected one of lift_red, push_red_left, got None"
+    ):
         policy.act(observation)
 
 

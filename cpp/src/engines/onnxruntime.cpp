@@ -232,6 +232,11 @@ class OnnxEngine final : public Engine {
     check(api.SetInterOpNumThreads(raw, 1));
     check(api.SetSessionGraphOptimizationLevel(raw, optimization_level(options.optimization)));
     check(api.EnableMemPattern(raw));  // shapes are fixed: one block for all intermediate results
+    // Threads that spin while they wait save a wake-up on an idle machine and fight the rest of a busy one:
+    // 10 steps of an 11 M U-Net with 2 threads on 2 shared cores took 83 ms without and 217 ms with it
+    // (median).
+    constexpr const char* kSpinning = "session.intra_op.allow_spinning";
+    if (!options.provider_options.contains(kSpinning)) check(api.AddSessionConfigEntry(raw, kSpinning, "0"));
     ort::append_provider(*library_, options, threads_, *raw);
   }
 

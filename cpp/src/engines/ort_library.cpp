@@ -88,7 +88,9 @@ std::vector<std::string> Library::providers() const {
 std::string Library::take_message(Status* status) const {
   if (status == nullptr) return "";
   const Handle<Status> owner(status, api_.ReleaseStatus);
-  return api_.GetErrorMessage(status);
+  std::string message = api_.GetErrorMessage(status);
+  while (message.ends_with('\n')) message.pop_back();
+  return message;
 }
 
 }  // namespace keystep::ort

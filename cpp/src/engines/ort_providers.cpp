@@ -53,16 +53,25 @@ void check_available(const Library& library, const Provider& provider) {
                       "; " + provider.needs);
 }
 
+/// The first call, without options, loads the provider's own library: whatever fails in the second is the
+/// caller's option.
+template <class Update, class ProviderOptions>
+void update(const Library& library, Update call, ProviderOptions* target, const Options& options,
+            const std::string& what) {
+  library.check<ProviderError>(call(target, nullptr, nullptr, 0), what);
+  const KeyValues pairs(options);
+  if (pairs.keys.empty()) return;
+  library.check<ArgumentError>(call(target, pairs.keys.data(), pairs.values.data(), pairs.keys.size()),
+                               "provider_options");
+}
+
 void append_cuda(const Library& library, const Options& options, SessionOptions& session,
                  const std::string& what) {
   const Api& api = library.api();
   CudaOptions* raw = nullptr;
   library.check<ProviderError>(api.CreateCUDAProviderOptions(&raw), what);
   const Handle<CudaOptions> cuda(raw, api.ReleaseCUDAProviderOptions);
-  const KeyValues pairs(options);
-  library.check<ArgumentError>(
-      api.UpdateCUDAProviderOptions(raw, pairs.keys.data(), pairs.values.data(), pairs.keys.size()),
-      "provider_options");
+  update(library, api.UpdateCUDAProviderOptions, raw, options, what);
   library.check<ProviderError>(api.SessionOptionsAppendExecutionProvider_CUDA_V2(&session, raw), what);
 }
 
@@ -72,10 +81,7 @@ void append_tensorrt(const Library& library, const Options& options, SessionOpti
   TensorRtOptions* raw = nullptr;
   library.check<ProviderError>(api.CreateTensorRTProviderOptions(&raw), what);
   const Handle<TensorRtOptions> tensorrt(raw, api.ReleaseTensorRTProviderOptions);
-  const KeyValues pairs(options);
-  library.check<ArgumentError>(
-      api.UpdateTensorRTProviderOptions(raw, pairs.keys.data(), pairs.values.data(), pairs.keys.size()),
-      "provider_options");
+  update(library, api.UpdateTensorRTProviderOptions, raw, options, what);
   library.check<ProviderError>(api.SessionOptionsAppendExecutionProvider_TensorRT_V2(&session, raw), what);
   append_cuda(library, {}, session, what);  // for the operators TensorRT does not take
 }

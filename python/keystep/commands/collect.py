@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
-from keystep.data.collect import collect as main
+import functools
+from typing import Any
 
-__all__ = ["main"]
+from keystep.data.collect import CollectReport, collect
+
+
+@functools.wraps(collect)
+def main(*arguments: Any, **options: Any) -> CollectReport:
+    report = collect(*arguments, **options)
+    attempts, successes = sum(report.attempts.values()), sum(report.successes.values())
+    print(f"{report.episodes} episodes in the dataset; {successes} of {attempts} attempts of this run succeeded")
+    return report

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -13,13 +13,16 @@ from keystep.evaluate.machine import write_json
 from keystep.evaluate.report import EvaluationReport
 from keystep.evaluate.rollout import Evaluation, OpenPolicy, Worker, evaluate
 
+FIRST_SEED = 1_000_000
+"""Of evaluations: far from the seeds of demonstrations, which start at 0."""
+
 
 def main(
     bundle: Annotated[Path, tyro.conf.Positional],
     env: str = "keystep/Franka3Blocks-v0",
     tasks: tuple[str, ...] = (),
     episodes: int = 100,
-    seed: int = 0,
+    seed: int = FIRST_SEED,
     processes: int = 1,
     threads: int = 1,
     provider: str = "cpu",
@@ -39,16 +42,17 @@ def main(
         threads: threads inside an operator.
         provider: cpu, openvino, cuda or tensorrt.
         inference_steps: denoise steps; 0: as the bundle says.
-        reference: a training checkpoint: evaluate it through the slow PyTorch reference instead, same seeds and noise.
+        reference: a training checkpoint to evaluate through the slow PyTorch reference, same seeds and noise.
         json: also write the results to this file.
     """
-    names = tasks or tuple(task["name"] for task in keystep.read_manifest(bundle)["tasks"])
+    manifest = keystep.read_manifest(bundle)
+    names = tasks or tuple(task["name"] for task in manifest["tasks"])
     if reference is None:
         open_policy: OpenPolicy = functools.partial(
             keystep.load, bundle, provider=provider, threads=threads, inference_steps=inference_steps
         )
     else:
-        open_policy = functools.partial(open_reference, reference, inference_steps, threads)
+        open_policy = functools.partial(Reference, reference, manifest, inference_steps, threads)
     report = run(open_policy, Evaluation(env, names, episodes, seed), processes)
     print(report)
     for latency in report.latency[:1]:
@@ -57,14 +61,24 @@ def main(
         write_json(json, report.to_dict())
 
 
-def open_reference(checkpoint: Path, inference_steps: int, threads: int):  # type: ignore[no-untyped-def]
-    """The PyTorch reference policy; a module-level function, so that it can be sent to other processes."""
-    import torch
+class Reference:
+    """The PyTorch reference policy, with the manifest of the bundle it is compared with."""
 
-    from keystep.models import ReferencePolicy
+    description = "PyTorch eager, diffusers"
 
-    torch.set_num_threads(max(threads, 1))
-    return ReferencePolicy(checkpoint, inference_steps=inference_steps)
+    def __init__(
+        self, checkpoint: Path, manifest: dict[str, Any], inference_steps: int, threads: int
+    ) -> None:
+        import torch
+
+        from keystep.models.reference import ReferencePolicy
+
+        torch.set_num_threads(max(threads, 1))
+        steps = inference_steps or manifest["sampler"]["inference_steps"]
+        self._policy = ReferencePolicy(checkpoint, inference_steps=steps)
+        self.manifest = manifest
+        self.reset = self._policy.reset
+        self.act = self._policy.act
 
 
 def run(open_policy: OpenPolicy, evaluation: Evaluation, processes: int = 1) -> EvaluationReport:
@@ -72,7 +86,7 @@ def run(open_policy: OpenPolicy, evaluation: Evaluation, processes: int = 1) -> 
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     total = evaluation.episodes * len(evaluation.tasks)
-    print(f"{total} episodes ({evaluation.episodes} of {len(evaluation.tasks)} tasks): {cost(open_policy, evaluation)}")
+    print(f"{total} episodes of {len(evaluation.tasks)} tasks: {cost(open_policy, evaluation)}")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns) as progress:
         bar = progress.add_task("episodes", total=total)
@@ -96,4 +110,5 @@ def cost(open_policy: OpenPolicy, evaluation: Evaluation) -> str:
     finally:
         worker.close()
     seconds = step * steps * evaluation.episodes * len(evaluation.tasks)
-    return f"at most {seconds / 60:.1f} min of computing ({step * 1e3:.1f} ms a step, at most {steps} steps an episode)"
+    bound = f"{seconds / 60:.0f} min" if seconds > 90 else f"{seconds:.0f} s"
+    return f"at most {bound} ({step * 1e3:.1f} ms a step, {steps} steps an episode)"

@@ -5,7 +5,9 @@ from __future__ import annotations
 from keystep.envs import TASKS
 
 
-def main(tasks: tuple[str, ...] = tuple(TASKS), episodes: int = 100, seed: int = 0, processes: int = 1) -> None:
+def main(
+    tasks: tuple[str, ...] = tuple(TASKS), episodes: int = 100, seed: int = 0, processes: int = 1
+) -> None:
     """Success of the scripted expert on Franka-3Blocks.
 
     Args:

@@ -49,7 +49,9 @@ def summary(bundle: Path, manifest: dict[str, Any]) -> str:
         size = (bundle / graph["file"]).stat().st_size / 1e6
         rows[f"graph {name}"] = f"{graph['file']}, {size:.2f} MB, {_tensors(graph)}"
     rows["made by"] = ", ".join(
-        f"{key} {value}" for key, value in manifest["provenance"].items() if isinstance(value, str | int | float)
+        f"{key} {value}"
+        for key, value in manifest["provenance"].items()
+        if isinstance(value, str | int | float)
     )
     width = max(map(len, rows))
     return "\n".join(f"{label:<{width}}  {text}" for label, text in rows.items())

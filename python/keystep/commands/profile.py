@@ -20,7 +20,7 @@ def main(
     engine: str = "onnxruntime",
     json: Path | None = None,
 ) -> None:
-    """Measure a bundle on this machine: latency per stage, time per action, allocations, memory. No simulator needed.
+    """Measure a bundle on this machine, without a simulator: latency, time per action, allocations, memory.
 
     Args:
         bundle: the bundle's folder.

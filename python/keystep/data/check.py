@@ -65,7 +65,7 @@ Problems = Iterator[str]
 def check_dataset(path: str | Path) -> list[str]:
     """What is wrong with the dataset at `path`, one line each; empty when it conforms.
 
-    Files are read one at a time, so memory does not grow with the dataset.
+    Data files are read one at a time; of the episodes only the index columns are kept.
     """
     root = Path(path)
     try:

@@ -13,6 +13,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from rich.console import Console
 from rich.progress import (
@@ -70,7 +71,7 @@ def collect(
     tasks: Sequence[str] | None = None,
     episodes: int = 100,
     seed: int = 0,
-    obs_mode: str = "state",
+    obs_mode: Literal["state", "rgb"] = "state",
     image_size: int = 96,
     processes: int = 1,
     resume: bool = True,

@@ -1,4 +1,4 @@
-"""Success and speed of a policy, through the same loop that is deployed. Simulators load when an evaluation starts."""
+"""Success and speed of a policy, through the loop that is deployed. Simulators load when needed."""
 
 from keystep.evaluate.profile import ProfileReport, profile
 from keystep.evaluate.report import EvaluationReport, TaskResult, wilson_interval

@@ -66,7 +66,7 @@ def _cpu_model() -> str:
 
 
 def _commit() -> str | None:
-    """Commit of the checkout this package runs from, "+" appended when it has changes; None outside of one."""
+    """Commit of the checkout this package runs from, "+" appended when it has changes; else None."""
     folder = Path(__file__).parent
 
     def git(*arguments: str) -> str:
@@ -75,6 +75,8 @@ def _commit() -> str | None:
 
     try:
         git("ls-files", "--error-unmatch", str(Path(__file__)))
-        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
+        return git("rev-parse", "--short=12", "HEAD") + (
+            "+" if git("status", "--porcelain", "--untracked-files=no") else ""
+        )
     except (OSError, subprocess.CalledProcessError):
         return None

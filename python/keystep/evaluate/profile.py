@@ -25,11 +25,12 @@ class ProfileReport:
 
     Attributes:
         provider: engine, provider and threads in use.
-        act_from_chunk_us: median of a whole `act` from Python when the action is taken from the chunk; None when
-            every action renews the chunk.
-        allocations_per_tick: heap allocations of keystep's own code inside `tick` (counted by replacing operator new
-            in the extension; the inference engine's are not included).
-        loaded_memory_mb, peak_memory_mb: resident memory of the process after loading and at its highest (10^6 bytes).
+        act_from_chunk_us: median of a whole `act` from Python when the action is taken from the chunk; None
+            when every action renews the chunk.
+        allocations_per_tick: heap allocations of keystep's own code inside `tick`, counted by replacing operator new
+            in the extension; the inference engine's are not included.
+        loaded_memory_mb, peak_memory_mb: resident memory of the process after loading and at its highest
+            (10^6 bytes).
     """
 
     bundle: str
@@ -53,7 +54,7 @@ class ProfileReport:
         return "\n".join(
             [
                 f"{self.bundle}: {self.provider}, {self.inference_steps} denoise steps, {self.ticks} ticks",
-                f"{machine['cpu']}, {machine['cores']} cores, {machine['kernel']}, commit {machine['commit']}",
+                ", ".join(f"{name} {machine[name]}" for name in ("cpu", "cores", "kernel", "commit")),
                 "",
                 str(self.latency),
                 f"act from Python, action from the chunk: {from_chunk} (median)",
@@ -65,7 +66,12 @@ class ProfileReport:
 
 
 def profile(
-    bundle: Path, ticks: int = 2000, threads: int = 0, provider: str = "cpu", inference_steps: int = 0, **options: Any
+    bundle: Path,
+    ticks: int = 2000,
+    threads: int = 0,
+    provider: str = "cpu",
+    inference_steps: int = 0,
+    **options: Any,
 ) -> ProfileReport:
     """Load `bundle`, tick it `ticks` times as fast as it can on its golden observations, and report.
 
@@ -74,7 +80,9 @@ def profile(
     if ticks < 1:
         raise keystep.ArgumentError(f"ticks: expected at least 1, got {ticks}")
     started = time.perf_counter()
-    policy = keystep.load(bundle, threads=threads, provider=provider, inference_steps=inference_steps, **options)
+    policy = keystep.load(
+        bundle, threads=threads, provider=provider, inference_steps=inference_steps, **options
+    )
     load_ms = (time.perf_counter() - started) * 1e3
     with policy:
         loaded_memory_mb = resident_memory_mb()
@@ -114,14 +122,18 @@ def golden_cases(bundle: Path, manifest: dict[str, Any]) -> list[GoldenCase]:
     goals = [name for name in arrays if name.startswith("goal.")]
     cases = []
     for row in range(len(arrays["actions"])):
-        task = manifest["tasks"][int(arrays["task"][row])]["name"] if "task" in arrays and manifest["tasks"] else None
+        task = (
+            manifest["tasks"][int(arrays["task"][row])]["name"]
+            if "task" in arrays and manifest["tasks"]
+            else None
+        )
         goal = {name.replace("goal.", "observation.", 1): arrays[name][row] for name in goals}
         cases.append(GoldenCase(task, {name: arrays[name][row] for name in observations}, goal or None))
     return cases
 
 
 def _tick(policy: keystep.Runtime, cases: list[GoldenCase], ticks: int) -> list[float]:
-    """Tick every case for its share of `ticks`; returns the seconds of each `act` that took from the chunk."""
+    """Tick every case for its share of `ticks`; the seconds of each `act` that took from the chunk."""
     execute = policy.manifest["chunk"]["execute"]
     seconds = []
     for case, count in zip(cases, _shares(ticks, len(cases)), strict=True):

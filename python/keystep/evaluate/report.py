@@ -12,7 +12,7 @@ Z_95 = 1.959963984540054
 
 
 def wilson_interval(successes: int, n: int, z: float = Z_95) -> tuple[float, float]:
-    """Wilson score interval of a proportion (Wilson 1927, JASA 22:209): (low, high) in [0, 1]; (0, 1) when n is 0."""
+    """Wilson score interval of a proportion (Wilson 1927, JASA 22:209): (low, high); (0, 1) when n is 0."""
     if not 0 <= successes <= n:
         raise ValueError(f"successes: expected 0..{n}, got {successes}")
     if n == 0:
@@ -99,7 +99,9 @@ class EvaluationReport:
     def families(self) -> tuple[TaskResult, ...]:
         """Tasks merged by the first word of their names (lift, push, stack)."""
         names = dict.fromkeys(_family(task.name) for task in self.tasks)
-        return tuple(merge(name, [task for task in self.tasks if _family(task.name) == name]) for name in names)
+        return tuple(
+            merge(name, [task for task in self.tasks if _family(task.name) == name]) for name in names
+        )
 
     @property
     def total(self) -> TaskResult:

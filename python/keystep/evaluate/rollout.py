@@ -1,7 +1,7 @@
 """Closed-loop evaluation in a Gymnasium environment.
 
-Episode i of every task starts from `env.reset(seed=seed + i)` and draws its noise from (seed, episode=i), so the
-result depends neither on the number of processes nor on which policy (runtime or reference) is looked at.
+Episode i of every task starts from `env.reset(seed=seed + i)` and draws its noise from (seed, episode=i), so
+contexts and noise depend neither on the number of processes nor on the policy (runtime or reference).
 """
 
 from __future__ import annotations
@@ -84,7 +84,9 @@ def evaluate(
     if callable(policy) and processes > 1:
         results, latency, description = _run_processes(policy, evaluation, processes, on_episode)
     elif processes > 1:
-        raise keystep.ArgumentError("policy: expected a function that opens one for several processes, got an open one")
+        raise keystep.ArgumentError(
+            "policy: expected a function that opens one for several processes, got an open one"
+        )
     else:
         worker = Worker(policy() if callable(policy) else policy, evaluation)
         try:
@@ -111,7 +113,7 @@ class Worker:
                 raise keystep.ArgumentError(f"task: expected one of {', '.join(known)}, got {task!r}")
         if manifest["goal"] != "none":
             raise keystep.ArgumentError(
-                f"goal: expected a policy without one, got {manifest['goal']!r}; a planner must give the goals"
+                f"goal: expected a policy without one, got {manifest['goal']!r}, which needs a planner"
             )
         self._takes_task = bool(known)
         self._keys = observation_keys(manifest)
@@ -137,7 +139,9 @@ class Worker:
     def seconds_per_step(self) -> float:
         """Measured over the first steps of one episode that is not counted."""
         self.env.reset(seed=self.evaluation.seed, options={"task": self.evaluation.tasks[0]})
-        self.policy.reset(task=self.evaluation.tasks[0] if self._takes_task else None, seed=self.evaluation.seed)
+        self.policy.reset(
+            task=self.evaluation.tasks[0] if self._takes_task else None, seed=self.evaluation.seed
+        )
         action = np.zeros(len(self.policy.manifest["action"]["names"]), np.float32)
         started = time.perf_counter()
         for _ in range(PROBE_STEPS):
@@ -170,7 +174,7 @@ def make_env(env_id: str, manifest: dict[str, Any], **options: Any) -> Any:
     """The environment with what the policy wants to see: state only, or images of the bundle's size."""
     import gymnasium
 
-    import keystep.envs  # noqa: F401 - registers the environments
+    import keystep.envs
 
     images = manifest["observation"]["images"]
     if images:
@@ -210,7 +214,9 @@ def _run(job: tuple[str, int]) -> tuple[EpisodeResult, int, list[dict[str, Any]]
 def _run_processes(
     open_policy: OpenPolicy, evaluation: Evaluation, processes: int, on_episode: OnEpisode | None
 ) -> tuple[list[EpisodeResult], list[dict[str, Any]], str]:
-    context = multiprocessing.get_context("spawn")  # a forked simulator or engine would share threads and locks
+    context = multiprocessing.get_context(
+        "spawn"
+    )  # a forked simulator or engine would share threads and locks
     latency: dict[int, list[dict[str, Any]]] = {}
     description = ""
 
@@ -220,19 +226,29 @@ def _run_processes(
             result, process, latency[process], description = future.result()
             yield result
 
-    with ProcessPoolExecutor(processes, context, initializer=_start, initargs=(open_policy, evaluation)) as pool:
+    with ProcessPoolExecutor(
+        processes, context, initializer=_start, initargs=(open_policy, evaluation)
+    ) as pool:
         try:
-            results = list(_notify(finished([pool.submit(_run, job) for job in _jobs(evaluation)]), on_episode))
+            results = list(
+                _notify(finished([pool.submit(_run, job) for job in _jobs(evaluation)]), on_episode)
+            )
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    return results, [report for reports in latency.values() for report in reports], f"{description}, {processes} processes"
+    return (
+        results,
+        [report for reports in latency.values() for report in reports],
+        f"{description}, {processes} processes",
+    )
 
 
 def _by_task(evaluation: Evaluation, results: list[EpisodeResult]) -> tuple[TaskResult, ...]:
     tasks = []
     for task in evaluation.tasks:
-        mine = sorted((result for result in results if result.task == task), key=lambda result: result.episode)
+        mine = sorted(
+            (result for result in results if result.task == task), key=lambda result: result.episode
+        )
         steps = [result.steps for result in mine if result.success]
         tasks.append(
             TaskResult(

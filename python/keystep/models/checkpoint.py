@@ -30,7 +30,8 @@ class Checkpoint:
     Attributes:
         stats: per key `min`, `max`, `mean`, `std` (lists) and `count`; images per channel in [0, 1].
         tasks: `name` and `instruction` of each task, in the order of the task embedding.
-        action: names, units, min, max, rate_limit (or None), hold. observation: {"state": {"names"}, "images": [..]}.
+        action: names, units, min, max, rate_limit (or None), hold.
+        observation: {"state": {"names"}, "images": [..]}.
         provenance: free form: git commit, data set hash, metrics.
     """
 
@@ -49,7 +50,7 @@ class Checkpoint:
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, weights: dict[str, torch.Tensor]) -> None:
-    """Writes both files under temporary names and renames them, weights first: a killed write leaves the old pair.
+    """Writes both files under temporary names and renames them, weights first.
 
     Args:
         weights: state dict of `DiffusionPolicy(checkpoint.config)`; the trainer gives the EMA weights.
@@ -112,7 +113,7 @@ def load_policy(folder: Path) -> tuple[DiffusionPolicy, Checkpoint]:
 
 
 def random_checkpoint(folder: Path, config: PolicyConfig, seed: int = 0) -> Checkpoint:
-    """An untrained policy with plausible statistics: lets tests and benchmarks export any size without training."""
+    """An untrained policy with plausible statistics, for tests and benchmarks of any size."""
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
     policy = DiffusionPolicy(config)
@@ -169,4 +170,4 @@ def camera_entry(camera: CameraConfig) -> dict[str, Any]:
 def _replace(temporary: Path, final: Path) -> None:
     with temporary.open("rb") as file:
         os.fsync(file.fileno())
-    os.replace(temporary, final)
+    temporary.replace(final)

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-# A dimension that never moved in the data carries no scale of its own: dividing by its tiny spread would turn a
-# harmless deviation on the robot into an enormous input.
+# A dimension that never moved in the data carries no scale of its own: dividing by its tiny spread would turn
+# a harmless deviation on the robot into an enormous input.
 MIN_STD = 1e-2
 MIN_WIDTH = 1e-3
 
@@ -17,14 +17,18 @@ def normalization_entry(mode: str, stats: dict[str, list[float]]) -> dict[str, A
     """The manifest's "normalization" entry for one key, constant dimensions widened.
 
     Args:
-        mode: min_max (to [-1, 1]), mean_std or identity. stats: `min`, `max`, `mean`, `std`, one value per dimension.
+        mode: min_max (to [-1, 1]), mean_std or identity.
+        stats: `min`, `max`, `mean`, `std`, one value per dimension.
     """
     if mode == "identity":
         return {"mode": "identity"}
     if mode == "mean_std":
         return {"mode": mode, "mean": list(stats["mean"]), "std": [max(std, MIN_STD) for std in stats["std"]]}
     if mode == "min_max":
-        high = [h if h - l >= MIN_WIDTH else l + 1.0 for l, h in zip(stats["min"], stats["max"], strict=True)]
+        high = [
+            high if high - low >= MIN_WIDTH else low + 1.0
+            for low, high in zip(stats["min"], stats["max"], strict=True)
+        ]
         return {"mode": mode, "min": list(stats["min"]), "max": high}
     raise ValueError(f"normalization.mode: expected min_max, mean_std or identity, got {mode!r}")
 

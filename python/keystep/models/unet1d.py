@@ -1,7 +1,8 @@
-"""Conditional 1-D U-Net over a chunk of actions (Chi et al. 2023, arXiv:2303.04137; sizes of HD-ExpIt, App. B)."""
+"""Conditional 1-D U-Net over a chunk of actions (Chi et al. 2023, arXiv:2303.04137; HD-ExpIt, App. B)."""
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import torch
@@ -22,8 +23,8 @@ class ConvBlock(nn.Sequential):
 class ResidualBlock(nn.Module):
     """Two convolutions with FiLM (Perez et al. 2018) between them.
 
-    The FiLM projection is kept apart from `forward` so that the exporter can hoist it out of the denoise loop:
-    `film` = Linear(Mish(condition)) [B, F] with F = 2 C_out (scale and bias) or C_out (bias only).
+    `film` = Linear(Mish(condition)), [B, F] with F = 2 C_out (scale and bias) or C_out (bias only), is computed
+    outside `forward`, so that the exporter can hoist it out of the denoise loop.
     """
 
     def __init__(
@@ -66,7 +67,10 @@ class ConditionalUnet1d(nn.Module):
     """Predicts the noise in a chunk of actions.
 
     Args:
-        action_dim: A. down_dims: channels per level. condition: width C of the condition. step_dim: of the step embedding.
+        action_dim: A.
+        down_dims: channels per level.
+        condition: width C of the condition.
+        step_dim: width of the embedding of the denoise step.
     """
 
     def __init__(
@@ -87,7 +91,7 @@ class ConditionalUnet1d(nn.Module):
             return ResidualBlock(inputs, outputs, step_dim + condition, kernel_size, groups, film_scale)
 
         widths = (action_dim, *down_dims)
-        levels = list(zip(widths[:-1], widths[1:], strict=True))
+        levels = list(itertools.pairwise(widths))
         self.down = nn.ModuleList(nn.ModuleList([block(i, o), block(o, o)]) for i, o in levels)
         self.shrink = nn.ModuleList(nn.Conv1d(o, o, 3, stride=2, padding=1) for o in down_dims[:-1])
         self.middle = nn.ModuleList([block(down_dims[-1], down_dims[-1]) for _ in range(2)])

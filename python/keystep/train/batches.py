@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from keystep.data import ChunkWindows
-from keystep.models import Normalizer
+from keystep.models.normalizer import Normalizer
 
 _ORDER, _LENGTHS = 1, 2  # what a random stream is for
 

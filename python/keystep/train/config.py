@@ -39,11 +39,6 @@ class TrainConfig:
     """Exponent of the warm-up of the average; 0 for none."""
     chunk_lengths: tuple[int, int] = (4, 8)
     """With goals: shortest and longest number of actions between observation and goal."""
-    min_std: float = 0.01
-    """Smallest standard deviation that a state dimension is divided by, in its own unit: noise in dimensions
-    that hardly move is not blown up."""
-    min_range: float = 1e-3
-    """Action dimensions with less than this between minimum and maximum are scaled as if the range were 1."""
     val_fraction: float = 0.05
     """Share of the episodes held out for the validation loss."""
     val_windows: int = 2048
@@ -55,7 +50,8 @@ class TrainConfig:
     mixed_precision: Literal["no", "fp16", "bf16"] = "no"
     """Passed to accelerate."""
     threads: int = 0
-    """CPU threads of torch; 0 leaves its default."""
+    """CPU threads of torch; 0 leaves its default. Take fewer than the cores when other programs compute: the
+    threads wait for each other in busy loops, and one that is not running stops them all."""
     log_every: int = 100
     """Steps between rows of curves.csv."""
     checkpoint_every: int = 2000
@@ -72,8 +68,6 @@ class TrainConfig:
             "learning_rate",
             "gradient_clip",
             "val_windows",
-            "min_std",
-            "min_range",
             "log_every",
             "checkpoint_every",
         )

@@ -18,10 +18,13 @@ from diffusers.training_utils import EMAModel
 
 from keystep.data import ChunkWindows, DatasetError, DatasetReader, split_episodes
 from keystep.data.interrupts import Interrupts
+from keystep.models.checkpoint import save_checkpoint
+from keystep.models.policy import DiffusionPolicy
 from keystep.train import curves, policy, state
 from keystep.train.batches import Batches
 from keystep.train.config import FREE_ON_RESUME, TrainConfig
 from keystep.train.progress import Reporter
+from keystep.train.schedule import learning_rate
 
 _log = logging.getLogger(__name__)
 _NOISE, _VALIDATION = 3, 4  # what a random stream is for
@@ -76,7 +79,7 @@ class Trainer:
         self.device = self.accelerator.device
         torch.manual_seed(config.seed)
         self.plan = policy.plan(config, self.reader)
-        model = policy.build(self.plan)
+        model = DiffusionPolicy(self.plan.config)
         optimizer = torch.optim.AdamW(
             model.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
@@ -189,14 +192,14 @@ class Trainer:
     def _batches(self) -> tuple[Batches, Batches | None]:
         config = self.config
         kept, held_out = split_episodes(len(self.reader), config.val_fraction, config.seed)
-        normalizer = policy.normalizer(self.plan)
+        normalizer = self.plan.normalizer().to(self.device)
 
         def batches(episodes: list[int]) -> tuple[ChunkWindows, Batches]:
             windows = ChunkWindows(
                 self.reader,
-                self.plan.policy.horizon,
+                self.plan.config.horizon,
                 condition=config.condition,
-                hold=self.plan.hold,
+                hold=np.asarray(self.plan.action["hold"], np.float32),
                 lengths=config.chunk_lengths,
                 episodes=episodes,
                 cache=config.cache,
@@ -231,7 +234,8 @@ class Trainer:
                 self.config.output,
                 state.TrainingState(self.step, model, average, optimizer, numbers, self.rows),
             )
-            policy.write(self.config.output, self.plan, average, self._provenance())
+            plan = dataclasses.replace(self.plan, provenance=self._provenance())
+            save_checkpoint(self.config.output, plan, average)
             curves.write_csv(self.config.output / "curves.csv", self.rows)
             curves.plot(self.config.output / "curves.png", self.rows)
         except OSError as error:
@@ -281,16 +285,6 @@ class Trainer:
     def _last_losses(self) -> tuple[float | None, float | None]:
         measured = [row.val_loss for row in self.rows if row.val_loss is not None]
         return (self.rows[-1].train_loss if self.rows else None), (measured[-1] if measured else None)
-
-
-def learning_rate(config: TrainConfig, step: int) -> float:
-    """Rate of optimiser step `step`, from 0: linear warm-up, then constant or half a cosine to 0."""
-    if step < config.warmup_steps:
-        return config.learning_rate * (step + 1) / config.warmup_steps
-    if config.schedule == "constant":
-        return config.learning_rate
-    progress = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
-    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
 
 
 def _plain(config: TrainConfig) -> dict:

@@ -1,0 +1,52 @@
+"""Loads a bundle and ticks it: a whole control loop. Twin of cpp/examples/tick.cpp.
+
+    python examples/tick.py BUNDLE [--task NAME] [--ticks N]
+
+The observation is the mean of the training data and grey images; a robot would put its sensors here.
+"""
+
+import argparse
+from typing import Any
+
+import numpy as np
+
+import keystep
+
+
+def mean_observation(manifest: dict[str, Any]) -> dict[str, np.ndarray]:
+    observation: dict[str, np.ndarray] = {}
+    if manifest["observation"]["state"]:
+        stats = manifest["normalization"]["observation.state"]
+        mean = {
+            "mean_std": lambda: np.array(stats["mean"]),
+            "min_max": lambda: (np.array(stats["min"]) + np.array(stats["max"])) / 2,
+            "identity": lambda: np.zeros(len(manifest["observation"]["state"]["names"])),
+        }[stats["mode"]]()
+        observation["observation.state"] = mean.astype(np.float32)
+    for image in manifest["observation"]["images"]:
+        grey = np.full((image["height"], image["width"], 3), 128, np.uint8)
+        observation[f"observation.images.{image['camera']}"] = grey
+    return observation
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Tick a bundle.")
+    parser.add_argument("bundle")
+    parser.add_argument("--task")
+    parser.add_argument("--ticks", type=int, default=100)
+    arguments = parser.parse_args()
+
+    with keystep.load(arguments.bundle) as policy:
+        print(f"{policy.manifest['name']}: {policy.description}")
+        observation = mean_observation(policy.manifest)
+        goal = observation if policy.manifest["goal"] == "observation" else None
+        policy.reset(task=arguments.task or next(iter(policy.task_names), None), goal=goal)
+        for tick in range(arguments.ticks):
+            action = policy.act(observation)
+            if tick < 3:
+                print(f"tick {tick} ok:", *(f"{value:.6f}" for value in action))
+        print(policy.latency())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""The manifest of a bundle: everything the runtime knows about a policy."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+
+from keystep.models import Checkpoint, SamplerConfig
+
+FORMAT, VERSION = "keystep-bundle", 1
+SCHEMA = Path(__file__).parent / "manifest.schema.json"
+
+
+class ExportError(ValueError):
+    """The checkpoint or the options cannot become a bundle: "field: expected X, got Y"."""
+
+
+def build_manifest(
+    checkpoint: Checkpoint,
+    sampler: SamplerConfig,
+    name: str,
+    execute: int,
+    graphs: dict[str, Any],
+    golden: dict[str, str],
+) -> dict[str, Any]:
+    """Manifest v1, validated. `graphs` and `golden` are its entries of those names."""
+    config = checkpoint.config
+    manifest = {
+        "format": FORMAT,
+        "version": VERSION,
+        "name": name,
+        "family": "flat",  # no planner; a goal observation comes with `reset`
+        "control_rate_hz": checkpoint.control_rate_hz,
+        "observation": checkpoint.observation,
+        "goal": config.goal,
+        "tasks": checkpoint.tasks if config.tasks else [],
+        "action": checkpoint.action,
+        "normalization": checkpoint.normalizer().entries,
+        "chunk": {"horizon": config.horizon, "execute": execute, "merge": "consumed_index"},
+        "sampler": asdict(sampler) | {"betas": list(sampler.betas)},
+        "graphs": graphs,
+        "golden": golden,
+        "provenance": {"keystep_version": version("keystep"), **checkpoint.provenance},
+    }
+    validate(manifest)
+    return manifest
+
+
+def validate(manifest: dict[str, Any]) -> None:
+    """Checks a manifest against the published schema and for what a schema cannot say. Raises ExportError."""
+    for field, value in _numbers(manifest, ""):
+        if not math.isfinite(value):
+            raise ExportError(f"{field}: expected a finite number, got {value}")
+    schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
+    validator = jsonschema.Draft202012Validator(schema)
+    error = jsonschema.exceptions.best_match(validator.iter_errors(json.loads(json.dumps(manifest))))
+    if error is not None:
+        raise ExportError(f"manifest{error.json_path[1:]}: {error.message}")
+    _check_lengths(manifest)
+    _check_sampler(manifest)
+
+
+def sha256_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _numbers(value: Any, field: str) -> Iterator[tuple[str, float]]:
+    if isinstance(value, dict):
+        for key, entry in value.items():
+            yield from _numbers(entry, f"{field}.{key}" if field else key)
+    elif isinstance(value, list | tuple):
+        for index, entry in enumerate(value):
+            yield from _numbers(entry, f"{field}[{index}]")
+    elif isinstance(value, float):
+        yield field, value
+
+
+def _check_lengths(manifest: dict[str, Any]) -> None:
+    action = manifest["action"]
+    state = manifest["observation"]["state"]
+    widths = {"action": len(action["names"])} | ({"observation.state": len(state["names"])} if state else {})
+    widths |= {f"observation.images.{image['camera']}": 3 for image in manifest["observation"]["images"]}
+    lists = {f"action.{key}": (action[key], widths["action"]) for key in ("units", "min", "max", "hold")}
+    if action["rate_limit"] is not None:
+        lists["action.rate_limit"] = (action["rate_limit"], widths["action"])
+    if set(manifest["normalization"]) != set(widths):
+        got = sorted(manifest["normalization"])
+        raise ExportError(f"normalization: expected {sorted(widths)}, got {got}")
+    for key, entry in manifest["normalization"].items():
+        named = {name: values for name, values in entry.items() if name != "mode"}
+        lists |= {f"normalization.{key}.{name}": (values, widths[key]) for name, values in named.items()}
+    for field, (values, width) in lists.items():
+        if len(values) != width:
+            raise ExportError(f"{field}: expected {width} values, got {len(values)}")
+
+
+def _check_sampler(manifest: dict[str, Any]) -> None:
+    sampler, chunk = manifest["sampler"], manifest["chunk"]
+    if sampler["inference_steps"] > sampler["train_steps"]:
+        wanted = f"1..{sampler['train_steps']} (train_steps)"
+        raise ExportError(f"sampler.inference_steps: expected {wanted}, got {sampler['inference_steps']}")
+    length = sampler["train_steps"] if sampler["beta_schedule"] == "table" else 0
+    if len(sampler["betas"]) != length:
+        raise ExportError(f"sampler.betas: expected {length} values, got {len(sampler['betas'])}")
+    if "sample" in manifest["graphs"] and (sampler["kind"] != "ddim" or sampler["eta"]):
+        got = f"{sampler['kind']}, eta {sampler['eta']}"
+        raise ExportError(f"form: expected a deterministic sampler (ddim, eta 0), got {got}")
+    if chunk["execute"] > chunk["horizon"]:
+        raise ExportError(f"chunk.execute: expected 1..{chunk['horizon']} (horizon), got {chunk['execute']}")

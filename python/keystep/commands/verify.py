@@ -1,0 +1,39 @@
+"""keystep verify"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+import keystep
+from keystep.evaluate.machine import write_json
+
+
+def main(
+    bundle: Annotated[Path, tyro.conf.Positional],
+    checkpoint: Path | None = None,
+    tolerance: float = 1e-4,
+    threads: int = 1,
+    provider: str = "cpu",
+    json: Path | None = None,
+) -> None:
+    """Prove on this machine that the compiled policy is the trained one: torch, ONNX and C++ on golden data.
+
+    Args:
+        bundle: the bundle's folder.
+        checkpoint: also compute with torch now, from this training checkpoint.
+        tolerance: greatest absolute difference allowed.
+        threads: threads inside an operator.
+        provider: cpu, openvino, cuda or tensorrt.
+        json: also write the differences to this file.
+    """
+    from keystep.export.verify import verify_bundle
+
+    report = verify_bundle(bundle, checkpoint, tolerance=tolerance, threads=threads, provider=provider)
+    print(report)
+    if json is not None:
+        write_json(json, report.to_dict())
+    if not report.ok:
+        raise keystep.Error(f"{bundle}: expected differences of at most {tolerance:g}, got greater ones")

@@ -1,0 +1,162 @@
+"""The slow, clear PyTorch policy that the C++ runtime is compared with: eager torch, diffusers' schedulers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import DDIMScheduler, DDPMScheduler
+from torch import Tensor
+
+from keystep.models.checkpoint import load_policy
+from keystep.models.config import SamplerConfig
+
+Predict = Callable[[Tensor, int], Tensor]
+
+
+def diffusers_scheduler(sampler: SamplerConfig) -> Any:
+    """diffusers' scheduler for `sampler`, its inference time-steps set."""
+    common = {
+        "num_train_timesteps": sampler.train_steps,
+        "beta_schedule": "linear" if sampler.betas else sampler.beta_schedule,
+        "beta_start": sampler.beta_start,
+        "beta_end": sampler.beta_end,
+        "trained_betas": list(sampler.betas) or None,
+        "prediction_type": sampler.prediction,
+        "clip_sample": sampler.clip_sample,
+        "clip_sample_range": sampler.clip_range,
+        "timestep_spacing": sampler.timestep_rule,
+        "steps_offset": sampler.steps_offset,
+    }
+    if sampler.timestep_rule == "hd_expit":
+        raise ValueError("sampler.timestep_rule: expected a rule diffusers knows, got hd_expit")
+    scheduler: Any
+    if sampler.kind == "ddim":
+        scheduler = DDIMScheduler(**common, set_alpha_to_one=sampler.set_alpha_to_one)
+    else:
+        scheduler = DDPMScheduler(**common, variance_type="fixed_small")
+    scheduler.set_timesteps(sampler.inference_steps)
+    return scheduler
+
+
+def denoise_loop(sampler: SamplerConfig, predict: Predict, noise: Sequence[Tensor]) -> Tensor:
+    """Noise to sample.
+
+    Args:
+        predict: (sample [1, H, A], or [2, H, A] with guidance, and a training time-step) -> prediction, same shape.
+        noise: the initial sample [1, H, A], then the noise of every step that takes some.
+    """
+    scheduler = diffusers_scheduler(sampler)
+    sample, *step_noise = noise
+    for timestep in scheduler.timesteps.tolist():
+        if sampler.guidance:
+            conditional, null = predict(torch.cat([sample, sample]), timestep).chunk(2)
+            prediction = (1 + sampler.guidance) * conditional - sampler.guidance * null
+        else:
+            prediction = predict(sample, timestep)
+        if sampler.kind == "ddim":
+            extra = {"eta": sampler.eta, "variance_noise": step_noise.pop(0) if sampler.eta else None}
+            sample = scheduler.step(prediction, timestep, sample, **extra).prev_sample
+        else:
+            sample = _ddpm_step(scheduler, prediction, timestep, sample, step_noise)
+    return sample
+
+
+def _ddpm_step(
+    scheduler: Any, prediction: Tensor, timestep: int, sample: Tensor, step_noise: list[Tensor]
+) -> Tensor:
+    """diffusers draws DDPM noise itself; so take its mean and its variance and add the noise given."""
+    if timestep == 0:
+        return scheduler.step(prediction, timestep, sample).prev_sample
+    zero = torch.Generator().manual_seed(0)
+    drawn = torch.randn(prediction.shape, generator=torch.Generator().manual_seed(0))
+    deviation = scheduler._get_variance(timestep).sqrt()
+    previous = scheduler.step(prediction, timestep, sample, generator=zero).prev_sample
+    return previous + deviation * (step_noise.pop(0) - drawn)
+
+
+class ReferencePolicy:
+    """A trained checkpoint with the surface of `keystep.Runtime`; equal noise gives equal actions to 1e-4.
+
+    Args:
+        checkpoint: folder written by training.
+        sampler: fields of SamplerConfig to change, e.g. inference_steps=10.
+    """
+
+    def __init__(self, checkpoint: Path | str, **sampler: Any) -> None:
+        self.policy, self.checkpoint = load_policy(Path(checkpoint))
+        self.sampler = replace(self.policy.config.sampler, **sampler)
+        self.normalizer = self.checkpoint.normalizer()
+        self.task_names = [task["name"] for task in self.checkpoint.tasks]
+        self._context: dict[str, Tensor] | None = None
+
+    def reset(
+        self, task: str | None = None, goal: dict[str, np.ndarray] | None = None, seed: int = 0, episode: int = 0
+    ) -> None:
+        """Starts an episode. Raises ValueError for an unknown task."""
+        config = self.policy.config
+        self._context = {}
+        if config.tasks:
+            names = {text: i for i, entry in enumerate(self.checkpoint.tasks) for text in entry.values()}
+            if task not in names:
+                raise ValueError(f"task: expected one of {', '.join(self.task_names)}, got {task!r}")
+            self._context["task"] = torch.tensor([names[task]])
+        if config.goal == "observation":
+            if goal is None:
+                raise ValueError("goal: expected an observation, got none")
+            self._context |= self._tensors(goal, "goal")
+        self._seed, self._episode, self._chunk = seed, episode, 0
+        self._pending: list[np.ndarray] = []
+
+    def act(self, observation: dict[str, np.ndarray]) -> np.ndarray:
+        """The next action, float32 (A,), within the bounds of the action spec."""
+        if not self._pending:
+            chunk = self.predict_chunk(observation, self._noise())
+            self._chunk += 1
+            self._pending = list(chunk[: self.policy.config.execute])
+        action = self.checkpoint.action
+        low, high = np.float32(action["min"]), np.float32(action["max"])
+        return np.clip(self._pending.pop(0), low, high)
+
+    @torch.no_grad()
+    def predict_chunk(self, observation: dict[str, np.ndarray], noise: np.ndarray | None = None) -> np.ndarray:
+        """A whole chunk, float32 (H, A), physical units. noise: (K, H, A), the initial sample and step noises."""
+        if self._context is None:
+            raise RuntimeError("reference: expected reset before act")
+        noise = self._noise() if noise is None else np.asarray(noise, np.float32)
+        condition = self.policy.encode(self._tensors(observation, "observation") | self._context)
+        if self.sampler.guidance:
+            condition = torch.cat([condition, torch.zeros_like(condition)])
+
+        def predict(sample: Tensor, timestep: int) -> Tensor:
+            return self.policy.denoise(sample, torch.full((len(sample),), timestep), condition)
+
+        steps = [torch.from_numpy(step)[None] for step in noise.reshape(-1, *noise.shape[-2:])]
+        return self.normalizer.unnormalize("action", denoise_loop(self.sampler, predict, steps))[0].numpy()
+
+    def close(self) -> None:
+        """Nothing to free; here for the common surface."""
+
+    def _noise(self) -> np.ndarray:
+        import keystep  # the core's generator: the same noise as the runtime's
+
+        shape = (self.policy.config.horizon, self.policy.config.action_dim)
+        drawn = self.sampler.eta > 0 or self.sampler.kind == "ddpm"
+        count = 1 + (self.sampler.inference_steps if drawn else 0)
+        key = {"seed": self._seed, "episode": self._episode, "chunk": self._chunk}
+        return np.stack([keystep.noise(shape, **key, step=step) for step in range(count)])
+
+    def _tensors(self, observation: dict[str, np.ndarray], view: str) -> dict[str, Tensor]:
+        """Normalised inputs with a batch of one; goals have the statistics of their observation."""
+        config = self.policy.config
+        tensors = {}
+        for name in (["state"] if config.state_dim else []) + [f"images.{c.name}" for c in config.cameras]:
+            value = torch.from_numpy(np.ascontiguousarray(observation[f"observation.{name}"]))
+            if name != "state":
+                value = value.permute(2, 0, 1).float() / 255
+            tensors[f"{view}.{name}"] = self.normalizer.normalize(f"observation.{name}", value)[None]
+        return tensors

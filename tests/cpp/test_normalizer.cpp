@@ -1,0 +1,65 @@
+// Normalisation against the formulas written out, and HWC bytes to CHW floats.
+#include "check.hpp"
+#include "normalizer.hpp"
+
+using namespace keystep;
+using namespace keystep::test;
+
+namespace {
+
+void vectors() {
+  const std::vector<float> x = {3, -7, 1000, 3.5f, 2, 1001};  // two rows of three
+  std::vector<float> y(6), back(6);
+  const std::vector<double> low = {1, -8, 1000}, high = {5, 2, 1001};
+
+  const VectorNormalizer min_max({"min_max", low, high}, 3);
+  min_max.normalize(x, y.data());
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    CHECK_NEAR(y[i], 2 * (x[i] - low[i % 3]) / (high[i % 3] - low[i % 3]) - 1, 1e-6);
+  }
+  min_max.unnormalize(y, back.data());
+  for (std::size_t i = 0; i < x.size(); ++i) CHECK_NEAR(back[i], x[i], 1e-4);
+
+  const VectorNormalizer mean_std({"mean_std", {1, 2, 3}, {0.5, 2, 4}}, 3);
+  mean_std.normalize(x, y.data());
+  CHECK_NEAR(y[0], 4, 1e-6);
+  CHECK_NEAR(y[1], -4.5, 1e-6);
+  CHECK_NEAR(y[3], 5, 1e-6);
+  mean_std.unnormalize(y, back.data());
+  for (std::size_t i = 0; i < x.size(); ++i) CHECK_NEAR(back[i], x[i], 1e-4);
+
+  const VectorNormalizer identity({"identity", {}, {}}, 3);
+  identity.normalize(x, y.data());
+  CHECK(x == y);
+}
+
+/// A narrow range far from zero keeps its digits: the product is formed in double.
+void large_offsets() {
+  const VectorNormalizer normalizer({"min_max", {1e6}, {1e6 + 1}}, 1);
+  const std::vector<float> x = {1000000.25f};
+  float y = 0;
+  normalizer.normalize(x, &y);
+  CHECK_NEAR(y, -0.5, 1e-6);
+}
+
+void images() {
+  std::vector<std::uint8_t> pixels;
+  for (int i = 0; i < 2 * 4 * 3; ++i) pixels.push_back(static_cast<std::uint8_t>(i * 11));
+  std::vector<float> chw(pixels.size());
+  const std::vector<double> mean = {0.1, 0.2, 0.3}, deviation = {0.5, 0.6, 0.7};
+  ImageNormalizer({"mean_std", mean, deviation}).normalize({pixels.data(), 2, 4}, chw.data());
+  for (std::size_t c = 0; c < 3; ++c) {
+    for (std::size_t p = 0; p < 8; ++p) {
+      CHECK_NEAR(chw[c * 8 + p], (pixels[p * 3 + c] / 255.0 - mean[c]) / deviation[c], 1e-6);
+    }
+  }
+}
+
+}  // namespace
+
+int main() {
+  vectors();
+  large_offsets();
+  images();
+  return result();
+}

@@ -1,0 +1,282 @@
+"""torch = ONNX = C++: one policy, three ways to compute it, equal inputs and noise."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import keystep
+
+torch = pytest.importorskip("torch")
+
+import onnxruntime  # noqa: E402
+
+from keystep.export import graphs, numpy_sampler  # noqa: E402
+from keystep.export.bundle import export_bundle  # noqa: E402
+from keystep.export.rows import UnetRows, scale_offset  # noqa: E402
+from keystep.export.verify import verify_bundle  # noqa: E402
+from keystep.models import (  # noqa: E402
+    PRESETS,
+    CameraConfig,
+    DiffusionPolicy,
+    PolicyConfig,
+    SamplerConfig,
+    load_policy,
+    random_checkpoint,
+    save_checkpoint,
+)
+from keystep.models.reference import ReferencePolicy, diffusers_scheduler  # noqa: E402
+
+TOLERANCE = 1e-4
+# Untrained networks amplify rounding more than trained ones; `leading` keeps the sampler from adding to it.
+TINY = replace(PRESETS["tiny"], sampler=SamplerConfig(timestep_rule="leading"))
+CAMERA = CameraConfig("static", 64, 48)
+GUIDED = replace(TINY, tasks=3, condition_dropout=0.1)
+CASES: dict[str, tuple[PolicyConfig, dict[str, Any]]] = {
+    "flat": (replace(TINY, tasks=3), {}),
+    "unconditioned": (TINY, {}),
+    "three levels": (replace(TINY, tasks=3, down_dims=(16, 32, 48), kernel_size=3), {}),
+    "goal": (replace(TINY, goal="observation"), {}),
+    "image and goal": (replace(TINY, cameras=(CAMERA,), goal="observation"), {}),
+    "image and task": (replace(TINY, cameras=(CAMERA,), state_dim=0, tasks=2), {}),
+    "bias-only FiLM": (replace(TINY, tasks=3, film_scale=False), {}),
+    "guidance": (GUIDED, {"guidance": 0.5}),
+    "guidance, sample": (GUIDED, {"guidance": 0.5, "form": "sample"}),
+    "sample": (replace(TINY, tasks=3), {"form": "sample"}),
+    "ddpm": (replace(TINY, tasks=3), {"kind": "ddpm"}),
+    "ddpm 100": (replace(TINY, tasks=3), {"kind": "ddpm", "inference_steps": 100}),
+    "eta": (replace(TINY, tasks=3), {"eta": 0.7}),
+    "velocity": (
+        replace(TINY, sampler=SamplerConfig(timestep_rule="leading", prediction="v_prediction")),
+        {},
+    ),
+    "clean sample": (replace(TINY, sampler=SamplerConfig(timestep_rule="linspace", prediction="sample")), {}),
+    "linear": (replace(TINY, sampler=SamplerConfig(timestep_rule="leading", beta_schedule="linear")), {}),
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Torch's threads wait for each other by spinning: on a busy machine tiny networks then take minutes."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def unit_checkpoint(folder: Path, config: PolicyConfig, seed: int = 0) -> None:
+    """A random policy whose actions are in [-1, 1], as those of Franka-3Blocks: the unit of the tolerance."""
+    checkpoint = random_checkpoint(folder, config, seed)
+    policy, _ = load_policy(folder)
+    unit = {"min": [-1.0] * config.action_dim, "max": [1.0] * config.action_dim}
+    stats = checkpoint.stats | {"action": checkpoint.stats["action"] | unit}
+    save_checkpoint(folder, replace(checkpoint, stats=stats), policy.state_dict())
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_torch_onnx_and_cpp_agree(name: str, tmp_path: Path) -> None:
+    config, options = CASES[name]
+    unit_checkpoint(tmp_path / "run", config, seed=7)
+    folder = export_bundle(tmp_path / "run", tmp_path / "x.keystep", seed=11, **options)
+    report = verify_bundle(folder, tmp_path / "run", tolerance=TOLERANCE)
+    assert report.ok, str(report)
+    pairs = {(row.ours, row.reference) for row in report.comparisons}
+    assert ("C++ runtime", "torch (checkpoint)") in pairs
+    assert ("ONNX from Python", "golden (torch)") in pairs
+
+
+def run(path: Path, inputs: dict[str, np.ndarray]) -> np.ndarray:
+    return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, inputs)[0]
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("name", ["flat", "goal", "three levels"])
+def test_graphs_on_random_inputs(name: str, seed: int, tmp_path: Path) -> None:
+    """The hoisted FiLM of encode and the step table of denoise give the plain module's output, to 1e-5."""
+    config = CASES[name][0]
+    unit_checkpoint(tmp_path / "run", config, seed=seed)
+    policy, _ = load_policy(tmp_path / "run")
+    folder = export_bundle(tmp_path / "run", tmp_path / "x.keystep")
+    rng = np.random.default_rng(seed)
+    inputs = {
+        key: rng.standard_normal(shape).astype(np.float32)
+        if key != "task"
+        else np.array([seed % config.tasks])
+        for key, shape in graphs.encode_inputs(config).items()
+    }
+    film = run(folder / "encode.onnx", inputs)
+    for timestep in (0, 37, 99):
+        sample = rng.standard_normal((1, config.horizon, config.action_dim)).astype(np.float32)
+        step = np.array([timestep])
+        got = run(folder / "denoise.onnx", {"sample": sample, "timestep": step, "film": film})
+        with torch.no_grad():
+            condition = policy.encode({key: torch.from_numpy(value) for key, value in inputs.items()})
+            want = policy.denoise(torch.from_numpy(sample), torch.from_numpy(step), condition).numpy()
+        np.testing.assert_allclose(got, want, atol=1e-5)
+
+
+def test_the_null_row_of_a_guided_encode(tmp_path: Path) -> None:
+    """Row 0 is the conditional FiLM, row 1 that of a zero condition, whatever is seen."""
+    unit_checkpoint(tmp_path / "run", GUIDED)
+    policy, _ = load_policy(tmp_path / "run")
+    plain = graphs.EncodeGraph(policy, guided=False)
+    guided = graphs.EncodeGraph(policy, guided=True)
+    films = []
+    with torch.no_grad():
+        for task in range(2):
+            inputs = (
+                torch.randn(1, GUIDED.state_dim, generator=torch.Generator().manual_seed(task)),
+                torch.tensor([task]),
+            )
+            film = guided(*inputs)
+            torch.testing.assert_close(film[:1], plain(*inputs))
+            films.append(film)
+    torch.testing.assert_close(films[0][1], films[1][1])
+    assert not torch.allclose(films[0][0], films[1][0])
+
+
+def test_a_million_mishes() -> None:
+    """The fast Mish of the graphs is the function torch knows, over the whole range of float32."""
+    from keystep.export.operators import FastMish
+
+    x = torch.cat([torch.linspace(-120, 120, 1_000_001), torch.tensor([-1e30, 0.0, 1e30])])
+    torch.testing.assert_close(FastMish()(x), torch.nn.functional.mish(x), atol=2e-6, rtol=2e-6)
+
+
+def test_closed_loop_equals_the_reference_at_every_step(tmp_path: Path) -> None:
+    """Runtime and PyTorch reference over several chunks and episodes, each drawing its own noise."""
+    config = replace(TINY, tasks=3)
+    unit_checkpoint(tmp_path / "run", config, seed=5)
+    folder = export_bundle(tmp_path / "run", tmp_path / "x.keystep")
+    reference = ReferencePolicy(tmp_path / "run")
+    rng = np.random.default_rng(0)
+    with keystep.load(folder, threads=1) as runtime:
+        for episode, task in enumerate(["task_0", "Do task 2."]):
+            runtime.reset(task, seed=9, episode=episode)
+            reference.reset(task, seed=9, episode=episode)
+            for _ in range(2 * config.execute + 3):
+                seen = {"observation.state": rng.standard_normal(config.state_dim).astype(np.float32)}
+                np.testing.assert_allclose(runtime.act(seen), reference.act(seen), atol=TOLERANCE)
+
+
+# ---- verify finds what it is there to find
+
+
+def test_verify_notices_other_weights(tmp_path: Path) -> None:
+    """Another policy's graph and a manifest that vouches for it: hashes are right, actions are not."""
+    config = replace(TINY, tasks=3)
+    for seed in (0, 1):
+        unit_checkpoint(tmp_path / f"run{seed}", config, seed=seed)
+        export_bundle(tmp_path / f"run{seed}", tmp_path / f"{seed}.keystep")
+    target, other = tmp_path / "0.keystep", tmp_path / "1.keystep"
+    (target / "denoise.onnx").write_bytes((other / "denoise.onnx").read_bytes())
+    manifest = json.loads((target / "manifest.json").read_text())
+    digest = hashlib.sha256((target / "denoise.onnx").read_bytes()).hexdigest()
+    manifest["graphs"]["denoise"]["sha256"] = digest
+    (target / "manifest.json").write_text(json.dumps(manifest))
+    report = verify_bundle(target)
+    assert not report.ok
+    assert "DIFFERS" in str(report)
+    by_pair = {(row.ours, row.reference, row.quantity): row.max_error for row in report.comparisons}
+    assert by_pair["C++ runtime", "golden (torch)", "actions"] > 1e-2
+    assert by_pair["C++ runtime", "ONNX from Python", "actions"] < TOLERANCE  # both run the wrong graph
+
+
+def test_verify_notices_another_checkpoint(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        unit_checkpoint(tmp_path / f"run{seed}", TINY, seed=seed)
+    folder = export_bundle(tmp_path / "run0", tmp_path / "x.keystep")
+    assert verify_bundle(folder).ok
+    assert not verify_bundle(folder, tmp_path / "run1").ok
+
+
+def test_verify_refuses_a_damaged_bundle(tmp_path: Path) -> None:
+    unit_checkpoint(tmp_path / "run", TINY)
+    folder = export_bundle(tmp_path / "run", tmp_path / "x.keystep")
+    with (folder / "denoise.onnx").open("ab") as file:
+        file.write(b"\0")
+    with pytest.raises(keystep.BundleError, match="sha256"):
+        verify_bundle(folder)
+
+
+# ---- the numpy sampler that verify trusts
+
+
+def random_spec(seed: int) -> SamplerConfig:
+    rng = np.random.default_rng(seed)
+    train = int(rng.integers(2, 120))
+    schedule = str(rng.choice(["linear", "scaled_linear", "squaredcos_cap_v2", "table"]))
+    return SamplerConfig(
+        kind=str(rng.choice(["ddim", "ddpm"])),
+        train_steps=train,
+        inference_steps=int(rng.integers(1, train + 1)),
+        beta_schedule=schedule,
+        betas=tuple(rng.uniform(1e-3, 0.05, train).tolist()) if schedule == "table" else (),
+        prediction=str(rng.choice(["epsilon", "sample", "v_prediction"])),
+        timestep_rule=str(rng.choice(["leading", "trailing", "linspace", "hd_expit"])),
+        set_alpha_to_one=bool(rng.integers(2)),
+        eta=float(rng.choice([0.0, 0.5, 1.0])),
+    )
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_numpy_sampler_equals_the_core(seed: int) -> None:
+    config = random_spec(seed)
+    spec = asdict(config)
+    core = keystep.Sampler(keystep.SamplerSpec(**spec | {"betas": list(config.betas)}))
+    assert numpy_sampler.timesteps(spec) == core.timesteps.tolist()
+    np.testing.assert_allclose(numpy_sampler.alphas_cumprod(spec), core.alphas_cumprod, rtol=1e-5)
+    rng = np.random.default_rng(seed)
+    rows = numpy_sampler.noise_rows(spec)
+    noise = rng.standard_normal((rows, 4, 3)).astype(np.float32)
+
+    def denoise(sample: np.ndarray, timestep: int) -> np.ndarray:
+        return (np.tanh(sample) + 0.01 * timestep / config.train_steps).astype(np.float32)
+
+    want = numpy_sampler.sample(spec, lambda sample, step: denoise(sample[0], step)[None], noise)
+    got = core.sample(denoise, noise[0] if rows == 1 else noise)
+    np.testing.assert_allclose(got, want, atol=2e-3 if config.prediction != "sample" else 1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("rule", ["leading", "trailing", "linspace"])
+@pytest.mark.parametrize("steps", [1, 7, 10, 30, 100])
+def test_numpy_sampler_visits_the_steps_of_diffusers(rule: str, steps: int) -> None:
+    config = SamplerConfig(timestep_rule=rule, inference_steps=steps)
+    assert numpy_sampler.timesteps(asdict(config)) == diffusers_scheduler(config).timesteps.tolist()
+
+
+@pytest.mark.parametrize("film_scale", [True, False])
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("kernel_size", [3, 5])
+@pytest.mark.parametrize(
+    ("down_dims", "horizon"), [((16,), 1), ((16, 24), 2), ((8, 16, 32), 8), ((8, 16), 16)]
+)
+def test_rows_equal_the_plain_unet(
+    down_dims: tuple[int, ...], horizon: int, kernel_size: int, batch: int, film_scale: bool
+) -> None:
+    """Also where the chunk is so short that some taps of the kernel read nothing but padding."""
+    shape = {"down_dims": down_dims, "horizon": horizon, "execute": 1, "kernel_size": kernel_size}
+    torch.manual_seed(0)
+    unet = DiffusionPolicy(replace(TINY, **shape, film_scale=film_scale)).unet.eval()
+    film = torch.randn(batch, sum(unet.film_widths()))
+    sample = torch.randn(batch, horizon, TINY.action_dim)
+    with torch.no_grad():
+        got = UnetRows(unet, horizon)(sample, film + scale_offset(unet))
+        torch.testing.assert_close(got, unet.run(sample, film), atol=1e-5, rtol=1e-5)
+
+
+def test_policy_runs_without_its_exporter(tmp_path: Path) -> None:
+    """Exporting must not change the policy it exports: it replaces layers in copies only."""
+    torch.manual_seed(0)
+    policy = DiffusionPolicy(TINY).eval()
+    before = {name: type(module) for name, module in policy.named_modules()}
+    graphs.DenoiseGraph(policy)
+    graphs.EncodeGraph(policy, guided=False)
+    assert {name: type(module) for name, module in policy.named_modules()} == before

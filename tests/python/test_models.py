@@ -1,0 +1,257 @@
+"""Networks, configuration, normalisation and checkpoints."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from keystep.models import (  # noqa: E402
+    PRESETS,
+    CameraConfig,
+    CheckpointError,
+    ConfigError,
+    DiffusionPolicy,
+    Normalizer,
+    PolicyConfig,
+    load_policy,
+    random_checkpoint,
+    read_checkpoint,
+    save_checkpoint,
+)
+from keystep.models.encoders import SpatialSoftmax  # noqa: E402
+from keystep.models.reference import ReferencePolicy  # noqa: E402
+
+TINY = PRESETS["tiny"]
+CAMERA = CameraConfig("static", 64, 48)
+VARIANTS = {
+    "flat": replace(TINY, tasks=3),
+    "unconditioned": TINY,
+    "goal": replace(TINY, goal="observation"),
+    "image-goal": replace(TINY, cameras=(CAMERA,), goal="observation"),
+    "image-only": replace(TINY, state_dim=0, cameras=(CAMERA,), tasks=2),
+    "dropout": replace(TINY, tasks=3, condition_dropout=0.5),
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Torch's threads wait for each other by spinning: on a busy machine tiny networks then take minutes."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def random_batch(config: PolicyConfig, rows: int, seed: int = 0) -> dict[str, Any]:
+    generator = torch.Generator().manual_seed(seed)
+    batch = {"action": torch.randn(rows, config.horizon, config.action_dim, generator=generator)}
+    for view in ("observation", "goal") if config.goal == "observation" else ("observation",):
+        if config.state_dim:
+            batch[f"{view}.state"] = torch.randn(rows, config.state_dim, generator=generator)
+        for camera in config.cameras:
+            shape = (rows, 3, camera.height, camera.width)
+            batch[f"{view}.images.{camera.name}"] = torch.randn(shape, generator=generator)
+    if config.tasks:
+        batch["task"] = torch.arange(rows) % config.tasks
+    return batch
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_parameter_learns(name: str) -> None:
+    config = VARIANTS[name]
+    torch.manual_seed(0)
+    policy = DiffusionPolicy(config)
+    policy.loss(random_batch(config, 4), torch.Generator().manual_seed(0)).backward()
+    for parameter_name, parameter in policy.named_parameters():
+        assert parameter.grad is not None, parameter_name
+        assert torch.isfinite(parameter.grad).all(), parameter_name
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_shapes(name: str) -> None:
+    config = VARIANTS[name]
+    policy = DiffusionPolicy(config)
+    batch = random_batch(config, 3)
+    condition = policy.encode(batch)
+    assert condition.shape == (3, config.condition_width)
+    assert policy.denoise(batch["action"], torch.tensor([0, 5, 99]), condition).shape == batch["action"].shape
+
+
+def test_loss_is_a_function_of_its_generator() -> None:
+    config = VARIANTS["dropout"]
+    policy, batch = DiffusionPolicy(config), random_batch(config, 8)
+
+    def loss(seed: int) -> float:
+        return policy.loss(batch, torch.Generator().manual_seed(seed)).item()
+
+    assert loss(1) == loss(1)
+    assert loss(1) != loss(2)
+
+
+def test_training_on_one_chunk_learns_it() -> None:
+    torch.manual_seed(0)
+    config = replace(TINY, tasks=2)
+    policy, batch = DiffusionPolicy(config), random_batch(config, 1)
+    batch = {key: value.expand(64, *value.shape[1:]) for key, value in batch.items()}
+    optimizer = torch.optim.AdamW(policy.parameters(), 1e-2)
+    generator = torch.Generator().manual_seed(0)
+    losses = []
+    for _ in range(250):
+        optimizer.zero_grad()
+        loss = policy.loss(batch, generator)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert np.mean(losses[-20:]) < 0.5  # the noise has variance 1: predicting nothing costs 1
+
+
+def test_paper_size() -> None:
+    """HD-ExpIt's goal-conditioned controller has 263 M parameters (specs: repository of the paper)."""
+    views = {"state_dim": 0, "cameras": (CameraConfig("static", 96, 96),), "goal": "observation"}
+    with torch.device("meta"):
+        policy = DiffusionPolicy(replace(PRESETS["paper"], **views))
+    count = sum(parameter.numel() for parameter in policy.parameters())
+    assert count == pytest.approx(263e6, rel=0.02)
+
+
+def test_images_have_no_batch_statistics() -> None:
+    policy = DiffusionPolicy(VARIANTS["image-goal"])
+    kinds = {type(module) for module in policy.modules()}
+    assert torch.nn.GroupNorm in kinds
+    assert torch.nn.BatchNorm2d not in kinds
+
+
+def test_spatial_softmax_finds_the_peak() -> None:
+    softmax = SpatialSoftmax(1, 5, 9, 1)
+    torch.nn.init.ones_(softmax.maps.weight)
+    features = torch.zeros(1, 1, 5, 9)
+    features[0, 0, 1, 6] = 100.0
+    with torch.no_grad():
+        x, y = softmax(features)[0].tolist()
+    assert (x, y) == pytest.approx((0.5, -0.5), abs=1e-5)  # column 6 of 0..8, row 1 of 0..4
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"horizon": 7}, "policy.horizon: expected a multiple of 2"),
+        ({"horizon": 8, "execute": 9}, "policy.execute: expected 1..8, got 9"),
+        ({"kernel_size": 4}, "policy.kernel_size"),
+        ({"down_dims": (10, 20)}, "policy.down_dims"),
+        ({"down_dims": ()}, "policy.down_dims"),
+        ({"goal": "image"}, "policy.goal"),
+        ({"state_dim": 0}, "policy.state_dim"),
+        ({"action_dim": 0}, "policy.action_dim"),
+        ({"condition_dropout": 1.0}, "policy.condition_dropout"),
+    ],
+)
+def test_bad_configuration(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        replace(TINY, **changes)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_configuration_survives_json(name: str) -> None:
+    config = VARIANTS[name]
+    assert PolicyConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+def test_unknown_configuration_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"policy\.surprise"):
+        PolicyConfig.from_dict({**TINY.to_dict(), "surprise": 1})
+
+
+def test_normalizer_inverts_and_survives_constant_dimensions() -> None:
+    stats = {"min": [-1.0, 2.0], "max": [3.0, 2.0], "mean": [0.5, 2.0], "std": [0.8, 0.0]}
+    for mode in ("min_max", "mean_std", "identity"):
+        normalizer = Normalizer({"action": stats}, {"action": mode})
+        value = torch.tensor([[-1.0, 2.0], [3.0, 2.0], [0.3, 2.0]])
+        normal = normalizer.normalize("action", value)
+        assert torch.isfinite(normal).all()
+        torch.testing.assert_close(normalizer.unnormalize("action", normal), value)
+    normalizer = Normalizer({"action": stats}, {"action": "min_max"})
+    ends = normalizer.normalize("action", torch.tensor([[-1.0, 2.0], [3.0, 2.0]]))
+    assert ends[:, 0].tolist() == [-1.0, 1.0]
+
+
+def test_checkpoint_round_trip(tmp_path: Path) -> None:
+    written = random_checkpoint(tmp_path / "run", VARIANTS["flat"], seed=3)
+    policy, read = load_policy(tmp_path / "run")
+    assert read == written
+    assert not policy.training
+    assert {file.name for file in (tmp_path / "run").iterdir()} == {"model.safetensors", "policy.json"}
+
+
+def spoil_json(folder: Path, key: str, value: Any) -> None:
+    document = json.loads((folder / "policy.json").read_text())
+    document[key] = value
+    (folder / "policy.json").write_text(json.dumps(document))
+
+
+def test_damaged_checkpoints_are_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with pytest.raises(CheckpointError, match="no such file"):
+        read_checkpoint(folder)
+    checkpoint = random_checkpoint(folder, TINY)
+    weights = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(weights[: len(weights) // 2])
+    with pytest.raises(CheckpointError, match=r"model\.safetensors"):
+        load_policy(folder)
+    state = DiffusionPolicy(TINY).state_dict()
+    state["unet.final.1.bias"][0] = float("nan")
+    save_checkpoint(folder, checkpoint, state)
+    with pytest.raises(CheckpointError, match=r"unet\.final\.1\.bias: expected finite weights"):
+        load_policy(folder)
+    spoil_json(folder, "version", 2)
+    with pytest.raises(
+        CheckpointError, match="expected keystep-checkpoint version 1, got keystep-checkpoint version 2"
+    ):
+        read_checkpoint(folder)
+
+
+def test_a_killed_save_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "run"
+    checkpoint = random_checkpoint(folder, TINY, seed=0)
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("keystep.models.checkpoint.save_file", full)
+    with pytest.raises(OSError, match="No space left"):
+        save_checkpoint(folder, checkpoint, DiffusionPolicy(TINY).state_dict())
+    assert {name: (folder / name).read_bytes() for name in before} == before
+
+
+def test_reference_policy(tmp_path: Path) -> None:
+    config = replace(TINY, tasks=2)
+    random_checkpoint(tmp_path, config)
+    policy = ReferencePolicy(tmp_path, inference_steps=3)
+    observation = {"observation.state": np.zeros(config.state_dim, np.float32)}
+    with pytest.raises(RuntimeError, match="reset before act"):
+        policy.predict_chunk(observation)
+    with pytest.raises(ValueError, match="task: expected one of task_0, task_1, got 'fly'"):
+        policy.reset("fly")
+    episodes = []
+    for task, seed in (("task_0", 0), ("Do task 0.", 0), ("task_1", 0), ("task_0", 1)):
+        policy.reset(task, seed=seed)
+        episodes.append(np.stack([policy.act(observation) for _ in range(config.execute + 1)]))
+    assert np.array_equal(episodes[0], episodes[1])
+    assert not np.array_equal(episodes[0], episodes[2])
+    assert not np.array_equal(episodes[0], episodes[3])
+    second_chunk = episodes[0][config.execute]  # has noise of its own
+    assert not np.array_equal(episodes[0][0], second_chunk)
+
+
+def test_reference_policy_needs_its_goal(tmp_path: Path) -> None:
+    random_checkpoint(tmp_path, VARIANTS["goal"])
+    with pytest.raises(ValueError, match="goal: expected an observation"):
+        ReferencePolicy(tmp_path).reset()
