@@ -1,6 +1,6 @@
 """The policies that are measured: random weights, three U-Net sizes, kept in build/benchmark-cases.
 
-A case folder holds `checkpoint/` (for torch) and `bundle.keystep/` (for all others), made of the same weights.
+A case folder holds `checkpoint/` (for torch) and `bundle.keystep/` (for the rest), made of the same weights.
 """
 
 import hashlib

@@ -231,10 +231,10 @@ def openvino_step(case: Path, threads: int) -> Policy:
     return predict
 
 
-def _keystep(case: Path, threads: int, provider: str) -> Policy:
+def _keystep(case: Path, threads: int, **options: Any) -> Policy:
     import keystep
 
-    runtime = keystep.load(case / "bundle.keystep", provider=provider, threads=threads)
+    runtime = keystep.load(case / "bundle.keystep", threads=threads, **options)
     runtime.reset()
 
     def predict(state: Array, noise: Array) -> Array:
@@ -246,12 +246,17 @@ def _keystep(case: Path, threads: int, provider: str) -> Policy:
 
 def keystep_cpu(case: Path, threads: int) -> Policy:
     """keystep's C++ loop through its Python API, `cpu` provider."""
-    return _keystep(case, threads, "cpu")
+    return _keystep(case, threads)
+
+
+def keystep_spinning(case: Path, threads: int) -> Policy:
+    """The same, its threads spinning between operators, as ONNX Runtime's own default is (keystep's: asleep)."""
+    return _keystep(case, threads, provider_options={"session.intra_op.allow_spinning": "1"})
 
 
 def keystep_openvino(case: Path, threads: int) -> Policy:
     """The same engine with the `openvino` provider; runs where onnxruntime-openvino is installed."""
-    return _keystep(case, threads, "openvino")
+    return _keystep(case, threads, provider="openvino")
 
 
 CONTENDERS: dict[str, Callable[[Path, int], Policy]] = {
@@ -261,5 +266,6 @@ CONTENDERS: dict[str, Callable[[Path, int], Policy]] = {
     "onnxruntime-one-graph": onnxruntime_one_graph,
     "openvino": openvino_step,
     "keystep": keystep_cpu,
+    "keystep-spinning": keystep_spinning,
     "keystep-openvino": keystep_openvino,
 }

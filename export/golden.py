@@ -42,9 +42,7 @@ def torch_answer(
     policy: DiffusionPolicy, checkpoint: Checkpoint, sampler: SamplerConfig, arrays: Arrays, case: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Actions [H, A] and first model output [H, A] of one case, by eager torch and diffusers."""
-    condition = policy.encode(_batch(checkpoint, arrays, case))
-    if sampler.guidance:
-        condition = torch.cat([condition, torch.zeros_like(condition)])
+    condition = policy.conditions(_batch(checkpoint, arrays, case), bool(sampler.guidance))
 
     def predict(sample: Tensor, timestep: int) -> Tensor:
         return policy.denoise(sample, torch.full((len(sample),), timestep), condition)

@@ -53,9 +53,7 @@ class EncodeGraph(nn.Module):
         self.bias = nn.Parameter(torch.cat([block.film.bias for block in blocks]).detach())
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        condition = self.policy.encode(dict(zip(self.names, inputs, strict=True)))
-        if self.guided:
-            condition = torch.cat([condition, torch.zeros_like(condition)])
+        condition = self.policy.conditions(dict(zip(self.names, inputs, strict=True)), self.guided)
         return functional.linear(functional.mish(condition), self.weight, self.bias)
 
 

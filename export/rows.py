@@ -1,10 +1,10 @@
-"""The 1-D U-Net once more, in the form ONNX Runtime's CPU kernels run fastest: activations as rows [B, L, C].
+"""The 1-D U-Net once more, as ONNX Runtime's CPU kernels run it fastest: activations are rows [B, L, C].
 
-A convolution over rows is a Gather of its taps and one MatMul with a constant weight, which ONNX Runtime packs
-once at loading; its Conv does a matrix product with as many columns as there are actions (4 to 16), which is
-nearly empty, and does not share that among threads. One denoise step, batch 1, against Conv with the same fast
-Mish (medians, two EPYC cores, loaded): small 0.33 -> 0.23 ms with 1 thread, 0.36 -> 0.26 with 2; medium 19.7 ->
-16.4 with 1, 26.0 -> 21.3 with 2. The parity tests compare this file with the plain modules.
+A convolution over rows is a Gather of its taps and one MatMul with a constant weight, which ONNX Runtime
+packs once at loading; its Conv does a matrix product with as many columns as there are actions (4 to 16),
+nearly empty, and does not share that among threads. One denoise step, batch 1, against Conv with the same
+fast Mish (medians, two EPYC cores, loaded): small 0.33 -> 0.23 ms with 1 thread, 0.36 -> 0.26 with 2; medium
+19.7 -> 16.4 with 1, 26.0 -> 21.3 with 2. The parity tests compare this file with the plain modules.
 """
 
 from __future__ import annotations

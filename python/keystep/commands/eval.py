@@ -13,8 +13,8 @@ from keystep.evaluate.machine import write_json
 from keystep.evaluate.report import EvaluationReport
 from keystep.evaluate.rollout import Evaluation, OpenPolicy, Worker, evaluate
 
-FIRST_SEED = 1_000_000
-"""Of evaluations: far from the seeds of demonstrations, which start at 0."""
+FIRST_SEED = 10_000_000
+"""Of evaluations: far from the seeds of demonstrations, which start at 0 or, for the shipped policy, at 1,000,000."""
 
 
 def main(
@@ -74,8 +74,9 @@ class Reference:
         from keystep.models.reference import ReferencePolicy
 
         torch.set_num_threads(max(threads, 1))
-        steps = inference_steps or manifest["sampler"]["inference_steps"]
-        self._policy = ReferencePolicy(checkpoint, inference_steps=steps)
+        sampler = {**manifest["sampler"], "betas": tuple(manifest["sampler"]["betas"])}
+        sampler["inference_steps"] = inference_steps or sampler["inference_steps"]
+        self._policy = ReferencePolicy(checkpoint, **sampler)
         self.manifest = manifest
         self.reset = self._policy.reset
         self.act = self._policy.act

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -76,6 +76,7 @@ def collect(
     processes: int = 1,
     resume: bool = True,
     expert_noise: tuple[float, ...] = (0.0,),
+    frames_after_success: int | None = None,
     max_failures: int = 20,
 ) -> CollectReport:
     """Write successful demonstrations of the scripted expert to a LeRobotDataset v3.0 folder.
@@ -93,6 +94,8 @@ def collect(
         expert_noise: standard deviations, in action units, of Gaussian noise added to the executed movement
             while the expert's own action is recorded, which shows how to recover (DART, Laskey et al. 2017).
             Attempt k of a task has the (k mod n)-th of the n values.
+        frames_after_success: end every demonstration so many frames after its first success; None: 64 frames each,
+            the arm returning to neutral (HD-ExpIt's D0). Flat policies want a small number, see rollout_expert.
         max_failures: give up after this many failures in a row.
 
     Raises:
@@ -103,7 +106,7 @@ def collect(
         raise DatasetError(f"obs_mode: expected state or rgb, got {obs_mode!r}")
     if not expert_noise or min(expert_noise) < 0:
         raise DatasetError(f"expert_noise: expected values of at least 0, got {expert_noise}")
-    source = simulated(env_id, tasks, seed, obs_mode, image_size, expert_noise)
+    source = simulated(env_id, tasks, seed, obs_mode, image_size, expert_noise, frames_after_success)
     return collect_from(source, output, episodes, processes, resume=resume, max_failures=max_failures)
 
 
@@ -114,6 +117,7 @@ def simulated(
     obs_mode: str,
     image_size: int,
     expert_noise: tuple[float, ...],
+    frames_after_success: int | None = None,
 ) -> Source:
     """The scripted expert on Franka-3Blocks as a source of demonstrations."""
     from keystep.envs import TASKS, layout
@@ -139,29 +143,41 @@ def simulated(
         "obs_mode": obs_mode,
         "seed": seed,
         "expert_noise": list(expert_noise),
+        "frames_after_success": frames_after_success,
         "action": action,
     }
     instructions = {name: TASKS[name].instruction for name in names}
     return Source(
         DatasetSpec(layout.CONTROL_RATE_HZ, features, instructions, "franka_panda", how),
-        functools.partial(open_simulator, env_id, obs_mode, image_size, seed, expert_noise),
+        functools.partial(
+            open_simulator, env_id, obs_mode, image_size, seed, expert_noise, frames_after_success
+        ),
         {name: seed + list(TASKS).index(name) for name in names},
         len(TASKS),
     )
 
 
 def open_simulator(
-    env_id: str, obs_mode: str, image_size: int, first_seed: int, expert_noise: tuple[float, ...]
+    env_id: str,
+    obs_mode: str,
+    image_size: int,
+    first_seed: int,
+    expert_noise: tuple[float, ...],
+    frames_after_success: int | None,
 ) -> Rollout:
     """Make the environment and return the rollout function on it."""
     import gymnasium
 
     from keystep.envs import TASKS  # also registers the environment
-    from keystep.envs.demonstrations import rollout_expert
+    from keystep.envs.demonstrations import DEMONSTRATION_FRAMES, rollout_expert
+
+    # Perturbed experts may need longer; episodes that end at success can afford it.
+    limit = DEMONSTRATION_FRAMES if frames_after_success is None else 2 * DEMONSTRATION_FRAMES
 
     def rollout(task: str, seed: int) -> Frames | None:
         attempt = (seed - first_seed) // len(TASKS)
-        return rollout_expert(env, task, seed, noise=expert_noise[attempt % len(expert_noise)])
+        noise = expert_noise[attempt % len(expert_noise)]
+        return rollout_expert(env, task, seed, limit, noise, frames_after_success)
 
     env = gymnasium.make(env_id, obs_mode=obs_mode, image_size=image_size)
     return rollout
@@ -196,23 +212,40 @@ def collect_from(
             task: progress.add_task(task, total=episodes, completed=kept) for task, (kept, _) in done.items()
         }
         for task, (kept, first_seed) in done.items():
-            failures = 0
+            if kept >= episodes or interrupts.requested:
+                continue
             results = workers.run(task, itertools.count(first_seed, source.seed_stride))
-            while kept < episodes and not interrupts.requested:
-                seed, frames = next(results)
-                report.attempts[task] = report.attempts.get(task, 0) + 1
-                failures = 0 if frames else failures + 1
-                if failures >= max_failures:
-                    raise DatasetError(f"{task}: expected a success, got {failures} failures in a row")
-                if frames:
-                    writer.add_episode({key: frames[key] for key in source.spec.features}, task, seed)
-                    kept += 1
-                    report.successes[task] = report.successes.get(task, 0) + 1
-                    progress.update(bars[task], completed=kept)
+            for seed, frames in _successes(task, results, report, max_failures, interrupts):
+                writer.add_episode({key: frames[key] for key in source.spec.features}, task, seed)
+                kept += 1
+                progress.update(bars[task], completed=kept)
+                if kept == episodes:
+                    break
             results.close()
         report.interrupted = interrupts.requested
         report.episodes = writer.episodes
     return report
+
+
+def _successes(
+    task: str,
+    results: Iterable[tuple[int, Frames | None]],
+    report: CollectReport,
+    max_failures: int,
+    interrupts: Interrupts,
+) -> Iterator[tuple[int, Frames]]:
+    """The successful results, counted in the report, until an interrupt."""
+    failures = 0
+    for seed, frames in results:
+        report.attempts[task] = report.attempts.get(task, 0) + 1
+        failures = 0 if frames else failures + 1
+        if failures >= max_failures:
+            raise DatasetError(f"{task}: expected a success, got {failures} failures in a row")
+        if frames:
+            report.successes[task] = report.successes.get(task, 0) + 1
+            yield seed, frames
+        if interrupts.requested:
+            return
 
 
 def _resume_points(source: Source, output: Path) -> dict[str, tuple[int, int]]:

@@ -13,17 +13,25 @@ DEMONSTRATION_FRAMES = 64  # HD-ExpIt, D0
 
 
 def rollout_expert(
-    env: gymnasium.Env, task: str, seed: int, max_frames: int = DEMONSTRATION_FRAMES, noise: float = 0.0
+    env: gymnasium.Env,
+    task: str,
+    seed: int,
+    max_frames: int = DEMONSTRATION_FRAMES,
+    noise: float = 0.0,
+    frames_after_success: int | None = None,
 ) -> dict[str, Any] | None:
-    """One demonstration of exactly `max_frames` frames, past the first success; None when the expert fails.
+    """One demonstration; None when the expert fails within `max_frames`.
 
     Args:
         env: Franka-3Blocks, wrapped or not (its limit and its end at success do not apply here).
         task: a key of TASKS.
         seed: of the environment and of the expert.
-        max_frames: length T of the episode.
+        max_frames: length T of the episode, or its limit with `frames_after_success`.
         noise: standard deviation of Gaussian noise on the executed movement (not the gripper); the recorded
             action stays the expert's, so that the data shows how to recover (DART, Laskey et al. 2017).
+        frames_after_success: end the episode so many frames after the first success. None: go on to `max_frames`,
+            while the arm returns to neutral. A flat policy must not see that: the neutral pose at the end, where the
+            arm rests, looks like the one at the start, where it must move.
 
     Returns:
         `observation.*`: (T, ...) what was seen before each action; `action`: float32 (T, 7); `success`:
@@ -44,6 +52,8 @@ def rollout_expert(
         executed[:6] += noise * rng.standard_normal(6)
         observation, _, _, _, info = env.step(executed)
         success.append(info["success"])
+        if frames_after_success is not None and any(success[: len(success) - frames_after_success]):
+            break
     if not any(success):
         return None
     return {

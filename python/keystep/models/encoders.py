@@ -7,10 +7,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 
-def state_encoder(state_dim: int, hidden: tuple[int, ...], features: int) -> nn.Sequential:
-    """[B, S] -> [B, features]."""
+def mlp(inputs: int, hidden: tuple[int, ...], features: int) -> nn.Sequential:
+    """[B, inputs] -> [B, features], Mish between the layers."""
     layers: list[nn.Module] = []
-    width = state_dim
+    width = inputs
     for next_width in hidden:
         layers += [nn.Linear(width, next_width), nn.Mish()]
         width = next_width
@@ -54,10 +54,11 @@ def resnet18() -> nn.Sequential:
 
 
 class SpatialSoftmax(nn.Module):
-    """Expected image coordinates of K learned heat maps (Finn et al. 2016). [B, C, h, w] -> [B, 2K] in [-1, 1]."""
+    """Expected image coordinates of K learned heat maps (Finn et al. 2016). [B, C, h, w] -> [B, 2K]."""
 
     def __init__(self, channels: int, height: int, width: int, keypoints: int) -> None:
         super().__init__()
+        self.grid: Tensor
         self.maps = nn.Conv2d(channels, keypoints, 1)
         y, x = torch.meshgrid(torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij")
         self.register_buffer("grid", torch.stack([x, y], dim=-1).reshape(-1, 2), persistent=False)

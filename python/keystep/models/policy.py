@@ -1,4 +1,4 @@
-"""The diffusion policy: encoders, conditional U-Net and the training loss. Everything here is in normalised space."""
+"""The diffusion policy: encoders, conditional U-Net and the training loss, all in normalised space."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from diffusers import DDPMScheduler
 from torch import Tensor, nn
 
 from keystep.models.config import PolicyConfig, SamplerConfig
-from keystep.models.encoders import ImageEncoder, state_encoder
+from keystep.models.encoders import ImageEncoder, mlp
 from keystep.models.unet1d import ConditionalUnet1d
 
 Batch = dict[str, Tensor]
@@ -28,17 +28,17 @@ def training_scheduler(sampler: SamplerConfig) -> DDPMScheduler:
 
 
 class DiffusionPolicy(nn.Module):
-    """A chunk of actions from an observation, and a task or a goal observation (HD-ExpIt sec. 4.1; Chi et al. 2023).
+    """A chunk of actions from an observation, and a task or a goal (HD-ExpIt sec. 4.1; Chi et al. 2023).
 
-    Batches are dictionaries: `observation.state` [B, S], `observation.images.<camera>` [B, 3, h, w], `task` [B] int64,
-    `goal.state`, `goal.images.<camera>` as configured, and `action` [B, H, A] for `loss`.
+    Batches are dictionaries: `observation.state` [B, S], `observation.images.<camera>` [B, 3, h, w],
+    `task` [B] int64, `goal.state`, `goal.images.<camera>` as configured, and `action` [B, H, A] for `loss`.
     """
 
     def __init__(self, config: PolicyConfig) -> None:
         super().__init__()
         self.config = config
         if config.state_dim:
-            self.state_encoder = state_encoder(config.state_dim, config.state_hidden, config.state_features)
+            self.state_encoder = mlp(config.state_dim, config.state_hidden, config.state_features)
         sizes = {(camera.height, camera.width) for camera in config.cameras}
         if len(sizes) > 1:
             raise ValueError(
@@ -49,11 +49,7 @@ class DiffusionPolicy(nn.Module):
         if config.tasks:
             self.task_embedding = nn.Embedding(config.tasks, config.task_features)
         if config.condition_features:
-            self.join = nn.Sequential(
-                nn.Linear(config.parts_width, 2 * config.condition_features),
-                nn.Mish(),
-                nn.Linear(2 * config.condition_features, config.condition_features),
-            )
+            self.join = mlp(config.parts_width, config.condition_hidden, config.condition_features)
         self.unet = ConditionalUnet1d(
             config.action_dim,
             config.down_dims,
@@ -65,20 +61,32 @@ class DiffusionPolicy(nn.Module):
         )
         self.scheduler = training_scheduler(config.sampler)
 
-    def encode(self, batch: Batch) -> Tensor:
-        """The condition, [B, C]: what the policy knows about the scene and what it is to do."""
-        views = ("observation", "goal") if self.config.goal == "observation" else ("observation",)
-        parts = [part for view in views for part in self._encode_view(batch, view)]
+    def encode(self, batch: Batch, keep: Tensor | None = None) -> Tensor:
+        """The condition, [B, C]: what the policy knows about the scene and what it is to do.
+
+        Args:
+            keep: [B, 1] of ones and zeros; zero takes task and goal away and leaves the scene (the null
+                condition of classifier-free guidance, Ho and Salimans 2022). None keeps all.
+        """
+        told = self._encode_view(batch, "goal") if self.config.goal == "observation" else []
         if self.config.tasks:
-            parts.append(self.task_embedding(batch["task"]))
-        condition = torch.cat(parts, dim=-1)
+            told.append(self.task_embedding(batch["task"]))
+        if keep is not None:
+            told = [part * keep for part in told]
+        condition = torch.cat([*self._encode_view(batch, "observation"), *told], dim=-1)
         return self.join(condition) if self.config.condition_features else condition
+
+    def conditions(self, batch: Batch, guided: bool) -> Tensor:
+        """For sampling one chunk: [1, C], or [2, C] with the null condition in row 1 if guided."""
+        condition = self.encode(batch)
+        if not guided:
+            return condition
+        return torch.cat([condition, self.encode(batch, torch.zeros(1, 1))])
 
     def _encode_view(self, batch: Batch, view: str) -> list[Tensor]:
         parts = [self.state_encoder(batch[f"{view}.state"])] if self.config.state_dim else []
-        return parts + [
-            self.image_encoder(batch[f"{view}.images.{camera.name}"]) for camera in self.config.cameras
-        ]
+        images = [batch[f"{view}.images.{camera.name}"] for camera in self.config.cameras]
+        return parts + [self.image_encoder(image) for image in images]
 
     def denoise(self, sample: Tensor, timestep: Tensor, condition: Tensor) -> Tensor:
         """[B, H, A], [B] int64, [B, C] -> the network's prediction [B, H, A]."""
@@ -90,10 +98,11 @@ class DiffusionPolicy(nn.Module):
         size, device = action.shape[0], action.device
         noise = torch.randn(action.shape, generator=generator, device=device)
         timestep = torch.randint(self.config.sampler.train_steps, (size,), generator=generator, device=device)
-        condition = self.encode(batch)
+        keep = None
         if self.config.condition_dropout:
-            keep = torch.rand((size, 1), generator=generator, device=device) >= self.config.condition_dropout
-            condition = condition * keep
+            drawn = torch.rand((size, 1), generator=generator, device=device)
+            keep = (drawn >= self.config.condition_dropout).float()
+        condition = self.encode(batch, keep)
         predicted = self.denoise(self.scheduler.add_noise(action, noise, timestep), timestep, condition)
         return nn.functional.mse_loss(predicted, self._target(action, noise, timestep))
 

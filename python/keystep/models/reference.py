@@ -1,4 +1,4 @@
-"""The slow, clear PyTorch policy that the C++ runtime is compared with: eager torch, diffusers' schedulers."""
+"""The slow, clear PyTorch policy that the C++ runtime is compared with: eager, diffusers' schedulers."""
 
 from __future__ import annotations
 
@@ -29,11 +29,9 @@ def diffusers_scheduler(sampler: SamplerConfig) -> Any:
         "prediction_type": sampler.prediction,
         "clip_sample": sampler.clip_sample,
         "clip_sample_range": sampler.clip_range,
-        "timestep_spacing": sampler.timestep_rule,
+        "timestep_spacing": "leading" if sampler.timestep_rule == "hd_expit" else sampler.timestep_rule,
         "steps_offset": sampler.steps_offset,
     }
-    if sampler.timestep_rule == "hd_expit":
-        raise ValueError("sampler.timestep_rule: expected a rule diffusers knows, got hd_expit")
     scheduler: Any
     if sampler.kind == "ddim":
         scheduler = DDIMScheduler(**common, set_alpha_to_one=sampler.set_alpha_to_one)
@@ -47,36 +45,71 @@ def denoise_loop(sampler: SamplerConfig, predict: Predict, noise: Sequence[Tenso
     """Noise to sample.
 
     Args:
-        predict: (sample [1, H, A], or [2, H, A] with guidance, and a training time-step) -> prediction, same shape.
+        predict: (sample [1, H, A], or [2, H, A] with guidance, and a training time-step) -> prediction of the
+            same shape.
         noise: the initial sample [1, H, A], then the noise of every step that takes some.
     """
     scheduler = diffusers_scheduler(sampler)
     sample, *step_noise = noise
-    for timestep in scheduler.timesteps.tolist():
+    steps = [int(step) for step in scheduler.timesteps]
+    if sampler.timestep_rule == "hd_expit":
+        count = sampler.inference_steps
+        steps = [(i + 1) * sampler.train_steps // count - 1 for i in reversed(range(count))]
+    for timestep, following in zip(steps, [*steps[1:], -1], strict=True):
         if sampler.guidance:
             conditional, null = predict(torch.cat([sample, sample]), timestep).chunk(2)
             prediction = (1 + sampler.guidance) * conditional - sampler.guidance * null
         else:
             prediction = predict(sample, timestep)
-        if sampler.kind == "ddim":
+        if sampler.kind == "ddpm":
+            sample = _ddpm_step(scheduler, prediction, timestep, sample, step_noise)
+        elif sampler.timestep_rule == "hd_expit":
+            sample = _hd_expit_step(scheduler, sampler, prediction, timestep, following, sample, step_noise)
+        else:
             extra = {"eta": sampler.eta, "variance_noise": step_noise.pop(0) if sampler.eta else None}
             sample = scheduler.step(prediction, timestep, sample, **extra).prev_sample
-        else:
-            sample = _ddpm_step(scheduler, prediction, timestep, sample, step_noise)
     return sample
 
 
 def _ddpm_step(
     scheduler: Any, prediction: Tensor, timestep: int, sample: Tensor, step_noise: list[Tensor]
 ) -> Tensor:
-    """diffusers draws DDPM noise itself; so take its mean and its variance and add the noise given."""
+    """diffusers draws the noise of a DDPM step itself: take what it drew out again and add ours."""
     if timestep == 0:
         return scheduler.step(prediction, timestep, sample).prev_sample
-    zero = torch.Generator().manual_seed(0)
     drawn = torch.randn(prediction.shape, generator=torch.Generator().manual_seed(0))
     deviation = scheduler._get_variance(timestep).sqrt()
-    previous = scheduler.step(prediction, timestep, sample, generator=zero).prev_sample
+    generator = torch.Generator().manual_seed(0)
+    previous = scheduler.step(prediction, timestep, sample, generator=generator).prev_sample
     return previous + deviation * (step_noise.pop(0) - drawn)
+
+
+def _hd_expit_step(
+    scheduler: Any,
+    sampler: SamplerConfig,
+    prediction: Tensor,
+    timestep: int,
+    following: int,
+    sample: Tensor,
+    step_noise: list[Tensor],
+) -> Tensor:
+    """DDIM (Song et al. 2021, eq. 12, 16) from `timestep` to `following`, -1 being the clean end."""
+    bar = scheduler.alphas_cumprod
+    now, after = bar[timestep], bar[following] if following >= 0 else torch.tensor(1.0)
+    if sampler.prediction == "epsilon":
+        clean, direction = (sample - (1 - now).sqrt() * prediction) / now.sqrt(), prediction
+    elif sampler.prediction == "sample":
+        clean, direction = prediction, (sample - now.sqrt() * prediction) / (1 - now).sqrt()
+    else:
+        clean = now.sqrt() * sample - (1 - now).sqrt() * prediction
+        direction = now.sqrt() * prediction + (1 - now).sqrt() * sample
+    if sampler.clip_sample:
+        clean = clean.clamp(-sampler.clip_range, sampler.clip_range)
+    variance = (1 - after) / (1 - now) * (1 - now / after)
+    mean = after.sqrt() * clean + (1 - after - sampler.eta**2 * variance).clamp(min=0).sqrt() * direction
+    if sampler.eta == 0 or variance <= 0:
+        return mean
+    return mean + sampler.eta * variance.sqrt() * step_noise.pop(0)
 
 
 class ReferencePolicy:
@@ -93,9 +126,14 @@ class ReferencePolicy:
         self.normalizer = self.checkpoint.normalizer()
         self.task_names = [task["name"] for task in self.checkpoint.tasks]
         self._context: dict[str, Tensor] | None = None
+        self._pending: list[np.ndarray] = []
 
     def reset(
-        self, task: str | None = None, goal: dict[str, np.ndarray] | None = None, seed: int = 0, episode: int = 0
+        self,
+        task: str | None = None,
+        goal: dict[str, np.ndarray] | None = None,
+        seed: int = 0,
+        episode: int = 0,
     ) -> None:
         """Starts an episode. Raises ValueError for an unknown task."""
         config = self.policy.config
@@ -110,10 +148,12 @@ class ReferencePolicy:
                 raise ValueError("goal: expected an observation, got none")
             self._context |= self._tensors(goal, "goal")
         self._seed, self._episode, self._chunk = seed, episode, 0
-        self._pending: list[np.ndarray] = []
+        self._pending = []
 
     def act(self, observation: dict[str, np.ndarray]) -> np.ndarray:
         """The next action, float32 (A,), within the bounds of the action spec."""
+        if self._context is None:
+            raise RuntimeError("reference: expected reset before act, got act")
         if not self._pending:
             chunk = self.predict_chunk(observation, self._noise())
             self._chunk += 1
@@ -123,14 +163,15 @@ class ReferencePolicy:
         return np.clip(self._pending.pop(0), low, high)
 
     @torch.no_grad()
-    def predict_chunk(self, observation: dict[str, np.ndarray], noise: np.ndarray | None = None) -> np.ndarray:
-        """A whole chunk, float32 (H, A), physical units. noise: (K, H, A), the initial sample and step noises."""
+    def predict_chunk(
+        self, observation: dict[str, np.ndarray], noise: np.ndarray | None = None
+    ) -> np.ndarray:
+        """A whole chunk, float32 (H, A), physical units. noise: (K, H, A), initial sample and step noises."""
         if self._context is None:
             raise RuntimeError("reference: expected reset before act")
         noise = self._noise() if noise is None else np.asarray(noise, np.float32)
-        condition = self.policy.encode(self._tensors(observation, "observation") | self._context)
-        if self.sampler.guidance:
-            condition = torch.cat([condition, torch.zeros_like(condition)])
+        batch = self._tensors(observation, "observation") | self._context
+        condition = self.policy.conditions(batch, bool(self.sampler.guidance))
 
         def predict(sample: Tensor, timestep: int) -> Tensor:
             return self.policy.denoise(sample, torch.full((len(sample),), timestep), condition)

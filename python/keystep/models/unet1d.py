@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -23,8 +24,8 @@ class ConvBlock(nn.Sequential):
 class ResidualBlock(nn.Module):
     """Two convolutions with FiLM (Perez et al. 2018) between them.
 
-    `film` = Linear(Mish(condition)), [B, F] with F = 2 C_out (scale and bias) or C_out (bias only), is computed
-    outside `forward`, so that the exporter can hoist it out of the denoise loop.
+    `film` = Linear(Mish(condition)), [B, F] with F = 2 C_out (scale and bias) or C_out (bias only), is
+    computed outside `forward`, so that the exporter can hoist it out of the denoise loop.
     """
 
     def __init__(
@@ -107,8 +108,8 @@ class ConditionalUnet1d(nn.Module):
 
     def blocks(self) -> list[ResidualBlock]:
         """All residual blocks in the order in which `run` takes their FiLM vectors."""
-        groups = [*self.down, self.middle, *self.up]
-        return [block for group in groups for block in group]  # type: ignore[union-attr]
+        groups = [*_levels(self.down), self.middle, *_levels(self.up)]
+        return [cast(ResidualBlock, block) for group in groups for block in group]
 
     def film_widths(self) -> list[int]:
         return [block.film.out_features for block in self.blocks()]
@@ -123,17 +124,17 @@ class ConditionalUnet1d(nn.Module):
         vectors = iter(film.split(self.film_widths(), dim=-1))
         x = sample.transpose(1, 2)
         skips = []
-        for level, blocks in enumerate(self.down):
-            for block in blocks:  # type: ignore[union-attr]
+        for level, blocks in enumerate(_levels(self.down)):
+            for block in blocks:
                 x = block(x, next(vectors))
             skips.append(x)
             if level < len(self.shrink):
                 x = self.shrink[level](x)
         for block in self.middle:
             x = block(x, next(vectors))
-        for blocks, grow in zip(self.up, self.grow, strict=True):
+        for blocks, grow in zip(_levels(self.up), self.grow, strict=True):
             x = torch.cat([x, skips.pop()], dim=1)
-            for block in blocks:  # type: ignore[union-attr]
+            for block in blocks:
                 x = block(x, next(vectors))
             x = grow(x)
         return self.final(x).transpose(1, 2)
@@ -141,3 +142,7 @@ class ConditionalUnet1d(nn.Module):
     def forward(self, sample: Tensor, timestep: Tensor, condition: Tensor) -> Tensor:
         """[B, H, A], [B] int64, [B, C] -> predicted noise [B, H, A]."""
         return self.run(sample, self.film(timestep, condition))
+
+
+def _levels(modules: nn.ModuleList) -> list[nn.ModuleList]:
+    return [cast(nn.ModuleList, level) for level in modules]
