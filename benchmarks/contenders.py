@@ -250,7 +250,7 @@ def keystep_cpu(case: Path, threads: int) -> Policy:
 
 
 def keystep_spinning(case: Path, threads: int) -> Policy:
-    """The same, its threads spinning between operators, as ONNX Runtime's own default is (keystep's: asleep)."""
+    """The same, its threads spinning between operators, as by ONNX Runtime's default (not keystep's)."""
     return _keystep(case, threads, provider_options={"session.intra_op.allow_spinning": "1"})
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -12,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from keystep.export import graphs
-from keystep.export.atomic import atomic_folder
 from keystep.export.golden import golden_arrays, write_golden
-from keystep.export.manifest import ExportError, build_manifest, sha256_file
+from keystep.export.manifest import ExportError, build_manifest
+from keystep.files import replacing_folder, sha256, write_json
 from keystep.models import Checkpoint, DiffusionPolicy, SamplerConfig, load_policy
 
 Form = Literal["denoise", "sample", "both"]
@@ -65,15 +64,14 @@ def export_bundle(
         raise ExportError(f"output: expected a bundle to overwrite, got {output}, which has no manifest.json")
     policy, known = load_policy(checkpoint)
     spec = _sampler(known, sampler, form)
-    with atomic_folder(output, overwrite) as folder:
+    with replacing_folder(output, overwrite) as folder:
         entries = {graph: _write_graph(graph, policy, spec, folder) for graph in FORMS[form]}
         write_golden(folder / "golden.npz", golden_arrays(policy, known, spec, seed))
-        golden = {"file": "golden.npz", "sha256": sha256_file(folder / "golden.npz")}
+        golden = {"file": "golden.npz", "sha256": sha256(folder / "golden.npz")}
         title = name if name is not None else output.name.removesuffix(".keystep")
         steps = execute if execute is not None else known.config.execute
         manifest = build_manifest(known, spec, title, steps, entries, golden)
-        text = json.dumps(manifest, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
-        (folder / "manifest.json").write_text(text, encoding="utf-8")
+        write_json(folder / "manifest.json", manifest)
     return output
 
 
@@ -118,7 +116,7 @@ def _write_graph(kind: str, policy: DiffusionPolicy, sampler: SamplerConfig, fol
         raise ExportError(f"graphs.{kind}.inputs: expected {list(inputs)}, got {names}")
     return {
         "file": path.name,
-        "sha256": sha256_file(path),
+        "sha256": sha256(path),
         "inputs": written,
         "outputs": [_tensor(value) for value in model.graph.output],
     }

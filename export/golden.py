@@ -48,8 +48,7 @@ def torch_answer(
         return policy.denoise(sample, torch.full((len(sample),), timestep), condition)
 
     rows = [torch.from_numpy(row)[None] for row in arrays["noise"][case]]
-    # diffusers takes noise in a last step whose variance is zero, too: what it is then makes no difference.
-    actions = denoise_loop(sampler, predict, [*rows, torch.zeros_like(rows[0])])
+    actions = denoise_loop(sampler, predict, rows)
     first = int(diffusers_scheduler(sampler).timesteps[0])
     output = predict(rows[0].expand(len(condition), -1, -1), first)[0]
     return checkpoint.normalizer().unnormalize("action", actions)[0].numpy(), output.numpy()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Iterator
@@ -66,11 +65,6 @@ def validate(manifest: dict[str, Any]) -> None:
         raise ExportError(f"manifest{error.json_path[1:]}: {error.message}")
     _check_lengths(manifest)
     _check_sampler(manifest)
-
-
-def sha256_file(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _numbers(value: Any, field: str) -> Iterator[tuple[str, float]]:

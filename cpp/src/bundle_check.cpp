@@ -176,6 +176,15 @@ void check_conditions(const Bundle& bundle, const std::string& graph) {
   }
 }
 
+/// A goal that no tensor takes would be asked of the caller and then ignored.
+void check_goal(const Bundle& bundle) {
+  if (bundle.goal != "observation") return;
+  const auto& inputs = bundle.graphs.at("encode").inputs;
+  const bool taken = std::any_of(inputs.begin(), inputs.end(),
+                                 [](const TensorSpec& tensor) { return tensor.role.starts_with("goal."); });
+  if (!taken) refuse("graphs.encode.inputs", "a tensor with a role goal.* (goal is \"observation\")", "none");
+}
+
 /// Names are shared by all graphs: the same name with another meaning would be an accident.
 void check_shared_names(const Bundle& bundle) {
   std::map<std::string, std::string> role_of;
@@ -215,6 +224,7 @@ void check_graphs(const Bundle& bundle) {
     check_roles(graph.outputs, sides.at(key).second, field + ".outputs");
     if (key != "encode") check_conditions(bundle, key);
   }
+  check_goal(bundle);
   check_shared_names(bundle);
 }
 

@@ -1,6 +1,7 @@
 // A JSON value that knows its path in the manifest, so that every refusal names the field.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <filesystem>
@@ -129,7 +130,7 @@ class ManifestNode {
   std::string summary() const {
     if (value_.is_array()) return "an array of " + std::to_string(value_.size());
     if (value_.is_object()) return "an object";
-    std::string text = value_.dump();
+    std::string text = value_.dump(-1, ' ', true);  // ASCII: a cut must not split a character
     if (text.size() > 80) text = text.substr(0, 77) + "...";
     return text;
   }

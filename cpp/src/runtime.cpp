@@ -6,6 +6,7 @@
 #include <cmath>
 #include <mutex>
 #include <thread>
+#include <utility>
 
 #include "entry.hpp"
 #include "keystep/chunk_buffer.hpp"
@@ -41,10 +42,9 @@ int find_task(const Bundle& bundle, const std::string& task) {
   if (task.empty() && !needed) return 0;
   std::string known;
   for (std::size_t i = 0; i < bundle.tasks.size(); ++i) {
-    const TaskSpec& candidate = bundle.tasks[i];
-    if (!task.empty() && (task == candidate.name || task == candidate.instruction))
-      return static_cast<int>(i);
-    if (i < kShown) known += (i ? ", " : "") + candidate.name;
+    const TaskSpec& spec = bundle.tasks[i];
+    if (!task.empty() && (task == spec.name || task == spec.instruction)) return static_cast<int>(i);
+    if (i < kShown) known += (i ? ", " : "") + spec.name;
   }
   if (bundle.tasks.size() > kShown) known += " and " + std::to_string(bundle.tasks.size() - kShown) + " more";
   throw ArgumentError(expected("task", known.empty() ? "none (the policy has no tasks)" : "one of " + known,
@@ -127,16 +127,14 @@ Status Runtime::Impl::tick(const Observation& observation, Action& action) noexc
   }
 
   // Take the next action, by consumed index.
-  const std::span<const float> next = buffer.take();
-  std::copy(next.begin(), next.end(), action.values.begin());
+  std::ranges::copy(buffer.take(), action.values.begin());
   const StageTimer timer(recorder[Stage::gate]);
   gate.apply(action.values);
   ++recorder.actions;
   return Status::ok;
 }
 
-/// Observation to chunk. A chunk that fails leaves the buffer empty: the next tick tries again, with new
-/// noise.
+/// Observation to chunk. A chunk that fails leaves the buffer empty: the next tick tries again, new noise.
 Status Runtime::Impl::renew(const Observation& observation) noexcept {
   {
     const StageTimer timer(recorder[Stage::observe]);
@@ -160,8 +158,10 @@ Status Runtime::Impl::renew(const Observation& observation) noexcept {
 
 Status Runtime::Impl::predict(const Observation& observation, std::span<const float> noise,
                               std::span<float> out) noexcept {
-  if (out.size() != chunk.size())
-    return fail(Status::bad_observation, "chunk: expected horizon x action values");
+  if (out.size() != chunk.size()) {
+    const std::string got = std::to_string(out.size());
+    return fail(Status::bad_observation, expected("chunk", std::to_string(chunk.size()) + " values", got));
+  }
   if (controller->observe(observation) != Status::ok)
     return fail(Status::bad_observation, controller->error());
   sampling = true;
@@ -182,10 +182,8 @@ void Runtime::Impl::interrupt() noexcept {
 }
 
 void Runtime::Impl::absorb_interrupts() noexcept {
-  const std::uint64_t now = epoch.load();
-  if (now == at_epoch) return;
-  at_epoch = now;
-  buffer.drop();
+  const std::uint64_t before = std::exchange(at_epoch, epoch.load());
+  if (before != at_epoch) buffer.drop();
 }
 
 bool Runtime::Impl::is_stale(const Observation& observation) noexcept {
@@ -228,9 +226,8 @@ void Runtime::reset(const EpisodeContext& context) {
   const int task = find_task(self.bundle, context.task);
   const bool wants_goal = self.bundle.goal == "observation";
   if (wants_goal != context.goal.has_value()) {
-    throw ArgumentError(expected("goal",
-                                 wants_goal ? "a goal observation" : "none (the policy takes no goal)",
-                                 wants_goal ? "none" : "one"));
+    const char* wanted = wants_goal ? "a goal observation" : "none (the policy takes no goal)";
+    throw ArgumentError(expected("goal", wanted, wants_goal ? "none" : "one"));
   }
   if (wants_goal) self.controller->set_goal(*context.goal);
   self.controller->set_task(task);
@@ -250,6 +247,7 @@ Status Runtime::tick(const Observation& observation, Action& action) noexcept {
   if (!self.started) return self.fail(Status::not_reset);
   const auto start = Clock::now();
   const Status status = self.tick(observation, action);
+  if (status != Status::ok) self.gate.held(action.values);
   const auto elapsed = std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start).count();
   self.recorder.record_tick(elapsed, self.options.deadline_us);
   return status;
@@ -284,8 +282,12 @@ void Runtime::reset_latency() noexcept {
 void Runtime::close() noexcept {
   Impl& self = *impl_;
   if (self.closed.exchange(true)) return;
-  self.interrupt();
-  while (self.busy.test_and_set()) std::this_thread::yield();  // a tick on another thread ends first
+  // A tick on another thread ends first. One that has just begun may take an interrupt for an old one:
+  // repeat.
+  for (; self.busy.test_and_set(); std::this_thread::yield()) {
+    self.interrupt();
+    ++self.uncounted_epoch;  // not the caller's
+  }
   {
     const std::lock_guard lock(self.controller_mutex);
     self.controller.reset();

@@ -72,6 +72,10 @@ void SafetyGate::apply(std::span<float> action) noexcept {
       counts_.rate_limited_values += limit(action[i], low, high);
     }
   }
+  held(action);
+}
+
+void SafetyGate::held(std::span<const float> action) noexcept {
   std::copy(action.begin(), action.end(), previous_.begin());
   has_previous_ = true;
 }

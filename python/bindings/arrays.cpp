@@ -21,6 +21,9 @@ py::array checked_array(py::handle value, const py::dtype& dtype, const std::str
     throw ArgumentError(expected(field, "a C-contiguous array",
                                  "strides " + shape_text(array.strides(), array.ndim()) + " bytes"));
   }
+  if (!(array.flags() & py::detail::npy_api::NPY_ARRAY_ALIGNED_)) {
+    throw ArgumentError(expected(field, "an aligned array", "one at an odd address (a view into bytes?)"));
+  }
   return array;
 }
 

@@ -68,7 +68,12 @@ class PyRuntime {
 
   Runtime& runtime() const { return *runtime_; }
   std::uint64_t tick_allocations() const { return tick_allocations_; }
+  LatencyReport latency() {
+    const Use use(in_use_);  // not synchronised with a tick
+    return runtime_->latency();
+  }
   void reset_latency() {
+    const Use use(in_use_);
     tick_allocations_ = 0;
     runtime_->reset_latency();
   }
@@ -123,9 +128,9 @@ py::dict stage_dict(const StageLatency& stage) {
                   "max_us"_a = stage.max_us);
 }
 
-py::dict latency_dict(const PyRuntime& self) {
+py::dict latency_dict(PyRuntime& self) {
   using namespace py::literals;
-  const LatencyReport report = self.runtime().latency();
+  const LatencyReport report = self.latency();
   py::dict stages;
   for (int i = 0; i < kStages; ++i) {
     stages[name(static_cast<Stage>(i))] = stage_dict(report.stages[static_cast<std::size_t>(i)]);

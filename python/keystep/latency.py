@@ -60,8 +60,8 @@ class LatencyReport:
                 cells = "".join(f"{getattr(stage, column):>12,.2f}" for column in columns)
                 lines.append(f"{name:<8}{stage.count:>9}{cells}")
         lines.append(
-            f"time per action {self.time_per_action_us:,.2f} us, {self.actions} actions, {self.chunks} chunks; "
-            f"{self.deadline_misses} ticks over the deadline of {self.deadline_us:,.0f} us"
+            f"time per action {self.time_per_action_us:,.2f} us, {self.actions} actions, "
+            f"{self.chunks} chunks; {self.deadline_misses} ticks over {self.deadline_us:,.0f} us"
         )
         lines.append(
             f"safety gate: {self.rejected_chunks} chunks rejected, {self.bounded_values} values bounded, "

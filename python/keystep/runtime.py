@@ -141,9 +141,7 @@ class Runtime:
             ArgumentError: a key is missing or unknown; an array has the wrong dtype, shape or layout.
             PolicyError: the tick was not ok; `status` says why (NaN in it, act before reset, ...).
         """
-        task = observation.get("task") if isinstance(observation, dict) else None
-        if task is not self._seen_task or self._context is not None:
-            self._accept_task(task)
+        self._check_task(observation)
         return self._core.act(observation)
 
     def predict_chunk(self, observation: Observation, noise: np.ndarray | None = None) -> np.ndarray:
@@ -153,6 +151,7 @@ class Runtime:
             noise: float32 (H, A), or (K, H, A): the initial noise, then that of each denoise step that needs
                 some; None: the generator's, for the next chunk of this episode.
         """
+        self._check_task(observation)
         return self._core.predict_chunk(observation, noise)
 
     def interrupt(self) -> None:
@@ -160,7 +159,7 @@ class Runtime:
         self._core.interrupt()
 
     def latency(self) -> LatencyReport:
-        """Latency per stage since loading or `reset_latency`."""
+        """Latency per stage since loading or `reset_latency`; PolicyError "busy" while another acts."""
         return LatencyReport.from_dict(self._core.latency())
 
     def reset_latency(self) -> None:
@@ -190,6 +189,11 @@ class Runtime:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+    def _check_task(self, observation: Observation) -> None:
+        task = observation.get("task") if isinstance(observation, dict) else None
+        if task is not self._seen_task or self._context is not None:
+            self._accept_task(task)
 
     def _accept_task(self, task: object) -> None:
         """Compare `observation["task"]` with the episode's, or start the episode left open with it."""

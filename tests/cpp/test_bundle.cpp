@@ -81,6 +81,9 @@ void refuses_wrong_types_and_values() {
   refused("squaredcos_cap_v2", "cosine", "sampler.beta_schedule: expected");
   refused("epsilon", "noise", "sampler.prediction: expected");
   refused("\"eta\": 0.0", "\"eta\": 2", "sampler.eta: expected");
+  std::string accents = "x";  // a message is cut, but never inside a character
+  for (int i = 0; i < 60; ++i) accents += "\u00e9";
+  refused("flat", accents, "got \"x\\u00e9\\u00e9");
   refused("\"hold\": [0,", "\"hold\": [1e39,", "action.hold[0]: expected a finite number");
 }
 
@@ -128,6 +131,8 @@ void refuses_wrong_tensors() {
   refused("\"name\": \"eps\"", "\"name\": \"task\"", "graphs.encode: expected tensor 'task' in the role");
   refused("{\"name\": \"t\", \"dtype\": \"int64\", \"shape\": [1], \"role\": \"timestep\"},", "",
           "graphs.denoise.inputs: expected a tensor with the role timestep");
+  refused("\"goal\": \"none\"", "\"goal\": \"observation\"",
+          "graphs.encode.inputs: expected a tensor with a role goal.*");
   CHECK_THROWS(BundleError, "graphs.sample: expected a deterministic sampler",
                load(replaced(one_graph(kManifest), "\"eta\": 0.0", "\"eta\": 0.5")));
   CHECK_THROWS(BundleError, "graphs.denoise.inputs[0].shape: expected [2, 4, 2]",

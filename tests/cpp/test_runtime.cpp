@@ -102,6 +102,9 @@ void predict_chunk_changes_nothing() {
   CHECK(policy.runtime->predict_chunk({.state = kState}, std::span(noise).first(3), chunk) ==
         Status::bad_observation);
   CHECK(policy.runtime->last_error() == "noise: expected 8 values, got 3");
+  CHECK(policy.runtime->predict_chunk({.state = kState}, noise, std::span(chunk).first(3)) ==
+        Status::bad_observation);
+  CHECK(policy.runtime->last_error() == "chunk: expected 8 values, got 3");
 }
 
 void takes_step_noise_from_the_caller() {

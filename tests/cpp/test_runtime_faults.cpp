@@ -46,6 +46,17 @@ void survives_nan_and_failure() {
   check_action(policy.action, predicted(policy.runtime->bundle().sampler, kStateMean + 1, {7, 1, 3, 0}), 0);
 }
 
+void the_rate_is_limited_against_the_hold_of_a_failed_tick() {
+  const std::string slow = replaced(kManifest, "\"rate_limit\": null", "\"rate_limit\": [0.001, 0.001]");
+  Policy policy(slow);
+  policy.reset();
+  CHECK(policy.tick() == Status::ok);
+  CHECK(policy.runtime->tick({}, policy.action) == Status::bad_observation && holds(policy));
+  const std::vector<float> held = policy.action.values;
+  CHECK(policy.tick() == Status::ok);
+  for (std::size_t d = 0; d < kDim; ++d) CHECK_NEAR(policy.action.values[d], held[d], 0.0011);
+}
+
 void refuses_wrong_episodes() {
   Policy policy;
   CHECK_THROWS(ArgumentError, "task: expected one of lift, push, got 'fly'",
@@ -146,6 +157,7 @@ void close_aborts_a_sample_in_flight() {
   policy.runtime->close();
   loop.join();
   CHECK(status == Status::interrupted || status == Status::closed);
+  CHECK(policy.runtime->latency().interrupts == 0);  // nobody called interrupt
 }
 
 void a_second_thread_is_told_busy() {
@@ -180,6 +192,7 @@ int main() {
   refuses_bad_observations();
   refuses_stale_observations();
   survives_nan_and_failure();
+  the_rate_is_limited_against_the_hold_of_a_failed_tick();
   refuses_wrong_episodes();
   abbreviates_long_task_lists();
   refuses_use_after_close();

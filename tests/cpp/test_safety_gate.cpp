@@ -116,6 +116,9 @@ void the_rate_is_limited_against_the_executed_action() {
   CHECK(gate.counts().bounded_values == 1 && gate.counts().rate_limited_values == 2);
   gate.reset();
   CHECK(through(-1) == -1.0f && gate.counts().rate_limited_values == 2);
+  const float hold = 0;
+  gate.held({&hold, 1});
+  CHECK(through(-1) == -0.25f && gate.counts().rate_limited_values == 3);
 }
 
 void bad_limits_are_refused() {

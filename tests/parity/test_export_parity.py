@@ -58,6 +58,11 @@ CASES: dict[str, tuple[PolicyConfig, dict[str, Any]]] = {
         {},
     ),
     "clean sample": (replace(TINY, sampler=SamplerConfig(timestep_rule="linspace", prediction="sample")), {}),
+    "hd_expit": (replace(TINY, tasks=3), {"timestep_rule": "hd_expit", "inference_steps": 7}),
+    "hd_expit, ddpm": (
+        replace(TINY, tasks=3),
+        {"timestep_rule": "hd_expit", "kind": "ddpm", "inference_steps": 7},
+    ),
     "linear": (replace(TINY, sampler=SamplerConfig(timestep_rule="leading", beta_schedule="linear")), {}),
 }
 

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from keystep import files
 from keystep.data import (
     ChunkWindows,
     DatasetError,
@@ -22,7 +23,6 @@ from keystep.data import (
     DatasetSpec,
     DatasetWriter,
     Feature,
-    files,
     image_feature,
     split_episodes,
     stats,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from keystep.envs import TASKS, layout
 from keystep.envs.tasks import Scene
 

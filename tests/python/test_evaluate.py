@@ -10,9 +10,9 @@ import pytest
 
 import keystep
 from keystep.evaluate import Evaluation, EvaluationReport, TaskResult, evaluate, profile, wilson_interval
-from keystep.evaluate.machine import write_json
 from keystep.evaluate.profile import golden_cases
 from keystep.evaluate.rollout import Worker
+from keystep.files import write_json
 
 ENV_ID = "fake_env:keystep-test/Reach-v0"
 TASKS = ("lift_red", "push_red_left")

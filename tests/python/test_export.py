@@ -259,7 +259,7 @@ PLACES = (
     "export.graphs.to_onnx",
     "export.bundle.write_golden",
     "export.bundle.build_manifest",
-    "export.atomic.sync",
+    "files.sync_folder",
 )
 
 
@@ -277,7 +277,7 @@ def test_a_failure_leaves_nothing_behind(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("place", [*PLACES, "export.atomic._swap"])
+@pytest.mark.parametrize("place", [*PLACES, "files._swap"])
 def test_a_failed_overwrite_keeps_the_old_bundle(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:

@@ -149,6 +149,37 @@ def test_two_threads_calling_act(make_stub, observation):
     assert outcomes == ["busy", (3,)]  # the second is told at once, the first is not disturbed
 
 
+def test_latency_while_another_thread_acts(make_stub, observation):
+    policy = make_stub(provider_options={"stub.sleep_us": "100000"})
+    policy.reset(task="lift_red")
+    outcomes = set()
+    thread = threading.Thread(target=policy.act, args=(observation,))
+    thread.start()
+    while thread.is_alive():
+        try:
+            policy.latency()
+        except keystep.PolicyError as error:
+            outcomes.add(error.status)
+        time.sleep(0.001)
+    thread.join()
+    assert outcomes == {"busy"}  # and not half-written histograms
+    assert policy.latency().actions == 1
+
+
+def test_predict_chunk_checks_the_task(make_stub, observation):
+    policy = make_stub()
+    policy.reset(task="lift_red")
+    with pytest.raises(keystep.ArgumentError, match="task: expected 'lift_red' as given to reset"):
+        policy.predict_chunk(observation | {"task": policy.task_names[1]})
+    wanted = policy.predict_chunk(observation | {"task": "lift_red"})
+    policy.reset(task=policy.task_names[1])
+    assert not np.array_equal(policy.predict_chunk(observation), wanted)
+    policy.reset()
+    with pytest.raises(keystep.ArgumentError, match="task: expected one of"):
+        policy.predict_chunk(observation)
+    assert np.array_equal(policy.predict_chunk(observation | {"task": "lift_red"}), wanted)
+
+
 def test_act_before_reset_and_after_close(make_stub, observation):
     policy = make_stub()
     with pytest.raises(keystep.PolicyError) as caught:

@@ -195,7 +195,7 @@ def test_a_full_disk_keeps_the_last_state(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(state, "sync", full)
+    monkeypatch.setattr("keystep.files.os.fsync", full)
     with pytest.raises(DatasetError, match=r"could not write the checkpoint of step 10: .*No space left"):
         train(make_config(dataset, tmp_path))
     assert [path.name for path in (tmp_path / "training_state").iterdir()] == ["step-00000005"]

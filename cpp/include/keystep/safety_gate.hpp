@@ -21,6 +21,9 @@ class SafetyGate {
   /// before (none after reset). The result is within the bounds.
   void apply(std::span<float> action) noexcept;
 
+  /// The robot was given `action` by someone else (a failed tick holds): the next change starts from it.
+  void held(std::span<const float> action) noexcept;
+
   GateCounts& counts() noexcept { return counts_; }
   const GateCounts& counts() const noexcept { return counts_; }
 

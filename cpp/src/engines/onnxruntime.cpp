@@ -141,8 +141,10 @@ void check_tensors(const std::vector<TensorSpec>& manifest, const std::vector<Gr
 
 class OnnxGraph final : public Graph {
  public:
-  OnnxGraph(std::shared_ptr<const ort::Library> library, ort::Handle<ort::Session> session)
-      : library_(std::move(library)),
+  OnnxGraph(std::shared_ptr<const ort::Library> library, ort::Handle<ort::Session> session,
+            bool copies_inputs)
+      : copies_inputs_(copies_inputs),
+        library_(std::move(library)),
         session_(std::move(session)),
         run_options_(nullptr, api().ReleaseRunOptions),
         binding_(nullptr, api().ReleaseIoBinding) {
@@ -154,8 +156,9 @@ class OnnxGraph final : public Graph {
     binding_.reset(binding);
   }
 
-  /// The memory is the CPU's for every provider: a GPU provider copies in and out inside the run. Keeping the
-  /// condition tensors on the device would save those copies.
+  /// The memory is the CPU's for every provider. A provider with memory of its own copies outputs back inside
+  /// the run, but inputs only when they are bound (`copies_inputs`): then each run binds them again. Keeping
+  /// the condition tensors on the device would save those copies.
   void bind(const Buffer& buffer, bool input) {
     const TensorSpec& spec = buffer.spec;
     ort::MemoryInfo* raw_info = nullptr;
@@ -167,9 +170,18 @@ class OnnxGraph final : public Graph {
                                                &value));
     values_.emplace_back(value, api().ReleaseValue);
     check((input ? api().BindInput : api().BindOutput)(binding_.get(), spec.name.c_str(), value));
+    if (input && copies_inputs_) copied_inputs_.emplace_back(spec.name, value);
   }
 
   Status run() noexcept override {
+    for (const auto& [name, value] : copied_inputs_) {
+      ort::Status* status = api().BindInput(binding_.get(), name.c_str(), value);
+      if (status != nullptr) return fail(status);
+    }
+    if (!copied_inputs_.empty()) {
+      ort::Status* status = api().SynchronizeBoundInputs(binding_.get());
+      if (status != nullptr) return fail(status);
+    }
     ort::Status* status = api().RunWithBinding(session_.get(), run_options_.get(), binding_.get());
     return status == nullptr ? Status::ok : fail(status);
   }
@@ -203,11 +215,13 @@ class OnnxGraph final : public Graph {
     return Status::interrupted;
   }
 
+  const bool copies_inputs_;
   std::shared_ptr<const ort::Library> library_;
   ort::Handle<ort::Session> session_;
   ort::Handle<ort::RunOptions> run_options_;
   ort::Handle<ort::IoBinding> binding_;
   std::vector<ort::Handle<ort::Value>> values_;
+  std::vector<std::pair<std::string, const ort::Value*>> copied_inputs_;
   std::mutex mutex_;  // taken by terminate and by a run that failed, never by one that succeeds
   bool terminated_ = false;
   std::string error_;
@@ -252,7 +266,8 @@ class OnnxEngine final : public Engine {
     const GraphReader reader(*library_, *session);
     check_tensors(spec.inputs, reader.tensors(true), "inputs");
     check_tensors(spec.outputs, reader.tensors(false), "outputs");
-    auto graph = std::make_unique<OnnxGraph>(library_, std::move(session));
+    const bool has_own_memory = provider_ == "cuda" || provider_ == "tensorrt";
+    auto graph = std::make_unique<OnnxGraph>(library_, std::move(session), has_own_memory);
     for (const TensorSpec& tensor : spec.inputs) graph->bind(buffers.at(tensor.name), true);
     for (const TensorSpec& tensor : spec.outputs) graph->bind(buffers.at(tensor.name), false);
     return graph;

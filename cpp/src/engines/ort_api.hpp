@@ -99,6 +99,7 @@ struct ApiBase {
   X(172, UpdateTensorRTProviderOptions, Status*, TensorRtOptions*, const char* const* keys,                   \
     const char* const* values, std::size_t count)                                                             \
   X(174, ReleaseTensorRTProviderOptions, void, TensorRtOptions*)                                              \
+  X(202, SynchronizeBoundInputs, Status*, IoBinding*)                                                         \
   X(204, SessionOptionsAppendExecutionProvider_CUDA_V2, Status*, SessionOptions*, const CudaOptions*)         \
   X(205, CreateCUDAProviderOptions, Status*, CudaOptions**)                                                   \
   X(206, UpdateCUDAProviderOptions, Status*, CudaOptions*, const char* const* keys,                           \

@@ -12,5 +12,5 @@ from keystep.data.collect import CollectReport, collect
 def main(*arguments: Any, **options: Any) -> CollectReport:
     report = collect(*arguments, **options)
     attempts, successes = sum(report.attempts.values()), sum(report.successes.values())
-    print(f"{report.episodes} episodes in the dataset; {successes} of {attempts} attempts of this run succeeded")
+    print(f"{report.episodes} episodes in the dataset; {successes} of {attempts} attempts succeeded")
     return report

@@ -51,7 +51,7 @@ def missing_driver() -> str | None:
 
 
 def record(bundle: Path, tasks: tuple[str, ...], seed: int) -> list[np.ndarray]:
-    """One episode of each family's first task as uint8 (size, size, 3) frames, every second period (30 Hz)."""
+    """One episode of each family's first task as uint8 (size, size, 3) frames, 30 a second."""
     from rich.progress import track
 
     firsts = list({task.partition("_")[0]: task for task in reversed(tasks)}.values())[::-1]

@@ -9,12 +9,12 @@ from typing import Annotated, Any
 import tyro
 
 import keystep
-from keystep.evaluate.machine import write_json
 from keystep.evaluate.report import EvaluationReport
 from keystep.evaluate.rollout import Evaluation, OpenPolicy, Worker, evaluate
+from keystep.files import write_json
 
 FIRST_SEED = 10_000_000
-"""Of evaluations: far from the seeds of demonstrations, which start at 0 or, for the shipped policy, at 1,000,000."""
+"""Of evaluations: far from those of demonstrations (from 0; of the shipped policy, from 1,000,000)."""
 
 
 def main(

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import tyro
 
-from keystep.evaluate.machine import write_json
 from keystep.evaluate.profile import profile
+from keystep.files import write_json
 
 
 def main(

@@ -8,7 +8,7 @@ from typing import Annotated
 import tyro
 
 import keystep
-from keystep.evaluate.machine import write_json
+from keystep.files import write_json
 
 
 def main(

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keystep.data import files
+from keystep import files
 from keystep.data.layout import INDEX_FEATURES, DatasetError
 from keystep.data.reader import DatasetReader
 

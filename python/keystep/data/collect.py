@@ -49,6 +49,15 @@ class Source:
     seed_stride: int
 
 
+@dataclass(frozen=True)
+class Perturbation:
+    """How demonstrations differ from the plain expert; the arguments of `collect`."""
+
+    expert_noise: tuple[float, ...]
+    frames_after_success: int | None
+    wander_frames: int
+
+
 @dataclass
 class CollectReport:
     """What a collection did.
@@ -77,6 +86,7 @@ def collect(
     resume: bool = True,
     expert_noise: tuple[float, ...] = (0.0,),
     frames_after_success: int | None = None,
+    wander_frames: int = 0,
     max_failures: int = 20,
 ) -> CollectReport:
     """Write successful demonstrations of the scripted expert to a LeRobotDataset v3.0 folder.
@@ -94,8 +104,10 @@ def collect(
         expert_noise: standard deviations, in action units, of Gaussian noise added to the executed movement
             while the expert's own action is recorded, which shows how to recover (DART, Laskey et al. 2017).
             Attempt k of a task has the (k mod n)-th of the n values.
-        frames_after_success: end every demonstration so many frames after its first success; None: 64 frames each,
-            the arm returning to neutral (HD-ExpIt's D0). Flat policies want a small number, see rollout_expert.
+        frames_after_success: end every demonstration so many frames after its first success; None: 64 frames
+            each, the arm returning to neutral (HD-ExpIt's D0). Flat policies want a small number, see
+            rollout_expert.
+        wander_frames: the hand drifts for up to so many first frames, see rollout_expert.
         max_failures: give up after this many failures in a row.
 
     Raises:
@@ -106,7 +118,8 @@ def collect(
         raise DatasetError(f"obs_mode: expected state or rgb, got {obs_mode!r}")
     if not expert_noise or min(expert_noise) < 0:
         raise DatasetError(f"expert_noise: expected values of at least 0, got {expert_noise}")
-    source = simulated(env_id, tasks, seed, obs_mode, image_size, expert_noise, frames_after_success)
+    perturbation = Perturbation(tuple(expert_noise), frames_after_success, wander_frames)
+    source = simulated(env_id, tasks, seed, obs_mode, image_size, perturbation)
     return collect_from(source, output, episodes, processes, resume=resume, max_failures=max_failures)
 
 
@@ -116,8 +129,7 @@ def simulated(
     seed: int,
     obs_mode: str,
     image_size: int,
-    expert_noise: tuple[float, ...],
-    frames_after_success: int | None = None,
+    perturbation: Perturbation,
 ) -> Source:
     """The scripted expert on Franka-3Blocks as a source of demonstrations."""
     from keystep.envs import TASKS, layout
@@ -142,16 +154,15 @@ def simulated(
         "env_id": env_id,
         "obs_mode": obs_mode,
         "seed": seed,
-        "expert_noise": list(expert_noise),
-        "frames_after_success": frames_after_success,
+        "expert_noise": list(perturbation.expert_noise),
+        "frames_after_success": perturbation.frames_after_success,
+        "wander_frames": perturbation.wander_frames,
         "action": action,
     }
     instructions = {name: TASKS[name].instruction for name in names}
     return Source(
         DatasetSpec(layout.CONTROL_RATE_HZ, features, instructions, "franka_panda", how),
-        functools.partial(
-            open_simulator, env_id, obs_mode, image_size, seed, expert_noise, frames_after_success
-        ),
+        functools.partial(open_simulator, env_id, obs_mode, image_size, seed, perturbation),
         {name: seed + list(TASKS).index(name) for name in names},
         len(TASKS),
     )
@@ -162,8 +173,7 @@ def open_simulator(
     obs_mode: str,
     image_size: int,
     first_seed: int,
-    expert_noise: tuple[float, ...],
-    frames_after_success: int | None,
+    perturbation: Perturbation,
 ) -> Rollout:
     """Make the environment and return the rollout function on it."""
     import gymnasium
@@ -172,12 +182,13 @@ def open_simulator(
     from keystep.envs.demonstrations import DEMONSTRATION_FRAMES, rollout_expert
 
     # Perturbed experts may need longer; episodes that end at success can afford it.
-    limit = DEMONSTRATION_FRAMES if frames_after_success is None else 2 * DEMONSTRATION_FRAMES
+    limit = DEMONSTRATION_FRAMES if perturbation.frames_after_success is None else 2 * DEMONSTRATION_FRAMES
 
     def rollout(task: str, seed: int) -> Frames | None:
         attempt = (seed - first_seed) // len(TASKS)
-        noise = expert_noise[attempt % len(expert_noise)]
-        return rollout_expert(env, task, seed, limit, noise, frames_after_success)
+        noise = perturbation.expert_noise[attempt % len(perturbation.expert_noise)]
+        ending, wander = perturbation.frames_after_success, perturbation.wander_frames
+        return rollout_expert(env, task, seed, limit, noise, ending, wander)
 
     env = gymnasium.make(env_id, obs_mode=obs_mode, image_size=image_size)
     return rollout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from keystep.data import files, layout, stats
+from keystep.data import layout, stats
 from keystep.data.encoding import decode_image
 from keystep.data.layout import DatasetError, Feature
 from keystep.data.stats import Stats
@@ -188,8 +189,14 @@ class DatasetReader:
 
     def sha256(self) -> str:
         """Identity of the committed content: digest of info.json, task table, episodes and data files."""
+        digest = hashlib.sha256()
         head = [self.path / layout.INFO_PATH, self.path / layout.TASKS_PATH]
-        return files.sha256([*head, *self.episode_files(), *self.data_files()], self.path)
+        for path in [*head, *self.episode_files(), *self.data_files()]:
+            digest.update(f"{path.relative_to(self.path).as_posix()}\0{path.stat().st_size}\0".encode())
+            with path.open("rb") as file:
+                while block := file.read(1 << 20):
+                    digest.update(block)
+        return digest.hexdigest()
 
 
 def _open(path: Path) -> pq.ParquetFile:

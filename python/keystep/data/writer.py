@@ -20,7 +20,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from keystep.data import files, layout, stats
+from keystep import files
+from keystep.data import layout, stats
 from keystep.data.encoding import frames_table, write_row_groups
 from keystep.data.layout import INDEX_FEATURES, DatasetError, Feature
 from keystep.data.reader import DatasetReader
@@ -202,10 +203,10 @@ class DatasetWriter:
         if not self.spec.tasks:
             raise DatasetError("tasks: expected at least one, got none")
         info = layout.empty_info(self._features, self.spec.fps, self.spec.robot_type, len(self.spec.tasks))
-        files.write_text(self.path / layout.COLLECTION_PATH, files.to_json(self.spec.side_file()))
-        with files.replacing(self.path / layout.TASKS_PATH) as staged:
+        files.write_json(self.path / layout.COLLECTION_PATH, self.spec.side_file())
+        with files.replacing(self.path / layout.TASKS_PATH) as (staged,):
             pq.write_table(layout.tasks_table(list(self.spec.tasks.values())), staged)
-        files.write_text(self.path / layout.INFO_PATH, files.to_json(info))
+        files.write_json(self.path / layout.INFO_PATH, info)
 
     def _open(self) -> None:
         reader = DatasetReader(self.path)

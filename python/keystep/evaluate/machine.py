@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import subprocess
@@ -32,21 +31,6 @@ def peak_memory_mb() -> float:
 def resident_memory_mb() -> float:
     """Resident memory of this process now, in MB (10^6 bytes)."""
     return _status_kib("VmRSS") * 1024 / 1e6
-
-
-def write_json(path: Path, value: dict[str, Any]) -> None:
-    """Write strict JSON; the file appears whole or not at all."""
-    text = json.dumps(value, indent=2, allow_nan=False) + "\n"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    staged = path.with_name(f".{path.name}.tmp")
-    try:
-        with staged.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        staged.replace(path)
-    finally:
-        staged.unlink(missing_ok=True)
 
 
 def _status_kib(field: str) -> int:

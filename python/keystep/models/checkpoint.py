@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from keystep.files import replacing, to_json
 from keystep.models.config import CameraConfig, ConfigError, PolicyConfig
 from keystep.models.normalizer import Normalizer, default_modes
 from keystep.models.policy import DiffusionPolicy
@@ -50,12 +50,11 @@ class Checkpoint:
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, weights: dict[str, torch.Tensor]) -> None:
-    """Writes both files under temporary names and renames them, weights first.
+    """Writes both files under temporary names and, once both are on disk, renames them, weights first.
 
     Args:
         weights: state dict of `DiffusionPolicy(checkpoint.config)`; the trainer gives the EMA weights.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     fields = {
         f: getattr(checkpoint, f) for f in ("stats", "tasks", "action", "observation", "control_rate_hz")
     }
@@ -67,12 +66,9 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, weights: dict[str, tor
         **fields,
         "provenance": checkpoint.provenance,
     }
-    temporary = folder / ".model.safetensors.tmp"
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}, temporary)
-    _replace(temporary, folder / "model.safetensors")
-    temporary = folder / ".policy.json.tmp"
-    temporary.write_text(json.dumps(document, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    _replace(temporary, folder / "policy.json")
+    with replacing(folder / "model.safetensors", folder / "policy.json") as (tensors, description):
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}, tensors)
+        description.write_text(to_json(document), encoding="utf-8")
 
 
 def read_checkpoint(folder: Path) -> Checkpoint:
@@ -165,9 +161,3 @@ def random_checkpoint(folder: Path, config: PolicyConfig, seed: int = 0) -> Chec
 def camera_entry(camera: CameraConfig) -> dict[str, Any]:
     """The manifest's entry for one camera."""
     return {"camera": camera.name, "height": camera.height, "width": camera.width, "order": "rgb"}
-
-
-def _replace(temporary: Path, final: Path) -> None:
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    temporary.replace(final)

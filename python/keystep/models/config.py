@@ -177,7 +177,15 @@ def _build(cls: Any, values: dict[str, Any], where: str) -> Any:
     return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
 
 
-_SMALL = PolicyConfig(state_hidden=(), condition_hidden=(512, 512), condition_features=192)
+# Predicts the clean chunk. At the noisy steps, which decide where the arm goes, the loss of a predicted
+# epsilon hardly depends on the condition (weight alpha-bar): a short training never learns what the task means.
+_SMALL = PolicyConfig(
+    down_dims=(32, 64),
+    state_hidden=(),
+    condition_hidden=(512, 512),
+    condition_features=192,
+    sampler=SamplerConfig(prediction="sample"),
+)
 _WIDE = PolicyConfig(horizon=16, step_dim=256, state_features=512)
 
 PRESETS: dict[str, PolicyConfig] = {

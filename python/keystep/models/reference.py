@@ -37,7 +37,12 @@ def diffusers_scheduler(sampler: SamplerConfig) -> Any:
         scheduler = DDIMScheduler(**common, set_alpha_to_one=sampler.set_alpha_to_one)
     else:
         scheduler = DDPMScheduler(**common, variance_type="fixed_small")
-    scheduler.set_timesteps(sampler.inference_steps)
+    if sampler.timestep_rule == "hd_expit":  # a rule that diffusers does not have
+        count = sampler.inference_steps
+        steps = [(i + 1) * sampler.train_steps // count - 1 for i in reversed(range(count))]
+        scheduler.timesteps, scheduler.num_inference_steps = torch.tensor(steps), count
+    else:
+        scheduler.set_timesteps(sampler.inference_steps)
     return scheduler
 
 
@@ -47,14 +52,13 @@ def denoise_loop(sampler: SamplerConfig, predict: Predict, noise: Sequence[Tenso
     Args:
         predict: (sample [1, H, A], or [2, H, A] with guidance, and a training time-step) -> prediction of the
             same shape.
-        noise: the initial sample [1, H, A], then the noise of every step that takes some.
+        noise: the initial sample [1, H, A], then the noise of every step that adds some.
     """
     scheduler = diffusers_scheduler(sampler)
     sample, *step_noise = noise
+    # diffusers takes noise in a last step whose variance is zero, too: what it is then makes no difference.
+    step_noise.append(torch.zeros_like(sample))
     steps = [int(step) for step in scheduler.timesteps]
-    if sampler.timestep_rule == "hd_expit":
-        count = sampler.inference_steps
-        steps = [(i + 1) * sampler.train_steps // count - 1 for i in reversed(range(count))]
     for timestep, following in zip(steps, [*steps[1:], -1], strict=True):
         if sampler.guidance:
             conditional, null = predict(torch.cat([sample, sample]), timestep).chunk(2)
@@ -117,16 +121,19 @@ class ReferencePolicy:
 
     Args:
         checkpoint: folder written by training.
+        execute: actions executed per chunk; by default as trained.
         sampler: fields of SamplerConfig to change, e.g. inference_steps=10.
     """
 
-    def __init__(self, checkpoint: Path | str, **sampler: Any) -> None:
+    def __init__(self, checkpoint: Path | str, *, execute: int | None = None, **sampler: Any) -> None:
         self.policy, self.checkpoint = load_policy(Path(checkpoint))
+        self.execute = execute or self.policy.config.execute
         self.sampler = replace(self.policy.config.sampler, **sampler)
         self.normalizer = self.checkpoint.normalizer()
         self.task_names = [task["name"] for task in self.checkpoint.tasks]
         self._context: dict[str, Tensor] | None = None
         self._pending: list[np.ndarray] = []
+        self._previous: np.ndarray | None = None
 
     def reset(
         self,
@@ -148,19 +155,18 @@ class ReferencePolicy:
                 raise ValueError("goal: expected an observation, got none")
             self._context |= self._tensors(goal, "goal")
         self._seed, self._episode, self._chunk = seed, episode, 0
-        self._pending = []
+        self._pending, self._previous = [], None
 
     def act(self, observation: dict[str, np.ndarray]) -> np.ndarray:
-        """The next action, float32 (A,), within the bounds of the action spec."""
+        """The next action, float32 (A,), within the bounds and the rate limit of the action spec."""
         if self._context is None:
             raise RuntimeError("reference: expected reset before act, got act")
         if not self._pending:
             chunk = self.predict_chunk(observation, self._noise())
             self._chunk += 1
-            self._pending = list(chunk[: self.policy.config.execute])
-        action = self.checkpoint.action
-        low, high = np.float32(action["min"]), np.float32(action["max"])
-        return np.clip(self._pending.pop(0), low, high)
+            self._pending = list(chunk[: self.execute])
+        self._previous = self._gate(self._pending.pop(0))
+        return self._previous
 
     @torch.no_grad()
     def predict_chunk(
@@ -181,6 +187,14 @@ class ReferencePolicy:
 
     def close(self) -> None:
         """Nothing to free; here for the common surface."""
+
+    def _gate(self, action: np.ndarray) -> np.ndarray:
+        spec = self.checkpoint.action
+        action = np.clip(action, np.float32(spec["min"]), np.float32(spec["max"]))
+        if spec["rate_limit"] is None or self._previous is None:
+            return action
+        limit = np.float32(spec["rate_limit"])
+        return np.clip(action, self._previous - limit, self._previous + limit)
 
     def _noise(self) -> np.ndarray:
         import keystep  # the core's generator: the same noise as the runtime's

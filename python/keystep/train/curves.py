@@ -7,7 +7,7 @@ import io
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from keystep.data.files import replacing, write_text
+from keystep.files import replacing, write_text
 
 
 @dataclass(frozen=True)
@@ -72,5 +72,5 @@ def plot(path: Path, rows: list[Row]) -> None:
     rate.plot([row.step for row in rows], [row.learning_rate for row in rows], color="gray")
     rate.set_ylabel("learning rate")
     rate.set_xlabel("step")
-    with replacing(path) as staged:
+    with replacing(path) as (staged,):
         figure.savefig(staged, format="png", dpi=120)

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from keystep.data import DatasetError
-from keystep.data.files import sync, to_json
+from keystep.files import sync, sync_folder, write_json
 from keystep.train.curves import Row, read_csv, write_csv
 
 FOLDER = "training_state"
@@ -58,11 +58,9 @@ def save(output: Path, state: TrainingState) -> None:
                 {key: value.contiguous() for key, value in getattr(state, name).items()},
                 staging / f"{name}.safetensors",
             )
-        (staging / "state.json").write_text(to_json({"step": state.step, **state.numbers}), encoding="utf-8")
+        write_json(staging / "state.json", {"step": state.step, **state.numbers})
         write_csv(staging / "curves.csv", state.rows)
-        for path in staging.iterdir():
-            sync(path)
-        sync(staging)
+        sync_folder(staging)
         staging.rename(final)
         sync(root)
     finally:

@@ -1,0 +1,127 @@
+"""Crash-safe writing for every room: beside its place, flushed to disk, then renamed over it. No torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+TEMPORARY_SUFFIX = ".tmp"
+
+
+def temporary(path: Path) -> Path:
+    """Where the new content of `path` is written: hidden from readers that look for `*.parquet`."""
+    return path.with_name(f".{path.name}{TEMPORARY_SUFFIX}")
+
+
+def sync(path: Path) -> None:
+    """Flush a file or a folder to disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush a folder and the files in it."""
+    for path in sorted(folder.iterdir()):
+        sync(path)
+    sync(folder)
+
+
+def publish(paths: Iterable[Path]) -> None:
+    """Rename the temporary file of every path over the path, in order, each flushed before the first rename.
+
+    The last path is the commit point: a crash before its rename leaves it, and what it describes, as it was.
+    """
+    paths = list(paths)
+    for path in paths:
+        sync(temporary(path))
+    for path in paths:
+        temporary(path).replace(path)
+        sync(path.parent)
+
+
+@contextmanager
+def replacing(*paths: Path) -> Iterator[tuple[Path, ...]]:
+    """Give a temporary path to write for each of `paths`; on success they replace them, in order.
+
+    On any error, Ctrl-C included, the temporary files are removed. The last path is the commit point.
+    """
+    staged = tuple(temporary(path) for path in paths)
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield staged
+        publish(paths)
+    finally:
+        for path in staged:
+            path.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(target: Path, overwrite: bool = False) -> Iterator[Path]:
+    """Give a temporary folder beside `target`; on success it is flushed and renamed to `target`.
+
+    Whatever goes wrong, Ctrl-C included, the temporary folder is removed and an existing `target` stays.
+
+    Raises:
+        FileExistsError: `target` exists and `overwrite` is false.
+    """
+    if target.exists() and not overwrite:
+        raise FileExistsError(f"output: expected a new folder (or overwrite), got {target}, which exists")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    staged = target.with_name(f".{target.name}.tmp-{os.getpid()}")
+    staged.mkdir()
+    try:
+        yield staged
+        sync_folder(staged)
+        _swap(staged, target)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)  # gone already after success
+
+
+def _swap(staged: Path, target: Path) -> None:
+    """A folder cannot be renamed over another: the old one steps aside, and comes back if that fails."""
+    aside = target.with_name(f".{target.name}.old-{os.getpid()}")
+    replaced = target.exists()
+    if replaced:
+        target.rename(aside)
+    try:
+        staged.rename(target)
+    except BaseException:
+        if replaced:
+            aside.rename(target)
+        raise
+    with suppress(OSError):  # it is in place; a file system without directory sync is no failure
+        sync(target.parent)
+    if replaced:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def to_json(value: Any) -> str:
+    """Strict JSON (no NaN), indented."""
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a small text file atomically."""
+    with replacing(path) as (staged,):
+        staged.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replace a JSON file atomically. Raises ValueError for NaN or Inf, before anything is written."""
+    write_text(path, to_json(value))
+
+
+def sha256(path: Path) -> str:
+    """Digest of a file's content, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
