@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from keystep.export import graphs
 from keystep.export.golden import golden_arrays, write_golden
-from keystep.export.manifest import ExportError, build_manifest
+from keystep.export.manifest import ExportError, build_manifest, validate_sampler
 from keystep.files import replacing_folder, sha256, write_json
 from keystep.models import Checkpoint, DiffusionPolicy, SamplerConfig, load_policy
 
@@ -89,6 +89,7 @@ def _sampler(checkpoint: Checkpoint, changes: dict[str, Any], form: Form) -> Sam
     if not 1 <= spec.inference_steps <= spec.train_steps:
         wanted = f"1..{spec.train_steps} (train_steps)"
         raise ExportError(f"sampler.inference_steps: expected {wanted}, got {spec.inference_steps}")
+    validate_sampler(spec)
     if form != "denoise" and (spec.kind != "ddim" or spec.eta):
         raise ExportError(
             f"form: expected a deterministic sampler (ddim, eta 0), got {spec.kind}, eta {spec.eta}"

@@ -59,12 +59,22 @@ def validate(manifest: dict[str, Any]) -> None:
         if not math.isfinite(value):
             raise ExportError(f"{field}: expected a finite number, got {value}")
     schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
-    validator = jsonschema.Draft202012Validator(schema)
-    error = jsonschema.exceptions.best_match(validator.iter_errors(json.loads(json.dumps(manifest))))
-    if error is not None:
-        raise ExportError(f"manifest{error.json_path[1:]}: {error.message}")
+    _check_schema(manifest, schema, "manifest")
     _check_lengths(manifest)
     _check_sampler(manifest)
+
+
+def validate_sampler(sampler: SamplerConfig) -> None:
+    """Checks the sampler alone, before anything is computed with it. Raises ExportError."""
+    schema = json.loads(SCHEMA.read_text(encoding="utf-8"))["properties"]["sampler"]
+    _check_schema(asdict(sampler), schema, "sampler")
+
+
+def _check_schema(value: dict[str, Any], schema: dict[str, Any], where: str) -> None:
+    validator = jsonschema.Draft202012Validator(schema)
+    error = jsonschema.exceptions.best_match(validator.iter_errors(json.loads(json.dumps(value))))
+    if error is not None:
+        raise ExportError(f"{where}{error.json_path[1:]}: {error.message}")
 
 
 def _numbers(value: Any, field: str) -> Iterator[tuple[str, float]]:

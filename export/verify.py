@@ -78,8 +78,7 @@ def verify_bundle(
         BundleError: the bundle is damaged. A difference does not raise: see `VerifyReport.ok`.
     """
     manifest = keystep.read_manifest(path)
-    with np.load(path / manifest["golden"]["file"], allow_pickle=False) as archive:
-        golden = {name: archive[name] for name in archive.files}
+    golden = _read_golden(path / manifest["golden"]["file"], manifest)
     cases = range(len(golden["actions"]))
     rows = []
 
@@ -100,6 +99,20 @@ def verify_bundle(
         fresh = _torch_actions(checkpoint, manifest, golden)
         compare("C++ runtime", "torch (checkpoint)", "actions", native, fresh)
     return VerifyReport(manifest["name"], len(cases), tolerance, tuple(rows))
+
+
+def _read_golden(path: Path, manifest: dict[str, Any]) -> Arrays:
+    with np.load(path, allow_pickle=False) as archive:
+        golden = {name: archive[name] for name in archive.files}
+    roles = [tensor["role"] for tensor in manifest["graphs"]["encode"]["inputs"]]
+    outputs = ["actions", *(["model_output"] if "denoise" in manifest["graphs"] else [])]
+    for name in [*outputs, "noise", *roles]:
+        if name not in golden:
+            raise keystep.BundleError(f"golden.{name}: expected an array in {path.name}, got none")
+        if not len(golden[name]) or len(golden[name]) != len(golden["actions"]):
+            cases = f"{len(golden['actions'])} cases, at least one"
+            raise keystep.BundleError(f"golden.{name}: expected {cases}, got {len(golden[name])}")
+    return golden
 
 
 class OnnxPolicy:

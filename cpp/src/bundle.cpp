@@ -212,7 +212,7 @@ Bundle read_bundle(const ManifestNode& root) {
   check_format(root);
   Bundle bundle;
   bundle.name = root["name"].text();
-  bundle.family = root["family"].text_of({"flat", "subgoal", "code"});
+  bundle.family = root["family"].text_of({"flat"});
   bundle.control_rate_hz = root["control_rate_hz"].number();
   bundle.observation = read_observation(root["observation"]);
   bundle.goal = root["goal"].text_of({"none", "observation"});

@@ -73,7 +73,7 @@ void refuses_wrong_types_and_values() {
   refused("\"horizon\": 4", "\"horizon\": 18446744073709551615", "chunk.horizon: expected an integer");
   refused("\"execute\": 3", "\"execute\": 5", "chunk.execute: expected an integer in 1..4, got 5");
   refused("consumed_index", "blend", "chunk.merge: expected consumed_index, got \"blend\"");
-  refused("flat", "flatt", "family: expected flat | subgoal | code");
+  refused("flat", "flatt", "family: expected flat");
   refused("\"clip_sample\": true", "\"clip_sample\": 1",
           "sampler.clip_sample: expected true or false, got 1");
   refused("\"inference_steps\": 3", "\"inference_steps\": 0", "sampler.inference_steps: expected");

@@ -102,7 +102,7 @@ def test_equal_actions_at_every_step(family: str, sampler: str, tmp_path: Path) 
 
 
 def test_rate_limit_and_execute_as_the_runtime_has_them(tmp_path: Path) -> None:
-    checkpoint = make_checkpoint(tmp_path / "run", "flat", rate_limit=0.05)
+    checkpoint = make_checkpoint(tmp_path / "run", "flat", "ddim", rate_limit=0.05)
     bundle = export_bundle(checkpoint, tmp_path / "x.keystep", execute=3)
     with keystep.load(bundle, threads=1) as runtime:
         got = live(runtime, "flat", 0, 20)

@@ -38,6 +38,9 @@ TOLERANCE = 1e-4
 # Untrained networks amplify rounding more than trained ones; `leading` keeps the sampler from adding to it.
 TINY = replace(PRESETS["tiny"], sampler=SamplerConfig(timestep_rule="leading"))
 CAMERA = CameraConfig("static", 64, 48)
+HD_EXPIT = replace(
+    TINY, tasks=3, sampler=SamplerConfig(timestep_rule="hd_expit", inference_steps=7, prediction="sample")
+)
 GUIDED = replace(TINY, tasks=3, condition_dropout=0.1)
 CASES: dict[str, tuple[PolicyConfig, dict[str, Any]]] = {
     "flat": (replace(TINY, tasks=3), {}),
@@ -58,11 +61,9 @@ CASES: dict[str, tuple[PolicyConfig, dict[str, Any]]] = {
         {},
     ),
     "clean sample": (replace(TINY, sampler=SamplerConfig(timestep_rule="linspace", prediction="sample")), {}),
-    "hd_expit": (replace(TINY, tasks=3), {"timestep_rule": "hd_expit", "inference_steps": 7}),
-    "hd_expit, ddpm": (
-        replace(TINY, tasks=3),
-        {"timestep_rule": "hd_expit", "kind": "ddpm", "inference_steps": 7},
-    ),
+    "hd_expit": (HD_EXPIT, {}),
+    "hd_expit, eta": (HD_EXPIT, {"eta": 0.7}),
+    "hd_expit, ddpm": (HD_EXPIT, {"kind": "ddpm"}),
     "linear": (replace(TINY, sampler=SamplerConfig(timestep_rule="leading", beta_schedule="linear")), {}),
 }
 
@@ -208,6 +209,20 @@ def test_verify_refuses_a_damaged_bundle(tmp_path: Path) -> None:
     with (folder / "denoise.onnx").open("ab") as file:
         file.write(b"\0")
     with pytest.raises(keystep.BundleError, match="sha256"):
+        verify_bundle(folder)
+
+
+@pytest.mark.parametrize("name", ["actions", "noise", "observation.state"])
+def test_verify_refuses_golden_data_that_lack_an_array(tmp_path: Path, name: str) -> None:
+    unit_checkpoint(tmp_path / "run", TINY)
+    folder = export_bundle(tmp_path / "run", tmp_path / "x.keystep")
+    with np.load(folder / "golden.npz") as archive:
+        arrays = {key: archive[key] for key in archive.files if key != name}
+    np.savez(folder / "golden.npz", **arrays)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["golden"]["sha256"] = hashlib.sha256((folder / "golden.npz").read_bytes()).hexdigest()
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(keystep.BundleError, match=rf"golden\.{name}: expected an array"):
         verify_bundle(folder)
 
 

@@ -169,6 +169,24 @@ def test_unknown_configuration_is_refused() -> None:
         PolicyConfig.from_dict({**TINY.to_dict(), "surprise": 1})
 
 
+def test_a_failed_save_keeps_the_old_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a full disk nor a description that is no JSON may leave new weights beside an old policy.json."""
+    checkpoint = random_checkpoint(tmp_path, TINY, seed=0)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    other = DiffusionPolicy(TINY).state_dict()
+    with pytest.raises(ValueError, match="JSON compliant"):
+        save_checkpoint(tmp_path, replace(checkpoint, provenance={"loss": float("nan")}), other)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        save_checkpoint(tmp_path, checkpoint, other)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
 def test_normalizer_inverts_and_survives_constant_dimensions() -> None:
     stats = {"min": [-1.0, 2.0], "max": [3.0, 2.0], "mean": [0.5, 2.0], "std": [0.8, 0.0]}
     for mode in ("min_max", "mean_std", "identity"):

@@ -31,8 +31,8 @@ def rollout_expert(
         noise: standard deviation of Gaussian noise on the executed movement (not the gripper); the recorded
             action stays the expert's, so that the data shows how to recover (DART, Laskey et al. 2017).
         frames_after_success: end the episode so many frames after the first success. None: go on to
-            `max_frames`, while the arm returns to neutral. A flat policy must not see that: the neutral pose at
-            the end, where the arm rests, looks like the one at the start, where it must move.
+            `max_frames`, while the arm returns to neutral. A flat policy must not see that: the neutral pose
+            at the end, where the arm rests, looks like the one at the start, where it must move.
         wander_frames: for a random number of first frames, at most this, the hand drifts in a random
             direction whatever the expert says. Its approach takes only four frames from one fixed pose; so it
             is seen from everywhere, and with it which cube the task means.

@@ -178,7 +178,7 @@ def _build(cls: Any, values: dict[str, Any], where: str) -> Any:
 
 
 # Predicts the clean chunk. At the noisy steps, which decide where the arm goes, the loss of a predicted
-# epsilon hardly depends on the condition (weight alpha-bar): a short training never learns what the task means.
+# epsilon hardly depends on the condition (weight alpha-bar): short training never learns what a task means.
 _SMALL = PolicyConfig(
     down_dims=(32, 64),
     state_hidden=(),
