@@ -1,6 +1,6 @@
 """What it costs to have keystep at all: import time, loading time and resident memory, in fresh processes.
 
-    python -m benchmarks.footprint --bundle policies/NAME.keystep --processes 15
+    python -m benchmarks.footprint --processes 15
 
 Bars: import 150 ms without torch, loading 1 s, 200 MB resident with a bundle that has acted.
 """
@@ -14,7 +14,6 @@ from typing import Any
 
 import tyro
 
-from benchmarks.cases import prepare_case
 from benchmarks.harness import interleave, markdown_table, summarise, write_result
 from benchmarks.machine import REPOSITORY, describe_machine
 
@@ -53,8 +52,8 @@ print(json.dumps(dict(ms=ms, resident_mb=mb("VmRSS"), peak_mb=mb("VmHWM"), torch
 
 @dataclass(frozen=True)
 class Options:
-    bundle: Path | None = None
-    """The bundle to load; default: the small benchmark policy."""
+    bundle: Path = REPOSITORY / "bundles" / "franka3blocks-state.keystep"
+    """The bundle to load; default: the shipped one."""
     threads: int = 1
     """Threads of the engine."""
     processes: int = 15
@@ -65,11 +64,10 @@ class Options:
 def main(options: Options) -> None:
     """Runs the fresh interpreters in turn and writes the result."""
     describe_machine()
-    bundle = options.bundle or prepare_case("small") / "bundle.keystep"
     scripts = {
         "import numpy": IMPORT.format(module="numpy"),
         "import keystep": IMPORT.format(module="keystep"),
-        "load": LOAD.format(bundle=str(bundle.resolve()), threads=options.threads),
+        "load": LOAD.format(bundle=str(options.bundle.resolve()), threads=options.threads),
     }
     answers: dict[str, list[dict[str, Any]]] = {name: [] for name in scripts}
 
@@ -87,7 +85,7 @@ def main(options: Options) -> None:
         figures[f"{key[:-3]} (MB)"] = summarise([answer[key] for answer in answers["load"]])
     report = report_markdown(figures, answers)
     print(report)
-    settings = {"bundle": bundle.name, "threads": options.threads, "processes": options.processes}
+    settings = {"bundle": options.bundle.name, "threads": options.threads, "processes": options.processes}
     write_result(options.output, "footprint", settings, {"figures": figures}, report)
 
 

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import logging
 import warnings
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from keystep.export.operators import FastMish, with_fast_mish
 from keystep.export.rows import UnetRows, scale_offset
 from keystep.models import DiffusionPolicy, PolicyConfig, SamplerConfig
 from keystep.models.reference import denoise_loop
@@ -41,20 +43,31 @@ def encode_inputs(config: PolicyConfig) -> dict[str, tuple[int, ...]]:
 
 
 class EncodeGraph(nn.Module):
-    """Normalised observation (and goal or task) -> `film` [B, F]; with guidance row 1 has no condition."""
+    """Normalised observation (and goal or task) -> `film` [B, F]; with guidance row 1 lacks task and goal."""
 
     def __init__(self, policy: DiffusionPolicy, guided: bool) -> None:
         super().__init__()
-        self.policy = policy
+        self.policy = encoder_of(policy)
         self.names = list(encode_inputs(policy.config))
         self.guided = guided
+        self.mish = FastMish()
         blocks, step_dim = policy.unet.blocks(), policy.unet.step_dim
         self.weight = nn.Parameter(torch.cat([block.film.weight[:, step_dim:] for block in blocks]).detach())
         self.bias = nn.Parameter(torch.cat([block.film.bias for block in blocks]).detach())
 
     def forward(self, *inputs: Tensor) -> Tensor:
         condition = self.policy.conditions(dict(zip(self.names, inputs, strict=True)), self.guided)
-        return functional.linear(functional.mish(condition), self.weight, self.bias)
+        return functional.linear(self.mish(condition), self.weight, self.bias)
+
+
+def encoder_of(policy: DiffusionPolicy) -> DiffusionPolicy:
+    """A copy of the policy without its U-Net, with operators that every provider compiles.
+
+    OpenVINO fuses Softplus and Tanh to a Mish that it cannot run with one thread.
+    """
+    encoder = copy.copy(policy)
+    encoder._modules = {name: copy.deepcopy(part) for name, part in policy._modules.items() if name != "unet"}
+    return with_fast_mish(encoder)
 
 
 class DenoiseGraph(nn.Module):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
 from torch import Tensor, nn
 
@@ -17,3 +19,16 @@ class FastMish(nn.Module):
         e = torch.exp(torch.clamp(x, max=20.0))
         n = e * (e + 2.0)
         return x * (n / (n + 2.0))
+
+
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
+
+
+def with_fast_mish(module: ModuleT) -> ModuleT:
+    """Replaces every Mish inside `module`, in place."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.Mish):
+            setattr(module, name, FastMish())
+        else:
+            with_fast_mish(child)
+    return module

@@ -129,23 +129,21 @@ def test_graphs_on_random_inputs(name: str, seed: int, tmp_path: Path) -> None:
 
 
 def test_the_null_row_of_a_guided_encode(tmp_path: Path) -> None:
-    """Row 0 is the conditional FiLM, row 1 that of a zero condition, whatever is seen."""
+    """Row 0 is the conditional FiLM; row 1 knows the scene, but not the task."""
     unit_checkpoint(tmp_path / "run", GUIDED)
     policy, _ = load_policy(tmp_path / "run")
     plain = graphs.EncodeGraph(policy, guided=False)
     guided = graphs.EncodeGraph(policy, guided=True)
-    films = []
+    states = torch.randn(2, 1, GUIDED.state_dim, generator=torch.Generator().manual_seed(0))
+    films = {}
     with torch.no_grad():
-        for task in range(2):
-            inputs = (
-                torch.randn(1, GUIDED.state_dim, generator=torch.Generator().manual_seed(task)),
-                torch.tensor([task]),
-            )
-            film = guided(*inputs)
+        for scene, task in ((0, 0), (0, 1), (1, 0)):
+            inputs = (states[scene], torch.tensor([task]))
+            films[scene, task] = film = guided(*inputs)
             torch.testing.assert_close(film[:1], plain(*inputs))
-            films.append(film)
-    torch.testing.assert_close(films[0][1], films[1][1])
-    assert not torch.allclose(films[0][0], films[1][0])
+    torch.testing.assert_close(films[0, 0][1], films[0, 1][1])
+    assert not torch.allclose(films[0, 0][0], films[0, 1][0])
+    assert not torch.allclose(films[0, 0][1], films[1, 0][1])
 
 
 def test_a_million_mishes() -> None:

@@ -85,6 +85,23 @@ def test_shapes(name: str) -> None:
     assert policy.denoise(batch["action"], torch.tensor([0, 5, 99]), condition).shape == batch["action"].shape
 
 
+@pytest.mark.parametrize("name", ["flat", "goal"])
+def test_the_null_condition_keeps_the_scene_and_drops_what_is_to_be_done(name: str) -> None:
+    policy, batch = DiffusionPolicy(VARIANTS[name]), random_batch(VARIANTS[name], 2)
+    told = "task" if name == "flat" else "goal.state"
+    keep = torch.tensor([[1.0], [0.0]])
+    with torch.no_grad():
+        kept, null = policy.encode(batch, keep)
+        torch.testing.assert_close(kept, policy.encode(batch)[0])
+        other = policy.encode(batch | {told: batch[told].flip(0)}, keep)
+        torch.testing.assert_close(other[1], null)
+        assert not torch.allclose(other[0], kept)
+        scene = policy.encode(batch | {"observation.state": batch["observation.state"].flip(0)}, keep)
+        assert not torch.allclose(scene[1], null)
+        row = {key: value[1:] for key, value in batch.items()}
+        torch.testing.assert_close(policy.conditions(row, guided=True)[1], null)  # as trained, so sampled
+
+
 def test_loss_is_a_function_of_its_generator() -> None:
     config = VARIANTS["dropout"]
     policy, batch = DiffusionPolicy(config), random_batch(config, 8)
@@ -170,7 +187,7 @@ def test_unknown_configuration_is_refused() -> None:
 
 
 def test_a_failed_save_keeps_the_old_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither a full disk nor a description that is no JSON may leave new weights beside an old policy.json."""
+    """Neither a full disk nor a description that is no JSON leaves new weights beside an old policy.json."""
     checkpoint = random_checkpoint(tmp_path, TINY, seed=0)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     other = DiffusionPolicy(TINY).state_dict()

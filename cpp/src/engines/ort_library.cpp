@@ -3,6 +3,7 @@
 #include <dlfcn.h>
 
 #include <cstdlib>
+#include <cstring>
 #include <map>
 #include <mutex>
 
@@ -74,6 +75,11 @@ Library::Library(const ApiBase& base, const void* const* table)
   check<ProviderError>(api_.CreateEnv(kLogError, "keystep", &env), "onnxruntime");
   env_.reset(env);
   check<ProviderError>(api_.DisableTelemetryEvents(env), "onnxruntime");
+}
+
+int Library::minor_version() const noexcept {
+  const char* dot = std::strchr(version_.c_str(), '.');
+  return dot ? std::atoi(dot + 1) : 0;
 }
 
 std::vector<std::string> Library::providers() const {

@@ -21,6 +21,7 @@ class Library {
   const Api& api() const noexcept { return api_; }
   const Env& env() const noexcept { return *env_; }
   const std::string& version() const noexcept { return version_; }
+  int minor_version() const noexcept;  ///< the 31 of "1.31.0"; 0 if it cannot be read
   /// E.g. "CPUExecutionProvider"; built in, which does not yet mean that its own libraries load.
   std::vector<std::string> providers() const;
 
