@@ -4,9 +4,6 @@ Contenders take turns in shuffled order within each round, so a change of the ma
 meets all of them alike, and ratios are taken between runs of the same round.
 """
 
-import json
-import os
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +13,7 @@ import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from benchmarks.machine import describe_machine
+from keystep.files import write_json, write_text
 
 Contender = Callable[[int], float]  # round index -> milliseconds
 
@@ -99,22 +97,6 @@ def write_result(
     """Writes `output` (JSON) and the Markdown report beside it, each atomically."""
     machine = describe_machine()
     result = {"benchmark": benchmark, "machine": machine, "settings": dict(settings), **body}
-    write_atomically(output, json.dumps(result, indent=1) + "\n")
+    write_json(output, result)
     head = f"# {benchmark}\n\n{machine_markdown(machine)}\n"
-    write_atomically(output.with_suffix(".md"), head + report)
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Temporary file, fsync, rename: a reader sees the old content or the new, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    write_text(output.with_suffix(".md"), head + report)

@@ -9,5 +9,6 @@ rm -rf build/wheel build/wheel-venv
 build/wheel-venv/bin/python -m pip --disable-pip-version-check install --quiet -c constraints.txt build/wheel/*.whl
 cd build # away from the sources
 wheel-venv/bin/keystep inspect "$bundle"
+wheel-venv/bin/keystep verify "$bundle"
 wheel-venv/bin/keystep profile "$bundle" --ticks 200
 wheel-venv/bin/python -c 'import importlib.util as u; assert u.find_spec("torch") is None'

@@ -20,13 +20,8 @@ COMMANDS = {
     "train": "train a policy on a dataset",
     "export": "compile a training checkpoint into a bundle",
 }
-EXTRAS = {
-    "torch": "train",
-    "diffusers": "train",
-    "accelerate": "train",
-    "onnx": "train",
-    "matplotlib": "train",
-}
+TRAIN = ("torch", "diffusers", "accelerate", "onnx", "matplotlib", "safetensors", "pyarrow", "jsonschema")
+"""Packages of the extra `train`; others that a command misses belong to `sim`."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -79,7 +74,7 @@ def _run_command(name: str, arguments: list[str]) -> int:
 
 def _missing_module(error: ModuleNotFoundError) -> str:
     package = (error.name or "").partition(".")[0]
-    extra = EXTRAS.get(package, "sim")
+    extra = "train" if package in TRAIN else "sim"
     return f"this command needs the package {package!r}: pip install 'keystep[{extra}]'"
 
 

@@ -76,7 +76,7 @@ class Reference:
         torch.set_num_threads(max(threads, 1))
         sampler = {**manifest["sampler"], "betas": tuple(manifest["sampler"]["betas"])}
         sampler["inference_steps"] = inference_steps or sampler["inference_steps"]
-        self._policy = ReferencePolicy(checkpoint, **sampler)
+        self._policy = ReferencePolicy(checkpoint, execute=manifest["chunk"]["execute"], **sampler)
         self.manifest = manifest
         self.reset = self._policy.reset
         self.act = self._policy.act

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -116,8 +117,13 @@ class GoldenCase:
 
 def golden_cases(bundle: Path, manifest: dict[str, Any]) -> list[GoldenCase]:
     """The inputs of golden.npz, one case a row."""
-    with np.load(bundle / manifest["golden"]["file"], allow_pickle=False) as archive:
-        arrays = {name: archive[name] for name in archive.files}
+    try:
+        with np.load(bundle / manifest["golden"]["file"], allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except (BadZipFile, ValueError) as error:
+        raise keystep.BundleError(f"golden.file: expected an npz archive, got {error}") from None
+    if not len(arrays.get("actions", ())):
+        raise keystep.BundleError("golden.actions: expected at least one case, got none")
     observations = [name for name in arrays if name.startswith("observation.")]
     goals = [name for name in arrays if name.startswith("goal.")]
     cases = []

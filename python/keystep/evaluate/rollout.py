@@ -24,7 +24,7 @@ PROBE_STEPS = 32
 
 
 class Policy(Protocol):
-    """What an evaluation needs: `keystep.Runtime` and `keystep.models.ReferencePolicy` have it."""
+    """What an evaluation needs: `keystep.Runtime`, or `commands.eval.Reference` around PyTorch."""
 
     @property
     def manifest(self) -> dict[str, Any]: ...
