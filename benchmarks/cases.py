@@ -34,7 +34,7 @@ def load_torch_policy(case: Path) -> tuple[Any, Any, Any]:
     from keystep.models import load_policy
 
     policy, checkpoint = load_policy(case / "checkpoint")
-    return policy, checkpoint.normalizer(), checkpoint.config.sampler
+    return policy, checkpoint.normalizer(), policy.config.sampler
 
 
 def _source_digest() -> str:

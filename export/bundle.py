@@ -1,8 +1,7 @@
-"""From a training checkpoint to a bundle. Nothing else writes bundles."""
+"""From training checkpoints to a bundle. Nothing else writes bundles."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,11 +9,14 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from keystep.export import graphs
-from keystep.export.golden import golden_arrays, write_golden
-from keystep.export.manifest import ExportError, build_manifest, validate_sampler
+from keystep.export import graphs, plan_graphs
+from keystep.export.golden import golden_arrays, plan_arrays, write_golden
+from keystep.export.levels import Controller, Planning, load_controller, load_planning
+from keystep.export.manifest import ExportError, build_manifest
+from keystep.export.text import text_graph
 from keystep.files import replacing_folder, sha256, write_json
-from keystep.models import Checkpoint, DiffusionPolicy, SamplerConfig, load_policy
+from keystep.models import ActConfig, DiffusionPolicy, SamplerConfig
+from keystep.models.act import ActPolicy
 
 Form = Literal["denoise", "sample", "both"]
 FORMS: dict[str, tuple[str, ...]] = {
@@ -23,38 +25,53 @@ FORMS: dict[str, tuple[str, ...]] = {
     "both": ("encode", "denoise", "sample"),
 }
 MAX_BYTES = 2**31 - 2**20  # of a protobuf, with room for the nodes
-DTYPES: dict[int, str] = {onnx.TensorProto.FLOAT: "float32", onnx.TensorProto.INT64: "int64"}
+DTYPES: dict[int, str] = {
+    onnx.TensorProto.FLOAT: "float32",
+    onnx.TensorProto.INT64: "int64",
+    onnx.TensorProto.STRING: "string",
+}
+CONDITIONS = (graphs.CONDITION, plan_graphs.GOAL, plan_graphs.FILM)
 
 
 def export_bundle(
     checkpoint: Path,
     output: Path,
     *,
+    planner: Path | None = None,
     form: Form = "denoise",
     name: str | None = None,
     execute: int | None = None,
     overwrite: bool = False,
     seed: int = 0,
+    replan: bool = True,
+    resize: bool = False,
+    planner_sampler: dict[str, Any] | None = None,
     **sampler: Any,
 ) -> Path:
-    """Compiles a checkpoint into the folder `output`, which appears whole or not at all.
+    """Compiles a controller, and the planner that gives it goals, into the folder `output`.
+
+    The folder appears whole or not at all.
 
     Args:
-        checkpoint: folder written by training.
+        checkpoint: folder of a controller, written by training.
+        planner: folder of a planner; the bundle's family is then `subgoal`, else `flat`.
         form: `denoise`: one graph call per denoise step; `sample`: the deterministic sampler unrolled into
-            one graph; `both`: the runtime takes `denoise`.
+            one graph; `both`: the runtime takes `denoise`. Controllers of one step (ACT) have no choice.
         name: the policy's name; by default that of the folder.
         execute: actions executed per chunk; by default as trained.
         overwrite: replace an existing bundle.
         seed: of the golden observations and noise.
-        sampler: fields of SamplerConfig to change, e.g. inference_steps=10 or kind="ddpm".
+        replan: plan again when all subgoals are used up (default of the runtime).
+        resize: let the runtime resize images of another size.
+        planner_sampler: fields of the planner's SamplerConfig to change.
+        sampler: fields of the controller's SamplerConfig to change, e.g. inference_steps=10 or kind="ddpm".
 
     Returns:
         `output`.
 
     Raises:
-        CheckpointError: the checkpoint is missing, damaged, or has weights that are not finite.
-        ExportError: an option is out of range or does not fit the checkpoint.
+        CheckpointError: a checkpoint is missing, damaged, or has weights that are not finite.
+        ExportError: an option is out of range or does not fit, or planner and controller do not fit together.
         FileExistsError: `output` exists and is not to be replaced.
         OSError: the disk is full, for example; `output` is as it was.
     """
@@ -62,93 +79,114 @@ def export_bundle(
         raise ExportError(f"form: expected one of {', '.join(FORMS)}, got {form!r}")
     if output.exists() and overwrite and not (output / "manifest.json").is_file():
         raise ExportError(f"output: expected a bundle to overwrite, got {output}, which has no manifest.json")
-    policy, known = load_policy(checkpoint)
-    spec = _sampler(known, sampler, form)
+    controller = load_controller(checkpoint, sampler, form, execute, resize)
+    planning = load_planning(planner, planner_sampler or {}, replan, controller) if planner else None
     with replacing_folder(output, overwrite) as folder:
-        entries = {graph: _write_graph(graph, policy, spec, folder) for graph in FORMS[form]}
-        write_golden(folder / "golden.npz", golden_arrays(policy, known, spec, seed))
+        entries = _write_controller(controller, form, folder)
+        arrays = golden_arrays(controller, seed)
+        if planning is not None:
+            entries |= _write_planner(planning, folder)
+            arrays |= plan_arrays(planning, arrays, seed)
+        write_golden(folder / "golden.npz", arrays)
         golden = {"file": "golden.npz", "sha256": sha256(folder / "golden.npz")}
         title = name if name is not None else output.name.removesuffix(".keystep")
-        steps = execute if execute is not None else known.config.execute
-        manifest = build_manifest(known, spec, title, steps, entries, golden)
+        manifest = build_manifest(title, controller, planning, entries, golden)
         write_json(folder / "manifest.json", manifest)
     return output
 
 
-def _sampler(checkpoint: Checkpoint, changes: dict[str, Any], form: Form) -> SamplerConfig:
-    """The trained sampler with `changes`, which may not touch what the network was trained on."""
-    trained = checkpoint.config.sampler
-    fixed = {"train_steps", "beta_schedule", "beta_start", "beta_end", "betas", "prediction"}
-    for field, value in changes.items():
-        if field not in SamplerConfig.__dataclass_fields__:
-            raise ExportError(f"sampler.{field}: expected a field of SamplerConfig, got an unknown one")
-        before = getattr(trained, field)
-        if field in fixed and value != before:
-            raise ExportError(f"sampler.{field}: expected {before!r} as trained, got {value!r}")
-    spec = replace(trained, **changes)
-    if not 1 <= spec.inference_steps <= spec.train_steps:
-        wanted = f"1..{spec.train_steps} (train_steps)"
-        raise ExportError(f"sampler.inference_steps: expected {wanted}, got {spec.inference_steps}")
-    validate_sampler(spec)
-    if form != "denoise" and (spec.kind != "ddim" or spec.eta):
-        raise ExportError(
-            f"form: expected a deterministic sampler (ddim, eta 0), got {spec.kind}, eta {spec.eta}"
-        )
-    if spec.guidance and not checkpoint.config.condition_dropout:
-        wanted = "0 for a policy trained without condition_dropout"
-        raise ExportError(f"sampler.guidance: expected {wanted}, got {spec.guidance}")
-    return spec
+def _write_controller(controller: Controller, form: Form, folder: Path) -> dict[str, Any]:
+    kinds = ("act",) if isinstance(controller.config, ActConfig) else FORMS[form]
+    outputs = {"encode": graphs.CONDITION, "denoise": "model_output", "sample": "actions", "act": "actions"}
+    return {
+        kind: _write_graph(kind, *_controller_module(kind, controller), outputs[kind], folder)
+        for kind in kinds
+    }
 
 
-def _write_graph(kind: str, policy: DiffusionPolicy, sampler: SamplerConfig, folder: Path) -> dict[str, Any]:
+def _write_planner(planning: Planning, folder: Path) -> dict[str, Any]:
+    model, guided = planning.model, planning.guided
+    path = folder / "text.onnx"
+    text_graph(planning.text_encoder, model, guided, path)
+    entries = {"text": graph_entry(path)}
+    for kind in plan_graphs.plan_graphs(model):
+        module, inputs, output = plan_graphs.plan_module(kind, model, guided)
+        # Only the graph that runs once per denoise step is worth running with one row.
+        rows = plan_graphs.ROW_TENSORS if guided and kind == "plan_denoise" else ()
+        entries[kind] = _write_graph(kind, module, inputs, output, folder, rows)
+    return entries
+
+
+def _write_graph(
+    kind: str,
+    module: nn.Module,
+    inputs: dict[str, Tensor],
+    output: str,
+    folder: Path,
+    row_tensors: tuple[str, ...] = (),
+) -> dict[str, Any]:
     """Writes `kind`.onnx; returns its entry of the manifest."""
-    module, inputs = _module(kind, policy, sampler)
     size = sum(tensor.numel() * tensor.element_size() for tensor in module.parameters())
     if size > MAX_BYTES:
         raise ExportError(f"graphs.{kind}: expected weights of at most {MAX_BYTES} bytes, got {size}")
-    output = {"encode": graphs.CONDITION, "denoise": "model_output", "sample": "actions"}[kind]
     path = folder / f"{kind}.onnx"
-    graphs.to_onnx(module, tuple(inputs.values()), list(inputs), output, path)
-    model = onnx.load(path)
-    onnx.checker.check_model(model)
-    written = [_tensor(value) for value in model.graph.input]
-    names = [tensor["name"] for tensor in written]
+    rows = tuple(tensor for tensor in row_tensors if tensor in (*inputs, output))
+    graphs.to_onnx(module, tuple(inputs.values()), list(inputs), output, path, rows)
+    entry = graph_entry(path)
+    names = [tensor["name"] for tensor in entry["inputs"]]
     if names != list(inputs):  # the exporter drops inputs that nothing reads
         raise ExportError(f"graphs.{kind}.inputs: expected {list(inputs)}, got {names}")
+    return entry
+
+
+def graph_entry(path: Path) -> dict[str, Any]:
+    """The manifest's entry for a graph file."""
+    model = onnx.load(path)
+    if not any(used.domain.startswith(("ai.onnx.contrib", "com.microsoft")) for used in model.opset_import):
+        onnx.checker.check_model(model)
     return {
         "file": path.name,
         "sha256": sha256(path),
-        "inputs": written,
+        "inputs": [_tensor(value) for value in model.graph.input],
         "outputs": [_tensor(value) for value in model.graph.output],
     }
 
 
-def _module(
-    kind: str, policy: DiffusionPolicy, sampler: SamplerConfig
-) -> tuple[nn.Module, dict[str, Tensor]]:
+def _controller_module(kind: str, controller: Controller) -> tuple[nn.Module, dict[str, Tensor]]:
     """The graph as a torch module, and an example of each input by name."""
-    config = policy.config
-    if kind == "encode":
-        shapes = graphs.encode_inputs(config)
+    policy, config = controller.model, controller.config
+    if kind in ("encode", "act"):
         examples = {
             name: torch.zeros(shape, dtype=torch.int64 if name == "task" else torch.float32)
-            for name, shape in shapes.items()
+            for name, shape in graphs.encode_inputs(config).items()
         }
-        return graphs.EncodeGraph(policy, guided=bool(sampler.guidance)), examples
-    branches = 2 if sampler.guidance else 1
+        if isinstance(policy, ActPolicy):
+            return graphs.ActGraph(policy), examples
+        return graphs.EncodeGraph(policy, guided=bool(_sampler(controller).guidance)), examples
+    assert isinstance(policy, DiffusionPolicy)
+    branches = 2 if _sampler(controller).guidance else 1
     film = torch.zeros(branches, sum(policy.unet.film_widths()))
     chunk = torch.zeros(branches, config.horizon, config.action_dim)
     if kind == "denoise":
         timestep = torch.zeros(1, dtype=torch.int64)
-        return graphs.DenoiseGraph(policy), {"sample": chunk, "timestep": timestep, graphs.CONDITION: film}
-    return graphs.SampleGraph(policy, sampler), {"noise": chunk[:1], graphs.CONDITION: film}
+        inputs = {"sample": chunk, "timestep": timestep, graphs.CONDITION: film}
+        return graphs.denoise_graph(policy), inputs
+    return graphs.SampleGraph(policy, _sampler(controller)), {"noise": chunk[:1], graphs.CONDITION: film}
+
+
+def _sampler(controller: Controller) -> SamplerConfig:
+    assert controller.sampler is not None
+    return controller.sampler
 
 
 def _tensor(value: onnx.ValueInfoProto) -> dict[str, Any]:
-    """The manifest's entry for an input or output; `film` is the condition, every other name is its role."""
+    """The manifest's entry for an input or output. A symbolic first axis is the two rows of guidance.
+
+    Conditions are known by name; every other name, without `plan.`, is the role.
+    """
     kind = value.type.tensor_type
-    shape = [axis.dim_value for axis in kind.shape.dim]
+    shape = [2 if axis.dim_param == graphs.ROWS else axis.dim_value for axis in kind.shape.dim]
     if not all(shape) or kind.elem_type not in DTYPES:
-        raise ExportError(f"graphs.{value.name}: expected float32 or int64 of a fixed shape, got {kind}")
-    role = "condition" if value.name == graphs.CONDITION else value.name
+        raise ExportError(f"graphs.{value.name}: expected a known type and a fixed shape, got {kind}")
+    role = "condition" if value.name in CONDITIONS else value.name.removeprefix("plan.")
     return {"name": value.name, "dtype": DTYPES[kind.elem_type], "shape": shape, "role": role}

@@ -10,48 +10,94 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from keystep.export.levels import Controller, Planning
 from keystep.export.numpy_sampler import noise_rows
-from keystep.models import Checkpoint, DiffusionPolicy, SamplerConfig
-from keystep.models.reference import denoise_loop, diffusers_scheduler
+from keystep.models import Checkpoint, PlannerConfig, SamplerConfig
+from keystep.models.act import ActPolicy
+from keystep.models.reference import Predict, denoise_loop, diffusers_scheduler
 
 CASES = 4
 Arrays = dict[str, np.ndarray]
 
 
-def golden_arrays(
-    policy: DiffusionPolicy, checkpoint: Checkpoint, sampler: SamplerConfig, seed: int = 0
-) -> Arrays:
+def golden_arrays(controller: Controller, seed: int = 0) -> Arrays:
     """Observations drawn from the statistics of the dataset, noise [N, K', H, A], and torch's answers.
 
     `actions` [N, H, A] are in physical units, before the safety gate; `model_output` [N, H, A] is that of the
-    first denoise step, of the conditional branch. N = CASES.
+    first denoise step, of the conditional branch. N = CASES. A controller of one step has neither noise nor
+    `model_output`.
     """
     rng = np.random.default_rng(seed)
-    arrays = _observations(checkpoint, rng)
-    config = policy.config
-    shape = (CASES, noise_rows(asdict(sampler)), config.horizon, config.action_dim)
-    arrays["noise"] = rng.standard_normal(shape).astype(np.float32)
-    answers = [torch_answer(policy, checkpoint, sampler, arrays, case) for case in range(CASES)]
+    arrays = _observations(controller.checkpoint, rng)
+    if controller.sampler is not None:
+        shape = (controller.config.horizon, controller.config.action_dim)
+        rows = noise_rows(asdict(controller.sampler))
+        arrays["noise"] = rng.standard_normal((CASES, rows, *shape)).astype(np.float32)
+    answers = [torch_answer(controller, arrays, case) for case in range(CASES)]
     arrays["actions"] = np.stack([actions for actions, _ in answers])
-    arrays["model_output"] = np.stack([output for _, output in answers])
+    if controller.sampler is not None:
+        arrays["model_output"] = np.stack([output for _, output in answers])
     return arrays
 
 
 @torch.no_grad()
-def torch_answer(
-    policy: DiffusionPolicy, checkpoint: Checkpoint, sampler: SamplerConfig, arrays: Arrays, case: int
-) -> tuple[np.ndarray, np.ndarray]:
+def torch_answer(controller: Controller, arrays: Arrays, case: int) -> tuple[np.ndarray, np.ndarray]:
     """Actions [H, A] and first model output [H, A] of one case, by eager torch and diffusers."""
-    condition = policy.conditions(_batch(checkpoint, arrays, case), bool(sampler.guidance))
+    checkpoint, sampler = controller.checkpoint, controller.sampler
+    batch, normalizer = _batch(checkpoint, arrays, case), checkpoint.normalizer()
+    if isinstance(controller.model, ActPolicy) or sampler is None:
+        actions = controller.model.act(batch)  # type: ignore[operator]
+        return normalizer.unnormalize("action", actions)[0].numpy(), actions[0].numpy()
+    policy = controller.model
+    condition = policy.conditions(batch, bool(sampler.guidance))
 
     def predict(sample: Tensor, timestep: int) -> Tensor:
         return policy.denoise(sample, torch.full((len(sample),), timestep), condition)
 
-    rows = [torch.from_numpy(row)[None] for row in arrays["noise"][case]]
-    actions = denoise_loop(sampler, predict, rows)
+    actions, output = _answer(sampler, predict, arrays["noise"][case], len(condition))
+    return normalizer.unnormalize("action", actions)[0].numpy(), output[0].numpy()
+
+
+def plan_arrays(planning: Planning, arrays: Arrays, seed: int = 0) -> Arrays:
+    """`text`, `plan.noise`, torch's `plan` (physical units) and `plan.model_output`; see docs/bundle.md."""
+    rng = np.random.default_rng([seed, 1])
+    config = planning.config
+    texts = [task["instruction"] for task in planning.checkpoint.tasks] or ["Do it."]
+    shape = (CASES, noise_rows(asdict(planning.sampler)), config.subgoals, *config.subgoal_shape)
+    found: Arrays = {
+        "text": np.array([texts[case % len(texts)] for case in range(CASES)]),
+        "plan.noise": rng.standard_normal(shape).astype(np.float32),
+    }
+    answers = [torch_plan(planning, arrays | found, case) for case in range(CASES)]
+    found["plan"] = np.stack([plan for plan, _ in answers])
+    found["plan.model_output"] = np.stack([output for _, output in answers])
+    return found
+
+
+@torch.no_grad()
+def torch_plan(planning: Planning, arrays: Arrays, case: int) -> tuple[np.ndarray, np.ndarray]:
+    """A plan [M, ...] in physical units (images in 0..1) and the first model output [M, ...] of one case."""
+    model, key, guided = planning.model, planning.config.subgoal, bool(planning.sampler.guidance)
+    tokens = planning.text_encoder.encode([str(arrays["text"][case])])
+    goal = model.goal(torch.cat([tokens, torch.zeros_like(tokens)]) if guided else tokens)
+    normalizer = planning.checkpoint.normalizer()
+    seen = normalizer.normalize(key, _network_range(key, arrays[key][case]))[None]
+
+    def predict(sample: Tensor, timestep: int) -> Tensor:
+        rows = len(sample)
+        steps = torch.full((rows,), timestep)
+        return model.denoise(sample, steps, goal, seen.expand(rows, *seen.shape[1:]))
+
+    plan, output = _answer(planning.sampler, predict, arrays["plan.noise"][case], 2 if guided else 1)
+    return normalizer.unnormalize(key, plan)[0].numpy(), output[0].numpy()
+
+
+def _answer(sampler: SamplerConfig, predict: Predict, noise: np.ndarray, rows: int) -> tuple[Tensor, Tensor]:
+    """The sample, and the output of the first denoise step."""
+    drawn = [torch.from_numpy(row)[None] for row in noise]
+    sample = denoise_loop(sampler, predict, drawn)
     first = int(diffusers_scheduler(sampler).timesteps[0])
-    output = predict(rows[0].expand(len(condition), -1, -1), first)[0]
-    return checkpoint.normalizer().unnormalize("action", actions)[0].numpy(), output.numpy()
+    return sample, predict(drawn[0].expand(rows, *drawn[0].shape[1:]), first)
 
 
 def write_golden(path: Path, arrays: Arrays) -> None:
@@ -61,6 +107,7 @@ def write_golden(path: Path, arrays: Arrays) -> None:
 
 def _observations(checkpoint: Checkpoint, rng: np.random.Generator) -> Arrays:
     config = checkpoint.config
+    assert not isinstance(config, PlannerConfig)
     arrays: Arrays = {}
     for view in ("observation", "goal") if config.goal == "observation" else ("observation",):
         if config.state_dim:
@@ -85,10 +132,14 @@ def _batch(checkpoint: Checkpoint, arrays: Arrays, case: int) -> dict[str, Tenso
     for name, values in arrays.items():
         if not name.startswith(("observation.", "goal.")):
             continue
-        value = torch.from_numpy(values[case])
-        if ".images." in name:
-            value = value.permute(2, 0, 1).float() / 255
+        value = _network_range(name, values[case])
         batch[name] = normalizer.normalize(name.replace("goal.", "observation.", 1), value)[None]
     if "task" in arrays:
         batch["task"] = torch.from_numpy(arrays["task"][case : case + 1])
     return batch
+
+
+def _network_range(name: str, values: np.ndarray) -> Tensor:
+    """A state as it is, an image as [3, h, w] in 0..1."""
+    value = torch.from_numpy(values)
+    return value.permute(2, 0, 1).float() / 255 if ".images." in name else value

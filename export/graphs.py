@@ -1,4 +1,4 @@
-"""The policy's computation cut into the graphs of a bundle, and their translation to ONNX.
+"""A controller's computation cut into the graphs of a bundle, and their translation to ONNX.
 
 `encode` runs once per chunk: encoders and every FiLM projection that does not depend on the denoise step.
 `denoise` runs once per step. A FiLM vector is Linear(Mish([step, condition])) = W_s Mish(step) +
@@ -15,21 +15,25 @@ import logging
 import warnings
 from pathlib import Path
 
+import onnx
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from keystep.export.operators import FastMish, with_fast_mish
 from keystep.export.rows import UnetRows, scale_offset
-from keystep.models import DiffusionPolicy, PolicyConfig, SamplerConfig
+from keystep.models import ActConfig, DiffusionPolicy, PolicyConfig, SamplerConfig
+from keystep.models.act import ActPolicy
 from keystep.models.reference import denoise_loop
+from keystep.models.unet1d import ConditionalUnet1d
 
 OPSET = 18
 CONDITION = "film"
+ROWS = "rows"  # the symbolic axis of tensors that the runtime binds with one row or two
 
 
-def encode_inputs(config: PolicyConfig) -> dict[str, tuple[int, ...]]:
-    """Names (which are also the roles) and shapes of `encode`'s inputs. `task` is int64, the rest float32."""
+def encode_inputs(config: PolicyConfig | ActConfig) -> dict[str, tuple[int, ...]]:
+    """Names (which are also the roles) and shapes of the inputs of `encode` or `act`; `task` is int64."""
     views = ("observation", "goal") if config.goal == "observation" else ("observation",)
     inputs: dict[str, tuple[int, ...]] = {}
     for view in views:
@@ -50,13 +54,24 @@ class EncodeGraph(nn.Module):
         self.policy = encoder_of(policy)
         self.names = list(encode_inputs(policy.config))
         self.guided = guided
-        self.mish = FastMish()
-        blocks, step_dim = policy.unet.blocks(), policy.unet.step_dim
-        self.weight = nn.Parameter(torch.cat([block.film.weight[:, step_dim:] for block in blocks]).detach())
-        self.bias = nn.Parameter(torch.cat([block.film.bias for block in blocks]).detach())
+        self.film = FilmOfCondition(policy.unet)
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        condition = self.policy.conditions(dict(zip(self.names, inputs, strict=True)), self.guided)
+        return self.film(self.policy.conditions(dict(zip(self.names, inputs, strict=True)), self.guided))
+
+
+class FilmOfCondition(nn.Module):
+    """The half of every FiLM projection that does not depend on the denoise step. [B, C] -> [B, F]."""
+
+    def __init__(self, unet: ConditionalUnet1d) -> None:
+        super().__init__()
+        self.mish = FastMish()
+        blocks = unet.blocks()
+        weights = [block.film.weight[:, unet.step_dim :] for block in blocks]
+        self.weight = nn.Parameter(torch.cat(weights).detach())
+        self.bias = nn.Parameter(torch.cat([block.film.bias for block in blocks]).detach())
+
+    def forward(self, condition: Tensor) -> Tensor:
         return functional.linear(self.mish(condition), self.weight, self.bias)
 
 
@@ -71,20 +86,35 @@ def encoder_of(policy: DiffusionPolicy) -> DiffusionPolicy:
 
 
 class DenoiseGraph(nn.Module):
-    """Noisy actions [B, H, A], training time-step [1] int64, film [B, F] -> the prediction [B, H, A]."""
+    """Noisy rows [B, H, A], training time-step [1] int64, film [B, F] -> the prediction [B, H, A]."""
 
-    def __init__(self, policy: DiffusionPolicy) -> None:
+    def __init__(self, unet: ConditionalUnet1d, length: int, train_steps: int) -> None:
         super().__init__()
-        unet = policy.unet
         with torch.no_grad():
-            steps = functional.mish(unet.step(torch.arange(policy.config.sampler.train_steps)))
+            steps = functional.mish(unet.step(torch.arange(train_steps)))
             weight = torch.cat([block.film.weight[:, : unet.step_dim] for block in unet.blocks()])
             table = functional.linear(steps, weight)
-        self.unet = UnetRows(unet, policy.config.horizon)
+        self.unet = UnetRows(unet, length)
         self.table = nn.Parameter(table + scale_offset(unet))
 
     def forward(self, sample: Tensor, timestep: Tensor, film: Tensor) -> Tensor:
         return self.unet(sample, film + functional.embedding(timestep, self.table))
+
+
+def denoise_graph(policy: DiffusionPolicy) -> DenoiseGraph:
+    return DenoiseGraph(policy.unet, policy.config.horizon, policy.config.sampler.train_steps)
+
+
+class ActGraph(nn.Module):
+    """ACT as one step: normalised observation and goal -> normalised actions [1, H, A]."""
+
+    def __init__(self, policy: ActPolicy) -> None:
+        super().__init__()
+        self.policy = policy
+        self.names = list(encode_inputs(policy.config))
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return self.policy.act(dict(zip(self.names, inputs, strict=True)))
 
 
 class SampleGraph(nn.Module):
@@ -92,7 +122,7 @@ class SampleGraph(nn.Module):
 
     def __init__(self, policy: DiffusionPolicy, sampler: SamplerConfig) -> None:
         super().__init__()
-        self.denoise = DenoiseGraph(policy)
+        self.denoise = denoise_graph(policy)
         self.sampler = sampler
 
     def forward(self, noise: Tensor, film: Tensor) -> Tensor:
@@ -102,8 +132,15 @@ class SampleGraph(nn.Module):
         return denoise_loop(self.sampler, predict, [noise])
 
 
-def to_onnx(graph: nn.Module, inputs: tuple[Tensor, ...], names: list[str], output: str, path: Path) -> None:
-    """Writes one self-contained ONNX file with fixed shapes."""
+def to_onnx(
+    graph: nn.Module,
+    inputs: tuple[Tensor, ...],
+    names: list[str],
+    output: str,
+    path: Path,
+    row_tensors: tuple[str, ...] = (),
+) -> None:
+    """Writes one self-contained ONNX file with fixed shapes, but for the first axis of `row_tensors`."""
     quiet = (contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()))
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with quiet[0], quiet[1], warnings.catch_warnings(), torch.no_grad():
@@ -115,5 +152,17 @@ def to_onnx(graph: nn.Module, inputs: tuple[Tensor, ...], names: list[str], outp
             input_names=names,
             output_names=[output],
             opset_version=OPSET,
+            dynamic_axes={name: {0: ROWS} for name in row_tensors},
             dynamo=False,
         )
+        shape = [*graph(*inputs).shape]
+    _state_output_shape(path, [ROWS, *shape[1:]] if output in row_tensors else shape)
+
+
+def _state_output_shape(path: Path, shape: list[int | str]) -> None:
+    """The exporter loses track of the shape behind a Pad, and leaves the output's open."""
+    model = onnx.load(path)
+    declared = model.graph.output[0]
+    kind = declared.type.tensor_type.elem_type
+    declared.CopyFrom(onnx.helper.make_tensor_value_info(declared.name, kind, shape))
+    onnx.save(model, path)

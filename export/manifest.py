@@ -8,13 +8,19 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jsonschema
 
-from keystep.models import Checkpoint, SamplerConfig
+from keystep.models import SamplerConfig
 
-FORMAT, VERSION = "keystep-bundle", 1
+if TYPE_CHECKING:
+    from keystep.export.levels import Controller, Planning
+
+FORMAT, VERSION = "keystep-bundle", 2
+MAX_TEXT_BYTES = (
+    1000  # of a goal in words: no instruction is longer, and one that is was meant for something else
+)
 SCHEMA = Path(__file__).parent / "manifest.schema.json"
 
 
@@ -23,34 +29,57 @@ class ExportError(ValueError):
 
 
 def build_manifest(
-    checkpoint: Checkpoint,
-    sampler: SamplerConfig,
     name: str,
-    execute: int,
+    controller: Controller,
+    planning: Planning | None,
     graphs: dict[str, Any],
     golden: dict[str, str],
 ) -> dict[str, Any]:
-    """Manifest v1, validated. `graphs` and `golden` are its entries of those names."""
-    config = checkpoint.config
+    """The manifest, validated. `graphs` and `golden` are its entries of those names."""
+    checkpoint, config = controller.checkpoint, controller.config
+    images = [image | {"resize": controller.resize} for image in checkpoint.observation["images"]]
+    tasks = planning.checkpoint.tasks if planning else checkpoint.tasks if config.tasks else []
+    provenance = {"keystep_version": version("keystep"), **checkpoint.provenance}
+    if planning is not None:
+        provenance["planner"] = planning.checkpoint.provenance
     manifest = {
         "format": FORMAT,
         "version": VERSION,
         "name": name,
-        "family": "flat",  # no planner; a goal observation comes with `reset`
+        "family": "subgoal" if planning else "flat",
         "control_rate_hz": checkpoint.control_rate_hz,
-        "observation": checkpoint.observation,
-        "goal": config.goal,
-        "tasks": checkpoint.tasks if config.tasks else [],
+        "observation": checkpoint.observation | {"images": images},
+        "goal": "text" if planning else config.goal,
+        "tasks": tasks,
+        "planner": planner_entry(planning) if planning else None,
         "action": checkpoint.action,
         "normalization": checkpoint.normalizer().entries,
-        "chunk": {"horizon": config.horizon, "execute": execute, "merge": "consumed_index"},
-        "sampler": asdict(sampler) | {"betas": list(sampler.betas)},
+        "chunk": {"horizon": config.horizon, "execute": controller.execute, "merge": "consumed_index"},
+        "sampler": sampler_entry(controller.sampler) if controller.sampler else None,
         "graphs": graphs,
         "golden": golden,
-        "provenance": {"keystep_version": version("keystep"), **checkpoint.provenance},
+        "provenance": provenance,
     }
     validate(manifest)
     return manifest
+
+
+def planner_entry(planning: Planning) -> dict[str, Any]:
+    config = planning.config
+    return {
+        "subgoals": config.subgoals,
+        "steps_per_subgoal": config.steps_per_subgoal,
+        "replan": planning.replan,
+        "guided": planning.guided,
+        "subgoal": config.subgoal,
+        "normalization": planning.checkpoint.normalizer().entries[config.subgoal],
+        "sampler": sampler_entry(planning.sampler),
+        "text": {"encoder": planning.text_encoder.kind, "max_bytes": MAX_TEXT_BYTES},
+    }
+
+
+def sampler_entry(sampler: SamplerConfig) -> dict[str, Any]:
+    return asdict(sampler) | {"betas": list(sampler.betas)}
 
 
 def validate(manifest: dict[str, Any]) -> None:
@@ -66,8 +95,9 @@ def validate(manifest: dict[str, Any]) -> None:
 
 def validate_sampler(sampler: SamplerConfig) -> None:
     """Checks the sampler alone, before anything is computed with it. Raises ExportError."""
-    schema = json.loads(SCHEMA.read_text(encoding="utf-8"))["properties"]["sampler"]
-    _check_schema(asdict(sampler), schema, "sampler")
+    schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
+    entry = schema["$defs"]["sampler"] | {"$defs": schema["$defs"]}
+    _check_schema(asdict(sampler), entry, "sampler")
 
 
 def _check_schema(value: dict[str, Any], schema: dict[str, Any], where: str) -> None:
@@ -108,15 +138,24 @@ def _check_lengths(manifest: dict[str, Any]) -> None:
 
 
 def _check_sampler(manifest: dict[str, Any]) -> None:
-    sampler, chunk = manifest["sampler"], manifest["chunk"]
-    if sampler["inference_steps"] > sampler["train_steps"]:
-        wanted = f"1..{sampler['train_steps']} (train_steps)"
-        raise ExportError(f"sampler.inference_steps: expected {wanted}, got {sampler['inference_steps']}")
-    length = sampler["train_steps"] if sampler["beta_schedule"] == "table" else 0
-    if len(sampler["betas"]) != length:
-        raise ExportError(f"sampler.betas: expected {length} values, got {len(sampler['betas'])}")
-    if "sample" in manifest["graphs"] and (sampler["kind"] != "ddim" or sampler["eta"]):
-        got = f"{sampler['kind']}, eta {sampler['eta']}"
-        raise ExportError(f"form: expected a deterministic sampler (ddim, eta 0), got {got}")
+    planner = manifest["planner"]
+    if manifest["sampler"] is not None:
+        _check_steps(manifest["sampler"], "sampler")
+        sampler = manifest["sampler"]
+        if "sample" in manifest["graphs"] and (sampler["kind"] != "ddim" or sampler["eta"]):
+            got = f"{sampler['kind']}, eta {sampler['eta']}"
+            raise ExportError(f"form: expected a deterministic sampler (ddim, eta 0), got {got}")
+    if planner is not None:
+        _check_steps(planner["sampler"], "planner.sampler")
+    chunk = manifest["chunk"]
     if chunk["execute"] > chunk["horizon"]:
         raise ExportError(f"chunk.execute: expected 1..{chunk['horizon']} (horizon), got {chunk['execute']}")
+
+
+def _check_steps(sampler: dict[str, Any], where: str) -> None:
+    if sampler["inference_steps"] > sampler["train_steps"]:
+        wanted = f"1..{sampler['train_steps']} (train_steps)"
+        raise ExportError(f"{where}.inference_steps: expected {wanted}, got {sampler['inference_steps']}")
+    length = sampler["train_steps"] if sampler["beta_schedule"] == "table" else 0
+    if len(sampler["betas"]) != length:
+        raise ExportError(f"{where}.betas: expected {length} values, got {len(sampler['betas'])}")

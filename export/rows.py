@@ -39,7 +39,8 @@ class ConvRows(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.pointwise:
-            x = with_zero_row(x).index_select(1, self.rows).reshape(len(x), self.length, -1)  # type: ignore[arg-type]
+            taps = with_zero_row(x).index_select(1, self.rows)  # type: ignore[arg-type]
+            x = taps.reshape(-1, self.length, len(self.weight))
         return x @ self.weight + self.bias
 
 
@@ -65,11 +66,11 @@ class GrowRows(nn.Module):
         self.bias = nn.Parameter(conv.bias.detach())  # type: ignore[union-attr]
 
     def forward(self, x: Tensor) -> Tensor:
-        padded = with_zero_row(x)
-        even = padded.index_select(1, self.even_rows).reshape(len(x), self.length, -1)  # type: ignore[arg-type]
-        odd = padded.index_select(1, self.odd_rows).reshape(len(x), self.length, -1)  # type: ignore[arg-type]
+        padded, shape = with_zero_row(x), (-1, self.length, len(self.even))
+        even = padded.index_select(1, self.even_rows).reshape(shape)  # type: ignore[arg-type]
+        odd = padded.index_select(1, self.odd_rows).reshape(shape)  # type: ignore[arg-type]
         both = torch.cat([even @ self.even, odd @ self.odd], dim=-1)
-        return both.reshape(len(x), 2 * self.length, -1) + self.bias
+        return both.reshape(-1, 2 * self.length, len(self.bias)) + self.bias
 
 
 class BlockRows(nn.Module):
@@ -85,15 +86,13 @@ class BlockRows(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv(x)
-        batch, length, channels = x.shape
+        length, channels = self.conv.length, len(self.gain)
         width = channels // self.groups
-        grouped = x.reshape(batch, length, self.groups, width).transpose(1, 2).reshape(batch, self.groups, -1)
-        grouped = functional.layer_norm(grouped, (length * width,), eps=self.eps)
-        x = (
-            grouped.reshape(batch, self.groups, length, width)
-            .transpose(1, 2)
-            .reshape(batch, length, channels)
+        grouped = x.reshape(-1, length, self.groups, width).transpose(1, 2)
+        grouped = functional.layer_norm(
+            grouped.reshape(-1, self.groups, length * width), (length * width,), eps=self.eps
         )
+        x = grouped.reshape(-1, self.groups, length, width).transpose(1, 2).reshape(-1, length, channels)
         return self.mish(x * self.gain + self.bias)
 
 
@@ -169,4 +168,4 @@ def scale_offset(unet: ConditionalUnet1d) -> Tensor:
 
 def with_zero_row(x: Tensor) -> Tensor:
     """[B, L, C] -> [B, L + 1, C]: what a tap outside the chunk reads."""
-    return torch.cat([x, torch.zeros(x.shape[0], 1, x.shape[2])], dim=1)
+    return functional.pad(x, (0, 0, 0, 1))

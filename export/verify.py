@@ -6,16 +6,14 @@ anew.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 
 import keystep
-from keystep.export import numpy_sampler
+from keystep.export.onnx_policy import OnnxPolicy
 
 TOLERANCE = 1e-4
 Arrays = dict[str, np.ndarray]
@@ -62,6 +60,7 @@ class VerifyReport:
 def verify_bundle(
     path: Path,
     checkpoint: Path | None = None,
+    planner: Path | None = None,
     *,
     tolerance: float = TOLERANCE,
     threads: int = 1,
@@ -70,7 +69,8 @@ def verify_bundle(
     """Compares, on the golden cases, what the bundle computes with what torch computed when it was exported.
 
     Args:
-        checkpoint: also compare with torch now, from this training checkpoint.
+        checkpoint: also compare with torch now, from this controller's checkpoint.
+        planner: and from this planner's.
         tolerance: greatest difference allowed.
         options: for `keystep.load`, e.g. provider="openvino".
 
@@ -92,21 +92,31 @@ def verify_bundle(
     if onnx.has_steps:
         outputs = np.stack([onnx.first_output(golden, case) for case in cases])
         compare("ONNX from Python", "golden (torch)", "model output", outputs, golden["model_output"])
-    native = _native_actions(path, manifest, golden, threads, options)
-    compare("C++ runtime", "golden (torch)", "actions", native, golden["actions"])
-    compare("C++ runtime", "ONNX from Python", "actions", native, actions)
+    native = _native_answers(path, manifest, golden, threads, options)
+    compare("C++ runtime", "golden (torch)", "actions", native["actions"], golden["actions"])
+    compare("C++ runtime", "ONNX from Python", "actions", native["actions"], actions)
+    if manifest["planner"]:
+        plans = [onnx.plan(golden, case) for case in cases]
+        outputs = np.stack([output for _, output in plans])
+        compare("ONNX from Python", "golden (torch)", "plan output", outputs, golden["plan.model_output"])
+        plan = np.stack([plan for plan, _ in plans])
+        compare("ONNX from Python", "golden (torch)", "plan", plan, golden["plan"])
+        compare("C++ runtime", "golden (torch)", "plan", native["plan"], golden["plan"])
     if checkpoint is not None:
-        fresh = _torch_actions(checkpoint, manifest, golden)
-        compare("C++ runtime", "torch (checkpoint)", "actions", native, fresh)
+        for quantity, fresh in _torch_answers(checkpoint, planner, manifest, golden).items():
+            compare("C++ runtime", "torch (checkpoint)", quantity, native[quantity], fresh)
     return VerifyReport(manifest["name"], len(cases), tolerance, tuple(rows))
 
 
 def _read_golden(path: Path, manifest: dict[str, Any]) -> Arrays:
     with np.load(path, allow_pickle=False) as archive:
         golden = {name: archive[name] for name in archive.files}
-    roles = [tensor["role"] for tensor in manifest["graphs"]["encode"]["inputs"]]
-    outputs = ["actions", *(["model_output"] if "denoise" in manifest["graphs"] else [])]
-    for name in [*outputs, "noise", *roles]:
+    graphs = manifest["graphs"]
+    names = ["actions", *(["noise"] if manifest["sampler"] else [])]
+    names += [tensor["role"] for tensor in graphs["act" if "act" in graphs else "encode"]["inputs"]]
+    names += ["model_output"] if "denoise" in graphs else []
+    names += ["text", "plan", "plan.noise", "plan.model_output"] if manifest["planner"] else []
+    for name in names:
         if name not in golden:
             raise keystep.BundleError(f"golden.{name}: expected an array in {path.name}, got none")
         if not len(golden[name]) or len(golden[name]) != len(golden["actions"]):
@@ -115,101 +125,61 @@ def _read_golden(path: Path, manifest: dict[str, Any]) -> Arrays:
     return golden
 
 
-class OnnxPolicy:
-    """A bundle's graphs run by ONNX Runtime from Python, with the numpy sampler between."""
-
-    def __init__(self, path: Path, manifest: dict[str, Any], threads: int) -> None:
-        settings = onnxruntime.SessionOptions()
-        settings.intra_op_num_threads = threads
-        self._manifest = manifest
-        self._sessions = {
-            kind: onnxruntime.InferenceSession(
-                path / graph["file"], settings, providers=["CPUExecutionProvider"]
-            )
-            for kind, graph in manifest["graphs"].items()
-        }
-
-    @property
-    def has_steps(self) -> bool:
-        return "denoise" in self._sessions
-
-    def actions(self, golden: Arrays, case: int) -> np.ndarray:
-        """[H, A], physical units."""
-        noise = golden["noise"][case]
-        if self.has_steps:
-            sample = numpy_sampler.sample(self._manifest["sampler"], self._predict(golden, case), noise)
-        else:
-            inputs = {"noise": noise[:1], **self._condition(golden, case)}
-            sample = self._sessions["sample"].run(["actions"], inputs)[0][0]
-        offset, scale = _offset_and_scale(self._manifest["normalization"]["action"])
-        return sample * scale + offset
-
-    def first_output(self, golden: Arrays, case: int) -> np.ndarray:
-        """[H, A]: the conditional model output of the first denoise step."""
-        spec = self._manifest["sampler"]
-        noise = np.repeat(golden["noise"][case][:1], 2 if spec["guidance"] else 1, axis=0)
-        return self._predict(golden, case)(noise, numpy_sampler.timesteps(spec)[0])[0]
-
-    def _predict(self, golden: Arrays, case: int) -> Callable[[np.ndarray, int], np.ndarray]:
-        condition = self._condition(golden, case)
-
-        def predict(sample: np.ndarray, timestep: int) -> np.ndarray:
-            inputs = {"sample": sample, "timestep": np.array([timestep]), **condition}
-            return self._sessions["denoise"].run(["model_output"], inputs)[0]
-
-        return predict
-
-    def _condition(self, golden: Arrays, case: int) -> Arrays:
-        inputs = {}
-        for tensor in self._manifest["graphs"]["encode"]["inputs"]:
-            value = golden[tensor["role"]][case]
-            if tensor["role"] != "task":
-                value = self._normalized(tensor["role"], value)
-            inputs[tensor["name"]] = value.reshape(tensor["shape"])
-        names = [tensor["name"] for tensor in self._manifest["graphs"]["encode"]["outputs"]]
-        return dict(zip(names, self._sessions["encode"].run(names, inputs), strict=True))
-
-    def _normalized(self, role: str, value: np.ndarray) -> np.ndarray:
-        offset, scale = _offset_and_scale(
-            self._manifest["normalization"][role.replace("goal.", "observation.", 1)]
-        )
-        if ".images." in role:
-            value = value.transpose(2, 0, 1) / 255
-            offset, scale = (np.reshape(part, (-1, 1, 1)) for part in (offset, scale))
-        return ((value - offset) / scale).astype(np.float32)
-
-
-def _native_actions(
+def _native_answers(
     path: Path, manifest: dict[str, Any], golden: Arrays, threads: int, options: dict[str, Any]
-) -> np.ndarray:
-    chunks = []
+) -> Arrays:
+    """`actions` and, of a hierarchy, `plan`, both in physical units (images in 0..1)."""
+    chunks, plans = [], []
     with keystep.load(path, threads=threads, **options) as runtime:
-        for case, noise in enumerate(golden["noise"]):
-            views = {"observation": {}, "goal": {}}  # type: dict[str, dict[str, np.ndarray]]
-            for name, values in golden.items():
-                view, _, rest = name.partition(".")
-                if view in views:
-                    views[view][f"observation.{rest}"] = np.ascontiguousarray(values[case])
-            task = manifest["tasks"][int(golden["task"][case])]["name"] if "task" in golden else None
-            runtime.reset(task=task, goal=views["goal"] or None)
-            chunks.append(runtime.predict_chunk(views["observation"], noise[0] if len(noise) == 1 else noise))
-    return np.stack(chunks)
+        for case in range(len(golden["actions"])):
+            seen, goal = _view(golden, "observation", case), _view(golden, "goal", case)
+            if manifest["planner"]:
+                text, repeats = str(golden["text"][case]), manifest["planner"]["subgoals"]
+                runtime.reset(task=text)
+                noise = golden["plan.noise"][case]
+                plan = runtime.predict_plan(seen, noise[0] if len(noise) == 1 else noise)
+                plans.append(_plan_values(plan[manifest["planner"]["subgoal"]]))
+                # The controller alone: a goal handed in as every subgoal.
+                given = {key: np.repeat(value[None], repeats, axis=0) for key, value in goal.items()}
+                runtime.reset(task=text, subgoals=given)
+            else:
+                task = manifest["tasks"][int(golden["task"][case])]["name"] if "task" in golden else None
+                runtime.reset(task=task, goal=goal or None)
+            rows = golden["noise"][case] if "noise" in golden else None
+            chunks.append(
+                runtime.predict_chunk(seen, rows[0] if rows is not None and len(rows) == 1 else rows)
+            )
+    return {"actions": np.stack(chunks), **({"plan": np.stack(plans)} if plans else {})}
 
 
-def _torch_actions(checkpoint: Path, manifest: dict[str, Any], golden: Arrays) -> np.ndarray:
-    from keystep.export.golden import torch_answer  # needs torch, which a robot need not have
-    from keystep.models import SamplerConfig, load_policy
+def _view(golden: Arrays, view: str, case: int) -> Arrays:
+    """Row `case` of `observation.*` or `goal.*`, with the keys of an observation."""
+    names = [name for name in golden if name.startswith(f"{view}.")]
+    return {name.replace(view, "observation", 1): np.ascontiguousarray(golden[name][case]) for name in names}
 
-    policy, known = load_policy(checkpoint)
-    spec = SamplerConfig(**manifest["sampler"] | {"betas": tuple(manifest["sampler"]["betas"])})
+
+def _plan_values(plan: np.ndarray) -> np.ndarray:
+    """A plan of images, uint8 (M, h, w, 3), as golden data has it: (M, 3, h, w) in 0..1."""
+    return plan.transpose(0, 3, 1, 2) / 255 if plan.dtype == np.uint8 else plan
+
+
+def _torch_answers(
+    checkpoint: Path, planner: Path | None, manifest: dict[str, Any], golden: Arrays
+) -> Arrays:
+    from keystep.export.golden import torch_answer, torch_plan  # needs torch, which a robot need not have
+    from keystep.export.levels import load_controller, load_planning
+
+    form, execute = "denoise", manifest["chunk"]["execute"]
+    changes = _sampler_changes(manifest["sampler"])
+    controller = load_controller(checkpoint, changes, form, execute, resize=False)
     cases = range(len(golden["actions"]))
-    return np.stack([torch_answer(policy, known, spec, golden, case)[0] for case in cases])
+    answers = {"actions": np.stack([torch_answer(controller, golden, case)[0] for case in cases])}
+    if planner is not None:
+        changes = _sampler_changes(manifest["planner"]["sampler"])
+        planning = load_planning(planner, changes, True, controller)
+        answers["plan"] = np.stack([torch_plan(planning, golden, case)[0] for case in cases])
+    return answers
 
 
-def _offset_and_scale(entry: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
-    if entry["mode"] == "identity":
-        return np.zeros(1), np.ones(1)
-    if entry["mode"] == "mean_std":
-        return np.array(entry["mean"]), np.array(entry["std"])
-    low, high = np.array(entry["min"]), np.array(entry["max"])
-    return (high + low) / 2, (high - low) / 2
+def _sampler_changes(entry: dict[str, Any] | None) -> dict[str, Any]:
+    return {} if entry is None else entry | {"betas": tuple(entry["betas"])}

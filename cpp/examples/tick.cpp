@@ -73,10 +73,11 @@ void print(const keystep::LatencyReport& report) {
                 keystep::name(static_cast<keystep::Stage>(i)), static_cast<unsigned long long>(stage.count),
                 stage.p50_us, stage.p90_us, stage.p99_us, stage.p999_us, stage.max_us);
   }
-  std::printf("time per action %.1f us, %llu actions, %llu chunks, %llu of the ticks over %.0f us\n",
-              report.time_per_action_us, static_cast<unsigned long long>(report.actions),
-              static_cast<unsigned long long>(report.chunks),
-              static_cast<unsigned long long>(report.deadline_misses), report.deadline_us);
+  std::printf(
+      "time per action %.1f us, %llu actions, %llu plans, %llu chunks, %llu of the ticks over %.0f us\n",
+      report.time_per_action_us, static_cast<unsigned long long>(report.actions),
+      static_cast<unsigned long long>(report.plans), static_cast<unsigned long long>(report.chunks),
+      static_cast<unsigned long long>(report.deadline_misses), report.deadline_us);
 }
 
 int run(const Arguments& arguments) {

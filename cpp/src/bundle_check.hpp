@@ -2,14 +2,30 @@
 #pragma once
 
 #include "keystep/bundle.hpp"
+#include "keystep/status.hpp"
 
 namespace keystep {
 
-/// Lengths, ranges, unique names, normalisation, tensor roles and shapes. Throws BundleError.
+/// Lengths, ranges, unique names, normalisation, planner, tensor roles and shapes. Throws BundleError.
 void check_consistency(const Bundle& bundle);
+/// Its part that is about graphs.
+void check_graphs(const Bundle& bundle);
 
-/// Rows of the conditional and unconditional branches in one batch: 2 with guidance, else 1.
-inline std::int64_t branches(const Bundle& bundle) noexcept { return bundle.sampler.guidance != 0 ? 2 : 1; }
+/// Rows of the conditional and unconditional branches in one batch of the controller: 2 with guidance,
+/// else 1.
+inline std::int64_t branches(const Bundle& bundle) noexcept {
+  return bundle.sampler && bundle.sampler->guidance != 0 ? 2 : 1;
+}
+/// The same of the planner, whose guidance may change with every reset.
+inline std::int64_t branches(const PlannerSpec& planner) noexcept { return planner.guided ? 2 : 1; }
+
+[[noreturn]] inline void refuse(const std::string& field, const std::string& wanted, const std::string& got) {
+  throw BundleError(expected(field, wanted, got));
+}
+
+inline std::string at(const std::string& field, std::size_t index) {
+  return field + "[" + std::to_string(index) + "]";
+}
 
 /// "[1, 8, 7]"
 std::string to_string(const std::vector<std::int64_t>& shape);

@@ -10,7 +10,7 @@ namespace keystep {
 
 struct LatencyRecorder {
   std::array<Histogram, kStages> histograms;
-  std::uint64_t actions = 0, chunks = 0, deadline_misses = 0;
+  std::uint64_t actions = 0, plans = 0, chunks = 0, deadline_misses = 0;
 
   Histogram& operator[](Stage stage) noexcept { return histograms[static_cast<std::size_t>(stage)]; }
 
@@ -31,6 +31,7 @@ struct LatencyRecorder {
                           h.max_us()};
     }
     report.actions = actions;
+    report.plans = plans;
     report.chunks = chunks;
     report.deadline_misses = deadline_misses;
     const double ticks_us = histograms[static_cast<std::size_t>(Stage::tick)].total_us();

@@ -1,5 +1,7 @@
 #include "normalizer.hpp"
 
+#include <algorithm>
+
 namespace keystep {
 namespace {
 
@@ -39,7 +41,7 @@ void VectorNormalizer::unnormalize(std::span<const float> input, float* output) 
   }
 }
 
-ImageNormalizer::ImageNormalizer(const Normalization& stats) {
+ImageNormalizer::ImageNormalizer(const Normalization& stats) : channels_(stats, 3) {
   for (std::size_t channel = 0; channel < 3; ++channel) {
     const Affine a = affine(stats, channel);
     for (int byte = 0; byte < 256; ++byte) {
@@ -57,6 +59,38 @@ void ImageNormalizer::normalize(const ImageView& image, float* output) const noe
     red[i] = table_[0][image.data[3 * i]];
     green[i] = table_[1][image.data[3 * i + 1]];
     blue[i] = table_[2][image.data[3 * i + 2]];
+  }
+}
+
+void ImageNormalizer::unnormalize(const float* input, std::size_t pixels,
+                                  std::uint8_t* output) const noexcept {
+  for (std::size_t i = 0; i < pixels; ++i) {
+    const float planes[3] = {input[i], input[pixels + i], input[2 * pixels + i]};
+    float rgb[3];
+    channels_.unnormalize(planes, rgb);
+    for (std::size_t c = 0; c < 3; ++c) {
+      // Written so that NaN gives 0: casting it would be undefined.
+      output[3 * i + c] = rgb[c] > 0 ? static_cast<std::uint8_t>(std::min(rgb[c], 1.0f) * 255 + 0.5f) : 0;
+    }
+  }
+}
+
+Renormalizer::Renormalizer(const Normalization& from, const Normalization& to, std::size_t dim,
+                           std::size_t plane)
+    : plane_(plane) {
+  for (std::size_t i = 0; i < dim; ++i) {
+    const Affine a = affine(from, i), b = affine(to, i);
+    scale_.push_back(b.scale / a.scale);
+    shift_.push_back(b.shift - b.scale / a.scale * a.shift);
+  }
+}
+
+void Renormalizer::apply(std::span<const float> input, float* output) const noexcept {
+  for (std::size_t start = 0; start < input.size(); start += plane_) {
+    const std::size_t d = start / plane_ % scale_.size();
+    for (std::size_t i = start; i < start + plane_; ++i) {
+      output[i] = static_cast<float>(scale_[d] * input[i] + shift_[d]);
+    }
   }
 }
 

@@ -28,9 +28,26 @@ class ImageNormalizer {
  public:
   explicit ImageNormalizer(const Normalization& stats);
   void normalize(const ImageView& image, float* output) const noexcept;
+  /// CHW floats to the nearest HWC bytes, for a picture that a network made; `pixels` is height x width.
+  void unnormalize(const float* input, std::size_t pixels, std::uint8_t* output) const noexcept;
 
  private:
   std::array<std::array<float, 256>, 3> table_;
+  VectorNormalizer channels_;
+};
+
+/// From one network's normalised values to another's, for a subgoal that a planner hands to a controller:
+/// both maps are affine, so their composition is one multiplication and one addition.
+class Renormalizer {
+ public:
+  /// Vectors have `dim` entries and `plane` = 1; CHW images have 3 channels and planes of height x width.
+  Renormalizer(const Normalization& from, const Normalization& to, std::size_t dim, std::size_t plane = 1);
+  /// Whole vectors or images: input.size() is a multiple of dim x plane. May be done in place.
+  void apply(std::span<const float> input, float* output) const noexcept;
+
+ private:
+  std::vector<double> scale_, shift_;
+  std::size_t plane_;
 };
 
 }  // namespace keystep

@@ -1,11 +1,10 @@
 #include "keystep/safety_gate.hpp"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
-#include <cstdint>
 #include <string>
 
+#include "finite.hpp"
 #include "keystep/status.hpp"
 
 namespace keystep {
@@ -53,10 +52,7 @@ SafetyGate::SafetyGate(const ActionSpec& spec)
 void SafetyGate::reset() noexcept { has_previous_ = false; }
 
 bool SafetyGate::admit(std::span<const float> chunk) noexcept {
-  // An exponent of all ones is NaN or Inf. Comparing bits vectorises and does not depend on compiler flags.
-  constexpr std::uint32_t kExponent = 0x7f800000u;
-  bool finite = true;
-  for (const float value : chunk) finite &= (std::bit_cast<std::uint32_t>(value) & kExponent) != kExponent;
+  const bool finite = all_finite(chunk);
   counts_.rejected_chunks += !finite;
   return finite;
 }

@@ -17,7 +17,9 @@ const char* describe(Status status) noexcept {
     case Status::stale_observation:
       return "the observation is older than allowed";
     case Status::interrupted:
-      return "interrupted while the chunk was being sampled";
+      return "interrupted while a plan or a chunk was being sampled";
+    case Status::rejected_plan:
+      return "the planner produced NaN or Inf; the plan was dropped";
     case Status::rejected_chunk:
       return "the policy produced NaN or Inf; the chunk was dropped";
     case Status::engine_failure:

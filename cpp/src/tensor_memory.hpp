@@ -1,5 +1,5 @@
-// The memory that graphs are bound to: one 64-byte aligned block per tensor name, alive as long as this
-// object.
+// The memory that graphs are bound to: one block per tensor name (64-byte aligned; an array of std::string
+// for a string tensor), alive as long as this object.
 #pragma once
 
 #include <cstdlib>
@@ -16,23 +16,18 @@ namespace keystep {
 
 class TensorMemory {
  public:
-  /// Zeroed memory for every tensor of the graph that has none yet. A name met before is the same tensor: a
-  /// condition, which encode writes and the other graph reads.
+  /// Zeroed memory (of a string tensor: empty strings) for every tensor of the graph that has none yet. A
+  /// name met before is the same tensor: a condition, which encode writes and the other graph reads.
   void add(const GraphSpec& graph) {
     for (const auto* list : {&graph.inputs, &graph.outputs}) {
       for (const TensorSpec& tensor : *list) {
         if (buffers_.contains(tensor.name)) continue;
-        const std::size_t bytes = tensor.elements() * size_of(tensor.dtype);
-        const std::size_t rounded = (bytes + kAlignment - 1) / kAlignment * kAlignment;
-        blocks_.emplace_back(std::aligned_alloc(kAlignment, rounded));
-        if (blocks_.back() == nullptr) throw std::bad_alloc();
-        std::memset(blocks_.back().get(), 0, rounded);
-        buffers_[tensor.name] = {blocks_.back().get(), tensor};
+        buffers_[tensor.name] = {tensor.dtype == DType::string ? strings(tensor) : block(tensor), tensor};
       }
     }
   }
 
-  const std::map<std::string, Buffer>& buffers() const noexcept { return buffers_; }
+  const Buffers& buffers() const noexcept { return buffers_; }
 
   /// The tensor of the graph with this role, nullptr if there is none.
   template <class T>
@@ -50,8 +45,24 @@ class TensorMemory {
   struct Free {
     void operator()(void* memory) const noexcept { std::free(memory); }
   };
+
+  void* block(const TensorSpec& tensor) {
+    const std::size_t bytes = tensor.elements() * size_of(tensor.dtype);
+    const std::size_t rounded = (bytes + kAlignment - 1) / kAlignment * kAlignment;
+    blocks_.emplace_back(std::aligned_alloc(kAlignment, rounded));
+    if (blocks_.back() == nullptr) throw std::bad_alloc();
+    std::memset(blocks_.back().get(), 0, rounded);
+    return blocks_.back().get();
+  }
+
+  void* strings(const TensorSpec& tensor) {
+    strings_.push_back(std::make_unique<std::string[]>(tensor.elements()));
+    return strings_.back().get();
+  }
+
   std::vector<std::unique_ptr<void, Free>> blocks_;
-  std::map<std::string, Buffer> buffers_;
+  std::vector<std::unique_ptr<std::string[]>> strings_;
+  Buffers buffers_;
 };
 
 }  // namespace keystep

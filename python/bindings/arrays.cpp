@@ -33,6 +33,12 @@ void check_shape(const py::array& array, std::initializer_list<py::ssize_t> shap
                                shape_text(array.shape(), array.ndim())));
 }
 
+void check_image(const py::array& image, const ImageSpec& wanted, const std::string& field) {
+  if (!wanted.resize) return check_shape(image, {wanted.height, wanted.width, 3}, field);
+  if (image.ndim() == 3 && image.shape(2) == 3 && image.shape(0) > 0 && image.shape(1) > 0) return;
+  throw ArgumentError(expected(field, "shape (height, width, 3)", shape_text(image.shape(), image.ndim())));
+}
+
 py::array float_array(py::handle value, const std::string& field) {
   return checked_array(value, py::dtype::of<float>(), field);
 }

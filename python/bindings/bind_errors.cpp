@@ -33,6 +33,8 @@ const char* status_name(Status status) {
       return "stale_observation";
     case Status::interrupted:
       return "interrupted";
+    case Status::rejected_plan:
+      return "rejected_plan";
     case Status::rejected_chunk:
       return "rejected_chunk";
     case Status::engine_failure:

@@ -15,14 +15,21 @@ class PyRuntime {
   PyRuntime(const std::filesystem::path& bundle, const RuntimeOptions& options)
       : runtime_(open(bundle, options)), reader_(runtime_->bundle().observation) {}
 
-  void reset(const std::string& task, py::handle goal, std::uint64_t seed, std::uint32_t episode) {
+  void reset(const std::string& task, py::handle goal, std::uint64_t seed, std::uint32_t episode,
+             std::optional<double> guidance, py::handle subgoals) {
     const Use use(in_use_);
-    EpisodeContext context{.task = task, .goal = {}, .seed = seed, .episode = episode};
+    EpisodeContext context{.task = task, .seed = seed, .episode = episode, .guidance = guidance};
     ReadObservation read;
     if (!goal.is_none()) {
       read = reader_.read(goal, "goal: ");
       context.goal = read.view();
     }
+    std::vector<ReadObservation> given;
+    if (!subgoals.is_none()) {
+      given = reader_.read_subgoals(subgoals, planner("subgoals").subgoal);
+      if (given.empty()) throw ArgumentError(expected("subgoals", "at least one", "none"));
+    }
+    for (const ReadObservation& subgoal : given) context.subgoals.push_back(subgoal.view());
     py::gil_scoped_release release;
     runtime_->reset(context);
   }
@@ -45,20 +52,33 @@ class PyRuntime {
   py::array_t<float> predict_chunk(py::handle dictionary, py::handle noise) {
     const Use use(in_use_);
     const ReadObservation read = reader_.read(dictionary);
-    const py::ssize_t horizon = runtime_->bundle().chunk.horizon;
-    const py::ssize_t dim = std::ssize(runtime_->bundle().action.names);
-    py::array given;
-    if (!noise.is_none()) given = checked_noise(noise, horizon, dim);
-    py::array_t<float> chunk({horizon, dim});
-    const std::span<float> out(chunk.mutable_data(), static_cast<std::size_t>(chunk.size()));
-    const std::span<const float> noise_values = noise.is_none() ? std::span<const float>{} : values(given);
-    Status status;
-    {
-      py::gil_scoped_release release;
-      status = runtime_->predict_chunk(read.view(), noise_values, out);
-    }
-    check(status);
-    return chunk;
+    const Shape shape = {runtime_->bundle().chunk.horizon, std::ssize(runtime_->bundle().action.names)};
+    return predict(shape, noise, [&](std::span<const float> given, std::span<float> out) {
+      return runtime_->predict_chunk(read.view(), given, out);
+    });
+  }
+
+  /// (M, S) physical units, or (M, 3, height, width) with 0..1 for black..white.
+  py::array_t<float> predict_plan(py::handle dictionary, py::handle noise) {
+    const Use use(in_use_);
+    const Shape shape = plan_shape("predict_plan");
+    const ReadObservation read = reader_.read(dictionary);
+    return predict(shape, noise, [&](std::span<const float> given, std::span<float> out) {
+      return runtime_->predict_plan(read.view(), given, out);
+    });
+  }
+
+  /// The same of the plan being followed; None before the first.
+  py::object plan() {
+    const Use use(in_use_);
+    py::array_t<float> plan(plan_shape("plan"));
+    if (!runtime_->plan({plan.mutable_data(), static_cast<std::size_t>(plan.size())})) return py::none();
+    return plan;
+  }
+
+  PlanProgress plan_progress() {
+    const Use use(in_use_);
+    return runtime_->plan_progress();
   }
 
   void close() {
@@ -98,15 +118,49 @@ class PyRuntime {
     return std::make_unique<Runtime>(bundle, options);
   }
 
-  static py::array checked_noise(py::handle noise, py::ssize_t horizon, py::ssize_t dim) {
+  using Shape = std::vector<py::ssize_t>;
+
+  /// `compute(noise, out)` with the GIL released, into a new array.
+  template <class Compute>
+  py::array_t<float> predict(const Shape& shape, py::handle noise, const Compute& compute) {
+    py::array given;
+    if (!noise.is_none()) given = checked_noise(noise, shape);
+    const std::span<const float> noise_values = noise.is_none() ? std::span<const float>{} : values(given);
+    py::array_t<float> result(shape);
+    const std::span<float> out(result.mutable_data(), static_cast<std::size_t>(result.size()));
+    Status status;
+    {
+      py::gil_scoped_release release;
+      status = compute(noise_values, out);
+    }
+    check(status);
+    return result;
+  }
+
+  /// One sample of `shape`, or K of them.
+  static py::array checked_noise(py::handle noise, const Shape& shape) {
     py::array array = float_array(noise, "noise");
-    const py::ssize_t n = array.ndim();
-    if (n < 2 || n > 3 || array.shape(n - 2) != horizon || array.shape(n - 1) != dim) {
-      const std::string chunk = std::to_string(horizon) + ", " + std::to_string(dim) + ")";
-      throw ArgumentError(
-          expected("noise", "shape (" + chunk + " or (K, " + chunk, shape_text(array.shape(), n)));
+    const py::ssize_t extra = array.ndim() - std::ssize(shape);
+    const bool fits =
+        (extra == 0 || extra == 1) && std::equal(shape.begin(), shape.end(), array.shape() + extra);
+    if (!fits) {
+      const std::string one = shape_text(shape.data(), std::ssize(shape));
+      throw ArgumentError(expected("noise", "shape " + one + " or (K, " + one.substr(1),
+                                   shape_text(array.shape(), array.ndim())));
     }
     return array;
+  }
+
+  const PlannerSpec& planner(const std::string& asked) const {
+    const Bundle& bundle = runtime_->bundle();
+    if (bundle.planner) return *bundle.planner;
+    throw ArgumentError(expected(asked, "a bundle with a planner", "family " + bundle.family));
+  }
+
+  Shape plan_shape(const std::string& asked) const {
+    Shape shape = {planner(asked).subgoals};
+    for (const std::int64_t extent : subgoal_shape(runtime_->bundle())) shape.push_back(extent);
+    return shape;
   }
 
   void check(Status status) const {
@@ -120,6 +174,12 @@ class PyRuntime {
   std::atomic_flag in_use_;
   std::uint64_t tick_allocations_ = 0;
 };
+
+py::dict progress_dict(PyRuntime& self) {
+  using namespace py::literals;
+  const PlanProgress progress = self.plan_progress();
+  return py::dict("plans"_a = progress.plans, "subgoal"_a = progress.subgoal, "actions"_a = progress.actions);
+}
 
 py::dict stage_dict(const StageLatency& stage) {
   using namespace py::literals;
@@ -135,14 +195,14 @@ py::dict latency_dict(PyRuntime& self) {
   for (int i = 0; i < kStages; ++i) {
     stages[name(static_cast<Stage>(i))] = stage_dict(report.stages[static_cast<std::size_t>(i)]);
   }
-  return py::dict("stages"_a = stages, "actions"_a = report.actions, "chunks"_a = report.chunks,
-                  "interrupts"_a = report.interrupts, "deadline_misses"_a = report.deadline_misses,
-                  "deadline_us"_a = report.deadline_us, "time_per_action_us"_a = report.time_per_action_us,
-                  "allocations"_a = self.tick_allocations(),
-                  "rejected_chunks"_a = report.gate.rejected_chunks,
-                  "bounded_values"_a = report.gate.bounded_values,
-                  "rate_limited_values"_a = report.gate.rate_limited_values,
-                  "stale_observations"_a = report.gate.stale_observations);
+  return py::dict(
+      "stages"_a = stages, "actions"_a = report.actions, "plans"_a = report.plans, "chunks"_a = report.chunks,
+      "interrupts"_a = report.interrupts, "deadline_misses"_a = report.deadline_misses,
+      "deadline_us"_a = report.deadline_us, "time_per_action_us"_a = report.time_per_action_us,
+      "allocations"_a = self.tick_allocations(), "rejected_plans"_a = report.gate.rejected_plans,
+      "rejected_chunks"_a = report.gate.rejected_chunks, "bounded_values"_a = report.gate.bounded_values,
+      "rate_limited_values"_a = report.gate.rate_limited_values,
+      "stale_observations"_a = report.gate.stale_observations);
 }
 
 void bind_options(py::module_& module) {
@@ -153,11 +213,16 @@ void bind_options(py::module_& module) {
       .def_readwrite("threads", &EngineOptions::threads)
       .def_readwrite("optimization", &EngineOptions::optimization)
       .def_readwrite("onnxruntime_library", &EngineOptions::onnxruntime_library)
+      .def_readwrite("extensions_library", &EngineOptions::extensions_library)
       .def_readwrite("provider_options", &EngineOptions::provider_options);
   py::class_<RuntimeOptions>(module, "RuntimeOptions")
       .def(py::init())
       .def_readwrite("engine", &RuntimeOptions::engine)
       .def_readwrite("inference_steps", &RuntimeOptions::inference_steps)
+      .def_readwrite("sampler", &RuntimeOptions::sampler)
+      .def_readwrite("planner_steps", &RuntimeOptions::planner_steps)
+      .def_readwrite("planner_sampler", &RuntimeOptions::planner_sampler)
+      .def_readwrite("replan", &RuntimeOptions::replan)
       .def_readwrite("deadline_us", &RuntimeOptions::deadline_us)
       .def_readwrite("max_observation_age_us", &RuntimeOptions::max_observation_age_us);
 }
@@ -170,10 +235,15 @@ void bind_runtime(py::module_& module) {
   py::class_<PyRuntime>(module, "Runtime")
       .def(py::init<const std::filesystem::path&, const RuntimeOptions&>(), py::arg("bundle"),
            py::arg("options"))
-      .def("reset", &PyRuntime::reset, py::arg("task"), py::arg("goal"), py::arg("seed"), py::arg("episode"))
+      .def("reset", &PyRuntime::reset, py::arg("task"), py::arg("goal"), py::arg("seed"), py::arg("episode"),
+           py::arg("guidance"), py::arg("subgoals"))
       .def("act", &PyRuntime::act, py::arg("observation"))
       .def("predict_chunk", &PyRuntime::predict_chunk, py::arg("observation"), py::arg("noise"))
+      .def("predict_plan", &PyRuntime::predict_plan, py::arg("observation"), py::arg("noise"))
+      .def("plan", &PyRuntime::plan)
+      .def("plan_progress", &progress_dict)
       .def("interrupt", [](PyRuntime& self) { self.runtime().interrupt(); })
+      .def("replan", [](PyRuntime& self) { self.runtime().replan(); })
       .def("latency", &latency_dict)
       .def("reset_latency", &PyRuntime::reset_latency)
       .def("close", &PyRuntime::close)

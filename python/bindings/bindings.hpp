@@ -27,6 +27,9 @@ std::string shape_text(const py::ssize_t* shape, py::ssize_t ndim);
 py::array checked_array(py::handle value, const py::dtype& dtype, const std::string& field);
 void check_shape(const py::array& array, std::initializer_list<py::ssize_t> shape, const std::string& field);
 
+/// (height, width, 3) uint8 of that size or, where the runtime resizes, of any.
+void check_image(const py::array& image, const ImageSpec& wanted, const std::string& field);
+
 /// A float32 array of any shape.
 py::array float_array(py::handle value, const std::string& field);
 std::span<const float> values(const py::array& array);

@@ -5,6 +5,11 @@ namespace {
 
 std::string text(const py::str& key) { return py::cast<std::string>(key); }
 
+ImageView view_of(const py::array& image) {
+  return {static_cast<const std::uint8_t*>(image.data()), static_cast<int>(image.shape(0)),
+          static_cast<int>(image.shape(1))};
+}
+
 py::handle find(const py::dict& dictionary, const py::str& key) {
   PyObject* value = PyDict_GetItemWithError(dictionary.ptr(), key.ptr());
   if (!value && PyErr_Occurred()) throw py::error_already_set();
@@ -25,7 +30,7 @@ ObservationReader::ObservationReader(const ObservationSpec& spec)
       timestamp_key_("timestamp_us"),
       task_key_("task") {
   for (const ImageSpec& image : spec.images) {
-    images_.push_back({py::str("observation.images." + image.camera), image.height, image.width});
+    images_.push_back({py::str("observation.images." + image.camera), image});
   }
 }
 
@@ -48,8 +53,8 @@ ReadObservation ObservationReader::read(py::handle dictionary, const std::string
   for (const Image& image : images_) {
     const std::string field = prefix + text(image.key);
     py::array array = checked_array(get(dict, image.key, prefix), uint8, field);
-    check_shape(array, {image.height, image.width, 3}, field);
-    result.images.push_back({static_cast<const std::uint8_t*>(array.data()), image.height, image.width});
+    check_image(array, image.spec, field);
+    result.images.push_back(view_of(array));
     result.owners.push_back(std::move(array));
   }
   if (const py::handle stamp = find(dict, timestamp_key_); stamp && !stamp.is_none()) {
@@ -61,6 +66,41 @@ ReadObservation ObservationReader::read(py::handle dictionary, const std::string
   }
   check_keys(dict, prefix);
   return result;
+}
+
+std::vector<ReadObservation> ObservationReader::read_subgoals(py::handle dictionary,
+                                                              const std::string& key) const {
+  if (!PyDict_Check(dictionary.ptr())) {
+    throw ArgumentError(expected("subgoals", "a dict", Py_TYPE(dictionary.ptr())->tp_name));
+  }
+  const auto dict = py::reinterpret_borrow<py::dict>(dictionary);
+  const std::string field = "subgoals: " + key;
+  const bool state = key == "observation.state";
+  const py::array all = checked_array(get(dict, py::str(key), "subgoals: "),
+                                      state ? py::dtype::of<float>() : py::dtype::of<std::uint8_t>(), field);
+  if (dict.size() != 1) throw ArgumentError(expected("subgoals", "the key " + key + " alone", "more keys"));
+  const py::ssize_t ndim = state ? 2 : 4;
+  if (all.ndim() != ndim || (state && all.shape(1) != state_size_)) {
+    const std::string wanted = state ? std::to_string(state_size_) : "height, width, 3";
+    throw ArgumentError(
+        expected(field, "shape (subgoals, " + wanted + ")", shape_text(all.shape(), all.ndim())));
+  }
+  std::vector<ReadObservation> subgoals(static_cast<std::size_t>(all.shape(0)));
+  for (std::size_t i = 0; i < subgoals.size(); ++i) {
+    subgoals[i].owners.push_back(all);
+    const auto row =
+        py::reinterpret_steal<py::array>(PySequence_GetItem(all.ptr(), static_cast<py::ssize_t>(i)));
+    if (state) {
+      subgoals[i].state = values(row);
+      continue;
+    }
+    for (const Image& image : images_) {
+      const bool wanted = text(image.key) == key;
+      if (wanted) check_image(row, image.spec, field + "[" + std::to_string(i) + "]");
+      subgoals[i].images.push_back(wanted ? view_of(row) : ImageView{});
+    }
+  }
+  return subgoals;
 }
 
 void ObservationReader::check_keys(const py::dict& dictionary, const std::string& prefix) const {

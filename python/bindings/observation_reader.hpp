@@ -22,11 +22,13 @@ class ObservationReader {
   /// ArgumentError names the key: missing, unknown, or of the wrong dtype, shape or layout. `prefix` stands
   /// before the key in messages.
   ReadObservation read(py::handle dictionary, const std::string& prefix = "") const;
+  /// {`key`: one observation after the other}: float32 (M, S) or uint8 (M, height, width, 3).
+  std::vector<ReadObservation> read_subgoals(py::handle dictionary, const std::string& key) const;
 
  private:
   struct Image {
     py::str key;
-    int height, width;
+    ImageSpec spec;
   };
   void check_keys(const py::dict& dictionary, const std::string& prefix) const;
 

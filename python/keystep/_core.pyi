@@ -15,6 +15,7 @@ Status = Literal[
     "bad_observation",
     "stale_observation",
     "interrupted",
+    "rejected_plan",
     "rejected_chunk",
     "engine_failure",
 ]
@@ -100,21 +101,40 @@ class EngineOptions:
     threads: int
     optimization: str
     onnxruntime_library: str
+    extensions_library: str
     provider_options: dict[str, str]
 
 class RuntimeOptions:
     engine: EngineOptions
     inference_steps: int
+    sampler: str
+    planner_steps: int
+    planner_sampler: str
+    replan: bool | None
     deadline_us: float
     max_observation_age_us: int
 
 class Runtime:
     def __init__(self, bundle: Path, options: RuntimeOptions) -> None: ...
-    def reset(self, task: str, goal: dict[str, Any] | None, seed: int, episode: int) -> None: ...
+    def reset(
+        self,
+        task: str,
+        goal: dict[str, Any] | None,
+        seed: int,
+        episode: int,
+        guidance: float | None,
+        subgoals: dict[str, Any] | None,
+    ) -> None: ...
     def act(self, observation: dict[str, Any]) -> NDArray[np.float32]: ...
     def predict_chunk(
         self, observation: dict[str, Any], noise: NDArray[np.float32] | None
     ) -> NDArray[np.float32]: ...
+    def predict_plan(
+        self, observation: dict[str, Any], noise: NDArray[np.float32] | None
+    ) -> NDArray[np.float32]: ...
+    def plan(self) -> NDArray[np.float32] | None: ...
+    def plan_progress(self) -> dict[str, int]: ...
+    def replan(self) -> None: ...
     def interrupt(self) -> None: ...
     def latency(self) -> dict[str, Any]: ...
     def reset_latency(self) -> None: ...

@@ -30,12 +30,14 @@ class LatencyReport:
 
     stages: dict[str, StageLatency]
     actions: int
+    plans: int
     chunks: int
     interrupts: int
     deadline_misses: int
     deadline_us: float
     time_per_action_us: float
     allocations: int
+    rejected_plans: int
     rejected_chunks: int
     bounded_values: int
     rate_limited_values: int
@@ -61,13 +63,20 @@ class LatencyReport:
                 lines.append(f"{name:<8}{stage.count:>9}{cells}")
         lines.append(
             f"time per action {self.time_per_action_us:,.2f} us, {self.actions} actions, "
-            f"{self.chunks} chunks; {self.deadline_misses} ticks over {self.deadline_us:,.0f} us"
+            f"{self._made()}; {self.deadline_misses} ticks over {self.deadline_us:,.0f} us"
         )
         lines.append(
-            f"safety gate: {self.rejected_chunks} chunks rejected, {self.bounded_values} values bounded, "
+            f"safety gate: {self._rejected()} rejected, {self.bounded_values} values bounded, "
             f"{self.rate_limited_values} rate-limited, {self.stale_observations} stale observations"
         )
         return "\n".join(lines)
+
+    def _made(self) -> str:
+        return f"{self.plans} plans, {self.chunks} chunks" if self.plans else f"{self.chunks} chunks"
+
+    def _rejected(self) -> str:
+        chunks = f"{self.rejected_chunks} chunks"
+        return f"{self.rejected_plans} plans, {chunks}" if self.rejected_plans else chunks
 
 
 def _label(column: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 from pathlib import Path
@@ -13,10 +12,16 @@ import numpy as np
 
 from keystep import _core
 from keystep.latency import LatencyReport
+from keystep.libraries import find_extensions, find_onnxruntime
 
 Observation = dict[str, Any]
 """`observation.state` float32 (S,), `observation.images.<camera>` uint8 (height, width, 3) RGB, optionally
-`task` (name or instruction) and `timestamp_us` (`keystep.now_us()` when it was taken)."""
+`task` (name or instruction) and `timestamp_us` (`keystep.now_us()` when it was taken). Images may have
+another size where the manifest says `resize`."""
+
+Subgoals = dict[str, np.ndarray]
+"""M subgoals under the observation key they are: `observation.state` float32 (M, S), or
+`observation.images.<camera>` uint8 (M, height, width, 3) RGB."""
 
 
 def load(
@@ -27,10 +32,15 @@ def load(
     engine: str = "onnxruntime",
     optimization: str = "all",
     inference_steps: int = 0,
+    sampler: str = "",
+    planner_steps: int = 0,
+    planner_sampler: str = "",
+    replan: bool | None = None,
     deadline_us: float = 0.0,
     max_observation_age_us: int = 0,
     provider_options: dict[str, str] | None = None,
     onnxruntime_library: str | os.PathLike[str] | None = None,
+    extensions_library: str | os.PathLike[str] | None = None,
 ) -> Runtime:
     """Open a bundle.
 
@@ -40,11 +50,17 @@ def load(
         threads: threads inside an operator; 0: one per physical core.
         engine: onnxruntime, or stub (no inference; measures the loop itself).
         optimization: none, basic, extended or all graph optimisations.
-        inference_steps: denoise steps; 0: as the bundle says.
+        inference_steps: denoise steps of a chunk; 0: as the bundle says.
+        sampler: of chunks, ddpm or ddim; "": as the bundle says.
+        planner_steps: denoise steps of a plan; 0: as the bundle says.
+        planner_sampler: of plans, ddpm or ddim; "": as the bundle says.
+        replan: plan anew when a plan is used up, or stay on the last subgoal; None: as the bundle says.
         deadline_us: of a tick, for counting misses; 0: the control period.
         max_observation_age_us: older stamped observations are refused; 0: no limit.
         provider_options: handed to the provider as they are.
         onnxruntime_library: path of libonnxruntime.so; by default that of the installed onnxruntime wheel.
+        extensions_library: path of the operators of onnxruntime-extensions, which some text encoders need; by
+            default that of the installed wheel.
 
     Raises:
         BundleError: the bundle is damaged, unsafe, newer, or disagrees with itself.
@@ -52,10 +68,14 @@ def load(
         ArgumentError: an option is out of range.
     """
     options = _core.RuntimeOptions()
-    options.engine = _engine_options(
-        engine, provider, threads, optimization, provider_options, onnxruntime_library
-    )
+    options.engine = _engine_options(engine, provider, threads, optimization, provider_options)
+    options.engine.onnxruntime_library = os.fspath(onnxruntime_library or find_onnxruntime())
+    options.engine.extensions_library = os.fspath(extensions_library or find_extensions())
     options.inference_steps = inference_steps
+    options.sampler = sampler
+    options.planner_steps = planner_steps
+    options.planner_sampler = planner_sampler
+    options.replan = replan
     options.deadline_us = deadline_us
     options.max_observation_age_us = max_observation_age_us
     return Runtime(_core.Runtime(Path(path), options))
@@ -67,7 +87,6 @@ def _engine_options(
     threads: int,
     optimization: str,
     provider_options: dict[str, str] | None,
-    library: str | os.PathLike[str] | None,
 ) -> _core.EngineOptions:
     options = _core.EngineOptions()
     options.engine = engine
@@ -75,22 +94,7 @@ def _engine_options(
     options.threads = threads
     options.optimization = optimization
     options.provider_options = provider_options or {}
-    options.onnxruntime_library = os.fspath(library) if library else find_onnxruntime()
     return options
-
-
-def find_onnxruntime() -> str:
-    """Path of the library in the installed onnxruntime wheel, found without importing it; else "".
-
-    The environment variable KEYSTEP_ONNXRUNTIME, which the C++ loader reads, comes first.
-    """
-    if "KEYSTEP_ONNXRUNTIME" in os.environ:
-        return ""
-    spec = importlib.util.find_spec("onnxruntime")
-    for folder in (spec.submodule_search_locations or []) if spec else []:
-        for library in sorted(Path(folder, "capi").glob("libonnxruntime.so.*")):
-            return str(library)
-    return ""
 
 
 def read_manifest(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -108,27 +112,42 @@ class Runtime:
         self._core = core
         self._manifest: dict[str, Any] = json.loads(core.manifest_json)
         self._tasks: list[dict[str, str]] = self._manifest["tasks"]
-        inputs = self._manifest["graphs"]["encode"]["inputs"]
-        self._needs_task = any(tensor["role"] == "task" for tensor in inputs)
+        self._planner: dict[str, Any] | None = self._manifest.get("planner")  # no such key in version 1
+        graphs = self._manifest["graphs"]
+        inputs = graphs["act" if "act" in graphs else "encode"]["inputs"]
+        self._needs_task = bool(self._planner) or any(tensor["role"] == "task" for tensor in inputs)
         self._task: str | None = None  # of this episode, by name
         self._seen_task: object = None  # the last value of observation["task"] that was accepted
-        self._context: tuple[Observation | None, int, int] | None = None  # of a reset that left the task open
+        self._context: tuple[Any, ...] | None = None  # of a reset that left the task open
 
     def reset(
-        self, task: str | None = None, goal: Observation | None = None, seed: int = 0, episode: int = 0
+        self,
+        task: str | None = None,
+        goal: Observation | None = None,
+        seed: int = 0,
+        episode: int = 0,
+        *,
+        guidance: float | None = None,
+        subgoals: Subgoals | None = None,
     ) -> None:
         """Start an episode. (seed, episode) determine its noise.
 
         Args:
             task: a task's name or its instruction; None: taken from `observation["task"]` of the first `act`.
+                With a planner: any instruction.
             goal: with the keys of an observation; exactly when the bundle's goal is "observation".
+            guidance: lambda of plans, 0 or more: eps = (1 + lambda) conditional - lambda unconditional; None:
+                as the bundle says.
+            subgoals: in place of plans. The planner is never asked, and the last one stays.
 
         Raises:
-            ArgumentError: unknown task; goal missing, unwanted, or of the wrong shape.
+            ArgumentError: unknown task, or a text no encoder takes; goal missing, unwanted, or of the wrong
+                shape; guidance of a planner trained without dropout; subgoals of wrong count, shape or NaN.
         """
         open_task = task is None and self._needs_task
-        self._core.reset(self._tasks[0]["name"] if open_task else task or "", goal, seed, episode)
-        self._context = (goal, seed, episode) if open_task else None
+        context = (goal, seed, episode, guidance, subgoals)
+        self._core.reset(self._any_task() if open_task else _utf8(task or ""), *context)
+        self._context = context if open_task else None
         self._task = None if task is None else self._task_name(task)
         self._seen_task = None
 
@@ -154,8 +173,43 @@ class Runtime:
         self._check_task(observation)
         return self._core.predict_chunk(observation, noise)
 
+    def predict_plan(self, observation: Observation, noise: np.ndarray | None = None) -> Subgoals:
+        """One whole plan for one observation, in physical units; nothing of the episode changes.
+
+        Args:
+            noise: float32 (M, S) or (M, 3, height, width), or K of them: the initial noise, then that of each
+                denoise step that needs some; None: the generator's, for the next plan of this episode.
+
+        Raises:
+            ArgumentError: the bundle has no planner.
+            PolicyError: as `act`; "rejected_plan": NaN or Inf in it.
+        """
+        self._check_task(observation)
+        return self._subgoals(self._core.predict_plan(observation, noise))
+
+    def plan(self) -> Subgoals | None:
+        """The plan being followed (or the subgoals handed in); None before the first `act`."""
+        plan = self._core.plan()
+        return None if plan is None else self._subgoals(plan)
+
+    @property
+    def plan_progress(self) -> dict[str, int]:
+        """`plans` made since reset, index of the current `subgoal`, `actions` taken on it."""
+        return self._core.plan_progress()
+
+    def replan(self) -> None:
+        """Make the next `act` plan anew and drop the rest of the chunk. Any thread.
+
+        Raises:
+            ArgumentError: the bundle has no planner.
+        """
+        self._core.replan()
+
     def interrupt(self) -> None:
-        """Drop the rest of the chunk and abort a sample in flight; the next `act` renews it. Any thread."""
+        """Drop the rest of the chunk and abort a plan or a sample in flight; the next `act` renews it.
+
+        Any thread.
+        """
         self._core.interrupt()
 
     def latency(self) -> LatencyReport:
@@ -199,8 +253,7 @@ class Runtime:
         """Compare `observation["task"]` with the episode's, or start the episode left open with it."""
         if self._context is not None:
             name = self._task_name(task)
-            goal, seed, episode = self._context
-            self._core.reset(name, goal, seed, episode)
+            self._core.reset(_utf8(name), *self._context)
             self._task, self._context = name, None
         elif task is not None and self._task is not None and self._task_name(task) != self._task:
             raise _core.ArgumentError(f"task: expected {self._task!r} as given to reset, got {task!r}")
@@ -210,4 +263,32 @@ class Runtime:
         for candidate in self._tasks:
             if task in (candidate["name"], candidate["instruction"]):
                 return candidate["name"]
-        raise _core.ArgumentError(f"task: expected one of {', '.join(self.task_names)}, got {task!r}")
+        if self._planner and isinstance(task, str):
+            return task
+        wanted = (
+            f"a text, or one of {', '.join(self.task_names)}"
+            if self._planner
+            else "one of " + ", ".join(self.task_names)
+        )
+        raise _core.ArgumentError(f"task: expected {wanted}, got {task!r}")
+
+    def _any_task(self) -> str:
+        """What the episode is about until `observation["task"]` says it."""
+        return self._tasks[0]["name"] if self._tasks else "task"
+
+    def _subgoals(self, plan: np.ndarray) -> Subgoals:
+        """Images to what a camera gives."""
+        assert self._planner is not None
+        if plan.ndim == 4:
+            plan = (plan.transpose(0, 2, 3, 1).clip(0, 1) * 255).round().astype(np.uint8)
+        return {self._planner["subgoal"]: plan}
+
+
+def _utf8(task: str) -> str:
+    """`task`, if it is a text that bytes can hold: a Python string may hold halves of surrogate pairs."""
+    if isinstance(task, str):
+        try:
+            task.encode()
+        except UnicodeEncodeError as error:
+            raise _core.ArgumentError(f"task: expected UTF-8, got {task!r} ({error.reason})") from None
+    return task

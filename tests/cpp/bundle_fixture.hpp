@@ -100,6 +100,30 @@ inline std::string guided_one_graph(const std::string& manifest, double lambda) 
       {"film", "film"});
 }
 
+/// The same policy in version 2 of the manifest.
+inline std::string version_2(std::string manifest) {
+  manifest = replaced(manifest, R"("version": 1)", R"("version": 2, "planner": null)");
+  const std::string order = R"("order": "rgb"})";
+  if (manifest.find(order) != std::string::npos) {
+    manifest = replaced(manifest, order, R"("order": "rgb", "resize": false})");
+  }
+  return manifest;
+}
+
+/// The whole policy as one graph, without a sampler.
+inline std::string one_step(std::string manifest) {
+  manifest = version_2(std::move(manifest));
+  const auto sampler = manifest.find(R"("sampler": {)"), graphs = manifest.find(R"("graphs": {)");
+  manifest.replace(sampler, graphs - sampler, "\"sampler\": null,\n  ");
+  const auto denoise = manifest.find(R"("denoise": {)"), end = manifest.find("\n  },", denoise);
+  manifest.erase(denoise, end - denoise);
+  manifest = replaced(manifest, R"("encode": {"file": "encode.onnx", "sha256": "ENCODE_HASH")",
+                      R"("act": {"file": "act.onnx", "sha256": "HASH_OF_ACT")");
+  return replaced(manifest,
+                  R"({"name": "film", "dtype": "float32", "shape": [1, 6], "role": "condition"}]},)",
+                  R"({"name": "whole", "dtype": "float32", "shape": [1, 4, 2], "role": "actions"}]})");
+}
+
 /// One 2 x 3 camera beside the state, and the same as a goal.
 inline std::string with_camera_and_goal(std::string manifest) {
   manifest = replaced(manifest, R"("images": [])",
@@ -122,6 +146,10 @@ inline void write_bundle(const fs::path& folder, std::string manifest = kManifes
   const std::vector<std::pair<std::string, std::pair<std::string, std::string>>> files = {
       {"ENCODE_HASH", {"encode.onnx", encode}},
       {"DENOISE_HASH", {"denoise.onnx", denoise}},
+      {"HASH_OF_ACT", {"act.onnx", "whole policy"}},
+      {"HASH_OF_TEXT", {"text.onnx", "text encoder"}},
+      {"HASH_OF_PLAN_FILM", {"plan_encode.onnx", "once per plan"}},
+      {"HASH_OF_PLAN_STEP", {"plan_denoise.onnx", "once per step"}},
       {"GOLDEN_HASH", {"golden.npz", "golden"}}};
   for (const auto& [mark, file] : files) {
     write_file(folder / file.first, file.second);

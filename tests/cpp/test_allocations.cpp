@@ -7,9 +7,9 @@
 #include <cstdlib>
 #include <new>
 
-#include "bundle_fixture.hpp"
 #include "check.hpp"
 #include "keystep/keystep.hpp"
+#include "subgoal_fixture.hpp"
 #include "tiny_onnx.hpp"
 
 namespace {
@@ -62,7 +62,7 @@ using namespace keystep::test;
 
 namespace {
 
-constexpr int kTicks = 100;  // 34 renewals
+constexpr int kTicks = 100;  // 34 renewals and, with a planner, more than 10 plans
 
 void count_ticks(const std::string& manifest, const EngineOptions& engine) {
   const TemporaryFolder folder;
@@ -76,6 +76,7 @@ void count_ticks(const std::string& manifest, const EngineOptions& engine) {
   counting = true;
   for (int i = 0; i < kTicks; ++i) {
     if (i % 10 == 5) runtime.interrupt();
+    if (i % 10 == 7 && runtime.bundle().planner) runtime.replan();
     good &= runtime.tick({.state = state, .timestamp_us = now_us()}, action) == Status::ok;
   }
   counting = false;
@@ -119,6 +120,9 @@ int main() {
   check_stub(one_graph(kManifest));
   check_stub(replaced(kManifest, "\"ddim\"", "\"ddpm\""));
   check_stub(replaced(kManifest, "\"rate_limit\": null", "\"rate_limit\": [0.1, 0.1]"));
+  check_stub(one_step(kManifest));
+  check_stub(kSubgoalManifest);
+  check_stub(unguided(kSubgoalManifest));
   const bool complete = check_onnxruntime();
   return failures || complete ? result() : kSkipped;
 }

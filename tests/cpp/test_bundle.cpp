@@ -28,22 +28,22 @@ void reads_every_field() {
   CHECK((bundle.action.hold == std::vector<float>{0, 0.5f}) && bundle.action.rate_limit.empty());
   CHECK((bundle.normalization.at("observation.state").high_or_std == std::vector<double>{1, 2, 4}));
   CHECK(bundle.chunk.horizon == 4 && bundle.chunk.execute == 3);
-  CHECK(bundle.sampler.train_steps == 10 && bundle.sampler.clip_sample && bundle.sampler.eta == 0);
+  CHECK(bundle.sampler->train_steps == 10 && bundle.sampler->clip_sample && bundle.sampler->eta == 0);
   CHECK(bundle.graphs.at("denoise").inputs[1].dtype == DType::int64);
   CHECK(bundle.graphs.at("encode").outputs[0].elements() == 6);
   CHECK(bundle.manifest_json.find("\"anything\"") != std::string::npos);
 }
 
 void reads_every_form() {
-  CHECK(load(guided(kManifest, 3)).sampler.guidance == 3);
+  CHECK(load(guided(kManifest, 3)).sampler->guidance == 3);
   CHECK(load(one_graph(kManifest)).graphs.contains("sample"));
   CHECK(load(guided_one_graph(kManifest, 3)).graphs.at("encode").outputs[0].shape[0] == 2);
   CHECK(load(with_camera_and_goal(kManifest)).observation.images[0].width == 3);
 }
 
 void refuses_wrong_versions_and_keys() {
-  refused("\"version\": 1", "\"version\": 2",
-          "version: expected at most 1 (a newer keystep wrote this bundle), got 2");
+  refused("\"version\": 1", "\"version\": 3",
+          "version: expected at most 2 (a newer keystep wrote this bundle), got 3");
   refused("\"version\": 1", "\"version\": \"1\"", "version: expected an integer");
   refused("keystep-bundle", "lerobot", "format: expected \"keystep-bundle\", got \"lerobot\"");
   refused("\"goal\"", "\"planner\": 1, \"goal\"", "planner: expected one of the keys format, ");

@@ -1,4 +1,4 @@
-// Normalisation against the formulas written out, and HWC bytes to CHW floats.
+// Normalisation against the formulas written out, HWC bytes to CHW floats and back.
 #include "check.hpp"
 #include "normalizer.hpp"
 
@@ -55,11 +55,49 @@ void images() {
   }
 }
 
+/// Bytes survive the way into the network and back; what lies outside of [0, 1] is clamped, NaN is black.
+void images_back() {
+  std::vector<std::uint8_t> pixels(256 * 3), back(256 * 3);
+  for (std::size_t i = 0; i < pixels.size(); ++i) pixels[i] = static_cast<std::uint8_t>(i * 7);
+  for (const Normalization& stats :
+       {Normalization{"mean_std", {0.1, 0.2, 0.3}, {0.5, 0.6, 0.7}}, {"min_max", {0, 0, 0}, {1, 1, 1}}}) {
+    const ImageNormalizer normalizer(stats);
+    std::vector<float> chw(pixels.size());
+    normalizer.normalize({pixels.data(), 16, 16}, chw.data());
+    normalizer.unnormalize(chw.data(), 256, back.data());
+    CHECK(pixels == back);
+  }
+  const std::vector<float> outside = {-3, 7, std::nanf("")};
+  ImageNormalizer({"identity", {}, {}}).unnormalize(outside.data(), 1, back.data());
+  CHECK(back[0] == 0 && back[1] == 255 && back[2] == 0);
+}
+
+/// A planner's subgoal in the controller's units is the detour over physical values.
+void renormalizes() {
+  const Normalization from{"min_max", {1, -8}, {5, 2}}, to{"mean_std", {2, 3}, {0.5, 4}};
+  const std::vector<float> vectors = {-0.5f, 0.25f, 1, -1}, image = {0.5f, -1, 0.1f, 2};
+  std::vector<float> physical(4), wanted(4), got(4);
+  VectorNormalizer(from, 2).unnormalize(vectors, physical.data());
+  VectorNormalizer(to, 2).normalize(physical, wanted.data());
+  Renormalizer(from, to, 2).apply(vectors, got.data());
+  for (std::size_t i = 0; i < 4; ++i) CHECK_NEAR(got[i], wanted[i], 1e-5);
+
+  Renormalizer(from, to, 2, 2).apply(image, got.data());  // two planes of two pixels
+  for (std::size_t i = 0; i < 4; ++i) {
+    const std::vector<float> pair = {image[i], image[i]};
+    VectorNormalizer(from, 2).unnormalize(pair, physical.data());
+    VectorNormalizer(to, 2).normalize(std::span(physical).first(2), wanted.data());
+    CHECK_NEAR(got[i], wanted[i / 2], 1e-5);
+  }
+}
+
 }  // namespace
 
 int main() {
   vectors();
   large_offsets();
   images();
+  images_back();
+  renormalizes();
   return result();
 }

@@ -9,7 +9,7 @@ namespace {
 void follows_the_closed_form(const std::string& manifest) {
   Policy policy(manifest);
   policy.reset();
-  const SamplerSpec& spec = policy.runtime->bundle().sampler;
+  const SamplerSpec& spec = *policy.runtime->bundle().sampler;
   for (std::uint32_t chunk = 0; chunk < 3; ++chunk) {
     const auto wanted = predicted(spec, kStateMean + 1, {7, 1, chunk, 0});  // task 1: "push"
     for (std::size_t row = 0; row < 3; ++row) {                             // execute 3 of 4
@@ -38,7 +38,7 @@ void one_graph_form() {
 void inference_steps_are_an_option() {
   Policy policy(kManifest, {}, {.inference_steps = 5});
   policy.reset();
-  SamplerSpec spec = policy.runtime->bundle().sampler;
+  SamplerSpec spec = *policy.runtime->bundle().sampler;
   spec.inference_steps = 5;
   CHECK(policy.tick() == Status::ok);
   check_action(policy.action, predicted(spec, kStateMean + 1, {7, 1, 0, 0}), 0);
@@ -69,7 +69,7 @@ void images_and_goals_reach_the_engine() {
   // By channel (x / 255 - mean) / std is 1, 0, 0.2, black is -1, 0, 0. The stub adds up the means of all
   // inputs.
   const double bias = 2 * kStateMean + 0.4 - 1.0 / 3;
-  check_action(policy.action, predicted(policy.runtime->bundle().sampler, bias, {7, 1, 0, 0}), 0);
+  check_action(policy.action, predicted(*policy.runtime->bundle().sampler, bias, {7, 1, 0, 0}), 0);
 
   CHECK_THROWS(ArgumentError, "goal: expected a goal observation, got none",
                policy.runtime->reset({"lift", {}, 0, 0}));
@@ -93,7 +93,7 @@ void predict_chunk_changes_nothing() {
   fill_normal({99, 0, 0, 0}, noise);
   for (int i = 0; i < 10; ++i) {
     CHECK(policy.runtime->predict_chunk({.state = kState}, noise, chunk) == Status::ok);
-    const auto wanted = predicted(policy.runtime->bundle().sampler, kStateMean + 1, {99, 0, 0, 0});
+    const auto wanted = predicted(*policy.runtime->bundle().sampler, kStateMean + 1, {99, 0, 0, 0});
     for (std::size_t k = 0; k < kChunk; ++k) CHECK_NEAR(chunk[k], wanted[k], 1e-5);
     CHECK(policy.tick() == Status::ok && other.tick() == Status::ok);
     CHECK(policy.action.values == other.action.values);
@@ -115,7 +115,7 @@ void takes_step_noise_from_the_caller() {
     fill_normal({5, 6, 7, step}, std::span(noise).subspan(step * kChunk, kChunk));
   }
   CHECK(policy.runtime->predict_chunk({.state = kState}, noise, chunk) == Status::ok);
-  const auto wanted = predicted(policy.runtime->bundle().sampler, kStateMean + 1, {5, 6, 7, 0});
+  const auto wanted = predicted(*policy.runtime->bundle().sampler, kStateMean + 1, {5, 6, 7, 0});
   for (std::size_t k = 0; k < kChunk; ++k) CHECK_NEAR(chunk[k], wanted[k], 1e-5);
 }
 

@@ -20,7 +20,7 @@ void refuses_bad_observations() {
   CHECK(policy.runtime->tick({.state = nan}, policy.action) == Status::bad_observation);
   CHECK(policy.runtime->last_error() == "observation.state[1] (y): expected a finite value, got nan");
   CHECK(policy.tick() == Status::ok);  // the second action of the same chunk
-  check_action(policy.action, predicted(policy.runtime->bundle().sampler, kStateMean + 1, {7, 1, 0, 0}), 1);
+  check_action(policy.action, predicted(*policy.runtime->bundle().sampler, kStateMean + 1, {7, 1, 0, 0}), 1);
 }
 
 void refuses_stale_observations() {
@@ -43,7 +43,7 @@ void survives_nan_and_failure() {
   CHECK(policy.tick() == Status::engine_failure && holds(policy));
   CHECK(policy.runtime->last_error() == "stub.fail_at_run 9");
   CHECK(policy.tick() == Status::ok);
-  check_action(policy.action, predicted(policy.runtime->bundle().sampler, kStateMean + 1, {7, 1, 3, 0}), 0);
+  check_action(policy.action, predicted(*policy.runtime->bundle().sampler, kStateMean + 1, {7, 1, 3, 0}), 0);
 }
 
 void the_rate_is_limited_against_the_hold_of_a_failed_tick() {
@@ -67,10 +67,10 @@ void refuses_wrong_episodes() {
                policy.runtime->reset({"lift", Observation{.state = kState}, 0, 0}));
   policy.runtime->reset({"Push it.", {}, 7, 1});
   CHECK(policy.tick() == Status::ok);
-  check_action(policy.action, predicted(policy.runtime->bundle().sampler, kStateMean + 1, {7, 1, 0, 0}), 0);
+  check_action(policy.action, predicted(*policy.runtime->bundle().sampler, kStateMean + 1, {7, 1, 0, 0}), 0);
   CHECK_THROWS(ArgumentError, "'fly'", policy.runtime->reset({"fly", {}, 0, 0}));  // the episode goes on
   CHECK(policy.tick() == Status::ok);
-  check_action(policy.action, predicted(policy.runtime->bundle().sampler, kStateMean + 1, {7, 1, 0, 0}), 1);
+  check_action(policy.action, predicted(*policy.runtime->bundle().sampler, kStateMean + 1, {7, 1, 0, 0}), 1);
 }
 
 void abbreviates_long_task_lists() {
@@ -117,7 +117,7 @@ void interrupt_drops_the_rest() {
   CHECK(policy.tick() == Status::ok);
   policy.runtime->interrupt();
   CHECK(policy.tick() == Status::ok);
-  const auto& spec = policy.runtime->bundle().sampler;
+  const auto& spec = *policy.runtime->bundle().sampler;
   check_action(policy.action, predicted(spec, kStateMean + 1, {7, 1, 1, 0}), 0);
   CHECK(policy.runtime->latency().interrupts == 1 && policy.runtime->latency().chunks == 2);
   policy.runtime->interrupt();

@@ -32,7 +32,8 @@ class Message {
   std::string text_;
 };
 
-constexpr int kOnnxFloat = 1, kOnnxInt64 = 7;
+constexpr int kOnnxFloat = 1, kOnnxInt64 = 7, kOnnxString = 8;
+constexpr int kRows = -1;  ///< an extent: the symbolic axis "rows"
 
 class TinyGraph {
  public:
@@ -46,11 +47,24 @@ class TinyGraph {
   }
   TinyGraph& constant(const std::string& name, const std::vector<int>& shape,
                       const std::vector<float>& values) {
-    Message tensor;
-    for (const int extent : shape) tensor.integer(1, static_cast<std::uint64_t>(extent));
-    std::string raw(values.size() * sizeof(float), '\0');
-    std::memcpy(raw.data(), values.data(), raw.size());
-    graph_.bytes(5, tensor.integer(2, kOnnxFloat).bytes(8, name).bytes(9, raw).str());
+    return initializer(name, kOnnxFloat, shape, values);
+  }
+  TinyGraph& integers(const std::string& name, const std::vector<std::int64_t>& values) {
+    return initializer(name, kOnnxInt64, {static_cast<int>(values.size())}, values);
+  }
+  /// An operator of onnxruntime-extensions' domain.
+  TinyGraph& custom(const std::string& op, const std::string& input, const std::string& output) {
+    custom_ = true;
+    graph_.bytes(1, Message().bytes(1, input).bytes(2, output).bytes(4, op).bytes(7, kCustomDomain).str());
+    return *this;
+  }
+  /// The mean over one axis, which stays with extent 1.
+  TinyGraph& mean(const std::string& input, const std::string& output, int axis) {
+    constexpr int kInts = 7;
+    const Message axes =
+        Message().bytes(1, "axes").integer(8, static_cast<std::uint64_t>(axis)).integer(20, kInts);
+    graph_.bytes(
+        1, Message().bytes(1, input).bytes(2, output).bytes(4, "ReduceMean").bytes(5, axes.str()).str());
     return *this;
   }
   /// `cast_to`: the attribute "to" of Cast, 0 for nodes without attributes.
@@ -72,22 +86,38 @@ class TinyGraph {
   std::string file() const {
     Message graph = graph_;
     graph.bytes(2, "tiny");
-    return Message()
-        .integer(1, 8)
-        .bytes(7, graph.str())
-        .bytes(8, Message().bytes(1, "").integer(2, 13).str())
-        .str();
+    Message model = Message().integer(1, 8).bytes(7, graph.str()).bytes(8, opset("", 13));
+    if (custom_) model.bytes(8, opset(kCustomDomain, 1));
+    return model.str();
   }
 
  private:
+  static constexpr const char* kCustomDomain = "ai.onnx.contrib";
+  static std::string opset(const std::string& domain, std::uint64_t version) {
+    return Message().bytes(1, domain).integer(2, version).str();
+  }
+  template <class T>
+  TinyGraph& initializer(const std::string& name, int type, const std::vector<int>& shape,
+                         const std::vector<T>& values) {
+    Message tensor;
+    for (const int extent : shape) tensor.integer(1, static_cast<std::uint64_t>(extent));
+    std::string raw(values.size() * sizeof(T), '\0');
+    std::memcpy(raw.data(), values.data(), raw.size());
+    graph_.bytes(5, tensor.integer(2, static_cast<std::uint64_t>(type)).bytes(8, name).bytes(9, raw).str());
+    return *this;
+  }
   static std::string value_info(const std::string& name, int type, const std::vector<int>& shape) {
     Message dims;
-    for (const int extent : shape)
-      dims.bytes(1, Message().integer(1, static_cast<std::uint64_t>(extent)).str());
+    for (const int extent : shape) {
+      Message dim;
+      dims.bytes(1, extent == kRows ? dim.bytes(2, "rows").str()
+                                    : dim.integer(1, static_cast<std::uint64_t>(extent)).str());
+    }
     const Message tensor = Message().integer(1, static_cast<std::uint64_t>(type)).bytes(2, dims.str());
     return Message().bytes(1, name).bytes(2, Message().bytes(1, tensor.str()).str()).str();
   }
   Message graph_;
+  bool custom_ = false;
 };
 
 /// The stub engine's closed forms as real graphs, for bundle_fixture's kManifest.
@@ -119,6 +149,39 @@ inline std::string denoise_graph(int horizon = 4, int time_type = kOnnxInt64,
       .node("Add", {"damped", "drift"}, "shifted")
       .node("Add", {"shifted", "bias"}, "eps")
       .output("eps", kOnnxFloat, {1, horizon, 2})
+      .file();
+}
+
+/// A text that is a number, as the conditional row of an embedding of `width`; the null row is zero.
+inline std::string text_graph(int width) {
+  return TinyGraph()
+      .input("text", kOnnxString, {1})
+      .constant("rows", {2, 1}, {1, 0})
+      .constant("ones", {1, width}, std::vector<float>(static_cast<std::size_t>(width), 1))
+      .node("Cast", {"text"}, "number", kOnnxFloat)
+      .node("Mul", {"rows", "number"}, "column")
+      .node("Mul", {"column", "ones"}, "goal_text")
+      .output("goal_text", kOnnxFloat, {2, width})
+      .file();
+}
+
+/// The stub's plan_denoise for `subgoals` states; `rows` may be kRows.
+inline std::string plan_denoise_graph(int rows, int subgoals, int state, int width) {
+  return TinyGraph()
+      .input("plan.sample", kOnnxFloat, {rows, subgoals, state})
+      .input("plan.timestep", kOnnxInt64, {1})
+      .input("goal_text", kOnnxFloat, {rows, width})
+      .constant("tenth", {1}, {0.1f})
+      .constant("thousandth", {1}, {0.001f})
+      .integers("last", {2})
+      .mean("goal_text", "column", 1)
+      .node("Unsqueeze", {"column", "last"}, "bias")
+      .node("Cast", {"plan.timestep"}, "time", kOnnxFloat)
+      .node("Mul", {"time", "thousandth"}, "drift")
+      .node("Mul", {"plan.sample", "tenth"}, "damped")
+      .node("Add", {"damped", "drift"}, "shifted")
+      .node("Add", {"shifted", "bias"}, "plan.model_output")
+      .output("plan.model_output", kOnnxFloat, {rows, subgoals, state})
       .file();
 }
 

@@ -15,32 +15,60 @@ pytest.importorskip("mani_skill")
 import keystep
 from keystep import cli
 from keystep.envs import ACTION_HOLD, ACTION_NAMES, STATE_NAMES, TASKS
+from keystep.envs.demonstrations import rollout_expert
 from keystep.evaluate.rollout import make_env
+from keystep.evaluate.subgoals import Demonstrator
 from keystep.export.bundle import export_bundle
-from keystep.models import PRESETS, load_policy, random_checkpoint, save_checkpoint
+from keystep.models import (
+    PLANNER_PRESETS,
+    PRESETS,
+    load_policy,
+    make_model,
+    random_checkpoint,
+    save_checkpoint,
+)
+from keystep.models.checkpoint import TEXT_ENCODER
 from keystep.models.reference import ReferencePolicy
+from keystep.models.text import load_text_encoder
 
 ENV_ID = "keystep/Franka3Blocks-v0"
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """(checkpoint, bundle) of random weights that speak Franka-3Blocks."""
-    folder = tmp_path_factory.mktemp("franka")
-    config = replace(
-        PRESETS["tiny"], state_dim=len(STATE_NAMES), action_dim=len(ACTION_NAMES), tasks=len(TASKS)
-    )
-    random_checkpoint(folder / "checkpoint", config)
-    policy, checkpoint = load_policy(folder / "checkpoint")
+def franka_checkpoint(folder: Path, **changes: object) -> Path:
+    """A tiny controller of random weights that speaks Franka-3Blocks."""
+    config = replace(PRESETS["tiny"], state_dim=len(STATE_NAMES), action_dim=len(ACTION_NAMES), **changes)
+    random_checkpoint(folder, config)
+    policy, checkpoint = load_policy(folder)
     action = checkpoint.action | {
         "min": [-1.0] * 7,
         "max": [1.0] * 7,
         "hold": [float(x) for x in ACTION_HOLD],
     }
     tasks = [{"name": name, "instruction": task.instruction} for name, task in TASKS.items()]
-    checkpoint = replace(checkpoint, tasks=tasks, action=action)
-    save_checkpoint(folder / "checkpoint", checkpoint, policy.state_dict())
-    return folder / "checkpoint", export_bundle(folder / "checkpoint", folder / "franka.keystep")
+    save_checkpoint(folder, replace(checkpoint, tasks=tasks, action=action), policy.state_dict())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """(checkpoint, bundle) of a flat policy."""
+    folder = tmp_path_factory.mktemp("franka")
+    checkpoint = franka_checkpoint(folder / "checkpoint", tasks=len(TASKS))
+    return checkpoint, export_bundle(checkpoint, folder / "franka.keystep")
+
+
+@pytest.fixture(scope="module")
+def hierarchy(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
+    """(planner's checkpoint, controller's checkpoint, bundle)."""
+    folder = tmp_path_factory.mktemp("hierarchy")
+    controller = franka_checkpoint(folder / "controller", goal="observation")
+    _, checkpoint = load_policy(controller)
+    encoder = load_text_encoder()
+    config = replace(PLANNER_PRESETS["tiny"], text_tokens=encoder.tokens, text_width=encoder.width)
+    save_checkpoint(folder / "planner", replace(checkpoint, config=config), make_model(config).state_dict())
+    encoder.save(folder / "planner" / TEXT_ENCODER)
+    bundle = export_bundle(controller, folder / "tiny.keystep", planner=folder / "planner")
+    return folder / "planner", controller, bundle
 
 
 def test_runtime_and_reference_agree_at_every_step(trained: tuple[Path, Path]) -> None:
@@ -71,3 +99,93 @@ def test_eval_of_both_writes_comparable_results(trained: tuple[Path, Path], tmp_
     assert runtime["tasks"] == reference["tasks"]  # random weights solve nothing, in both
     assert runtime["latency"] and not reference["latency"]
     assert "onnxruntime" in runtime["description"] and "PyTorch" in reference["description"]
+
+
+# ---- what the protocols need of the environment
+
+
+def test_a_task_starts_from_the_scene_as_it_stands(trained: tuple[Path, Path]) -> None:
+    env = make_env(ENV_ID, keystep.read_manifest(trained[1])).unwrapped
+    env.reset(seed=5, options={"task": "lift_red"})
+    for _ in range(10):
+        seen, *_ = env.step(np.array([1, 0, -1, 0, 0, 0, 1], np.float32))
+    observation, info = env.set_task("push_green_left")
+    np.testing.assert_array_equal(observation["observation.state"], seen["observation.state"])
+    assert info["task"] == "push_green_left" and info["elapsed_steps"] == 0 and not info["success"]
+    np.testing.assert_array_equal(env.start.cubes, env.scene().cubes)
+    with pytest.raises(ValueError, match="task: expected one of"):
+        env.set_task("dance")
+    env.close()
+
+
+def test_success_of_a_later_task_counts_from_its_start(trained: tuple[Path, Path]) -> None:
+    """A cube that was pushed left already must be pushed again."""
+    env = make_env(ENV_ID, keystep.read_manifest(trained[1])).unwrapped
+    pushed = rollout_expert(env, "push_red_left", seed=5)
+    assert pushed is not None and pushed["success"].any()
+    env.set_task("push_red_left")
+    assert env.step(np.zeros(7, np.float32))[4]["success"] is False
+    env.close()
+
+
+def test_ground_truth_is_where_the_expert_passes(hierarchy: tuple[Path, Path, Path]) -> None:
+    manifest = keystep.read_manifest(hierarchy[2])
+    demonstrator = Demonstrator(make_env(ENV_ID, manifest), manifest["planner"])
+    given = demonstrator.subgoals("lift_blue", seed=11)
+    assert given is not None
+    env = make_env(ENV_ID, manifest)
+    shown = rollout_expert(env, "lift_blue", seed=11)
+    assert shown is not None
+    np.testing.assert_array_equal(
+        given["observation.state"], shown["observation.state"][[8, 16, 24, 32, 40, 48, 56, 63]]
+    )
+    for either in (demonstrator, env):
+        either.close()
+
+
+# ---- commands for subgoal policies
+
+
+def test_eval_of_a_hierarchy(hierarchy: tuple[Path, Path, Path], tmp_path: Path, capsys) -> None:
+    planner, controller, bundle = hierarchy
+    common = ["eval", str(bundle), "--episodes", "1", "--tasks", "lift_red"]
+    for options in (
+        ["--reference", str(planner), str(controller), "--planner-steps", "2", "--inference-steps", "2"],
+        ["--subgoals", "ground_truth", "--replan", "off", "--planner-steps", "2"],
+        ["--phrasing", "held_out", "--guidance", "0", "--planner-sampler", "ddpm", "--planner-steps", "4"],
+    ):
+        assert cli.run([*common, *options, "--json", str(tmp_path / "eval.json")]) == 0
+        assert "1 episodes of 1 tasks: at most" in capsys.readouterr().out
+    settings = json.loads((tmp_path / "eval.json").read_text())["settings"]
+    assert (settings["phrasing"], settings["guidance"], settings["planner_steps"]) == ("held_out", 0.0, 4)
+    assert settings["instructions"]["lift_red"]
+
+
+def test_figure_10(hierarchy: tuple[Path, Path, Path], tmp_path: Path, capsys) -> None:
+    planner, controller, bundle = hierarchy
+    path = tmp_path / "fig10.json"
+    options = ["--reference", str(planner), str(controller), "--tasks", "lift_red", "--episodes", "1"]
+    samplers = ["--ddpm", "8", "--ddim", "4", "--threads", "1", "--json", str(path)]
+    assert cli.run(["fig10", str(bundle), *options, *samplers]) == 0
+    assert "| DDPM 8 |" in capsys.readouterr().out
+    for sampler in json.loads(path.read_text())["samplers"]:
+        assert sampler["max_difference"] < 1e-3 and sampler["times_reference"] > 0  # both did the same
+
+
+def test_plans_without_a_driver(hierarchy: tuple[Path, Path, Path], tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("keystep.commands.plans.missing_driver", lambda: "none, for this test")
+    options = ["--task", "stack", "--no-video", "--planner-steps", "2", "--output", str(tmp_path)]
+    assert cli.run(["plans", str(hierarchy[2]), *options]) == 0
+    recording = json.loads((tmp_path / "stack.json").read_text())
+    assert len(recording["plans_ms"]) == 6 and min(recording["plans_ms"]) > 0  # 360 actions, 64 a plan
+    assert (tmp_path / "stack.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_cross_exports_the_pair(hierarchy: tuple[Path, Path, Path], tmp_path: Path, capsys) -> None:
+    planner, controller, _ = hierarchy
+    path = tmp_path / "cross.json"
+    pair = ["--planners", str(planner), "--controllers", str(controller), "--planner-steps", "2"]
+    assert cli.run(["cross", *pair, "--episodes", "1", "--tasks", "stack", "--json", str(path)]) == 0
+    assert "| planner \\ controller | controller |" in capsys.readouterr().out
+    (result,) = json.loads(path.read_text())["pairs"]
+    assert (result["planner"], result["controller"]) == ("planner", "controller")

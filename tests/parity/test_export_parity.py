@@ -298,6 +298,6 @@ def test_policy_runs_without_its_exporter(tmp_path: Path) -> None:
     torch.manual_seed(0)
     policy = DiffusionPolicy(TINY).eval()
     before = {name: type(module) for name, module in policy.named_modules()}
-    graphs.DenoiseGraph(policy)
+    graphs.denoise_graph(policy)
     graphs.EncodeGraph(policy, guided=False)
     assert {name: type(module) for name, module in policy.named_modules()} == before

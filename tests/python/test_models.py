@@ -245,11 +245,21 @@ def test_damaged_checkpoints_are_refused(tmp_path: Path) -> None:
     save_checkpoint(folder, checkpoint, state)
     with pytest.raises(CheckpointError, match=r"unet\.final\.1\.bias: expected finite weights"):
         load_policy(folder)
-    spoil_json(folder, "version", 2)
-    with pytest.raises(
-        CheckpointError, match="expected keystep-checkpoint version 1, got keystep-checkpoint version 2"
-    ):
+    spoil_json(folder, "kind", "oracle")
+    with pytest.raises(CheckpointError, match="kind: expected one of diffusion, act, planner, got 'oracle'"):
         read_checkpoint(folder)
+    spoil_json(folder, "version", 3)
+    with pytest.raises(CheckpointError, match="of at most version 2, got keystep-checkpoint version 3"):
+        read_checkpoint(folder)
+
+
+def test_checkpoints_of_version_1_are_diffusion_policies(tmp_path: Path) -> None:
+    checkpoint = random_checkpoint(tmp_path, TINY)
+    path = tmp_path / "policy.json"
+    document = json.loads(path.read_text())
+    del document["kind"]
+    path.write_text(json.dumps(document | {"version": 1, "sampler": document["policy"]["sampler"]}))
+    assert read_checkpoint(tmp_path) == checkpoint
 
 
 def test_a_killed_save_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -289,4 +299,6 @@ def test_reference_policy(tmp_path: Path) -> None:
 def test_reference_policy_needs_its_goal(tmp_path: Path) -> None:
     random_checkpoint(tmp_path, VARIANTS["goal"])
     with pytest.raises(ValueError, match="goal: expected an observation"):
-        ReferencePolicy(tmp_path).reset()
+        policy = ReferencePolicy(tmp_path)
+        policy.reset()
+        policy.predict_chunk({"observation.state": np.zeros(VARIANTS["goal"].state_dim, np.float32)})

@@ -22,7 +22,9 @@ from safetensors.torch import load_file
 from keystep.data import DatasetError, DatasetSpec, DatasetWriter, Feature, image_feature
 from keystep.models.checkpoint import load_policy
 from keystep.models.policy import DiffusionPolicy
-from keystep.train import TrainConfig, train
+from keystep.models.text import load_text_encoder
+from keystep.train import ControllerTraining, PlannerTraining, TrainConfig, train
+from keystep.train.batches import Batches
 from keystep.train.schedule import learning_rate
 from keystep.train.trainer import Trainer
 
@@ -68,7 +70,9 @@ def private_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.Temp
     monkeypatch.setenv("KEYSTEP_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
 
 
-def make_config(dataset: Path, output: Path, **changes: object) -> TrainConfig:
+def make_config(
+    dataset: Path, output: Path, kind: type = ControllerTraining, **changes: object
+) -> TrainConfig:
     settings: dict = dict(
         dataset=dataset,
         output=output,
@@ -82,7 +86,17 @@ def make_config(dataset: Path, output: Path, **changes: object) -> TrainConfig:
         device="cpu",
         threads=1,
     )
-    return TrainConfig(**{**settings, **changes})
+    return kind(**{**settings, **changes})
+
+
+# What can be trained: settings of each kind of network.
+KINDS: dict[str, dict] = {
+    "flat": dict(condition="task"),
+    "goal": dict(condition="goal", goal_noise=0.1),
+    "none": dict(condition="none"),
+    "act": dict(condition="goal", preset="act-tiny"),
+    "planner": dict(kind=PlannerTraining, steps_per_subgoal=2, latest_start=4),
+}
 
 
 def same_weights(first: Path, second: Path, name: str = "model.safetensors") -> bool:
@@ -119,14 +133,11 @@ def test_the_checkpoint_folder(dataset: Path, tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "training_state").iterdir()] == ["step-00000012"]
     document = json.loads((tmp_path / "policy.json").read_text())
     assert set(document) == {
-        "format", "version", "policy", "sampler", "stats", "tasks", "action", "observation",
+        "format", "version", "kind", "policy", "stats", "tasks", "action", "observation",
         "control_rate_hz", "provenance"
     }  # fmt: skip
-    assert (document["format"], document["version"], document["control_rate_hz"]) == (
-        "keystep-checkpoint",
-        1,
-        60.0,
-    )
+    assert (document["format"], document["version"]) == ("keystep-checkpoint", 2)
+    assert (document["kind"], document["control_rate_hz"]) == ("diffusion", 60.0)
     assert document["tasks"] == [{"name": name, "instruction": text} for name, text in TASKS.items()]
     assert document["observation"]["state"]["names"] == ["x", "constant"]
     assert document["action"]["hold"] == [0.0] * 3
@@ -140,11 +151,11 @@ def test_the_checkpoint_folder(dataset: Path, tmp_path: Path) -> None:
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize("condition", ["task", "goal", "none"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_resumed_run_equals_an_uninterrupted_one(
-    dataset: Path, tmp_path: Path, condition: str, monkeypatch: pytest.MonkeyPatch
+    dataset: Path, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = train(make_config(dataset, tmp_path / "whole", condition=condition))
+    whole = train(make_config(dataset, tmp_path / "whole", **KINDS[kind]))
     real = Trainer._train_step
 
     def interrupted_step(self: Trainer) -> tuple:
@@ -153,11 +164,11 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
         return real(self)
 
     monkeypatch.setattr(Trainer, "_train_step", interrupted_step)
-    part = train(make_config(dataset, tmp_path / "parts", condition=condition))
+    part = train(make_config(dataset, tmp_path / "parts", **KINDS[kind]))
     monkeypatch.undo()
     assert part.interrupted and part.step == 7
     torch.manual_seed(99)  # the state of the global generator must not matter
-    rest = train(make_config(dataset, tmp_path / "parts", condition=condition))
+    rest = train(make_config(dataset, tmp_path / "parts", **KINDS[kind]))
     assert (rest.step, rest.interrupted) == (12, False)
     state = "training_state/step-00000012"
     for name in ("model.safetensors", f"{state}/model.safetensors", f"{state}/optimizer.safetensors"):
@@ -211,11 +222,35 @@ def test_the_seed_decides(dataset: Path, tmp_path: Path) -> None:
 
 def test_images_and_goals(tmp_path: Path) -> None:
     data = write_dataset(tmp_path / "d", episodes=3, length=10, image=True)
-    for condition in ("task", "goal"):
-        result = train(make_config(data, tmp_path / condition, condition=condition, steps=2, batch_size=4))
+    camera = {"camera": "static", "height": 32, "width": 32, "order": "rgb"}
+    image_planner = dict(kind=PlannerTraining, subgoal="observation.images.static", subgoals=2)
+    for kind, settings in {**KINDS, "images": dict(observe="images"), "planner": image_planner}.items():
+        result = train(make_config(data, tmp_path / kind, **settings, steps=2, batch_size=4))
         assert result.val_loss is not None and np.isfinite(result.val_loss)
-        images = json.loads((tmp_path / condition / "policy.json").read_text())["observation"]["images"]
-        assert images == [{"camera": "static", "height": 32, "width": 32, "order": "rgb"}]
+        seen = json.loads((tmp_path / kind / "policy.json").read_text())["observation"]
+        assert seen["images"] == [camera]
+        assert (seen["state"] is None) == (kind in ("images", "planner"))
+
+
+def test_a_planner_takes_its_text_encoder_along(dataset: Path, tmp_path: Path) -> None:
+    train(make_config(dataset, tmp_path, **KINDS["planner"]))
+    document = json.loads((tmp_path / "policy.json").read_text())
+    assert document["kind"] == "planner" and document["policy"]["state_dim"] == 2
+    kept, shipped = load_text_encoder(tmp_path / "text_encoder"), load_text_encoder("corpus")
+    texts = ["Lift the red block.", "something else"]
+    torch.testing.assert_close(kept.encode(texts), shipped.encode(texts), rtol=0, atol=0)
+
+
+def test_two_processes_share_every_batch(dataset: Path, tmp_path: Path) -> None:
+    trainer = Trainer(make_config(dataset, tmp_path, val_fraction=0.0, batch_size=8))
+    halves = [
+        Batches(trainer.batches._windows, trainer.recipe, 8, 0, trainer.device, process, 2)
+        for process in range(2)
+    ]
+    for step in range(5):
+        whole = trainer.batches[step]["action"]
+        first, second = (half[step]["action"] for half in halves)
+        assert torch.equal(torch.stack([first, second], 1).flatten(0, 1), whole)
 
 
 def test_every_window_is_used_once_an_epoch(dataset: Path, tmp_path: Path) -> None:
@@ -233,7 +268,7 @@ def test_every_window_is_used_once_an_epoch(dataset: Path, tmp_path: Path) -> No
 
 
 def test_learning_rate() -> None:
-    config = TrainConfig(Path("d"), Path("o"), steps=110, warmup_steps=10, learning_rate=1.0)
+    config = ControllerTraining(Path("d"), Path("o"), steps=110, warmup_steps=10, learning_rate=1.0)
     assert learning_rate(config, 0) == pytest.approx(0.1)
     assert learning_rate(config, 9) == pytest.approx(1.0)
     assert learning_rate(config, 60) == pytest.approx(0.5)
@@ -260,11 +295,15 @@ def test_other_settings_or_data_cannot_resume(dataset: Path, tmp_path: Path) -> 
         ({"steps": 0}, "steps: expected a positive number, got 0"),
         ({"ema_decay": 1.0}, r"ema_decay: expected \[0, 1\), got 1.0"),
         ({"warmup_steps": -1}, "warmup_steps: expected at least 0, got -1"),
+        (
+            {"kind": PlannerTraining, "subgoals": 0},
+            r"subgoals/.*: expected at least 1, 1 and 0, got \(0, 8, 0\)",
+        ),
     ],
 )
 def test_bad_settings(change: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        TrainConfig(Path("d"), Path("o"), **change)
+        make_config(Path("d"), Path("o"), **change)
 
 
 def test_bad_datasets_and_presets(dataset: Path, tmp_path: Path) -> None:
@@ -272,6 +311,13 @@ def test_bad_datasets_and_presets(dataset: Path, tmp_path: Path) -> None:
         train(make_config(tmp_path / "nothing", tmp_path / "o"))
     with pytest.raises(ValueError, match=r"preset: expected one of .*, got 'huge'"):
         train(make_config(dataset, tmp_path / "o", preset="huge"))
+    planner = {"kind": PlannerTraining}
+    with pytest.raises(ValueError, match=r"preset: expected one of .*, got 'huge'"):
+        train(make_config(dataset, tmp_path / "o", **planner, preset="huge"))
+    with pytest.raises(ValueError, match=r"subgoal: expected one of observation.state, got 'image'"):
+        train(make_config(dataset, tmp_path / "o", **planner, subgoal="image"))
+    with pytest.raises(ValueError, match="unicorn"):
+        train(make_config(dataset, tmp_path / "o", **planner, text_encoder="unicorn"))
 
 
 def test_a_loss_that_is_not_finite_is_an_error(

@@ -11,10 +11,11 @@
 
 namespace keystep {
 
-inline constexpr int kManifestVersion = 1;
+inline constexpr int kManifestVersion = 2;  ///< 1 is read, too
 
-enum class DType { float32, int64, uint8 };
+enum class DType { float32, int64, uint8, string };
 const char* name(DType dtype) noexcept;
+/// Bytes of one element; of a string, those of the `std::string` that a Buffer holds.
 std::size_t size_of(DType dtype) noexcept;
 
 /// One input or output of a graph. Tensors of equal name in two graphs are one buffer: nothing is copied
@@ -36,6 +37,7 @@ struct GraphSpec {
 struct ImageSpec {
   std::string camera;  ///< the key is "observation.images.<camera>"
   int height = 0, width = 0;
+  bool resize = false;  ///< images of another size are resized; if false they are refused
 };
 
 struct ObservationSpec {
@@ -65,20 +67,38 @@ struct ChunkSpec {
   std::string merge = "consumed_index";
 };
 
+/// Of family subgoal: a plan is `subgoals` observations, each held for `steps_per_subgoal` actions.
+struct PlannerSpec {
+  int subgoals = 0, steps_per_subgoal = 0;
+  bool replan = true;           ///< plan anew when the plan is used up; if false the last subgoal stays
+  bool guided = false;          ///< the graphs carry the unconditional row; if false guidance must be 0
+  std::string subgoal;          ///< the observation key a subgoal is
+  Normalization normalization;  ///< of that key, in the planner's own network values
+  SamplerSpec sampler;          ///< its guidance is what `reset` takes unless told otherwise
+  std::string text_encoder;     ///< for inspection
+  std::size_t max_text_bytes = 0;
+};
+
 struct Bundle {
   std::filesystem::path folder;
-  std::string name, family;  ///< family: flat | subgoal | code
+  std::string name, family;  ///< family: flat | subgoal
   double control_rate_hz = 0;
   ObservationSpec observation;
-  std::string goal;  ///< none | observation: a goal observation is given to `reset`
+  std::string goal;  ///< none | observation: a goal observation is given to `reset` | text: subgoal family
   std::vector<TaskSpec> tasks;
   ActionSpec action;
   std::map<std::string, Normalization> normalization;  ///< by observation key, and "action"
   ChunkSpec chunk;
-  SamplerSpec sampler;
-  std::map<std::string, GraphSpec> graphs;  ///< encode, and denoise or sample (or both)
+  std::optional<PlannerSpec> planner;       ///< exactly in the family subgoal
+  std::optional<SamplerSpec> sampler;       ///< none for a controller that is one graph `act`
+  std::map<std::string, GraphSpec> graphs;  ///< see docs/bundle.md
   std::string manifest_json;                ///< verbatim, for inspection
 };
+
+/// The controller's graph that takes the observation: `act`, or else `encode`.
+const GraphSpec& observing_graph(const Bundle& bundle);
+/// A subgoal as network values: {S} of the state, or {3, height, width}. Requires a planner.
+std::vector<std::int64_t> subgoal_shape(const Bundle& bundle);
 
 /// Reads and checks `folder/manifest.json` and every file it names. Throws BundleError.
 Bundle load_bundle(const std::filesystem::path& folder);

@@ -1,46 +1,45 @@
-// The lower level: an observation (and task or goal) to a chunk of actions.
+// The lower level: an observation (and task, goal or subgoal) to a chunk of actions.
 #pragma once
 
 #include <atomic>
-#include <map>
 #include <memory>
-#include <optional>
 #include <span>
 #include <string>
-#include <vector>
 
 #include "keystep/bundle.hpp"
 #include "keystep/engine.hpp"
 #include "keystep/latency.hpp"
 #include "keystep/noise.hpp"
 #include "keystep/observation.hpp"
-#include "keystep/sampler.hpp"
 
 namespace keystep {
 
 class Controller {
  public:
-  /// Loads the graphs, sizes every buffer. `inference_steps` 0: as the manifest says. Throws.
-  Controller(const Bundle& bundle, Engine& engine, int inference_steps);
+  /// Loads the graphs, sizes every buffer. `inference_steps` 0 and `sampler` "": as the manifest says; both
+  /// are refused where nothing is denoised step by step. Throws.
+  Controller(const Bundle& bundle, Engine& engine, int inference_steps, const std::string& sampler = {});
   ~Controller();
 
   /// The task's index in `Bundle::tasks`; ignored by policies without a task input.
   void set_task(int index) noexcept;
   /// Normalises and stores the goal observation. Throws ArgumentError.
   void set_goal(const Observation& goal);
+  /// Of family subgoal: the goal as normalised values, `subgoal_shape` of them.
+  void set_subgoal(std::span<const float> values) noexcept;
   /// Sizes and finiteness; on failure `error()` names the field.
   Status check(const Observation& observation) noexcept;
   /// Checks, then normalises into the engine's inputs.
   Status observe(const Observation& observation) noexcept;
-  /// encode, then every denoise step, then un-normalise into `chunk` (horizon x action dim, physical units).
-  /// Returns `interrupted` as soon as `epoch` differs from `at_epoch`. `noise` empty: Philox with `key`;
-  /// otherwise horizon x dim initial noise, followed by as much again for each step that needs noise.
+  /// encode, then every denoise step (or `act` alone), then un-normalise into `chunk` (horizon x action dim,
+  /// physical units). Returns `interrupted` as soon as `epoch` differs from `at_epoch`. `noise` empty: Philox
+  /// with `key`; otherwise horizon x dim initial noise, followed by as much again for each step that needs
+  /// noise. `act` is timed as encode and takes no noise.
   Status sample(const NoiseKey& key, std::span<const float> noise, const std::atomic<std::uint64_t>& epoch,
                 std::uint64_t at_epoch, Histogram& encode, Histogram& denoise,
                 std::span<float> chunk) noexcept;
   void terminate() noexcept;  ///< any thread
 
-  const Sampler& sampler() const noexcept;
   const std::string& error() const noexcept;
 
  private:

@@ -20,8 +20,19 @@ struct EngineOptions {
   std::string optimization = "all";    ///< none | basic | extended | all
   std::string
       onnxruntime_library{};  ///< path of libonnxruntime.so; empty: KEYSTEP_ONNXRUNTIME, then the loader
+  /// Path of onnxruntime-extensions' library, loaded when a graph needs its operators (the tokenisers of some
+  /// text encoders); empty: KEYSTEP_ORT_EXTENSIONS. The one in its Python wheel loads inside Python only.
+  std::string extensions_library{};
   std::map<std::string, std::string> provider_options{};  ///< handed to the provider as they are
 };
+
+/// Memory of one tensor, by name. `data` is 64-byte aligned and never moves; of a string tensor it points to
+/// its `std::string` elements, which the engine copies before each run.
+struct Buffer {
+  void* data = nullptr;
+  TensorSpec spec;
+};
+using Buffers = std::map<std::string, Buffer>;
 
 /// A graph with its inputs and outputs bound once to memory that outlives it.
 class Graph {
@@ -34,20 +45,19 @@ class Graph {
   virtual void terminate() noexcept = 0;
   /// Message of the last failed run, or empty.
   virtual const std::string& error() const noexcept = 0;
-};
-
-/// Memory of one tensor, by name; `data` is 64-byte aligned and never moves.
-struct Buffer {
-  void* data = nullptr;
-  TensorSpec spec;
+  /// The same loaded graph, its weights shared, bound to `spec`: the same tensors with other extents on the
+  /// file's symbolic axes, each no larger than its buffer. Do not run both at once. Throws BundleError.
+  virtual std::unique_ptr<Graph> rebind(const GraphSpec& spec, const Buffers& buffers) const = 0;
 };
 
 class Engine {
  public:
   virtual ~Engine() = default;
-  /// Loads `file`, checks every tensor of `spec` against it (BundleError) and binds `buffers[name]`.
+  /// Loads `file`, checks every tensor of `spec` against it (BundleError; a symbolic axis of the file takes
+  /// any extent) and binds `buffers[name]`. Throws ProviderError when it needs operators of the package
+  /// onnxruntime-extensions, and that is not there.
   virtual std::unique_ptr<Graph> load(const std::filesystem::path& file, const GraphSpec& spec,
-                                      const std::map<std::string, Buffer>& buffers) = 0;
+                                      const Buffers& buffers) = 0;
   /// E.g. "onnxruntime 1.31.1, cpu, 2 threads".
   virtual std::string description() const = 0;
 };

@@ -5,6 +5,8 @@
 #include "keystep/chunk_buffer.hpp"
 #include "keystep/controller.hpp"
 #include "keystep/engine.hpp"
+#include "keystep/episode.hpp"
+#include "keystep/epoch.hpp"
 #include "keystep/latency.hpp"
 #include "keystep/noise.hpp"
 #include "keystep/observation.hpp"
@@ -13,3 +15,4 @@
 #include "keystep/safety_gate.hpp"
 #include "keystep/sampler.hpp"
 #include "keystep/status.hpp"
+#include "keystep/subgoal_planner.hpp"

@@ -38,6 +38,7 @@ struct StageLatency {
 /// What the safety gate did since reset of the counters.
 struct GateCounts {
   std::uint64_t rejected_chunks = 0;      ///< NaN or Inf
+  std::uint64_t rejected_plans = 0;       ///< likewise
   std::uint64_t bounded_values = 0;       ///< moved to the action bounds
   std::uint64_t rate_limited_values = 0;  ///< change per action cut to the rate limit
   std::uint64_t stale_observations = 0;
@@ -46,6 +47,7 @@ struct GateCounts {
 struct LatencyReport {
   std::array<StageLatency, kStages> stages;
   std::uint64_t actions = 0;  ///< actions taken
+  std::uint64_t plans = 0;    ///< plans made
   std::uint64_t chunks = 0;   ///< chunks sampled
   std::uint64_t interrupts = 0;
   std::uint64_t deadline_misses = 0;  ///< ticks longer than the deadline

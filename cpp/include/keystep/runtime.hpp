@@ -11,25 +11,23 @@
 
 #include "keystep/bundle.hpp"
 #include "keystep/engine.hpp"
+#include "keystep/episode.hpp"
 #include "keystep/latency.hpp"
 #include "keystep/observation.hpp"
 #include "keystep/status.hpp"
+#include "keystep/subgoal_planner.hpp"
 
 namespace keystep {
 
 struct RuntimeOptions {
   EngineOptions engine{};
-  int inference_steps = 0;                  ///< denoise steps; 0: as the manifest says
+  int inference_steps = 0;                  ///< denoise steps of a chunk; 0: as the manifest says
+  std::string sampler{};                    ///< of chunks: ddpm | ddim; empty: as the manifest says
+  int planner_steps = 0;                    ///< denoise steps of a plan; 0: as the manifest says
+  std::string planner_sampler{};            ///< of plans: ddpm | ddim; empty: as the manifest says
+  std::optional<bool> replan{};             ///< when a plan is used up; none: as the manifest says
   double deadline_us = 0;                   ///< of a tick; 0: the control period
   std::int64_t max_observation_age_us = 0;  ///< older stamped observations are refused; 0: no limit
-};
-
-/// What an episode is about.
-struct EpisodeContext {
-  std::string task{};                 ///< a task's name or its instruction; empty if the policy takes none
-  std::optional<Observation> goal{};  ///< required exactly when `Bundle::goal` is "observation"
-  std::uint64_t seed = 0;
-  std::uint32_t episode = 0;
 };
 
 class Runtime {
@@ -46,19 +44,31 @@ class Runtime {
   std::string engine_description() const;
   Action make_action() const;
 
-  /// Starts an episode. Throws ArgumentError (unknown task, goal missing or unwanted), Error (closed, busy).
+  /// Starts an episode. Throws ArgumentError, which leaves the episode before as it was (unknown task, goal
+  /// missing or unwanted, text or subgoals that cannot be), or Error (closed, busy, the text encoder failed).
   void reset(const EpisodeContext& context);
-  /// One control period. Allocates nothing in our own code.
+  /// One control period. Allocates nothing in our own code, but where an image comes in a new size.
   Status tick(const Observation& observation, Action& action) noexcept;
-  /// Drops the rest of the chunk and aborts a sample in flight. Any thread.
+  /// Drops the rest of the chunk and aborts a plan or a sample in flight. Any thread.
   void interrupt() noexcept;
-  /// One whole chunk for one observation, outside the loop: nothing of the episode changes.
-  /// `noise`: see Controller::sample. `chunk`: horizon x action dim, physical units, before the gate's
-  /// bounds.
+  /// The next tick makes a new plan and drops the chunk; without effect on subgoals handed in. Any thread.
+  /// Throws ArgumentError if the bundle has no planner.
+  void replan();
+  /// One whole chunk for one observation and the current subgoal, outside the loop: nothing of the episode
+  /// changes. `noise`: see Controller::sample. `chunk`: horizon x action dim, physical units, before the
+  /// gate's bounds. `not_reset` also before there is a subgoal.
   Status predict_chunk(const Observation& observation, std::span<const float> noise,
                        std::span<float> chunk) noexcept;
+  /// One whole plan for one observation: see SubgoalPlanner::predict. `plan`: `plan_size` values.
+  Status predict_plan(const Observation& observation, std::span<const float> noise,
+                      std::span<float> plan) noexcept;
 
-  /// These three between ticks: they are not synchronised with a tick on another thread.
+  /// The rest between ticks: it is not synchronised with a tick on another thread.
+
+  std::size_t plan_size() const noexcept;  ///< subgoals x `subgoal_shape`; 0 without a planner
+  /// Writes the plan being followed, see SubgoalPlanner. False if there is none (yet).
+  bool plan(std::span<float> out) const noexcept;
+  PlanProgress plan_progress() const noexcept;
   LatencyReport latency() const noexcept;
   void reset_latency() noexcept;
   const std::string& last_error() const noexcept;  ///< of the last tick that was not ok

@@ -41,6 +41,8 @@ class Sampler {
   explicit Sampler(SamplerSpec spec);
 
   const SamplerSpec& spec() const noexcept { return spec_; }
+  /// Another lambda than the specification's, finite and at least 0.
+  void set_guidance(double lambda) noexcept { spec_.guidance = lambda; }
   /// Training time-steps visited, from noisy to clean; `inference_steps` long.
   const std::vector<int>& timesteps() const noexcept { return timesteps_; }
   /// alpha-bar for every training step, length train_steps.

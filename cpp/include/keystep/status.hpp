@@ -14,7 +14,8 @@ enum class Status {
   busy,               ///< another thread is inside the runtime
   bad_observation,    ///< wrong size, NaN or Inf; `Runtime::last_error` names the field
   stale_observation,  ///< older than `RuntimeOptions::max_observation_age_us`
-  interrupted,        ///< `interrupt` arrived while the chunk was being sampled; the next tick renews it
+  interrupted,        ///< `interrupt` arrived during a plan or a chunk; the next tick makes it anew
+  rejected_plan,      ///< the planner produced NaN or Inf; the next tick plans again, with new noise
   rejected_chunk,     ///< the policy produced NaN or Inf; the chunk was dropped by the safety gate
   engine_failure,     ///< the inference engine failed; `Runtime::last_error` has its message
 };

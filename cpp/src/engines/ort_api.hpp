@@ -36,7 +36,7 @@ enum OptimizationLevel : int {
   kOptimizeAll = 99
 };
 enum ExecutionMode : int { kSequential = 0 };
-enum ElementType : int { kFloat32 = 1, kUint8 = 2, kInt64 = 7 };
+enum ElementType : int { kFloat32 = 1, kUint8 = 2, kInt64 = 7, kString = 8 };
 enum OnnxType : int { kTensor = 1 };
 enum AllocatorType : int { kDeviceAllocator = 0 };
 enum MemType : int { kMemTypeDefault = 0 };
@@ -68,6 +68,8 @@ struct ApiBase {
   X(39, CreateRunOptions, Status*, RunOptions**)                                                              \
   X(46, RunOptionsSetTerminate, Status*, RunOptions*)                                                         \
   X(47, RunOptionsUnsetTerminate, Status*, RunOptions*)                                                       \
+  X(48, CreateTensorAsOrtValue, Status*, Allocator*, const std::int64_t* shape, std::size_t rank,             \
+    int element_type, Value**)                                                                                \
   X(49, CreateTensorWithDataAsOrtValue, Status*, const MemoryInfo*, void* data, std::size_t bytes,            \
     const std::int64_t* shape, std::size_t rank, int element_type, Value**)                                   \
   X(55, CastTypeInfoToTensorInfo, Status*, const TypeInfo*, const TensorInfo**)                               \
@@ -106,7 +108,9 @@ struct ApiBase {
     const char* const* values, std::size_t count)                                                             \
   X(208, ReleaseCUDAProviderOptions, void, CudaOptions*)                                                      \
   X(216, SessionOptionsAppendExecutionProvider, Status*, SessionOptions*, const char* provider,               \
-    const char* const* keys, const char* const* values, std::size_t count)
+    const char* const* keys, const char* const* values, std::size_t count)                                    \
+  X(228, RegisterCustomOpsLibrary_V2, Status*, SessionOptions*, const char* path)                             \
+  X(252, GetResizedStringTensorElementBuffer, Status*, Value*, std::size_t index, std::size_t bytes, char**)
 // clang-format on
 
 /// The calls above as typed members, copied out of the table once.

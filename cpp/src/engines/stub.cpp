@@ -1,18 +1,21 @@
-// An engine without a library, for tests and for measuring the loop itself. It reads no graph file; every
-// tensor is a closed form of the bound inputs:
+// An engine without a library, for tests and for measuring the loop itself. It reads no graph file; the roles
+// of a graph's tensors tell its kind, and every output is a closed form of the bound inputs. `mean(x)` is the
+// mean of a tensor, of a text the mean of its bytes / 256, and `mean_b` that of row b of a condition with two
+// rows (guidance: 0 conditional, 1 null); of one row, both branches see the same.
 //
-//   encode   condition[0, ...] = sum over the inputs of the mean of each; with a leading extent of 2
-//   (guidance)
-//            condition[1, ...] = 0, the null condition
-//   denoise  model_output[b, ...] = 0.1 sample[b, ...] + 0.001 timestep + c_b
-//   sample   actions = 0.5 noise + c_0
+//   encode, text,    condition[0, ...] = sum over the inputs of mean_0
+//   plan_encode      condition[1, ...] = sum over the conditions among the inputs of mean_1, 0 without any
+//   denoise,         model_output[b, ...] = 0.1 sample[b, ...] + 0.001 timestep + c_b
+//   plan_denoise
+//   sample           actions = 0.5 noise + c_0
+//   act              actions[0, h, ...] = 0.01 h + c_0
 //
-// where c_b is the sum over the condition tensors of the mean of row b. `provider_options` inject failures;
-// runs of denoise and sample graphs are counted together, from 1:
+// where c_b is the sum of mean_b over the inputs other than sample, timestep and noise. `provider_options`
+// inject failures; runs of all graphs but encode, text and plan_encode are counted together, from 1:
 //
 //   stub.nan_at_run   that run's first output value is NaN
 //   stub.fail_at_run  that run returns engine_failure
-//   stub.sleep_us     every run, encode included, takes at least so long; `terminate` ends it
+//   stub.sleep_us     every run of any graph takes at least so long; `terminate` ends it
 #include <algorithm>
 #include <atomic>
 #include <charconv>
@@ -32,31 +35,43 @@ struct Injection {
   std::int64_t runs = 0;
 };
 
-/// Only the leading extent 2 is taken for the two branches of guidance.
-std::size_t branches_of(const TensorSpec& spec) noexcept {
-  return !spec.shape.empty() && spec.shape[0] == 2 ? 2 : 1;
+/// Rows of guidance; the leading extent of an observation or a goal never counts them.
+std::size_t rows_of(const TensorSpec& spec) noexcept {
+  const bool batched = spec.role == "condition" || spec.role == "sample" || spec.role == "model_output";
+  return batched && !spec.shape.empty() && spec.shape[0] == 2 ? 2 : 1;
 }
 
-double mean(const Buffer& buffer, std::size_t row = 0, std::size_t rows = 1) noexcept {
+template <class T>
+double mean_of(const void* data, std::size_t first, std::size_t count) noexcept {
+  const T* values = static_cast<const T*>(data) + first;
+  return std::accumulate(values, values + count, 0.0) / static_cast<double>(count);
+}
+
+/// Of row `row`, or of the only row.
+double mean(const Buffer& buffer, std::size_t row) noexcept {
+  const std::size_t rows = rows_of(buffer.spec);
   const std::size_t count = buffer.spec.elements() / rows;
-  double sum = 0;
-  if (buffer.spec.dtype == DType::float32) {
-    const float* values = static_cast<const float*>(buffer.data) + row * count;
-    sum = std::accumulate(values, values + count, 0.0);
-  } else if (buffer.spec.dtype == DType::int64) {
-    const std::int64_t* values = static_cast<const std::int64_t*>(buffer.data) + row * count;
-    sum = static_cast<double>(std::accumulate(values, values + count, std::int64_t{0}));
+  const std::size_t first = std::min(row, rows - 1) * count;
+  switch (buffer.spec.dtype) {
+    case DType::float32:
+      return mean_of<float>(buffer.data, first, count);
+    case DType::int64:
+      return mean_of<std::int64_t>(buffer.data, first, count);
+    case DType::uint8:
+      return mean_of<std::uint8_t>(buffer.data, first, count);
+    case DType::string:
+      break;
   }
-  return sum / static_cast<double>(count);
+  const std::string& text = *static_cast<const std::string*>(buffer.data);
+  return text.empty() ? 0 : mean_of<unsigned char>(text.data(), 0, text.size()) / 256;
 }
 
 class StubGraph final : public Graph {
  public:
-  StubGraph(const GraphSpec& spec, const std::map<std::string, Buffer>& buffers,
-            std::shared_ptr<Injection> injection)
+  StubGraph(const GraphSpec& spec, const Buffers& buffers, std::shared_ptr<Injection> injection)
       : injection_(std::move(injection)) {
-    for (const TensorSpec& tensor : spec.inputs) inputs_.push_back(buffers.at(tensor.name));
-    for (const TensorSpec& tensor : spec.outputs) outputs_.push_back(buffers.at(tensor.name));
+    for (const TensorSpec& tensor : spec.inputs) inputs_.push_back(buffer_of(tensor, buffers));
+    for (const TensorSpec& tensor : spec.outputs) outputs_.push_back(buffer_of(tensor, buffers));
     encodes_ = outputs_.front().spec.role == "condition";
   }
 
@@ -76,6 +91,10 @@ class StubGraph final : public Graph {
   void terminate() noexcept override { terminated_ = true; }
   const std::string& error() const noexcept override { return error_; }
 
+  std::unique_ptr<Graph> rebind(const GraphSpec& spec, const Buffers& buffers) const override {
+    return std::make_unique<StubGraph>(spec, buffers, injection_);
+  }
+
  private:
   /// True if terminated.
   bool sleep() noexcept {
@@ -88,38 +107,48 @@ class StubGraph final : public Graph {
   }
 
   void encode() noexcept {
-    double sum = 0;
-    for (const Buffer& input : inputs_) sum += mean(input);
+    double sums[2] = {0, 0};
+    for (const Buffer& input : inputs_) {
+      sums[0] += mean(input, 0);
+      if (input.spec.role == "condition") sums[1] += mean(input, 1);
+    }
     for (const Buffer& output : outputs_) {
+      const std::size_t rows = rows_of(output.spec);
+      const std::size_t count = output.spec.elements() / rows;
       float* values = static_cast<float*>(output.data);
-      const std::size_t count = output.spec.elements();
-      const std::size_t row = count / branches_of(output.spec);
-      std::fill_n(values, row, static_cast<float>(sum));
-      std::fill(values + row, values + count, 0.0f);
+      for (std::size_t row = 0; row < rows; ++row) {
+        std::fill_n(values + row * count, count, static_cast<float>(sums[row]));
+      }
     }
   }
 
+  /// The first output, which is the only one.
   float* predict() noexcept {
-    const Buffer& output = outputs_.front();
-    const bool whole = output.spec.role == "actions";
-    const std::size_t rows = branches_of(output.spec);
-    const std::size_t count = output.spec.elements() / rows;
-    float* values = static_cast<float*>(output.data);
-    for (std::size_t row = 0; row < rows; ++row) {
-      const float* source = nullptr;
-      double bias = 0;
-      for (const Buffer& input : inputs_) {
-        const std::string& role = input.spec.role;
-        if (role == "sample" || role == "noise") source = static_cast<const float*>(input.data) + row * count;
-        if (role == "condition") bias += mean(input, row, std::max(rows, branches_of(input.spec)));
-        if (role == "timestep") bias += 0.001 * mean(input);
-      }
-      const float gain = whole ? 0.5f : 0.1f;
-      for (std::size_t i = 0; i < count; ++i) {
-        values[row * count + i] = gain * source[i] + static_cast<float>(bias);
+    const TensorSpec& spec = outputs_.front().spec;
+    const std::size_t rows = rows_of(spec);
+    for (std::size_t row = 0; row < rows; ++row) predict(row, spec.elements() / rows);
+    return static_cast<float*>(outputs_.front().data);
+  }
+
+  void predict(std::size_t row, std::size_t count) noexcept {
+    const TensorSpec& spec = outputs_.front().spec;
+    const float* source = nullptr;
+    double bias = 0;
+    for (const Buffer& input : inputs_) {
+      const std::string& role = input.spec.role;
+      if (role == "sample" || role == "noise") {
+        source = static_cast<const float*>(input.data) + row * count;
+      } else {
+        bias += (role == "timestep" ? 0.001 : 1) * mean(input, row);
       }
     }
-    return values;
+    float* values = static_cast<float*>(outputs_.front().data) + row * count;
+    const float gain = spec.role == "actions" ? 0.5f : 0.1f;
+    const std::size_t width = count / static_cast<std::size_t>(spec.shape[1]);
+    for (std::size_t i = 0; i < count; ++i) {
+      const float own = source ? gain * source[i] : 0.01f * static_cast<float>(i / width);
+      values[i] = own + static_cast<float>(bias);
+    }
   }
 
   Status fail() noexcept {
@@ -166,7 +195,7 @@ class StubEngine final : public Engine {
   }
 
   std::unique_ptr<Graph> load(const std::filesystem::path&, const GraphSpec& spec,
-                              const std::map<std::string, Buffer>& buffers) override {
+                              const Buffers& buffers) override {
     return std::make_unique<StubGraph>(spec, buffers, injection_);
   }
 

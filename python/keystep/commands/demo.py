@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,9 +12,13 @@ import tyro
 
 import keystep
 from keystep.commands.eval import FIRST_SEED, run
-from keystep.evaluate.rollout import Evaluation, make_env, observation_keys
+from keystep.commands.plans import ENV, first_tasks, missing_driver, open_pictures
+from keystep.commands.video import write_video
+from keystep.evaluate.recording import record
+from keystep.evaluate.rollout import make_env, observation_keys, reads_text
+from keystep.evaluate.settings import Evaluation
+from keystep.evaluate.storyboard import frames
 
-ENV = "keystep/Franka3Blocks-v0"
 VIDEO_SIZE = 384
 
 
@@ -31,63 +36,57 @@ def main(
         seed: first env seed, and the seed of the policy's noise.
         video: where to write one episode of a task of each family; needs a Vulkan driver.
     """
-    names = tuple(task["name"] for task in keystep.read_manifest(bundle)["tasks"])
+    manifest = keystep.read_manifest(bundle)
+    names = tuple(task["name"] for task in manifest["tasks"])
     open_policy = functools.partial(keystep.load, bundle, threads=1)
     report = run(open_policy, Evaluation(ENV, names, episodes, seed))
-    print(f"\n{report}\n\nlatency ({report.description})")
-    print(keystep.LatencyReport.from_dict(report.latency[0]), "\n")
+    latency = keystep.LatencyReport.from_dict(report.latency[0])
+    print(f"\n{report}\n\nlatency ({report.description})\n{latency}")
+    if reads_text(manifest):
+        print(plan_latency(latency))
     reason = missing_driver()
     if reason is None:
-        write_video(video, record(bundle, names, seed))
-        print(f"video: {video}")
+        write_video(video, film(bundle, seed))
+        print(f"\nvideo: {video}")
     else:
-        print(f"state mode, no video: no Vulkan driver ({reason}); scripts/install-vulkan.sh installs one")
+        print(f"\nstate mode, no video: no Vulkan driver ({reason}); scripts/install-vulkan.sh installs one")
 
 
-def missing_driver() -> str | None:
-    from keystep.envs.headless import missing_driver
+def plan_latency(latency: keystep.LatencyReport) -> str:
+    """What planning costs."""
+    plan = latency.stages["plan"]
+    return (
+        f"{plan.count} plans, each in {plan.p50_us / 1e3:.1f} ms (median; 99 %: {plan.p99_us / 1e3:.1f} ms)"
+    )
 
-    return missing_driver()
 
-
-def record(bundle: Path, tasks: tuple[str, ...], seed: int) -> list[np.ndarray]:
-    """One episode of each family's first task as uint8 (size, size, 3) frames, 30 a second."""
+def film(bundle: Path, seed: int) -> Iterator[np.ndarray]:
+    """One episode of each family's first task as uint8 frames, 30 a second; with plans, if there are any."""
     from rich.progress import track
 
-    firsts = list({task.partition("_")[0]: task for task in reversed(tasks)}.values())[::-1]
-    frames: list[np.ndarray] = []
     with keystep.load(bundle, threads=1) as policy:
-        size = {} if policy.manifest["observation"]["images"] else {"image_size": VIDEO_SIZE}
-        env: Any = make_env(ENV, policy.manifest, render_mode="rgb_array", **size)
-        keys = observation_keys(policy.manifest)
-        for task in track(firsts, "rendering"):
-            observation, _ = env.reset(seed=seed, options={"task": task})
-            policy.reset(task=task, seed=seed)
-            done = False
-            while not done:
-                if env.unwrapped.elapsed_steps % 2 == 0:
-                    frames.append(env.render())
-                action = policy.act({key: observation[key] for key in keys})
-                observation, _, terminated, truncated, _ = env.step(action)
-                done = terminated or truncated
-        env.close()
-    return frames
+        tasks = track(first_tasks(policy.manifest), "rendering")
+        if reads_text(policy.manifest):
+            with open_pictures(ENV, policy.manifest) as (env, pictures):
+                for task in tasks:
+                    yield from frames(record(policy, env, pictures, task, seed), pictures)
+        else:
+            size = {} if policy.manifest["observation"]["images"] else {"image_size": VIDEO_SIZE}
+            env = make_env(ENV, policy.manifest, render_mode="rgb_array", **size)
+            for task in tasks:
+                yield from watch(policy, env, task, seed)
+            env.close()
 
 
-def write_video(path: Path, frames: list[np.ndarray]) -> None:
-    """An H.264 file of 30 frames a second; it appears whole or not at all."""
-    import av
-
-    staged = path.with_name(f".{path.stem}.tmp{path.suffix}")
-    try:
-        with av.open(str(staged), "w") as container:
-            stream = container.add_stream("libx264", rate=30)
-            stream.height, stream.width, stream.pix_fmt = *frames[0].shape[:2], "yuv420p"
-            for frame in frames:
-                container.mux(
-                    stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24"))
-                )
-            container.mux(stream.encode())
-        staged.replace(path)
-    finally:
-        staged.unlink(missing_ok=True)
+def watch(policy: keystep.Runtime, env: Any, task: str, seed: int) -> Iterator[np.ndarray]:
+    """One episode of a policy without a planner, every other step."""
+    keys = observation_keys(policy.manifest)
+    observation, _ = env.reset(seed=seed, options={"task": task})
+    policy.reset(task=task, seed=seed)
+    done = False
+    while not done:
+        if env.unwrapped.elapsed_steps % 2 == 0:
+            yield env.render()
+        action = policy.act({key: observation[key] for key in keys})
+        observation, _, terminated, truncated, _ = env.step(action)
+        done = terminated or truncated

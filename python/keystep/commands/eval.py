@@ -2,114 +2,162 @@
 
 from __future__ import annotations
 
-import functools
+import os
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 
 import keystep
-from keystep.evaluate.report import EvaluationReport
-from keystep.evaluate.rollout import Evaluation, OpenPolicy, Worker, evaluate
-from keystep.files import write_json
+from keystep.commands import reference as references
+from keystep.commands.options import OutputOptions, PolicyOptions
+from keystep.evaluate.plots import report_figure
+from keystep.evaluate.protocols import Report
+from keystep.evaluate.protocols import run as run_protocol
+from keystep.evaluate.rollout import OpenPolicy, Worker
+from keystep.evaluate.settings import CHAIN_LENGTH, Evaluation
+from keystep.evaluate.tables import report_markdown
 
 FIRST_SEED = 10_000_000
 """Of evaluations: far from those of demonstrations (from 0; of the shipped policy, from 1,000,000)."""
 
 
+@dataclass(frozen=True)
+class ProtocolOptions:
+    """What is evaluated."""
+
+    env: str = "keystep/Franka3Blocks-v0"
+    """Gymnasium environment."""
+    protocol: Literal["mtlc", "lh-mtlc"] = "mtlc"
+    """mtlc: each task from equal resets; lh-mtlc: tasks in a row from one reset up to the first failure."""
+    tasks: tuple[str, ...] = ()
+    """Names; all of the bundle's when empty."""
+    episodes: int = 100
+    """Per task, or chains; episode i starts from env seed `seed` + i."""
+    chain_length: int = CHAIN_LENGTH
+    """Tasks in a row of lh-mtlc."""
+    seed: int = FIRST_SEED
+    """First env seed, and the seed of the policy's noise."""
+    noise_seeds: tuple[int, ...] = ()
+    """Repeat all episodes with each of these seeds of the policy's noise: mean and standard error of them."""
+    subgoals: Literal["policy", "ground_truth"] = "policy"
+    """ground_truth: from a demonstration of the expert from the same reset, instead of the planner."""
+    guidance: float | None = None
+    """Of the planner, lambda; as the bundle says when not given."""
+    phrasing: Literal["canonical", "held_out"] = "canonical"
+    """held_out: sentences that no training sentence equals."""
+    processes: int = 1
+    """Simulators run in parallel."""
+
+    def evaluation(self, manifest: dict[str, Any]) -> Evaluation:
+        tasks = self.tasks or tuple(task["name"] for task in manifest["tasks"])
+        return Evaluation(
+            self.env,
+            tasks,
+            self.episodes,
+            self.seed,
+            noise_seeds=self.noise_seeds,
+            chain_length=self.chain_length if self.protocol == "lh-mtlc" else 1,
+            ground_truth=self.subgoals == "ground_truth",
+            guidance=self.guidance,
+            instructions=held_out(tasks) if self.phrasing == "held_out" else {},
+        )
+
+
+def held_out(tasks: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    from keystep.data.instructions import held_out as sentences
+
+    try:
+        return {task: tuple(sentences(task)) for task in tasks}
+    except KeyError as error:
+        raise keystep.ArgumentError(f"phrasing: expected a task with paraphrases, got {error}") from None
+
+
 def main(
-    bundle: Annotated[Path, tyro.conf.Positional],
-    env: str = "keystep/Franka3Blocks-v0",
-    tasks: tuple[str, ...] = (),
-    episodes: int = 100,
-    seed: int = FIRST_SEED,
-    processes: int = 1,
-    threads: int = 1,
-    provider: str = "cpu",
-    inference_steps: int = 0,
-    reference: Path | None = None,
-    json: Path | None = None,
+    bundles: tyro.conf.Positional[tuple[Path, ...]],
+    protocol: Annotated[ProtocolOptions, tyro.conf.arg(name="")],
+    policy: Annotated[PolicyOptions, tyro.conf.arg(name="")],
+    output: Annotated[OutputOptions, tyro.conf.arg(name="")],
+    reference: tuple[Path, ...] = (),
 ) -> None:
-    """Run a bundle closed-loop in simulation and count solved episodes per task, with Wilson 95 % intervals.
+    """Run bundles closed-loop in simulation and count solved episodes, with Wilson 95 % intervals.
 
     Args:
-        bundle: the bundle's folder.
-        env: Gymnasium environment.
-        tasks: names; all of the bundle's when empty.
-        episodes: per task; episode i starts from env seed `seed` + i.
-        seed: first env seed, and the seed of the policy's noise.
-        processes: simulators run in parallel.
-        threads: threads inside an operator.
-        provider: cpu, openvino, cuda or tensorrt.
-        inference_steps: denoise steps; 0: as the bundle says.
-        reference: a training checkpoint to evaluate through the slow PyTorch reference, same seeds and noise.
-        json: also write the results to this file.
+        bundles: folders, evaluated one after the other on the same episodes.
+        reference: a training checkpoint (of a subgoal bundle two: planner, controller) to evaluate through
+            the slow PyTorch reference instead, same seeds and noise.
     """
-    manifest = keystep.read_manifest(bundle)
-    names = tasks or tuple(task["name"] for task in manifest["tasks"])
-    if reference is None:
-        open_policy: OpenPolicy = functools.partial(
-            keystep.load, bundle, provider=provider, threads=threads, inference_steps=inference_steps
-        )
-    else:
-        open_policy = functools.partial(Reference, reference, manifest, inference_steps, threads)
-    report = run(open_policy, Evaluation(env, names, episodes, seed), processes)
-    print(report)
+    if not bundles or (reference and len(bundles) > 1):
+        raise keystep.ArgumentError(f"bundles: expected one or, without reference, more, got {len(bundles)}")
+    if reference and protocol.subgoals == "ground_truth":
+        raise keystep.ArgumentError("subgoals: expected policy with reference, got ground_truth")
+    reports: dict[str, Report] = {}
+    for bundle in bundles:
+        open_policy = references.opener(reference, bundle, policy) if reference else policy.opener(bundle)
+        manifest = keystep.read_manifest(bundle)
+        report = run(open_policy, protocol.evaluation(manifest), protocol.processes)
+        report = with_settings(report, bundle, protocol, policy)
+        reports[str(bundle) if manifest["name"] in reports else manifest["name"]] = report
+        show(report, manifest["name"])
+        output.write(results(reports), report_markdown(reports), lambda: report_figure(reports))
+
+
+def with_settings(report: Report, bundle: Path, protocol: ProtocolOptions, policy: PolicyOptions) -> Report:
+    """The report with the options that made it, for the result file."""
+    options = {"bundle": bundle.name, "phrasing": protocol.phrasing, "replan": policy.replan}
+    return replace(report, settings=report.settings | options | policy.load_options())
+
+
+def results(reports: dict[str, Report]) -> dict[str, Any]:
+    """Of one policy its report; of several, reports by name."""
+    if len(reports) == 1:
+        return next(iter(reports.values())).to_dict()
+    return {"reports": {name: report.to_dict() for name, report in reports.items()}}
+
+
+def show(report: Report, name: str) -> None:
+    print(f"\n{name}\n{report}")
     for latency in report.latency[:1]:
         print(f"\nlatency of one process ({report.description}):\n{keystep.LatencyReport.from_dict(latency)}")
-    if json is not None:
-        write_json(json, report.to_dict())
 
 
-class Reference:
-    """The PyTorch reference policy, with the manifest of the bundle it is compared with."""
-
-    description = "PyTorch eager, diffusers"
-
-    def __init__(
-        self, checkpoint: Path, manifest: dict[str, Any], inference_steps: int, threads: int
-    ) -> None:
-        import torch
-
-        from keystep.models.reference import ReferencePolicy
-
-        torch.set_num_threads(max(threads, 1))
-        sampler = {**manifest["sampler"], "betas": tuple(manifest["sampler"]["betas"])}
-        sampler["inference_steps"] = inference_steps or sampler["inference_steps"]
-        self._policy = ReferencePolicy(checkpoint, execute=manifest["chunk"]["execute"], **sampler)
-        self.manifest = manifest
-        self.reset = self._policy.reset
-        self.act = self._policy.act
-
-
-def run(open_policy: OpenPolicy, evaluation: Evaluation, processes: int = 1) -> EvaluationReport:
+def run(open_policy: OpenPolicy, evaluation: Evaluation, processes: int = 1) -> Report:
     """Say what it will cost, then evaluate under a progress bar."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    total = evaluation.episodes * len(evaluation.tasks)
-    print(f"{total} episodes of {len(evaluation.tasks)} tasks: {cost(open_policy, evaluation)}")
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns) as progress:
+    total = len(evaluation.jobs)
+    what = f"chains of {evaluation.chain_length} of" if evaluation.chain_length > 1 else "episodes of"
+    print(f"{total} {what} {len(evaluation.tasks)} tasks: {cost(open_policy, evaluation, processes)}")
+    with progress_bar() as progress:
         bar = progress.add_task("episodes", total=total)
-        return evaluate(
+        return run_protocol(
             open_policy,
-            evaluation.env,
-            evaluation.tasks,
-            evaluation.episodes,
-            evaluation.seed,
+            evaluation,
             processes,
             on_episode=lambda result: progress.update(bar, advance=1, description=f"{result.task:<16}"),
         )
 
 
-def cost(open_policy: OpenPolicy, evaluation: Evaluation) -> str:
+def progress_bar() -> Any:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns)
+
+
+def cost(open_policy: OpenPolicy, evaluation: Evaluation, processes: int = 1) -> str:
     """An upper bound, measured on a few steps of one episode."""
     worker = Worker(open_policy(), evaluation)
     try:
         step = worker.seconds_per_step()
+        demonstration = worker.seconds_per_demonstration()
         steps = worker.max_episode_steps
     finally:
         worker.close()
-    seconds = step * steps * evaluation.episodes * len(evaluation.tasks)
-    bound = f"{seconds / 60:.0f} min" if seconds > 90 else f"{seconds:.0f} s"
-    return f"at most {bound} ({step * 1e3:.1f} ms a step, {steps} steps an episode)"
+    tasks = sum(len(job.tasks) for job in evaluation.jobs)
+    parallel = min(processes, os.cpu_count() or 1, len(evaluation.jobs))
+    seconds = (step * steps * tasks + demonstration * len(evaluation.jobs)) / parallel
+    return f"at most {seconds_text(seconds)} ({step * 1e3:.1f} ms a step, {steps} steps an episode)"
+
+
+def seconds_text(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds > 90 else f"{seconds:.0f} s"

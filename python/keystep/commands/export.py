@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -13,6 +13,7 @@ from keystep.export.bundle import export_bundle
 def main(
     checkpoint: Annotated[Path, tyro.conf.Positional],
     output: Annotated[Path, tyro.conf.Positional],
+    planner: Path | None = None,
     form: Literal["denoise", "sample", "both"] = "denoise",
     name: str | None = None,
     execute: int | None = None,
@@ -21,14 +22,20 @@ def main(
     eta: float | None = None,
     guidance: float | None = None,
     timestep_rule: Literal["leading", "trailing", "linspace", "hd_expit"] | None = None,
+    planner_kind: Literal["ddpm", "ddim"] | None = None,
+    planner_steps: int | None = None,
+    planner_guidance: float | None = None,
+    replan: bool = True,
+    resize: bool = False,
     seed: int = 0,
     overwrite: bool = False,
 ) -> None:
     """Compile a training checkpoint into a bundle; the folder appears whole or not at all.
 
     Args:
-        checkpoint: folder written by `keystep train`.
+        checkpoint: folder of a controller, written by `keystep train controller`.
         output: the bundle's folder, NAME.keystep.
+        planner: folder of a planner, written by `keystep train planner`: makes a subgoal policy.
         form: one graph per denoise step, the whole sample as one graph (deterministic samplers), or both.
         name: of the bundle; the folder's when not given.
         execute: actions taken of each chunk; as trained when not given.
@@ -37,6 +44,11 @@ def main(
         eta: 0 deterministic .. 1 like DDPM; ddim only.
         guidance: lambda of classifier-free guidance.
         timestep_rule: which training time-steps are visited.
+        planner_kind: the planner's sampler; this and the next two are as trained when not given.
+        planner_steps: denoise steps of a plan.
+        planner_guidance: lambda of the planner's guidance; an episode may choose another.
+        replan: plan again when all subgoals are used up.
+        resize: let the runtime resize images of another size.
         seed: of the golden inputs and noise.
         overwrite: replace a bundle that is there.
     """
@@ -47,9 +59,24 @@ def main(
         "guidance": guidance,
         "timestep_rule": timestep_rule,
     }
-    sampler = {field: value for field, value in changes.items() if value is not None}
+    plan_changes = {"kind": planner_kind, "inference_steps": planner_steps, "guidance": planner_guidance}
     path = export_bundle(
-        checkpoint, output, form=form, name=name, execute=execute, overwrite=overwrite, seed=seed, **sampler
+        checkpoint,
+        output,
+        planner=planner,
+        form=form,
+        name=name,
+        execute=execute,
+        overwrite=overwrite,
+        seed=seed,
+        replan=replan,
+        resize=resize,
+        planner_sampler=_given(plan_changes),
+        **_given(changes),
     )
     size = sum(file.stat().st_size for file in path.iterdir())
     print(f"{path}: {size / 1e6:.2f} MB; check it with: keystep verify {path}")
+
+
+def _given(changes: dict[str, Any]) -> dict[str, Any]:
+    return {field: value for field, value in changes.items() if value is not None}

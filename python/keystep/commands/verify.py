@@ -14,6 +14,7 @@ from keystep.files import write_json
 def main(
     bundle: Annotated[Path, tyro.conf.Positional],
     checkpoint: Path | None = None,
+    planner: Path | None = None,
     tolerance: float = 1e-4,
     threads: int = 1,
     provider: str = "cpu",
@@ -23,7 +24,8 @@ def main(
 
     Args:
         bundle: the bundle's folder.
-        checkpoint: also compute with torch now, from this training checkpoint.
+        checkpoint: also compute with torch now, from this controller's checkpoint.
+        planner: and from this planner's.
         tolerance: greatest absolute difference allowed.
         threads: threads inside an operator.
         provider: cpu, openvino, cuda or tensorrt.
@@ -31,7 +33,9 @@ def main(
     """
     from keystep.export.verify import verify_bundle
 
-    report = verify_bundle(bundle, checkpoint, tolerance=tolerance, threads=threads, provider=provider)
+    report = verify_bundle(
+        bundle, checkpoint, planner, tolerance=tolerance, threads=threads, provider=provider
+    )
     print(report)
     if json is not None:
         write_json(json, report.to_dict())

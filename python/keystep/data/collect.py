@@ -56,6 +56,7 @@ class Perturbation:
     expert_noise: tuple[float, ...]
     frames_after_success: int | None
     wander_frames: int
+    record: Literal["expert", "executed"] = "expert"
 
 
 @dataclass
@@ -87,6 +88,7 @@ def collect(
     expert_noise: tuple[float, ...] = (0.0,),
     frames_after_success: int | None = None,
     wander_frames: int = 0,
+    record: Literal["expert", "executed"] = "expert",
     max_failures: int = 20,
 ) -> CollectReport:
     """Write successful demonstrations of the scripted expert to a LeRobotDataset v3.0 folder.
@@ -101,13 +103,14 @@ def collect(
         image_size: height and width of images in pixels, rgb only.
         processes: simulators run in parallel.
         resume: continue the dataset at `output`; when false there must not be one.
-        expert_noise: standard deviations, in action units, of Gaussian noise added to the executed movement
-            while the expert's own action is recorded, which shows how to recover (DART, Laskey et al. 2017).
+        expert_noise: standard deviations, in action units, of Gaussian noise added to the executed movement.
             Attempt k of a task has the (k mod n)-th of the n values.
         frames_after_success: end every demonstration so many frames after its first success; None: 64 frames
             each, the arm returning to neutral (HD-ExpIt's D0). Flat policies want a small number, see
             rollout_expert.
         wander_frames: the hand drifts for up to so many first frames, see rollout_expert.
+        record: the expert's action, or the perturbed one that was executed. Flat policies learn from the
+            first how to recover; goal-conditioned controllers need the one that led to the goal.
         max_failures: give up after this many failures in a row.
 
     Raises:
@@ -116,9 +119,11 @@ def collect(
     """
     if obs_mode not in ("state", "rgb"):
         raise DatasetError(f"obs_mode: expected state or rgb, got {obs_mode!r}")
+    if record not in ("expert", "executed"):
+        raise DatasetError(f"record: expected expert or executed, got {record!r}")
     if not expert_noise or min(expert_noise) < 0:
         raise DatasetError(f"expert_noise: expected values of at least 0, got {expert_noise}")
-    perturbation = Perturbation(tuple(expert_noise), frames_after_success, wander_frames)
+    perturbation = Perturbation(tuple(expert_noise), frames_after_success, wander_frames, record)
     source = simulated(env_id, tasks, seed, obs_mode, image_size, perturbation)
     return collect_from(source, output, episodes, processes, resume=resume, max_failures=max_failures)
 
@@ -157,6 +162,7 @@ def simulated(
         "expert_noise": list(perturbation.expert_noise),
         "frames_after_success": perturbation.frames_after_success,
         "wander_frames": perturbation.wander_frames,
+        "record": perturbation.record,
         "action": action,
     }
     instructions = {name: TASKS[name].instruction for name in names}
@@ -188,7 +194,7 @@ def open_simulator(
         attempt = (seed - first_seed) // len(TASKS)
         noise = perturbation.expert_noise[attempt % len(perturbation.expert_noise)]
         ending, wander = perturbation.frames_after_success, perturbation.wander_frames
-        return rollout_expert(env, task, seed, limit, noise, ending, wander)
+        return rollout_expert(env, task, seed, limit, noise, ending, wander, perturbation.record)
 
     env = gymnasium.make(env_id, obs_mode=obs_mode, image_size=image_size)
     return rollout

@@ -27,6 +27,7 @@ class ChunkWindows:
         reader: the dataset.
         horizon: H.
         condition: "task" adds `task`, "goal" adds `goal.*`, "none" adds neither.
+        observations: keys to see; all when None.
         hold: (A,) the action that does nothing.
         lengths: shortest and longest m, both at most H.
         episodes: indices to use; all when None.
@@ -39,6 +40,7 @@ class ChunkWindows:
         horizon: int = 8,
         *,
         condition: str = "task",
+        observations: Sequence[str] | None = None,
         hold: np.ndarray | None = None,
         lengths: tuple[int, int] = (4, 8),
         episodes: Sequence[int] | None = None,
@@ -49,7 +51,8 @@ class ChunkWindows:
         if not 1 <= lengths[0] <= lengths[1] <= horizon:
             raise DatasetError(f"lengths: expected 1 <= shortest <= longest <= {horizon}, got {lengths}")
         self.horizon, self.condition, self.lengths = horizon, condition, lengths
-        self.observations = [key for key in reader.features if key.startswith("observation.")]
+        known = [key for key in reader.features if key.startswith("observation.")]
+        self.observations = known if observations is None else list(observations)
         self._columns = mapped_columns(reader, [*self.observations, "action", "task_index"], cache)
         actions = reader.features["action"].shape[0]
         self.hold = np.zeros(actions, np.float32) if hold is None else np.asarray(hold, np.float32)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import gymnasium
 import numpy as np
@@ -20,6 +20,7 @@ def rollout_expert(
     noise: float = 0.0,
     frames_after_success: int | None = None,
     wander_frames: int = 0,
+    record: Literal["expert", "executed"] = "expert",
 ) -> dict[str, Any] | None:
     """One demonstration; None when the expert fails within `max_frames`.
 
@@ -28,14 +29,17 @@ def rollout_expert(
         task: a key of TASKS.
         seed: of the environment and of the expert.
         max_frames: length T of the episode, or its limit with `frames_after_success`.
-        noise: standard deviation of Gaussian noise on the executed movement (not the gripper); the recorded
-            action stays the expert's, so that the data shows how to recover (DART, Laskey et al. 2017).
+        noise: standard deviation of Gaussian noise on the executed movement (not the gripper).
         frames_after_success: end the episode so many frames after the first success. None: go on to
             `max_frames`, while the arm returns to neutral. A flat policy must not see that: the neutral pose
             at the end, where the arm rests, looks like the one at the start, where it must move.
         wander_frames: for a random number of first frames, at most this, the hand drifts in a random
             direction whatever the expert says. Its approach takes only four frames from one fixed pose; so it
             is seen from everywhere, and with it which cube the task means.
+        record: which action the episode keeps. "expert": what the expert would do in that state, although
+            something else was done, which shows a policy how to recover (DART, Laskey et al. 2017).
+            "executed": what led to the next observation, which planners and goal-conditioned controllers
+            learn from; the wandering frames, which lead nowhere, are then left out.
 
     Returns:
         `observation.*`: (T, ...) what was seen before each action; `action`: float32 (T, 7); `success`:
@@ -45,20 +49,25 @@ def rollout_expert(
     observation, _ = env.reset(seed=seed, options={"task": task})
     expert = ScriptedExpert(env, seed=seed)
     rng = np.random.default_rng((seed, 1))
-    wandering, drift = rng.integers(wander_frames, endpoint=True), rng.uniform(-1, 1, 3)
+    wandering, drift = int(rng.integers(wander_frames, endpoint=True)), rng.uniform(-1, 1, 3)
+    executes = record == "executed"
     observations: dict[str, list[np.ndarray]] = {key: [] for key in observation}
     actions, success = [], []
-    for frame in range(max_frames):
+    for frame in range(max_frames + (wandering if executes else 0)):
         action = expert.act()
-        for key, value in observation.items():
-            observations[key].append(value)
-        actions.append(action)
         executed = action.copy()
         executed[:6] += noise * rng.standard_normal(6)
         if frame < wandering:
             executed[:3] = drift
+        executed = executed.clip(-1, 1)
+        kept = frame >= wandering or not executes
+        if kept:
+            for key, value in observation.items():
+                observations[key].append(value)
+            actions.append(executed if executes else action)
         observation, _, _, _, info = env.step(executed)
-        success.append(info["success"])
+        if kept:
+            success.append(info["success"])
         if frames_after_success is not None and any(success[: len(success) - frames_after_success]):
             break
     if not any(success):

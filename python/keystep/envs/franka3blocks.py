@@ -76,9 +76,7 @@ class Franka3BlocksEnv(gymnasium.Env):
         if visible:
             require_driver()
         self.simulation = load_simulation().Franka3BlocksSimulation(visible, image_size)
-        self.start = self.scene()
-        self.elapsed_steps = 0
-        self.success = False
+        self._begin()
 
     # ---- episode
 
@@ -93,10 +91,22 @@ class Franka3BlocksEnv(gymnasium.Env):
             raise ValueError(f"options: expected only 'task', got {sorted(options)}")
         self.simulation.restore(start_body_state(self.np_random))
         self.simulation.advance(layout.SETTLE_STEPS)
+        self._begin()
+        return self.observation(), self.info()
+
+    def set_task(self, task: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Start another task from the scene as it stands, without a reset; returns what `reset` returns.
+
+        The scene becomes the start that success is measured from, and the steps count from zero.
+        """
+        self.task = task_named(task)
+        self._begin()
+        return self.observation(), self.info()
+
+    def _begin(self) -> None:
         self.start = self.scene()
         self.elapsed_steps = 0
         self.success = False
-        return self.observation(), self.info()
 
     def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
         """One control period (1/60 s). The reward is 1.0 when the task is solved, else 0.0."""

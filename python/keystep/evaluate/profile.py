@@ -25,6 +25,7 @@ class ProfileReport:
     """Figures of one process with one bundle; printable.
 
     Attributes:
+        inference_steps: denoise steps of a chunk; 0 for a controller without any.
         provider: engine, provider and threads in use.
         act_from_chunk_us: median of a whole `act` from Python when the action is taken from the chunk; None
             when every action renews the chunk.
@@ -87,16 +88,15 @@ def profile(
     load_ms = (time.perf_counter() - started) * 1e3
     with policy:
         loaded_memory_mb = resident_memory_mb()
-        execute = policy.manifest["chunk"]["execute"]
         cases = golden_cases(bundle, policy.manifest)
-        _tick(policy, cases[:1], WARM_UP_CHUNKS * execute)
+        _tick(policy, cases[:1], WARM_UP_CHUNKS * policy.manifest["chunk"]["execute"])
         policy.reset_latency()
         from_chunk = _tick(policy, cases, ticks)
         latency = policy.latency()
         return ProfileReport(
             bundle=policy.manifest["name"],
             provider=policy.description,
-            inference_steps=inference_steps or policy.manifest["sampler"]["inference_steps"],
+            inference_steps=inference_steps or _denoise_steps(policy.manifest),
             ticks=ticks,
             load_ms=load_ms,
             act_from_chunk_us=statistics.median(from_chunk) * 1e6 if from_chunk else None,
@@ -125,14 +125,15 @@ def golden_cases(bundle: Path, manifest: dict[str, Any]) -> list[GoldenCase]:
     if not len(arrays.get("actions", ())):
         raise keystep.BundleError("golden.actions: expected at least one case, got none")
     observations = [name for name in arrays if name.startswith("observation.")]
-    goals = [name for name in arrays if name.startswith("goal.")]
+    planned = manifest["goal"] == "text"  # then the goals are the planner's business
+    goals = [name for name in arrays if name.startswith("goal.") and not planned]
     cases = []
     for row in range(len(arrays["actions"])):
-        task = (
-            manifest["tasks"][int(arrays["task"][row])]["name"]
-            if "task" in arrays and manifest["tasks"]
-            else None
-        )
+        task = None
+        if planned:
+            task = str(arrays["text"][row])
+        elif "task" in arrays and manifest["tasks"]:
+            task = manifest["tasks"][int(arrays["task"][row])]["name"]
         goal = {name.replace("goal.", "observation.", 1): arrays[name][row] for name in goals}
         cases.append(GoldenCase(task, {name: arrays[name][row] for name in observations}, goal or None))
     return cases
@@ -140,16 +141,27 @@ def golden_cases(bundle: Path, manifest: dict[str, Any]) -> list[GoldenCase]:
 
 def _tick(policy: keystep.Runtime, cases: list[GoldenCase], ticks: int) -> list[float]:
     """Tick every case for its share of `ticks`; the seconds of each `act` that took from the chunk."""
-    execute = policy.manifest["chunk"]["execute"]
     seconds = []
     for case, count in zip(cases, _shares(ticks, len(cases)), strict=True):
         policy.reset(task=case.task, goal=case.goal, seed=0)
         for tick in range(count):
             started = time.perf_counter()
             policy.act(case.observation)
-            if tick % execute:
+            if not renews_chunk(policy.manifest, tick):
                 seconds.append(time.perf_counter() - started)
     return seconds
+
+
+def renews_chunk(manifest: dict[str, Any], tick: int) -> bool:
+    """Whether tick number `tick` of an episode, from 0, computes a chunk: it begins one, or a subgoal."""
+    planner = manifest.get("planner")
+    if planner:  # replanning included, as all plans last for whole subgoals
+        tick %= planner["steps_per_subgoal"]
+    return tick % manifest["chunk"]["execute"] == 0
+
+
+def _denoise_steps(manifest: dict[str, Any]) -> int:
+    return manifest["sampler"]["inference_steps"] if manifest["sampler"] else 0
 
 
 def _shares(total: int, parts: int) -> Iterator[int]:

@@ -1,153 +1,116 @@
-"""Closed-loop evaluation in a Gymnasium environment.
-
-Episode i of every task starts from `env.reset(seed=seed + i)` and draws its noise from (seed, episode=i), so
-contexts and noise depend neither on the number of processes nor on the policy (runtime or reference).
-"""
+"""One policy in one Gymnasium environment, closed-loop."""
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
 
 import keystep
-from keystep.evaluate.machine import describe_machine
-from keystep.evaluate.report import EvaluationReport, TaskResult
+from keystep.evaluate.settings import EpisodeResult, Evaluation, Job
+from keystep.evaluate.subgoals import Demonstrator
 
 PROBE_STEPS = 32
 
 
 class Policy(Protocol):
-    """What an evaluation needs: `keystep.Runtime`, or `commands.eval.Reference` around PyTorch."""
+    """What an evaluation needs: `keystep.Runtime`, or `commands.reference` around PyTorch.
+
+    `reset` of a subgoal policy also takes `guidance` and `subgoals`, see `keystep.Runtime.reset`.
+    """
 
     @property
     def manifest(self) -> dict[str, Any]: ...
-    def reset(self, task: str | None = None, *, seed: int = 0, episode: int = 0) -> None: ...
+    def reset(self, *args: Any, **options: Any) -> None: ...  # task, seed, episode
     def act(self, observation: dict[str, Any]) -> np.ndarray: ...
 
 
 OpenPolicy = Callable[[], Policy]
-OnEpisode = Callable[["EpisodeResult"], None]
-
-
-@dataclass(frozen=True)
-class EpisodeResult:
-    task: str
-    episode: int
-    success: bool
-    steps: int
-    fault: str = ""
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What to evaluate on: `episodes` episodes of each task, env seeds seed .. seed + episodes - 1."""
-
-    env: str
-    tasks: tuple[str, ...]
-    episodes: int = 100
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.episodes < 1:
-            raise keystep.ArgumentError(f"episodes: expected at least 1, got {self.episodes}")
-        if not self.tasks:
-            raise keystep.ArgumentError("tasks: expected at least one, got none")
-
-
-def evaluate(
-    policy: Policy | OpenPolicy,
-    env_id: str,
-    tasks: Sequence[str],
-    episodes: int = 100,
-    seed: int = 0,
-    processes: int = 1,
-    on_episode: OnEpisode | None = None,
-) -> EvaluationReport:
-    """Run `episodes` episodes of each task and count the solved ones.
-
-    Args:
-        policy: an open policy, or a picklable function that opens one (needed for more than one process).
-        on_episode: called after each episode, in order of completion.
-
-    Raises:
-        ArgumentError: unknown task, no episodes, or an open policy with several processes.
-    """
-    evaluation = Evaluation(env_id, tuple(tasks), episodes, seed)
-    started = time.perf_counter()
-    if callable(policy) and processes > 1:
-        results, latency, description = _run_processes(policy, evaluation, processes, on_episode)
-    elif processes > 1:
-        raise keystep.ArgumentError(
-            "policy: expected a function that opens one for several processes, got an open one"
-        )
-    else:
-        worker = Worker(policy() if callable(policy) else policy, evaluation)
-        try:
-            results = list(_notify((worker.run(job) for job in _jobs(evaluation)), on_episode))
-        finally:
-            worker.close()
-        latency, description = worker.latency(), worker.description()
-    seconds = time.perf_counter() - started
-    return EvaluationReport(
-        env_id, seed, _by_task(evaluation, results), seconds, description, tuple(latency), describe_machine()
-    )
 
 
 class Worker:
-    """A policy and its environment, for many episodes."""
+    """A policy and its environment, for many episodes. Raises ArgumentError for a policy it cannot serve."""
 
     def __init__(self, policy: Policy, evaluation: Evaluation) -> None:
         self.policy = policy
         self.evaluation = evaluation
-        manifest = policy.manifest
-        known = [task["name"] for task in manifest["tasks"]]
-        for task in evaluation.tasks if known else ():
-            if task not in known:
-                raise keystep.ArgumentError(f"task: expected one of {', '.join(known)}, got {task!r}")
-        if manifest["goal"] != "none":
-            raise keystep.ArgumentError(
-                f"goal: expected a policy without one, got {manifest['goal']!r}, which needs a planner"
-            )
-        self._takes_task = bool(known)
-        self._keys = observation_keys(manifest)
-        self.env = make_env(evaluation.env, manifest)
+        check(policy.manifest, evaluation)
+        self._takes_task = bool(policy.manifest["tasks"]) or reads_text(policy.manifest)
+        self._keys = observation_keys(policy.manifest)
+        self.env = make_env(evaluation.env, policy.manifest)
+        self._demonstrator: Demonstrator | None = None
+        if evaluation.ground_truth:
+            expert_env = make_env(evaluation.env, policy.manifest)
+            self._demonstrator = Demonstrator(expert_env, policy.manifest["planner"])
 
-    def run(self, job: tuple[str, int]) -> EpisodeResult:
-        """One episode; the first success ends it."""
-        task, episode = job
-        seed = self.evaluation.seed
-        observation, _ = self.env.reset(seed=seed + episode, options={"task": task})
-        self.policy.reset(task=task if self._takes_task else None, seed=seed, episode=episode)
+    def run(self, job: Job) -> EpisodeResult:
+        """One episode: the tasks in a row, until one is not solved."""
+        seed = self.evaluation.seed + job.episode
+        observation, _ = self.env.reset(seed=seed, options={"task": job.tasks[0]})
+        subgoals = None
+        if self._demonstrator is not None:
+            subgoals = self._demonstrator.subgoals(job.tasks[0], seed)
+            if subgoals is None:
+                return EpisodeResult(job, 0, 0, skipped=True)
+        total = 0
+        for position, task in enumerate(job.tasks):
+            if position:
+                observation, _ = self.env.unwrapped.set_task(task)
+            self._reset_policy(job, position, subgoals)
+            solved, steps, fault = self._play(observation)
+            total += steps
+            if not solved:
+                return EpisodeResult(job, position, total, fault)
+        return EpisodeResult(job, len(job.tasks), total)
+
+    def _reset_policy(self, job: Job, position: int, subgoals: dict[str, np.ndarray] | None = None) -> None:
+        options: dict[str, Any] = {}
+        if self.evaluation.guidance is not None:
+            options["guidance"] = self.evaluation.guidance
+        if subgoals is not None:
+            options["subgoals"] = subgoals
+        task = self.evaluation.text(job, position) if self._takes_task else None
+        episode = job.episode * len(job.tasks) + position
+        self.policy.reset(task=task, seed=job.noise_seed, episode=episode, **options)
+
+    def _play(self, observation: dict[str, Any]) -> tuple[bool, int, str]:
+        """One task, up to its first success: whether it was solved, the actions taken, the policy's fault."""
         steps = 0
         while True:
             try:
                 action = self.policy.act({key: observation[key] for key in self._keys})
             except keystep.PolicyError as error:
-                return EpisodeResult(task, episode, False, steps, str(error))
+                return False, steps, str(error)
             observation, _, terminated, truncated, info = self.env.step(action)
             steps += 1
             if terminated or truncated:
-                return EpisodeResult(task, episode, bool(info["success"]), steps)
+                return bool(info["success"]), steps, ""
 
     def seconds_per_step(self) -> float:
-        """Measured over the first steps of one episode that is not counted."""
-        self.env.reset(seed=self.evaluation.seed, options={"task": self.evaluation.tasks[0]})
-        self.policy.reset(
-            task=self.evaluation.tasks[0] if self._takes_task else None, seed=self.evaluation.seed
-        )
-        action = np.zeros(len(self.policy.manifest["action"]["names"]), np.float32)
+        """Measured over the first steps of one episode, over a whole plan if there is one."""
+        steps = max(PROBE_STEPS, plan_actions(self.policy.manifest))
         started = time.perf_counter()
-        for _ in range(PROBE_STEPS):
-            observation, *_ = self.env.step(action)
+        self.probe(steps)
+        return (time.perf_counter() - started) / steps
+
+    def probe(self, steps: int) -> None:
+        """So many steps of an episode that is not counted."""
+        job = self.evaluation.jobs[0]
+        observation, _ = self.env.reset(seed=self.evaluation.seed, options={"task": job.tasks[0]})
+        self._reset_policy(job, 0)
+        for _ in range(steps):
             action = self.policy.act({key: observation[key] for key in self._keys})
-        return (time.perf_counter() - started) / PROBE_STEPS
+            observation, *_ = self.env.step(action)
+
+    def seconds_per_demonstration(self) -> float:
+        """Of ground-truth subgoals; 0 if they come from the policy."""
+        if self._demonstrator is None:
+            return 0.0
+        started = time.perf_counter()
+        self._demonstrator.subgoals(self.evaluation.tasks[0], self.evaluation.seed)
+        return time.perf_counter() - started
 
     @property
     def max_episode_steps(self) -> int:
@@ -161,6 +124,40 @@ class Worker:
 
     def close(self) -> None:
         self.env.close()
+        if self._demonstrator is not None:
+            self._demonstrator.close()
+
+
+def check(manifest: dict[str, Any], evaluation: Evaluation) -> None:
+    """ArgumentError when a policy with this manifest cannot be evaluated so."""
+    known = [task["name"] for task in manifest["tasks"]]
+    for task in evaluation.tasks if known else ():
+        if task not in known:
+            raise keystep.ArgumentError(f"task: expected one of {', '.join(known)}, got {task!r}")
+    if manifest["goal"] == "observation":
+        raise keystep.ArgumentError(
+            "goal: expected a policy without one, got 'observation', which needs a planner"
+        )
+    if reads_text(manifest):
+        return
+    asked = {
+        "guidance": evaluation.guidance is not None,
+        "ground_truth": evaluation.ground_truth,
+        "instructions": bool(evaluation.instructions),
+    }
+    for name in (name for name, wanted in asked.items() if wanted):
+        raise keystep.ArgumentError(f"{name}: expected a policy with a planner, got {manifest['family']!r}")
+
+
+def reads_text(manifest: dict[str, Any]) -> bool:
+    """Whether the policy has a planner that is told what to do in words."""
+    return manifest["goal"] == "text"
+
+
+def plan_actions(manifest: dict[str, Any]) -> int:
+    """Actions that one plan lasts; 0 without a planner."""
+    planner = manifest.get("planner")
+    return planner["subgoals"] * planner["steps_per_subgoal"] if planner else 0
 
 
 def observation_keys(manifest: dict[str, Any]) -> list[str]:
@@ -178,86 +175,10 @@ def make_env(env_id: str, manifest: dict[str, Any], **options: Any) -> Any:
 
     images = manifest["observation"]["images"]
     if images:
-        options |= {"obs_mode": "rgb", "image_size": images[0]["height"]}
+        options = {"obs_mode": "rgb", "image_size": images[0]["height"]} | options
     else:
-        options |= {"obs_mode": "state"}
+        options = {"obs_mode": "state"} | options
     try:
         return gymnasium.make(env_id, disable_env_checker=True, **options)
     except gymnasium.error.UnregisteredEnv as error:
         raise keystep.ArgumentError(f"env: {error}") from error
-
-
-def _jobs(evaluation: Evaluation) -> list[tuple[str, int]]:
-    return [(task, episode) for task in evaluation.tasks for episode in range(evaluation.episodes)]
-
-
-def _notify(results: Iterator[EpisodeResult], on_episode: OnEpisode | None) -> Iterator[EpisodeResult]:
-    for result in results:
-        if on_episode is not None:
-            on_episode(result)
-        yield result
-
-
-_worker: Worker  # of a process of the pool, from _start
-
-
-def _start(open_policy: OpenPolicy, evaluation: Evaluation) -> None:
-    global _worker
-    _worker = Worker(open_policy(), evaluation)
-
-
-def _run(job: tuple[str, int]) -> tuple[EpisodeResult, int, list[dict[str, Any]], str]:
-    """The episode, and what this process has measured so far."""
-    return _worker.run(job), os.getpid(), _worker.latency(), _worker.description()
-
-
-def _run_processes(
-    open_policy: OpenPolicy, evaluation: Evaluation, processes: int, on_episode: OnEpisode | None
-) -> tuple[list[EpisodeResult], list[dict[str, Any]], str]:
-    context = multiprocessing.get_context(
-        "spawn"
-    )  # a forked simulator or engine would share threads and locks
-    latency: dict[int, list[dict[str, Any]]] = {}
-    description = ""
-
-    def finished(futures: list[Future]) -> Iterator[EpisodeResult]:
-        nonlocal description
-        for future in as_completed(futures):
-            result, process, latency[process], description = future.result()
-            yield result
-
-    with ProcessPoolExecutor(
-        processes, context, initializer=_start, initargs=(open_policy, evaluation)
-    ) as pool:
-        try:
-            results = list(
-                _notify(finished([pool.submit(_run, job) for job in _jobs(evaluation)]), on_episode)
-            )
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-    return (
-        results,
-        [report for reports in latency.values() for report in reports],
-        f"{description}, {processes} processes",
-    )
-
-
-def _by_task(evaluation: Evaluation, results: list[EpisodeResult]) -> tuple[TaskResult, ...]:
-    tasks = []
-    for task in evaluation.tasks:
-        mine = sorted(
-            (result for result in results if result.task == task), key=lambda result: result.episode
-        )
-        steps = [result.steps for result in mine if result.success]
-        tasks.append(
-            TaskResult(
-                task,
-                episodes=len(mine),
-                successes=len(steps),
-                faults=sum(bool(result.fault) for result in mine),
-                mean_steps=sum(steps) / len(steps) if steps else None,
-                solved=tuple(result.success for result in mine),
-            )
-        )
-    return tuple(tasks)

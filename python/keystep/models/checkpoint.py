@@ -1,22 +1,32 @@
-"""The training checkpoint: a folder with `policy.json` and `model.safetensors`. No code, no pickle."""
+"""The training checkpoint: a folder with `policy.json` and `model.safetensors`. No code, no pickle.
+
+A planner's checkpoint also holds its frozen text encoder, in `text_encoder/`.
+"""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from keystep.files import replacing, to_json
-from keystep.models.config import CameraConfig, ConfigError, PolicyConfig
+from keystep.models.act import ActPolicy
+from keystep.models.config import ActConfig, CameraConfig, ConfigError, PlannerConfig, PolicyConfig
 from keystep.models.normalizer import Normalizer, default_modes
+from keystep.models.planner import ImagePlanner, StatePlanner, make_planner
 from keystep.models.policy import DiffusionPolicy
 
-FORMAT, VERSION = "keystep-checkpoint", 1
+Config = PolicyConfig | ActConfig | PlannerConfig
+KINDS: dict[str, Any] = {"diffusion": PolicyConfig, "act": ActConfig, "planner": PlannerConfig}
+
+FORMAT, VERSION = "keystep-checkpoint", 2
+TEXT_ENCODER = "text_encoder"  # folder of a planner's frozen text encoder, inside the checkpoint
 
 
 class CheckpointError(RuntimeError):
@@ -25,9 +35,10 @@ class CheckpointError(RuntimeError):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Everything the exporter needs to know about a trained policy, besides its weights.
+    """Everything the exporter needs to know about a trained network, besides its weights.
 
     Attributes:
+        config: what the network is: a diffusion controller, ACT or a planner.
         stats: per key `min`, `max`, `mean`, `std` (lists) and `count`; images per channel in [0, 1].
         tasks: `name` and `instruction` of each task, in the order of the task embedding.
         action: names, units, min, max, rate_limit (or None), hold.
@@ -35,7 +46,7 @@ class Checkpoint:
         provenance: free form: git commit, data set hash, metrics.
     """
 
-    config: PolicyConfig
+    config: Config
     stats: dict[str, dict[str, Any]]
     tasks: list[dict[str, str]]
     action: dict[str, Any]
@@ -43,17 +54,33 @@ class Checkpoint:
     control_rate_hz: float
     provenance: dict[str, Any]
 
+    @property
+    def kind(self) -> str:
+        return next(kind for kind, config in KINDS.items() if isinstance(self.config, config))
+
     def normalizer(self) -> Normalizer:
+        """Of a planner: its one observation key, to [-1, 1], where its sampler clips."""
+        if isinstance(self.config, PlannerConfig):
+            key = self.config.subgoal
+            full = {"min": [0.0] * 3, "max": [1.0] * 3}
+            return Normalizer({key: full if self.config.camera else self.stats[key]}, {key: "min_max"})
         keys = ["observation.state"] if self.config.state_dim else []
         keys += [f"observation.images.{camera.name}" for camera in self.config.cameras]
         return Normalizer(self.stats, default_modes([*keys, "action"]))
+
+
+def make_model(config: Config) -> DiffusionPolicy | ActPolicy | StatePlanner | ImagePlanner:
+    """The untrained network of a configuration."""
+    if isinstance(config, PlannerConfig):
+        return make_planner(config)
+    return ActPolicy(config) if isinstance(config, ActConfig) else DiffusionPolicy(config)
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, weights: dict[str, torch.Tensor]) -> None:
     """Writes both files under temporary names and, once both are on disk, renames them, weights first.
 
     Args:
-        weights: state dict of `DiffusionPolicy(checkpoint.config)`; the trainer gives the EMA weights.
+        weights: state dict of `make_model(checkpoint.config)`; the trainer gives the EMA weights.
     """
     fields = {
         f: getattr(checkpoint, f) for f in ("stats", "tasks", "action", "observation", "control_rate_hz")
@@ -61,8 +88,8 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, weights: dict[str, tor
     document = {
         "format": FORMAT,
         "version": VERSION,
+        "kind": checkpoint.kind,
         "policy": checkpoint.config.to_dict(),
-        "sampler": asdict(checkpoint.config.sampler),
         **fields,
         "provenance": checkpoint.provenance,
     }
@@ -80,11 +107,14 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         raise CheckpointError(f"checkpoint: expected {path}, got no such file") from None
     except ValueError as error:
         raise CheckpointError(f"{path}: expected JSON, got {error}") from None
-    if document.get("format") != FORMAT or document.get("version") != VERSION:
+    if document.get("format") != FORMAT or document.get("version") not in range(1, VERSION + 1):
         got = f"{document.get('format')} version {document.get('version')}"
-        raise CheckpointError(f"{path}: expected {FORMAT} version {VERSION}, got {got}")
+        raise CheckpointError(f"{path}: expected {FORMAT} of at most version {VERSION}, got {got}")
+    kind = document.get("kind", "diffusion")  # version 1 knew no other
+    if kind not in KINDS:
+        raise CheckpointError(f"{path}: kind: expected one of {', '.join(KINDS)}, got {kind!r}")
     try:
-        config = PolicyConfig.from_dict(document["policy"])
+        config = KINDS[kind].from_dict(document["policy"])
         fields = ("stats", "tasks", "action", "observation", "control_rate_hz", "provenance")
         return Checkpoint(config, *(document[f] for f in fields))
     except (KeyError, ConfigError) as error:
@@ -92,27 +122,38 @@ def read_checkpoint(folder: Path) -> Checkpoint:
 
 
 def load_policy(folder: Path) -> tuple[DiffusionPolicy, Checkpoint]:
-    """The policy in evaluation mode with its weights, and what is known about it. Raises CheckpointError."""
+    """A diffusion controller in evaluation mode, and what is known about it. Raises CheckpointError."""
+    model, checkpoint = load_model(folder)
+    if not isinstance(model, DiffusionPolicy):
+        raise CheckpointError(f"{folder}: kind: expected diffusion, got {checkpoint.kind}")
+    return model, checkpoint
+
+
+def load_model(folder: Path) -> tuple[nn.Module, Checkpoint]:
+    """A network of any kind in evaluation mode with its weights, and what is known about it.
+
+    Raises:
+        CheckpointError: missing, damaged, of a newer version, or with weights that are not finite.
+    """
     checkpoint = read_checkpoint(folder)
-    policy = DiffusionPolicy(checkpoint.config)
+    model = make_model(checkpoint.config)
+    path = folder / "model.safetensors"
     try:
-        weights = load_file(folder / "model.safetensors")
-        policy.load_state_dict(weights)
+        weights = load_file(path)
+        model.load_state_dict(weights)
     except (OSError, SafetensorError, RuntimeError) as error:
-        raise CheckpointError(f"{folder / 'model.safetensors'}: {error}") from None
+        raise CheckpointError(f"{path}: {error}") from None
     for name, tensor in weights.items():
         if not torch.isfinite(tensor).all():
-            raise CheckpointError(
-                f"{folder / 'model.safetensors'}: {name}: expected finite weights, got NaN or Inf"
-            )
-    return policy.eval(), checkpoint
+            raise CheckpointError(f"{path}: {name}: expected finite weights, got NaN or Inf")
+    return model.eval(), checkpoint
 
 
 def random_checkpoint(folder: Path, config: PolicyConfig, seed: int = 0) -> Checkpoint:
     """An untrained policy with plausible statistics, for tests and benchmarks of any size."""
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
-    policy = DiffusionPolicy(config)
+    policy = make_model(config)
 
     def stats(width: int) -> dict[str, Any]:
         mean = torch.rand(width, generator=generator)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 
@@ -65,6 +65,7 @@ class PolicyConfig:
         state_hidden: widths of the state MLP; state_features: its output.
         task_features: width of the task embedding.
         keypoints, image_features: of the spatial softmax and the linear layer behind it.
+        image_width, image_stages: channels of the ResNet-18's first stage, and how many of its four it has.
         condition_hidden, condition_features: widths of a last joint MLP over all the parts, in which the task
             or goal selects what matters of the state; condition_features 0: parts are only concatenated.
         film_scale: FiLM with scale and bias (True) or bias only.
@@ -87,6 +88,8 @@ class PolicyConfig:
     task_features: int = 32
     keypoints: int = 32
     image_features: int = 64
+    image_width: int = 64
+    image_stages: int = 4
     condition_hidden: tuple[int, ...] = ()
     condition_features: int = 0
     film_scale: bool = True
@@ -94,55 +97,9 @@ class PolicyConfig:
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
 
     def __post_init__(self) -> None:
-        require(self.action_dim > 0, "policy.action_dim", "a positive integer", self.action_dim)
-        require(len(self.down_dims) > 0, "policy.down_dims", "at least one level", self.down_dims)
-        stride = 2 ** (len(self.down_dims) - 1)
-        require(
-            self.horizon > 0 and self.horizon % stride == 0,
-            "policy.horizon",
-            f"a multiple of {stride} ({len(self.down_dims)} levels)",
-            self.horizon,
-        )
-        require(0 < self.execute <= self.horizon, "policy.execute", f"1..{self.horizon}", self.execute)
-        require(self.kernel_size in (3, 5), "policy.kernel_size", "3 or 5", self.kernel_size)
-        require(self.goal in ("none", "observation"), "policy.goal", "none or observation", self.goal)
-        for width in self.down_dims:
-            require(
-                width > 0 and width % self.groups == 0,
-                "policy.down_dims",
-                f"multiples of {self.groups}",
-                self.down_dims,
-            )
-        require(
-            self.step_dim >= 4 and self.step_dim % 2 == 0,
-            "policy.step_dim",
-            "an even number >= 4",
-            self.step_dim,
-        )
-        require(
-            self.state_dim >= 0 and self.tasks >= 0,
-            "policy.state_dim/tasks",
-            ">= 0",
-            (self.state_dim, self.tasks),
-        )
-        require(
-            self.state_dim > 0 or bool(self.cameras),
-            "policy.state_dim",
-            "a state or at least one camera",
-            "neither",
-        )
-        require(
-            0.0 <= self.condition_dropout < 1.0,
-            "policy.condition_dropout",
-            "0 <= p < 1",
-            self.condition_dropout,
-        )
-        require(
-            not self.condition_dropout or self.tasks > 0 or self.goal == "observation",
-            "policy.condition_dropout",
-            "0 for a policy without task or goal",
-            self.condition_dropout,
-        )
+        check_levels("policy", self.down_dims, self.groups, self.kernel_size, self.step_dim, self.horizon)
+        check_chunk(self)
+        _check_condition(self)
 
     @property
     def condition_width(self) -> int:
@@ -162,41 +119,210 @@ class PolicyConfig:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> PolicyConfig:
         """Inverse of `to_dict` (through JSON); unknown keys are refused."""
-        values = dict(values)
-        cameras = tuple(
-            _build(CameraConfig, camera, "policy.cameras") for camera in values.pop("cameras", ())
+        return build(cls, values, "policy")
+
+
+@dataclass(frozen=True)
+class ActConfig:
+    """Action Chunking Transformer (Zhao et al. 2023, arXiv:2304.13705; sizes of HD-ExpIt, App. B).
+
+    Attributes:
+        action_dim, horizon, execute, state_dim, cameras, goal, tasks: as of PolicyConfig.
+        width: of the transformer; heads divide it. feedforward: hidden width of its layers.
+        encoder_layers, decoder_layers: of the policy; vae_layers: of the encoder used in training only.
+        latent: values of the latent; kl_weight: of its divergence from a unit normal in the loss.
+        image_width: channels of the ResNet-18's first stage.
+    """
+
+    action_dim: int = 7
+    horizon: int = 8
+    execute: int = 8
+    state_dim: int = 26
+    cameras: tuple[CameraConfig, ...] = ()
+    goal: str = "observation"
+    tasks: int = 0
+    width: int = 512
+    heads: int = 8
+    feedforward: int = 3200
+    encoder_layers: int = 4
+    decoder_layers: int = 1
+    vae_layers: int = 4
+    latent: int = 32
+    kl_weight: float = 10.0
+    dropout: float = 0.1
+    image_width: int = 64
+
+    def __post_init__(self) -> None:
+        check_chunk(self)
+        require(self.width % self.heads == 0, "act.width", f"a multiple of {self.heads} (heads)", self.width)
+        for name in (
+            "feedforward",
+            "encoder_layers",
+            "decoder_layers",
+            "vae_layers",
+            "latent",
+            "image_width",
+        ):
+            require(getattr(self, name) > 0, f"act.{name}", "a positive integer", getattr(self, name))
+        require(0 <= self.dropout < 1, "act.dropout", "0 <= p < 1", self.dropout)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> ActConfig:
+        """Inverse of `to_dict` (through JSON); unknown keys are refused."""
+        return build(cls, values, "act")
+
+
+@dataclass(frozen=True)
+class ResamplerConfig:
+    """Perceiver resampler over text tokens (Alayrac et al. 2022, arXiv:2204.14198; sizes of AVDC)."""
+
+    dim: int = 512
+    depth: int = 2
+    heads: int = 8
+    head_dim: int = 64
+    latents: int = 64
+
+
+def planner_sampler() -> SamplerConfig:
+    """DDIM 10 of 100 steps with the time-step rule of HD-ExpIt's repository.
+
+    That repository clips the predicted subgoals in DDPM only; here the setting holds for both.
+    """
+    return SamplerConfig(prediction="v_prediction", timestep_rule="hd_expit", guidance=5.0)
+
+
+@dataclass(frozen=True)
+class PlannerConfig:
+    """A diffusion planner: observation and goal text to M subgoals (HD-ExpIt sec. 4.1, App. B; AVDC).
+
+    Exactly one of `state_dim` (a temporal U-Net over state vectors) and `camera` (AVDC's video U-Net).
+
+    Attributes:
+        subgoals, steps_per_subgoal: M, and n, the actions each subgoal is held for.
+        text_tokens, text_width: T and D of the frozen text encoder.
+        resampler, embedding: perceiver resampler and width E of the goal embedding.
+        down_dims, kernel_size, groups, step_dim, condition_hidden, condition_features: state planner, as of
+            PolicyConfig.
+        base, multipliers, blocks, head_channels, attention_at: image planner: channels of the first level,
+            of each level relative to it, residual blocks per level, channels per attention head, and the
+            downsampling factors at which it attends. patch: side of the pixel squares folded into channels.
+        text_dropout: share of training samples whose text is zeroed, for guidance.
+        observation_noise: standard deviation of noise on subgoals and observation in training, normalised.
+        min_snr: gamma of the loss weight min(snr, gamma) / (snr + 1) (Hang et al. 2023, arXiv:2303.09556).
+    """
+
+    subgoals: int = 8
+    steps_per_subgoal: int = 8
+    state_dim: int = 0
+    camera: CameraConfig | None = None
+    text_tokens: int = 24
+    text_width: int = 64
+    resampler: ResamplerConfig = field(default_factory=ResamplerConfig)
+    embedding: int = 512
+    down_dims: tuple[int, ...] = (64, 128)
+    kernel_size: int = 5
+    groups: int = 8
+    step_dim: int = 64
+    condition_hidden: tuple[int, ...] = (512, 512)
+    condition_features: int = 256
+    base: int = 128
+    multipliers: tuple[int, ...] = (1, 2, 3, 4, 5)
+    blocks: int = 2
+    head_channels: int = 32
+    attention_at: tuple[int, ...] = (8, 16)
+    patch: int = 1
+    text_dropout: float = 0.1
+    observation_noise: float = 0.01
+    min_snr: float = 5.0
+    sampler: SamplerConfig = field(default_factory=planner_sampler)
+
+    def __post_init__(self) -> None:
+        for name in ("subgoals", "steps_per_subgoal", "text_tokens", "text_width", "embedding"):
+            require(getattr(self, name) > 0, f"planner.{name}", "a positive integer", getattr(self, name))
+        modalities = (self.state_dim > 0) + (self.camera is not None)
+        require(modalities == 1, "planner.state_dim/camera", "exactly one of the two", modalities)
+        if self.state_dim:
+            levels = (self.down_dims, self.groups, self.kernel_size, self.step_dim, self.subgoals)
+            check_levels("planner", *levels)
+        require(0 <= self.text_dropout < 1, "planner.text_dropout", "0 <= p < 1", self.text_dropout)
+        require(self.observation_noise >= 0, "planner.observation_noise", ">= 0", self.observation_noise)
+        require(
+            not self.sampler.guidance or self.text_dropout > 0,
+            "planner.sampler.guidance",
+            "0 for a planner trained without text_dropout",
+            self.sampler.guidance,
         )
-        sampler = _build(SamplerConfig, values.pop("sampler", {}), "policy.sampler")
-        return _build(cls, {**values, "cameras": cameras, "sampler": sampler}, "policy")
+
+    @property
+    def subgoal(self) -> str:
+        """The observation key of a subgoal."""
+        return f"observation.images.{self.camera.name}" if self.camera else "observation.state"
+
+    @property
+    def subgoal_shape(self) -> tuple[int, ...]:
+        """Of one subgoal: (S,) or (3, h, w)."""
+        return (3, self.camera.height, self.camera.width) if self.camera else (self.state_dim,)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> PlannerConfig:
+        """Inverse of `to_dict` (through JSON); unknown keys are refused."""
+        return build(cls, values, "planner")
 
 
-def _build(cls: Any, values: dict[str, Any], where: str) -> Any:
+def check_chunk(config: PolicyConfig | ActConfig) -> None:
+    """What every controller has in common."""
+    require(config.action_dim > 0, "policy.action_dim", "a positive integer", config.action_dim)
+    require(config.horizon > 0, "policy.horizon", "a positive integer", config.horizon)
+    require(0 < config.execute <= config.horizon, "policy.execute", f"1..{config.horizon}", config.execute)
+    require(config.goal in ("none", "observation"), "policy.goal", "none or observation", config.goal)
+    widths = (config.state_dim, config.tasks)
+    require(min(widths) >= 0, "policy.state_dim/tasks", ">= 0", widths)
+    seen = config.state_dim > 0 or bool(config.cameras)
+    require(seen, "policy.state_dim", "a state or at least one camera", "neither")
+
+
+def check_levels(
+    where: str, down_dims: tuple[int, ...], groups: int, kernel_size: int, step_dim: int, length: int
+) -> None:
+    """Of a 1-D U-Net over `length` rows."""
+    require(len(down_dims) > 0, f"{where}.down_dims", "at least one level", down_dims)
+    stride = 2 ** (len(down_dims) - 1)
+    name = "horizon" if where == "policy" else "subgoals"
+    levels = f"a multiple of {stride} ({len(down_dims)} levels)"
+    require(length > 0 and length % stride == 0, f"{where}.{name}", levels, length)
+    require(kernel_size in (3, 5), f"{where}.kernel_size", "3 or 5", kernel_size)
+    fits = all(width > 0 and width % groups == 0 for width in down_dims)
+    require(fits, f"{where}.down_dims", f"multiples of {groups}", down_dims)
+    require(step_dim >= 4 and step_dim % 2 == 0, f"{where}.step_dim", "an even number >= 4", step_dim)
+
+
+def _check_condition(config: PolicyConfig) -> None:
+    dropout = config.condition_dropout
+    require(0.0 <= dropout < 1.0, "policy.condition_dropout", "0 <= p < 1", dropout)
+    told = config.tasks > 0 or config.goal == "observation"
+    require(not dropout or told, "policy.condition_dropout", "0 for a policy without task or goal", dropout)
+
+
+# Fields that are configurations themselves.
+_NESTED: dict[str, Any] = {"sampler": SamplerConfig, "resampler": ResamplerConfig, "camera": CameraConfig}
+
+
+def build(cls: Any, values: dict[str, Any], where: str) -> Any:
+    """A configuration from its JSON values; unknown keys are refused."""
     known = cls.__dataclass_fields__
-    for key in values:
+    fields: dict[str, Any] = {}
+    for key, value in values.items():
         require(key in known, f"{where}.{key}", f"one of {', '.join(known)}", "an unknown key")
-    return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
-
-
-# Predicts the clean chunk. At the noisy steps, which decide where the arm goes, the loss of a predicted
-# epsilon hardly depends on the condition (weight alpha-bar): short training never learns what a task means.
-_SMALL = PolicyConfig(
-    down_dims=(32, 64),
-    state_hidden=(),
-    condition_hidden=(512, 512),
-    condition_features=192,
-    sampler=SamplerConfig(prediction="sample"),
-)
-_WIDE = PolicyConfig(horizon=16, step_dim=256, state_features=512)
-
-PRESETS: dict[str, PolicyConfig] = {
-    # For tests: a fraction of a second to export and run.
-    "tiny": PolicyConfig(
-        down_dims=(16, 32), step_dim=16, state_hidden=(32,), state_features=16, task_features=8
-    ),
-    # Trains on two CPU cores within the hour; the shipped state policy.
-    "small": _SMALL,
-    "small-15m": replace(_WIDE, down_dims=(128, 256, 384)),
-    "medium": replace(_WIDE, down_dims=(256, 512, 1024)),
-    # HD-ExpIt's controller: 263 M parameters with two 96 x 96 views (current and goal image).
-    "paper": replace(_WIDE, down_dims=(512, 1024, 2048)),
-}
+        if key in _NESTED and value is not None:
+            fields[key] = build(_NESTED[key], value, f"{where}.{key}")
+        elif key == "cameras":
+            fields[key] = tuple(build(CameraConfig, camera, f"{where}.cameras") for camera in value)
+        else:
+            fields[key] = tuple(value) if isinstance(value, list) else value
+    return cls(**fields)

@@ -23,14 +23,14 @@ class BasicBlock(nn.Module):
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
         self.first = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
-        self.first_norm = nn.GroupNorm(outputs // 16, outputs)
+        self.first_norm = group_norm(outputs)
         self.second = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
-        self.second_norm = nn.GroupNorm(outputs // 16, outputs)
+        self.second_norm = group_norm(outputs)
         same = stride == 1 and inputs == outputs
         self.shortcut: nn.Module = nn.Identity()
         if not same:
             self.shortcut = nn.Sequential(
-                nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.GroupNorm(outputs // 16, outputs)
+                nn.Conv2d(inputs, outputs, 1, stride, bias=False), group_norm(outputs)
             )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -38,18 +38,28 @@ class BasicBlock(nn.Module):
         return functional.relu(self.second_norm(self.second(h)) + self.shortcut(x))
 
 
-def resnet18() -> nn.Sequential:
-    """[B, 3, h, w] -> [B, 512, ceil(h/32), ceil(w/32)], from scratch."""
+def group_norm(channels: int) -> nn.GroupNorm:
+    """Groups of 16 channels; one group where there are fewer."""
+    return nn.GroupNorm(max(1, channels // 16), channels)
+
+
+def resnet18(width: int = 64, stages: int = 4) -> nn.Sequential:
+    """[B, 3, h, w] -> [B, 2^(stages-1) width, h / 2^(stages+1), w / 2^(stages+1)], from scratch, rounded up.
+
+    Args:
+        width: of the first stage.
+        stages: of the four; without the last ones small images keep a finer map.
+    """
     layers: list[nn.Module] = [
-        nn.Conv2d(3, 64, 7, 2, 3, bias=False),
-        nn.GroupNorm(4, 64),
+        nn.Conv2d(3, width, 7, 2, 3, bias=False),
+        group_norm(width),
         nn.ReLU(),
         nn.MaxPool2d(3, 2, 1),
     ]
-    width = 64
-    for outputs, stride in ((64, 1), (128, 2), (256, 2), (512, 2)):
-        layers += [BasicBlock(width, outputs, stride), BasicBlock(outputs, outputs, 1)]
-        width = outputs
+    inputs = width
+    for outputs, stride in ((width, 1), (2 * width, 2), (4 * width, 2), (8 * width, 2))[:stages]:
+        layers += [BasicBlock(inputs, outputs, stride), BasicBlock(outputs, outputs, 1)]
+        inputs = outputs
     return nn.Sequential(*layers)
 
 
@@ -69,12 +79,16 @@ class SpatialSoftmax(nn.Module):
 
 
 class ImageEncoder(nn.Module):
-    """[B, 3, h, w] normalised -> [B, features]."""
+    """[B, 3, h, w] normalised -> [B, features]; `stem` and `stages` are width and stages of the ResNet."""
 
-    def __init__(self, height: int, width: int, keypoints: int, features: int) -> None:
+    def __init__(
+        self, height: int, width: int, keypoints: int, features: int, stem: int = 64, stages: int = 4
+    ) -> None:
         super().__init__()
-        self.backbone = resnet18()
-        self.softmax = SpatialSoftmax(512, -(-height // 32), -(-width // 32), keypoints)
+        self.backbone = resnet18(stem, stages)
+        stride = 2 ** (stages + 1)
+        channels = stem * 2 ** (stages - 1)
+        self.softmax = SpatialSoftmax(channels, -(-height // stride), -(-width // stride), keypoints)
         self.head = nn.Linear(2 * keypoints, features)
 
     def forward(self, image: Tensor) -> Tensor:

@@ -45,7 +45,14 @@ class DiffusionPolicy(nn.Module):
                 f"policy.cameras: expected one size (the encoder is shared), got {sorted(sizes)}"
             )
         for height, width in sizes:
-            self.image_encoder = ImageEncoder(height, width, config.keypoints, config.image_features)
+            self.image_encoder = ImageEncoder(
+                height,
+                width,
+                config.keypoints,
+                config.image_features,
+                config.image_width,
+                config.image_stages,
+            )
         if config.tasks:
             self.task_embedding = nn.Embedding(config.tasks, config.task_features)
         if config.condition_features:

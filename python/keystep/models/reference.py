@@ -12,8 +12,10 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler
 from torch import Tensor
 
-from keystep.models.checkpoint import load_policy
+from keystep.models.act import ActPolicy
+from keystep.models.checkpoint import CheckpointError, load_model
 from keystep.models.config import SamplerConfig
+from keystep.models.policy import DiffusionPolicy
 
 Predict = Callable[[Tensor, int], Tensor]
 
@@ -50,9 +52,9 @@ def denoise_loop(sampler: SamplerConfig, predict: Predict, noise: Sequence[Tenso
     """Noise to sample.
 
     Args:
-        predict: (sample [1, H, A], or [2, H, A] with guidance, and a training time-step) -> prediction of the
+        predict: (sample [1, ...], or [2, ...] with guidance, and a training time-step) -> prediction of the
             same shape.
-        noise: the initial sample [1, H, A], then the noise of every step that adds some.
+        noise: the initial sample [1, ...], then the noise of every step that adds some.
     """
     scheduler = diffusers_scheduler(sampler)
     sample, *step_noise = noise
@@ -116,19 +118,38 @@ def _hd_expit_step(
     return mean + sampler.eta * variance.sqrt() * step_noise.pop(0)
 
 
+def drawn_noise(
+    sampler: SamplerConfig, shape: tuple[int, ...], seed: int, episode: int, chunk: int
+) -> list[Tensor]:
+    """The core's generator: the noise the runtime would draw, each [1, *shape]."""
+    import keystep
+
+    noisy = sampler.eta > 0 or sampler.kind == "ddpm"
+    steps = range(1 + (sampler.inference_steps if noisy else 0))
+    key = {"seed": seed, "episode": episode, "chunk": chunk}
+    return [torch.from_numpy(keystep.noise(shape, **key, step=step))[None] for step in steps]
+
+
 class ReferencePolicy:
-    """A trained checkpoint with the surface of `keystep.Runtime`; equal noise gives equal actions to 1e-4.
+    """A trained controller with the surface of `keystep.Runtime`; equal noise gives equal actions to 1e-4.
 
     Args:
-        checkpoint: folder written by training.
+        checkpoint: folder written by training: a diffusion controller or ACT.
         execute: actions executed per chunk; by default as trained.
         sampler: fields of SamplerConfig to change, e.g. inference_steps=10.
     """
 
     def __init__(self, checkpoint: Path | str, *, execute: int | None = None, **sampler: Any) -> None:
-        self.policy, self.checkpoint = load_policy(Path(checkpoint))
-        self.execute = execute or self.policy.config.execute
-        self.sampler = replace(self.policy.config.sampler, **sampler)
+        model, self.checkpoint = load_model(Path(checkpoint))
+        if not isinstance(model, DiffusionPolicy | ActPolicy):
+            raise CheckpointError(
+                f"{checkpoint}: kind: expected diffusion or act, got {self.checkpoint.kind}"
+            )
+        self.policy = model
+        self.execute = execute or model.config.execute
+        self.sampler = (
+            replace(model.config.sampler, **sampler) if isinstance(model, DiffusionPolicy) else None
+        )
         self.normalizer = self.checkpoint.normalizer()
         self.task_names = [task["name"] for task in self.checkpoint.tasks]
         self._context: dict[str, Tensor] | None = None
@@ -142,7 +163,7 @@ class ReferencePolicy:
         seed: int = 0,
         episode: int = 0,
     ) -> None:
-        """Starts an episode. Raises ValueError for an unknown task."""
+        """Starts an episode; a goal may come later, by `set_goal`. Raises ValueError for an unknown task."""
         config = self.policy.config
         self._context = {}
         if config.tasks:
@@ -150,9 +171,7 @@ class ReferencePolicy:
             if task not in names:
                 raise ValueError(f"task: expected one of {', '.join(self.task_names)}, got {task!r}")
             self._context["task"] = torch.tensor([names[task]])
-        if config.goal == "observation":
-            if goal is None:
-                raise ValueError("goal: expected an observation, got none")
+        if goal is not None:
             self._context |= self._tensors(goal, "goal")
         self._seed, self._episode, self._chunk = seed, episode, 0
         self._pending, self._previous = [], None
@@ -162,7 +181,7 @@ class ReferencePolicy:
         if self._context is None:
             raise RuntimeError("reference: expected reset before act, got act")
         if not self._pending:
-            chunk = self.predict_chunk(observation, self._noise())
+            chunk = self.predict_chunk(observation)
             self._chunk += 1
             self._pending = list(chunk[: self.execute])
         self._previous = self._gate(self._pending.pop(0))
@@ -175,15 +194,33 @@ class ReferencePolicy:
         """A whole chunk, float32 (H, A), physical units. noise: (K, H, A), initial sample and step noises."""
         if self._context is None:
             raise RuntimeError("reference: expected reset before act")
-        noise = self._noise() if noise is None else np.asarray(noise, np.float32)
+        if self.policy.config.goal == "observation" and not any(k.startswith("goal.") for k in self._context):
+            raise ValueError("goal: expected an observation, got none")
         batch = self._tensors(observation, "observation") | self._context
-        condition = self.policy.conditions(batch, bool(self.sampler.guidance))
+        return self.normalizer.unnormalize("action", self._sample(batch, noise))[0].numpy()
+
+    def set_goal(self, goal: dict[str, Tensor]) -> None:
+        """Replaces the goal by normalised tensors `goal.*` [1, ...] and drops the rest of the chunk."""
+        if self._context is None:
+            raise RuntimeError("reference: expected reset before set_goal")
+        self._context |= goal
+        self._pending = []
+
+    def _sample(self, batch: dict[str, Tensor], noise: np.ndarray | None) -> Tensor:
+        if isinstance(self.policy, ActPolicy) or self.sampler is None:
+            return self.policy.act(batch)  # type: ignore[operator]
+        policy, sampler = self.policy, self.sampler
+        shape = (policy.config.horizon, policy.config.action_dim)
+        condition = policy.conditions(batch, bool(sampler.guidance))
 
         def predict(sample: Tensor, timestep: int) -> Tensor:
-            return self.policy.denoise(sample, torch.full((len(sample),), timestep), condition)
+            return policy.denoise(sample, torch.full((len(sample),), timestep), condition)
 
-        steps = [torch.from_numpy(step)[None] for step in noise.reshape(-1, *noise.shape[-2:])]
-        return self.normalizer.unnormalize("action", denoise_loop(self.sampler, predict, steps))[0].numpy()
+        if noise is None:
+            rows = drawn_noise(sampler, shape, self._seed, self._episode, self._chunk)
+        else:
+            rows = [torch.from_numpy(row)[None] for row in np.asarray(noise, np.float32).reshape(-1, *shape)]
+        return denoise_loop(sampler, predict, rows)
 
     def close(self) -> None:
         """Nothing to free; here for the common surface."""
@@ -195,15 +232,6 @@ class ReferencePolicy:
             return action
         limit = np.float32(spec["rate_limit"])
         return np.clip(action, self._previous - limit, self._previous + limit)
-
-    def _noise(self) -> np.ndarray:
-        import keystep  # the core's generator: the same noise as the runtime's
-
-        shape = (self.policy.config.horizon, self.policy.config.action_dim)
-        drawn = self.sampler.eta > 0 or self.sampler.kind == "ddpm"
-        count = 1 + (self.sampler.inference_steps if drawn else 0)
-        key = {"seed": self._seed, "episode": self._episode, "chunk": self._chunk}
-        return np.stack([keystep.noise(shape, **key, step=step) for step in range(count)])
 
     def _tensors(self, observation: dict[str, np.ndarray], view: str) -> dict[str, Tensor]:
         """Normalised inputs with a batch of one; goals have the statistics of their observation."""

@@ -5,29 +5,38 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from keystep.data import ChunkWindows
-from keystep.models.normalizer import Normalizer
+from keystep.train.recipe import Recipe, Windows
 
-_ORDER, _LENGTHS = 1, 2  # what a random stream is for
+_ORDER, _DRAWS = 1, 2  # what a random stream is for
 
 
 class Batches:
     """Every window once per epoch, in an order drawn anew for each epoch.
 
     Args:
-        windows: low-dimensional columns are indexed by whole batches, straight from the memory map.
-        normalizer: applied to every key; a goal has the statistics of its observation.
+        windows: training examples by index.
+        recipe: makes tensors of them.
+        batch_size: of all processes together.
         device: where the tensors go.
+        process, processes: this process's place among those that share every batch.
     """
 
     def __init__(
-        self, windows: ChunkWindows, normalizer: Normalizer, batch_size: int, seed: int, device: torch.device
+        self,
+        windows: Windows,
+        recipe: Recipe,
+        batch_size: int,
+        seed: int,
+        device: torch.device,
+        process: int = 0,
+        processes: int = 1,
     ) -> None:
         self._windows = windows
-        self._normalizer = normalizer
+        self._recipe = recipe
         self._batch_size = batch_size
         self._seed = seed
         self._device = device
+        self._process, self._processes = process, processes
         self._epoch = -1
         self._order = np.empty(0, np.int64)
 
@@ -38,20 +47,12 @@ class Batches:
         chosen = np.empty_like(positions)
         for epoch in np.unique(epochs):
             chosen[epochs == epoch] = self._epoch_order(int(epoch))[offsets[epochs == epoch]]
-        return self.tensors(chosen, np.random.default_rng([self._seed, _LENGTHS, step]))
+        mine = chosen[self._process :: self._processes]
+        return self.tensors(mine, np.random.default_rng([self._seed, _DRAWS, step, self._process]))
 
     def tensors(self, chosen: np.ndarray, rng: np.random.Generator) -> dict[str, torch.Tensor]:
         """The normalised batch of some windows."""
-        arrays = self._windows.batch(chosen, rng)
-        return {key: self._prepare(key, torch.from_numpy(value)) for key, value in arrays.items()}
-
-    def _prepare(self, key: str, value: torch.Tensor) -> torch.Tensor:
-        value = value.to(self._device)
-        if key == "task":
-            return value
-        if ".images." in key:
-            value = value.permute(0, 3, 1, 2).float() / 255.0
-        return self._normalizer.normalize(key.replace("goal.", "observation.", 1), value)
+        return self._recipe.prepare(self._windows.batch(chosen, rng), self._device)
 
     def _epoch_order(self, epoch: int) -> np.ndarray:
         if epoch != self._epoch:

@@ -9,16 +9,14 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Everything a training run depends on; the same values on the same machine give the same weights."""
+    """What every training run depends on; the same values on the same machine give the same weights."""
 
     dataset: Path
     """LeRobotDataset v3.0 folder."""
     output: Path
     """Checkpoint folder, new or to be continued."""
     preset: str = "small"
-    """Size of the policy, a key of keystep.models.PRESETS."""
-    condition: Literal["task", "goal", "none"] = "task"
-    """What the policy is told besides the observation."""
+    """Size of the network, a key of keystep.models.PRESETS, ACT_PRESETS or PLANNER_PRESETS."""
     steps: int = 20_000
     """Optimiser steps in total."""
     batch_size: int = 256
@@ -37,8 +35,6 @@ class TrainConfig:
     """Decay of the averaged weights, the ones exported; warms up as 1 - (1 + step)^-ema_power."""
     ema_power: float = 0.75
     """Exponent of the warm-up of the average; 0 for none."""
-    chunk_lengths: tuple[int, int] = (4, 8)
-    """With goals: shortest and longest number of actions between observation and goal."""
     val_fraction: float = 0.05
     """Share of the episodes held out for the validation loss."""
     val_windows: int = 2048
@@ -80,6 +76,46 @@ class TrainConfig:
         for name in ("ema_decay", "val_fraction"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected [0, 1), got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class ControllerTraining(TrainConfig):
+    """Training of a controller: a diffusion policy, or ACT with a preset of that name."""
+
+    condition: Literal["task", "goal", "none"] = "task"
+    """What the controller is told besides the observation; `goal` makes one for a planner's subgoals."""
+    observe: Literal["all", "state", "images"] = "all"
+    """What it sees of the dataset's observations, and what its goals are made of."""
+    chunk_lengths: tuple[int, int] = (4, 8)
+    """With goals: shortest and longest number of actions between observation and goal."""
+    goal_noise: float = 0.0
+    """Standard deviation of noise on normalised goals, against the imprecision of planned ones."""
+
+
+@dataclass(frozen=True)
+class PlannerTraining(TrainConfig):
+    """Training of a diffusion planner."""
+
+    subgoal: str = "observation.state"
+    """The observation a subgoal is: observation.state, or observation.images.<camera>."""
+    subgoals: int = 8
+    """M, subgoals of a plan."""
+    steps_per_subgoal: int = 8
+    """n, actions for which each is held."""
+    latest_start: int = 0
+    """Greatest frame a plan starts from; 0: the first frame only, as HD-ExpIt; see keystep.data.PlanWindows."""
+    text_encoder: str = "corpus"
+    """Frozen text encoder: corpus, clip, t5, minilm, a hub id or a local folder."""
+    phrasings: bool = True
+    """Tell tasks in all the words of keystep.data.instructions, not only in those of the dataset."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.subgoals < 1 or self.steps_per_subgoal < 1 or self.latest_start < 0:
+            values = (self.subgoals, self.steps_per_subgoal, self.latest_start)
+            raise ValueError(
+                f"subgoals/steps_per_subgoal/latest_start: expected at least 1, 1 and 0, got {values}"
+            )
 
 
 FREE_ON_RESUME = frozenset(

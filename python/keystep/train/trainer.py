@@ -1,4 +1,4 @@
-"""Train a diffusion policy on a dataset of demonstrations."""
+"""Train a planner or a controller on a dataset of demonstrations."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from diffusers.training_utils import EMAModel
 
-from keystep.data import ChunkWindows, DatasetError, DatasetReader, split_episodes
+from keystep.data import DatasetError, DatasetReader, split_episodes
 from keystep.data.interrupts import Interrupts
-from keystep.models.checkpoint import save_checkpoint
-from keystep.models.policy import DiffusionPolicy
-from keystep.train import curves, policy, state
+from keystep.models.checkpoint import make_model, save_checkpoint
+from keystep.train import curves, state
 from keystep.train.batches import Batches
-from keystep.train.config import FREE_ON_RESUME, TrainConfig
+from keystep.train.config import FREE_ON_RESUME, ControllerTraining, PlannerTraining, TrainConfig
 from keystep.train.progress import Reporter
+from keystep.train.recipe import Recipe
 from keystep.train.schedule import learning_rate
 
 _log = logging.getLogger(__name__)
@@ -63,6 +63,20 @@ def train(config: TrainConfig) -> TrainResult:
     return Trainer(config).run()
 
 
+def recipe_of(config: TrainConfig, reader: DatasetReader) -> Recipe:
+    if isinstance(config, PlannerTraining):
+        from keystep.train.planner import PlannerRecipe
+
+        return PlannerRecipe(config, reader)
+    from keystep.train.controller import ControllerRecipe
+
+    if not isinstance(config, ControllerTraining):
+        raise TypeError(
+            f"config: expected ControllerTraining or PlannerTraining, got {type(config).__name__}"
+        )
+    return ControllerRecipe(config, reader)
+
+
 class Trainer:
     """One training run; see `train`."""
 
@@ -74,16 +88,16 @@ class Trainer:
             reset_partial_state=True
         )  # a second run in one process may choose differently
         self.accelerator = Accelerator(cpu=config.device == "cpu", mixed_precision=config.mixed_precision)
-        if self.accelerator.num_processes != 1:
-            raise ValueError(f"processes: expected 1, got {self.accelerator.num_processes}")
         self.device = self.accelerator.device
         torch.manual_seed(config.seed)
-        self.plan = policy.plan(config, self.reader)
-        model = DiffusionPolicy(self.plan.config)
+        self.recipe = recipe_of(config, self.reader)
+        model = make_model(self.recipe.plan.config)
         optimizer = torch.optim.AdamW(
             model.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=True
         )
-        self.model, self.optimizer = self.accelerator.prepare(model, optimizer)
+        # Several processes average gradients in the wrapped model; the plain one is saved and averaged.
+        self.wrapped, self.optimizer = self.accelerator.prepare(_Loss(model), optimizer)
+        self.model = self.accelerator.unwrap_model(self.wrapped).model
         self.average = EMAModel(
             self.model.parameters(),
             config.ema_decay,
@@ -137,9 +151,10 @@ class Trainer:
         rate = learning_rate(self.config, self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
+        generator = self._generator(_NOISE, self.step)
         batch = self.batches[self.step]
         with self.accelerator.autocast():
-            loss = self.model.loss(batch, generator=self._generator(_NOISE, self.step))
+            loss = self.wrapped(batch, generator)
         self.accelerator.backward(loss)
         norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip)
         self.optimizer.step()
@@ -150,7 +165,8 @@ class Trainer:
 
     def _generator(self, purpose: int, step: int) -> torch.Generator:
         """Noise of a step, and the global generator for layers that draw from it."""
-        words = np.random.SeedSequence([self.config.seed, purpose, step]).generate_state(2)
+        process = self.accelerator.process_index if purpose == _NOISE else 0
+        words = np.random.SeedSequence([self.config.seed, purpose, step, process]).generate_state(2)
         number = int(words[0]) << 31 | int(words[1]) >> 1
         torch.manual_seed(number)
         return torch.Generator(self.device).manual_seed(number)
@@ -178,10 +194,9 @@ class Trainer:
         try:
             total = 0.0
             for number, chosen in enumerate(self._validation_windows):
-                batch = self.validation.tensors(
-                    chosen, np.random.default_rng([self.config.seed, _VALIDATION, number])
-                )
-                loss = self.model.loss(batch, generator=self._generator(_VALIDATION, number))
+                generator = self._generator(_VALIDATION, number)
+                rng = np.random.default_rng([self.config.seed, _VALIDATION, number])
+                loss = self.model.loss(self.validation.tensors(chosen, rng), generator)
                 total += float(loss) * len(chosen)
             return total / sum(map(len, self._validation_windows))
         finally:
@@ -190,35 +205,26 @@ class Trainer:
     # ---- data ---------------------------------------------------------------------------------------------
 
     def _batches(self) -> tuple[Batches, Batches | None]:
-        config = self.config
+        config, place = self.config, self.accelerator
         kept, held_out = split_episodes(len(self.reader), config.val_fraction, config.seed)
-        normalizer = self.plan.normalizer().to(self.device)
-
-        def batches(episodes: list[int]) -> tuple[ChunkWindows, Batches]:
-            windows = ChunkWindows(
-                self.reader,
-                self.plan.config.horizon,
-                condition=config.condition,
-                hold=np.asarray(self.plan.action["hold"], np.float32),
-                lengths=config.chunk_lengths,
-                episodes=episodes,
-                cache=config.cache,
-            )
-            return windows, Batches(windows, normalizer, config.batch_size, config.seed, self.device)
-
+        share = {"process": place.process_index, "processes": place.num_processes}
+        settings = (self.recipe, config.batch_size, config.seed, self.device)
+        training = Batches(self.recipe.windows(kept), *settings, **share)
         if not held_out:
-            return batches(kept)[1], None
-        windows, validation = batches(held_out)
+            return training, None
+        windows = self.recipe.windows(held_out)
         count = min(config.val_windows, len(windows))
         chosen = np.sort(
             np.random.default_rng([config.seed, _VALIDATION]).choice(len(windows), count, replace=False)
         )
         self._validation_windows = np.split(chosen, range(config.batch_size, count, config.batch_size))
-        return batches(kept)[1], validation
+        return training, Batches(windows, *settings)
 
     # ---- disk ---------------------------------------------------------------------------------------------
 
     def _save(self) -> None:
+        if not self.accelerator.is_main_process:
+            return
         parameters = dict(self.model.named_parameters())
         model = {name: value.detach() for name, value in self.model.state_dict().items()}
         average = model | dict(zip(parameters, self.average.shadow_params, strict=True))
@@ -234,7 +240,8 @@ class Trainer:
                 self.config.output,
                 state.TrainingState(self.step, model, average, optimizer, numbers, self.rows),
             )
-            plan = dataclasses.replace(self.plan, provenance=self._provenance())
+            self.recipe.save_extras(self.config.output)
+            plan = dataclasses.replace(self.recipe.plan, provenance=self._provenance())
             save_checkpoint(self.config.output, plan, average)
             curves.write_csv(self.config.output / "curves.csv", self.rows)
             curves.plot(self.config.output / "curves.png", self.rows)
@@ -285,6 +292,17 @@ class Trainer:
     def _last_losses(self) -> tuple[float | None, float | None]:
         measured = [row.val_loss for row in self.rows if row.val_loss is not None]
         return (self.rows[-1].train_loss if self.rows else None), (measured[-1] if measured else None)
+
+
+class _Loss(torch.nn.Module):
+    """The loss as `forward`, where data-parallel training hooks in."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: dict[str, torch.Tensor], generator: torch.Generator) -> torch.Tensor:
+        return self.model.loss(batch, generator)  # type: ignore[operator]
 
 
 def _plain(config: TrainConfig) -> dict:

@@ -1,0 +1,65 @@
+// Family subgoal (HD-ExpIt, Algorithm 4): a diffusion model imagines M subgoals from an observation and a
+// text; each is the controller's goal for n actions, and the plan is made anew when they are used up.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+
+#include "keystep/bundle.hpp"
+#include "keystep/engine.hpp"
+#include "keystep/noise.hpp"
+#include "keystep/planner.hpp"
+
+namespace keystep {
+
+struct SubgoalPlannerOptions {
+  int steps = 0;                 ///< denoise steps of a plan; 0: as the manifest says
+  std::string sampler{};         ///< ddpm | ddim; empty: as the manifest says
+  std::optional<bool> replan{};  ///< plan anew when a plan is used up; none: as the manifest says
+};
+
+struct PlanProgress {
+  std::uint64_t plans = 0;   ///< made since reset
+  int subgoal = 0;           ///< index of the current one
+  std::int64_t actions = 0;  ///< taken on it
+};
+
+/// A plan is M x `subgoal_shape` floats: states in physical units, images [3, h, w] in 0..1 and a little
+/// beyond.
+class SubgoalPlanner final : public Planner {
+ public:
+  /// Plans of an episode draw their noise with chunk = kPlanNoise | number of plans begun before.
+  static constexpr std::uint32_t kPlanNoise = 0x80000000u;
+
+  /// Loads the graphs, sizes every buffer. `bundle` has a planner and outlives this object. Throws.
+  SubgoalPlanner(const Bundle& bundle, Engine& engine, const SubgoalPlannerOptions& options);
+  ~SubgoalPlanner() override;
+
+  void check(const EpisodeContext& context) const override;
+  void reset(const EpisodeContext& context) override;
+  /// Plans if there is no plan, if asked to, or if all subgoals were held for n actions and replanning is on;
+  /// otherwise goes to the next subgoal after n actions. A plan that fails leaves none: the next call tries
+  /// again, with new noise. Status rejected_plan: NaN or Inf in it.
+  PlanReply ask(const PlanRequest& request) noexcept override;
+  void terminate() noexcept override;
+  const std::string& error() const noexcept override;
+
+  std::size_t plan_size() const noexcept;
+  /// The current subgoal as the controller takes it; empty before the first plan.
+  std::span<const float> subgoal() const noexcept;
+  /// A plan for one observation, which changes nothing of the episode. `noise` empty: what the next plan
+  /// would draw; else one plan of initial noise, followed by as much again for each step that needs noise.
+  Status predict(const Observation& observation, std::span<const float> noise, const Epoch& epoch,
+                 std::span<float> out) noexcept;
+  /// Writes the plan being followed. False before the first, or if `out` has another size.
+  bool plan(std::span<float> out) const noexcept;
+  PlanProgress progress(std::int64_t consumed) const noexcept;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace keystep

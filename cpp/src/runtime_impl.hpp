@@ -1,0 +1,66 @@
+// What a runtime is made of. runtime_tick.cpp has the loop, runtime.cpp the public face.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "keystep/chunk_buffer.hpp"
+#include "keystep/controller.hpp"
+#include "keystep/planner.hpp"
+#include "keystep/runtime.hpp"
+#include "keystep/safety_gate.hpp"
+#include "latency_recorder.hpp"
+
+namespace keystep {
+
+struct Runtime::Impl {
+  Impl(const std::filesystem::path& folder, const RuntimeOptions& wanted);
+
+  Status tick(const Observation& observation, Action& action) noexcept;
+  PlanReply ask(const Observation& observation) noexcept;
+  Status renew(const Observation& observation) noexcept;
+  Status predict_chunk(const Observation& observation, std::span<const float> noise,
+                       std::span<float> out) noexcept;
+  Status predict_plan(const Observation& observation, std::span<const float> noise,
+                      std::span<float> out) noexcept;
+  void interrupt() noexcept;
+  void absorb_interrupts() noexcept;
+  bool is_stale(const Observation& observation) noexcept;
+  Status fail(Status status, const std::string& message = {}) noexcept;
+  Status wrong_size(const char* field, std::size_t wanted, std::size_t got) noexcept;
+  Planner& planner() noexcept;
+
+  const Bundle bundle;
+  const RuntimeOptions options;
+  std::unique_ptr<Engine> engine;
+  std::unique_ptr<Controller> controller;    // freed by close
+  std::unique_ptr<SubgoalPlanner> subgoals;  // likewise; none in the family flat
+  NoPlanner no_planner;
+  const std::string description;
+  ChunkBuffer buffer;
+  SafetyGate gate;
+  std::vector<float> chunk;
+
+  // The episode.
+  NoiseKey key;                // chunk counts renewals
+  bool started = false;        // reset was called
+  std::uint64_t at_epoch = 0;  // the epoch the chunk in the buffer belongs to
+  std::string last_error;
+
+  // Shared with other threads.
+  std::atomic<std::uint64_t> epoch = 0;  // counts interrupts
+  std::atomic<bool> replan_wanted = false;
+  std::atomic<bool> sampling = false;  // a plan or a chunk is in flight: terminate has something to end
+  std::atomic<bool> closed = false;
+  std::atomic_flag busy;
+  std::mutex engine_mutex;  // interrupt on one thread, close on another
+
+  LatencyRecorder recorder;
+  LatencyRecorder unrecorded;         // of predict_chunk, which is outside the loop
+  std::uint64_t uncounted_epoch = 0;  // interrupts before reset_latency
+};
+
+}  // namespace keystep

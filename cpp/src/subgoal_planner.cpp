@@ -1,0 +1,272 @@
+#include "keystep/subgoal_planner.hpp"
+
+#include <algorithm>
+#include <vector>
+
+#include "bundle_check.hpp"
+#include "denoise_loop.hpp"
+#include "finite.hpp"
+#include "keystep/status.hpp"
+#include "normalizer.hpp"
+#include "observation_inputs.hpp"
+#include "run_graph.hpp"
+#include "task.hpp"
+#include "tensor_memory.hpp"
+
+namespace keystep {
+namespace {
+
+const Normalization kPhysical = {"identity", {}, {}};
+
+std::size_t product(const std::vector<std::int64_t>& shape) {
+  std::size_t count = 1;
+  for (const std::int64_t extent : shape) count *= static_cast<std::size_t>(extent);
+  return count;
+}
+
+/// The graph for lambda 0: of every tensor with a row for each branch only the first.
+GraphSpec first_row_of(GraphSpec spec) {
+  for (auto* list : {&spec.inputs, &spec.outputs}) {
+    for (TensorSpec& tensor : *list) {
+      const bool batch =
+          tensor.role == "sample" || tensor.role == "model_output" || tensor.role == "condition";
+      if (batch) tensor.shape[0] = 1;
+    }
+  }
+  return spec;
+}
+
+TensorMemory memory_of(const Bundle& bundle) {
+  TensorMemory memory;
+  for (const char* key : {"text", "plan_encode", "plan_denoise"}) {
+    if (bundle.graphs.contains(key)) memory.add(bundle.graphs.at(key));
+  }
+  return memory;
+}
+
+}  // namespace
+
+struct SubgoalPlanner::Impl {
+  Impl(const Bundle& bundle, Engine& engine, const SubgoalPlannerOptions& options);
+
+  std::unique_ptr<Graph> load(Engine& engine, const std::string& name) const;
+  float* seen_at(const std::string& role) const;
+  Renormalizer renormalizer(const Normalization& from, const Normalization& to) const;
+  void take(const std::vector<Observation>& subgoals);
+  Status imagine(const Observation& observation, const NoiseKey& with, std::span<const float> noise,
+                 const Epoch& epoch) noexcept;
+  Status make_plan(const PlanRequest& request) noexcept;
+  std::span<const float> current() const noexcept;
+
+  const Bundle& bundle;
+  const PlannerSpec& spec;
+  const bool replan;
+  const std::size_t size, plane;  // values of a subgoal, and of each of its channels
+  TensorMemory memory;
+  std::unique_ptr<Graph> text, encode;          // encode: may be none
+  std::unique_ptr<Graph> denoise, conditional;  // conditional: denoise on the first row, if there are two
+  DenoiseLoop loop;
+  ObservationInputs inputs;
+  std::vector<float> given;  // one subgoal handed in, as the controller takes it
+  ObservationInputs given_inputs;
+  Renormalizer to_controller, to_physical, controller_to_physical;
+
+  // The episode.
+  std::vector<float> plan;  // M subgoals as the controller takes them
+  bool planned = false, is_given = false;
+  int subgoal = 0;         // index of the current one
+  std::int64_t since = 0;  // consumed index at which it became so
+  std::uint64_t plans = 0;
+  NoiseKey key;  // of the next plan
+  std::string error;
+};
+
+SubgoalPlanner::Impl::Impl(const Bundle& of, Engine& engine, const SubgoalPlannerOptions& options)
+    : bundle(of),
+      spec(*of.planner),
+      replan(options.replan.value_or(spec.replan)),
+      size(product(subgoal_shape(of))),
+      plane(subgoal_shape(of).size() == 1 ? 1 : size / 3),
+      memory(memory_of(of)),
+      text(load(engine, "text")),
+      encode(of.graphs.contains("plan_encode") ? load(engine, "plan_encode") : nullptr),
+      denoise(load(engine, "plan_denoise")),
+      loop(choose_sampler(spec.sampler, options.sampler, options.steps, "planner_"),
+           {memory.by_role<float>(of.graphs.at("plan_denoise"), "sample"),
+            memory.by_role<float>(of.graphs.at("plan_denoise"), "model_output"),
+            memory.by_role<std::int64_t>(of.graphs.at("plan_denoise"), "timestep"),
+            static_cast<std::size_t>(spec.subgoals) * size}),
+      inputs(of.observation, {{spec.subgoal, spec.normalization}},
+             [this](const std::string& input) { return seen_at("observation." + input); }),
+      given(size),
+      given_inputs(of.observation, of.normalization,
+                   [this](const std::string& input) {
+                     return "observation." + input == spec.subgoal ? given.data() : nullptr;
+                   }),
+      to_controller(renormalizer(spec.normalization, of.normalization.at(spec.subgoal))),
+      to_physical(renormalizer(spec.normalization, kPhysical)),
+      controller_to_physical(renormalizer(of.normalization.at(spec.subgoal), kPhysical)),
+      plan(static_cast<std::size_t>(spec.subgoals) * size) {
+  if (!spec.guided) return;
+  const GraphSpec first_row = first_row_of(of.graphs.at("plan_denoise"));
+  conditional = naming_graph("plan_denoise", [&] { return denoise->rebind(first_row, memory.buffers()); });
+}
+
+std::unique_ptr<Graph> SubgoalPlanner::Impl::load(Engine& engine, const std::string& name) const {
+  return load_graph(bundle, engine, name, memory.buffers());
+}
+
+/// Where the planner's own graphs take this observation.
+float* SubgoalPlanner::Impl::seen_at(const std::string& role) const {
+  for (const char* graph : {"plan_encode", "plan_denoise"}) {
+    if (!bundle.graphs.contains(graph)) continue;
+    if (auto* input = memory.by_role<float>(bundle.graphs.at(graph), role)) return input;
+  }
+  return nullptr;
+}
+
+Renormalizer SubgoalPlanner::Impl::renormalizer(const Normalization& from, const Normalization& to) const {
+  return {from, to, size / plane, plane};
+}
+
+std::span<const float> SubgoalPlanner::Impl::current() const noexcept {
+  if (!planned) return {};
+  return std::span(plan).subspan(static_cast<std::size_t>(subgoal) * size, size);
+}
+
+/// Subgoals from outside become the plan.
+void SubgoalPlanner::Impl::take(const std::vector<Observation>& subgoals) {
+  for (std::size_t i = 0; i < subgoals.size(); ++i) {
+    if (given_inputs.fill(subgoals[i], "subgoals", error) != Status::ok) throw ArgumentError(error);
+    std::ranges::copy(given, plan.begin() + static_cast<std::ptrdiff_t>(i * size));
+  }
+  is_given = planned = !subgoals.empty();
+}
+
+/// Observation to the loop's result.
+Status SubgoalPlanner::Impl::imagine(const Observation& observation, const NoiseKey& with,
+                                     std::span<const float> noise, const Epoch& epoch) noexcept {
+  if (const Status status = inputs.fill(observation, "observation", error); status != Status::ok) {
+    return status;
+  }
+  if (encode) {
+    if (const Status status = run_graph(*encode, epoch, error); status != Status::ok) return status;
+  }
+  Graph& step = conditional && !loop.guided() ? *conditional : *denoise;
+  return loop.run(step, with, noise, epoch, error);
+}
+
+Status SubgoalPlanner::Impl::make_plan(const PlanRequest& request) noexcept {
+  const StageTimer timer(request.timing);
+  const NoiseKey noise = key;
+  ++key.chunk;
+  planned = false;
+  if (const Status status = imagine(request.observation, noise, {}, request.epoch); status != Status::ok) {
+    return status;
+  }
+  if (!all_finite(loop.result())) return Status::rejected_plan;
+  to_controller.apply(loop.result(), plan.data());
+  planned = true;
+  subgoal = 0;
+  ++plans;
+  return Status::ok;
+}
+
+// ---- the public face
+
+SubgoalPlanner::SubgoalPlanner(const Bundle& bundle, Engine& engine, const SubgoalPlannerOptions& options)
+    : impl_(std::make_unique<Impl>(bundle, engine, options)) {}
+SubgoalPlanner::~SubgoalPlanner() = default;
+
+void SubgoalPlanner::check(const EpisodeContext& context) const {
+  const Impl& self = *impl_;
+  instruction_of(self.bundle, context.task);
+  SamplerSpec sampler = self.loop.sampler().spec();
+  sampler.guidance = context.guidance.value_or(0);
+  validate(sampler);
+  if (!self.spec.guided && sampler.guidance != 0) {
+    throw ArgumentError(expected("guidance", "0 (the planner was trained without dropout of its text)",
+                                 std::to_string(sampler.guidance)));
+  }
+  const std::size_t count = context.subgoals.size();
+  if (count != 0 && count != static_cast<std::size_t>(self.spec.subgoals)) {
+    throw ArgumentError(expected("subgoals", std::to_string(self.spec.subgoals), std::to_string(count)));
+  }
+  std::string fault;
+  for (std::size_t i = 0; i < count; ++i) {
+    const std::string name = at("subgoals", i);
+    if (self.given_inputs.check(context.subgoals[i], name.c_str(), fault) == Status::ok) continue;
+    throw ArgumentError(fault);
+  }
+}
+
+void SubgoalPlanner::reset(const EpisodeContext& context) {
+  Impl& self = *impl_;
+  *self.memory.by_role<std::string>(self.bundle.graphs.at("text"), "text") =
+      instruction_of(self.bundle, context.task);
+  self.planned = false;
+  const std::atomic<std::uint64_t> never = 0;
+  if (run_graph(*self.text, {never, 0}, self.error) != Status::ok) throw Error("graphs.text: " + self.error);
+  self.loop.set_guidance(context.guidance.value_or(self.spec.sampler.guidance));
+  self.key = {context.seed, context.episode, kPlanNoise, 0};
+  self.subgoal = 0;
+  self.since = 0;
+  self.plans = 0;
+  self.take(context.subgoals);
+}
+
+PlanReply SubgoalPlanner::ask(const PlanRequest& request) noexcept {
+  Impl& self = *impl_;
+  const bool wanted = request.replan && !self.is_given;
+  const bool held = request.consumed - self.since >= self.spec.steps_per_subgoal;
+  if (self.planned && !wanted && !held) return {};
+
+  const bool more = self.subgoal + 1 < self.spec.subgoals;
+  const bool last_stays = self.is_given || !self.replan;
+  bool planned = false;
+  if (self.planned && !wanted && more) {
+    ++self.subgoal;
+  } else if (self.planned && !wanted && last_stays) {
+    return {};
+  } else {
+    if (const Status status = self.make_plan(request); status != Status::ok) return {.status = status};
+    planned = true;
+  }
+  self.since = request.consumed;
+  return {.planned = planned, .key_step = true, .subgoal = self.current()};
+}
+
+void SubgoalPlanner::terminate() noexcept {
+  for (Graph* graph :
+       {impl_->text.get(), impl_->encode.get(), impl_->denoise.get(), impl_->conditional.get()}) {
+    if (graph != nullptr) graph->terminate();
+  }
+}
+
+const std::string& SubgoalPlanner::error() const noexcept { return impl_->error; }
+std::size_t SubgoalPlanner::plan_size() const noexcept { return impl_->plan.size(); }
+std::span<const float> SubgoalPlanner::subgoal() const noexcept { return impl_->current(); }
+
+Status SubgoalPlanner::predict(const Observation& observation, std::span<const float> noise,
+                               const Epoch& epoch, std::span<float> out) noexcept {
+  Impl& self = *impl_;
+  if (!self.loop.fits(noise, self.error)) return Status::bad_observation;
+  if (const Status status = self.imagine(observation, self.key, noise, epoch); status != Status::ok) {
+    return status;
+  }
+  self.to_physical.apply(self.loop.result(), out.data());
+  return all_finite(out) ? Status::ok : Status::rejected_plan;
+}
+
+bool SubgoalPlanner::plan(std::span<float> out) const noexcept {
+  const Impl& self = *impl_;
+  if (!self.planned || out.size() != self.plan.size()) return false;
+  self.controller_to_physical.apply(self.plan, out.data());
+  return true;
+}
+
+PlanProgress SubgoalPlanner::progress(std::int64_t consumed) const noexcept {
+  return {impl_->plans, impl_->subgoal, consumed - impl_->since};
+}
+
+}  // namespace keystep

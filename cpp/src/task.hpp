@@ -1,0 +1,19 @@
+// The task of an episode, as the caller names it.
+#pragma once
+
+#include <string>
+
+#include "keystep/bundle.hpp"
+
+namespace keystep {
+
+/// Flat: index of a task by name or instruction; 0 where the policy takes none and none is given. Throws
+/// ArgumentError.
+int task_index(const Bundle& bundle, const std::string& task);
+
+/// Subgoal: the instruction of the task with this name; anything else is itself the instruction. Throws
+/// ArgumentError naming `task` unless it is UTF-8 (RFC 3629) without NUL, at most
+/// `PlannerSpec::max_text_bytes` long, and more than white space.
+std::string instruction_of(const Bundle& bundle, const std::string& task);
+
+}  // namespace keystep

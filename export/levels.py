@@ -1,0 +1,128 @@
+"""The two levels of a policy as they come out of training, checked against what is asked of the bundle."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from keystep.export.graphs import encode_inputs
+from keystep.export.manifest import ExportError, validate_sampler
+from keystep.models import (
+    ActConfig,
+    Checkpoint,
+    CheckpointError,
+    DiffusionPolicy,
+    PlannerConfig,
+    PolicyConfig,
+    SamplerConfig,
+    load_model,
+)
+from keystep.models.act import ActPolicy
+from keystep.models.checkpoint import TEXT_ENCODER
+from keystep.models.planner import Planner
+from keystep.models.text import TextEncoder, load_text_encoder
+
+
+@dataclass(frozen=True)
+class Controller:
+    """Attributes:
+    sampler: None for a controller of one step (ACT).
+    execute: actions taken of each chunk.
+    resize: whether the runtime may resize images.
+    """
+
+    model: DiffusionPolicy | ActPolicy
+    checkpoint: Checkpoint
+    sampler: SamplerConfig | None
+    execute: int
+    resize: bool = False
+
+    @property
+    def config(self) -> PolicyConfig | ActConfig:
+        return self.model.config
+
+
+@dataclass(frozen=True)
+class Planning:
+    """The upper level of a hierarchy."""
+
+    model: Planner
+    checkpoint: Checkpoint
+    text_encoder: TextEncoder
+    sampler: SamplerConfig
+    replan: bool
+
+    @property
+    def config(self) -> PlannerConfig:
+        return self.model.config
+
+    @property
+    def guided(self) -> bool:
+        """Whether the graphs carry the null text; only a planner trained with dropout knows what that is."""
+        return self.config.text_dropout > 0
+
+
+def load_controller(
+    folder: Path, changes: dict[str, Any], form: str, execute: int | None, resize: bool
+) -> Controller:
+    """Raises CheckpointError, ExportError."""
+    model, known = load_model(folder)
+    if not isinstance(model, DiffusionPolicy | ActPolicy):
+        raise CheckpointError(f"{folder}: kind: expected a controller (diffusion or act), got {known.kind}")
+    steps = execute if execute is not None else model.config.execute
+    if not 1 <= steps <= model.config.horizon:
+        raise ExportError(f"execute: expected 1..{model.config.horizon} (horizon), got {steps}")
+    if isinstance(model, ActPolicy):
+        if changes:
+            raise ExportError(f"sampler: expected none (ACT takes one step), got {', '.join(changes)}")
+        return Controller(model, known, None, steps, resize)
+    spec = changed_sampler(model.config.sampler, changes)
+    if form != "denoise" and (spec.kind != "ddim" or spec.eta):
+        got = f"{spec.kind}, eta {spec.eta}"
+        raise ExportError(f"form: expected a deterministic sampler (ddim, eta 0), got {got}")
+    if spec.guidance and not model.config.condition_dropout:
+        wanted = "0 for a policy trained without condition_dropout"
+        raise ExportError(f"sampler.guidance: expected {wanted}, got {spec.guidance}")
+    return Controller(model, known, spec, steps, resize)
+
+
+def load_planning(folder: Path, changes: dict[str, Any], replan: bool, controller: Controller) -> Planning:
+    """Raises CheckpointError; ExportError if planner and controller do not fit together."""
+    model, known = load_model(folder)
+    if not isinstance(model, Planner):
+        raise CheckpointError(f"{folder}: kind: expected a planner, got {known.kind}")
+    _check_pair(model.config, controller)
+    spec = changed_sampler(model.config.sampler, changes)
+    if spec.guidance and not model.config.text_dropout:
+        wanted = "0 for a planner trained without text_dropout"
+        raise ExportError(f"planner.sampler.guidance: expected {wanted}, got {spec.guidance}")
+    return Planning(model, known, load_text_encoder(folder / TEXT_ENCODER), spec, replan)
+
+
+def _check_pair(planner: PlannerConfig, controller: Controller) -> None:
+    """A subgoal must be exactly what the controller takes as its goal."""
+    wanted = planner.subgoal.replace("observation.", "goal.", 1)
+    goals = {key: shape for key, shape in encode_inputs(controller.config).items() if key.startswith("goal.")}
+    if set(goals) != {wanted}:
+        got = ", ".join(goals) or "none"
+        raise ExportError(f"goal: expected {wanted} as the planner imagines it, got a controller with {got}")
+    if goals[wanted][1:] != planner.subgoal_shape:
+        raise ExportError(f"goal: expected the planner's {planner.subgoal_shape}, got {goals[wanted][1:]}")
+
+
+def changed_sampler(trained: SamplerConfig, changes: dict[str, Any]) -> SamplerConfig:
+    """The trained sampler with `changes`, which may not touch what the network was trained on."""
+    fixed = {"train_steps", "beta_schedule", "beta_start", "beta_end", "betas", "prediction"}
+    for field, value in changes.items():
+        if field not in SamplerConfig.__dataclass_fields__:
+            raise ExportError(f"sampler.{field}: expected a field of SamplerConfig, got an unknown one")
+        before = getattr(trained, field)
+        if field in fixed and value != before:
+            raise ExportError(f"sampler.{field}: expected {before!r} as trained, got {value!r}")
+    spec = replace(trained, **changes)
+    if not 1 <= spec.inference_steps <= spec.train_steps:
+        wanted = f"1..{spec.train_steps} (train_steps)"
+        raise ExportError(f"sampler.inference_steps: expected {wanted}, got {spec.inference_steps}")
+    validate_sampler(spec)
+    return spec

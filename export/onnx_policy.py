@@ -1,0 +1,140 @@
+"""A bundle's graphs run by ONNX Runtime from Python, with the numpy sampler between them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from keystep.export import numpy_sampler
+
+Arrays = dict[str, np.ndarray]
+
+
+class OnnxPolicy:
+    """What a bundle computes for its golden cases: `golden` the arrays of golden.npz, `case` a row."""
+
+    def __init__(self, path: Path, manifest: dict[str, Any], threads: int) -> None:
+        settings = onnxruntime.SessionOptions()
+        settings.intra_op_num_threads = threads
+        if manifest["planner"] and manifest["planner"]["text"]["encoder"] != "corpus":
+            from onnxruntime_extensions import get_library_path  # tokenisers of other encoders
+
+            settings.register_custom_ops_library(get_library_path())
+        self._manifest = manifest
+        self._sessions = {
+            kind: onnxruntime.InferenceSession(
+                path / graph["file"], settings, providers=["CPUExecutionProvider"]
+            )
+            for kind, graph in manifest["graphs"].items()
+        }
+
+    @property
+    def has_steps(self) -> bool:
+        return "denoise" in self._sessions
+
+    # ---- controller
+
+    def actions(self, golden: Arrays, case: int) -> np.ndarray:
+        """[H, A], physical units."""
+        if self.has_steps:
+            noise = golden["noise"][case]
+            sample = numpy_sampler.sample(self._manifest["sampler"], self._predict(golden, case), noise)
+        elif "act" in self._sessions:
+            sample = self._run("act", self._inputs("act", golden, case))["actions"][0]
+        else:
+            inputs = {"noise": golden["noise"][case][:1], **self._condition(golden, case)}
+            sample = self._run("sample", inputs)["actions"][0]
+        offset, scale = offset_and_scale(self._manifest["normalization"]["action"])
+        return sample * scale + offset
+
+    def first_output(self, golden: Arrays, case: int) -> np.ndarray:
+        """[H, A]: the conditional model output of the first denoise step."""
+        spec = self._manifest["sampler"]
+        noise = np.repeat(golden["noise"][case][:1], 2 if spec["guidance"] else 1, axis=0)
+        return self._predict(golden, case)(noise, numpy_sampler.timesteps(spec)[0])[0]
+
+    def _predict(self, golden: Arrays, case: int) -> numpy_sampler.Predict:
+        condition = self._condition(golden, case)
+
+        def predict(sample: np.ndarray, timestep: int) -> np.ndarray:
+            inputs = {"sample": sample, "timestep": np.array([timestep]), **condition}
+            return self._run("denoise", inputs)["model_output"]
+
+        return predict
+
+    def _condition(self, golden: Arrays, case: int) -> Arrays:
+        return self._run("encode", self._inputs("encode", golden, case))
+
+    def _inputs(self, kind: str, golden: Arrays, case: int) -> Arrays:
+        inputs = {}
+        for tensor in self._manifest["graphs"][kind]["inputs"]:
+            role, value = tensor["role"], golden[tensor["role"]][case]
+            if role != "task":
+                entry = self._manifest["normalization"][role.replace("goal.", "observation.", 1)]
+                value = normalized(role, value, entry)
+            inputs[tensor["name"]] = value.reshape(tensor["shape"])
+        return inputs
+
+    # ---- planner
+
+    def plan(self, golden: Arrays, case: int) -> tuple[np.ndarray, np.ndarray]:
+        """A plan [M, ...] in physical units, images in 0..1, and the first model output [M, ...]."""
+        planner = self._manifest["planner"]
+        spec, entry = planner["sampler"], planner["normalization"]
+        predict, noise = self._predict_plan(golden, case), golden["plan.noise"][case]
+        plan = numpy_sampler.sample(spec, predict, noise)
+        rows = np.repeat(noise[:1], 2 if spec["guidance"] else 1, axis=0)
+        offset, scale = _broadcast(planner["subgoal"], *offset_and_scale(entry))
+        return plan * scale + offset, predict(rows, numpy_sampler.timesteps(spec)[0])[0]
+
+    def _predict_plan(self, golden: Arrays, case: int) -> Callable[[np.ndarray, int], np.ndarray]:
+        planner = self._manifest["planner"]
+        text = np.array([str(golden["text"][case])], dtype=object)
+        known = self._run("text", {"text": text})
+        seen = normalized(planner["subgoal"], golden[planner["subgoal"]][case], planner["normalization"])
+        known[f"plan.{planner['subgoal']}"] = seen[None]
+        if "plan_encode" in self._sessions:
+            known |= self._run("plan_encode", self._known("plan_encode", known))
+        rows = 2 if planner["sampler"]["guidance"] else 1
+        known = {name: value if name.startswith("plan.") else value[:rows] for name, value in known.items()}
+
+        def predict(sample: np.ndarray, timestep: int) -> np.ndarray:
+            step = known | {"plan.sample": sample, "plan.timestep": np.array([timestep])}
+            return self._run("plan_denoise", self._known("plan_denoise", step))["plan.model_output"]
+
+        return predict
+
+    def _known(self, kind: str, values: Arrays) -> Arrays:
+        names = [tensor["name"] for tensor in self._manifest["graphs"][kind]["inputs"]]
+        return {name: values[name] for name in names}
+
+    def _run(self, kind: str, inputs: Arrays) -> Arrays:
+        names = [tensor["name"] for tensor in self._manifest["graphs"][kind]["outputs"]]
+        return dict(zip(names, self._sessions[kind].run(names, inputs), strict=True))
+
+
+def normalized(key: str, value: np.ndarray, entry: dict[str, Any]) -> np.ndarray:
+    """A state (S,) or an image uint8 (h, w, 3) as the network takes it, float32."""
+    if ".images." in key:
+        value = value.transpose(2, 0, 1) / 255
+    offset, scale = _broadcast(key, *offset_and_scale(entry))
+    return ((value - offset) / scale).astype(np.float32)
+
+
+def offset_and_scale(entry: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    if entry["mode"] == "identity":
+        return np.zeros(1), np.ones(1)
+    if entry["mode"] == "mean_std":
+        return np.array(entry["mean"]), np.array(entry["std"])
+    low, high = np.array(entry["min"]), np.array(entry["max"])
+    return (high + low) / 2, (high - low) / 2
+
+
+def _broadcast(key: str, offset: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    if ".images." not in key:
+        return offset, scale
+    return offset.reshape(-1, 1, 1), scale.reshape(-1, 1, 1)

@@ -1,0 +1,125 @@
+"""keystep fig10"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+import keystep
+from keystep.commands import reference as references
+from keystep.commands.eval import FIRST_SEED, progress_bar, seconds_text
+from keystep.commands.options import OutputOptions, PolicyOptions
+from keystep.data.interrupts import Interrupts
+from keystep.evaluate.planner_speed import SpeedReport, compare_samplers
+from keystep.evaluate.plots import speed_figure
+from keystep.evaluate.rollout import Policy, Worker
+from keystep.evaluate.settings import Evaluation
+from keystep.evaluate.tables import speed_markdown
+
+
+@dataclass(frozen=True)
+class SpeedOptions:
+    """What is measured."""
+
+    reference: tuple[Path, Path] | None = None
+    """Checkpoints of planner and controller: their PyTorch reference answers the same observations."""
+    ddpm: tuple[int, ...] = (100,)
+    """Numbers of denoise steps; the first of all samplers is what the others are compared with."""
+    ddim: tuple[int, ...] = (10, 30, 50, 70)
+    """Numbers of denoise steps."""
+    tasks: tuple[str, ...] = ()
+    """Names; all of the bundle's when empty."""
+    episodes: int = 10
+    """Per task."""
+    reference_episodes: int = 1
+    """Per task, that the reference takes part in."""
+    seed: int = FIRST_SEED
+    """First env seed, and the seed of the policy's noise."""
+    threads: int = 2
+    """Threads inside an operator, of runtime and reference."""
+    provider: str = "cpu"
+    """cpu, openvino, cuda or tensorrt."""
+    env: str = "keystep/Franka3Blocks-v0"
+    """Gymnasium environment."""
+
+
+def main(
+    bundle: Annotated[Path, tyro.conf.Positional],
+    speed: Annotated[SpeedOptions, tyro.conf.arg(name="")],
+    output: Annotated[OutputOptions, tyro.conf.arg(name="")],
+) -> None:
+    """HD-ExpIt's Figure 10: time per action and success by the planner's sampler, the controller unchanged.
+
+    All samplers play the same episodes in one interleaved run, each opened once. Ctrl-C writes what is done.
+
+    Args:
+        bundle: folder of a subgoal bundle.
+    """
+    manifest = keystep.read_manifest(bundle)
+    if manifest["family"] != "subgoal":
+        raise keystep.ArgumentError(f"family: expected subgoal, got {manifest['family']!r}")
+    variants = samplers(PolicyOptions(provider=speed.provider, threads=speed.threads), speed.ddpm, speed.ddim)
+    runtimes: dict[str, Policy] = {name: options.opener(bundle)() for name, options in variants.items()}
+    slow: dict[str, Policy] = {}
+    if speed.reference is not None:
+        slow = {name: references.opener(speed.reference, bundle, variants[name])() for name in variants}
+    tasks = speed.tasks or tuple(task["name"] for task in manifest["tasks"])
+    evaluation = Evaluation(speed.env, tasks, speed.episodes, speed.seed)
+    report = run(runtimes, slow, evaluation, speed.reference_episodes)
+    report.settings.update(bundle=bundle.name, threads=speed.threads, provider=speed.provider)
+    markdown = speed_markdown(report)
+    print(f"\n{markdown}")
+    output.write(report.to_dict(), markdown, functools.partial(speed_figure, report))
+    if report.count < len(evaluation.jobs):
+        raise KeyboardInterrupt
+
+
+def samplers(
+    options: PolicyOptions, ddpm: tuple[int, ...], ddim: tuple[int, ...]
+) -> dict[str, PolicyOptions]:
+    """How to open the bundle for each sampler of the planner, by its name."""
+    if not ddpm and not ddim:
+        raise keystep.ArgumentError("ddpm, ddim: expected at least one sampler, got none")
+    return {
+        **{f"DDPM {steps}": replace(options, planner_sampler="ddpm", planner_steps=steps) for steps in ddpm},
+        **{f"DDIM {steps}": replace(options, planner_sampler="ddim", planner_steps=steps) for steps in ddim},
+    }
+
+
+def run(
+    runtimes: dict[str, Policy], slow: dict[str, Policy], evaluation: Evaluation, reference_episodes: int
+) -> SpeedReport:
+    """Say what it will cost, then measure under a progress bar; a Ctrl-C ends it after this episode."""
+    jobs = len(evaluation.jobs)
+    bound = cost(runtimes, slow, evaluation, reference_episodes)
+    print(f"{jobs} episodes of {len(runtimes)} samplers: {bound}")
+    reports = []
+    with Interrupts() as interrupts, progress_bar() as progress:
+        bar = progress.add_task("episodes", total=jobs)
+        for report in compare_samplers(runtimes, slow, evaluation, reference_episodes):
+            reports.append(report)
+            progress.advance(bar)
+            if interrupts.requested:
+                break
+    return reports[-1]
+
+
+def cost(
+    runtimes: dict[str, Policy], slow: dict[str, Policy], evaluation: Evaluation, reference_episodes: int
+) -> str:
+    """An upper bound, measured over a plan of each policy."""
+    worker = Worker(next(iter(runtimes.values())), evaluation)
+    shares = [(policy, evaluation.episodes) for policy in runtimes.values()]
+    shares += [(policy, min(reference_episodes, evaluation.episodes)) for policy in slow.values()]
+    seconds = 0.0
+    try:
+        for policy, episodes in shares:
+            worker.policy = policy
+            seconds += worker.seconds_per_step() * worker.max_episode_steps * episodes * len(evaluation.tasks)
+    finally:
+        worker.close()
+    return f"at most {seconds_text(seconds)}"

@@ -1,0 +1,80 @@
+"""Options and outputs that several commands share."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import keystep
+from keystep.files import replacing, write_json, write_text
+
+Kind = Literal["bundle", "ddpm", "ddim"]
+
+
+@dataclass(frozen=True)
+class PolicyOptions:
+    """How a bundle is opened. "bundle" and 0 mean: as the bundle says."""
+
+    provider: str = "cpu"
+    """cpu, openvino, cuda or tensorrt."""
+    threads: int = 1
+    """Threads inside an operator."""
+    inference_steps: int = 0
+    """Denoise steps of the controller."""
+    sampler: Kind = "bundle"
+    """Of the controller."""
+    planner_steps: int = 0
+    """Denoise steps of the planner."""
+    planner_sampler: Kind = "bundle"
+    """Of the planner."""
+    replan: Literal["bundle", "on", "off"] = "bundle"
+    """Plan again when a plan is used up; off: stay on the last subgoal."""
+
+    def opener(self, bundle: Path) -> Callable[[], keystep.Runtime]:
+        """A picklable function that opens `bundle` so."""
+        return functools.partial(keystep.load, bundle, **self.load_options())
+
+    def load_options(self) -> dict[str, Any]:
+        """For `keystep.load`: what differs from the bundle."""
+        options: dict[str, Any] = {
+            "provider": self.provider,
+            "threads": self.threads,
+            "inference_steps": self.inference_steps,
+        }
+        if self.planner_steps:
+            options["planner_steps"] = self.planner_steps
+        for name in ("sampler", "planner_sampler"):
+            if getattr(self, name) != "bundle":
+                options[name] = getattr(self, name)
+        if self.replan != "bundle":
+            options["replan"] = self.replan == "on"
+        return options
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """Where results go; each file appears whole or not at all."""
+
+    json: Path | None = None
+    """Also write the results to this file."""
+    markdown: Path | None = None
+    """Also write a Markdown table to this file."""
+    plot: Path | None = None
+    """Also draw the results into this PNG file."""
+
+    def write(self, results: dict[str, Any], markdown: str, figure: Callable[[], Any]) -> None:
+        if self.json is not None:
+            write_json(self.json, results)
+        if self.markdown is not None:
+            write_text(self.markdown, markdown)
+        if self.plot is not None:
+            save_figure(self.plot, figure())
+
+
+def save_figure(path: Path, figure: Any) -> None:
+    """A matplotlib figure as PNG."""
+    with replacing(path) as (staged,):
+        figure.savefig(staged, format="png", dpi=150)

@@ -1,0 +1,79 @@
+"""The PyTorch references with the manifest of the bundle they are compared with."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keystep
+from keystep.commands.options import PolicyOptions
+from keystep.evaluate.rollout import OpenPolicy
+
+
+def opener(checkpoints: Sequence[Path], bundle: Path, options: PolicyOptions) -> OpenPolicy:
+    """A picklable function that opens the reference of `bundle`.
+
+    Args:
+        checkpoints: of the policy, or of the planner and the controller.
+
+    Raises:
+        ArgumentError: another number of checkpoints than the bundle's family has parts.
+    """
+    manifest = keystep.read_manifest(bundle)
+    parts = ("planner", "controller") if manifest["family"] == "subgoal" else ("policy",)
+    if len(checkpoints) != len(parts):
+        raise keystep.ArgumentError(
+            f"reference: expected the checkpoint of the {' and the '.join(parts)}, got {len(checkpoints)}"
+        )
+    return functools.partial(Reference, tuple(checkpoints), manifest, options)
+
+
+class Reference:
+    """A policy in PyTorch, eager, with diffusers' schedulers; the surface of `keystep.Runtime`."""
+
+    description = "PyTorch eager, diffusers"
+
+    def __init__(
+        self, checkpoints: tuple[Path, ...], manifest: dict[str, Any], options: PolicyOptions
+    ) -> None:
+        import torch
+
+        torch.set_num_threads(max(options.threads, 1))
+        self.manifest = manifest
+        policy = hierarchy if manifest["family"] == "subgoal" else flat
+        self._policy = policy(checkpoints, manifest, options)
+        self.reset = self._policy.reset
+        self.act = self._policy.act
+
+
+def flat(checkpoints: tuple[Path, ...], manifest: dict[str, Any], options: PolicyOptions) -> Any:
+    from keystep.models.reference import ReferencePolicy
+
+    sampler = changed(manifest["sampler"], options.sampler, options.inference_steps)
+    return ReferencePolicy(*checkpoints, execute=manifest["chunk"]["execute"], **sampler)
+
+
+def hierarchy(checkpoints: tuple[Path, ...], manifest: dict[str, Any], options: PolicyOptions) -> Any:
+    from keystep.models.reference_hierarchy import ReferenceHierarchy
+
+    planner = manifest["planner"]
+    return ReferenceHierarchy(
+        *checkpoints,
+        replan=planner["replan"] if options.replan == "bundle" else options.replan == "on",
+        planner_sampler=changed(planner["sampler"], options.planner_sampler, options.planner_steps),
+        controller_sampler=changed(manifest["sampler"], options.sampler, options.inference_steps),
+    )
+
+
+def changed(sampler: dict[str, Any] | None, kind: str, steps: int) -> dict[str, Any]:
+    """The manifest's sampler with what the options change; nothing of a policy without one (ACT)."""
+    if sampler is None:
+        return {}
+    return {
+        **sampler,
+        "betas": tuple(sampler["betas"]),
+        "inference_steps": steps or sampler["inference_steps"],
+        "kind": sampler["kind"] if kind == "bundle" else kind,
+    }

@@ -1,0 +1,147 @@
+"""Results as pictures. Figures are made without pyplot: no global state, no display."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from keystep.evaluate.chains import ChainReport
+from keystep.evaluate.cross import CrossReport
+from keystep.evaluate.planner_speed import SpeedReport
+from keystep.evaluate.protocols import Report
+from keystep.evaluate.report import EvaluationReport, TaskResult
+from keystep.evaluate.tables import headline
+
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
+"""Told apart by colour-blind readers, too (Okabe and Ito 2008)."""
+MARKERS = "osD^vPX*"
+
+
+def new_figure(width: float, height: float) -> Any:
+    """A matplotlib figure of so many inches."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def report_figure(reports: Mapping[str, Report]) -> Any:
+    """Success per task, or how far chains get, of each policy."""
+    chains = {name: report for name, report in reports.items() if isinstance(report, ChainReport)}
+    tasks = {name: report for name, report in reports.items() if isinstance(report, EvaluationReport)}
+    return chain_figure(chains) if chains else task_figure(tasks)
+
+
+def task_figure(reports: Mapping[str, EvaluationReport]) -> Any:
+    """Bars with standard errors over noise seeds, or Wilson 95 % intervals of a single one."""
+    labels = [
+        result.name for result in (*next(iter(reports.values())).tasks, next(iter(reports.values())).total)
+    ]
+    figure = new_figure(max(5.0, 0.8 * len(labels) * max(1, len(reports) / 2)), 3.6)
+    axes = figure.subplots()
+    width = 0.8 / len(reports)
+    for index, (name, report) in enumerate(reports.items()):
+        results = (*report.tasks, report.total)
+        x = np.arange(len(labels)) + (index - (len(reports) - 1) / 2) * width
+        axes.bar(
+            x, [100 * result.success_rate for result in results], width, color=COLOURS[index % 8], label=name
+        )
+        errors = 100 * np.abs(np.array([error_bar(result) for result in results]).T)
+        heights = [100 * result.success_rate for result in results]
+        axes.errorbar(x, heights, errors, fmt="none", ecolor="black", elinewidth=1, capsize=2)
+    axes.set_xticks(range(len(labels)), labels, rotation=30, ha="right")
+    axes.set_ylabel("success, %")
+    axes.set_ylim(0, 105)
+    axes.grid(axis="y", alpha=0.3)
+    axes.set_axisbelow(True)
+    figure.legend(loc="outside upper center", ncols=3, fontsize="small")
+    return figure
+
+
+def error_bar(result: TaskResult) -> tuple[float, float]:
+    """Below and above the success rate."""
+    if result.error is not None:
+        return result.error, result.error
+    low, high = result.interval
+    return result.success_rate - low, high - result.success_rate
+
+
+def chain_figure(reports: Mapping[str, ChainReport]) -> Any:
+    """The share of chains that reached 1, 2, .. tasks."""
+    figure = new_figure(5, 3.6)
+    axes = figure.subplots()
+    for index, (name, report) in enumerate(reports.items()):
+        counts = range(1, report.length + 1)
+        label = f"{name}: {headline(report)}"
+        shares = [100 * share for share in report.reached]
+        axes.plot(counts, shares, color=COLOURS[index % 8], marker=MARKERS[index % 8], label=label)
+        axes.set_xticks(counts)
+    axes.set_xlabel("tasks in a row")
+    axes.set_ylabel("chains, %")
+    axes.set_ylim(0, 105)
+    axes.grid(alpha=0.3)
+    axes.legend(title="average length", fontsize="small")
+    return figure
+
+
+def cross_figure(cross: CrossReport) -> Any:
+    """Planners down, controllers across; pairs that are not done stay white."""
+    figure = new_figure(2.5 + 1.6 * len(cross.controllers), 1.5 + 0.9 * len(cross.planners))
+    axes = figure.subplots()
+    values = np.full((len(cross.planners), len(cross.controllers)), np.nan)
+    for row, planner in enumerate(cross.planners):
+        for column, controller in enumerate(cross.controllers):
+            report = cross.report(planner, controller)
+            if report is None:
+                continue
+            values[row, column] = _share(report)
+            colour = "white" if values[row, column] < 0.6 else "black"
+            axes.text(column, row, headline(report), ha="center", va="center", color=colour, fontsize="small")
+    axes.imshow(values, vmin=0, vmax=1, cmap="cividis", aspect="auto")
+    axes.set_xticks(range(len(cross.controllers)), cross.controllers, rotation=20, ha="right")
+    axes.set_yticks(range(len(cross.planners)), cross.planners)
+    axes.set_xlabel("controller")
+    axes.set_ylabel("planner")
+    return figure
+
+
+def _share(report: Report) -> float:
+    """The headline between 0 and 1."""
+    if isinstance(report, ChainReport):
+        return report.average_length / report.length
+    return report.total.success_rate
+
+
+def speed_figure(report: SpeedReport) -> Any:
+    """HD-ExpIt's Figure 10: success above, time per action below, by the planner's sampler."""
+    names = list(report.episodes)
+    figure = new_figure(1.2 * len(names) + 1.5, 5)
+    above, below = figure.subplots(2, 1, sharex=True)
+    rates = 100 * np.array([report.success(name) for name in names])
+    above.errorbar(
+        range(len(names)), rates[:, 0], np.abs(rates[:, 1:] - rates[:, :1]).T, fmt="o", capsize=3, color="k"
+    )
+    above.set_ylabel("success, %")
+    above.set_ylim(0, 105)
+    sides = {"keystep": [report.runtime_ms(name) for name in names]}
+    reference = [report.reference_ms(name) for name in names]
+    if all(value is not None for value in reference):
+        sides["PyTorch reference"] = [value or 0.0 for value in reference]
+    width = 0.8 / len(sides)
+    for index, (label, values) in enumerate(sides.items()):
+        x = np.arange(len(names)) + (index - (len(sides) - 1) / 2) * width
+        bars = below.bar(x, values, width, color=COLOURS[index], label=label, hatch="/" * (2 * index))
+        below.bar_label(bars, fmt="%.3g", fontsize="small")
+    below.set_yscale("log")
+    below.margins(y=0.15)
+    below.set_ylabel("ms per action (median)")
+    below.set_xticks(range(len(names)), names)
+    below.legend(fontsize="small")
+    for axes in (above, below):
+        axes.grid(axis="y", alpha=0.3)
+        axes.set_axisbelow(True)
+    return figure

@@ -1,0 +1,160 @@
+"""What is evaluated: the episodes of a protocol, determined by seeds alone.
+
+Two protocols (HD-ExpIt, section 5): MTLC, every task from the same unseen resets; LH-MTLC, chains of tasks in
+a row from one reset, stopped at the first failure. MTLC is a chain of one. Episode i starts from
+`env.reset(seed=seed + i)` and draws its noise from (noise seed, episode), so contexts and noise depend
+neither on the number of processes nor on the policy (runtime or reference).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+import keystep
+
+CHAIN_LENGTH = 5  # tasks in a row of LH-MTLC
+
+
+@dataclass(frozen=True)
+class Job:
+    """One episode: a reset and the tasks to solve from it, one after the other.
+
+    Attributes:
+        noise_seed: of the policy.
+        episode: number of the reset.
+    """
+
+    noise_seed: int
+    episode: int
+    tasks: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class EpisodeResult:
+    """How a job went.
+
+    Attributes:
+        reached: tasks solved before the first failure.
+        steps: actions taken, over all tasks.
+        fault: why the policy failed (a PolicyError), "" if it did not.
+        skipped: no demonstration to take ground-truth subgoals from; the episode was not played.
+    """
+
+    job: Job
+    reached: int
+    steps: int
+    fault: str = ""
+    skipped: bool = False
+
+    @property
+    def task(self) -> str:
+        """The last task tried."""
+        return self.job.tasks[min(self.reached, len(self.job.tasks) - 1)]
+
+    @property
+    def episode(self) -> int:
+        return self.job.episode
+
+    @property
+    def success(self) -> bool:
+        return self.reached == len(self.job.tasks)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What to evaluate on.
+
+    Attributes:
+        env: Gymnasium environment.
+        tasks: names.
+        episodes: of each task, or chains if `chain_length` is above 1.
+        seed: of the first reset, and of the chains.
+        noise_seeds: all is repeated with each of these seeds of the policy's noise; empty: `seed` alone.
+        chain_length: 1: MTLC; above: LH-MTLC with so many tasks in a row.
+        ground_truth: the subgoals come from a demonstration of the expert from the same reset, not from the
+            planner.
+        guidance: of the planner; None: as the bundle says.
+        instructions: texts by task; episode i is told text i modulo their number. Empty: the task's name.
+    """
+
+    env: str
+    tasks: tuple[str, ...]
+    episodes: int = 100
+    seed: int = 0
+    noise_seeds: tuple[int, ...] = ()
+    chain_length: int = 1
+    ground_truth: bool = False
+    guidance: float | None = None
+    instructions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._require(self.episodes >= 1, "episodes", "at least 1", self.episodes)
+        self._require(bool(self.tasks), "tasks", "at least one", "none")
+        self._require(self.chain_length >= 1, "chain_length", "at least 1", self.chain_length)
+        enough = self.chain_length == 1 or len(set(self.tasks)) >= self.chain_length
+        self._require(enough, "tasks", f"{self.chain_length} for a chain of as many", len(set(self.tasks)))
+        distinct = len(set(self.noise_seeds)) == len(self.noise_seeds)
+        self._require(distinct, "noise_seeds", "each once", self.noise_seeds)
+        both = self.ground_truth and self.chain_length > 1
+        self._require(not both, "ground_truth", "single tasks (demonstrations start from a reset)", "chains")
+        missing = [task for task in self.tasks if self.instructions and not self.instructions.get(task)]
+        self._require(not missing, "instructions", "at least one for every task", f"none for {missing}")
+
+    @staticmethod
+    def _require(condition: bool, name: str, expected: str, got: object) -> None:
+        if not condition:
+            raise keystep.ArgumentError(f"{name}: expected {expected}, got {got}")
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return self.noise_seeds or (self.seed,)
+
+    @property
+    def protocol(self) -> str:
+        return "LH-MTLC" if self.chain_length > 1 else "MTLC"
+
+    @property
+    def jobs(self) -> list[Job]:
+        """Every episode, for each noise seed in turn."""
+        if self.chain_length > 1:
+            chains = [
+                draw_chain(self.tasks, self.chain_length, self.seed, index) for index in range(self.episodes)
+            ]
+            return [Job(seed, index, chain) for seed in self.seeds for index, chain in enumerate(chains)]
+        return [
+            Job(seed, episode, (task,))
+            for seed in self.seeds
+            for task in self.tasks
+            for episode in range(self.episodes)
+        ]
+
+    def text(self, job: Job, position: int) -> str:
+        """What the policy is told at `position` of the chain: the task's name, or one of its instructions."""
+        task = job.tasks[position]
+        texts = self.instructions.get(task, (task,))
+        return texts[job.episode % len(texts)]
+
+    def describe(self) -> dict[str, Any]:
+        """For a result file."""
+        return {
+            "protocol": self.protocol,
+            "chain_length": self.chain_length,
+            "noise_seeds": list(self.seeds),
+            "subgoals": "ground_truth" if self.ground_truth else "policy",
+            "guidance": self.guidance,
+            "instructions": {task: list(texts) for task, texts in self.instructions.items()},
+        }
+
+
+def draw_chain(tasks: tuple[str, ...], length: int, seed: int, index: int) -> tuple[str, ...]:
+    """Chain `index`: `length` different tasks in random order, the same for the same seed.
+
+    Different, because the end of a task may be the solution of the same task (a stack that stands).
+    """
+    order = np.random.default_rng((seed, index)).permutation(len(set(tasks)))
+    distinct = list(dict.fromkeys(tasks))
+    return tuple(distinct[number] for number in order[:length])

@@ -1,0 +1,135 @@
+"""HD-ExpIt's Algorithm 4 in PyTorch, slow and clear: what the C++ loop of subgoal policies is compared with.
+
+The planner imagines M subgoals from what is seen; the controller takes n actions towards each; when all are
+used up and the episode goes on, the planner is asked again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from keystep.models.checkpoint import TEXT_ENCODER, CheckpointError, load_model
+from keystep.models.planner import Planner
+from keystep.models.reference import ReferencePolicy, denoise_loop, drawn_noise
+from keystep.models.text import load_text_encoder
+
+PLAN_NOISE = 0x80000000
+"""Added to the number of the plan: plans and chunks draw from separate streams."""
+
+
+class ReferenceHierarchy:
+    """A trained planner and controller with the surface of `keystep.Runtime`.
+
+    Equal noise gives equal actions to 1e-4.
+
+    Args:
+        planner, controller: folders written by training.
+        replan: ask the planner again when all subgoals are used up; else the last one stays.
+        planner_sampler, controller_sampler: fields of SamplerConfig to change, e.g. {"inference_steps": 10}.
+    """
+
+    def __init__(
+        self,
+        planner: Path | str,
+        controller: Path | str,
+        *,
+        replan: bool = True,
+        planner_sampler: Mapping[str, Any] | None = None,
+        controller_sampler: Mapping[str, Any] | None = None,
+    ) -> None:
+        model, self.checkpoint = load_model(Path(planner))
+        if not isinstance(model, Planner):
+            raise CheckpointError(f"{planner}: kind: expected planner, got {self.checkpoint.kind}")
+        self.planner, self.config = model, model.config
+        self.controller = ReferencePolicy(controller, **dict(controller_sampler or {}))
+        self.text_encoder = load_text_encoder(Path(planner) / TEXT_ENCODER)
+        self.sampler = replace(self.config.sampler, **dict(planner_sampler or {}))
+        self.replan = replan
+        self.normalizer = self.checkpoint.normalizer()
+        self.instructions = {task["name"]: task["instruction"] for task in self.checkpoint.tasks}
+        self.task_names = list(self.instructions)
+        self._goals: list[Tensor] | None = None
+        self._plan: Tensor | None = None
+
+    def reset(self, task: str, *, seed: int = 0, episode: int = 0, guidance: float | None = None) -> None:
+        """Starts an episode. task: a known task's name, or any sentence; guidance: lambda."""
+        self.controller.reset(seed=seed, episode=episode)
+        self._text = self.instructions.get(task, task)
+        self._guidance = self.sampler.guidance if guidance is None else guidance
+        self._seed, self._episode, self._plans = seed, episode, 0
+        self._goals = self._plan = None
+
+    def act(self, observation: dict[str, np.ndarray]) -> np.ndarray:
+        """The next action, float32 (A,)."""
+        config = self.config
+        exhausted = self._goals is not None and self._taken == config.subgoals * config.steps_per_subgoal
+        if self._goals is None or (exhausted and self.replan):
+            self._make_plan(observation)
+        assert self._goals is not None
+        if self._taken % config.steps_per_subgoal == 0 and self._taken // config.steps_per_subgoal < len(
+            self._goals
+        ):
+            goal = self._goals[self._taken // config.steps_per_subgoal]
+            self.controller.set_goal({config.subgoal.replace("observation.", "goal.", 1): goal})
+        self._taken += 1
+        return self.controller.act(observation)
+
+    def plan(self) -> dict[str, np.ndarray] | None:
+        """The last plan, as `keystep.Runtime.plan`."""
+        if self._plan is None:
+            return None
+        values = self._plan.numpy()
+        if self.config.camera:
+            values = np.rint(values.clip(0, 1).transpose(0, 2, 3, 1) * 255).astype(np.uint8)
+        return {self.config.subgoal: values}
+
+    @torch.no_grad()
+    def predict_plan(self, observation: dict[str, np.ndarray], noise: np.ndarray | None = None) -> Tensor:
+        """A plan [M, *subgoal_shape] in physical units (images in 0..1). noise: (K, M, *subgoal_shape)."""
+        sampler, shape = replace(self.sampler, guidance=self._guidance), self._shape
+        goal, seen = self._goal_rows(bool(sampler.guidance)), self._seen(observation)
+
+        def predict(sample: Tensor, timestep: int) -> Tensor:
+            rows = len(sample)
+            return self.planner.denoise(
+                sample, torch.full((rows,), timestep), goal, seen.expand(rows, *seen.shape[1:])
+            )
+
+        if noise is None:
+            number = PLAN_NOISE | self._plans
+            drawn = drawn_noise(sampler, shape, self._seed, self._episode, number)
+        else:
+            drawn = [torch.from_numpy(row)[None] for row in np.asarray(noise, np.float32).reshape(-1, *shape)]
+        return self.normalizer.unnormalize(self.config.subgoal, denoise_loop(sampler, predict, drawn))[0]
+
+    def close(self) -> None:
+        """Nothing to free; here for the common surface."""
+
+    @property
+    def _shape(self) -> tuple[int, ...]:
+        return (self.config.subgoals, *self.config.subgoal_shape)
+
+    def _make_plan(self, observation: dict[str, np.ndarray]) -> None:
+        self._plan = self.predict_plan(observation)
+        goals = self.controller.normalizer.normalize(self.config.subgoal, self._plan)
+        self._goals = list(goals[:, None])
+        self._plans += 1
+        self._taken = 0
+
+    def _goal_rows(self, guided: bool) -> Tensor:
+        """[1, E], or [2, E] with the null text in row 1."""
+        tokens = self.text_encoder.encode([self._text])
+        return self.planner.goal(torch.cat([tokens, torch.zeros_like(tokens)]) if guided else tokens)
+
+    def _seen(self, observation: dict[str, np.ndarray]) -> Tensor:
+        value = torch.from_numpy(np.ascontiguousarray(observation[self.config.subgoal]))
+        if self.config.camera:
+            value = value.permute(2, 0, 1).float() / 255
+        return self.normalizer.normalize(self.config.subgoal, value)[None]

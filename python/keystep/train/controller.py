@@ -1,0 +1,96 @@
+"""Controllers: an observation, and a task or goal, to a chunk of actions."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from keystep.data import ChunkWindows, DatasetReader
+from keystep.models.checkpoint import Checkpoint, camera_entry
+from keystep.models.config import ActConfig, CameraConfig, PolicyConfig
+from keystep.models.presets import ACT_PRESETS, PRESETS
+from keystep.train.config import ControllerTraining
+from keystep.train.recipe import ACTION, IMAGES, STATE, action_spec, state_entry, statistics
+
+
+class ControllerRecipe:
+    """See `keystep.train.recipe.Recipe`.
+
+    Raises:
+        ValueError: no such preset, or the dataset has nothing to see.
+    """
+
+    def __init__(self, config: ControllerTraining, reader: DatasetReader) -> None:
+        self._config, self._reader = config, reader
+        self.plan = self._plan()
+        self._normalizer = self.plan.normalizer()
+
+    def windows(self, episodes: list[int]) -> ChunkWindows:
+        network = self._network
+        seen = [STATE] if network.state_dim else []
+        return ChunkWindows(
+            self._reader,
+            network.horizon,
+            condition=self._config.condition,
+            observations=[*seen, *(IMAGES + camera.name for camera in network.cameras)],
+            hold=np.asarray(self.plan.action["hold"], np.float32),
+            lengths=self._config.chunk_lengths,
+            episodes=episodes,
+            cache=self._config.cache,
+        )
+
+    def prepare(self, arrays: dict[str, np.ndarray], device: torch.device) -> dict[str, torch.Tensor]:
+        self._normalizer.to(device)
+        return {key: self._prepare(key, torch.from_numpy(value).to(device)) for key, value in arrays.items()}
+
+    def save_extras(self, output: Path) -> None:
+        """Nothing."""
+
+    def _prepare(self, key: str, value: torch.Tensor) -> torch.Tensor:
+        if key == "task":
+            return value
+        if ".images." in key:
+            value = value.permute(0, 3, 1, 2).float() / 255.0
+        value = self._normalizer.normalize(key.replace("goal.", "observation.", 1), value)
+        noise = self._config.goal_noise if key.startswith("goal.") else 0.0
+        return value + noise * torch.randn_like(value) if noise else value  # the step's global generator
+
+    @property
+    def _network(self) -> PolicyConfig | ActConfig:
+        assert isinstance(self.plan.config, PolicyConfig | ActConfig)
+        return self.plan.config
+
+    def _plan(self) -> Checkpoint:
+        config, reader = self._config, self._reader
+        presets: dict[str, PolicyConfig | ActConfig] = {**PRESETS, **ACT_PRESETS}
+        if config.preset not in presets:
+            raise ValueError(f"preset: expected one of {', '.join(presets)}, got {config.preset!r}")
+        state = reader.features.get(STATE) if config.observe != "images" else None
+        keys = reader.image_keys if config.observe != "state" else []
+        cameras = tuple(
+            CameraConfig(key.removeprefix(IMAGES), *reader.features[key].shape[:2]) for key in keys
+        )
+        told = config.condition == "task"
+        network = dataclasses.replace(
+            presets[config.preset],
+            action_dim=reader.features[ACTION].shape[0],
+            state_dim=state.shape[0] if state else 0,
+            cameras=cameras,
+            goal="observation" if config.condition == "goal" else "none",
+            tasks=len(reader.tasks) if told else 0,
+        )
+        return Checkpoint(
+            config=network,
+            stats=statistics(reader),
+            tasks=reader.tasks if told else [],
+            action=action_spec(reader),
+            observation={
+                "state": state_entry(reader) if state else None,
+                "images": [camera_entry(camera) for camera in cameras],
+            },
+            control_rate_hz=float(reader.info["fps"]),
+            provenance={},
+        )

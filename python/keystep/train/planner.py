@@ -1,0 +1,123 @@
+"""Planners: an observation and a goal in words to M subgoals."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from keystep.data import DatasetReader, PlanWindows
+from keystep.data.instructions import TASKS, phrasings
+from keystep.models.checkpoint import TEXT_ENCODER, Checkpoint, camera_entry
+from keystep.models.config import CameraConfig, PlannerConfig
+from keystep.models.presets import PLANNER_PRESETS
+from keystep.models.text import load_text_encoder
+from keystep.train.config import PlannerTraining
+from keystep.train.recipe import IMAGES, STATE, action_spec, state_entry, statistics
+
+
+class PlannerRecipe:
+    """See `keystep.train.recipe.Recipe`. Every example is told in one of its task's phrasings, drawn anew.
+
+    Raises:
+        ValueError: no such preset, or the dataset has no such observation.
+    """
+
+    def __init__(self, config: PlannerTraining, reader: DatasetReader) -> None:
+        self._config, self._reader = config, reader
+        self._encoder = load_text_encoder(config.text_encoder)
+        self.plan = self._plan()
+        self._normalizer = self.plan.normalizer()
+        phrasings = [self._phrasings(task) for task in reader.tasks]
+        # The encoder is frozen: each sentence is encoded once.
+        self._texts = self._encoder.encode([text for texts in phrasings for text in texts])
+        counts = np.array([len(texts) for texts in phrasings])
+        self._first, self._counts = np.cumsum(counts) - counts, counts
+
+    def windows(self, episodes: list[int]) -> _TextWindows:
+        config = self._config
+        plans = PlanWindows(
+            self._reader,
+            config.subgoal,
+            config.subgoals,
+            config.steps_per_subgoal,
+            latest_start=config.latest_start,
+            episodes=episodes,
+            cache=config.cache,
+        )
+        return _TextWindows(plans, self._first, self._counts)
+
+    def prepare(self, arrays: dict[str, np.ndarray], device: torch.device) -> dict[str, torch.Tensor]:
+        self._normalizer.to(device)
+        if self._texts.device != device:
+            self._texts = self._texts.to(device)
+        batch = {"text": self._texts[torch.from_numpy(arrays["text"]).to(device)]}
+        for key in ("observation", "subgoals"):
+            value = torch.from_numpy(arrays[key]).to(device)
+            if self._is_image:
+                value = value.movedim(-1, -3).float() / 255.0
+            batch[key] = self._normalizer.normalize(self._config.subgoal, value)
+        return batch
+
+    def save_extras(self, output: Path) -> None:
+        folder = output / TEXT_ENCODER
+        if not folder.exists():
+            self._encoder.save(folder)
+
+    @property
+    def _is_image(self) -> bool:
+        return self._config.subgoal.startswith(IMAGES)
+
+    def _phrasings(self, task: dict[str, str]) -> tuple[str, ...]:
+        known = self._config.phrasings and task["name"] in TASKS
+        return phrasings(task["name"]) if known else (task["instruction"],)
+
+    def _plan(self) -> Checkpoint:
+        config, reader = self._config, self._reader
+        if config.preset not in PLANNER_PRESETS:
+            known = ", ".join(PLANNER_PRESETS)
+            raise ValueError(f"preset: expected one of {known}, got {config.preset!r}")
+        if config.subgoal not in reader.features:
+            known = ", ".join(key for key in reader.features if key.startswith("observation."))
+            raise ValueError(f"subgoal: expected one of {known}, got {config.subgoal!r}")
+        shape = reader.features[config.subgoal].shape
+        camera = CameraConfig(config.subgoal.removeprefix(IMAGES), *shape[:2]) if self._is_image else None
+        modality: dict[str, Any] = {"state_dim": 0 if camera else shape[0], "camera": camera}
+        network: PlannerConfig = dataclasses.replace(
+            PLANNER_PRESETS[config.preset],
+            **modality,
+            subgoals=config.subgoals,
+            steps_per_subgoal=config.steps_per_subgoal,
+            text_tokens=self._encoder.tokens,
+            text_width=self._encoder.width,
+        )
+        return Checkpoint(
+            config=network,
+            stats=statistics(reader),
+            tasks=reader.tasks,
+            action=action_spec(reader),
+            observation={
+                "state": state_entry(reader) if config.subgoal == STATE else None,
+                "images": [camera_entry(camera)] if camera else [],
+            },
+            control_rate_hz=float(reader.info["fps"]),
+            provenance={},
+        )
+
+
+class _TextWindows:
+    """Plans with the number of a sentence that tells their task."""
+
+    def __init__(self, plans: PlanWindows, first: np.ndarray, counts: np.ndarray) -> None:
+        self._plans, self._first, self._counts = plans, first, counts
+
+    def __len__(self) -> int:
+        return len(self._plans)
+
+    def batch(self, windows: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        batch = self._plans.batch(windows)
+        task = batch.pop("task")
+        return batch | {"text": self._first[task] + rng.integers(self._counts[task])}

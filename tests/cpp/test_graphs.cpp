@@ -1,0 +1,235 @@
+// Graphs of a planner straight through the engines: strings in, rows bound later, custom operators, and the
+// stub's closed forms. Without ONNX Runtime only the stub's part runs.
+#include <algorithm>
+#include <cstdlib>
+#include <fstream>
+
+#include "bundle_fixture.hpp"
+#include "check.hpp"
+#include "keystep/engine.hpp"
+#include "tensor_memory.hpp"
+#include "tiny_onnx.hpp"
+
+using namespace keystep;
+using namespace keystep::test;
+
+namespace {
+
+constexpr int kSubgoals = 3, kDim = 2, kWidth = 4;
+constexpr std::size_t kPlan = kSubgoals * kDim;
+
+TensorSpec floats(const std::string& name, std::vector<std::int64_t> shape, const std::string& role) {
+  return {name, DType::float32, std::move(shape), role};
+}
+const TensorSpec kText = {"text", DType::string, {1}, "text"};
+const TensorSpec kTime = {"plan.timestep", DType::int64, {1}, "timestep"};
+TensorSpec goal_text(std::int64_t rows) { return floats("goal_text", {rows, kWidth}, "condition"); }
+
+GraphSpec text_spec(std::int64_t rows = 2) { return {"text.onnx", "", {kText}, {goal_text(rows)}}; }
+GraphSpec plan_spec(std::int64_t rows) {
+  return {"plan_denoise.onnx",
+          "",
+          {floats("plan.sample", {rows, kSubgoals, kDim}, "sample"), kTime, goal_text(rows)},
+          {floats("plan.model_output", {rows, kSubgoals, kDim}, "model_output")}};
+}
+
+/// Graph files, an engine, and the memory that its graphs are bound to.
+struct Bench {
+  explicit Bench(const EngineOptions& options) : engine(make_engine(options)) {}
+  std::unique_ptr<Graph> load(const std::string& file, const GraphSpec& spec) {
+    std::ofstream(folder.path() / spec.file, std::ios::binary) << file;
+    memory.add(spec);
+    return engine->load(folder.path() / spec.file, spec, memory.buffers());
+  }
+  template <class T>
+  T* data(const std::string& name) const {
+    return static_cast<T*>(memory.buffers().at(name).data);
+  }
+  std::vector<float> values(const std::string& name, std::size_t count) const {
+    return {data<float>(name), data<float>(name) + count};
+  }
+
+  TemporaryFolder folder;
+  TensorMemory memory;
+  std::unique_ptr<Engine> engine;
+};
+
+const EngineOptions kStub = {.engine = "stub"};
+const EngineOptions kOrt = {.threads = 1};
+
+void fill_plan(const Bench& bench, std::int64_t timestep) {
+  *bench.data<std::int64_t>("plan.timestep") = timestep;
+  for (std::size_t i = 0; i < 2 * kPlan; ++i) {
+    bench.data<float>("plan.sample")[i] = 0.5f * static_cast<float>(i % kPlan) - 1;
+  }
+  for (std::size_t i = 0; i < 2 * kWidth; ++i) bench.data<float>("goal_text")[i] = i < kWidth ? 2.0f : -1.0f;
+}
+
+double predicted(std::size_t row, std::size_t i, double timestep) {
+  return 0.1 * (0.5 * static_cast<double>(i) - 1) + 0.001 * timestep + (row == 0 ? 2 : -1);
+}
+
+/// Two rows, then the first alone, then two again: the same numbers, and the null row's memory is left alone.
+void rows_are_bound_later(const EngineOptions& options, const std::string& file) {
+  Bench bench(options);
+  auto both = bench.load(file, plan_spec(2));
+  auto first = both->rebind(plan_spec(1), bench.memory.buffers());
+  for (const std::int64_t timestep : {900, 30, 0}) {
+    fill_plan(bench, timestep);
+    CHECK(both->run() == Status::ok);
+    const auto pair = bench.values("plan.model_output", 2 * kPlan);
+    for (std::size_t i = 0; i < 2 * kPlan; ++i) {
+      CHECK_NEAR(pair[i], predicted(i / kPlan, i % kPlan, static_cast<double>(timestep)), 1e-6);
+    }
+    std::fill_n(bench.data<float>("plan.model_output"), 2 * kPlan, 77.0f);
+    CHECK(first->run() == Status::ok);
+    const auto single = bench.values("plan.model_output", 2 * kPlan);
+    CHECK(std::equal(single.begin(), single.begin() + kPlan, pair.begin()));
+    CHECK(std::all_of(single.begin() + kPlan, single.end(), [](float value) { return value == 77.0f; }));
+  }
+  first->terminate();  // ends the next run of that binding only, and the graph lives on without the other
+  CHECK(both->run() == Status::ok);
+  both.reset();
+  first->run();
+  CHECK(first->run() == Status::ok);
+}
+
+void refuses_a_wrong_binding() {
+  Bench bench(kOrt);
+  const auto graph = bench.load(plan_denoise_graph(kRows, kSubgoals, kDim, kWidth), plan_spec(2));
+  CHECK_THROWS(BundleError, "plan.sample: expected no more than [2, 3, 2] of float32, got [3, 3, 2]",
+               graph->rebind(plan_spec(3), bench.memory.buffers()));
+  GraphSpec wider = plan_spec(1);
+  wider.inputs[2].shape[1] = 5;
+  CHECK_THROWS(BundleError, "inputs[2].shape: expected [1, 5] (manifest), got [-1, 4] (graph)",
+               graph->rebind(wider, bench.memory.buffers()));
+  Bench fixed(kOrt);
+  const auto two = fixed.load(plan_denoise_graph(2, kSubgoals, kDim, kWidth), plan_spec(2));
+  CHECK_THROWS(BundleError, "inputs[0].shape: expected [1, 3, 2] (manifest), got [2, 3, 2] (graph)",
+               two->rebind(plan_spec(1), fixed.memory.buffers()));
+}
+
+void stub_reads_texts() {
+  Bench bench(kStub);
+  const auto text = bench.load("", text_spec());
+  GraphSpec encode = {"plan_encode.onnx",
+                      "",
+                      {floats("plan.observation.state", {1, 2}, "observation.state"), goal_text(2)},
+                      {floats("plan_film", {2, 3}, "condition")}};
+  const auto plan_encode = bench.load("", encode);
+  *bench.data<std::string>("text") = "AC";  // 65 and 67
+  bench.data<float>("plan.observation.state")[0] = 3;
+  CHECK(text->run() == Status::ok && plan_encode->run() == Status::ok);
+  for (std::size_t i = 0; i < kWidth; ++i) {
+    CHECK_NEAR(bench.data<float>("goal_text")[i], 66.0 / 256, 1e-7);
+    CHECK(bench.data<float>("goal_text")[kWidth + i] == 0);
+  }
+  CHECK_NEAR(bench.data<float>("plan_film")[2], 1.5 + 66.0 / 256, 1e-6);
+  CHECK(bench.data<float>("plan_film")[3] == 0);
+  bench.data<std::string>("text")->clear();
+  CHECK(text->run() == Status::ok);
+  CHECK(bench.data<float>("goal_text")[0] == 0);
+}
+
+void stub_acts_and_sees_images() {
+  Bench bench(kStub);
+  GraphSpec spec = {
+      "act.onnx",
+      "",
+      {floats("observation.state", {1, 2}, "observation.state"), floats("goal.state", {1, 2}, "goal.state")},
+      {floats("actions", {1, 3, 2}, "actions")}};
+  const auto act = bench.load("", spec);
+  bench.data<float>("observation.state")[0] = 1;
+  bench.data<float>("goal.state")[1] = 4;
+  CHECK(act->run() == Status::ok);
+  for (std::size_t i = 0; i < 6; ++i) {
+    CHECK_NEAR(bench.data<float>("actions")[i], 2.5 + 0.01 * static_cast<double>(i / 2), 1e-6);
+  }
+
+  GraphSpec plan = plan_spec(2);
+  plan.inputs.push_back(floats("plan.observation.images.top", {1, 3, 2, 2}, "observation.images.top"));
+  const auto denoise = bench.load("", plan);
+  fill_plan(bench, 10);
+  std::fill_n(bench.data<float>("plan.observation.images.top"), 12, 0.25f);
+  CHECK(denoise->run() == Status::ok);
+  CHECK_NEAR(bench.data<float>("plan.model_output")[kPlan], predicted(1, 0, 10) + 0.25, 1e-6);
+}
+
+/// Every run reads the text anew, whatever its length; one that the graph cannot read fails and is told.
+void texts_reach_the_graph() {
+  Bench bench(kOrt);
+  const auto text = bench.load(text_graph(kWidth), text_spec());
+  std::string& words = *bench.data<std::string>("text");
+  for (const auto& [written, number] : std::map<std::string, double>{
+           {"2.5", 2.5}, {"-17", -17}, {std::string(10000, '0') + "1.25", 1.25}, {"3", 3}}) {
+    words = written;
+    CHECK(text->run() == Status::ok);
+    CHECK_NEAR(bench.data<float>("goal_text")[kWidth - 1], number, 1e-6);
+    CHECK(bench.data<float>("goal_text")[kWidth] == 0);
+  }
+  words = "pick the red block";
+  CHECK(text->run() == Status::engine_failure);
+  CHECK(!text->error().empty());
+  words = "4";
+  CHECK(text->run() == Status::ok);
+  CHECK(bench.data<float>("goal_text")[0] == 4);
+}
+
+void refuses_another_element_type() {
+  GraphSpec spec = text_spec();
+  spec.inputs[0].dtype = DType::int64;
+  CHECK_THROWS(BundleError, "inputs[0].dtype: expected int64 (manifest), got string (graph)",
+               Bench(kOrt).load(text_graph(kWidth), spec));
+}
+
+void custom_operators() {
+  const std::string file = TinyGraph()
+                               .input("text", kOnnxString, {1})
+                               .constant("ones", {1, kWidth}, {1, 1, 1, 1})
+                               .custom("TextLength", "text", "length")
+                               .node("Mul", {"ones", "length"}, "goal_text")
+                               .output("goal_text", kOnnxFloat, {1, kWidth})
+                               .file();
+  unsetenv("KEYSTEP_ORT_EXTENSIONS");
+  CHECK_THROWS(ProviderError, "which text.onnx needs, got no path; pip install onnxruntime-extensions",
+               Bench(kOrt).load(file, text_spec(1)));
+  CHECK_THROWS(ProviderError, "pip install onnxruntime-extensions",
+               Bench({.threads = 1, .extensions_library = "/no/such/library.so"}).load(file, text_spec(1)));
+
+  Bench bench({.threads = 1, .extensions_library = TINY_CUSTOM_OP});
+  const auto text = bench.load(file, text_spec(1));
+  for (const std::string& words : {std::string("five!"), std::string(), std::string("nul\0 inside", 11)}) {
+    *bench.data<std::string>("text") = words;
+    CHECK(text->run() == Status::ok);
+    CHECK_NEAR(bench.data<float>("goal_text")[0], static_cast<double>(words.size()), 0);
+  }
+  setenv("KEYSTEP_ORT_EXTENSIONS", TINY_CUSTOM_OP, 1);
+  CHECK(Bench(kOrt).load(file, text_spec(1)) != nullptr);
+  const std::string unknown = replaced(file, "TextLength", "TextHeight");
+  CHECK_THROWS(BundleError, "TextHeight", bench.load(unknown, text_spec(1)));
+}
+
+bool has_onnxruntime() {
+  try {
+    make_engine(kOrt);
+    return true;
+  } catch (const ProviderError& error) {
+    std::printf("skipped: %s\n", error.what());
+    return false;
+  }
+}
+
+}  // namespace
+
+int main() {
+  rows_are_bound_later(kStub, "");
+  stub_reads_texts();
+  stub_acts_and_sees_images();
+  if (!has_onnxruntime()) return failures ? result() : kSkipped;
+  rows_are_bound_later(kOrt, plan_denoise_graph(kRows, kSubgoals, kDim, kWidth));
+  refuses_a_wrong_binding();
+  texts_reach_the_graph();
+  refuses_another_element_type();
+  custom_operators();
+  return result();
+}

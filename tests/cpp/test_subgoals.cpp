@@ -1,0 +1,247 @@
+// The family subgoal over the stub engine: every plan and every action is predicted by hand.
+#include "subgoal_fixture.hpp"
+
+using namespace keystep;
+using namespace keystep::test;
+
+namespace {
+
+/// 4 actions towards each of 3 subgoals, in chunks of 3 (so the fourth is of a chunk cut short), then a new
+/// plan.
+void follows_plans(const std::string& manifest, RuntimeOptions options = {}) {
+  Hierarchy policy(manifest, {}, options);
+  policy.reset();
+  SamplerSpec spec = policy.sampler();
+  if (!options.planner_sampler.empty()) spec.kind = options.planner_sampler;
+  if (options.planner_steps != 0) spec.inference_steps = options.planner_steps;
+  CHECK(policy.plan().empty());
+  std::uint32_t chunk = 0;
+  for (std::uint32_t p = 0; p < 2; ++p) {
+    const auto plan = imagined(spec, spec.guidance, "Push it.", plan_key(p));
+    for (std::size_t m = 0; m < kSubgoals; ++m) {
+      const auto first = chunk_towards(policy, plan, m, chunk++);
+      const auto second = chunk_towards(policy, plan, m, chunk++);
+      for (std::size_t k = 0; k < kSteps; ++k) {
+        CHECK(policy.tick() == Status::ok);
+        check_action(policy.action, k < 3 ? first : second, k % 3);
+        const PlanProgress progress = policy.runtime->plan_progress();
+        CHECK(progress.plans == p + 1 && progress.subgoal == static_cast<int>(m));
+        CHECK(progress.actions == static_cast<std::int64_t>(k + 1));
+      }
+      check_plan(policy.plan(), plan);
+    }
+  }
+  const LatencyReport report = policy.runtime->latency();
+  CHECK(report.actions == 24 && report.plans == 2 && report.chunks == 12 && report.interrupts == 0);
+  CHECK(report.stages[static_cast<int>(Stage::plan)].count == 2);
+  const double planning = report.stages[static_cast<int>(Stage::plan)].mean_us * 2;
+  CHECK(report.time_per_action_us * 24 >= planning);
+}
+
+void guidance_belongs_to_the_episode() {
+  Hierarchy policy;
+  for (const double lambda : {0.0, 5.0, 0.0, 0.5}) {
+    policy.reset(lambda);
+    CHECK(policy.tick() == Status::ok);
+    check_plan(policy.plan(), imagined(policy.sampler(), lambda, "Push it.", plan_key(0)));
+  }
+  policy.reset();  // back to the manifest's
+  CHECK(policy.tick() == Status::ok);
+  check_plan(policy.plan(), imagined(policy.sampler(), 2, "Push it.", plan_key(0)));
+}
+
+void the_text_is_a_task_or_any_instruction() {
+  Hierarchy policy;
+  const auto planned = [&](const std::string& task) {
+    policy.reset({}, task);
+    CHECK(policy.tick() == Status::ok);
+    return policy.plan();
+  };
+  CHECK(planned("lift") == planned("Lift it."));
+  CHECK(planned("lift") != planned("push"));
+  const std::string text = "H\u00f6her, \u4e0a\u3078!";
+  check_plan(planned(text), imagined(policy.sampler(), 2, text, plan_key(0)));
+}
+
+void without_replanning_the_last_subgoal_stays() {
+  Hierarchy policy(kSubgoalManifest, {}, {.replan = false});
+  policy.reset();
+  for (int i = 0; i < 12; ++i) CHECK(policy.tick() == Status::ok);
+  const auto plan = imagined(policy.sampler(), 2, "Push it.", plan_key(0));
+  // The last subgoal's second chunk goes on: nothing has changed.
+  const auto going = chunk_towards(policy, plan, 2, 5), next = chunk_towards(policy, plan, 2, 6);
+  for (std::size_t k = 1; k < 6; ++k) {
+    CHECK(policy.tick() == Status::ok);
+    check_action(policy.action, k < 3 ? going : next, k % 3);
+  }
+  CHECK(policy.runtime->plan_progress().subgoal == 2 && policy.runtime->latency().plans == 1);
+  policy.runtime->replan();  // asked for, a plan is made all the same
+  CHECK(policy.tick() == Status::ok);
+  check_plan(policy.plan(), imagined(policy.sampler(), 2, "Push it.", plan_key(1)));
+}
+
+void replan_makes_a_new_plan_at_once() {
+  Hierarchy policy;
+  policy.reset();
+  for (int i = 0; i < 2; ++i) CHECK(policy.tick() == Status::ok);
+  policy.runtime->replan();
+  CHECK(policy.tick() == Status::ok);
+  const auto plan = imagined(policy.sampler(), 2, "Push it.", plan_key(1));
+  check_plan(policy.plan(), plan);
+  check_action(policy.action, chunk_towards(policy, plan, 0, 1), 0);
+  const PlanProgress progress = policy.runtime->plan_progress();
+  CHECK(progress.plans == 2 && progress.subgoal == 0 && progress.actions == 1);
+  policy.runtime->replan();
+  policy.reset();  // an episode starts with nothing asked
+  CHECK(policy.tick() == Status::ok && policy.tick() == Status::ok);
+  CHECK(policy.runtime->plan_progress().plans == 1);
+}
+
+void subgoals_from_outside() {
+  Hierarchy policy;
+  const std::vector<std::vector<float>> goals = {{1, 2, 3}, {0, 0, 0}, {5, 4, 3}};
+  EpisodeContext context{.task = "push", .seed = 7, .episode = 1};
+  for (const auto& goal : goals) context.subgoals.push_back({.state = goal});
+  policy.runtime->reset(context);
+  const std::vector<double> plan = {1, 2, 3, 0, 0, 0, 5, 4, 3};
+  check_plan(policy.plan(), plan);
+  std::vector<float> chunk(kChunk);  // the first is the controller's goal before any tick
+  CHECK(policy.runtime->predict_chunk({.state = kState}, {}, chunk) == Status::ok);
+  const auto wanted = chunk_towards(policy, plan, 0, 0);
+  for (std::size_t i = 0; i < kChunk; ++i) CHECK_NEAR(chunk[i], wanted[i], 1e-5);
+  for (std::uint32_t m = 0; m < 3; ++m) {
+    const auto first = chunk_towards(policy, plan, m, 2 * m);
+    for (std::size_t k = 0; k < kSteps; ++k) {
+      CHECK(policy.tick() == Status::ok);
+      if (k < 3) check_action(policy.action, first, k);
+    }
+  }
+  policy.runtime->replan();  // nobody to ask
+  for (int i = 0; i < 5; ++i) CHECK(policy.tick() == Status::ok);
+  CHECK(policy.runtime->plan_progress().subgoal == 2 && policy.runtime->latency().plans == 0);
+  policy.reset();  // and the next episode plans again
+  CHECK(policy.tick() == Status::ok && policy.runtime->latency().plans == 1);
+}
+
+void predict_plan_changes_nothing() {
+  Hierarchy policy, other;
+  policy.reset();
+  other.reset();
+  std::vector<float> plan(kPlanSize), noise(kPlanSize);
+  fill_normal({99, 0, 0, 0}, noise);
+  CHECK(policy.runtime->plan_size() == kPlanSize);
+  for (int i = 0; i < 20; ++i) {
+    CHECK(policy.runtime->predict_plan({.state = kState}, noise, plan) == Status::ok);
+    check_plan(plan, imagined(policy.sampler(), 2, "Push it.", {99, 0, 0, 0}));
+    CHECK(policy.tick() == Status::ok && other.tick() == Status::ok);
+    CHECK(policy.action.values == other.action.values && policy.plan() == other.plan());
+  }
+  policy.reset();
+  CHECK(policy.runtime->predict_plan({.state = kState}, {}, plan) == Status::ok);
+  CHECK(policy.tick() == Status::ok);
+  for (std::size_t i = 0; i < kPlanSize; ++i) CHECK_NEAR(plan[i], policy.plan()[i], 1e-5);
+  CHECK(policy.runtime->latency().plans == 3);
+}
+
+void episodes_are_reproducible() {
+  const auto rollout = [](Hierarchy& policy, std::uint64_t seed, std::uint32_t episode) {
+    policy.runtime->reset({.task = "any words", .seed = seed, .episode = episode});
+    std::vector<float> all;
+    for (int i = 0; i < 30; ++i) {
+      const std::vector<float> state = {static_cast<float>(i), 1, 2};
+      CHECK(policy.runtime->tick({.state = state}, policy.action) == Status::ok);
+      all.insert(all.end(), policy.action.values.begin(), policy.action.values.end());
+    }
+    return all;
+  };
+  Hierarchy first, second;
+  const auto actions = rollout(first, 3, 4);
+  CHECK(actions == rollout(first, 3, 4) && actions == rollout(second, 3, 4));
+  CHECK(actions != rollout(first, 3, 5) && actions != rollout(first, 4, 4));
+}
+
+/// Image subgoals: planner and controller normalise their bytes differently, and each channel its own way.
+void image_plans_reach_the_controller() {
+  std::string manifest = version_2(kManifest);
+  manifest =
+      replaced(manifest, R"("images": [])",
+               R"("images": [{"camera": "top", "height": 2, "width": 2, "order": "rgb", "resize": true}])");
+  manifest = replaced(manifest, R"("action": {"mode")", R"("observation.images.top": {"mode": "mean_std",
+      "mean": [0.5, 0.4, 0.3], "std": [0.5, 1, 2]}, "action": {"mode")");
+  manifest = replaced(manifest, R"("role": "observation.state"},)", R"("role": "observation.state"},
+      {"name": "image", "dtype": "float32", "shape": [1, 3, 2, 2], "role": "observation.images.top"},)");
+  std::string planner = replaced(kPlanner, "observation.state", "observation.images.top");
+  planner = replaced(planner, "[-1, -2, -3]", "[0, 0, 0]");
+  planner = replaced(planner, "[3, 6, 9]", "[1, 1, 2]");
+  std::string graphs = kPlannerGraphs;
+  graphs = replaced(graphs, R"("shape": [1, 3], "role": "observation.state")",
+                    R"("shape": [1, 3, 2, 2], "role": "observation.images.top")");
+  for (int i = 0; i < 2; ++i) graphs = replaced(graphs, "[2, 3, 3]", "[2, 3, 3, 2, 2]");
+  Hierarchy policy(with_planner(
+      manifest, planner, graphs,
+      R"({"name": "goal_image", "dtype": "float32", "shape": [1, 3, 2, 2], "role": "goal.images.top"})"));
+  policy.reset();
+  const std::vector<std::uint8_t> grey(4 * 4 * 3, 51);  // 0.2; of another size, but all one colour
+  const ImageView image{grey.data(), 4, 4};
+  const Observation seen{.state = kState, .images = {&image, 1}};
+  CHECK(policy.runtime->tick(seen, policy.action) == Status::ok);
+  const auto plan = policy.plan();
+  CHECK(plan.size() == 3 * 3 * 4);
+  double bias = kStateMean;  // the stub adds the mean of every input
+  const std::vector<double> mean = {0.5, 0.4, 0.3}, deviation = {0.5, 1, 2};
+  for (std::size_t c = 0; c < 3; ++c) {
+    bias += (0.2 - mean[c]) / deviation[c] / 3;
+    for (std::size_t i = 0; i < 4; ++i) bias += (plan[c * 4 + i] - mean[c]) / deviation[c] / 12;
+  }
+  check_action(policy.action, predicted(*policy.runtime->bundle().sampler, bias, {7, 1, 0, 0}), 0);
+
+  std::vector<ImageView> colours(3, image);
+  EpisodeContext context{.task = "push"};
+  for (const ImageView& colour : colours) context.subgoals.push_back({.images = {&colour, 1}});
+  policy.runtime->reset(context);
+  for (const float value : policy.plan()) CHECK_NEAR(value, 0.2, 1e-6);
+  const ImageView huge{grey.data(), 20000, 4};
+  CHECK(policy.runtime->tick({.state = kState, .images = {&huge, 1}}, policy.action) ==
+        Status::bad_observation);
+  CHECK(policy.runtime->last_error().find("observation.images.top: expected 1..16384 pixels a side") == 0);
+}
+
+void one_step_controllers() {
+  Policy policy(one_step(kManifest));
+  policy.reset();
+  for (std::size_t k = 0; k < 6; ++k) {
+    CHECK(policy.tick() == Status::ok);
+    const double whole = kStateMean + 1 + 0.01 * static_cast<double>(k % 3);  // task 1, row k % 3
+    CHECK_NEAR(policy.action.values[0], (whole + 1) / 2 * 4 - 2, 1e-5);
+  }
+  const LatencyReport report = policy.runtime->latency();
+  CHECK(report.chunks == 2 && report.stages[static_cast<int>(Stage::encode)].count == 2);
+  CHECK(report.stages[static_cast<int>(Stage::denoise)].count == 0);
+  std::vector<float> chunk(kChunk), noise(kChunk);
+  CHECK(policy.runtime->predict_chunk({.state = kState}, noise, chunk) == Status::bad_observation);
+  CHECK(policy.runtime->last_error() ==
+        "noise: expected none (the controller is one graph, act), got 8 values");
+  CHECK_THROWS(ArgumentError, "inference_steps: expected 0 (the controller is one graph, act), got 5",
+               Policy(one_step(kManifest), {}, {.inference_steps = 5}));
+  CHECK_THROWS(ArgumentError, "sampler: expected none (the controller is one graph, act), got 'ddpm'",
+               Policy(one_step(kManifest), {}, {.sampler = "ddpm"}));
+}
+
+}  // namespace
+
+int main() {
+  follows_plans(kSubgoalManifest);
+  follows_plans(unguided(kSubgoalManifest));
+  follows_plans(kSubgoalManifest, {.planner_steps = 10, .planner_sampler = "ddpm"});
+  follows_plans(kSubgoalManifest, {.planner_steps = 7});
+  guidance_belongs_to_the_episode();
+  the_text_is_a_task_or_any_instruction();
+  without_replanning_the_last_subgoal_stays();
+  replan_makes_a_new_plan_at_once();
+  subgoals_from_outside();
+  predict_plan_changes_nothing();
+  episodes_are_reproducible();
+  image_plans_reach_the_controller();
+  one_step_controllers();
+  return result();
+}

@@ -1,0 +1,114 @@
+"""keystep.evaluate: comparisons of planners, controllers and samplers."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+
+import keystep
+
+pytest.importorskip("gymnasium")
+
+from fake_env import ENV_ID, TASKS, FakeHierarchy, made_up_report
+
+from keystep.evaluate import Evaluation, cross
+from keystep.evaluate.cross import names
+from keystep.evaluate.planner_speed import compare_samplers
+from keystep.evaluate.tables import cross_markdown, speed_markdown
+
+# ---- planners with controllers
+
+
+def test_cross_evaluation_pairs_everything(tmp_path):
+    planners = [tmp_path / "a" / "planner", tmp_path / "b" / "planner"]
+    controllers = [tmp_path / "dp", tmp_path / "act"]
+    exported = []
+
+    def export(planner: Path, controller: Path, output: Path) -> Path:
+        exported.append((planner, controller))
+        output.mkdir()
+        (output / "pair").write_text(f"{planner} {controller}")
+        return output
+
+    def run(bundle: Path):
+        solved = "a/planner" in (bundle / "pair").read_text()
+        return made_up_report({"stack": [solved] * 4})
+
+    reports = list(cross(planners, controllers, export, run))
+    assert [len(report.pairs) for report in reports] == [1, 2, 3, 4]
+    assert exported == [(planner, controller) for planner in planners for controller in controllers]
+    table = cross_markdown(reports[-1]).splitlines()
+    assert table[0] == "| planner \\ controller | dp | act |"
+    assert table[2].startswith("| a/planner | 100.0 % (") and table[3].startswith("| b/planner | 0.0 % (")
+    assert cross_markdown(reports[0]).splitlines()[3] == "| b/planner |  |  |"  # not done yet
+    json.dumps(reports[-1].to_dict(), allow_nan=False)
+    pytest.importorskip("matplotlib")
+    from keystep.evaluate.plots import cross_figure
+
+    texts = [text.get_text() for text in cross_figure(reports[2]).axes[0].texts]
+    assert len(texts) == 3 and texts[0].startswith("100.0 %")
+
+
+def test_names_tell_folders_apart(tmp_path):
+    assert names([tmp_path / "x" / "p", tmp_path / "y" / "p"]) == ("x/p", "y/p")
+    with pytest.raises(keystep.ArgumentError, match="twice"):
+        names([tmp_path, tmp_path])
+    with pytest.raises(keystep.ArgumentError, match="at least one"):
+        names([])
+
+
+# ---- Figure 10
+
+
+def test_samplers_play_the_same_episodes_and_the_reference_their_observations():
+    runtimes = {"DDPM 100": FakeHierarchy(), "DDIM 10": FakeHierarchy(shift=1.0)}
+    references = {"DDPM 100": FakeHierarchy(), "DDIM 10": FakeHierarchy(shift=1.25)}
+    evaluation = Evaluation(ENV_ID, TASKS[:2], 3, seed=3)
+    reports = list(compare_samplers(runtimes, references, evaluation, reference_episodes=2))
+    assert len(reports) == 6
+    report = reports[-1]
+    for name, episodes in report.episodes.items():
+        assert [(e.task, e.episode) for e in episodes] == [(t, i) for t in TASKS[:2] for i in range(3)]
+        assert [e.reference_ms is not None for e in episodes] == [True, True, False] * 2
+        taken = sum(e.actions for e in episodes if e.reference_ms is not None)
+        assert len(references[name].observations) == taken + 1  # one of the warm-up
+    assert report.difference("DDPM 100") == 0 and report.difference("DDIM 10") == pytest.approx(0.25)
+    assert report.times_first("DDPM 100") == 1.0
+    assert report.success("DDIM 10")[0] > report.success("DDPM 100")[0]
+    json.dumps(report.to_dict(), allow_nan=False)
+    table = speed_markdown(report)
+    assert "PyTorch : runtime" in table and table.count("\n| DD") == 2
+    alone = list(compare_samplers(runtimes, {}, evaluation, reference_episodes=2))[-1]
+    assert "PyTorch" not in speed_markdown(alone)
+    pytest.importorskip("matplotlib")
+    from keystep.evaluate.plots import speed_figure
+
+    assert len(speed_figure(report).axes) == 2 and len(speed_figure(alone).axes) == 2
+
+
+def test_a_fault_ends_the_comparison():
+    policies = {"DDIM 10": FakeHierarchy(fault_at=2)}
+    with pytest.raises(keystep.Error, match="lift_red, episode 0: expected actions, got rejected_plan"):
+        list(compare_samplers(policies, {}, Evaluation(ENV_ID, TASKS[:1], 1), 0))
+
+
+class Interrupting(FakeHierarchy):
+    """Its third episode is the one in which somebody presses Ctrl-C."""
+
+    def reset(self, *arguments, **options):
+        super().reset(*arguments, **options)
+        if len(self.resets) == 5:  # after the cost and the warm-up
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_ctrl_c_keeps_the_finished_episodes():
+    pytest.importorskip("tyro")
+    from keystep.commands import fig10
+
+    policies = {"DDPM 100": Interrupting(), "DDIM 10": FakeHierarchy()}
+    report = fig10.run(policies, {}, Evaluation(ENV_ID, TASKS[:2], 5, seed=3), reference_episodes=0)
+    assert report.count == 3
+    assert all(len(episodes) == 3 for episodes in report.episodes.values())

@@ -1,0 +1,279 @@
+"""Hierarchies from Python, on the stub engine: plans, subgoals from outside, texts, and what is refused."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+from subgoal_stub import IMAGE, SUBGOALS, act_changes, subgoal_changes, write_onnx_graphs
+
+import keystep
+
+STATE = "observation.state"
+
+
+def rollout(policy, observation, ticks=30, **context):
+    policy.reset(**{"task": "lift_red", "seed": 3, "episode": 1} | context)
+    return np.stack([policy.act(observation) for _ in range(ticks)])
+
+
+def test_plan_holds_each_subgoal_for_n_actions(make_stub, observation):
+    policy = make_stub(subgoal_changes())
+    policy.reset(task="lift_red", seed=1)
+    assert policy.plan() is None
+    plans = []
+    for tick in range(24):
+        policy.act(observation)
+        wanted = {"plans": tick // 12 + 1, "subgoal": tick // 4 % 3, "actions": tick % 4 + 1}
+        assert policy.plan_progress == wanted
+        plans.append(policy.plan()[STATE])
+    assert plans[0].shape == (SUBGOALS, 4) and plans[0].dtype == np.float32
+    np.testing.assert_array_equal(plans[0], plans[11])
+    assert (plans[11] != plans[12]).any()
+    report = policy.latency()
+    assert (report.plans, report.actions, report.stages["plan"].count) == (2, 24, 2)
+    assert "2 plans" in str(report) and report.allocations == 0
+
+
+def test_episode_is_reproducible(make_stub, observation):
+    first, second = make_stub(subgoal_changes()), make_stub(subgoal_changes())
+    actions = rollout(first, observation)
+    np.testing.assert_array_equal(actions, rollout(first, observation))
+    np.testing.assert_array_equal(actions, rollout(second, observation))
+    assert (actions != rollout(first, observation, episode=2)).any()
+    assert (actions != rollout(first, observation, guidance=0.0)).any()
+    np.testing.assert_array_equal(actions, rollout(first, observation, guidance=2.0))  # the manifest's
+
+
+def test_plan_by_the_public_sampler(make_stub, observation):
+    """Unguided, the stub's denoiser is 0.1 sample + 0.001 timestep + c; the plan is min_max of [0, 1]."""
+    policy = make_stub(subgoal_changes(guided=False))
+    policy.reset(task="Lift!", seed=5, episode=2)
+    text = np.frombuffer(b"Lift!", np.uint8).mean() / 256
+    bias = np.float32(text + (2 * observation[STATE] - 1).mean())
+    sampler = keystep.Sampler(keystep.SamplerSpec(**policy.manifest["planner"]["sampler"]))
+
+    def expected(noise):
+        denoise = lambda x, t: np.float32(0.1) * x + np.float32(0.001 * t) + bias  # noqa: E731
+        return (sampler.sample(denoise, noise) + 1) / 2
+
+    for plan in range(2):
+        policy.replan()
+        noise = keystep.noise((SUBGOALS, 4), seed=5, episode=2, chunk=0x80000000 | plan)
+        np.testing.assert_allclose(policy.predict_plan(observation)[STATE], expected(noise), atol=1e-5)
+        policy.act(observation)
+        np.testing.assert_allclose(policy.plan()[STATE], expected(noise), atol=1e-5)
+    other = keystep.noise((SUBGOALS, 4), seed=9)
+    np.testing.assert_allclose(policy.predict_plan(observation, other)[STATE], expected(other), atol=1e-5)
+    np.testing.assert_allclose(policy.plan()[STATE], expected(noise), atol=1e-5)
+
+
+def test_onnxruntime_runs_the_same_hierarchy(make_stub, observation, tmp_path):
+    """With guidance in a batch of two, and without it on the first row alone; numpy does the rest."""
+    make_stub(subgoal_changes()).close()
+    folder = next(tmp_path.glob("stub*.keystep"))
+    write_onnx_graphs(folder)
+    noise = keystep.noise((SUBGOALS, 4), seed=3, chunk=0x80000000)
+    with keystep.load(folder, threads=1) as policy:
+        sampler = keystep.Sampler(keystep.SamplerSpec(**policy.manifest["planner"]["sampler"]))
+        chunks = keystep.Sampler(keystep.SamplerSpec(**policy.manifest["sampler"]))
+        for guidance, text in ((2.0, "0.5"), (0.0, "0.5"), (0.0, "-1"), (0.25, "-1")):
+            policy.reset(task=text, seed=3, guidance=guidance)
+            action = policy.act(observation)
+
+            def both_rows(sample, timestep, number=float(text), guidance=guidance):
+                guided = (1 + guidance) * (0.1 * sample + number) - guidance * 0.1 * sample
+                return np.stack([guided, guided]).astype(
+                    np.float32
+                )  # the sampler guides equal rows to the same
+
+            plan = (sampler.sample(both_rows, noise) + 1) / 2
+            np.testing.assert_allclose(policy.plan()[STATE], plan, atol=1e-5)
+            bias = np.float32((observation[STATE] + plan[0]).sum())
+            chunk = chunks.sample(
+                lambda x, t, bias=bias: np.float32(0.1) * x + bias, keystep.noise((4, 3), seed=3)
+            )
+            np.testing.assert_allclose(action, np.clip(chunk[0], -1, 1), atol=1e-5)
+        with pytest.raises(keystep.Error, match=r"graphs\.text: "):
+            policy.reset(task="not a number")
+        with pytest.raises(keystep.PolicyError, match="act was called before reset"):
+            policy.act(observation)
+        policy.reset(task="7")
+        assert np.isfinite(policy.act(observation)).all()
+
+
+def test_replanning_on_off_and_asked_for(make_stub, observation):
+    policy = make_stub(subgoal_changes(), replan=False)
+    rollout(policy, observation, 20)
+    assert policy.plan_progress == {"plans": 1, "subgoal": 2, "actions": 12}
+    policy.replan()
+    policy.act(observation)
+    assert policy.plan_progress == {"plans": 2, "subgoal": 0, "actions": 1}
+    assert make_stub(subgoal_changes(replan=False), replan=True).plan_progress["plans"] == 0
+    policy = make_stub(subgoal_changes(replan=False), replan=True)
+    rollout(policy, observation, 20)
+    assert policy.plan_progress["plans"] == 2
+
+
+def test_samplers_are_chosen_at_load(make_stub, observation):
+    def plan(**options):
+        policy = make_stub(subgoal_changes(), **options)
+        rollout(policy, observation, 1)
+        return policy.plan()[STATE]
+
+    base = plan()
+    np.testing.assert_array_equal(base, plan(planner_sampler="ddim", planner_steps=2))
+    np.testing.assert_array_equal(base, plan(sampler="ddpm", inference_steps=100))  # the controller's
+    different = [plan(planner_steps=steps) for steps in (10, 30, 50, 70)]
+    different.append(plan(planner_sampler="ddpm", planner_steps=100))
+    assert all((other != base).any() for other in different)
+
+
+def test_subgoals_from_outside(make_stub, observation):
+    policy = make_stub(subgoal_changes())
+    subgoals = {STATE: np.arange(12, dtype=np.float32).reshape(3, 4)}
+    rollout(policy, observation, 20, subgoals=subgoals)
+    np.testing.assert_allclose(policy.plan()[STATE], subgoals[STATE], atol=1e-5)
+    assert policy.plan_progress == {"plans": 0, "subgoal": 2, "actions": 12}
+    assert policy.latency().plans == 0
+
+
+def test_image_plans_are_pictures(make_stub, observation):
+    policy = make_stub(subgoal_changes(IMAGE))
+    rollout(policy, observation, 1)
+    for plan in (policy.plan(), policy.predict_plan(observation)):
+        assert plan[IMAGE].shape == (SUBGOALS, 6, 8, 3) and plan[IMAGE].dtype == np.uint8
+    pictures = np.random.default_rng(0).integers(0, 256, (3, 6, 8, 3), np.uint8)
+    rollout(policy, observation, 5, subgoals={IMAGE: pictures})
+    np.testing.assert_array_equal(policy.plan()[IMAGE], pictures)
+
+
+def test_images_of_another_size(make_stub, observation):
+    large = observation | {IMAGE: np.full((60, 80, 3), 128, np.uint8)}  # as grey as the small one
+    policy = make_stub(subgoal_changes(IMAGE, resize=True))
+    np.testing.assert_array_equal(rollout(policy, large), rollout(policy, observation))
+    rollout(policy, observation, subgoals={IMAGE: np.zeros((3, 12, 5, 3), np.uint8)})
+    with pytest.raises(keystep.ArgumentError, match=re.escape("expected shape (height, width, 3)")):
+        policy.act(observation | {IMAGE: np.zeros((6, 8), np.uint8)})
+    policy = make_stub(subgoal_changes(IMAGE))
+    policy.reset(task="lift_red")
+    with pytest.raises(keystep.ArgumentError, match=re.escape("expected shape (6, 8, 3), got (60, 80, 3)")):
+        policy.act(large)
+
+
+def test_task_is_a_name_or_any_text(make_stub, observation):
+    policy = make_stub(subgoal_changes())
+    named = rollout(policy, observation)
+    np.testing.assert_array_equal(named, rollout(policy, observation, task="Lift the red block."))
+    assert (named != rollout(policy, observation, task="Réchauffe le café ☕")).any()
+    np.testing.assert_array_equal(named, rollout(policy, observation | {"task": "lift_red"}, task=None))
+    words = {"task": "words of my own"}
+    np.testing.assert_array_equal(
+        rollout(policy, observation, task=words["task"]), rollout(policy, observation | words, task=None)
+    )
+    with pytest.raises(keystep.ArgumentError, match="task: expected 'words of my own' as given to reset"):
+        policy.act(observation | {"task": "others"})
+    make_stub(subgoal_changes() | {"tasks": []}).reset(task="no task is known")
+
+
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        ("", "task: expected a task or an instruction, got none"),
+        ("  \n", "task: expected a task or an instruction, got white space only"),
+        ("a" * 10_000, "task: expected at most 64 bytes, got 10000"),
+        ("\udcff", "task: expected UTF-8"),
+        (b"lift\xff", "task: expected UTF-8, got the byte 0xFF at 4"),
+        ("a\0b", "task: expected text, got a NUL at 1"),
+    ],
+)
+def test_text_no_encoder_takes(make_stub, task, message):
+    with pytest.raises(keystep.ArgumentError, match=re.escape(message)):
+        make_stub(subgoal_changes()).reset(task=task)
+
+
+def zeros(*shape):
+    return np.zeros(shape, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("subgoals", "message"),
+    [
+        ({STATE: zeros(2, 4)}, "subgoals: expected 3, got 2"),
+        ({STATE: zeros(0, 4)}, "subgoals: expected at least one, got none"),
+        ({STATE: np.full((3, 4), np.nan, np.float32)}, "subgoals[0].state[0] (a): expected a finite value"),
+        ({STATE: zeros(3, 5)}, "subgoals: observation.state: expected shape (subgoals, 4), got (3, 5)"),
+        ({STATE: zeros(4)}, "expected shape (subgoals, 4), got (4,)"),
+        ({STATE: np.zeros((3, 4))}, "subgoals: observation.state: expected float32, got float64"),
+        ({IMAGE: np.zeros((3, 6, 8, 3), np.uint8)}, "subgoals: observation.state: expected an array, got no"),
+        ({STATE: zeros(3, 4), "x": 1}, "subgoals: expected the key observation.state alone, got more keys"),
+        (zeros(3, 4), "subgoals: expected a dict, got numpy.ndarray"),
+    ],
+)
+def test_wrong_subgoals(make_stub, observation, subgoals, message):
+    policy = make_stub(subgoal_changes())
+    wanted = rollout(policy, observation, 2)
+    policy.reset(task="lift_red", seed=3, episode=1)
+    np.testing.assert_array_equal(policy.act(observation), wanted[0])
+    with pytest.raises(keystep.ArgumentError, match=re.escape(message)):
+        policy.reset(task="lift_red", subgoals=subgoals)
+    np.testing.assert_array_equal(policy.act(observation), wanted[1])  # the episode before goes on
+
+
+def test_wrong_image_subgoals(make_stub):
+    policy = make_stub(subgoal_changes(IMAGE))
+    for shape in ((3, 8, 6, 3), (3, 3, 6, 8), (6, 8, 3)):
+        with pytest.raises(keystep.ArgumentError, match=r"subgoals: observation\.images\.static"):
+            policy.reset(task="lift_red", subgoals={IMAGE: np.zeros(shape, np.uint8)})
+
+
+def test_guidance_of_a_planner_trained_without_dropout(make_stub):
+    policy = make_stub(subgoal_changes(guided=False))
+    policy.reset(task="lift_red", guidance=0)
+    with pytest.raises(
+        keystep.ArgumentError, match=r"guidance: expected 0 \(the planner was trained without"
+    ):
+        policy.reset(task="lift_red", guidance=1.5)
+    with pytest.raises(keystep.ArgumentError, match="guidance: expected a finite value >= 0, got -1"):
+        policy.reset(task="lift_red", guidance=-1)
+
+
+def test_flat_policies_have_no_planner(make_stub, observation):
+    policy = make_stub()
+    for refused in (
+        lambda: policy.reset(task="lift_red", guidance=1.0),
+        lambda: policy.reset(task="lift_red", subgoals={STATE: zeros(3, 4)}),
+        lambda: policy.predict_plan(observation),
+        policy.plan,
+        policy.replan,
+        lambda: make_stub(planner_steps=10),
+        lambda: make_stub(planner_sampler="ddpm"),
+        lambda: make_stub(replan=False),
+    ):
+        with pytest.raises(keystep.ArgumentError, match="planner"):
+            refused()
+
+
+def test_nan_in_a_plan(make_stub, observation):
+    policy = make_stub(subgoal_changes(), provider_options={"stub.nan_at_run": "2"})
+    policy.reset(task="lift_red")
+    with pytest.raises(keystep.PolicyError, match="the planner produced NaN or Inf") as caught:
+        policy.act(observation)
+    assert caught.value.status == "rejected_plan" and policy.plan() is None
+    assert np.isfinite(policy.act(observation)).all()
+    report = policy.latency()
+    assert (report.rejected_plans, report.plans) == (1, 1) and "1 plans, 0 chunks rejected" in str(report)
+
+
+def test_one_step_controller(make_stub, observation):
+    policy = make_stub(act_changes())
+    policy.reset(task="push_red_left")
+    chunk = policy.predict_chunk(observation)
+    np.testing.assert_array_equal(
+        np.stack([policy.act(observation) for _ in range(4)]), np.clip(chunk, -1, 1)
+    )
+    with pytest.raises(keystep.PolicyError, match="noise: expected none"):
+        policy.predict_chunk(observation, zeros(4, 3))
+    with pytest.raises(keystep.ArgumentError, match="inference_steps: expected 0"):
+        make_stub(act_changes(), inference_steps=10)
