@@ -4,6 +4,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 JOBS ?= 2
 BUNDLE ?= bundles/franka3blocks-state.keystep
+POLICY ?= state
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
@@ -19,7 +20,7 @@ build: .venv/built
 
 help:
 	@echo "make demo | test: see above; parts of test: lint cpp-test sanitize consumer examples wheel-test python-test"
-	@echo "make train: collect, train, export, verify and evaluate the shipped policy again; make bench: benchmarks/"
+	@echo "make train [POLICY=rgb]: collect, train, export, verify and evaluate a shipped policy again; make bench: benchmarks/"
 
 .venv/created:
 	scripts/check-system.sh $(PYTHON)
@@ -85,7 +86,7 @@ python-test: build
 	pytest
 
 train: build
-	scripts/train.sh
+	scripts/train.sh $(POLICY)
 
 bench: build
 	$(PIP) openvino

@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from keystep.data import DatasetError, DatasetSpec, DatasetWriter, Feature, image_feature
 from keystep.models.checkpoint import load_policy
 from keystep.models.policy import DiffusionPolicy
-from keystep.models.text import load_text_encoder
+from keystep.models.text import TextEncoderError, load_text_encoder
 from keystep.train import ControllerTraining, PlannerTraining, TrainConfig, train
 from keystep.train.batches import Batches
 from keystep.train.schedule import learning_rate
@@ -316,7 +316,7 @@ def test_bad_datasets_and_presets(dataset: Path, tmp_path: Path) -> None:
         train(make_config(dataset, tmp_path / "o", **planner, preset="huge"))
     with pytest.raises(ValueError, match=r"subgoal: expected one of observation.state, got 'image'"):
         train(make_config(dataset, tmp_path / "o", **planner, subgoal="image"))
-    with pytest.raises(ValueError, match="unicorn"):
+    with pytest.raises(TextEncoderError, match="unicorn"):
         train(make_config(dataset, tmp_path / "o", **planner, text_encoder="unicorn"))
 
 

@@ -10,10 +10,10 @@ from keystep.models.checkpoint import (
     read_checkpoint,
     save_checkpoint,
 )
+from keystep.models.checks import ConfigError
 from keystep.models.config import (
     ActConfig,
     CameraConfig,
-    ConfigError,
     PlannerConfig,
     PolicyConfig,
     ResamplerConfig,

@@ -17,7 +17,8 @@ from torch import nn
 
 from keystep.files import replacing, to_json
 from keystep.models.act import ActPolicy
-from keystep.models.config import ActConfig, CameraConfig, ConfigError, PlannerConfig, PolicyConfig
+from keystep.models.checks import ConfigError
+from keystep.models.config import ActConfig, CameraConfig, PlannerConfig, PolicyConfig
 from keystep.models.normalizer import Normalizer, default_modes
 from keystep.models.planner import ImagePlanner, StatePlanner, make_planner
 from keystep.models.policy import DiffusionPolicy

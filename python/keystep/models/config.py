@@ -5,14 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-
-class ConfigError(ValueError):
-    """A configuration value is outside what the model accepts: "field: expected X, got Y"."""
-
-
-def require(condition: bool, field_name: str, expected: str, got: object) -> None:
-    if not condition:
-        raise ConfigError(f"{field_name}: expected {expected}, got {got!r}")
+from keystep.models.checks import check_chunk, check_condition, check_levels, require
 
 
 @dataclass(frozen=True)
@@ -99,7 +92,7 @@ class PolicyConfig:
     def __post_init__(self) -> None:
         check_levels("policy", self.down_dims, self.groups, self.kernel_size, self.step_dim, self.horizon)
         check_chunk(self)
-        _check_condition(self)
+        check_condition(self)
 
     @property
     def condition_width(self) -> int:
@@ -273,40 +266,6 @@ class PlannerConfig:
     def from_dict(cls, values: dict[str, Any]) -> PlannerConfig:
         """Inverse of `to_dict` (through JSON); unknown keys are refused."""
         return build(cls, values, "planner")
-
-
-def check_chunk(config: PolicyConfig | ActConfig) -> None:
-    """What every controller has in common."""
-    require(config.action_dim > 0, "policy.action_dim", "a positive integer", config.action_dim)
-    require(config.horizon > 0, "policy.horizon", "a positive integer", config.horizon)
-    require(0 < config.execute <= config.horizon, "policy.execute", f"1..{config.horizon}", config.execute)
-    require(config.goal in ("none", "observation"), "policy.goal", "none or observation", config.goal)
-    widths = (config.state_dim, config.tasks)
-    require(min(widths) >= 0, "policy.state_dim/tasks", ">= 0", widths)
-    seen = config.state_dim > 0 or bool(config.cameras)
-    require(seen, "policy.state_dim", "a state or at least one camera", "neither")
-
-
-def check_levels(
-    where: str, down_dims: tuple[int, ...], groups: int, kernel_size: int, step_dim: int, length: int
-) -> None:
-    """Of a 1-D U-Net over `length` rows."""
-    require(len(down_dims) > 0, f"{where}.down_dims", "at least one level", down_dims)
-    stride = 2 ** (len(down_dims) - 1)
-    name = "horizon" if where == "policy" else "subgoals"
-    levels = f"a multiple of {stride} ({len(down_dims)} levels)"
-    require(length > 0 and length % stride == 0, f"{where}.{name}", levels, length)
-    require(kernel_size in (3, 5), f"{where}.kernel_size", "3 or 5", kernel_size)
-    fits = all(width > 0 and width % groups == 0 for width in down_dims)
-    require(fits, f"{where}.down_dims", f"multiples of {groups}", down_dims)
-    require(step_dim >= 4 and step_dim % 2 == 0, f"{where}.step_dim", "an even number >= 4", step_dim)
-
-
-def _check_condition(config: PolicyConfig) -> None:
-    dropout = config.condition_dropout
-    require(0.0 <= dropout < 1.0, "policy.condition_dropout", "0 <= p < 1", dropout)
-    told = config.tasks > 0 or config.goal == "observation"
-    require(not dropout or told, "policy.condition_dropout", "0 for a policy without task or goal", dropout)
 
 
 # Fields that are configurations themselves.

@@ -1,7 +1,7 @@
 """Diffusion planners: what is seen and a goal in words to M subgoals, all in normalised space.
 
-HD-ExpIt's planner imagines images with AVDC's video U-Net (Ko et al. 2023, arXiv:2310.08576); the same planner
-over state vectors, with a temporal U-Net, trains on a CPU. Text is encoded by a frozen encoder
+HD-ExpIt's planner imagines images with AVDC's video U-Net (Ko et al. 2023, arXiv:2310.08576); the same
+planner over state vectors, with a temporal U-Net, trains on a CPU. Text is encoded by a frozen encoder
 (`keystep.models.text`) to tokens [B, T, D].
 """
 
@@ -75,7 +75,7 @@ class PerceiverResampler(nn.Module):
 class Planner(nn.Module):
     """What planners of states and of images have in common.
 
-    Batches for `loss`: `observation` [B, *subgoal_shape], `subgoals` [B, M, *subgoal_shape], `text` [B, T, D].
+    Batches for `loss`: `observation` [B, *shape], `subgoals` [B, M, *shape], `text` [B, T, D].
     """
 
     def __init__(self, config: PlannerConfig) -> None:

@@ -36,7 +36,7 @@ PRESETS: dict[str, PolicyConfig] = {
     "small-15m": replace(_WIDE, down_dims=(128, 256, 384)),
     "medium": replace(_WIDE, down_dims=(256, 512, 1024)),
     # HD-ExpIt's controller: 263 M parameters with two 96 x 96 views (current and goal image).
-    "paper": replace(_WIDE, down_dims=(512, 1024, 2048)),
+    "paper": replace(_WIDE, horizon=8, down_dims=(512, 1024, 2048)),
 }
 
 ACT_PRESETS: dict[str, ActConfig] = {

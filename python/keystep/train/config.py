@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,16 @@ class TrainConfig:
     """Learning rate after the warm-up; cosine ends at 0 after `steps`."""
     weight_decay: float = 1e-6
     """Of AdamW."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Of AdamW; HD-ExpIt's planner has 0.9 and 0.99."""
     gradient_clip: float = 1.0
     """Largest gradient norm."""
     ema_decay: float = 0.999
     """Decay of the averaged weights, the ones exported; warms up as 1 - (1 + step)^-ema_power."""
     ema_power: float = 0.75
     """Exponent of the warm-up of the average; 0 for none."""
+    ema_every: int = 1
+    """Steps between updates of the average; HD-ExpIt's planner has 10."""
     val_fraction: float = 0.05
     """Share of the episodes held out for the validation loss."""
     val_windows: int = 2048
@@ -64,6 +68,7 @@ class TrainConfig:
             "learning_rate",
             "gradient_clip",
             "val_windows",
+            "ema_every",
             "log_every",
             "checkpoint_every",
         )
@@ -76,6 +81,8 @@ class TrainConfig:
         for name in ("ema_decay", "val_fraction"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected [0, 1), got {getattr(self, name)}")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas: expected two values in [0, 1), got {self.betas}")
 
 
 @dataclass(frozen=True)
@@ -103,7 +110,7 @@ class PlannerTraining(TrainConfig):
     steps_per_subgoal: int = 8
     """n, actions for which each is held."""
     latest_start: int = 0
-    """Greatest frame a plan starts from; 0: the first frame only, as HD-ExpIt; see keystep.data.PlanWindows."""
+    """Greatest frame a plan starts from; 0: the first only, as HD-ExpIt; see keystep.data.PlanWindows."""
     text_encoder: str = "corpus"
     """Frozen text encoder: corpus, clip, t5, minilm, a hub id or a local folder."""
     phrasings: bool = True
@@ -122,3 +129,18 @@ FREE_ON_RESUME = frozenset(
     {"output", "dataset", "steps", "device", "threads", "log_every", "checkpoint_every", "resume", "cache"}
 )
 """Fields that may change when a run is resumed (the dataset may move; its digest must not change)."""
+
+
+def defaults(config: TrainConfig) -> dict[str, Any]:
+    """The defaults as JSON values: a run stored before a field existed was trained with its default."""
+    kept = {field.name: field.default for field in fields(config) if field.default is not MISSING}
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in kept.items()}
+
+
+def plain(config: TrainConfig) -> dict[str, Any]:
+    """The settings as JSON values."""
+    values = asdict(config)
+    return {
+        key: str(v) if isinstance(v, Path) else list(v) if isinstance(v, tuple) else v
+        for key, v in values.items()
+    }

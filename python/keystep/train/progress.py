@@ -24,10 +24,11 @@ class Reporter:
     Args:
         steps: in total.
         done: already, when resuming.
+        quiet: says nothing; for all processes but the first.
     """
 
-    def __init__(self, steps: int, done: int) -> None:
-        self._console = Console(stderr=True)
+    def __init__(self, steps: int, done: int, quiet: bool = False) -> None:
+        self._console = Console(stderr=True, quiet=quiet)
         self._steps, self._done, self._started = steps, done, time.perf_counter()
         columns = (
             TextColumn("training"),
@@ -59,6 +60,8 @@ class Reporter:
     def log(self, row: Row) -> None:
         validation = "" if row.val_loss is None else f"  val {row.val_loss:.4f}"
         figures = f"loss {row.train_loss:.4f}{validation}"
+        if self._console.quiet:
+            return
         if self._console.is_terminal:
             self._progress.update(self._bar, figures=figures)
             return

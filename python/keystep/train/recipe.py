@@ -9,6 +9,7 @@ import numpy as np
 
 from keystep.data import DatasetReader
 from keystep.models.checkpoint import Checkpoint
+from keystep.train.config import ControllerTraining, PlannerTraining, TrainConfig
 
 ACTION, STATE, IMAGES = "action", "observation.state", "observation.images."
 
@@ -37,6 +38,20 @@ class Recipe(Protocol):
 
     def save_extras(self, output: Path) -> None:
         """Writes what the checkpoint needs besides the weights."""
+
+
+def recipe_of(config: TrainConfig, reader: DatasetReader) -> Recipe:
+    if isinstance(config, PlannerTraining):
+        from keystep.train.planner import PlannerRecipe
+
+        return PlannerRecipe(config, reader)
+    from keystep.train.controller import ControllerRecipe
+
+    if not isinstance(config, ControllerTraining):
+        raise TypeError(
+            f"config: expected ControllerTraining or PlannerTraining, got {type(config).__name__}"
+        )
+    return ControllerRecipe(config, reader)
 
 
 def statistics(reader: DatasetReader) -> dict[str, dict[str, Any]]:

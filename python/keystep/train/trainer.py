@@ -21,9 +21,9 @@ from keystep.data.interrupts import Interrupts
 from keystep.models.checkpoint import make_model, save_checkpoint
 from keystep.train import curves, state
 from keystep.train.batches import Batches
-from keystep.train.config import FREE_ON_RESUME, ControllerTraining, PlannerTraining, TrainConfig
+from keystep.train.config import FREE_ON_RESUME, TrainConfig, defaults, plain
 from keystep.train.progress import Reporter
-from keystep.train.recipe import Recipe
+from keystep.train.recipe import recipe_of
 from keystep.train.schedule import learning_rate
 
 _log = logging.getLogger(__name__)
@@ -63,20 +63,6 @@ def train(config: TrainConfig) -> TrainResult:
     return Trainer(config).run()
 
 
-def recipe_of(config: TrainConfig, reader: DatasetReader) -> Recipe:
-    if isinstance(config, PlannerTraining):
-        from keystep.train.planner import PlannerRecipe
-
-        return PlannerRecipe(config, reader)
-    from keystep.train.controller import ControllerRecipe
-
-    if not isinstance(config, ControllerTraining):
-        raise TypeError(
-            f"config: expected ControllerTraining or PlannerTraining, got {type(config).__name__}"
-        )
-    return ControllerRecipe(config, reader)
-
-
 class Trainer:
     """One training run; see `train`."""
 
@@ -93,7 +79,11 @@ class Trainer:
         self.recipe = recipe_of(config, self.reader)
         model = make_model(self.recipe.plan.config)
         optimizer = torch.optim.AdamW(
-            model.parameters(), config.learning_rate, weight_decay=config.weight_decay, fused=True
+            model.parameters(),
+            config.learning_rate,
+            config.betas,
+            weight_decay=config.weight_decay,
+            fused=True,
         )
         # Several processes average gradients in the wrapped model; the plain one is saved and averaged.
         self.wrapped, self.optimizer = self.accelerator.prepare(_Loss(model), optimizer)
@@ -113,12 +103,12 @@ class Trainer:
         """Train up to `config.steps`."""
         config = self.config
         losses, norms = [], []
-        interrupted = False
+        interrupted, quiet = False, not self.accelerator.is_main_process
         if (
             self.step >= config.steps
         ):  # the last run may have been killed between its state and its checkpoint
             self._save()
-        with Interrupts() as interrupts, Reporter(config.steps, self.step) as reporter:
+        with Interrupts() as interrupts, Reporter(config.steps, self.step, quiet) as reporter:
             started = time.perf_counter() - self.seconds
             while self.step < config.steps and not interrupted:
                 loss, norm = self._train_step()
@@ -159,7 +149,8 @@ class Trainer:
         norm = self.accelerator.clip_grad_norm_(self.model.parameters(), self.config.gradient_clip)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        self.average.step(self.model.parameters())
+        if (self.step + 1) % self.config.ema_every == 0:
+            self.average.step(self.model.parameters())
         self.step += 1
         return loss.detach(), norm.detach()
 
@@ -229,7 +220,7 @@ class Trainer:
         model = {name: value.detach() for name, value in self.model.state_dict().items()}
         average = model | dict(zip(parameters, self.average.shadow_params, strict=True))
         numbers = {
-            "config": _plain(self.config),
+            "config": plain(self.config),
             "dataset_sha256": self.digest,
             "average_steps": self.average.optimization_step,
             "seconds": self.seconds,
@@ -255,7 +246,7 @@ class Trainer:
         figures = {"step": self.step, "train_loss": train_loss, "val_loss": val_loss, "seconds": self.seconds}
         settings = {
             key: value
-            for key, value in _plain(self.config).items()
+            for key, value in plain(self.config).items()
             if key not in ("dataset", "output", "cache")
         }
         return {
@@ -272,8 +263,9 @@ class Trainer:
             raise DatasetError(
                 f"{self.config.output}: expected no training run, found one; choose another folder, or resume"
             )
-        expected = {**_plain(self.config), "dataset_sha256": self.digest}
-        stored = {**found.numbers["config"], "dataset_sha256": found.numbers["dataset_sha256"]}
+        expected = {**plain(self.config), "dataset_sha256": self.digest}
+        stored = {**defaults(self.config), **found.numbers["config"]}
+        stored["dataset_sha256"] = found.numbers["dataset_sha256"]
         for key in sorted(set(expected) - FREE_ON_RESUME):
             if expected[key] != stored.get(key):
                 raise DatasetError(
@@ -303,12 +295,3 @@ class _Loss(torch.nn.Module):
 
     def forward(self, batch: dict[str, torch.Tensor], generator: torch.Generator) -> torch.Tensor:
         return self.model.loss(batch, generator)  # type: ignore[operator]
-
-
-def _plain(config: TrainConfig) -> dict:
-    """The settings as JSON values."""
-    values = dataclasses.asdict(config)
-    return {
-        key: str(v) if isinstance(v, Path) else list(v) if isinstance(v, tuple) else v
-        for key, v in values.items()
-    }
