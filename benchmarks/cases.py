@@ -1,12 +1,16 @@
-"""The policies that are measured: random weights, three U-Net sizes, kept in build/benchmark-cases.
+"""The policies that are measured, kept in build/benchmark-cases; of random weights, but for the shipped one.
 
-A case folder holds `checkpoint/` (for torch) and `bundle.keystep/` (for the rest), made of the same weights.
+A case folder holds `bundle.keystep/` and what torch loads, made of the same weights: `checkpoint/`, or
+`planner/` and `controller/` of a hierarchy.
 """
 
 import hashlib
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +21,32 @@ FOLDER = REPOSITORY / "build" / "benchmark-cases"
 SIZES = {"small": (128, 256, 384), "medium": (256, 512, 1024), "paper": (512, 1024, 2048)}
 
 
-def prepare_case(size: str) -> Path:
+def prepare_case(name: str) -> Path:
     """The case's folder; exported first if it is missing or older than the code that exports it."""
-    if size not in SIZES:
-        raise ValueError(f"size: expected one of {', '.join(SIZES)}, got {size!r}")
-    case = FOLDER / f"{size}-{_source_digest()}"
+    if name not in EXPORTERS:
+        raise ValueError(f"case: expected one of {', '.join(EXPORTERS)}, got {name!r}")
+    case = _folder(name)
     if not case.exists():
-        print(f"exporting the {size} policy to {case.relative_to(REPOSITORY)}", flush=True)
+        print(f"exporting the {name} policy to {case.relative_to(REPOSITORY)}", flush=True)
         # in a process of its own: torch and the weights must not stay in the memory of the one that measures
-        subprocess.run([sys.executable, "-m", "benchmarks.cases", size], cwd=REPOSITORY, check=True)
+        subprocess.run([sys.executable, "-m", "benchmarks.cases", name], cwd=REPOSITORY, check=True)
+    return case
+
+
+def prepare_shipped_hierarchy() -> Path | None:
+    """The shipped bundle beside the checkpoints it was made of; None where these are not."""
+    parts = {
+        "bundle.keystep": REPOSITORY / "bundles" / "franka3blocks-state.keystep",
+        "planner": REPOSITORY / "checkpoints" / "state-planner",
+        "controller": REPOSITORY / "checkpoints" / "state-controller",
+    }
+    if not all(path.exists() for path in parts.values()):
+        return None
+    case = FOLDER / "shipped"
+    shutil.rmtree(case, ignore_errors=True)
+    case.mkdir(parents=True)
+    for name, path in parts.items():
+        (case / name).symlink_to(path)
     return case
 
 
@@ -37,17 +58,33 @@ def load_torch_policy(case: Path) -> tuple[Any, Any, Any]:
     return policy, checkpoint.normalizer(), policy.config.sampler
 
 
+def _folder(name: str) -> Path:
+    return FOLDER / f"{name}-{_source_digest()}"
+
+
 def _source_digest() -> str:
     """Of everything that decides what an exported case looks like."""
     digest = hashlib.sha256()
     for folder in ("export", "python/keystep/models"):
-        for file in sorted((REPOSITORY / folder).glob("*.py")):
+        for file in sorted((REPOSITORY / folder).rglob("*.py")):
             digest.update(file.name.encode() + file.read_bytes())
     digest.update(Path(__file__).read_bytes())
     return digest.hexdigest()[:12]
 
 
-def _export(size: str) -> None:
+def _export(name: str) -> None:
+    """The case appears whole or not at all."""
+    case = _folder(name)
+    for old in FOLDER.glob(f"{name}-*"):
+        shutil.rmtree(old)
+    unfinished = FOLDER / f"unfinished-{case.name}"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    EXPORTERS[name](unfinished)
+    unfinished.rename(case)
+
+
+def _export_flat(case: Path, size: str) -> None:
     from keystep.export.bundle import export_bundle
     from keystep.models import PolicyConfig, SamplerConfig, random_checkpoint
 
@@ -57,15 +94,59 @@ def _export(size: str) -> None:
     config = PolicyConfig(
         down_dims=SIZES[size], horizon=16, step_dim=256, condition_features=512, sampler=sampler
     )
-    for old in FOLDER.glob(f"{size}-*"):
-        shutil.rmtree(old)
-    case = FOLDER / f"{size}-{_source_digest()}"
-    unfinished = FOLDER / f"unfinished-{case.name}"
-    shutil.rmtree(unfinished, ignore_errors=True)
-    random_checkpoint(unfinished / "checkpoint", config)
-    export_bundle(unfinished / "checkpoint", unfinished / "bundle.keystep", form="both", name=size)
-    unfinished.rename(case)
+    random_checkpoint(case / "checkpoint", config)
+    export_bundle(case / "checkpoint", case / "bundle.keystep", form="both", name=size)
 
+
+def _export_act(case: Path) -> None:
+    """HD-ExpIt's ACT: a 96 x 96 camera and its goal, no state."""
+    from keystep.export.bundle import export_bundle
+    from keystep.models import ACT_PRESETS, CameraConfig, random_checkpoint
+
+    config = replace(ACT_PRESETS["act"], state_dim=0, cameras=(CameraConfig("static", 96, 96),))
+    random_checkpoint(case / "checkpoint", config)
+    export_bundle(case / "checkpoint", case / "bundle.keystep", name="act")
+
+
+def _export_hierarchy(case: Path, images: bool) -> None:
+    """Presets `small` of planner and controller, the default text encoder; images are 64 x 64."""
+    from keystep.export.bundle import export_bundle
+    from keystep.models import (
+        PLANNER_PRESETS,
+        PRESETS,
+        CameraConfig,
+        make_model,
+        random_checkpoint,
+        save_checkpoint,
+    )
+    from keystep.models.checkpoint import TEXT_ENCODER
+    from keystep.models.text import load_text_encoder
+
+    camera = CameraConfig("static", 64, 64)
+    seen: dict[str, Any] = {"state_dim": 0, "cameras": (camera,)} if images else {}
+    preset = replace(PRESETS["small-rgb" if images else "small"], goal="observation", **seen)
+    controller = random_checkpoint(case / "controller", preset)
+    encoder = load_text_encoder()
+    text: dict[str, Any] = {"text_tokens": encoder.tokens, "text_width": encoder.width}
+    imagined: dict[str, Any] = {"state_dim": 0, "camera": camera} if images else {}
+    config = replace(PLANNER_PRESETS["small"], **text, **imagined)
+    # random_checkpoint seeded torch: these weights are the same every time, too
+    save_checkpoint(case / "planner", replace(controller, config=config), make_model(config).state_dict())
+    encoder.save(case / "planner" / TEXT_ENCODER)
+    export_bundle(
+        case / "controller",
+        case / "bundle.keystep",
+        planner=case / "planner",
+        planner_sampler={"guidance": 0.5},
+    )
+
+
+EXPORTERS: dict[str, Callable[[Path], None]] = {
+    **{size: partial(_export_flat, size=size) for size in SIZES},
+    "act": _export_act,
+    "state-hierarchy": partial(_export_hierarchy, images=False),
+    "image-hierarchy": partial(_export_hierarchy, images=True),
+}
 
 if __name__ == "__main__":
     _export(sys.argv[1])

@@ -84,8 +84,9 @@ class Scaling:
     """Normalisation of the state and its inverse for the action, as the manifest says."""
 
     def __init__(self, manifest: dict[str, Any]) -> None:
-        self._state = self._offset_and_scale(manifest["normalization"]["observation.state"])
-        self._action = self._offset_and_scale(manifest["normalization"]["action"])
+        entries = manifest["normalization"]
+        self._state = self._offset_and_scale(entries.get("observation.state", {"mode": "identity"}))
+        self._action = self._offset_and_scale(entries["action"])
 
     @staticmethod
     def _offset_and_scale(entry: dict[str, Any]) -> tuple[Any, Any]:
@@ -110,7 +111,15 @@ def read_manifest(case: Path) -> dict[str, Any]:
     return manifest
 
 
-def _ort_session(case: Path, graph: str, threads: int) -> Any:
+def make_inputs(case: Path, seed: int) -> tuple[Array, Array]:
+    """The same observation and noise for every contender."""
+    manifest, random = read_manifest(case), np.random.default_rng(seed)
+    state = random.standard_normal(len(manifest["observation"]["state"]["names"]))
+    noise = random.standard_normal((manifest["chunk"]["horizon"], len(manifest["action"]["names"])))
+    return state.astype(np.float32), noise.astype(np.float32)
+
+
+def ort_session(case: Path, graph: str, threads: int) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -121,7 +130,7 @@ def _ort_session(case: Path, graph: str, threads: int) -> Any:
 
 def onnxruntime_run(case: Path, threads: int) -> Policy:
     """ONNX Runtime from Python over the bundle's encode and denoise graphs, `session.run` at every step."""
-    encode, denoise = (_ort_session(case, graph, threads) for graph in ("encode", "denoise"))
+    encode, denoise = (ort_session(case, graph, threads) for graph in ("encode", "denoise"))
     manifest = read_manifest(case)
     ddim, scaling = Ddim(manifest), Scaling(manifest)
     conditions = [output.name for output in encode.get_outputs()]
@@ -143,7 +152,7 @@ def onnxruntime_bound(case: Path, threads: int) -> Policy:
     """The same with IoBinding: every tensor bound once to numpy memory that is written in place."""
     import onnxruntime
 
-    encode, denoise = (_ort_session(case, graph, threads) for graph in ("encode", "denoise"))
+    encode, denoise = (ort_session(case, graph, threads) for graph in ("encode", "denoise"))
     manifest = read_manifest(case)
     ddim, scaling = Ddim(manifest), Scaling(manifest)
     arrays: dict[str, NDArray[Any]] = {}
@@ -179,7 +188,7 @@ def onnxruntime_bound(case: Path, threads: int) -> Policy:
 
 def onnxruntime_one_graph(case: Path, threads: int) -> Policy:
     """ONNX Runtime from Python over encode and the one-graph `sample` form: two calls a chunk."""
-    encode, whole = (_ort_session(case, graph, threads) for graph in ("encode", "sample"))
+    encode, whole = (ort_session(case, graph, threads) for graph in ("encode", "sample"))
     scaling = Scaling(read_manifest(case))
     conditions = [output.name for output in encode.get_outputs()]
 

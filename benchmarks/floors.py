@@ -4,16 +4,20 @@ multiplication once can be faster than bytes / bandwidth, nor than operations / 
     python -m benchmarks.floors --megabytes 20 250 1000 --threads 1 2
 """
 
+import tempfile
 from dataclasses import dataclass
 from functools import cache
 from math import prod
 from pathlib import Path
 
 import onnx
+import onnxruntime
 import tyro
 from onnx import numpy_helper, shape_inference
 
 from benchmarks.native import build, run_json
+
+ROWS = "rows"  # name of the symbolic axis in a guided planner's graphs
 
 
 @dataclass(frozen=True)
@@ -48,12 +52,12 @@ def measure_peaks(weight_bytes: int, threads: int) -> Peaks:
     return Peaks(**run_json(build("machine_floors"), max(weight_bytes, 4096), threads, passes))
 
 
-def graph_cost(file: Path) -> GraphCost:
+def graph_cost(file: Path, rows: int = 1) -> GraphCost:
     """Weight bytes read, and operations of the convolutions and matrix products, in one run.
 
-    Of a table that is only gathered from, one row is read.
+    Of a table that is only gathered from, one row is read. Symbolic axes (of guidance) are `rows` long.
     """
-    model = shape_inference.infer_shapes(onnx.load(file), strict_mode=True, data_prop=True)
+    model = shape_inference.infer_shapes(_folded(file, rows), strict_mode=True, data_prop=True)
     graph = model.graph
     weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     shapes = {name: list(array.shape) for name, array in weights.items()}
@@ -66,6 +70,17 @@ def graph_cost(file: Path) -> GraphCost:
         if array.dtype.kind == "f"
     )
     return GraphCost(weight_bytes, sum(_operations(node, shapes) for node in graph.node))
+
+
+def _folded(file: Path, rows: int) -> onnx.ModelProto:
+    """The graph with everything computed that does not depend on its inputs: shapes, products of weights."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.add_free_dimension_override_by_name(ROWS, rows)
+    with tempfile.TemporaryDirectory() as folder:
+        options.optimized_model_filepath = str(Path(folder) / "folded.onnx")
+        onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+        return onnx.load(options.optimized_model_filepath)
 
 
 def _operations(node: onnx.NodeProto, shapes: dict[str, list[int]]) -> int:

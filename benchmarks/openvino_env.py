@@ -8,6 +8,8 @@ import subprocess
 import sys
 import venv
 
+import tyro
+
 from benchmarks.machine import REPOSITORY
 
 FOLDER = REPOSITORY / "build" / "openvino-env"
@@ -15,6 +17,7 @@ PYTHON = FOLDER / "bin" / "python"
 
 
 def main() -> None:
+    """Creates it anew."""
     if sys.prefix == str(FOLDER):
         raise SystemExit("run this with the project's interpreter, not with the one it creates")
     venv.create(FOLDER, with_pip=True, clear=True)
@@ -26,4 +29,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main)

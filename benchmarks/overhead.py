@@ -19,6 +19,7 @@ from benchmarks.cases import prepare_case
 from benchmarks.harness import markdown_table, summarise, write_result
 from benchmarks.machine import REPOSITORY, describe_machine
 from benchmarks.native import build, run_json
+from keystep.evaluate.profile import renews_chunk
 
 CPP_BAR_US = 5.0
 PYTHON_BAR_US = 20.0
@@ -63,7 +64,6 @@ def python_act(bundle: Path, ticks: int) -> dict[str, float]:
     times: list[int] = []
     with keystep.load(bundle, engine="stub") as runtime:
         manifest: dict[str, Any] = runtime.manifest
-        execute: int = manifest["chunk"]["execute"]
         state_size = len(manifest["observation"]["state"]["names"])
         observation = {"observation.state": np.full(state_size, 0.1, np.float32)}
         runtime.reset(task=runtime.task_names[0] if runtime.task_names else None)
@@ -71,7 +71,7 @@ def python_act(bundle: Path, ticks: int) -> dict[str, float]:
             start = time.perf_counter_ns()
             runtime.act(observation)
             elapsed = time.perf_counter_ns() - start
-            if index % execute:
+            if not renews_chunk(manifest, index):
                 times.append(elapsed)
     return summarise([elapsed / 1e3 for elapsed in times])
 

@@ -80,6 +80,7 @@ int measure(const char* bundle, std::size_t ticks) {
   taken.reserve(ticks);
   renewed.reserve(ticks);
   const auto execute = static_cast<std::size_t>(spec.chunk.execute);
+  const auto held = spec.planner ? static_cast<std::size_t>(spec.planner->steps_per_subgoal) : ticks;
   long during_ticks = 0;
   for (std::size_t i = 0; i < ticks; ++i) {
     const long before = allocations.load(std::memory_order_relaxed);
@@ -91,7 +92,7 @@ int measure(const char* bundle, std::size_t ticks) {
       std::fprintf(stderr, "tick %zu: %s\n", i, keystep::describe(status));
       return 1;
     }
-    (i % execute == 0 ? renewed : taken).push_back(microseconds(elapsed));
+    (i % held % execute == 0 ? renewed : taken).push_back(microseconds(elapsed));
   }
   std::printf(
       "{\"ticks\": %zu, \"allocations\": %ld, \"clock_us\": %.4f, \"median_us\": %.4f, \"p99_us\": %.4f, "

@@ -1,11 +1,15 @@
 """A contender in its own process, so that thread pools, allocators and libraries of others cannot disturb it.
 
-    python -m benchmarks.worker CONTENDER CASE_FOLDER THREADS
+    python -m benchmarks.worker MODULE CONTENDER CASE_FOLDER THREADS
 
 answers one JSON line to each request line: {"seed": s, "calls": n} makes the inputs of seed s, calls the
 policy n times (the first n - 1 to warm its caches) and returns the time of the last call and its actions.
+
+MODULE has `CONTENDERS`, which maps a name to a function of (case folder, threads) that returns the policy,
+and `make_inputs`, a function of (case folder, seed) that returns the policy's arguments.
 """
 
+import importlib
 import json
 import os
 import subprocess
@@ -14,23 +18,17 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from benchmarks.machine import REPOSITORY
 
 
 class Worker:
     """The parent's handle of such a process. `python`: another environment's interpreter."""
 
-    def __init__(self, contender: str, case: Path, threads: int, python: Path | None = None) -> None:
-        command = [
-            str(python or sys.executable),
-            "-m",
-            "benchmarks.worker",
-            contender,
-            str(case),
-            str(threads),
-        ]
+    def __init__(
+        self, module: str, contender: str, case: Path, threads: int, python: Path | None = None
+    ) -> None:
+        interpreter = str(python or sys.executable)
+        command = [interpreter, "-m", "benchmarks.worker", module, contender, str(case), str(threads)]
         # some libraries size their pools at import, before any call could tell them
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
         self.contender = contender
@@ -44,7 +42,7 @@ class Worker:
             raise
 
     def predict(self, seed: int, calls: int) -> dict[str, Any]:
-        """{"ms": of the last of `calls` calls, "actions": [H][A], "peak_rss_mb": of the process so far}."""
+        """{"ms": of the last of `calls` calls, "actions": lists, "peak_rss_mb": of the process so far}."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps({"seed": seed, "calls": calls}) + "\n")
         self._process.stdin.flush()
@@ -64,43 +62,31 @@ class Worker:
         return answer
 
 
-def inputs(seed: int, state_size: int, horizon: int, actions: int) -> tuple[Any, Any]:
-    """The same observation and noise for every contender."""
-    random = np.random.default_rng(seed)
-    state = random.standard_normal(state_size).astype(np.float32)
-    return state, random.standard_normal((horizon, actions)).astype(np.float32)
-
-
 def peak_rss_mb() -> float:
     """Largest resident set of this process; getrusage would also count its parent's before exec."""
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
-def serve(contender: str, case: Path, threads: int) -> None:
+def serve(module_name: str, contender: str, case: Path, threads: int) -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print must not mix with the answers
 
-    from benchmarks.contenders import CONTENDERS, read_manifest
-
-    manifest = read_manifest(case)
-    horizon, actions = manifest["chunk"]["horizon"], len(manifest["action"]["names"])
-    policy = CONTENDERS[contender](case, threads)
-    description = (CONTENDERS[contender].__doc__ or "").strip().splitlines()[0]
+    module = importlib.import_module(module_name)
+    policy = module.CONTENDERS[contender](case, threads)
+    description = (module.CONTENDERS[contender].__doc__ or "").strip().splitlines()[0]
     print(json.dumps({"description": description}), file=answers, flush=True)
     for line in sys.stdin:
         request = json.loads(line)
-        state, noise = inputs(
-            request["seed"], len(manifest["observation"]["state"]["names"]), horizon, actions
-        )
+        inputs = module.make_inputs(case, request["seed"])
         for _ in range(request["calls"] - 1):
-            policy(state, noise)
+            policy(*inputs)
         start = time.perf_counter_ns()
-        result = policy(state, noise)
+        result = policy(*inputs)
         elapsed_ms = (time.perf_counter_ns() - start) / 1e6
         answer = {"ms": elapsed_ms, "actions": result.tolist(), "peak_rss_mb": peak_rss_mb()}
         print(json.dumps(answer), file=answers, flush=True)
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))
+    serve(sys.argv[1], sys.argv[2], Path(sys.argv[3]), int(sys.argv[4]))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from keystep.export import graphs, plan_graphs
 from keystep.export.golden import golden_arrays, plan_arrays, write_golden
-from keystep.export.levels import Controller, Planning, load_controller, load_planning
+from keystep.export.levels import Controller, Planning, load_controller, load_planning, within_subgoals
 from keystep.export.manifest import ExportError, build_manifest
 from keystep.export.text import text_graph
 from keystep.files import replacing_folder, sha256, write_json
@@ -58,7 +58,7 @@ def export_bundle(
         form: `denoise`: one graph call per denoise step; `sample`: the deterministic sampler unrolled into
             one graph; `both`: the runtime takes `denoise`. Controllers of one step (ACT) have no choice.
         name: the policy's name; by default that of the folder.
-        execute: actions executed per chunk; by default as trained.
+        execute: actions executed per chunk; by default as trained, and at most what a subgoal is held for.
         overwrite: replace an existing bundle.
         seed: of the golden observations and noise.
         replan: plan again when all subgoals are used up (default of the runtime).
@@ -71,6 +71,7 @@ def export_bundle(
 
     Raises:
         CheckpointError: a checkpoint is missing, damaged, or has weights that are not finite.
+        TextEncoderError: the planner's text encoder is damaged or unknown.
         ExportError: an option is out of range or does not fit, or planner and controller do not fit together.
         FileExistsError: `output` exists and is not to be replaced.
         OSError: the disk is full, for example; `output` is as it was.
@@ -79,8 +80,13 @@ def export_bundle(
         raise ExportError(f"form: expected one of {', '.join(FORMS)}, got {form!r}")
     if output.exists() and overwrite and not (output / "manifest.json").is_file():
         raise ExportError(f"output: expected a bundle to overwrite, got {output}, which has no manifest.json")
+    if planner_sampler and planner is None:
+        got = ", ".join(planner_sampler)
+        raise ExportError(f"planner_sampler: expected none for a policy without planner, got {got}")
     controller = load_controller(checkpoint, sampler, form, execute, resize)
     planning = load_planning(planner, planner_sampler or {}, replan, controller) if planner else None
+    if planning is not None:
+        controller = within_subgoals(controller, planning, execute)
     with replacing_folder(output, overwrite) as folder:
         entries = _write_controller(controller, form, folder)
         arrays = golden_arrays(controller, seed)

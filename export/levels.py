@@ -17,11 +17,11 @@ from keystep.models import (
     PolicyConfig,
     SamplerConfig,
     load_model,
+    load_planner,
 )
 from keystep.models.act import ActPolicy
-from keystep.models.checkpoint import TEXT_ENCODER
 from keystep.models.planner import Planner
-from keystep.models.text import TextEncoder, load_text_encoder
+from keystep.models.text import TextEncoder
 
 
 @dataclass(frozen=True)
@@ -88,20 +88,28 @@ def load_controller(
 
 
 def load_planning(folder: Path, changes: dict[str, Any], replan: bool, controller: Controller) -> Planning:
-    """Raises CheckpointError; ExportError if planner and controller do not fit together."""
-    model, known = load_model(folder)
-    if not isinstance(model, Planner):
-        raise CheckpointError(f"{folder}: kind: expected a planner, got {known.kind}")
-    _check_pair(model.config, controller)
-    spec = changed_sampler(model.config.sampler, changes)
+    """Raises CheckpointError, TextEncoderError; ExportError if planner and controller do not fit together."""
+    model, known, text_encoder = load_planner(folder)
+    _check_pair(model.config, known, controller)
+    spec = changed_sampler(model.config.sampler, changes, "planner.sampler")
     if spec.guidance and not model.config.text_dropout:
         wanted = "0 for a planner trained without text_dropout"
         raise ExportError(f"planner.sampler.guidance: expected {wanted}, got {spec.guidance}")
-    return Planning(model, known, load_text_encoder(folder / TEXT_ENCODER), spec, replan)
+    return Planning(model, known, text_encoder, spec, replan)
 
 
-def _check_pair(planner: PlannerConfig, controller: Controller) -> None:
-    """A subgoal must be exactly what the controller takes as its goal."""
+def within_subgoals(controller: Controller, planning: Planning, execute: int | None) -> Controller:
+    """A chunk ends with its subgoal: what is executed by default is cut, more asked for is refused."""
+    held = planning.config.steps_per_subgoal
+    if execute is not None and execute > held:
+        raise ExportError(f"execute: expected 1..{held} (steps_per_subgoal), got {execute}")
+    return replace(controller, execute=min(controller.execute, held))
+
+
+def _check_pair(planner: PlannerConfig, known: Checkpoint, controller: Controller) -> None:
+    """A subgoal must be exactly what the controller takes as its goal, and all that it is told."""
+    if controller.config.tasks:
+        raise ExportError(f"tasks: expected a controller that is told none, got {controller.config.tasks}")
     wanted = planner.subgoal.replace("observation.", "goal.", 1)
     goals = {key: shape for key, shape in encode_inputs(controller.config).items() if key.startswith("goal.")}
     if set(goals) != {wanted}:
@@ -109,20 +117,26 @@ def _check_pair(planner: PlannerConfig, controller: Controller) -> None:
         raise ExportError(f"goal: expected {wanted} as the planner imagines it, got a controller with {got}")
     if goals[wanted][1:] != planner.subgoal_shape:
         raise ExportError(f"goal: expected the planner's {planner.subgoal_shape}, got {goals[wanted][1:]}")
+    imagined, seen = known.observation["state"], controller.checkpoint.observation["state"]
+    if planner.state_dim and imagined != seen:
+        raise ExportError(f"observation.state: expected the planner's {imagined}, got {seen}")
+    rates = known.control_rate_hz, controller.checkpoint.control_rate_hz
+    if rates[0] != rates[1]:
+        raise ExportError(f"control_rate_hz: expected the planner's {rates[0]:g}, got {rates[1]:g}")
 
 
-def changed_sampler(trained: SamplerConfig, changes: dict[str, Any]) -> SamplerConfig:
+def changed_sampler(trained: SamplerConfig, changes: dict[str, Any], where: str = "sampler") -> SamplerConfig:
     """The trained sampler with `changes`, which may not touch what the network was trained on."""
     fixed = {"train_steps", "beta_schedule", "beta_start", "beta_end", "betas", "prediction"}
     for field, value in changes.items():
         if field not in SamplerConfig.__dataclass_fields__:
-            raise ExportError(f"sampler.{field}: expected a field of SamplerConfig, got an unknown one")
+            raise ExportError(f"{where}.{field}: expected a field of SamplerConfig, got an unknown one")
         before = getattr(trained, field)
         if field in fixed and value != before:
-            raise ExportError(f"sampler.{field}: expected {before!r} as trained, got {value!r}")
+            raise ExportError(f"{where}.{field}: expected {before!r} as trained, got {value!r}")
     spec = replace(trained, **changes)
     if not 1 <= spec.inference_steps <= spec.train_steps:
         wanted = f"1..{spec.train_steps} (train_steps)"
-        raise ExportError(f"sampler.inference_steps: expected {wanted}, got {spec.inference_steps}")
-    validate_sampler(spec)
+        raise ExportError(f"{where}.inference_steps: expected {wanted}, got {spec.inference_steps}")
+    validate_sampler(spec, where)
     return spec

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import jsonschema
 
 from keystep.models import SamplerConfig
+from keystep.provenance import git_commit
 
 if TYPE_CHECKING:
     from keystep.export.levels import Controller, Planning
@@ -39,7 +40,8 @@ def build_manifest(
     checkpoint, config = controller.checkpoint, controller.config
     images = [image | {"resize": controller.resize} for image in checkpoint.observation["images"]]
     tasks = planning.checkpoint.tasks if planning else checkpoint.tasks if config.tasks else []
-    provenance = {"keystep_version": version("keystep"), **checkpoint.provenance}
+    made_by = {"keystep_version": version("keystep"), "git_commit": git_commit()}
+    provenance = made_by | checkpoint.provenance
     if planning is not None:
         provenance["planner"] = planning.checkpoint.provenance
     manifest = {
@@ -93,11 +95,11 @@ def validate(manifest: dict[str, Any]) -> None:
     _check_sampler(manifest)
 
 
-def validate_sampler(sampler: SamplerConfig) -> None:
+def validate_sampler(sampler: SamplerConfig, where: str = "sampler") -> None:
     """Checks the sampler alone, before anything is computed with it. Raises ExportError."""
     schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
     entry = schema["$defs"]["sampler"] | {"$defs": schema["$defs"]}
-    _check_schema(asdict(sampler), entry, "sampler")
+    _check_schema(asdict(sampler), entry, where)
 
 
 def _check_schema(value: dict[str, Any], schema: dict[str, Any], where: str) -> None:

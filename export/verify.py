@@ -77,7 +77,9 @@ def verify_bundle(
     Raises:
         BundleError: the bundle is damaged. A difference does not raise: see `VerifyReport.ok`.
     """
-    manifest = keystep.read_manifest(path)
+    if planner is not None and checkpoint is None:
+        raise keystep.ArgumentError("planner: expected the controller's checkpoint beside it, got none")
+    manifest = {"planner": None, **keystep.read_manifest(path)}  # version 1 knew no planners
     golden = _read_golden(path / manifest["golden"]["file"], manifest)
     cases = range(len(golden["actions"]))
     rows = []
@@ -92,6 +94,9 @@ def verify_bundle(
     if onnx.has_steps:
         outputs = np.stack([onnx.first_output(golden, case) for case in cases])
         compare("ONNX from Python", "golden (torch)", "model output", outputs, golden["model_output"])
+    if onnx.has_unrolled:
+        unrolled = np.stack([onnx.unrolled_actions(golden, case) for case in cases])
+        compare("ONNX, one graph", "golden (torch)", "actions", unrolled, golden["actions"])
     native = _native_answers(path, manifest, golden, threads, options)
     compare("C++ runtime", "golden (torch)", "actions", native["actions"], golden["actions"])
     compare("C++ runtime", "ONNX from Python", "actions", native["actions"], actions)
@@ -137,8 +142,8 @@ def _native_answers(
                 text, repeats = str(golden["text"][case]), manifest["planner"]["subgoals"]
                 runtime.reset(task=text)
                 noise = golden["plan.noise"][case]
-                plan = runtime.predict_plan(seen, noise[0] if len(noise) == 1 else noise)
-                plans.append(_plan_values(plan[manifest["planner"]["subgoal"]]))
+                plan = runtime.predict_plan(seen, noise[0] if len(noise) == 1 else noise, as_float=True)
+                plans.append(plan[manifest["planner"]["subgoal"]])
                 # The controller alone: a goal handed in as every subgoal.
                 given = {key: np.repeat(value[None], repeats, axis=0) for key, value in goal.items()}
                 runtime.reset(task=text, subgoals=given)
@@ -156,11 +161,6 @@ def _view(golden: Arrays, view: str, case: int) -> Arrays:
     """Row `case` of `observation.*` or `goal.*`, with the keys of an observation."""
     names = [name for name in golden if name.startswith(f"{view}.")]
     return {name.replace(view, "observation", 1): np.ascontiguousarray(golden[name][case]) for name in names}
-
-
-def _plan_values(plan: np.ndarray) -> np.ndarray:
-    """A plan of images, uint8 (M, h, w, 3), as golden data has it: (M, 3, h, w) in 0..1."""
-    return plan.transpose(0, 3, 1, 2) / 255 if plan.dtype == np.uint8 else plan
 
 
 def _torch_answers(

@@ -148,6 +148,12 @@ std::vector<std::int64_t> subgoal_shape(const Bundle& bundle) {
   return {static_cast<std::int64_t>(bundle.observation.state_names.size())};
 }
 
+std::size_t subgoal_size(const Bundle& bundle) {
+  std::size_t count = 1;
+  for (const std::int64_t extent : subgoal_shape(bundle)) count *= static_cast<std::size_t>(extent);
+  return count;
+}
+
 Bundle load_bundle(const fs::path& folder) {
   std::string text = read_manifest(folder);
   const json manifest = parse_json(text);

@@ -2,10 +2,14 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
+#include <limits>
 #include <map>
 #include <set>
 
 #include "keystep/status.hpp"
+#include "normalizer.hpp"
+#include "task.hpp"
 
 namespace keystep {
 namespace {
@@ -22,6 +26,13 @@ template <class T>
 void check_length(const std::vector<T>& values, std::size_t wanted, const std::string& field) {
   if (values.size() == wanted) return;
   refuse(field, std::to_string(wanted) + " values", std::to_string(values.size()));
+}
+
+/// "1e-40", which std::to_string writes as 0.
+std::string scientific(double value) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.3g", value);
+  return text;
 }
 
 // ---- observation, action, normalisation
@@ -58,6 +69,12 @@ std::map<std::string, std::size_t> normalized_keys(const Bundle& bundle) {
   return keys;
 }
 
+/// A map that single precision holds: what networks read and write.
+bool is_usable(const Affine& map) {
+  constexpr double kMost = std::numeric_limits<float>::max();
+  return map.scale != 0 && std::abs(map.scale) <= kMost && std::abs(map.shift) <= kMost;
+}
+
 void check_statistics(const Normalization& stats, std::size_t length, const std::string& field) {
   if (stats.mode == "identity") return;
   const bool min_max = stats.mode == "min_max";
@@ -66,10 +83,15 @@ void check_statistics(const Normalization& stats, std::size_t length, const std:
   check_length(stats.high_or_std, length, high);
   for (std::size_t i = 0; i < length; ++i) {
     const double width = stats.high_or_std[i] - (min_max ? stats.low_or_mean[i] : 0.0);
-    // The reciprocal is what normalisation multiplies by: a denormal width is as good as none.
-    if (width > 0 && std::isfinite(width) && std::isfinite(2 / width)) continue;
-    refuse(at(high, i), min_max ? "more than the minimum (a width that is not zero)" : "a positive deviation",
-           std::to_string(stats.high_or_std[i]));
+    if (!(width > 0 && std::isfinite(width))) {
+      refuse(at(high, i),
+             min_max ? "more than the minimum (a width that is not zero)" : "a positive deviation",
+             std::to_string(stats.high_or_std[i]));
+    }
+    // Normalisation multiplies by the reciprocal: a width that is too small is as good as none.
+    if (is_usable(affine(stats, i))) continue;
+    refuse(at(high, i), "a width whose reciprocal, and the offset times it, are finite floats",
+           scientific(stats.high_or_std[i]));
   }
 }
 
@@ -95,6 +117,26 @@ void check_sampler(const SamplerSpec& sampler, const std::string& field) {
   }
 }
 
+/// A subgoal goes from the planner's units to the controller's.
+void check_subgoal_units(const PlannerSpec& planner, const Normalization& controller, std::size_t length) {
+  for (std::size_t i = 0; i < length; ++i) {
+    const Affine map = composed(affine(planner.normalization, i), affine(controller, i));
+    if (is_usable(map)) continue;
+    refuse("planner.normalization",
+           "widths that normalization." + planner.subgoal + " can follow in single precision",
+           "a scale of " + scientific(map.scale) + " between them at " + std::to_string(i));
+  }
+}
+
+void check_instruction(const Bundle& bundle, std::size_t task) {
+  try {
+    check_text(bundle.tasks[task].instruction, bundle.planner->max_text_bytes,
+               at("tasks", task) + ".instruction");
+  } catch (const ArgumentError& error) {
+    throw BundleError(error.what());
+  }
+}
+
 void check_planner(const Bundle& bundle) {
   const PlannerSpec& planner = *bundle.planner;
   const auto keys = normalized_keys(bundle);
@@ -103,6 +145,8 @@ void check_planner(const Bundle& bundle) {
     refuse("planner.subgoal", "an observation key of this bundle", "'" + planner.subgoal + "'");
   }
   check_statistics(planner.normalization, found->second, "planner.normalization");
+  check_subgoal_units(planner, bundle.normalization.at(planner.subgoal), found->second);
+  for (std::size_t i = 0; i < bundle.tasks.size(); ++i) check_instruction(bundle, i);
   check_sampler(planner.sampler, "planner.sampler");
   if (!planner.guided && planner.sampler.guidance != 0) {
     refuse("planner.sampler.guidance", "0 (trained without dropout: guided is false)",

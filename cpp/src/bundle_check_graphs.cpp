@@ -147,6 +147,17 @@ bool takes(const GraphSpec& graph, const std::string& role_prefix) {
                      [&](const TensorSpec& tensor) { return tensor.role.starts_with(role_prefix); });
 }
 
+/// Whether an input is one of the graph text's outputs.
+bool takes_text(const Bundle& bundle, const std::string& graph) {
+  if (!bundle.graphs.contains(graph)) return false;
+  const auto& inputs = bundle.graphs.at(graph).inputs;
+  const auto& written = bundle.graphs.at("text").outputs;
+  return std::any_of(inputs.begin(), inputs.end(), [&](const TensorSpec& input) {
+    return std::any_of(written.begin(), written.end(),
+                       [&](const TensorSpec& output) { return output.name == input.name; });
+  });
+}
+
 /// What no tensor takes would be asked of the caller, or of the planner, and then ignored.
 void check_taken(const Bundle& bundle) {
   const std::string observing = bundle.graphs.contains("act") ? "graphs.act" : "graphs.encode";
@@ -157,9 +168,12 @@ void check_taken(const Bundle& bundle) {
   const std::string& key = bundle.planner->subgoal;
   const bool encoded = bundle.graphs.contains("plan_encode") && takes(bundle.graphs.at("plan_encode"), key);
   const bool denoised = takes(bundle.graphs.at("plan_denoise"), key);
-  if (encoded != denoised) return;
-  refuse("graphs.plan_denoise.inputs", "a tensor with the role " + key + " here or in plan_encode",
-         encoded ? "one in both" : "none");
+  if (encoded == denoised) {
+    refuse("graphs.plan_denoise.inputs", "a tensor with the role " + key + " here or in plan_encode",
+           encoded ? "one in both" : "none");
+  }
+  if (takes_text(bundle, "plan_encode") || takes_text(bundle, "plan_denoise")) return;
+  refuse("graphs.plan_denoise.inputs", "a condition that text writes, here or in plan_encode", "none");
 }
 
 /// Names are shared by all graphs of the controller, and of the planner: one name, one meaning, one writer.

@@ -20,8 +20,9 @@ ObservationSpec read_observation(const ManifestNode& node, std::int64_t version)
   for (const ManifestNode& image : node["images"].items()) {
     image.check_keys({"camera", "height", "width", "order"}, version == 1 ? kNone : kResize);
     image["order"].text_of({"rgb"});
-    spec.images.push_back({image["camera"].text(), static_cast<int>(image["height"].integer(1, 16384)),
-                           static_cast<int>(image["width"].integer(1, 16384)),
+    spec.images.push_back({image["camera"].text(),
+                           static_cast<int>(image["height"].integer(1, kMaxImageExtent)),
+                           static_cast<int>(image["width"].integer(1, kMaxImageExtent)),
                            version > 1 && image["resize"].boolean()});
   }
   return spec;

@@ -99,10 +99,8 @@ Controller::Impl::Impl(const Bundle& bundle, Engine& engine, int inference_steps
   }
   actions = steps ? loop->result() : std::span<const float>(memory.by_role<float>(spec, "actions"), size);
   if (!bundle.planner) return;
-  std::size_t values = 1;
-  for (const std::int64_t extent : subgoal_shape(bundle)) values *= static_cast<std::size_t>(extent);
   const std::string role = "goal." + bundle.planner->subgoal.substr(std::string("observation.").size());
-  subgoal = {memory.by_role<float>(observing_graph(bundle), role), values};
+  subgoal = {memory.by_role<float>(observing_graph(bundle), role), subgoal_size(bundle)};
 }
 
 ObservationInputs Controller::Impl::inputs_of(const Bundle& bundle, const std::string& prefix) const {

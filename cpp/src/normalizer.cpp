@@ -1,13 +1,6 @@
 #include "normalizer.hpp"
 
-#include <algorithm>
-
 namespace keystep {
-namespace {
-
-struct Affine {
-  double scale = 1, shift = 0;
-};
 
 /// min_max: 2 (x - min) / (max - min) - 1;  mean_std: (x - mean) / std.
 Affine affine(const Normalization& stats, std::size_t i) {
@@ -17,7 +10,10 @@ Affine affine(const Normalization& stats, std::size_t i) {
   return {1 / high, -low / high};
 }
 
-}  // namespace
+Affine composed(const Affine& from, const Affine& to) {
+  const double scale = to.scale / from.scale;
+  return {scale, to.shift - scale * from.shift};
+}
 
 VectorNormalizer::VectorNormalizer(const Normalization& stats, std::size_t dim) {
   for (std::size_t i = 0; i < dim; ++i) {
@@ -41,7 +37,7 @@ void VectorNormalizer::unnormalize(std::span<const float> input, float* output) 
   }
 }
 
-ImageNormalizer::ImageNormalizer(const Normalization& stats) : channels_(stats, 3) {
+ImageNormalizer::ImageNormalizer(const Normalization& stats) {
   for (std::size_t channel = 0; channel < 3; ++channel) {
     const Affine a = affine(stats, channel);
     for (int byte = 0; byte < 256; ++byte) {
@@ -62,26 +58,13 @@ void ImageNormalizer::normalize(const ImageView& image, float* output) const noe
   }
 }
 
-void ImageNormalizer::unnormalize(const float* input, std::size_t pixels,
-                                  std::uint8_t* output) const noexcept {
-  for (std::size_t i = 0; i < pixels; ++i) {
-    const float planes[3] = {input[i], input[pixels + i], input[2 * pixels + i]};
-    float rgb[3];
-    channels_.unnormalize(planes, rgb);
-    for (std::size_t c = 0; c < 3; ++c) {
-      // Written so that NaN gives 0: casting it would be undefined.
-      output[3 * i + c] = rgb[c] > 0 ? static_cast<std::uint8_t>(std::min(rgb[c], 1.0f) * 255 + 0.5f) : 0;
-    }
-  }
-}
-
 Renormalizer::Renormalizer(const Normalization& from, const Normalization& to, std::size_t dim,
                            std::size_t plane)
     : plane_(plane) {
   for (std::size_t i = 0; i < dim; ++i) {
-    const Affine a = affine(from, i), b = affine(to, i);
-    scale_.push_back(b.scale / a.scale);
-    shift_.push_back(b.shift - b.scale / a.scale * a.shift);
+    const Affine map = composed(affine(from, i), affine(to, i));
+    scale_.push_back(map.scale);
+    shift_.push_back(map.shift);
   }
 }
 

@@ -11,6 +11,15 @@
 
 namespace keystep {
 
+/// network = scale * physical + shift
+struct Affine {
+  double scale = 1, shift = 0;
+};
+/// Of dimension (or channel) `i`.
+Affine affine(const Normalization& stats, std::size_t i);
+/// From values that `from` made to those that `to` makes: both are affine, and so is their composition.
+Affine composed(const Affine& from, const Affine& to);
+
 /// One vector key (state, goal state or action). Computed in double: offsets may be large against the range.
 class VectorNormalizer {
  public:
@@ -20,7 +29,7 @@ class VectorNormalizer {
   void unnormalize(std::span<const float> input, float* output) const noexcept;
 
  private:
-  std::vector<double> scale_, shift_;  // network = scale * physical + shift
+  std::vector<double> scale_, shift_;
 };
 
 /// One camera: HWC bytes to normalised CHW floats. A byte has 256 values, so a table holds the whole formula.
@@ -28,16 +37,12 @@ class ImageNormalizer {
  public:
   explicit ImageNormalizer(const Normalization& stats);
   void normalize(const ImageView& image, float* output) const noexcept;
-  /// CHW floats to the nearest HWC bytes, for a picture that a network made; `pixels` is height x width.
-  void unnormalize(const float* input, std::size_t pixels, std::uint8_t* output) const noexcept;
 
  private:
   std::array<std::array<float, 256>, 3> table_;
-  VectorNormalizer channels_;
 };
 
-/// From one network's normalised values to another's, for a subgoal that a planner hands to a controller:
-/// both maps are affine, so their composition is one multiplication and one addition.
+/// From one network's normalised values to another's, for a subgoal that a planner hands to a controller.
 class Renormalizer {
  public:
   /// Vectors have `dim` entries and `plane` = 1; CHW images have 3 channels and planes of height x width.

@@ -6,8 +6,6 @@
 namespace keystep {
 namespace {
 
-constexpr int kMaxExtent = 16384;
-
 std::string size_text(int height, int width) {
   return std::to_string(height) + " x " + std::to_string(width) + " x 3 bytes";
 }
@@ -35,7 +33,7 @@ bool ObservationInputs::image_fits(const Observation& seen, std::size_t camera) 
   const ImageSpec& wanted = spec_.images[camera];
   if (image.data == nullptr) return false;
   if (!wanted.resize) return image.height == wanted.height && image.width == wanted.width;
-  return std::min(image.height, image.width) >= 1 && std::max(image.height, image.width) <= kMaxExtent;
+  return std::min(image.height, image.width) >= 1 && std::max(image.height, image.width) <= kMaxImageExtent;
 }
 
 /// The tick's test, without a string: whatever it refuses, find_fault names.

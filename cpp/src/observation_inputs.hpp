@@ -25,8 +25,8 @@ class ObservationInputs {
   /// Sizes and finiteness of what the network takes; if they are wrong, `error` names the field, of `name`
   /// ("observation", "goal"). Allocates only then.
   Status check(const Observation& seen, const char* name, std::string& error) const noexcept;
-  /// Checks, then resizes and normalises into the network's inputs. Allocates where an image comes in a size
-  /// that it did not have before.
+  /// Checks, then resizes and normalises into the network's inputs. Allocates where an image comes in a
+  /// larger size than before.
   Status fill(const Observation& seen, const char* name, std::string& error) noexcept;
 
  private:

@@ -33,27 +33,27 @@ void weigh(const std::uint8_t* pixel, std::size_t stride, const std::int32_t* we
 
 void Resizer::Axis::fit(int source_size, int size) {
   if (source == source_size) return;
+  source = 0;  // until all is there: a failed allocation is tried again
   const double step = static_cast<double>(source_size) / size;
   const double reach = std::max(step, 1.0);  // the triangle spans [-reach, reach] source pixels
   taps = 2 * static_cast<int>(std::ceil(reach)) + 1;
   ranges.assign(static_cast<std::size_t>(size), {});
   weights.assign(ranges.size() * static_cast<std::size_t>(taps), 0);
-  std::vector<double> exact(static_cast<std::size_t>(taps));
   for (std::size_t i = 0; i < ranges.size(); ++i) {
     const double center = (static_cast<double>(i) + 0.5) * step;
     const int first = std::max(0, static_cast<int>(center - reach + 0.5));
     const int count = std::min(source_size, static_cast<int>(center + reach + 0.5)) - first;
+    const auto exact = [&](int k) {
+      return std::max(0.0, 1 - std::abs((first + k - center + 0.5) * (1 / reach)));
+    };
     double sum = 0;
-    for (int k = 0; k < count; ++k) {
-      exact[k] = std::max(0.0, 1 - std::abs((first + k - center + 0.5) * (1 / reach)));
-      sum += exact[k];
-    }
+    for (int k = 0; k < count; ++k) sum += exact(k);
     ranges[i] = {first, count};
     for (int k = 0; k < count; ++k) {
-      weights[i * taps + k] = static_cast<std::int32_t>(exact[k] / sum * (1 << kBits) + 0.5);
+      weights[i * taps + k] = static_cast<std::int32_t>(exact(k) / sum * (1 << kBits) + 0.5);
     }
   }
-  source = source_size;  // last: a failed allocation is tried again
+  source = source_size;
 }
 
 ImageView Resizer::resize(const ImageView& image) {

@@ -18,7 +18,7 @@ class Resizer {
   Resizer(int height, int width) : height_(height), width_(width) {}
 
   /// The image at this resizer's size, valid until the next call; an image that has it already comes back
-  /// as it is. Allocates only when the source size differs from the call before.
+  /// as it is. Allocates only for a source larger than any before; std::bad_alloc leaves it usable.
   ImageView resize(const ImageView& image);
 
  private:

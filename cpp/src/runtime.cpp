@@ -13,6 +13,9 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
+/// Room for the message of every status, so that a tick that says no more allocates nothing.
+constexpr std::size_t kMessageBytes = 256;
+
 RuntimeOptions checked(RuntimeOptions options, const Bundle& bundle) {
   if (!(options.deadline_us >= 0) || !std::isfinite(options.deadline_us)) {
     throw ArgumentError(
@@ -46,9 +49,12 @@ Runtime::Impl::Impl(const std::filesystem::path& folder, const RuntimeOptions& w
                                                           options.replan})
                               : nullptr),
       description(engine->description()),
+      plan_size(subgoals ? subgoals->plan_size() : 0),
       buffer(bundle.chunk.horizon, bundle.chunk.execute, static_cast<int>(bundle.action.names.size())),
       gate(bundle.action),
-      chunk(bundle.chunk.horizon * bundle.action.names.size()) {}
+      chunk(bundle.chunk.horizon * bundle.action.names.size()) {
+  last_error.reserve(kMessageBytes);
+}
 
 // ---- the public face
 
@@ -94,6 +100,7 @@ void Runtime::replan() {
   if (!impl_->bundle.planner) {
     throw ArgumentError(expected("replan", "a bundle with a planner", "family " + impl_->bundle.family));
   }
+  if (impl_->closed) throw Error(describe(Status::closed));
   impl_->replan_wanted = true;
 }
 
@@ -132,21 +139,25 @@ Status Runtime::predict_plan(const Observation& observation, std::span<const flo
   return self.predict_plan(observation, noise, plan);
 }
 
-std::size_t Runtime::plan_size() const noexcept { return impl_->subgoals ? impl_->subgoals->plan_size() : 0; }
+bool Runtime::closed() const noexcept { return impl_->closed; }
+
+std::size_t Runtime::plan_size() const noexcept { return impl_->plan_size; }
 
 bool Runtime::plan(std::span<float> out) const noexcept {
-  return impl_->subgoals && impl_->subgoals->plan(out);
+  const Entry entry(impl_->busy);  // close frees the planner
+  return entry && impl_->subgoals && impl_->subgoals->plan(out);
 }
 
 PlanProgress Runtime::plan_progress() const noexcept {
-  if (!impl_->subgoals) return {};
+  const Entry entry(impl_->busy);
+  if (!entry || !impl_->subgoals) return {};
   return impl_->subgoals->progress(impl_->buffer.consumed());
 }
 
 LatencyReport Runtime::latency() const noexcept {
   const Impl& self = *impl_;
   LatencyReport report = self.recorder.report();
-  report.interrupts = self.epoch.load() - self.uncounted_epoch;
+  report.interrupts = self.epoch.load() - self.uncounted_epoch.load();
   report.deadline_us = self.options.deadline_us;
   report.gate = self.gate.counts();
   return report;

@@ -29,7 +29,7 @@ struct Runtime::Impl {
   void interrupt() noexcept;
   void absorb_interrupts() noexcept;
   bool is_stale(const Observation& observation) noexcept;
-  Status fail(Status status, const std::string& message = {}) noexcept;
+  Status fail(Status status, const char* message = "") noexcept;
   Status wrong_size(const char* field, std::size_t wanted, std::size_t got) noexcept;
   Planner& planner() noexcept;
 
@@ -40,6 +40,7 @@ struct Runtime::Impl {
   std::unique_ptr<SubgoalPlanner> subgoals;  // likewise; none in the family flat
   NoPlanner no_planner;
   const std::string description;
+  const std::size_t plan_size;  // values of a plan, 0 without a planner
   ChunkBuffer buffer;
   SafetyGate gate;
   std::vector<float> chunk;
@@ -59,8 +60,8 @@ struct Runtime::Impl {
   std::mutex engine_mutex;  // interrupt on one thread, close on another
 
   LatencyRecorder recorder;
-  LatencyRecorder unrecorded;         // of predict_chunk, which is outside the loop
-  std::uint64_t uncounted_epoch = 0;  // interrupts before reset_latency
+  LatencyRecorder unrecorded;                      // of predict_chunk, which is outside the loop
+  std::atomic<std::uint64_t> uncounted_epoch = 0;  // interrupts before reset_latency, and those of close
 };
 
 }  // namespace keystep

@@ -13,11 +13,12 @@ Status Runtime::Impl::tick(const Observation& observation, Action& action) noexc
 
   // Note the observation.
   if (is_stale(observation)) return fail(Status::stale_observation);
-  if (controller->check(observation) != Status::ok) return fail(Status::bad_observation, controller->error());
+  if (controller->check(observation) != Status::ok)
+    return fail(Status::bad_observation, controller->error().c_str());
 
   // Ask the planner; a key-step interrupts: the chunk was made for another subgoal.
   const PlanReply reply = ask(observation);
-  if (reply.status != Status::ok) return fail(reply.status, planner().error());
+  if (reply.status != Status::ok) return fail(reply.status, planner().error().c_str());
   if (reply.key_step) {
     controller->set_subgoal(reply.subgoal);
     buffer.drop();
@@ -51,7 +52,7 @@ Status Runtime::Impl::renew(const Observation& observation) noexcept {
   {
     const StageTimer timer(recorder[Stage::observe]);
     if (controller->observe(observation) != Status::ok)
-      return fail(Status::bad_observation, controller->error());
+      return fail(Status::bad_observation, controller->error().c_str());
   }
   const NoiseKey noise = key;
   ++key.chunk;
@@ -59,10 +60,13 @@ Status Runtime::Impl::renew(const Observation& observation) noexcept {
   const Status status = controller->sample(noise, {}, epoch, at_epoch, recorder[Stage::encode],
                                            recorder[Stage::denoise], chunk);
   sampling = false;
-  if (status != Status::ok) return fail(status, controller->error());
+  if (status != Status::ok) return fail(status, controller->error().c_str());
   ++recorder.chunks;
   const StageTimer timer(recorder[Stage::gate]);
-  if (!gate.admit(chunk)) return fail(Status::rejected_chunk);
+  if (!gate.admit(chunk)) {
+    replan_wanted = true;  // the plan may be what the controller cannot follow; one handed in stays
+    return fail(Status::rejected_chunk);
+  }
   // Lockstep: the chunk starts at the action this observation was made for.
   buffer.install(buffer.consumed(), chunk);
   return Status::ok;
@@ -76,12 +80,12 @@ Status Runtime::Impl::predict_chunk(const Observation& observation, std::span<co
                 "subgoal: expected a plan (made by a tick) or subgoals given to reset, got none");
   }
   if (controller->observe(observation) != Status::ok)
-    return fail(Status::bad_observation, controller->error());
+    return fail(Status::bad_observation, controller->error().c_str());
   sampling = true;
   const Status status = controller->sample(key, noise, epoch, epoch.load(), unrecorded[Stage::encode],
                                            unrecorded[Stage::denoise], out);
   sampling = false;
-  if (status != Status::ok) return fail(status, controller->error());
+  if (status != Status::ok) return fail(status, controller->error().c_str());
   return all_finite(out) ? Status::ok : fail(Status::rejected_chunk);
 }
 
@@ -93,7 +97,7 @@ Status Runtime::Impl::predict_plan(const Observation& observation, std::span<con
   sampling = true;
   const Status status = subgoals->predict(observation, noise, {epoch, epoch.load()}, out);
   sampling = false;
-  return status == Status::ok ? status : fail(status, subgoals->error());
+  return status == Status::ok ? status : fail(status, subgoals->error().c_str());
 }
 
 /// The epoch first, then terminate: a sample that starts in between sees the new epoch by itself.
@@ -123,15 +127,20 @@ Planner& Runtime::Impl::planner() noexcept {
 }
 
 Status Runtime::Impl::wrong_size(const char* field, std::size_t wanted, std::size_t got) noexcept {
-  return fail(Status::bad_observation,
-              expected(field, std::to_string(wanted) + " values", std::to_string(got)));
+  try {
+    return fail(Status::bad_observation,
+                expected(field, std::to_string(wanted) + " values", std::to_string(got)).c_str());
+  } catch (...) {
+    return fail(Status::bad_observation);  // out of memory: the status still tells
+  }
 }
 
-/// Keeps the message of a tick that was not ok; the only place where a tick may allocate.
-Status Runtime::Impl::fail(Status status, const std::string& message) noexcept {
+/// Keeps the message of a tick that was not ok. Allocates for long ones only: those of a bad observation or
+/// of the engine.
+Status Runtime::Impl::fail(Status status, const char* message) noexcept {
   const bool says_all = status == Status::interrupted || status == Status::rejected_plan;
   try {
-    last_error = message.empty() || says_all ? describe(status) : message;
+    last_error = *message == '\0' || says_all ? describe(status) : message;
   } catch (...) {
     last_error.clear();  // out of memory: the status still tells
   }

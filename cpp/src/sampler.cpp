@@ -15,6 +15,9 @@ namespace {
 
 // ---- checking a specification
 
+/// Far beyond any use (the papers' are below 10), and finite in single precision, in which it is applied.
+constexpr double kMaxGuidance = 1e6;
+
 std::string text(double value) {
   char buffer[32];
   std::snprintf(buffer, sizeof buffer, "%.9g", value);
@@ -70,7 +73,7 @@ void check_fields(const SamplerSpec& spec) {
   check(std::isfinite(spec.clip_range) && spec.clip_range > 0, "clip_range", "a finite positive value",
         spec.clip_range);
   check(spec.eta >= 0 && spec.eta <= 1, "eta", "a value in [0, 1]", spec.eta);
-  check(std::isfinite(spec.guidance) && spec.guidance >= 0, "guidance", "a finite value >= 0", spec.guidance);
+  check(spec.guidance >= 0 && spec.guidance <= kMaxGuidance, "guidance", "a value in 0..1e6", spec.guidance);
   check_betas(spec);
 }
 

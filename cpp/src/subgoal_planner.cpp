@@ -18,12 +18,6 @@ namespace {
 
 const Normalization kPhysical = {"identity", {}, {}};
 
-std::size_t product(const std::vector<std::int64_t>& shape) {
-  std::size_t count = 1;
-  for (const std::int64_t extent : shape) count *= static_cast<std::size_t>(extent);
-  return count;
-}
-
 /// The graph for lambda 0: of every tensor with a row for each branch only the first.
 GraphSpec first_row_of(GraphSpec spec) {
   for (auto* list : {&spec.inputs, &spec.outputs}) {
@@ -67,7 +61,7 @@ struct SubgoalPlanner::Impl {
   std::unique_ptr<Graph> denoise, conditional;  // conditional: denoise on the first row, if there are two
   DenoiseLoop loop;
   ObservationInputs inputs;
-  std::vector<float> given;  // one subgoal handed in, as the controller takes it
+  std::vector<float> given;  // room for one subgoal handed in, as the controller takes it
   ObservationInputs given_inputs;
   Renormalizer to_controller, to_physical, controller_to_physical;
 
@@ -85,7 +79,7 @@ SubgoalPlanner::Impl::Impl(const Bundle& of, Engine& engine, const SubgoalPlanne
     : bundle(of),
       spec(*of.planner),
       replan(options.replan.value_or(spec.replan)),
-      size(product(subgoal_shape(of))),
+      size(subgoal_size(of)),
       plane(subgoal_shape(of).size() == 1 ? 1 : size / 3),
       memory(memory_of(of)),
       text(load(engine, "text")),
@@ -164,8 +158,9 @@ Status SubgoalPlanner::Impl::make_plan(const PlanRequest& request) noexcept {
   if (const Status status = imagine(request.observation, noise, {}, request.epoch); status != Status::ok) {
     return status;
   }
-  if (!all_finite(loop.result())) return Status::rejected_plan;
   to_controller.apply(loop.result(), plan.data());
+  // What is finite to the planner may be infinite in the controller's units; NaN and Inf stay what they are.
+  if (!all_finite(plan)) return Status::rejected_plan;
   planned = true;
   subgoal = 0;
   ++plans;
@@ -179,7 +174,7 @@ SubgoalPlanner::SubgoalPlanner(const Bundle& bundle, Engine& engine, const Subgo
 SubgoalPlanner::~SubgoalPlanner() = default;
 
 void SubgoalPlanner::check(const EpisodeContext& context) const {
-  const Impl& self = *impl_;
+  Impl& self = *impl_;
   instruction_of(self.bundle, context.task);
   SamplerSpec sampler = self.loop.sampler().spec();
   sampler.guidance = context.guidance.value_or(0);
@@ -195,8 +190,11 @@ void SubgoalPlanner::check(const EpisodeContext& context) const {
   std::string fault;
   for (std::size_t i = 0; i < count; ++i) {
     const std::string name = at("subgoals", i);
-    if (self.given_inputs.check(context.subgoals[i], name.c_str(), fault) == Status::ok) continue;
-    throw ArgumentError(fault);
+    if (self.given_inputs.fill(context.subgoals[i], name.c_str(), fault) != Status::ok) {
+      throw ArgumentError(fault);
+    }
+    if (all_finite(self.given)) continue;
+    throw ArgumentError(expected(name, "values that are finite once normalised", "Inf"));
   }
 }
 
@@ -266,6 +264,7 @@ bool SubgoalPlanner::plan(std::span<float> out) const noexcept {
 }
 
 PlanProgress SubgoalPlanner::progress(std::int64_t consumed) const noexcept {
+  if (!impl_->planned) return {.plans = impl_->plans};
   return {impl_->plans, impl_->subgoal, consumed - impl_->since};
 }
 

@@ -42,18 +42,19 @@ bool is_space(std::uint32_t code) noexcept {
          code == 0x205F || code == 0x3000;
 }
 
-[[noreturn]] void refuse(const std::string& wanted, const std::string& got) {
-  throw ArgumentError(expected("task", wanted, got));
-}
+}  // namespace
 
-void check_text(std::string_view text, std::size_t max_bytes) {
+void check_text(const std::string& text, std::size_t max_bytes, const std::string& field) {
+  const auto refuse = [&](const std::string& wanted, const std::string& got) {
+    throw ArgumentError(expected(field, wanted, got));
+  };
   if (text.empty()) refuse("a task or an instruction", "none");
   if (text.size() > max_bytes) {
     refuse("at most " + std::to_string(max_bytes) + " bytes", std::to_string(text.size()));
   }
   bool blank = true;
   for (std::size_t i = 0; i < text.size();) {
-    const Character character = decode(text.substr(i));
+    const Character character = decode(std::string_view(text).substr(i));
     if (character.bytes == 0) {
       std::array<char, 8> byte{};
       std::snprintf(byte.data(), byte.size(), "0x%02X", static_cast<unsigned char>(text[i]));
@@ -65,8 +66,6 @@ void check_text(std::string_view text, std::size_t max_bytes) {
   }
   if (blank) refuse("a task or an instruction", "white space only");
 }
-
-}  // namespace
 
 int task_index(const Bundle& bundle, const std::string& task) {
   constexpr std::size_t kShown = 20;
@@ -90,7 +89,7 @@ std::string instruction_of(const Bundle& bundle, const std::string& task) {
   for (const TaskSpec& known : bundle.tasks) {
     if (!task.empty() && task == known.name) text = known.instruction;
   }
-  check_text(text, bundle.planner->max_text_bytes);
+  check_text(text, bundle.planner->max_text_bytes, "task");
   return text;
 }
 

@@ -33,10 +33,17 @@ void check_shape(const py::array& array, std::initializer_list<py::ssize_t> shap
                                shape_text(array.shape(), array.ndim())));
 }
 
-void check_image(const py::array& image, const ImageSpec& wanted, const std::string& field) {
-  if (!wanted.resize) return check_shape(image, {wanted.height, wanted.width, 3}, field);
-  if (image.ndim() == 3 && image.shape(2) == 3 && image.shape(0) > 0 && image.shape(1) > 0) return;
-  throw ArgumentError(expected(field, "shape (height, width, 3)", shape_text(image.shape(), image.ndim())));
+void check_image(std::span<const py::ssize_t> shape, const ImageSpec& wanted, const std::string& field) {
+  const bool image = shape.size() == 3 && shape[2] == 3;
+  const auto fits = [&](py::ssize_t extent, int exact) {
+    return wanted.resize ? extent >= 1 && extent <= kMaxImageExtent : extent == exact;
+  };
+  if (image && fits(shape[0], wanted.height) && fits(shape[1], wanted.width)) return;
+  const py::ssize_t exact[] = {wanted.height, wanted.width, 3};
+  const std::string any =
+      "shape (height, width, 3) of 1.." + std::to_string(kMaxImageExtent) + " pixels a side";
+  throw ArgumentError(expected(field, wanted.resize ? any : "shape " + shape_text(exact, 3),
+                               shape_text(shape.data(), std::ssize(shape))));
 }
 
 py::array float_array(py::handle value, const std::string& field) {

@@ -18,6 +18,7 @@ class PyRuntime {
   void reset(const std::string& task, py::handle goal, std::uint64_t seed, std::uint32_t episode,
              std::optional<double> guidance, py::handle subgoals) {
     const Use use(in_use_);
+    check_open();
     EpisodeContext context{.task = task, .seed = seed, .episode = episode, .guidance = guidance};
     ReadObservation read;
     if (!goal.is_none()) {
@@ -68,17 +69,25 @@ class PyRuntime {
     });
   }
 
-  /// The same of the plan being followed; None before the first.
+  /// The same of the plan being followed; None where there is none.
   py::object plan() {
     const Use use(in_use_);
     py::array_t<float> plan(plan_shape("plan"));
-    if (!runtime_->plan({plan.mutable_data(), static_cast<std::size_t>(plan.size())})) return py::none();
-    return plan;
+    if (runtime_->plan({plan.mutable_data(), static_cast<std::size_t>(plan.size())})) return plan;
+    check_open();  // now: another thread may have closed it meanwhile
+    return py::none();
   }
 
   PlanProgress plan_progress() {
     const Use use(in_use_);
-    return runtime_->plan_progress();
+    const PlanProgress progress = runtime_->plan_progress();
+    check_open();
+    return progress;
+  }
+
+  void replan() {
+    check_open();
+    runtime_->replan();
   }
 
   void close() {
@@ -163,6 +172,10 @@ class PyRuntime {
     return shape;
   }
 
+  void check_open() const {
+    if (runtime_->closed()) throw PolicyError(Status::closed, describe(Status::closed));
+  }
+
   void check(Status status) const {
     if (status == Status::ok) return;
     const std::string what = describe(status), &detail = runtime_->last_error();
@@ -243,7 +256,7 @@ void bind_runtime(py::module_& module) {
       .def("plan", &PyRuntime::plan)
       .def("plan_progress", &progress_dict)
       .def("interrupt", [](PyRuntime& self) { self.runtime().interrupt(); })
-      .def("replan", [](PyRuntime& self) { self.runtime().replan(); })
+      .def("replan", &PyRuntime::replan)
       .def("latency", &latency_dict)
       .def("reset_latency", &PyRuntime::reset_latency)
       .def("close", &PyRuntime::close)

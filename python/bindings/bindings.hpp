@@ -5,6 +5,7 @@
 #include <pybind11/pybind11.h>
 
 #include <initializer_list>
+#include <span>
 #include <string>
 
 #include "keystep/keystep.hpp"
@@ -27,8 +28,8 @@ std::string shape_text(const py::ssize_t* shape, py::ssize_t ndim);
 py::array checked_array(py::handle value, const py::dtype& dtype, const std::string& field);
 void check_shape(const py::array& array, std::initializer_list<py::ssize_t> shape, const std::string& field);
 
-/// (height, width, 3) uint8 of that size or, where the runtime resizes, of any.
-void check_image(const py::array& image, const ImageSpec& wanted, const std::string& field);
+/// (height, width, 3) of that size or, where the runtime resizes, of any up to `kMaxImageExtent`.
+void check_image(std::span<const py::ssize_t> shape, const ImageSpec& wanted, const std::string& field);
 
 /// A float32 array of any shape.
 py::array float_array(py::handle value, const std::string& field);

@@ -1,13 +1,19 @@
 #include "observation_reader.hpp"
 
+#include <cstddef>
+
 namespace keystep::python {
 namespace {
 
 std::string text(const py::str& key) { return py::cast<std::string>(key); }
 
-ImageView view_of(const py::array& image) {
-  return {static_cast<const std::uint8_t*>(image.data()), static_cast<int>(image.shape(0)),
-          static_cast<int>(image.shape(1))};
+/// An image whose shape was checked.
+ImageView view_of(const void* pixels, std::span<const py::ssize_t> shape) {
+  return {static_cast<const std::uint8_t*>(pixels), static_cast<int>(shape[0]), static_cast<int>(shape[1])};
+}
+
+std::span<const py::ssize_t> shape_of(const py::array& array) {
+  return {array.shape(), static_cast<std::size_t>(array.ndim())};
 }
 
 py::handle find(const py::dict& dictionary, const py::str& key) {
@@ -53,8 +59,8 @@ ReadObservation ObservationReader::read(py::handle dictionary, const std::string
   for (const Image& image : images_) {
     const std::string field = prefix + text(image.key);
     py::array array = checked_array(get(dict, image.key, prefix), uint8, field);
-    check_image(array, image.spec, field);
-    result.images.push_back(view_of(array));
+    check_image(shape_of(array), image.spec, field);
+    result.images.push_back(view_of(array.data(), shape_of(array)));
     result.owners.push_back(std::move(array));
   }
   if (const py::handle stamp = find(dict, timestamp_key_); stamp && !stamp.is_none()) {
@@ -86,18 +92,20 @@ std::vector<ReadObservation> ObservationReader::read_subgoals(py::handle diction
         expected(field, "shape (subgoals, " + wanted + ")", shape_text(all.shape(), all.ndim())));
   }
   std::vector<ReadObservation> subgoals(static_cast<std::size_t>(all.shape(0)));
-  for (std::size_t i = 0; i < subgoals.size(); ++i) {
+  // By address: a subclass of numpy's array may make anything of an index.
+  const auto* row = static_cast<const std::byte*>(all.data());
+  const std::size_t row_bytes =
+      subgoals.empty() ? 0 : static_cast<std::size_t>(all.nbytes()) / subgoals.size();
+  for (std::size_t i = 0; i < subgoals.size(); ++i, row += row_bytes) {
     subgoals[i].owners.push_back(all);
-    const auto row =
-        py::reinterpret_steal<py::array>(PySequence_GetItem(all.ptr(), static_cast<py::ssize_t>(i)));
     if (state) {
-      subgoals[i].state = values(row);
+      subgoals[i].state = {reinterpret_cast<const float*>(row), static_cast<std::size_t>(state_size_)};
       continue;
     }
     for (const Image& image : images_) {
       const bool wanted = text(image.key) == key;
-      if (wanted) check_image(row, image.spec, field + "[" + std::to_string(i) + "]");
-      subgoals[i].images.push_back(wanted ? view_of(row) : ImageView{});
+      if (wanted) check_image(shape_of(all).subspan(1), image.spec, field + "[" + std::to_string(i) + "]");
+      subgoals[i].images.push_back(wanted ? view_of(row, shape_of(all).subspan(1)) : ImageView{});
     }
   }
   return subgoals;

@@ -143,12 +143,14 @@ class Runtime:
         Raises:
             ArgumentError: unknown task, or a text no encoder takes; goal missing, unwanted, or of the wrong
                 shape; guidance of a planner trained without dropout; subgoals of wrong count, shape or NaN.
+                The episode before goes on.
         """
+        given = "" if task is None else _utf8(task)
         open_task = task is None and self._needs_task
         context = (goal, seed, episode, guidance, subgoals)
-        self._core.reset(self._any_task() if open_task else _utf8(task or ""), *context)
+        self._core.reset(self._any_task() if open_task else given, *context)
         self._context = context if open_task else None
-        self._task = None if task is None else self._task_name(task)
+        self._task = self._task_name(given) if given else None
         self._seen_task = None
 
     def act(self, observation: Observation) -> np.ndarray:
@@ -173,28 +175,35 @@ class Runtime:
         self._check_task(observation)
         return self._core.predict_chunk(observation, noise)
 
-    def predict_plan(self, observation: Observation, noise: np.ndarray | None = None) -> Subgoals:
+    def predict_plan(
+        self, observation: Observation, noise: np.ndarray | None = None, *, as_float: bool = False
+    ) -> Subgoals:
         """One whole plan for one observation, in physical units; nothing of the episode changes.
 
         Args:
             noise: float32 (M, S) or (M, 3, height, width), or K of them: the initial noise, then that of each
                 denoise step that needs some; None: the generator's, for the next plan of this episode.
+            as_float: images as the planner made them, float32 (M, 3, height, width), 0..1 from black to white
+                and a little beyond; else uint8 (M, height, width, 3). States are float32 (M, S) either way.
 
         Raises:
             ArgumentError: the bundle has no planner.
             PolicyError: as `act`; "rejected_plan": NaN or Inf in it.
         """
         self._check_task(observation)
-        return self._subgoals(self._core.predict_plan(observation, noise))
+        return self._subgoals(self._core.predict_plan(observation, noise), as_float)
 
     def plan(self) -> Subgoals | None:
-        """The plan being followed (or the subgoals handed in); None before the first `act`."""
+        """The plan being followed (or the subgoals handed in), images as uint8.
+
+        None where there is none: before the first `act`, and after a plan that failed.
+        """
         plan = self._core.plan()
         return None if plan is None else self._subgoals(plan)
 
     @property
     def plan_progress(self) -> dict[str, int]:
-        """`plans` made since reset, index of the current `subgoal`, `actions` taken on it."""
+        """`plans` made since reset, index of the current `subgoal`, `actions` taken on it (0, 0: no plan)."""
         return self._core.plan_progress()
 
     def replan(self) -> None:
@@ -206,10 +215,7 @@ class Runtime:
         self._core.replan()
 
     def interrupt(self) -> None:
-        """Drop the rest of the chunk and abort a plan or a sample in flight; the next `act` renews it.
-
-        Any thread.
-        """
+        """Drop the rest of the chunk and abort a plan or sample in flight; `act` renews it. Any thread."""
         self._core.interrupt()
 
     def latency(self) -> LatencyReport:
@@ -252,43 +258,41 @@ class Runtime:
     def _accept_task(self, task: object) -> None:
         """Compare `observation["task"]` with the episode's, or start the episode left open with it."""
         if self._context is not None:
-            name = self._task_name(task)
-            self._core.reset(_utf8(name), *self._context)
+            name = _utf8(self._task_name(task))
+            self._core.reset(name, *self._context)
             self._task, self._context = name, None
         elif task is not None and self._task is not None and self._task_name(task) != self._task:
             raise _core.ArgumentError(f"task: expected {self._task!r} as given to reset, got {task!r}")
         self._seen_task = task
 
     def _task_name(self, task: object) -> str:
-        for candidate in self._tasks:
-            if task in (candidate["name"], candidate["instruction"]):
-                return candidate["name"]
-        if self._planner and isinstance(task, str):
-            return task
-        wanted = (
-            f"a text, or one of {', '.join(self.task_names)}"
-            if self._planner
-            else "one of " + ", ".join(self.task_names)
-        )
+        if isinstance(task, str):
+            for candidate in self._tasks:
+                if task in (candidate["name"], candidate["instruction"]):
+                    return candidate["name"]
+            if self._planner:
+                return task
+        wanted = ("a text, or " if self._planner else "") + "one of " + ", ".join(self.task_names)
         raise _core.ArgumentError(f"task: expected {wanted}, got {task!r}")
 
     def _any_task(self) -> str:
         """What the episode is about until `observation["task"]` says it."""
         return self._tasks[0]["name"] if self._tasks else "task"
 
-    def _subgoals(self, plan: np.ndarray) -> Subgoals:
-        """Images to what a camera gives."""
+    def _subgoals(self, plan: np.ndarray, as_float: bool = False) -> Subgoals:
+        """Images to what a camera gives, unless floats are wanted."""
         assert self._planner is not None
-        if plan.ndim == 4:
+        if plan.ndim == 4 and not as_float:
             plan = (plan.transpose(0, 2, 3, 1).clip(0, 1) * 255).round().astype(np.uint8)
         return {self._planner["subgoal"]: plan}
 
 
-def _utf8(task: str) -> str:
+def _utf8(task: object) -> str:
     """`task`, if it is a text that bytes can hold: a Python string may hold halves of surrogate pairs."""
-    if isinstance(task, str):
-        try:
-            task.encode()
-        except UnicodeEncodeError as error:
-            raise _core.ArgumentError(f"task: expected UTF-8, got {task!r} ({error.reason})") from None
+    if not isinstance(task, str):
+        raise _core.ArgumentError(f"task: expected a str or None, got {type(task).__name__}")
+    try:
+        task.encode()
+    except UnicodeEncodeError as error:
+        raise _core.ArgumentError(f"task: expected UTF-8, got {task!r} ({error.reason})") from None
     return task

@@ -3,18 +3,21 @@
 // ones made from this program's own code are forbidden, the rest is printed.
 #include <dlfcn.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdlib>
 #include <new>
+#include <thread>
 
 #include "check.hpp"
 #include "keystep/keystep.hpp"
+#include "resizer.hpp"
 #include "subgoal_fixture.hpp"
 #include "tiny_onnx.hpp"
 
 namespace {
 
-std::atomic<bool> counting = false;
+std::atomic<bool> counting = false, failing = false;
 std::atomic<std::uint64_t> allocations = 0, own_allocations = 0;
 
 /// Whether `address` lies in the program itself and not in a shared library.
@@ -35,6 +38,7 @@ void* allocate(std::size_t bytes, std::size_t alignment, const void* caller) {
     own_allocations += is_own_code(caller);
     counting = true;
   }
+  if (failing) throw std::bad_alloc();
   bytes = (bytes + alignment - 1) / alignment * alignment;
   void* memory = std::aligned_alloc(alignment, bytes == 0 ? alignment : bytes);
   if (memory == nullptr) throw std::bad_alloc();
@@ -91,6 +95,57 @@ void the_counter_counts() {
   CHECK(allocations >= 4 && own_allocations >= 2);
 }
 
+/// Neither do ticks that are interrupted, in a plan or in a chunk.
+void count_interrupted_ticks(const std::string& manifest) {
+  Policy policy(manifest, {{"stub.sleep_us", "20000"}});
+  policy.reset();
+  std::atomic<bool> done = false;
+  std::thread other([&] {
+    for (; !done; std::this_thread::sleep_for(std::chrono::milliseconds(2))) policy.runtime->interrupt();
+  });
+  allocations = 0;
+  counting = true;
+  for (int i = 0; i < 3; ++i) {
+    if (policy.tick() != Status::interrupted) ++failures;
+  }
+  counting = false;
+  done = true;
+  other.join();
+  CHECK(allocations == 0 && policy.runtime->last_error() == describe(Status::interrupted));
+}
+
+/// Smaller images fit where larger ones did.
+void images_of_other_sizes() {
+  const std::vector<std::uint8_t> bytes(40 * 30 * 3, 200);
+  Resizer resizer(10, 10);
+  resizer.resize({bytes.data(), 40, 30});
+  allocations = 0;
+  counting = true;
+  for (const auto& [height, width] : {std::pair{20, 30}, {40, 30}, {7, 9}, {39, 29}}) {
+    resizer.resize({bytes.data(), height, width});
+  }
+  counting = false;
+  CHECK(allocations == 0);
+}
+
+/// Without memory for a larger image the resizer still does the sizes it did.
+void a_resizer_survives_a_failed_allocation() {
+  const std::vector<std::uint8_t> bytes(400 * 300 * 3, 200);
+  Resizer resizer(10, 10);
+  resizer.resize({bytes.data(), 40, 30});
+  failing = true;
+  bool refused = false;
+  try {
+    resizer.resize({bytes.data(), 400, 300});
+  } catch (const std::bad_alloc&) {
+    refused = true;
+  }
+  failing = false;
+  CHECK(refused);
+  const ImageView view = resizer.resize({bytes.data(), 40, 30});
+  CHECK(std::all_of(view.data, view.data + 300, [](std::uint8_t byte) { return byte == 200; }));
+}
+
 void check_stub(const std::string& manifest) {
   count_ticks(manifest, {.engine = "stub"});
   CHECK(allocations == 0);
@@ -123,6 +178,10 @@ int main() {
   check_stub(one_step(kManifest));
   check_stub(kSubgoalManifest);
   check_stub(unguided(kSubgoalManifest));
+  count_interrupted_ticks(kManifest);
+  count_interrupted_ticks(kSubgoalManifest);
+  images_of_other_sizes();
+  a_resizer_survives_a_failed_allocation();
   const bool complete = check_onnxruntime();
   return failures || complete ? result() : kSkipped;
 }

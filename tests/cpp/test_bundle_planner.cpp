@@ -118,6 +118,25 @@ void refuses_graphs_that_disagree() {
           "graphs.plan_denoise.inputs[3].name: expected an output of text or plan_encode, got 'film'");
 }
 
+void refuses_texts_that_no_one_reads() {
+  std::string manifest = kSubgoalManifest;
+  const std::string text =
+      R"({"name": "goal_text", "dtype": "float32", "shape": [2, 5], "role": "condition"})";
+  const std::string encode = R"("role": "observation.state"},
+                 )" + text,
+                    denoise = text + R"(,
+                 {"name": "plan_film")";
+  manifest = replaced(manifest, encode, "\"role\": \"observation.state\"}");
+  CHECK(load(manifest).planner.has_value());  // plan_denoise reads it
+  CHECK_THROWS(BundleError,
+               "graphs.plan_denoise.inputs: expected a condition that text writes, here or in plan_encode",
+               load(replaced(manifest, denoise, "{\"name\": \"plan_film\"")));
+  refused("\"Push it.\"", "\" \"",
+          "tasks[1].instruction: expected a task or an instruction, got white space");
+  refused("\"Lift it.\"", "\"" + std::string(65, 'a') + "\"",
+          "tasks[0].instruction: expected at most 64 bytes, got 65");
+}
+
 void refuses_wrong_one_step_controllers() {
   const std::string act = one_step(kManifest), steps = version_2(kManifest);
   const std::string sampler = kManifest.substr(
@@ -144,6 +163,7 @@ int main() {
   refuses_half_a_family();
   refuses_wrong_planners();
   refuses_graphs_that_disagree();
+  refuses_texts_that_no_one_reads();
   refuses_wrong_one_step_controllers();
   return result();
 }

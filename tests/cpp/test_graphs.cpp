@@ -109,6 +109,20 @@ void refuses_a_wrong_binding() {
                two->rebind(plan_spec(1), fixed.memory.buffers()));
 }
 
+/// Only the rows of guidance: no other axis, and not of a planner that has one row.
+void refuses_other_symbolic_axes() {
+  const auto refused = [](const std::string& file, const GraphSpec& spec, const std::string& message) {
+    CHECK_THROWS(BundleError, message, Bench(kOrt).load(file, spec));
+  };
+  refused(plan_denoise_graph(2, kRows, kDim, kWidth), plan_spec(2),
+          "inputs[0].shape: expected [2, 3, 2] (manifest), got [2, -1, 2] (graph)");
+  refused(plan_denoise_graph(2, kSubgoals, kRows, kWidth), plan_spec(2), "got [2, 3, -1] (graph)");
+  refused(plan_denoise_graph(2, kSubgoals, kDim, kRows), plan_spec(2),
+          "inputs[2].shape: expected [2, 4] (manifest), got [2, -1] (graph)");
+  refused(plan_denoise_graph(kRows, kSubgoals, kDim, kWidth), plan_spec(1),
+          "inputs[0].shape: expected [1, 3, 2] (manifest), got [-1, 3, 2] (graph)");
+}
+
 void stub_reads_texts() {
   Bench bench(kStub);
   const auto text = bench.load("", text_spec());
@@ -228,6 +242,7 @@ int main() {
   if (!has_onnxruntime()) return failures ? result() : kSkipped;
   rows_are_bound_later(kOrt, plan_denoise_graph(kRows, kSubgoals, kDim, kWidth));
   refuses_a_wrong_binding();
+  refuses_other_symbolic_axes();
   texts_reach_the_graph();
   refuses_another_element_type();
   custom_operators();

@@ -1,4 +1,4 @@
-// Normalisation against the formulas written out, HWC bytes to CHW floats and back.
+// Normalisation against the formulas written out, HWC bytes to CHW floats, and planner to controller.
 #include "check.hpp"
 #include "normalizer.hpp"
 
@@ -55,23 +55,6 @@ void images() {
   }
 }
 
-/// Bytes survive the way into the network and back; what lies outside of [0, 1] is clamped, NaN is black.
-void images_back() {
-  std::vector<std::uint8_t> pixels(256 * 3), back(256 * 3);
-  for (std::size_t i = 0; i < pixels.size(); ++i) pixels[i] = static_cast<std::uint8_t>(i * 7);
-  for (const Normalization& stats :
-       {Normalization{"mean_std", {0.1, 0.2, 0.3}, {0.5, 0.6, 0.7}}, {"min_max", {0, 0, 0}, {1, 1, 1}}}) {
-    const ImageNormalizer normalizer(stats);
-    std::vector<float> chw(pixels.size());
-    normalizer.normalize({pixels.data(), 16, 16}, chw.data());
-    normalizer.unnormalize(chw.data(), 256, back.data());
-    CHECK(pixels == back);
-  }
-  const std::vector<float> outside = {-3, 7, std::nanf("")};
-  ImageNormalizer({"identity", {}, {}}).unnormalize(outside.data(), 1, back.data());
-  CHECK(back[0] == 0 && back[1] == 255 && back[2] == 0);
-}
-
 /// A planner's subgoal in the controller's units is the detour over physical values.
 void renormalizes() {
   const Normalization from{"min_max", {1, -8}, {5, 2}}, to{"mean_std", {2, 3}, {0.5, 4}};
@@ -97,7 +80,6 @@ int main() {
   vectors();
   large_offsets();
   images();
-  images_back();
   renormalizes();
   return result();
 }

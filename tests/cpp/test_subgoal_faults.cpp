@@ -34,8 +34,9 @@ void refuses_texts_no_encoder_takes() {
 
 void refuses_wrong_guidance() {
   Hierarchy policy, plain(unguided(kSubgoalManifest));
-  CHECK_THROWS(ArgumentError, "guidance: expected a finite value >= 0, got -1", policy.reset(-1));
-  CHECK_THROWS(ArgumentError, "guidance: expected a finite value >= 0, got nan", policy.reset(std::nan("")));
+  for (const double lambda : {-1.0, std::nan(""), 1e39, 1e300}) {
+    CHECK_THROWS(ArgumentError, "guidance: expected a value in 0..1e6, got ", policy.reset(lambda));
+  }
   CHECK_THROWS(ArgumentError,
                "guidance: expected 0 (the planner was trained without dropout of its text), got 3",
                plain.reset(3));
@@ -118,6 +119,8 @@ void survives_nan_and_failure() {
   CHECK(policy.tick() == Status::rejected_plan && holds(policy));
   CHECK(policy.runtime->last_error() == describe(Status::rejected_plan) && policy.plan().empty());
   CHECK(policy.runtime->latency().gate.rejected_plans == 1 && policy.runtime->latency().plans == 0);
+  const PlanProgress none = policy.runtime->plan_progress();
+  CHECK(none.plans == 0 && none.subgoal == 0 && none.actions == 0);
   CHECK(policy.tick() == Status::engine_failure && holds(policy));
   CHECK(policy.runtime->last_error() == "stub.fail_at_run 3");
   CHECK(policy.tick() == Status::ok);
@@ -125,14 +128,58 @@ void survives_nan_and_failure() {
   CHECK(policy.runtime->plan_progress().plans == 1);
 }
 
-void a_failed_chunk_keeps_the_plan() {
+/// The plan may be why: whatever the controller makes of it, the loop is not stuck with it.
+void a_rejected_chunk_drops_the_plan() {
   Hierarchy policy(kSubgoalManifest, {{"stub.nan_at_run", "4"}});
   policy.reset();
   CHECK(policy.tick() == Status::rejected_chunk);
   CHECK(policy.tick() == Status::ok);
-  const auto plan = imagined(policy.sampler(), 2, "Push it.", plan_key(0));
+  const auto plan = imagined(policy.sampler(), 2, "Push it.", plan_key(1));
   check_plan(policy.plan(), plan);
   check_action(policy.action, chunk_towards(policy, plan, 0, 1), 0);
+}
+
+/// The planner's units are so wide that what is finite in them is not in the controller's.
+void refuses_infinite_subgoals() {
+  std::string manifest = replaced(kSubgoalManifest, "\"std\": [1, 2, 4]", "\"std\": [0.1, 2, 4]");
+  manifest = replaced(manifest, R"("min_max", "min": [-1, -2, -3], "max": [3, 6, 9])",
+                      R"("mean_std", "mean": [0, 0, 0], "std": [1e19, 1e19, 1e19])");
+  Hierarchy policy(manifest);
+  policy.reset();
+  const std::vector<float> far = {1e38f, 1e38f, 1e38f}, near = {1, 2, 3};
+  CHECK(policy.runtime->tick({.state = far}, policy.action) == Status::rejected_plan && holds(policy));
+  CHECK(policy.plan().empty());
+  CHECK(policy.tick() == Status::ok && policy.plan().size() == kPlanSize);
+
+  EpisodeContext context{.task = "push"};
+  const std::vector<float> farther(kState3, 3e38f);
+  for (const auto* goal : {&near, &farther, &near}) context.subgoals.push_back({.state = *goal});
+  CHECK_THROWS(ArgumentError, "subgoals[1]: expected values that are finite once normalised, got Inf",
+               policy.runtime->reset(context));
+  CHECK(policy.tick() == Status::ok);
+  CHECK_THROWS(BundleError, "planner.normalization: expected widths that normalization.observation.state can",
+               Hierarchy(replaced(manifest, "[1e19, 1e19, 1e19]", "[1e38, 1, 1]")));
+}
+
+void closes_while_the_plan_is_read() {
+  for (int i = 0; i < 20; ++i) {
+    Hierarchy policy;
+    policy.reset();
+    CHECK(policy.tick() == Status::ok);
+    std::thread reader([&] {
+      while (!policy.runtime->closed()) {
+        policy.plan();
+        policy.runtime->plan_progress();
+        policy.runtime->plan_size();
+      }
+    });
+    std::this_thread::sleep_for(std::chrono::microseconds(100));
+    policy.runtime->close();
+    reader.join();
+    CHECK(policy.plan().empty() && policy.runtime->plan_size() == kPlanSize);
+    CHECK(policy.runtime->plan_progress().plans == 0);
+    CHECK_THROWS(Error, "the runtime is closed", policy.runtime->replan());
+  }
 }
 
 void refuses_calls_that_come_too_early() {
@@ -214,7 +261,9 @@ int main() {
   flat_policies_have_no_plans();
   samplers_of_chunks_are_an_option();
   survives_nan_and_failure();
-  a_failed_chunk_keeps_the_plan();
+  a_rejected_chunk_drops_the_plan();
+  refuses_infinite_subgoals();
+  closes_while_the_plan_is_read();
   refuses_calls_that_come_too_early();
   interrupt_keeps_the_plan();
   interrupt_aborts_a_plan_in_flight();

@@ -5,7 +5,6 @@ Each policy lives in its own copy of the environment and is fed by its own actio
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -47,14 +46,6 @@ class LinearEnv:
 
     def step(self, action: np.ndarray) -> None:
         self.state = np.float32(0.9) * self.state + self.gain @ action
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def make_checkpoint(

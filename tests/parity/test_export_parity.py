@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -66,15 +65,6 @@ CASES: dict[str, tuple[PolicyConfig, dict[str, Any]]] = {
     "hd_expit, ddpm": (HD_EXPIT, {"kind": "ddpm"}),
     "linear": (replace(TINY, sampler=SamplerConfig(timestep_rule="leading", beta_schedule="linear")), {}),
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Torch's threads wait for each other by spinning: on a busy machine tiny networks then take minutes."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def unit_checkpoint(folder: Path, config: PolicyConfig, seed: int = 0) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -51,14 +50,6 @@ class FakePlanner(nn.Module):
 
     def goal(self, tokens: Tensor) -> Tensor:
         return self.out(torch.tanh(self.mix(tokens)).transpose(1, 2)).squeeze(-1)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module", params=KINDS)

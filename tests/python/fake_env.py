@@ -129,13 +129,16 @@ class FakeHierarchy:
         return keystep.LatencyReport({"plan": plan, "tick": tick}, **fields)
 
 
-def made_up_report(solved: dict[str, list[bool]], seeds: tuple[int, ...] = (0,)) -> EvaluationReport:
-    """A report of these episodes, the same for each seed but that the last seed solves nothing."""
+def made_up_report(solved: dict[str, list[bool | None]], seeds: tuple[int, ...] = (0,)) -> EvaluationReport:
+    """A report of these episodes (None: skipped), for each seed alike; the last of several solves nothing."""
     episodes = len(next(iter(solved.values())))
     evaluation = Evaluation(ENV_ID, tuple(solved), episodes, 0, noise_seeds=seeds)
     results = [
         EpisodeResult(
-            Job(seed, episode, (task,)), int(ok and (seed != seeds[-1] or len(seeds) == 1)), 10 + episode
+            Job(seed, episode, (task,)),
+            int(bool(ok) and (seed != seeds[-1] or len(seeds) == 1)),
+            10 + episode,
+            skipped=ok is None,
         )
         for seed in seeds
         for task, outcomes in solved.items()

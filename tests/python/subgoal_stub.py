@@ -13,12 +13,23 @@ import pytest
 import keystep
 
 SUBGOALS, STEPS, STATE, HORIZON, ACTION = 3, 4, 4, 4, 3
-IMAGE = "observation.images.static"
+STATE_KEY, IMAGE = "observation.state", "observation.images.static"
 SHAPES = {"observation.state": [STATE], IMAGE: [3, 6, 8]}
 
 
 def tensor(name: str, shape: list[int], role: str | None = None, dtype: str = "float32") -> dict[str, Any]:
     return {"name": name, "dtype": dtype, "shape": shape, "role": role or name}
+
+
+def zeros(*shape: int) -> np.ndarray:
+    return np.zeros(shape, np.float32)
+
+
+def rollout(
+    policy: keystep.Runtime, observation: dict[str, Any], ticks: int = 30, **context: Any
+) -> np.ndarray:
+    policy.reset(**{"task": "lift_red", "seed": 3, "episode": 1} | context)
+    return np.stack([policy.act(observation) for _ in range(ticks)])
 
 
 def subgoal_changes(

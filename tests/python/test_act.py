@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,15 +33,6 @@ VARIANTS = {
     "two cameras": replace(TINY, state_dim=0, cameras=CAMERAS),
     "everything": replace(TINY, cameras=CAMERAS[:1], tasks=2),
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Torch's threads wait for each other by spinning: on a busy machine tiny networks then take minutes."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def make(config: ActConfig) -> ActPolicy:

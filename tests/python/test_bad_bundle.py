@@ -72,6 +72,8 @@ MANIFEST_EDITS = {
         lambda m: m["sampler"].update(inference_steps=101),
         ("inference_steps", "101"),
     ),
+    "guidance no float holds": (lambda m: m["sampler"].update(guidance=1e39), ("sampler.guidance", "1e+39")),
+    "width no float divides by": (lambda m: norm(m).update(std=[1e-40] * 4), ("observation.state.std[0]",)),
     "unknown schedule": (lambda m: m["sampler"].update(beta_schedule="cubic"), ("beta_schedule", "cubic")),
 }
 
@@ -97,6 +99,19 @@ def test_non_finite_number_in_the_manifest(stub_bundle, value):
     text = (stub_bundle / "manifest.json").read_text()
     (stub_bundle / "manifest.json").write_text(text.replace('"mean": [0.0,', f'"mean": [{value},', 1))
     assert_refused(stub_bundle, "manifest.json")
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_symbolic_axis(onnx_bundle, edit_manifest, axis):
+    """Only the two rows of guidance may be symbolic, and this policy has none."""
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load(onnx_bundle / "denoise.onnx")
+    (value,) = (value for value in model.graph.input if value.name == "sample")
+    value.type.tensor_type.shape.dim[axis].dim_param = "n"
+    onnx.save(model, onnx_bundle / "denoise.onnx")
+    digest = hashlib.sha256((onnx_bundle / "denoise.onnx").read_bytes()).hexdigest()
+    edit_manifest(onnx_bundle, lambda m: m["graphs"]["denoise"].update(sha256=digest))
+    assert_refused(onnx_bundle, "denoise", ".shape: expected [1, 4, 3]", "-1", engine="onnxruntime")
 
 
 def test_symlink_out_of_the_folder(stub_bundle, tmp_path):

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import functools
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import keystep
+from keystep import cli
+from keystep.commands.options import PolicyOptions
 from keystep.evaluate import Evaluation, EvaluationReport, TaskResult, evaluate, profile, wilson_interval
 from keystep.evaluate.profile import golden_cases
 from keystep.evaluate.rollout import Worker
@@ -50,7 +53,7 @@ def test_families_merge_their_tasks():
         TaskResult("lift_blue", 10, 2, faults=1, mean_steps=40.0),
         TaskResult("stack", 10, 0),
     )
-    report = EvaluationReport("env", 0, tasks, 1.0)
+    report = EvaluationReport(env="env", seed=0, tasks=tasks, seconds=1.0)
     lift, stack = report.families
     assert (lift.name, lift.episodes, lift.successes, lift.faults) == ("lift", 20, 10, 1)
     assert lift.mean_steps == pytest.approx((8 * 20 + 2 * 40) / 10)
@@ -130,6 +133,65 @@ def test_refusals(stub_bundle, make_stub, goal_manifest):
         evaluate(policy, ENV_ID, TASKS, episodes=1, processes=2)
     with pytest.raises(keystep.ArgumentError, match="env"):
         evaluate(open_policy, "keystep/Nowhere-v0", TASKS, episodes=1)
+
+
+# ---- commands -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError("the simulator broke")])
+def test_what_was_played_is_kept(onnx_bundle, tmp_path, monkeypatch, error):
+    """The bundles before it whole, of the one that ended its episodes so far."""
+    from fake_env import ReachEnv  # after importorskip
+
+    def reset(env, **arguments):
+        observation = original(env, **arguments)
+        env.resets = getattr(env, "resets", 0) + 1
+        if env.resets == 6 and len(started) == 2:
+            raise error
+        return observation
+
+    original, started = ReachEnv.reset, []
+    monkeypatch.setattr(ReachEnv, "reset", reset)
+    monkeypatch.setattr("keystep.commands.eval.cost", lambda *_: started.append(1) or "about 1 s")
+    path = tmp_path / "kept.json"
+    options = ["--env", ENV_ID, "--episodes", "4", "--tasks", *TASKS, "--json", str(path)]
+    status = cli.run(["eval", str(onnx_bundle), str(onnx_bundle), *options])
+    assert status == (130 if error is KeyboardInterrupt else 2)
+    whole, part = json.loads(path.read_text())["reports"].values()
+    assert whole["total"]["episodes"] == 8 and part["total"]["episodes"] == 5
+    assert part["tasks"][0]["solved"] == whole["tasks"][0]["solved"]
+    assert part["settings"]["unfinished"].startswith("5 of 8") and "unfinished" not in whole["settings"]
+
+
+def test_the_reference_executes_what_the_bundle_does(monkeypatch):
+    pytest.importorskip("torch")
+    from keystep.commands import reference
+
+    given = {}
+    monkeypatch.setattr(
+        "keystep.models.reference_hierarchy.ReferenceHierarchy", lambda *_, **options: given.update(options)
+    )
+    sampler = {"kind": "ddim", "inference_steps": 10, "betas": [0.1, 0.2]}
+    manifest = {
+        "chunk": {"execute": 3},
+        "planner": {"replan": False, "sampler": sampler},
+        "sampler": sampler | {"inference_steps": 4},
+    }
+    reference.hierarchy((Path("planner"), Path("controller")), manifest, PolicyOptions())
+    assert (given["execute"], given["replan"]) == (3, False)
+    assert given["planner_sampler"] == sampler | {"betas": (0.1, 0.2)}
+    assert given["controller_sampler"]["inference_steps"] == 4
+
+
+def test_cost_is_shared_by_the_cores_there_are(stub_bundle, monkeypatch):
+    from keystep.commands import eval as command
+
+    monkeypatch.setattr("keystep.commands.eval.usable_cores", lambda: 2)
+    monkeypatch.setattr(Worker, "seconds_per_step", lambda worker: 0.5)
+    open_policy = open_stub(stub_bundle)
+    evaluation = Evaluation(ENV_ID, TASKS, 4)
+    assert command.cost(open_policy, evaluation, 64).startswith("about 40 s (500.0 ms a step, 20 steps")
+    assert command.cost(open_policy, evaluation, 1).startswith("about 80 s")
 
 
 # ---- profile --------------------------------------------------------------------------------------

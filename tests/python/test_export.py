@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import errno
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,15 +23,6 @@ from keystep.export.manifest import ExportError, validate  # noqa: E402
 from keystep.models import PRESETS, CheckpointError, random_checkpoint  # noqa: E402
 
 CONFIG = replace(PRESETS["tiny"], tasks=2)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Torch's threads wait for each other by spinning: on a busy machine tiny networks then take minutes."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

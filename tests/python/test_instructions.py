@@ -20,7 +20,8 @@ from keystep.models.text.words import PADDING, START, UNKNOWN, Vocabulary, split
 
 def test_the_corpus_is_the_one_that_the_shipped_encoder_was_trained_on() -> None:
     """Whoever changes the corpus trains the encoder anew, and every planner that reads it."""
-    said = [[name, phrasings(name), held_out(name)] for name in TASKS]
+    by_kind = {name: [text for kind in range(3) for text in held_out(name)[kind::3]] for name in TASKS}
+    said = [[name, phrasings(name), by_kind[name]] for name in TASKS]
     digest = hashlib.sha256(json.dumps(said).encode()).hexdigest()
     assert digest == "ee2cadf92742c30cb96f710b5108b36d18d1e7ce49372a96cc718b6668c2d9b4"
     words = {word for _, texts, _ in said for text in texts for word in split_words(text)}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,15 +38,6 @@ VARIANTS = {
     "image-only": replace(TINY, state_dim=0, cameras=(CAMERA,), tasks=2),
     "dropout": replace(TINY, tasks=3, condition_dropout=0.5),
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Torch's threads wait for each other by spinning: on a busy machine tiny networks then take minutes."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def random_batch(config: PolicyConfig, rows: int, seed: int = 0) -> dict[str, Any]:

@@ -15,12 +15,16 @@ pytest.importorskip("gymnasium")
 from fake_env import ENV_ID, TASKS, FakeHierarchy, ReachEnv, made_up_report
 
 from keystep import cli
+from keystep.data.instructions import HELD_OUT_CARRIERS, HELD_OUT_KINDS, held_out
 from keystep.evaluate import Evaluation, evaluate, evaluate_chains, standard_error
 from keystep.evaluate.chains import shares
+from keystep.evaluate.parallel import play
+from keystep.evaluate.report import task_report
 from keystep.evaluate.settings import draw_chain
 from keystep.evaluate.tables import report_markdown
 
 STUB_TASKS = ("lift_red", "push_red_left")
+BEGINNINGS = tuple(carrier.partition("{}")[0] for carrier in HELD_OUT_CARRIERS)
 
 
 # ---- tasks in a row
@@ -114,15 +118,26 @@ def test_noise_seeds_repeat_the_same_resets():
     single = [evaluate(FakeHierarchy(), ENV_ID, TASKS[:2], 8, 3, noise_seeds=(seed,)) for seed in range(3)]
     rates = [one.total.success_rate for one in single]
     assert report.total.by_seed == pytest.approx(rates) and len(set(rates)) > 1
-    assert report.total.error == pytest.approx(np.std(rates, ddof=1) / np.sqrt(3))
-    assert "std. error" in str(report) and "std. error" not in str(single[0])
+    assert report.total.seed_deviation == pytest.approx(np.std(rates, ddof=1))
+    solved = np.array(report.tasks[0].solved).reshape(3, 8)  # seeds, resets
+    assert report.tasks[0].error == pytest.approx(np.std(solved.mean(0), ddof=1) / np.sqrt(8))
+    both = np.array([task.solved for task in report.tasks]).reshape(2, 3, 8)
+    assert report.total.error == pytest.approx(np.std(both.mean((0, 1)), ddof=1) / np.sqrt(8))
+    assert report.total.interval is None and report.to_dict()["total"]["wilson_95"] is None
+    assert single[0].total.interval is not None and single[0].total.seed_deviation is None
+    for word in ("std. error", "over seeds"):
+        assert word in str(report) and word not in str(single[0])
 
 
-def test_chain_errors_are_over_noise_seeds():
+def test_chain_errors_are_over_resets():
     report = evaluate_chains(FakeHierarchy(), ENV_ID, TASKS, 10, 3, length=2, noise_seeds=(0, 1, 2))
     assert len(report.by_seed) == 3
     assert report.average_length == pytest.approx(np.mean(report.by_seed))
-    assert report.error == pytest.approx(np.std(report.by_seed, ddof=1) / np.sqrt(3))
+    reached = np.array([chain.reached for chain in report.chains]).reshape(3, 10).mean(0)
+    assert report.error == pytest.approx(np.std(reached, ddof=1) / np.sqrt(10))
+    assert report.seed_deviation == pytest.approx(np.std(report.by_seed, ddof=1))
+    assert f"over noise seeds {report.seed_deviation:.2f}" in str(report)
+    assert f"(σ {report.seed_deviation:.2f})" in report_markdown({"one": report})
 
 
 def test_guidance_and_paraphrases_reach_the_policy():
@@ -180,10 +195,25 @@ def test_refusals(stub_bundle):
         ({"chain_length": 2, "ground_truth": True}, "ground_truth: expected single tasks"),
         ({"noise_seeds": (1, 1)}, "noise_seeds: expected each once"),
         ({"instructions": {"stack": ("Pile.",)}}, "instructions: expected at least one for every task"),
+        ({"tasks": ("stack", "stack")}, "tasks: expected each once"),
         ({"chain_length": 0}, "chain_length: expected at least 1, got 0"),
     ):
         with pytest.raises(keystep.ArgumentError, match=words):
-            Evaluation(ENV_ID, TASKS, **settings)
+            Evaluation(ENV_ID, **{"tasks": TASKS} | settings)
+
+
+def test_any_number_of_held_out_sentences_has_all_kinds():
+    found = held_out("stack")
+    for start in range(0, len(found), 3):
+        frames = [sentence.startswith(BEGINNINGS) for sentence in found[start : start + 3]]
+        assert frames == [True, False, False]  # carriers that training lacks come first of three
+    said = {name: held_out(name) for name in TASKS}
+    evaluation = Evaluation(ENV_ID, ("stack", "lift_red"), 7, instructions=said, kinds=HELD_OUT_KINDS)
+    report = task_report(evaluation, play(FakeHierarchy(), evaluation))
+    assert [kind.name for kind in report.kinds] == ["carrier", "frame", "words"]
+    assert [kind.episodes for kind in report.kinds] == [6, 4, 4]
+    assert report.kinds[0].solved[:3] == report.tasks[0].solved[::3]
+    assert "| carrier |" in report_markdown({"one": report}) and "\nwords " in str(report)
 
 
 # ---- tables and pictures
@@ -198,7 +228,30 @@ def test_markdown_of_several_policies():
     assert table[4].startswith("| **all** | 50.0 % (")
     assert "MTLC; 8 episodes from seed 0; 95 % Wilson intervals" in table[-1]
     seeds = report_markdown({"one": made_up_report(solved, seeds=(0, 1))})
-    assert "| lift_red | 37.5 ± 37.5 % |" in seeds and "2 noise seeds" in seeds
+    assert "| lift_red | 37.5 ± 12.5 % (σ 53.0) |" in seeds and "deviation over 2 noise seeds" in seeds
+
+
+def test_skipped_episodes_do_not_weigh_a_task_less():
+    """All: the mean over tasks, where ground truth leaves unequal numbers of episodes."""
+    report = made_up_report({"lift_red": [True] * 4, "stack": [False, None, None, True]}, seeds=(0,))
+    stack, total = report.tasks[1], report.total
+    assert (stack.episodes, stack.skipped, stack.success_rate) == (2, 2, 0.5)
+    assert total.success_rate == total.by_seed[0] == 0.75 and total.successes == 5
+    assert total.interval is None and total.error > 0
+    nothing = made_up_report({"lift_red": [True] * 4, "stack": [None] * 4}, seeds=(0, 1))
+    assert nothing.tasks[1].success_rate is None and nothing.tasks[1].by_seed == (None, None)
+    assert nothing.total.success_rate == 0.5 and nothing.total.by_seed == (1.0, 0.0)
+    json.dumps(nothing.to_dict(), allow_nan=False)
+    assert "(8 without demonstration)" in str(nothing)
+    table = report_markdown({"one": report, "other": nothing})
+    assert "| 50.0 % (9.5..90.5) [2 skipped] | - [8 skipped] |" in table
+    assert "± standard error over resets; 2 episodes without a demonstration skipped" in table
+    pytest.importorskip("matplotlib")
+    from keystep.evaluate.plots import report_figure
+
+    figure = report_figure({"one": report, "other": nothing})
+    assert [text.get_text() for text in figure.legends[0].texts] == ["one (2 skipped)", "other (8 skipped)"]
+    assert "skipped" in figure.get_supxlabel()
 
 
 def test_commands_write_tables_and_plots(stub_onnx, tmp_path, capsys):
@@ -208,7 +261,7 @@ def test_commands_write_tables_and_plots(stub_onnx, tmp_path, capsys):
     for protocol in (["--protocol", "mtlc"], ["--protocol", "lh-mtlc", "--chain-length", "2"]):
         assert cli.run(["eval", str(stub_onnx), *protocol, *common]) == 0
         out = capsys.readouterr().out
-        assert out.index("at most") < out.index("latency of one process")
+        assert out.index("about") < out.index("latency of one process")
         result = json.loads(files["json"].read_text())
         assert result["settings"]["noise_seeds"] == [0, 1] and result["machine"]["cores"]
         assert files["markdown"].read_text().startswith("| task")
@@ -225,6 +278,11 @@ def test_commands_refuse(stub_bundle, capsys):
             ["eval", str(stub_bundle), "--reference", "a", "b"],
             "reference: expected the checkpoint of the policy, got 2",
         ),
+        (
+            ["eval", str(stub_bundle), "--reference", "a", "--provider", "cuda"],
+            "provider: expected cpu with reference, got 'cuda'",
+        ),
+        (["eval", str(stub_bundle), "--tasks", "dance"], "task: expected one of lift_red, push_red_left"),
         (["fig10", str(stub_bundle)], "family: expected subgoal, got 'flat'"),
         (["plans", str(stub_bundle)], "family"),
     ):

@@ -96,6 +96,27 @@ def test_observed_task_must_be_the_episode_s(make_stub, observation):
         policy.act(observation)
 
 
+@pytest.mark.parametrize("task", ["fly", "", b"lift_red", b"\xff", 1, ["lift_red"]])
+def test_wrong_task_leaves_the_episode_as_it_was(make_stub, observation, task):
+    policy = make_stub()
+    policy.reset(task="lift_red", seed=1)
+    wanted = [policy.act(observation) for _ in range(6)]
+    policy.reset(task="lift_red", seed=1)
+    policy.act(observation)
+    with pytest.raises(keystep.ArgumentError, match="task: expected"):
+        policy.reset(task=task, seed=2)
+    with pytest.raises(keystep.ArgumentError, match="task: expected"):
+        policy.act(observation | {"task": task})
+    np.testing.assert_array_equal(np.stack([policy.act(observation) for _ in range(5)]), wanted[1:])
+
+
+def test_no_task_where_none_is_needed(make_stub, observation, goal_manifest):
+    policy = make_stub(goal_manifest)
+    for task in (None, ""):
+        policy.reset(task=task, goal=observation)
+        assert np.isfinite(policy.act(observation)).all()
+
+
 def test_interrupt_drops_the_rest_of_the_chunk(make_stub, observation):
     policy = make_stub()
     policy.reset(task="lift_red", seed=1)

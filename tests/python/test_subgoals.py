@@ -6,16 +6,18 @@ import re
 
 import numpy as np
 import pytest
-from subgoal_stub import IMAGE, SUBGOALS, act_changes, subgoal_changes, write_onnx_graphs
+from subgoal_stub import (
+    IMAGE,
+    STATE_KEY,
+    SUBGOALS,
+    act_changes,
+    rollout,
+    subgoal_changes,
+    write_onnx_graphs,
+    zeros,
+)
 
 import keystep
-
-STATE = "observation.state"
-
-
-def rollout(policy, observation, ticks=30, **context):
-    policy.reset(**{"task": "lift_red", "seed": 3, "episode": 1} | context)
-    return np.stack([policy.act(observation) for _ in range(ticks)])
 
 
 def test_plan_holds_each_subgoal_for_n_actions(make_stub, observation):
@@ -27,7 +29,7 @@ def test_plan_holds_each_subgoal_for_n_actions(make_stub, observation):
         policy.act(observation)
         wanted = {"plans": tick // 12 + 1, "subgoal": tick // 4 % 3, "actions": tick % 4 + 1}
         assert policy.plan_progress == wanted
-        plans.append(policy.plan()[STATE])
+        plans.append(policy.plan()[STATE_KEY])
     assert plans[0].shape == (SUBGOALS, 4) and plans[0].dtype == np.float32
     np.testing.assert_array_equal(plans[0], plans[11])
     assert (plans[11] != plans[12]).any()
@@ -51,7 +53,7 @@ def test_plan_by_the_public_sampler(make_stub, observation):
     policy = make_stub(subgoal_changes(guided=False))
     policy.reset(task="Lift!", seed=5, episode=2)
     text = np.frombuffer(b"Lift!", np.uint8).mean() / 256
-    bias = np.float32(text + (2 * observation[STATE] - 1).mean())
+    bias = np.float32(text + (2 * observation[STATE_KEY] - 1).mean())
     sampler = keystep.Sampler(keystep.SamplerSpec(**policy.manifest["planner"]["sampler"]))
 
     def expected(noise):
@@ -61,12 +63,12 @@ def test_plan_by_the_public_sampler(make_stub, observation):
     for plan in range(2):
         policy.replan()
         noise = keystep.noise((SUBGOALS, 4), seed=5, episode=2, chunk=0x80000000 | plan)
-        np.testing.assert_allclose(policy.predict_plan(observation)[STATE], expected(noise), atol=1e-5)
+        np.testing.assert_allclose(policy.predict_plan(observation)[STATE_KEY], expected(noise), atol=1e-5)
         policy.act(observation)
-        np.testing.assert_allclose(policy.plan()[STATE], expected(noise), atol=1e-5)
+        np.testing.assert_allclose(policy.plan()[STATE_KEY], expected(noise), atol=1e-5)
     other = keystep.noise((SUBGOALS, 4), seed=9)
-    np.testing.assert_allclose(policy.predict_plan(observation, other)[STATE], expected(other), atol=1e-5)
-    np.testing.assert_allclose(policy.plan()[STATE], expected(noise), atol=1e-5)
+    np.testing.assert_allclose(policy.predict_plan(observation, other)[STATE_KEY], expected(other), atol=1e-5)
+    np.testing.assert_allclose(policy.plan()[STATE_KEY], expected(noise), atol=1e-5)
 
 
 def test_onnxruntime_runs_the_same_hierarchy(make_stub, observation, tmp_path):
@@ -89,8 +91,8 @@ def test_onnxruntime_runs_the_same_hierarchy(make_stub, observation, tmp_path):
                 )  # the sampler guides equal rows to the same
 
             plan = (sampler.sample(both_rows, noise) + 1) / 2
-            np.testing.assert_allclose(policy.plan()[STATE], plan, atol=1e-5)
-            bias = np.float32((observation[STATE] + plan[0]).sum())
+            np.testing.assert_allclose(policy.plan()[STATE_KEY], plan, atol=1e-5)
+            bias = np.float32((observation[STATE_KEY] + plan[0]).sum())
             chunk = chunks.sample(
                 lambda x, t, bias=bias: np.float32(0.1) * x + bias, keystep.noise((4, 3), seed=3)
             )
@@ -120,7 +122,7 @@ def test_samplers_are_chosen_at_load(make_stub, observation):
     def plan(**options):
         policy = make_stub(subgoal_changes(), **options)
         rollout(policy, observation, 1)
-        return policy.plan()[STATE]
+        return policy.plan()[STATE_KEY]
 
     base = plan()
     np.testing.assert_array_equal(base, plan(planner_sampler="ddim", planner_steps=2))
@@ -132,9 +134,9 @@ def test_samplers_are_chosen_at_load(make_stub, observation):
 
 def test_subgoals_from_outside(make_stub, observation):
     policy = make_stub(subgoal_changes())
-    subgoals = {STATE: np.arange(12, dtype=np.float32).reshape(3, 4)}
+    subgoals = {STATE_KEY: np.arange(12, dtype=np.float32).reshape(3, 4)}
     rollout(policy, observation, 20, subgoals=subgoals)
-    np.testing.assert_allclose(policy.plan()[STATE], subgoals[STATE], atol=1e-5)
+    np.testing.assert_allclose(policy.plan()[STATE_KEY], subgoals[STATE_KEY], atol=1e-5)
     assert policy.plan_progress == {"plans": 0, "subgoal": 2, "actions": 12}
     assert policy.latency().plans == 0
 
@@ -177,73 +179,33 @@ def test_task_is_a_name_or_any_text(make_stub, observation):
     make_stub(subgoal_changes() | {"tasks": []}).reset(task="no task is known")
 
 
-@pytest.mark.parametrize(
-    ("task", "message"),
-    [
-        ("", "task: expected a task or an instruction, got none"),
-        ("  \n", "task: expected a task or an instruction, got white space only"),
-        ("a" * 10_000, "task: expected at most 64 bytes, got 10000"),
-        ("\udcff", "task: expected UTF-8"),
-        (b"lift\xff", "task: expected UTF-8, got the byte 0xFF at 4"),
-        ("a\0b", "task: expected text, got a NUL at 1"),
-    ],
-)
-def test_text_no_encoder_takes(make_stub, task, message):
-    with pytest.raises(keystep.ArgumentError, match=re.escape(message)):
-        make_stub(subgoal_changes()).reset(task=task)
+def test_images_of_sizes_seen_before_allocate_nothing(make_stub, observation):
+    policy = make_stub(subgoal_changes(IMAGE, resize=True))
+    policy.reset(task="lift_red")
+    seen = [observation | {IMAGE: np.full(size, 9, np.uint8)} for size in ((60, 80, 3), (30, 40, 3))]
+    for large_or_small in (*seen, *seen):
+        for _ in range(4):  # one chunk, and one subgoal
+            policy.act(large_or_small)
+    policy.reset_latency()
+    for i in range(48):
+        policy.act(seen[i // 4 % 2])
+    assert policy.latency().allocations == 0
 
 
-def zeros(*shape):
-    return np.zeros(shape, np.float32)
-
-
-@pytest.mark.parametrize(
-    ("subgoals", "message"),
-    [
-        ({STATE: zeros(2, 4)}, "subgoals: expected 3, got 2"),
-        ({STATE: zeros(0, 4)}, "subgoals: expected at least one, got none"),
-        ({STATE: np.full((3, 4), np.nan, np.float32)}, "subgoals[0].state[0] (a): expected a finite value"),
-        ({STATE: zeros(3, 5)}, "subgoals: observation.state: expected shape (subgoals, 4), got (3, 5)"),
-        ({STATE: zeros(4)}, "expected shape (subgoals, 4), got (4,)"),
-        ({STATE: np.zeros((3, 4))}, "subgoals: observation.state: expected float32, got float64"),
-        ({IMAGE: np.zeros((3, 6, 8, 3), np.uint8)}, "subgoals: observation.state: expected an array, got no"),
-        ({STATE: zeros(3, 4), "x": 1}, "subgoals: expected the key observation.state alone, got more keys"),
-        (zeros(3, 4), "subgoals: expected a dict, got numpy.ndarray"),
-    ],
-)
-def test_wrong_subgoals(make_stub, observation, subgoals, message):
-    policy = make_stub(subgoal_changes())
-    wanted = rollout(policy, observation, 2)
-    policy.reset(task="lift_red", seed=3, episode=1)
-    np.testing.assert_array_equal(policy.act(observation), wanted[0])
-    with pytest.raises(keystep.ArgumentError, match=re.escape(message)):
-        policy.reset(task="lift_red", subgoals=subgoals)
-    np.testing.assert_array_equal(policy.act(observation), wanted[1])  # the episode before goes on
-
-
-def test_wrong_image_subgoals(make_stub):
+def test_plans_as_floats(make_stub, observation):
     policy = make_stub(subgoal_changes(IMAGE))
-    for shape in ((3, 8, 6, 3), (3, 3, 6, 8), (6, 8, 3)):
-        with pytest.raises(keystep.ArgumentError, match=r"subgoals: observation\.images\.static"):
-            policy.reset(task="lift_red", subgoals={IMAGE: np.zeros(shape, np.uint8)})
-
-
-def test_guidance_of_a_planner_trained_without_dropout(make_stub):
-    policy = make_stub(subgoal_changes(guided=False))
-    policy.reset(task="lift_red", guidance=0)
-    with pytest.raises(
-        keystep.ArgumentError, match=r"guidance: expected 0 \(the planner was trained without"
-    ):
-        policy.reset(task="lift_red", guidance=1.5)
-    with pytest.raises(keystep.ArgumentError, match="guidance: expected a finite value >= 0, got -1"):
-        policy.reset(task="lift_red", guidance=-1)
+    rollout(policy, observation, 1)
+    floats = policy.predict_plan(observation, as_float=True)[IMAGE]
+    assert floats.shape == (SUBGOALS, 3, 6, 8) and floats.dtype == np.float32
+    pictures = (floats.clip(0, 1) * 255).round().astype(np.uint8).transpose(0, 2, 3, 1)
+    np.testing.assert_array_equal(policy.predict_plan(observation)[IMAGE], pictures)
 
 
 def test_flat_policies_have_no_planner(make_stub, observation):
     policy = make_stub()
     for refused in (
         lambda: policy.reset(task="lift_red", guidance=1.0),
-        lambda: policy.reset(task="lift_red", subgoals={STATE: zeros(3, 4)}),
+        lambda: policy.reset(task="lift_red", subgoals={STATE_KEY: zeros(3, 4)}),
         lambda: policy.predict_plan(observation),
         policy.plan,
         policy.replan,
@@ -253,17 +215,6 @@ def test_flat_policies_have_no_planner(make_stub, observation):
     ):
         with pytest.raises(keystep.ArgumentError, match="planner"):
             refused()
-
-
-def test_nan_in_a_plan(make_stub, observation):
-    policy = make_stub(subgoal_changes(), provider_options={"stub.nan_at_run": "2"})
-    policy.reset(task="lift_red")
-    with pytest.raises(keystep.PolicyError, match="the planner produced NaN or Inf") as caught:
-        policy.act(observation)
-    assert caught.value.status == "rejected_plan" and policy.plan() is None
-    assert np.isfinite(policy.act(observation)).all()
-    report = policy.latency()
-    assert (report.rejected_plans, report.plans) == (1, 1) and "1 plans, 0 chunks rejected" in str(report)
 
 
 def test_one_step_controller(make_stub, observation):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,8 +17,8 @@ from keystep.envs import TASKS  # noqa: E402
 from keystep.envs.layout import CUBES  # noqa: E402
 from keystep.models.text import TextEncoder, TextEncoderError, load_text_encoder  # noqa: E402
 from keystep.models.text.corpus_encoder import CorpusConfig, CorpusEncoder  # noqa: E402
-from keystep.models.text.train import train_corpus_encoder  # noqa: E402
 from keystep.models.text.words import Vocabulary  # noqa: E402
+from keystep.train.text import train_corpus_encoder  # noqa: E402
 
 # Written after the encoder was trained and its corpus fixed, and not changed since.
 FREE = {
@@ -39,14 +38,6 @@ FREE = {
         "Build me a nice tower of blocks",
     ],
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def pooled(encoder: TextEncoder, texts: tuple[str, ...] | list[str]) -> torch.Tensor:

@@ -241,6 +241,31 @@ def test_a_planner_takes_its_text_encoder_along(dataset: Path, tmp_path: Path) -
     torch.testing.assert_close(kept.encode(texts), shipped.encode(texts), rtol=0, atol=0)
 
 
+def test_two_processes_stop_together(dataset: Path, tmp_path: Path) -> None:
+    """One of two is asked to stop; both do, at the same step, and what they leave can be continued."""
+    script = (
+        "import os, sys; sys.path.insert(0, os.path.dirname(sys.argv[3]))\n"
+        "from pathlib import Path\n"
+        "from test_train import *\n"
+        "real = Trainer._train_step\n"
+        "def step(self):\n"
+        "    if self.step == 3 and os.environ['RANK'] == '1': os.kill(os.getpid(), signal.SIGINT)\n"
+        "    return real(self)\n"
+        "Trainer._train_step = step\n"
+        "result = train(make_config(Path(sys.argv[1]), Path(sys.argv[2])))\n"
+        "print('stopped', result.step, result.interrupted, flush=True)\n"
+    )
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0"]
+    file = tmp_path / "two.py"
+    file.write_text(script)
+    done = subprocess.run(
+        [*command, str(file), str(dataset), str(tmp_path / "run"), __file__], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines().count("stopped 4 True") == 2, done.stdout
+    assert train(make_config(dataset, tmp_path / "run")).step == 12
+
+
 def test_two_processes_share_every_batch(dataset: Path, tmp_path: Path) -> None:
     trainer = Trainer(make_config(dataset, tmp_path, val_fraction=0.0, batch_size=8))
     halves = [

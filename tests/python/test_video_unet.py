@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +17,6 @@ SIZES: dict[str, dict[str, Any]] = {
     "one level, one block": {"multipliers": (1,), "blocks": 1},
     "folded pixels": {"multipliers": (1, 3), "patch": 2, "attention_at": (4,)},
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Torch's threads wait for each other by spinning: on a busy machine tiny networks then take minutes."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def tiny(**changes: Any) -> VideoUnet:

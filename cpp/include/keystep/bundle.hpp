@@ -34,6 +34,8 @@ struct GraphSpec {
   std::vector<TensorSpec> inputs, outputs;
 };
 
+inline constexpr int kMaxImageExtent = 16384;  ///< pixels a side, of images in and before resizing
+
 struct ImageSpec {
   std::string camera;  ///< the key is "observation.images.<camera>"
   int height = 0, width = 0;
@@ -99,6 +101,7 @@ struct Bundle {
 const GraphSpec& observing_graph(const Bundle& bundle);
 /// A subgoal as network values: {S} of the state, or {3, height, width}. Requires a planner.
 std::vector<std::int64_t> subgoal_shape(const Bundle& bundle);
+std::size_t subgoal_size(const Bundle& bundle);  ///< its number of values
 
 /// Reads and checks `folder/manifest.json` and every file it names. Throws BundleError.
 Bundle load_bundle(const std::filesystem::path& folder);

@@ -45,17 +45,17 @@ class Graph {
   virtual void terminate() noexcept = 0;
   /// Message of the last failed run, or empty.
   virtual const std::string& error() const noexcept = 0;
-  /// The same loaded graph, its weights shared, bound to `spec`: the same tensors with other extents on the
-  /// file's symbolic axes, each no larger than its buffer. Do not run both at once. Throws BundleError.
+  /// The same loaded graph, its weights shared, bound to `spec`: the same tensors with another extent on the
+  /// file's symbolic axis, no larger than the buffer's. Do not run both at once. Throws BundleError.
   virtual std::unique_ptr<Graph> rebind(const GraphSpec& spec, const Buffers& buffers) const = 0;
 };
 
 class Engine {
  public:
   virtual ~Engine() = default;
-  /// Loads `file`, checks every tensor of `spec` against it (BundleError; a symbolic axis of the file takes
-  /// any extent) and binds `buffers[name]`. Throws ProviderError when it needs operators of the package
-  /// onnxruntime-extensions, and that is not there.
+  /// Loads `file`, checks every tensor of `spec` against it (BundleError; in the file only
+  /// the axis of guidance's two rows may be symbolic) and binds `buffers[name]`. Throws ProviderError when it
+  /// needs operators of the package onnxruntime-extensions, and that is not there.
   virtual std::unique_ptr<Graph> load(const std::filesystem::path& file, const GraphSpec& spec,
                                       const Buffers& buffers) = 0;
   /// E.g. "onnxruntime 1.31.1, cpu, 2 threads".

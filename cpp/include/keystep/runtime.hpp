@@ -47,12 +47,13 @@ class Runtime {
   /// Starts an episode. Throws ArgumentError, which leaves the episode before as it was (unknown task, goal
   /// missing or unwanted, text or subgoals that cannot be), or Error (closed, busy, the text encoder failed).
   void reset(const EpisodeContext& context);
-  /// One control period. Allocates nothing in our own code, but where an image comes in a new size.
+  /// One control period. Allocates nothing in our own code, but where an image comes in a larger size than
+  /// before, and for the message of a bad observation or of a failed engine.
   Status tick(const Observation& observation, Action& action) noexcept;
   /// Drops the rest of the chunk and aborts a plan or a sample in flight. Any thread.
   void interrupt() noexcept;
   /// The next tick makes a new plan and drops the chunk; without effect on subgoals handed in. Any thread.
-  /// Throws ArgumentError if the bundle has no planner.
+  /// Throws ArgumentError if the bundle has no planner, Error if closed.
   void replan();
   /// One whole chunk for one observation and the current subgoal, outside the loop: nothing of the episode
   /// changes. `noise`: see Controller::sample. `chunk`: horizon x action dim, physical units, before the
@@ -63,12 +64,15 @@ class Runtime {
   Status predict_plan(const Observation& observation, std::span<const float> noise,
                       std::span<float> plan) noexcept;
 
+  std::size_t plan_size() const noexcept;  ///< subgoals x `subgoal_shape`; 0 without a planner
+  /// Writes the plan being followed, see SubgoalPlanner. False if there is none (yet, or since one failed),
+  /// and while another thread is inside.
+  bool plan(std::span<float> out) const noexcept;
+  PlanProgress plan_progress() const noexcept;  ///< all 0 where `plan` would be false for these reasons
+  bool closed() const noexcept;                 ///< any thread
+
   /// The rest between ticks: it is not synchronised with a tick on another thread.
 
-  std::size_t plan_size() const noexcept;  ///< subgoals x `subgoal_shape`; 0 without a planner
-  /// Writes the plan being followed, see SubgoalPlanner. False if there is none (yet).
-  bool plan(std::span<float> out) const noexcept;
-  PlanProgress plan_progress() const noexcept;
   LatencyReport latency() const noexcept;
   void reset_latency() noexcept;
   const std::string& last_error() const noexcept;  ///< of the last tick that was not ok

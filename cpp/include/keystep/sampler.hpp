@@ -25,8 +25,8 @@ struct SamplerSpec {
   int steps_offset = 0;                   ///< added to the time-steps of `leading`
   bool set_alpha_to_one = true;           ///< DDIM: alpha-bar before the first step is 1
   double eta = 0.0;                       ///< DDIM: 0 deterministic .. 1 like DDPM
-  double guidance = 0.0;                  ///< lambda: eps = (1+lambda) eps_c - lambda eps_u; 0: one branch
-  std::string noise = "philox4x32-10";    ///< law of the generated noise
+  double guidance = 0.0;  ///< lambda, 0..1e6: eps = (1+lambda) eps_c - lambda eps_u; 0: one branch
+  std::string noise = "philox4x32-10";  ///< law of the generated noise
 };
 
 /// Throws ArgumentError naming the first field that is out of range.
@@ -41,7 +41,7 @@ class Sampler {
   explicit Sampler(SamplerSpec spec);
 
   const SamplerSpec& spec() const noexcept { return spec_; }
-  /// Another lambda than the specification's, finite and at least 0.
+  /// Another lambda than the specification's, in 0..1e6.
   void set_guidance(double lambda) noexcept { spec_.guidance = lambda; }
   /// Training time-steps visited, from noisy to clean; `inference_steps` long.
   const std::vector<int>& timesteps() const noexcept { return timesteps_; }

@@ -22,8 +22,8 @@ struct SubgoalPlannerOptions {
 
 struct PlanProgress {
   std::uint64_t plans = 0;   ///< made since reset
-  int subgoal = 0;           ///< index of the current one
-  std::int64_t actions = 0;  ///< taken on it
+  int subgoal = 0;           ///< index of the current one; 0 without a plan
+  std::int64_t actions = 0;  ///< taken on it; 0 without a plan
 };
 
 /// A plan is M x `subgoal_shape` floats: states in physical units, images [3, h, w] in 0..1 and a little
@@ -41,19 +41,21 @@ class SubgoalPlanner final : public Planner {
   void reset(const EpisodeContext& context) override;
   /// Plans if there is no plan, if asked to, or if all subgoals were held for n actions and replanning is on;
   /// otherwise goes to the next subgoal after n actions. A plan that fails leaves none: the next call tries
-  /// again, with new noise. Status rejected_plan: NaN or Inf in it.
+  /// again, with new noise. Status rejected_plan: NaN or Inf in it, or in the
+  /// controller's units.
   PlanReply ask(const PlanRequest& request) noexcept override;
   void terminate() noexcept override;
   const std::string& error() const noexcept override;
 
   std::size_t plan_size() const noexcept;
-  /// The current subgoal as the controller takes it; empty before the first plan.
+  /// The current subgoal as the controller takes it; empty without a plan.
   std::span<const float> subgoal() const noexcept;
   /// A plan for one observation, which changes nothing of the episode. `noise` empty: what the next plan
   /// would draw; else one plan of initial noise, followed by as much again for each step that needs noise.
   Status predict(const Observation& observation, std::span<const float> noise, const Epoch& epoch,
                  std::span<float> out) noexcept;
-  /// Writes the plan being followed. False before the first, or if `out` has another size.
+  /// Writes the plan being followed. False before the first, after one that failed, or if `out` has another
+  /// size.
   bool plan(std::span<float> out) const noexcept;
   PlanProgress progress(std::int64_t consumed) const noexcept;
 

@@ -65,13 +65,22 @@ class GraphReader {
   Allocator* allocator_ = nullptr;  // owned by the library
 };
 
-bool takes(const std::vector<std::int64_t>& graph, const std::vector<std::int64_t>& manifest) {
-  return std::equal(graph.begin(), graph.end(), manifest.begin(), manifest.end(),
-                    [](std::int64_t own, std::int64_t wanted) { return own == -1 || own == wanted; });
+/// Whether the leading axis is the rows of guidance: then it may be symbolic, for one row or both.
+bool has_rows(const TensorSpec& spec, const Buffers& buffers) {
+  if (spec.role != "sample" && spec.role != "model_output" && spec.role != "condition") return false;
+  const auto found = buffers.find(spec.name);  // as large as it ever gets; `spec` may be the first row alone
+  return found != buffers.end() && !found->second.spec.shape.empty() && found->second.spec.shape[0] == 2;
+}
+
+bool takes(std::vector<std::int64_t> graph, const TensorSpec& spec, const Buffers& buffers) {
+  if (!graph.empty() && graph.size() == spec.shape.size() && graph[0] == -1 && has_rows(spec, buffers)) {
+    graph[0] = spec.shape[0];
+  }
+  return graph == spec.shape;
 }
 
 void check_tensors(const std::vector<TensorSpec>& manifest, const std::vector<GraphTensor>& graph,
-                   const std::string& side) {
+                   const Buffers& buffers, const std::string& side) {
   for (std::size_t i = 0; i < manifest.size(); ++i) {
     const TensorSpec& spec = manifest[i];
     const std::string field = side + "[" + std::to_string(i) + "]";
@@ -85,7 +94,7 @@ void check_tensors(const std::vector<TensorSpec>& manifest, const std::vector<Gr
       throw BundleError(expected(field + ".dtype", std::string(name(spec.dtype)) + " (manifest)",
                                  element_name(same->element_type) + " (graph)"));
     }
-    if (!takes(same->shape, spec.shape)) {
+    if (!takes(same->shape, spec, buffers)) {
       throw BundleError(expected(field + ".shape", to_string(spec.shape) + " (manifest)",
                                  to_string(same->shape) + " (graph)"));
     }
@@ -114,10 +123,11 @@ int element_type(DType dtype) noexcept {
   return 0;
 }
 
-void check_graph(const Library& library, const Session& session, const GraphSpec& spec) {
+void check_graph(const Library& library, const Session& session, const GraphSpec& spec,
+                 const Buffers& buffers) {
   const GraphReader reader(library, session);
-  check_tensors(spec.inputs, reader.tensors(true), "inputs");
-  check_tensors(spec.outputs, reader.tensors(false), "outputs");
+  check_tensors(spec.inputs, reader.tensors(true), buffers, "inputs");
+  check_tensors(spec.outputs, reader.tensors(false), buffers, "outputs");
 }
 
 }  // namespace keystep::ort

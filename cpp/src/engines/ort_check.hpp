@@ -2,14 +2,16 @@
 #pragma once
 
 #include "engines/ort_library.hpp"
-#include "keystep/bundle.hpp"
+#include "keystep/engine.hpp"
 
 namespace keystep::ort {
 
 int element_type(DType dtype) noexcept;
 
-/// Names, element types and shapes must be equal; a symbolic axis of the graph takes any extent. Throws
+/// Names, element types and shapes must be equal. An axis of the graph is symbolic only where it is the
+/// leading one, that of the two rows of guidance (`sample`, `model_output` and `condition`). Throws
 /// BundleError naming the tensor.
-void check_graph(const Library& library, const Session& session, const GraphSpec& spec);
+void check_graph(const Library& library, const Session& session, const GraphSpec& spec,
+                 const Buffers& buffers);
 
 }  // namespace keystep::ort

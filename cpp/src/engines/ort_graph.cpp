@@ -149,7 +149,7 @@ class OnnxGraph final : public Graph {
 std::unique_ptr<Graph> make_onnx_graph(std::shared_ptr<const ort::Library> library,
                                        std::shared_ptr<ort::Session> session, bool copies_inputs,
                                        const GraphSpec& spec, const Buffers& buffers) {
-  ort::check_graph(*library, *session, spec);
+  ort::check_graph(*library, *session, spec, buffers);
   auto graph = std::make_unique<OnnxGraph>(std::move(library), std::move(session), copies_inputs);
   for (const TensorSpec& tensor : spec.inputs) graph->bind(buffer_of(tensor, buffers), true);
   for (const TensorSpec& tensor : spec.outputs) graph->bind(buffer_of(tensor, buffers), false);

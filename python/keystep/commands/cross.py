@@ -26,7 +26,8 @@ def main(
 ) -> None:
     """Evaluate every planner with every controller, on the same episodes.
 
-    Each pair is exported into a temporary bundle. The results are written again after every pair.
+    Each pair is exported into a temporary bundle; one that cannot be stays empty, with the reason below. The
+    results are written again after every pair.
 
     Args:
         planners: training checkpoints.
@@ -39,10 +40,15 @@ def main(
         return with_settings(report, bundle, protocol, policy)
 
     print(f"{len(planners) * len(controllers)} pairs, each of:")
-    for report in cross(planners, controllers, export_pair, evaluate):
-        markdown = cross_markdown(report)
-        output.write(report.to_dict(), markdown, functools.partial(cross_figure, report))
-    print(f"\n{markdown}")
+    markdown = ""
+    try:
+        for report in cross(planners, controllers, export_pair, evaluate):
+            if report.pairs[-1].error:
+                print(f"{report.pairs[-1].planner}, {report.pairs[-1].controller}: {report.pairs[-1].error}")
+            markdown = cross_markdown(report)
+            output.write(report.to_dict(), markdown, functools.partial(cross_figure, report))
+    finally:  # after Ctrl-C, too
+        print(f"\n{markdown}")
 
 
 def export_pair(planner: Path, controller: Path, output: Path) -> Path:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import os
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,11 +13,16 @@ import tyro
 import keystep
 from keystep.commands import reference as references
 from keystep.commands.options import OutputOptions, PolicyOptions
+from keystep.data import instructions
+from keystep.data.instructions import HELD_OUT_KINDS
+from keystep.evaluate.machine import usable_cores
+from keystep.evaluate.parallel import Played, in_order
 from keystep.evaluate.plots import report_figure
 from keystep.evaluate.protocols import Report
+from keystep.evaluate.protocols import report as report_of
 from keystep.evaluate.protocols import run as run_protocol
-from keystep.evaluate.rollout import OpenPolicy, Worker
-from keystep.evaluate.settings import CHAIN_LENGTH, Evaluation
+from keystep.evaluate.rollout import OpenPolicy, Worker, check
+from keystep.evaluate.settings import CHAIN_LENGTH, EpisodeResult, Evaluation
 from keystep.evaluate.tables import report_markdown
 
 FIRST_SEED = 10_000_000
@@ -40,7 +46,7 @@ class ProtocolOptions:
     seed: int = FIRST_SEED
     """First env seed, and the seed of the policy's noise."""
     noise_seeds: tuple[int, ...] = ()
-    """Repeat all episodes with each of these seeds of the policy's noise: mean and standard error of them."""
+    """Repeat all episodes with each of these seeds of the policy's noise; also shows the spread over them."""
     subgoals: Literal["policy", "ground_truth"] = "policy"
     """ground_truth: from a demonstration of the expert from the same reset, instead of the planner."""
     guidance: float | None = None
@@ -62,14 +68,13 @@ class ProtocolOptions:
             ground_truth=self.subgoals == "ground_truth",
             guidance=self.guidance,
             instructions=held_out(tasks) if self.phrasing == "held_out" else {},
+            kinds=HELD_OUT_KINDS if self.phrasing == "held_out" else (),
         )
 
 
 def held_out(tasks: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
-    from keystep.data.instructions import held_out as sentences
-
     try:
-        return {task: tuple(sentences(task)) for task in tasks}
+        return {task: instructions.held_out(task) for task in tasks}
     except KeyError as error:
         raise keystep.ArgumentError(f"phrasing: expected a task with paraphrases, got {error}") from None
 
@@ -83,6 +88,8 @@ def main(
 ) -> None:
     """Run bundles closed-loop in simulation and count solved episodes, with Wilson 95 % intervals.
 
+    Ctrl-C and errors leave the results of the episodes that were played.
+
     Args:
         bundles: folders, evaluated one after the other on the same episodes.
         reference: a training checkpoint (of a subgoal bundle two: planner, controller) to evaluate through
@@ -93,14 +100,31 @@ def main(
     if reference and protocol.subgoals == "ground_truth":
         raise keystep.ArgumentError("subgoals: expected policy with reference, got ground_truth")
     reports: dict[str, Report] = {}
-    for bundle in bundles:
+    for bundle, (name, evaluation) in zip(bundles, plan(bundles, protocol), strict=True):
         open_policy = references.opener(reference, bundle, policy) if reference else policy.opener(bundle)
-        manifest = keystep.read_manifest(bundle)
-        report = run(open_policy, protocol.evaluation(manifest), protocol.processes)
-        report = with_settings(report, bundle, protocol, policy)
-        reports[str(bundle) if manifest["name"] in reports else manifest["name"]] = report
-        show(report, manifest["name"])
-        output.write(results(reports), report_markdown(reports), lambda: report_figure(reports))
+        name = str(bundle) if name in reports else name
+
+        def keep(report: Report, name: str = name, bundle: Path = bundle) -> None:
+            reports[name] = with_settings(report, bundle, protocol, policy)
+            show(report, name)
+            output.write(results(reports), report_markdown(reports), lambda: report_figure(reports))
+
+        keep(run(open_policy, evaluation, protocol.processes, keep))
+
+
+def plan(bundles: Sequence[Path], protocol: ProtocolOptions) -> list[tuple[str, Evaluation]]:
+    """The name of each bundle and what it is evaluated on; ArgumentError for what cannot be."""
+    manifests = [keystep.read_manifest(bundle) for bundle in bundles]
+    evaluations = [protocol.evaluation(manifest) for manifest in manifests]
+    for manifest, evaluation in zip(manifests, evaluations, strict=True):
+        check(manifest, evaluation)
+        if evaluation.tasks != evaluations[0].tasks:
+            raise keystep.ArgumentError(
+                f"tasks: expected the same of every bundle, got others of {manifest['name']!r}; name them"
+            )
+    return [
+        (manifest["name"], evaluation) for manifest, evaluation in zip(manifests, evaluations, strict=True)
+    ]
 
 
 def with_settings(report: Report, bundle: Path, protocol: ProtocolOptions, policy: PolicyOptions) -> Report:
@@ -122,19 +146,39 @@ def show(report: Report, name: str) -> None:
         print(f"\nlatency of one process ({report.description}):\n{keystep.LatencyReport.from_dict(latency)}")
 
 
-def run(open_policy: OpenPolicy, evaluation: Evaluation, processes: int = 1) -> Report:
-    """Say what it will cost, then evaluate under a progress bar."""
+def run(
+    open_policy: OpenPolicy,
+    evaluation: Evaluation,
+    processes: int = 1,
+    keep: Callable[[Report], None] | None = None,
+) -> Report:
+    """Say what it will cost, then evaluate under a progress bar.
+
+    Args:
+        keep: given what was played before an error or Ctrl-C that ends the evaluation.
+    """
     total = len(evaluation.jobs)
     what = f"chains of {evaluation.chain_length} of" if evaluation.chain_length > 1 else "episodes of"
     print(f"{total} {what} {len(evaluation.tasks)} tasks: {cost(open_policy, evaluation, processes)}")
-    with progress_bar() as progress:
-        bar = progress.add_task("episodes", total=total)
-        return run_protocol(
-            open_policy,
-            evaluation,
-            processes,
-            on_episode=lambda result: progress.update(bar, advance=1, description=f"{result.task:<16}"),
-        )
+    played: list[EpisodeResult] = []
+    started = time.perf_counter()
+    try:
+        with progress_bar() as progress:
+            bar = progress.add_task("episodes", total=total)
+
+            def advance(result: EpisodeResult) -> None:
+                played.append(result)
+                progress.update(bar, advance=1, description=f"{result.task:<16}")
+
+            return run_protocol(open_policy, evaluation, processes, advance)
+    except (KeyboardInterrupt, Exception) as error:
+        if played and keep is not None:
+            seconds = time.perf_counter() - started
+            report = report_of(evaluation, Played(in_order(played, evaluation), seconds))
+            reason = str(error) or "interrupted"
+            report.settings["unfinished"] = f"{len(played)} of {total} played, then: {reason}"
+            keep(report)
+        raise
 
 
 def progress_bar() -> Any:
@@ -145,7 +189,7 @@ def progress_bar() -> Any:
 
 
 def cost(open_policy: OpenPolicy, evaluation: Evaluation, processes: int = 1) -> str:
-    """An upper bound, measured on a few steps of one episode."""
+    """An estimate, measured on a few steps of one episode."""
     worker = Worker(open_policy(), evaluation)
     try:
         step = worker.seconds_per_step()
@@ -154,9 +198,10 @@ def cost(open_policy: OpenPolicy, evaluation: Evaluation, processes: int = 1) ->
     finally:
         worker.close()
     tasks = sum(len(job.tasks) for job in evaluation.jobs)
-    parallel = min(processes, os.cpu_count() or 1, len(evaluation.jobs))
+    parallel = min(processes, usable_cores(), len(evaluation.jobs))
     seconds = (step * steps * tasks + demonstration * len(evaluation.jobs)) / parallel
-    return f"at most {seconds_text(seconds)} ({step * 1e3:.1f} ms a step, {steps} steps an episode)"
+    at_once = f", {parallel} at once" if parallel > 1 else ""
+    return f"about {seconds_text(seconds)} ({step * 1e3:.1f} ms a step, {steps} steps if not solved{at_once})"
 
 
 def seconds_text(seconds: float) -> str:

@@ -38,7 +38,7 @@ def main(
         planner: folder of a planner, written by `keystep train planner`: makes a subgoal policy.
         form: one graph per denoise step, the whole sample as one graph (deterministic samplers), or both.
         name: of the bundle; the folder's when not given.
-        execute: actions taken of each chunk; as trained when not given.
+        execute: actions taken of each chunk; as trained when not given, at most what a subgoal is held for.
         kind: sampler; this and the next four are as trained when not given.
         inference_steps: denoise steps.
         eta: 0 deterministic .. 1 like DDPM; ddim only.

@@ -95,8 +95,8 @@ def run(
 ) -> SpeedReport:
     """Say what it will cost, then measure under a progress bar; a Ctrl-C ends it after this episode."""
     jobs = len(evaluation.jobs)
-    bound = cost(runtimes, slow, evaluation, reference_episodes)
-    print(f"{jobs} episodes of {len(runtimes)} samplers: {bound}")
+    estimate = cost(runtimes, slow, evaluation, reference_episodes)
+    print(f"{jobs} episodes of {len(runtimes)} samplers: {estimate}")
     reports = []
     with Interrupts() as interrupts, progress_bar() as progress:
         bar = progress.add_task("episodes", total=jobs)
@@ -111,15 +111,15 @@ def run(
 def cost(
     runtimes: dict[str, Policy], slow: dict[str, Policy], evaluation: Evaluation, reference_episodes: int
 ) -> str:
-    """An upper bound, measured over a plan of each policy."""
+    """An estimate, measured over a plan of each policy."""
     worker = Worker(next(iter(runtimes.values())), evaluation)
     shares = [(policy, evaluation.episodes) for policy in runtimes.values()]
     shares += [(policy, min(reference_episodes, evaluation.episodes)) for policy in slow.values()]
-    seconds = 0.0
+    seconds, steps = 0.0, worker.max_episode_steps
     try:
         for policy, episodes in shares:
             worker.policy = policy
-            seconds += worker.seconds_per_step() * worker.max_episode_steps * episodes * len(evaluation.tasks)
+            seconds += worker.seconds_per_step() * steps * episodes * len(evaluation.tasks)
     finally:
         worker.close()
-    return f"at most {seconds_text(seconds)}"
+    return f"about {seconds_text(seconds)}, if no episode is solved before its {steps} steps are over"

@@ -19,8 +19,10 @@ def opener(checkpoints: Sequence[Path], bundle: Path, options: PolicyOptions) ->
         checkpoints: of the policy, or of the planner and the controller.
 
     Raises:
-        ArgumentError: another number of checkpoints than the bundle's family has parts.
+        ArgumentError: another number of checkpoints than the bundle's family has parts, or another provider.
     """
+    if options.provider != "cpu":
+        raise keystep.ArgumentError(f"provider: expected cpu with reference, got {options.provider!r}")
     manifest = keystep.read_manifest(bundle)
     parts = ("planner", "controller") if manifest["family"] == "subgoal" else ("policy",)
     if len(checkpoints) != len(parts):
@@ -61,6 +63,7 @@ def hierarchy(checkpoints: tuple[Path, ...], manifest: dict[str, Any], options: 
     planner = manifest["planner"]
     return ReferenceHierarchy(
         *checkpoints,
+        execute=manifest["chunk"]["execute"],
         replan=planner["replan"] if options.replan == "bundle" else options.replan == "on",
         planner_sampler=changed(planner["sampler"], options.planner_sampler, options.planner_steps),
         controller_sampler=changed(manifest["sampler"], options.sampler, options.inference_steps),

@@ -1,12 +1,12 @@
 """The instruction corpus: many ways to say each of the ten tasks, and other ways kept to test with.
 
 A sentence is built from three choices: a *carrier* ("Could you ..?"), a *frame* ("pick the .. up") and
-*words* for its slots. A choice marked as held out is never made in a training sentence: a held-out sentence
-differs from all of training by
+*words* for its slots. No held-out sentence equals a training sentence. A third each of them have
 
-  * its carrier, which may have words that training lacks,
-  * its frame (word order and function words), or
-  * its combination of words: the triple (verb, colour, thing) was never said in training, its parts were.
+  * a carrier that training lacks, which may have words that training lacks,
+  * a frame that training lacks (word order and function words), or
+  * a combination of words that is not chosen for the slots of a training sentence. Each word occurs in
+    training; some combinations of verb, colour and thing occur, too, in frames that spell out their verb.
 
 Which sentences are taken from the many possible ones is decided by a hash of their text: no random numbers.
 Needs no simulator.
@@ -137,11 +137,13 @@ def phrasings(task: str) -> tuple[str, ...]:
 
 @cache
 def held_out(task: str) -> tuple[str, ...]:
-    """Sentences of a task that no training sentence equals, a third of them for each of `HELD_OUT_KINDS`."""
+    """Sentences of a task that no training sentence equals; their kinds take turns (`HELD_OUT_KINDS`)."""
     taken = list(phrasings(task))
     for kind in HELD_OUT_KINDS:
         taken += _chosen(_sentences(TASKS[task], kind) - set(taken), HELD_OUT_PER_KIND)
-    return tuple(taken[PHRASINGS_PER_TASK:])
+    found = taken[PHRASINGS_PER_TASK:]
+    turns = (found[first::HELD_OUT_PER_KIND] for first in range(HELD_OUT_PER_KIND))
+    return tuple(sentence for turn in turns for sentence in turn)
 
 
 def _chosen(sentences: frozenset[str], count: int) -> list[str]:

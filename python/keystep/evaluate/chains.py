@@ -3,33 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
+from keystep.evaluate.measured import Measured, origin
 from keystep.evaluate.parallel import Played
 from keystep.evaluate.settings import EpisodeResult, Evaluation
-from keystep.evaluate.uncertainty import mean, standard_error
+from keystep.evaluate.uncertainty import deviation, mean, means_by, standard_error
 
 
-@dataclass(frozen=True)
-class ChainReport:
+@dataclass(frozen=True, kw_only=True)
+class ChainReport(Measured):
     """Tasks in a row from one reset; printable.
 
     Attributes:
         length: tasks of a chain.
         chains: every chain of every noise seed, in the order of `Evaluation.jobs`.
-        latency, settings: as in EvaluationReport.
     """
 
-    env: str
-    seed: int
     length: int
     chains: tuple[EpisodeResult, ...]
-    seconds: float
-    description: str = ""
-    latency: tuple[dict[str, Any], ...] = ()
-    machine: dict[str, Any] = field(default_factory=dict)
-    settings: dict[str, Any] = field(default_factory=dict)
 
     @property
     def reached(self) -> tuple[float, ...]:
@@ -43,28 +36,27 @@ class ChainReport:
     @property
     def by_seed(self) -> tuple[float, ...]:
         """Average length of each noise seed."""
-        seeds = dict.fromkeys(chain.job.noise_seed for chain in self.chains)
-        lengths = ([chain.reached for chain in self.chains if chain.job.noise_seed == seed] for seed in seeds)
-        return tuple(sum(reached) / len(reached) for reached in lengths)
+        return tuple(means_by((chain.job.noise_seed, chain.reached) for chain in self.chains).values())
 
     @property
     def error(self) -> float | None:
-        """Standard error of the average length: over the noise seeds, over the chains of a single one."""
-        if len(self.by_seed) > 1:
-            return standard_error(self.by_seed)
-        return standard_error([chain.reached for chain in self.chains])
+        """Standard error of the average length over the resets, each one's mean over the noise seeds."""
+        return standard_error(
+            list(means_by((chain.episode, chain.reached) for chain in self.chains).values())
+        )
+
+    @property
+    def seed_deviation(self) -> float | None:
+        """Standard deviation of the average length over the noise seeds; None of a single one."""
+        return deviation(self.by_seed)
 
     def to_dict(self) -> dict[str, Any]:
-        return {
-            "env": self.env,
-            "seed": self.seed,
-            "settings": self.settings,
-            "description": self.description,
-            "seconds": self.seconds,
+        return self.origin() | {
             "reached": list(self.reached),
             "average_length": self.average_length,
             "standard_error": self.error,
             "by_noise_seed": list(self.by_seed),
+            "noise_seed_deviation": self.seed_deviation,
             "faults": sum(bool(chain.fault) for chain in self.chains),
             "chains": [
                 {
@@ -77,19 +69,18 @@ class ChainReport:
                 }
                 for chain in self.chains
             ],
-            "latency": list(self.latency),
-            "machine": self.machine,
         }
 
     def __str__(self) -> str:
         header = "".join(f"{count:>9}" for count in range(1, self.length + 1))
         cells = "".join(f"{share:>9.1%}" for share in self.reached)
         error = f" +- {self.error:.2f}" if self.error is not None else ""
+        seeds = f"  (deviation over noise seeds {self.seed_deviation:.2f})" if len(self.by_seed) > 1 else ""
         faults = sum(bool(chain.fault) for chain in self.chains)
         return "\n".join(
             [
                 f"{'tasks in a row':<18}{header}{'average length':>20}",
-                f"{len(self.chains):>5} chains      {cells}{f'{self.average_length:.2f}{error}':>20}"
+                f"{len(self.chains):>5} chains      {cells}{f'{self.average_length:.2f}{error}':>20}{seeds}"
                 + (f"  ({faults} policy faults)" if faults else ""),
             ]
         )
@@ -103,13 +94,5 @@ def shares(reached: Sequence[int], length: int) -> tuple[float, ...]:
 def chain_report(evaluation: Evaluation, played: Played) -> ChainReport:
     """What was played, chain by chain."""
     return ChainReport(
-        evaluation.env,
-        evaluation.seed,
-        evaluation.chain_length,
-        tuple(played.results),
-        played.seconds,
-        played.description,
-        played.latency,
-        played.machine,
-        evaluation.describe(),
+        length=evaluation.chain_length, chains=tuple(played.results), **origin(evaluation, played)
     )

@@ -18,9 +18,21 @@ EvaluateBundle = Callable[[Path], Report]
 
 @dataclass(frozen=True)
 class Pair:
+    """One cell of the matrix.
+
+    Attributes:
+        report: None of a pair that could not be exported or evaluated.
+        error: why not.
+    """
+
     planner: str
     controller: str
-    report: Report
+    report: Report | None
+    error: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        report = None if self.report is None else self.report.to_dict()
+        return {"planner": self.planner, "controller": self.controller, "report": report, "error": self.error}
 
 
 @dataclass(frozen=True)
@@ -36,7 +48,7 @@ class CrossReport:
     pairs: tuple[Pair, ...]
 
     def report(self, planner: str, controller: str) -> Report | None:
-        """None when this pair is not done yet."""
+        """None when this pair is not done yet, or could not be."""
         for pair in self.pairs:
             if (pair.planner, pair.controller) == (planner, controller):
                 return pair.report
@@ -46,10 +58,7 @@ class CrossReport:
         return {
             "planners": list(self.planners),
             "controllers": list(self.controllers),
-            "pairs": [
-                {"planner": pair.planner, "controller": pair.controller, "report": pair.report.to_dict()}
-                for pair in self.pairs
-            ],
+            "pairs": [pair.to_dict() for pair in self.pairs],
         }
 
 
@@ -57,6 +66,8 @@ def cross(
     planners: Sequence[Path], controllers: Sequence[Path], export: Export, evaluate: EvaluateBundle
 ) -> Iterator[CrossReport]:
     """Pair checkpoints: export each pair into a temporary folder and evaluate it there.
+
+    A pair that cannot be exported or evaluated has its reason in place of a report.
 
     Args:
         export: writes the bundle of a pair; `keystep.export` belongs to the caller.
@@ -72,9 +83,13 @@ def cross(
     pairs: tuple[Pair, ...] = ()
     for planner, row in zip(planners, rows, strict=True):
         for controller, column in zip(controllers, columns, strict=True):
-            with tempfile.TemporaryDirectory(prefix="keystep-cross-") as folder:
-                report = evaluate(export(planner, controller, Path(folder) / "pair.keystep"))
-            pairs = (*pairs, Pair(row, column, report))
+            report, error = None, ""
+            try:
+                with tempfile.TemporaryDirectory(prefix="keystep-cross-") as folder:
+                    report = evaluate(export(planner, controller, Path(folder) / "pair.keystep"))
+            except (RuntimeError, ValueError) as reason:  # parts that do not fit; keystep.Error is one, too
+                error = " ".join(str(reason).split()) or type(reason).__name__
+            pairs = (*pairs, Pair(row, column, report, error))
             yield CrossReport(rows, columns, pairs)
 
 

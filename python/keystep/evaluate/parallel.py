@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from typing import Any
@@ -64,9 +65,13 @@ def play(
             latency, description = worker.latency(), worker.description()
         finally:
             worker.close()
+    return Played(in_order(results, evaluation), time.perf_counter() - started, description, tuple(latency))
+
+
+def in_order(results: Iterable[EpisodeResult], evaluation: Evaluation) -> list[EpisodeResult]:
+    """As `Evaluation.jobs`, whatever order they were played in."""
     order = {job: number for number, job in enumerate(evaluation.jobs)}
-    results.sort(key=lambda result: order[result.job])
-    return Played(results, time.perf_counter() - started, description, tuple(latency))
+    return sorted(results, key=lambda result: order[result.job])
 
 
 def _notify(results: Iterator[EpisodeResult], on_episode: OnEpisode | None) -> Iterator[EpisodeResult]:
@@ -81,6 +86,8 @@ _worker: Worker  # of a process of the pool, from _start
 
 def _start(open_policy: OpenPolicy, evaluation: Evaluation) -> None:
     global _worker
+    # Ctrl-C goes to all processes of a terminal; the one that started these ends them.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     _worker = Worker(open_policy(), evaluation)
 
 

@@ -7,15 +7,13 @@ answers the same observations right after, so both did the same work at nearly t
 from __future__ import annotations
 
 import random
-import statistics
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-import keystep
 from keystep.evaluate.machine import describe_machine
 from keystep.evaluate.rollout import Policy, Worker
 from keystep.evaluate.settings import Evaluation, Job
@@ -27,23 +25,29 @@ class Episode:
     """One episode under one sampler.
 
     Attributes:
-        runtime_ms, reference_ms: planning and control per action, the text at reset included; None where the
-            reference did not take part.
+        seconds, reference_seconds: planning and control of the whole episode, the text at reset included;
+            None where the reference did not take part.
         difference: largest difference of an action value between the two.
+        fault: why the runtime failed (a PolicyError), which ended the episode; "" if it did not.
     """
 
     task: str
     episode: int
     success: bool
     actions: int
-    runtime_ms: float
-    reference_ms: float | None = None
+    seconds: float
+    reference_seconds: float | None = None
     difference: float | None = None
+    fault: str = ""
 
 
 @dataclass(frozen=True)
 class SpeedReport:
-    """Episodes by sampler, the same ones for each; the first sampler is what the others are compared with."""
+    """Episodes by sampler, the same ones for each; the first sampler is what the others are compared with.
+
+    Time per action is all planning and control over all actions, as `LatencyReport.time_per_action_us`. The
+    reference is compared on `common` episodes, on which the runtime has a time per action, too.
+    """
 
     episodes: Mapping[str, tuple[Episode, ...]]
     settings: dict[str, Any] = field(default_factory=dict)
@@ -54,30 +58,40 @@ class SpeedReport:
         """Episodes of each sampler."""
         return len(next(iter(self.episodes.values())))
 
-    def runtime_ms(self, sampler: str) -> float:
-        """Median over the episodes."""
-        return statistics.median(episode.runtime_ms for episode in self.episodes[sampler])
+    @property
+    def common(self) -> tuple[int, ...]:
+        """Numbers of the episodes that the reference answered under every sampler."""
+        rows = zip(*self.episodes.values(), strict=True)
+        return tuple(n for n, row in enumerate(rows) if all(e.reference_seconds is not None for e in row))
+
+    def runtime_ms(self, sampler: str) -> float | None:
+        """Per action, over all episodes; None without a single action."""
+        return _per_action_ms(self.episodes[sampler])
+
+    def common_ms(self, sampler: str) -> float | None:
+        """The runtime's time per action over the common episodes; None if there are none."""
+        return _per_action_ms([self.episodes[sampler][number] for number in self.common])
 
     def reference_ms(self, sampler: str) -> float | None:
-        """Median over the episodes that the reference took part in; None if there are none."""
-        measured = [e.reference_ms for e in self.episodes[sampler] if e.reference_ms is not None]
-        return statistics.median(measured) if measured else None
+        """The reference's time per action over the common episodes; None if there are none."""
+        common = [self.episodes[sampler][number] for number in self.common]
+        return _per_action_ms([replace(e, seconds=e.reference_seconds or 0.0) for e in common])
 
     def times_reference(self, sampler: str) -> float | None:
-        """Median of the ratios reference : runtime of the same episodes."""
-        ratios = [e.reference_ms / e.runtime_ms for e in self.episodes[sampler] if e.reference_ms is not None]
-        return statistics.median(ratios) if ratios else None
+        """reference : runtime, over the common episodes."""
+        return _ratio(self.reference_ms(sampler), self.common_ms(sampler))
 
-    def times_first(self, sampler: str) -> float:
-        """Median of the ratios first sampler : this one of the same episodes."""
-        first = next(iter(self.episodes.values()))
-        pairs = zip(first, self.episodes[sampler], strict=True)
-        return statistics.median(slow.runtime_ms / fast.runtime_ms for slow, fast in pairs)
+    def times_first(self, sampler: str) -> float | None:
+        """first sampler : this one, over all episodes."""
+        return _ratio(self.runtime_ms(next(iter(self.episodes))), self.runtime_ms(sampler))
 
     def success(self, sampler: str) -> tuple[float, float, float]:
-        """(rate, low, high), Wilson 95 %."""
+        """(rate, low, high), Wilson 95 %; an episode with a fault is not solved."""
         solved = [episode.success for episode in self.episodes[sampler]]
         return (sum(solved) / len(solved), *wilson_interval(sum(solved), len(solved)))
+
+    def faults(self, sampler: str) -> int:
+        return sum(bool(episode.fault) for episode in self.episodes[sampler])
 
     def difference(self, sampler: str) -> float | None:
         return max((e.difference for e in self.episodes[sampler] if e.difference is not None), default=None)
@@ -86,21 +100,33 @@ class SpeedReport:
         return {
             "settings": self.settings,
             "machine": self.machine,
+            "common_episodes": len(self.common),
             "samplers": [
                 {
                     "sampler": name,
                     "runtime_ms": self.runtime_ms(name),
-                    "reference_ms": self.reference_ms(name),
-                    "times_reference": self.times_reference(name),
                     "times_first": self.times_first(name),
+                    "common_runtime_ms": self.common_ms(name),
+                    "common_reference_ms": self.reference_ms(name),
+                    "times_reference": self.times_reference(name),
                     "success": self.success(name)[0],
                     "wilson_95": list(self.success(name)[1:]),
+                    "faults": self.faults(name),
                     "max_difference": self.difference(name),
                     "episodes": [vars(episode) for episode in episodes],
                 }
                 for name, episodes in self.episodes.items()
             ],
         }
+
+
+def _per_action_ms(episodes: Sequence[Episode]) -> float | None:
+    actions = sum(episode.actions for episode in episodes)
+    return 1e3 * sum(episode.seconds for episode in episodes) / actions if actions else None
+
+
+def _ratio(above: float | None, below: float | None) -> float | None:
+    return None if above is None or below is None else above / below
 
 
 def compare_samplers(
@@ -143,18 +169,23 @@ def measure(worker: Worker, job: Job, runtime: Policy, reference: Policy | None)
     timed = Timed(runtime)
     worker.policy = timed
     result = worker.run(job)
-    if result.fault:
-        raise keystep.Error(f"{result.task}, episode {result.episode}: expected actions, got {result.fault}")
-    runtime_ms = timed.seconds * 1e3 / len(timed.actions)
-    common = (result.task, result.episode, result.success, len(timed.actions), runtime_ms)
-    if reference is None:
-        return Episode(*common)
+    episode = Episode(
+        result.task,
+        result.episode,
+        result.success,
+        len(timed.actions),
+        timed.seconds,
+        fault=result.fault,
+    )
+    # What the runtime failed at is not among its answers: the two would not have done the same work.
+    if reference is None or result.fault:
+        return episode
     repeated = Timed(reference)
     repeated.reset(*timed.reset_with[0], **timed.reset_with[1])
     for observation in timed.observations:
         repeated.act(observation)
     difference = float(np.abs(np.array(repeated.actions) - np.array(timed.actions)).max())
-    return Episode(*common, repeated.seconds * 1e3 / len(repeated.actions), difference)
+    return replace(episode, reference_seconds=repeated.seconds, difference=difference)
 
 
 class Timed:
@@ -176,8 +207,10 @@ class Timed:
 
     def act(self, observation: dict[str, Any]) -> np.ndarray:
         started = time.perf_counter()
-        action = self._policy.act(observation)
-        self.seconds += time.perf_counter() - started
+        try:
+            action = self._policy.act(observation)
+        finally:
+            self.seconds += time.perf_counter() - started
         self.observations.append(observation)
         self.actions.append(action)
         return action

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from keystep.evaluate.cross import CrossReport
 from keystep.evaluate.planner_speed import SpeedReport
 from keystep.evaluate.protocols import Report
 from keystep.evaluate.report import EvaluationReport, TaskResult
-from keystep.evaluate.tables import headline
+from keystep.evaluate.tables import headline, notes
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
 """Told apart by colour-blind readers, too (Okabe and Ito 2008)."""
@@ -30,14 +31,17 @@ def new_figure(width: float, height: float) -> Any:
 
 
 def report_figure(reports: Mapping[str, Report]) -> Any:
-    """Success per task, or how far chains get, of each policy."""
+    """Success per task, or how far chains get, of each policy; below, how to read it."""
     chains = {name: report for name, report in reports.items() if isinstance(report, ChainReport)}
     tasks = {name: report for name, report in reports.items() if isinstance(report, EvaluationReport)}
-    return chain_figure(chains) if chains else task_figure(tasks)
+    figure = chain_figure(chains) if chains else task_figure(tasks)
+    text = "; ".join(notes(next(iter(reports.values()))))
+    figure.supxlabel(fill(text, int(14 * figure.get_figwidth())), fontsize="x-small")
+    return figure
 
 
 def task_figure(reports: Mapping[str, EvaluationReport]) -> Any:
-    """Bars with standard errors over noise seeds, or Wilson 95 % intervals of a single one."""
+    """Bars with Wilson 95 % intervals, or standard errors where those do not serve."""
     labels = [
         result.name for result in (*next(iter(reports.values())).tasks, next(iter(reports.values())).total)
     ]
@@ -47,11 +51,10 @@ def task_figure(reports: Mapping[str, EvaluationReport]) -> Any:
     for index, (name, report) in enumerate(reports.items()):
         results = (*report.tasks, report.total)
         x = np.arange(len(labels)) + (index - (len(reports) - 1) / 2) * width
-        axes.bar(
-            x, [100 * result.success_rate for result in results], width, color=COLOURS[index % 8], label=name
-        )
+        skipped = f" ({report.total.skipped} skipped)" if report.total.skipped else ""
+        heights = [100 * _height(result) for result in results]
+        axes.bar(x, heights, width, color=COLOURS[index % 8], label=f"{name}{skipped}")
         errors = 100 * np.abs(np.array([error_bar(result) for result in results]).T)
-        heights = [100 * result.success_rate for result in results]
         axes.errorbar(x, heights, errors, fmt="none", ecolor="black", elinewidth=1, capsize=2)
     axes.set_xticks(range(len(labels)), labels, rotation=30, ha="right")
     axes.set_ylabel("success, %")
@@ -64,10 +67,14 @@ def task_figure(reports: Mapping[str, EvaluationReport]) -> Any:
 
 def error_bar(result: TaskResult) -> tuple[float, float]:
     """Below and above the success rate."""
-    if result.error is not None:
-        return result.error, result.error
+    if result.interval is None:
+        return result.error or 0.0, result.error or 0.0
     low, high = result.interval
-    return result.success_rate - low, high - result.success_rate
+    return _height(result) - low, high - _height(result)
+
+
+def _height(result: TaskResult) -> float:
+    return np.nan if result.success_rate is None else result.success_rate
 
 
 def chain_figure(reports: Mapping[str, ChainReport]) -> Any:
@@ -89,7 +96,7 @@ def chain_figure(reports: Mapping[str, ChainReport]) -> Any:
 
 
 def cross_figure(cross: CrossReport) -> Any:
-    """Planners down, controllers across; pairs that are not done stay white."""
+    """Planners down, controllers across; pairs without a result stay white."""
     figure = new_figure(2.5 + 1.6 * len(cross.controllers), 1.5 + 0.9 * len(cross.planners))
     axes = figure.subplots()
     values = np.full((len(cross.planners), len(cross.controllers)), np.nan)
@@ -113,7 +120,7 @@ def _share(report: Report) -> float:
     """The headline between 0 and 1."""
     if isinstance(report, ChainReport):
         return report.average_length / report.length
-    return report.total.success_rate
+    return _height(report.total)
 
 
 def speed_figure(report: SpeedReport) -> Any:
@@ -127,10 +134,11 @@ def speed_figure(report: SpeedReport) -> Any:
     )
     above.set_ylabel("success, %")
     above.set_ylim(0, 105)
-    sides = {"keystep": [report.runtime_ms(name) for name in names]}
-    reference = [report.reference_ms(name) for name in names]
-    if all(value is not None for value in reference):
-        sides["PyTorch reference"] = [value or 0.0 for value in reference]
+    common = len(report.common)
+    side = report.common_ms if common else report.runtime_ms  # both sides on the same observations
+    sides = {"keystep": [side(name) or np.nan for name in names]}
+    if common:
+        sides["PyTorch reference"] = [report.reference_ms(name) or np.nan for name in names]
     width = 0.8 / len(sides)
     for index, (label, values) in enumerate(sides.items()):
         x = np.arange(len(names)) + (index - (len(sides) - 1) / 2) * width
@@ -138,7 +146,7 @@ def speed_figure(report: SpeedReport) -> Any:
         below.bar_label(bars, fmt="%.3g", fontsize="small")
     below.set_yscale("log")
     below.margins(y=0.15)
-    below.set_ylabel("ms per action (median)")
+    below.set_ylabel(f"ms per action, {common or report.count} episodes")
     below.set_xticks(range(len(names)), names)
     below.legend(fontsize="small")
     for axes in (above, below):

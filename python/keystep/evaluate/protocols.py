@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from keystep.evaluate.chains import ChainReport, chain_report
-from keystep.evaluate.parallel import OnEpisode, play
+from keystep.evaluate.parallel import OnEpisode, Played, play
 from keystep.evaluate.report import EvaluationReport, task_report
 from keystep.evaluate.rollout import OpenPolicy, Policy
 from keystep.evaluate.settings import CHAIN_LENGTH, Evaluation
@@ -66,5 +66,9 @@ def run(
     on_episode: OnEpisode | None = None,
 ) -> Report:
     """Whichever of the two `evaluation` asks for."""
-    played = play(policy, evaluation, processes, on_episode)
+    return report(evaluation, play(policy, evaluation, processes, on_episode))
+
+
+def report(evaluation: Evaluation, played: Played) -> Report:
+    """Of the protocol; also of only some of its episodes."""
     return (chain_report if evaluation.chain_length > 1 else task_report)(evaluation, played)

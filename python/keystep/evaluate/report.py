@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from keystep.evaluate.measured import Measured, origin
 from keystep.evaluate.parallel import Played
 from keystep.evaluate.settings import EpisodeResult, Evaluation
-from keystep.evaluate.uncertainty import mean, standard_error, wilson_interval
+from keystep.evaluate.uncertainty import clustered_error, deviation, mean, means_by, wilson_interval
 
 
 @dataclass(frozen=True)
 class TaskResult:
-    """Episodes of one task, or of a family of tasks.
+    """Episodes of one task, or of several tasks.
 
     Attributes:
         name: the task's or the family's name.
         faults: episodes that ended because the policy failed (a PolicyError); they count as not solved.
         mean_steps: actions until success, over the solved episodes; None if there are none.
         solved: for every episode, by noise seed and then by reset, whether it was solved.
-        by_seed: success rate of each noise seed.
+        by_seed: success rate of each noise seed; None of one without episodes.
         skipped: episodes without a demonstration to take ground-truth subgoals from; they do not count.
+        by_reset: success rate of each reset over the noise seeds.
+        parts: the tasks, of several.
     """
 
     name: str
@@ -30,32 +33,46 @@ class TaskResult:
     faults: int = 0
     mean_steps: float | None = None
     solved: tuple[bool, ...] = ()
-    by_seed: tuple[float, ...] = ()
+    by_seed: tuple[float | None, ...] = ()
     skipped: int = 0
+    by_reset: Mapping[int, float] = field(default_factory=dict)
+    parts: tuple[TaskResult, ...] = ()
 
     @property
-    def success_rate(self) -> float:
-        return self.successes / self.episodes if self.episodes else 0.0
+    def success_rate(self) -> float | None:
+        """Of several tasks the mean of theirs, also where episodes were skipped; None of no episodes."""
+        if self.parts:
+            return _mean_of_known([part.success_rate for part in self.parts])
+        return self.successes / self.episodes if self.episodes else None
 
     @property
-    def interval(self) -> tuple[float, float]:
+    def interval(self) -> tuple[float, float] | None:
+        """Wilson 95 %, where the episodes are draws of one proportion: not of several noise seeds, which
+        repeat resets, nor of tasks with unequal numbers of episodes."""
+        if not self.episodes or len(self.by_seed) > 1 or len({part.episodes for part in self.parts}) > 1:
+            return None
         return wilson_interval(self.successes, self.episodes)
 
     @property
     def error(self) -> float | None:
-        """Standard error of the success rate over the noise seeds; None of a single one."""
-        return standard_error(self.by_seed)
+        """Standard error of the success rate over the resets, which tasks and noise seeds share."""
+        return clustered_error([part.by_reset for part in self.parts or (self,)])
+
+    @property
+    def seed_deviation(self) -> float | None:
+        """Standard deviation of the success rate over the noise seeds; None of a single one."""
+        return deviation([rate for rate in self.by_seed if rate is not None])
 
     def to_dict(self) -> dict[str, Any]:
-        low, high = self.interval
         return {
             "name": self.name,
             "episodes": self.episodes,
             "successes": self.successes,
             "success_rate": self.success_rate,
-            "wilson_95": [low, high],
-            "by_noise_seed": list(self.by_seed),
+            "wilson_95": list(self.interval) if self.interval is not None else None,
             "standard_error": self.error,
+            "by_noise_seed": list(self.by_seed),
+            "noise_seed_deviation": self.seed_deviation,
             "faults": self.faults,
             "skipped": self.skipped,
             "mean_steps": self.mean_steps,
@@ -65,38 +82,36 @@ class TaskResult:
 
 def merge(name: str, results: Iterable[TaskResult]) -> TaskResult:
     """Several tasks as one line."""
-    results = list(results)
-    solved_steps = sum((result.mean_steps or 0.0) * result.successes for result in results)
-    successes = sum(result.successes for result in results)
+    parts = tuple(results)
+    solved_steps = sum((part.mean_steps or 0.0) * part.successes for part in parts)
+    successes = sum(part.successes for part in parts)
     return TaskResult(
         name,
-        episodes=sum(result.episodes for result in results),
+        episodes=sum(part.episodes for part in parts),
         successes=successes,
-        faults=sum(result.faults for result in results),
+        faults=sum(part.faults for part in parts),
         mean_steps=solved_steps / successes if successes else None,
-        solved=tuple(solved for result in results for solved in result.solved),
-        by_seed=tuple(sum(rates) / len(rates) for rates in zip(*(r.by_seed for r in results), strict=True)),
-        skipped=sum(result.skipped for result in results),
+        solved=tuple(solved for part in parts for solved in part.solved),
+        by_seed=tuple(map(_mean_of_known, zip(*(part.by_seed for part in parts), strict=True))),
+        skipped=sum(part.skipped for part in parts),
+        parts=parts,
     )
 
 
-@dataclass(frozen=True)
-class EvaluationReport:
+def _mean_of_known(values: Iterable[float | None]) -> float | None:
+    return mean([value for value in values if value is not None])
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationReport(Measured):
     """Success per task; printable.
 
     Attributes:
-        latency: one report per process, see `keystep.LatencyReport.to_dict`; empty if the policy keeps none.
-        settings: what was evaluated, see `Evaluation.describe`, and how the policy was opened.
+        kinds: the same episodes by the kind of what the policy was told, if there are several.
     """
 
-    env: str
-    seed: int
     tasks: tuple[TaskResult, ...]
-    seconds: float
-    description: str = ""
-    latency: tuple[dict[str, Any], ...] = ()
-    machine: dict[str, Any] = field(default_factory=dict)
-    settings: dict[str, Any] = field(default_factory=dict)
+    kinds: tuple[TaskResult, ...] = ()
 
     @property
     def families(self) -> tuple[TaskResult, ...]:
@@ -110,53 +125,51 @@ class EvaluationReport:
     def total(self) -> TaskResult:
         return merge("all", self.tasks)
 
+    @property
+    def sections(self) -> tuple[tuple[TaskResult, ...], ...]:
+        """Of a table: tasks, families, kinds, all; none of them empty."""
+        families = self.families if len(self.families) < len(self.tasks) else ()
+        return tuple(filter(None, (self.tasks, families, self.kinds, (self.total,))))
+
     def to_dict(self) -> dict[str, Any]:
-        return {
-            "env": self.env,
-            "seed": self.seed,
-            "settings": self.settings,
-            "description": self.description,
-            "seconds": self.seconds,
+        return self.origin() | {
             "tasks": [task.to_dict() for task in self.tasks],
             "families": [family.to_dict() for family in self.families],
+            "kinds": [kind.to_dict() for kind in self.kinds],
             "total": self.total.to_dict(),
-            "latency": list(self.latency),
-            "machine": self.machine,
         }
 
     def __str__(self) -> str:
-        several = any(task.error is not None for task in self.tasks)
-        seeds = f"{'std. error':>12}" if several else ""
-        lines = [f"{'task':<18}{'success':>12}{'rate':>8}{'95 % interval':>19}{seeds}{'mean steps':>12}"]
-        families = self.families if len(self.families) < len(self.tasks) else ()
-        for section in (self.tasks, families, (self.total,)):
-            if section:
-                lines += ["-" * len(lines[0]), *(_line(result, several) for result in section)]
+        several = any(result.interval is None for section in self.sections for result in section)
+        lines = ["".join(name.rjust(width) for name, width in _columns(several))]
+        lines[0] = "task" + lines[0][4:]
+        for section in self.sections:
+            lines += ["-" * len(lines[0]), *(_line(result, several) for result in section)]
         return "\n".join(lines)
 
 
 def task_report(evaluation: Evaluation, played: Played) -> EvaluationReport:
     """What was played, task by task."""
-    tasks = []
-    for name in dict.fromkeys(evaluation.tasks):
-        mine = [result for result in played.results if result.task == name]
-        tasks.append(_task_result(name, mine, evaluation.seeds))
+
+    def results(name: str, kind: str | None = None) -> TaskResult:
+        mine = [
+            result
+            for result in played.results
+            if result.task == name and (kind is None or evaluation.kind(result.job) == kind)
+        ]
+        return _task_result(name, mine, evaluation.seeds)
+
     return EvaluationReport(
-        evaluation.env,
-        evaluation.seed,
-        tuple(tasks),
-        played.seconds,
-        played.description,
-        played.latency,
-        played.machine,
-        evaluation.describe(),
+        tasks=tuple(map(results, evaluation.tasks)),
+        kinds=tuple(merge(kind, [results(n, kind) for n in evaluation.tasks]) for kind in evaluation.kinds),
+        **origin(evaluation, played),
     )
 
 
 def _task_result(name: str, results: Sequence[EpisodeResult], seeds: Sequence[int]) -> TaskResult:
     counted = [result for result in results if not result.skipped]
     steps = [result.steps for result in counted if result.success]
-    rates = [mean([result.success for result in counted if result.job.noise_seed == seed]) for seed in seeds]
+    by_seed = means_by((result.job.noise_seed, result.success) for result in counted)
     return TaskResult(
         name,
         episodes=len(counted),
@@ -164,8 +177,9 @@ def _task_result(name: str, results: Sequence[EpisodeResult], seeds: Sequence[in
         faults=sum(bool(result.fault) for result in counted),
         mean_steps=mean(steps),
         solved=tuple(result.success for result in counted),
-        by_seed=tuple(rate or 0.0 for rate in rates),
+        by_seed=tuple(map(by_seed.get, seeds)),
         skipped=len(results) - len(counted),
+        by_reset=means_by((result.episode, result.success) for result in counted),
     )
 
 
@@ -173,13 +187,30 @@ def _family(task: str) -> str:
     return task.partition("_")[0]
 
 
+def _columns(several: bool) -> list[tuple[str, int]]:
+    """(title, width); with errors and deviations where Wilson intervals do not serve all lines."""
+    errors = [("std. error", 12), ("over seeds", 12)] if several else []
+    return [
+        ("", 18),
+        ("success", 12),
+        ("rate", 8),
+        ("95 % interval", 19),
+        *errors,
+        ("mean steps", 12),
+    ]
+
+
 def _line(result: TaskResult, several: bool) -> str:
-    low, high = result.interval
-    counts = f"{result.successes}/{result.episodes}"
-    interval = f"{low:.1%} .. {high:.1%}"
-    error = "" if not several else f"{result.error:>12.1%}" if result.error is not None else f"{'-':>12}"
+    interval = " .. ".join(f"{bound:.1%}" for bound in result.interval or ()) or "-"
+    errors = [_percent(result.error), _percent(result.seed_deviation)] if several else []
     steps = f"{result.mean_steps:.1f}" if result.mean_steps is not None else "-"
+    counts = f"{result.successes}/{result.episodes}"
+    cells = [counts, _percent(result.success_rate), interval, *errors, steps]
+    padded = (cell.rjust(width) for cell, (_, width) in zip(cells, _columns(several)[1:], strict=True))
     faults = f"  ({result.faults} policy faults)" if result.faults else ""
     skipped = f"  ({result.skipped} without demonstration)" if result.skipped else ""
-    cells = f"{counts:>12}{result.success_rate:>8.1%}{interval:>19}{error}{steps:>12}"
-    return f"{result.name:<18}{cells}{faults}{skipped}"
+    return f"{result.name:<18}{''.join(padded)}{faults}{skipped}"
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1%}"

@@ -90,19 +90,22 @@ class Worker:
 
     def seconds_per_step(self) -> float:
         """Measured over the first steps of one episode, over a whole plan if there is one."""
-        steps = max(PROBE_STEPS, plan_actions(self.policy.manifest))
         started = time.perf_counter()
-        self.probe(steps)
-        return (time.perf_counter() - started) / steps
+        steps = self.probe(max(PROBE_STEPS, plan_actions(self.policy.manifest)))
+        return (time.perf_counter() - started) / max(steps, 1)
 
-    def probe(self, steps: int) -> None:
-        """So many steps of an episode that is not counted."""
+    def probe(self, steps: int) -> int:
+        """Take so many steps of an episode that is not counted, fewer if the policy fails; their number."""
         job = self.evaluation.jobs[0]
         observation, _ = self.env.reset(seed=self.evaluation.seed, options={"task": job.tasks[0]})
         self._reset_policy(job, 0)
-        for _ in range(steps):
-            action = self.policy.act({key: observation[key] for key in self._keys})
+        for taken in range(steps):
+            try:
+                action = self.policy.act({key: observation[key] for key in self._keys})
+            except keystep.PolicyError:
+                return taken
             observation, *_ = self.env.step(action)
+        return steps
 
     def seconds_per_demonstration(self) -> float:
         """Of ground-truth subgoals; 0 if they come from the policy."""

@@ -79,6 +79,7 @@ class Evaluation:
             planner.
         guidance: of the planner; None: as the bundle says.
         instructions: texts by task; episode i is told text i modulo their number. Empty: the task's name.
+        kinds: of the instructions, if there are several: text i is of kind i modulo their number.
     """
 
     env: str
@@ -90,15 +91,16 @@ class Evaluation:
     ground_truth: bool = False
     guidance: float | None = None
     instructions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    kinds: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self._require(self.episodes >= 1, "episodes", "at least 1", self.episodes)
         self._require(bool(self.tasks), "tasks", "at least one", "none")
         self._require(self.chain_length >= 1, "chain_length", "at least 1", self.chain_length)
-        enough = self.chain_length == 1 or len(set(self.tasks)) >= self.chain_length
-        self._require(enough, "tasks", f"{self.chain_length} for a chain of as many", len(set(self.tasks)))
-        distinct = len(set(self.noise_seeds)) == len(self.noise_seeds)
-        self._require(distinct, "noise_seeds", "each once", self.noise_seeds)
+        enough = self.chain_length == 1 or len(self.tasks) >= self.chain_length
+        self._require(enough, "tasks", f"{self.chain_length} for a chain of as many", len(self.tasks))
+        for name, values in (("tasks", self.tasks), ("noise_seeds", self.noise_seeds)):
+            self._require(len(set(values)) == len(values), name, "each once", values)
         both = self.ground_truth and self.chain_length > 1
         self._require(not both, "ground_truth", "single tasks (demonstrations start from a reset)", "chains")
         missing = [task for task in self.tasks if self.instructions and not self.instructions.get(task)]
@@ -138,6 +140,10 @@ class Evaluation:
         texts = self.instructions.get(task, (task,))
         return texts[job.episode % len(texts)]
 
+    def kind(self, job: Job) -> str:
+        """Of what a single task is told."""
+        return self.kinds[job.episode % len(self.instructions[job.tasks[0]]) % len(self.kinds)]
+
     def describe(self) -> dict[str, Any]:
         """For a result file."""
         return {
@@ -155,6 +161,5 @@ def draw_chain(tasks: tuple[str, ...], length: int, seed: int, index: int) -> tu
 
     Different, because the end of a task may be the solution of the same task (a stack that stands).
     """
-    order = np.random.default_rng((seed, index)).permutation(len(set(tasks)))
-    distinct = list(dict.fromkeys(tasks))
-    return tuple(distinct[number] for number in order[:length])
+    order = np.random.default_rng((seed, index)).permutation(len(tasks))
+    return tuple(tasks[number] for number in order[:length])

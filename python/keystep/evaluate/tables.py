@@ -28,7 +28,7 @@ def report_markdown(reports: Mapping[str, Report]) -> str:
 
 def task_table(reports: Mapping[str, EvaluationReport]) -> str:
     """A row per task, family and all; a column per policy."""
-    lines = [_sections(report) for report in reports.values()]
+    lines = [[result for section in report.sections for result in section] for report in reports.values()]
     rows = []
     for results in zip(*lines, strict=True):
         name = f"**{results[0].name}**" if results[0].name == "all" else results[0].name
@@ -36,22 +36,24 @@ def task_table(reports: Mapping[str, EvaluationReport]) -> str:
     return markdown_table(["task", *reports], rows)
 
 
-def _sections(report: EvaluationReport) -> tuple[TaskResult, ...]:
-    families = report.families if len(report.families) < len(report.tasks) else ()
-    return (*report.tasks, *families, report.total)
-
-
 def rate(result: TaskResult) -> str:
-    """The success rate with its standard error over noise seeds, or its 95 % interval for a single one."""
-    if result.error is not None:
-        return f"{100 * result.success_rate:.1f} ± {100 * result.error:.1f} %"
-    low, high = result.interval
-    return f"{100 * result.success_rate:.1f} % ({100 * low:.1f}..{100 * high:.1f})"
+    """The success rate with its 95 % interval, or its standard error over resets and deviation over seeds."""
+    skipped = f" [{result.skipped} skipped]" if result.skipped else ""
+    if result.success_rate is None:
+        return f"-{skipped}"
+    text = f"{100 * result.success_rate:.1f}"
+    if result.interval is not None:
+        low, high = result.interval
+        return f"{text} % ({100 * low:.1f}..{100 * high:.1f}){skipped}"
+    error = f" ± {100 * result.error:.1f}" if result.error is not None else ""
+    seeds = f" (σ {100 * result.seed_deviation:.1f})" if result.seed_deviation is not None else ""
+    return f"{text}{error} %{seeds}{skipped}"
 
 
 def average_length(report: ChainReport) -> str:
     error = f" ± {report.error:.2f}" if report.error is not None else ""
-    return f"{report.average_length:.2f}{error}"
+    seeds = f" (σ {report.seed_deviation:.2f})" if report.seed_deviation is not None else ""
+    return f"{report.average_length:.2f}{error}{seeds}"
 
 
 def chain_table(reports: Mapping[str, ChainReport]) -> str:
@@ -72,40 +74,42 @@ def cross_markdown(cross: CrossReport) -> str:
             report = cross.report(row[0], controller)
             row.append("" if report is None else headline(report))
     table = markdown_table(["planner \\ controller", *cross.controllers], rows)
-    return f"{table}\n{caption(cross.pairs[0].report)}\n"
+    captions = [caption(pair.report) for pair in cross.pairs if pair.report is not None]
+    failed = [f"- {pair.planner} with {pair.controller}: {pair.error}" for pair in cross.pairs if pair.error]
+    return "\n".join([table, *captions[:1], *(["", "Not evaluated:", "", *failed] if failed else [])]) + "\n"
 
 
 def speed_markdown(report: SpeedReport) -> str:
     """A row per sampler of the planner."""
-    first = next(iter(report.episodes))
-    compared = any(report.reference_ms(name) is not None for name in report.episodes)
+    first, count = next(iter(report.episodes)), len(report.common)
     header = ["planner", "success (95 %)", "ms per action", f"times {first}"]
-    header += ["PyTorch ms per action", "PyTorch : runtime", "max difference"] if compared else []
+    if count:
+        header += [
+            f"ms ({count} common)",
+            f"PyTorch ms ({count} common)",
+            "PyTorch : runtime",
+            "max difference",
+        ]
     rows = []
     for name in report.episodes:
         share, low, high = report.success(name)
-        rows.append(
-            [
-                name,
-                f"{100 * share:.1f} % ({100 * low:.1f}..{100 * high:.1f})",
-                f"{report.runtime_ms(name):.3f}",
-                f"{report.times_first(name):.2f}",
-                *(_reference_cells(report, name) if compared else ()),
-            ]
-        )
+        faults = f", {report.faults(name)} faults" if report.faults(name) else ""
+        row = [name, f"{100 * share:.1f} % ({100 * low:.1f}..{100 * high:.1f}){faults}"]
+        row += [_cell(report.runtime_ms(name), ".3f"), _cell(report.times_first(name), ".2f")]
+        if count:
+            row += [_cell(report.common_ms(name), ".3f"), _cell(report.reference_ms(name), ".3f")]
+            row += [_cell(report.times_reference(name), ".2f"), _cell(report.difference(name), ".1e")]
+        rows.append(row)
     machine = "; ".join(
         f"{name} {report.machine[name]}" for name in ("cpu", "commit") if report.machine[name]
     )
-    caption = f"Medians over {report.count} episodes, text encoding included; {machine}."
-    return f"{markdown_table(header, rows)}\n{caption}\n"
+    common = f"; the reference on {count} of them, the common ones" if count else ""
+    caption = f"All planning and control, text encoding included, over all actions of {report.count} episodes"
+    return f"{markdown_table(header, rows)}\n{caption}{common}; {machine}.\n"
 
 
-def _reference_cells(report: SpeedReport, name: str) -> tuple[str, ...]:
-    values = (report.reference_ms(name), report.times_reference(name), report.difference(name))
-    return tuple(
-        "" if value is None else format(value, spec)
-        for value, spec in zip(values, (".3f", ".2f", ".1e"), strict=True)
-    )
+def _cell(value: float | None, spec: str) -> str:
+    return "-" if value is None else format(value, spec)
 
 
 def headline(report: Report) -> str:
@@ -117,12 +121,10 @@ def caption(report: Report) -> str:
     """How the figures came about, in one sentence."""
     settings = report.settings
     count = len(report.chains) if isinstance(report, ChainReport) else report.total.episodes
-    seeds = len(settings["noise_seeds"])
-    spread = f"± standard error over {seeds} noise seeds" if seeds > 1 else _single_spread(report)
     parts = [
         settings["protocol"],
         f"{count} {'chains' if isinstance(report, ChainReport) else 'episodes'} from seed {report.seed}",
-        spread,
+        *notes(report),
         *(
             f"{name} {settings[name]}"
             for name in ("subgoals", "replan", "phrasing", "guidance")
@@ -133,8 +135,22 @@ def caption(report: Report) -> str:
     return "; ".join(parts) + "."
 
 
-def _single_spread(report: Report) -> str:
-    return "± standard error over chains" if isinstance(report, ChainReport) else "95 % Wilson intervals"
+def notes(report: Report) -> list[str]:
+    """How to read the figures: what follows ± and σ, what was left out."""
+    seeds = len(report.settings["noise_seeds"])
+    if seeds > 1:
+        found = [f"± standard error over resets, σ standard deviation over {seeds} noise seeds"]
+    elif isinstance(report, ChainReport):
+        found = ["± standard error over chains"]
+    elif report.total.interval is None:
+        found = ["95 % Wilson intervals; means over tasks ± standard error over resets"]
+    else:
+        found = ["95 % Wilson intervals"]
+    if isinstance(report, EvaluationReport) and report.total.skipped:
+        found.append(f"{report.total.skipped} episodes without a demonstration skipped")
+    if report.settings.get("unfinished"):
+        found.append(f"unfinished: {report.settings['unfinished']}")
+    return found
 
 
 def _set(settings: Mapping[str, Any], name: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 Z_95 = 1.959963984540054
 """Two-sided 95 % quantile of the standard normal."""
@@ -27,10 +27,40 @@ def mean(values: Sequence[float]) -> float | None:
     return sum(values) / len(values) if values else None
 
 
-def standard_error(values: Sequence[float]) -> float | None:
-    """Of the mean, from the sample's own deviation (n - 1); None of fewer than two values."""
+def means_by(pairs: Iterable[tuple[int, float]]) -> dict[int, float]:
+    """The mean value of each key, in order of appearance."""
+    values: dict[int, list[float]] = {}
+    for key, value in pairs:
+        values.setdefault(key, []).append(value)
+    return {key: sum(found) / len(found) for key, found in values.items()}
+
+
+def deviation(values: Sequence[float]) -> float | None:
+    """The sample's standard deviation (n - 1); None of fewer than two values."""
     n = len(values)
     if n < 2:
         return None
     centre = sum(values) / n
-    return math.sqrt(sum((value - centre) ** 2 for value in values) / (n - 1) / n)
+    return math.sqrt(sum((value - centre) ** 2 for value in values) / (n - 1))
+
+
+def standard_error(values: Sequence[float]) -> float | None:
+    """Of the mean of independent values; None of fewer than two."""
+    spread = deviation(values)
+    return None if spread is None else spread / math.sqrt(len(values))
+
+
+def clustered_error(groups: Sequence[Mapping[int, float]]) -> float | None:
+    """Standard error of the mean of the groups' means, where values of one key are not independent.
+
+    Of a single group the same as `standard_error`. Cluster-robust (Cameron and Miller 2015, JHR 50:317): each
+    key's deviations are added up before they are squared. None of fewer than two keys.
+    """
+    groups = [group for group in groups if group]
+    scores: dict[int, float] = {}
+    for group in groups:
+        centre = sum(group.values()) / len(group)
+        for key, value in group.items():
+            scores[key] = scores.get(key, 0.0) + (value - centre) / (len(group) * len(groups))
+    n = len(scores)
+    return math.sqrt(n / (n - 1) * sum(score**2 for score in scores.values())) if n > 1 else None

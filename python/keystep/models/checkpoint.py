@@ -20,8 +20,9 @@ from keystep.models.act import ActPolicy
 from keystep.models.checks import ConfigError
 from keystep.models.config import ActConfig, CameraConfig, PlannerConfig, PolicyConfig
 from keystep.models.normalizer import Normalizer, default_modes
-from keystep.models.planner import ImagePlanner, StatePlanner, make_planner
+from keystep.models.planner import ImagePlanner, Planner, StatePlanner, make_planner
 from keystep.models.policy import DiffusionPolicy
+from keystep.models.text import TextEncoder, load_text_encoder
 
 Config = PolicyConfig | ActConfig | PlannerConfig
 KINDS: dict[str, Any] = {"diffusion": PolicyConfig, "act": ActConfig, "planner": PlannerConfig}
@@ -130,6 +131,27 @@ def load_policy(folder: Path) -> tuple[DiffusionPolicy, Checkpoint]:
     return model, checkpoint
 
 
+def load_planner(folder: Path) -> tuple[Planner, Checkpoint, TextEncoder]:
+    """A planner in evaluation mode, what is known about it, and its frozen text encoder.
+
+    Raises:
+        CheckpointError: as `load_model`; not a planner; its text encoder is missing, or is another one.
+        TextEncoderError: its text encoder is damaged or unknown.
+    """
+    model, checkpoint = load_model(folder)
+    if not isinstance(model, Planner):
+        raise CheckpointError(f"{folder}: kind: expected a planner, got {checkpoint.kind}")
+    place = folder / TEXT_ENCODER
+    if not place.is_dir():
+        raise CheckpointError(f"{place}: expected the planner's text encoder, got no such folder")
+    encoder = load_text_encoder(place)
+    wanted = (model.config.text_tokens, model.config.text_width)
+    if (encoder.tokens, encoder.width) != wanted:
+        got = f"{encoder.tokens} of {encoder.width}"
+        raise CheckpointError(f"{place}: expected {wanted[0]} tokens of {wanted[1]} values, got {got}")
+    return model, checkpoint, encoder
+
+
 def load_model(folder: Path) -> tuple[nn.Module, Checkpoint]:
     """A network of any kind in evaluation mode with its weights, and what is known about it.
 
@@ -150,11 +172,20 @@ def load_model(folder: Path) -> tuple[nn.Module, Checkpoint]:
     return model.eval(), checkpoint
 
 
-def random_checkpoint(folder: Path, config: PolicyConfig, seed: int = 0) -> Checkpoint:
-    """An untrained policy with plausible statistics, for tests and benchmarks of any size."""
+def random_checkpoint(folder: Path, config: Config, seed: int = 0) -> Checkpoint:
+    """An untrained network with plausible statistics, for tests and benchmarks of any size.
+
+    A planner reads its text with the default encoder, and has actions and tasks as its controller would.
+    """
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
-    policy = make_model(config)
+    model = make_model(config)
+    if isinstance(config, PlannerConfig):
+        load_text_encoder().save(folder / TEXT_ENCODER)
+        cameras: tuple[CameraConfig, ...] = (config.camera,) if config.camera else ()
+        dim, tasks = 7, 2
+    else:
+        cameras, dim, tasks = config.cameras, config.action_dim, config.tasks
 
     def stats(width: int) -> dict[str, Any]:
         mean = torch.rand(width, generator=generator)
@@ -168,19 +199,18 @@ def random_checkpoint(folder: Path, config: PolicyConfig, seed: int = 0) -> Chec
             "count": 1000,
         }
 
-    dim = config.action_dim
     table = {
         "action": stats(dim),
         **({"observation.state": stats(config.state_dim)} if config.state_dim else {}),
     }
-    for camera in config.cameras:
+    for camera in cameras:
         table[f"observation.images.{camera.name}"] = {
             "min": [0.0] * 3, "max": [1.0] * 3, "mean": [0.5] * 3, "std": [0.25] * 3, "count": 1000
         }  # fmt: skip
     checkpoint = Checkpoint(
         config=config,
         stats=table,
-        tasks=[{"name": f"task_{i}", "instruction": f"Do task {i}."} for i in range(config.tasks)],
+        tasks=[{"name": f"task_{i}", "instruction": f"Do task {i}."} for i in range(tasks)],
         action={
             "names": [f"action_{i}" for i in range(dim)],
             "units": ["1"] * dim,
@@ -191,12 +221,12 @@ def random_checkpoint(folder: Path, config: PolicyConfig, seed: int = 0) -> Chec
         },
         observation={
             "state": {"names": [f"state_{i}" for i in range(config.state_dim)]} if config.state_dim else None,
-            "images": [camera_entry(camera) for camera in config.cameras],
+            "images": [camera_entry(camera) for camera in cameras],
         },
         control_rate_hz=60.0,
         provenance={"training": "none: random weights", "seed": seed},
     )
-    save_checkpoint(folder, checkpoint, policy.state_dict())
+    save_checkpoint(folder, checkpoint, model.state_dict())
     return checkpoint
 
 

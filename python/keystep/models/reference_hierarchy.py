@@ -15,10 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from keystep.models.checkpoint import TEXT_ENCODER, CheckpointError, load_model
-from keystep.models.planner import Planner
+from keystep.models.checkpoint import load_planner
 from keystep.models.reference import ReferencePolicy, denoise_loop, drawn_noise
-from keystep.models.text import load_text_encoder
 
 PLAN_NOISE = 0x80000000
 """Added to the number of the plan: plans and chunks draw from separate streams."""
@@ -32,6 +30,7 @@ class ReferenceHierarchy:
     Args:
         planner, controller: folders written by training.
         replan: ask the planner again when all subgoals are used up; else the last one stays.
+        execute: actions executed per chunk, at most n; by default as trained.
         planner_sampler, controller_sampler: fields of SamplerConfig to change, e.g. {"inference_steps": 10}.
     """
 
@@ -41,15 +40,15 @@ class ReferenceHierarchy:
         controller: Path | str,
         *,
         replan: bool = True,
+        execute: int | None = None,
         planner_sampler: Mapping[str, Any] | None = None,
         controller_sampler: Mapping[str, Any] | None = None,
     ) -> None:
-        model, self.checkpoint = load_model(Path(planner))
-        if not isinstance(model, Planner):
-            raise CheckpointError(f"{planner}: kind: expected planner, got {self.checkpoint.kind}")
-        self.planner, self.config = model, model.config
-        self.controller = ReferencePolicy(controller, **dict(controller_sampler or {}))
-        self.text_encoder = load_text_encoder(Path(planner) / TEXT_ENCODER)
+        self.planner, self.checkpoint, self.text_encoder = load_planner(Path(planner))
+        self.config = self.planner.config
+        self.controller = ReferencePolicy(controller, execute=execute, **dict(controller_sampler or {}))
+        # A chunk ends with its subgoal; that matters where the last one stays and cuts no chunk.
+        self.controller.execute = min(self.controller.execute, self.config.steps_per_subgoal)
         self.sampler = replace(self.config.sampler, **dict(planner_sampler or {}))
         self.replan = replan
         self.normalizer = self.checkpoint.normalizer()
@@ -61,8 +60,8 @@ class ReferenceHierarchy:
     def reset(self, task: str, *, seed: int = 0, episode: int = 0, guidance: float | None = None) -> None:
         """Starts an episode. task: a known task's name, or any sentence; guidance: lambda."""
         self.controller.reset(seed=seed, episode=episode)
-        self._text = self.instructions.get(task, task)
         self._guidance = self.sampler.guidance if guidance is None else guidance
+        self._goal = self._goal_rows(self.instructions.get(task, task))
         self._seed, self._episode, self._plans = seed, episode, 0
         self._goals = self._plan = None
 
@@ -94,7 +93,7 @@ class ReferenceHierarchy:
     def predict_plan(self, observation: dict[str, np.ndarray], noise: np.ndarray | None = None) -> Tensor:
         """A plan [M, *subgoal_shape] in physical units (images in 0..1). noise: (K, M, *subgoal_shape)."""
         sampler, shape = replace(self.sampler, guidance=self._guidance), self._shape
-        goal, seen = self._goal_rows(bool(sampler.guidance)), self._seen(observation)
+        goal, seen = self._goal, self._seen(observation)
 
         def predict(sample: Tensor, timestep: int) -> Tensor:
             rows = len(sample)
@@ -123,10 +122,12 @@ class ReferenceHierarchy:
         self._plans += 1
         self._taken = 0
 
-    def _goal_rows(self, guided: bool) -> Tensor:
+    @torch.no_grad()
+    def _goal_rows(self, text: str) -> Tensor:
         """[1, E], or [2, E] with the null text in row 1."""
-        tokens = self.text_encoder.encode([self._text])
-        return self.planner.goal(torch.cat([tokens, torch.zeros_like(tokens)]) if guided else tokens)
+        tokens = self.text_encoder.encode([text])
+        guided = torch.cat([tokens, torch.zeros_like(tokens)])
+        return self.planner.goal(guided if self._guidance else tokens)
 
     def _seen(self, observation: dict[str, np.ndarray]) -> Tensor:
         value = torch.from_numpy(np.ascontiguousarray(observation[self.config.subgoal]))

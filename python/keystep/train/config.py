@@ -36,7 +36,7 @@ class TrainConfig:
     ema_decay: float = 0.999
     """Decay of the averaged weights, the ones exported; warms up as 1 - (1 + step)^-ema_power."""
     ema_power: float = 0.75
-    """Exponent of the warm-up of the average; 0 for none."""
+    """Exponent of the warm-up of the average; 0: diffusers' rule (1 + t) / (10 + t)."""
     ema_every: int = 1
     """Steps between updates of the average; HD-ExpIt's planner has 10."""
     val_fraction: float = 0.05

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from keystep.data import DatasetReader, PlanWindows
-from keystep.data.instructions import TASKS, phrasings
+from keystep.data.instructions import phrasings
+from keystep.envs import TASKS
 from keystep.models.checkpoint import TEXT_ENCODER, Checkpoint, camera_entry
 from keystep.models.config import CameraConfig, PlannerConfig
 from keystep.models.presets import PLANNER_PRESETS
@@ -28,7 +29,8 @@ class PlannerRecipe:
 
     def __init__(self, config: PlannerTraining, reader: DatasetReader) -> None:
         self._config, self._reader = config, reader
-        self._encoder = load_text_encoder(config.text_encoder)
+        kept = config.output / TEXT_ENCODER  # of the run to be continued: a name may mean another by then
+        self._encoder = load_text_encoder(kept if kept.exists() else config.text_encoder)
         self.plan = self._plan()
         self._normalizer = self.plan.normalizer()
         phrasings = [self._phrasings(task) for task in reader.tasks]

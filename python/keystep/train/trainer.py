@@ -22,6 +22,7 @@ from keystep.models.checkpoint import make_model, save_checkpoint
 from keystep.train import curves, state
 from keystep.train.batches import Batches
 from keystep.train.config import FREE_ON_RESUME, TrainConfig, defaults, plain
+from keystep.train.loss import Loss
 from keystep.train.progress import Reporter
 from keystep.train.recipe import recipe_of
 from keystep.train.schedule import learning_rate
@@ -75,6 +76,11 @@ class Trainer:
         )  # a second run in one process may choose differently
         self.accelerator = Accelerator(cpu=config.device == "cpu", mixed_precision=config.mixed_precision)
         self.device = self.accelerator.device
+        if config.batch_size % self.accelerator.num_processes:
+            count = self.accelerator.num_processes
+            raise ValueError(
+                f"batch_size: expected a multiple of {count} (processes), got {config.batch_size}"
+            )
         torch.manual_seed(config.seed)
         self.recipe = recipe_of(config, self.reader)
         model = make_model(self.recipe.plan.config)
@@ -86,7 +92,7 @@ class Trainer:
             fused=True,
         )
         # Several processes average gradients in the wrapped model; the plain one is saved and averaged.
-        self.wrapped, self.optimizer = self.accelerator.prepare(_Loss(model), optimizer)
+        self.wrapped, self.optimizer = self.accelerator.prepare(Loss(model), optimizer)
         self.model = self.accelerator.unwrap_model(self.wrapped).model
         self.average = EMAModel(
             self.model.parameters(),
@@ -114,22 +120,18 @@ class Trainer:
                 loss, norm = self._train_step()
                 losses.append(loss)
                 norms.append(norm)
-                interrupted = interrupts.requested
+                interrupted = self._any_process(interrupts.requested)
                 self.seconds = time.perf_counter() - started
                 last = interrupted or self.step == config.steps
-                if last or self.step % config.log_every == 0 or self.step % config.checkpoint_every == 0:
-                    row = self._row(
-                        losses,
-                        norms,
-                        validate=self.step == config.steps or self.step % config.checkpoint_every == 0,
-                    )
+                checkpoint = self.step % config.checkpoint_every == 0
+                if last or checkpoint or self.step % config.log_every == 0:
+                    row = self._row(losses, norms, validate=checkpoint or self.step == config.steps)
                     self.rows.append(row)
                     reporter.log(row)
                     losses, norms = [], []
-                    started = (
-                        time.perf_counter() - self.seconds
-                    )  # validating and saving are not training time
-                if last or self.step % config.checkpoint_every == 0:
+                    # Validating and saving are not training time.
+                    started = time.perf_counter() - self.seconds
+                if last or checkpoint:
                     self._save()
                 reporter.advance(self.step)
         return TrainResult(config.output, self.step, *self._last_losses(), interrupted)
@@ -154,16 +156,22 @@ class Trainer:
         self.step += 1
         return loss.detach(), norm.detach()
 
+    def _any_process(self, flag: bool) -> bool:
+        """Whether one process wants to stop: all must, or the others wait for it forever."""
+        if self.accelerator.num_processes == 1:
+            return flag
+        return bool(self.accelerator.reduce(torch.tensor(float(flag), device=self.device)) > 0)
+
     def _generator(self, purpose: int, step: int) -> torch.Generator:
-        """Noise of a step, and the global generator for layers that draw from it."""
+        """Noise of a step; and the global generator, for what draws from that, from another stream."""
         process = self.accelerator.process_index if purpose == _NOISE else 0
-        words = np.random.SeedSequence([self.config.seed, purpose, step, process]).generate_state(2)
-        number = int(words[0]) << 31 | int(words[1]) >> 1
-        torch.manual_seed(number)
-        return torch.Generator(self.device).manual_seed(number)
+        words = np.random.SeedSequence([self.config.seed, purpose, step, process]).generate_state(4)
+        first, second = (int(words[i]) << 31 | int(words[i + 1]) >> 1 for i in (0, 2))
+        torch.manual_seed(second)
+        return torch.Generator(self.device).manual_seed(first)
 
     def _row(self, losses: list[torch.Tensor], norms: list[torch.Tensor], validate: bool) -> curves.Row:
-        loss = float(torch.stack(losses).mean())
+        loss = float(self.accelerator.reduce(torch.stack(losses).mean(), "mean"))
         if not math.isfinite(loss):
             raise FloatingPointError(f"loss: expected a finite number, got {loss} at step {self.step}")
         return curves.Row(
@@ -214,13 +222,17 @@ class Trainer:
     # ---- disk ---------------------------------------------------------------------------------------------
 
     def _save(self) -> None:
-        if not self.accelerator.is_main_process:
-            return
+        if self.accelerator.is_main_process:
+            self._write()
+        self.accelerator.wait_for_everyone()
+
+    def _write(self) -> None:
         parameters = dict(self.model.named_parameters())
         model = {name: value.detach() for name, value in self.model.state_dict().items()}
         average = model | dict(zip(parameters, self.average.shadow_params, strict=True))
         numbers = {
             "config": plain(self.config),
+            "kind": self.recipe.plan.kind,
             "dataset_sha256": self.digest,
             "average_steps": self.average.optimization_step,
             "seconds": self.seconds,
@@ -284,14 +296,3 @@ class Trainer:
     def _last_losses(self) -> tuple[float | None, float | None]:
         measured = [row.val_loss for row in self.rows if row.val_loss is not None]
         return (self.rows[-1].train_loss if self.rows else None), (measured[-1] if measured else None)
-
-
-class _Loss(torch.nn.Module):
-    """The loss as `forward`, where data-parallel training hooks in."""
-
-    def __init__(self, model: torch.nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, batch: dict[str, torch.Tensor], generator: torch.Generator) -> torch.Tensor:
-        return self.model.loss(batch, generator)  # type: ignore[operator]
