@@ -28,8 +28,8 @@ state)
   ;;
 rgb)
   collect --obs-mode rgb --image-size 64 --episodes 100 --seed 3000000 --expert-noise 0.0 0.2 --wander-frames 8
-  $keystep train planner --dataset "$data" --output "$planner" --preset small --latest-start 32 \
-    --subgoal observation.images.static --batch-size 8 --steps 2800 --learning-rate 4e-4 --warmup-steps 200 --threads 1
+  $keystep train planner --dataset "$data" --output "$planner" --preset small-rgb --latest-start 32 \
+    --subgoal observation.images.static --batch-size 8 --steps 2000 --learning-rate 5e-4 --warmup-steps 200 --threads 1
   $keystep train controller --dataset "$data" --output "$controller" --preset small-rgb --condition goal \
     --observe images --batch-size 64 --steps 6000 --learning-rate 6e-4 --warmup-steps 200 --threads 1
   $keystep export "$controller" "$bundle" --planner "$planner" --planner-guidance 0.5 --resize --overwrite

@@ -18,7 +18,9 @@ from keystep.models import PLANNER_PRESETS, CameraConfig, ConfigError, PlannerCo
 from keystep.models.planner import PerceiverResampler, Planner
 
 TINY = replace(PLANNER_PRESETS["tiny"], text_tokens=3, text_width=8)
-CONFIGS = {"state": TINY, "image": replace(TINY, state_dim=0, camera=CameraConfig("static", 16, 16))}
+IMAGE = replace(TINY, state_dim=0, camera=CameraConfig("static", 16, 16))
+CLEAN = replace(IMAGE, min_snr=0.0, sampler=replace(IMAGE.sampler, prediction="sample"))
+CONFIGS = {"state": TINY, "image": IMAGE, "clean image": CLEAN}
 
 
 def make_planner(config: PlannerConfig) -> Planner:
@@ -83,6 +85,17 @@ def test_the_loss_is_weighted_by_min_snr() -> None:
     weight = torch.minimum(snr, torch.tensor(5.0)) / (snr + 1)
     want = (weight * (predicted - velocity).square().mean(dim=(1, 2))).mean()
     torch.testing.assert_close(loss, want, rtol=1e-5, atol=1e-6)
+
+
+def test_clean_frames_begin_as_what_is_seen_and_have_no_weight() -> None:
+    """An untrained U-Net ends in zeros: the prediction is the observation, the loss a plain mean square."""
+    torch.manual_seed(0)
+    config = replace(CLEAN, observation_noise=0.0)
+    model, batch = make_model(config), make_batch(config)
+    assert isinstance(model, Planner)
+    seen = batch["observation"].unsqueeze(1).expand_as(batch["subgoals"])
+    loss = model.loss(batch, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(loss, (seen - batch["subgoals"]).square().mean(), rtol=1e-5, atol=1e-6)
 
 
 def test_dropout_trains_the_null_text() -> None:

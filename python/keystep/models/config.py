@@ -204,7 +204,8 @@ class PlannerConfig:
             downsampling factors at which it attends. patch: side of the pixel squares folded into channels.
         text_dropout: share of training samples whose text is zeroed, for guidance.
         observation_noise: standard deviation of noise on subgoals and observation in training, normalised.
-        min_snr: gamma of the loss weight min(snr, gamma) / (snr + 1) (Hang et al. 2023, arXiv:2303.09556).
+        min_snr: gamma of the loss weight min(snr, gamma) / (snr + 1) for v-prediction (Hang et al. 2023,
+            arXiv:2303.09556); 0: no weight.
     """
 
     subgoals: int = 8
@@ -241,7 +242,8 @@ class PlannerConfig:
             levels = (self.down_dims, self.groups, self.kernel_size, self.step_dim, self.subgoals)
             check_levels("planner", *levels)
         require(0 <= self.text_dropout < 1, "planner.text_dropout", "0 <= p < 1", self.text_dropout)
-        require(self.observation_noise >= 0, "planner.observation_noise", ">= 0", self.observation_noise)
+        for name in ("observation_noise", "min_snr"):
+            require(getattr(self, name) >= 0, f"planner.{name}", ">= 0", getattr(self, name))
         require(
             not self.sampler.guidance or self.text_dropout > 0,
             "planner.sampler.guidance",

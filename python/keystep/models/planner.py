@@ -122,6 +122,8 @@ class Planner(nn.Module):
         """min(snr, gamma) over what each prediction implies: snr + 1 for v, snr for epsilon, 1 for x0."""
         bar = self.scheduler.alphas_cumprod.to(timestep.device)[timestep]
         snr = bar / (1 - bar)
+        if not self.config.min_snr:
+            return torch.ones_like(snr)
         capped = snr.clamp(max=self.config.min_snr)
         prediction = self.config.sampler.prediction
         if prediction == "sample":
@@ -175,7 +177,9 @@ class ImagePlanner(Planner):
 
     def denoise(self, sample: Tensor, timestep: Tensor, goal: Tensor, observation: Tensor) -> Tensor:
         seen = observation.unsqueeze(1).expand(-1, self.config.subgoals, -1, -1, -1)
-        return self.unet(torch.cat([sample, seen], dim=2), timestep, goal)
+        predicted = self.unet(torch.cat([sample, seen], dim=2), timestep, goal)
+        # A clean frame is mostly what is seen now: only the difference has to be imagined.
+        return predicted + seen if self.config.sampler.prediction == "sample" else predicted
 
 
 def make_planner(config: PlannerConfig) -> StatePlanner | ImagePlanner:

@@ -11,6 +11,7 @@ from keystep.models.config import (
     PolicyConfig,
     ResamplerConfig,
     SamplerConfig,
+    planner_sampler,
 )
 
 # Predicts the clean chunk. At the noisy steps, which decide where the arm goes, the loss of a predicted
@@ -64,9 +65,12 @@ PLANNER_PRESETS: dict[str, PlannerConfig] = {
         head_channels=16,
         attention_at=(2,),
     ),
-    # Trains on two CPU cores within the hour.
-    "small": PlannerConfig(
-        state_dim=26,
+    # Over states; trains on two CPU cores within the hour.
+    "small": PlannerConfig(state_dim=26, resampler=_SMALL_TEXT, embedding=128),
+    # Over 64 x 64 images. It folds squares of 4 x 4 pixels into channels; as many values of noise do not fit
+    # through its 32 channels, so it predicts the clean frames.
+    "small-rgb": PlannerConfig(
+        camera=CameraConfig("static", 64, 64),
         resampler=_SMALL_TEXT,
         embedding=128,
         base=32,
@@ -74,6 +78,8 @@ PLANNER_PRESETS: dict[str, PlannerConfig] = {
         blocks=1,
         attention_at=(8, 16),
         patch=4,
+        min_snr=0.0,
+        sampler=replace(planner_sampler(), prediction="sample"),
     ),
     # HD-ExpIt's planner: 201 M parameters at 96 x 96 with CLIP's text tokens.
     "paper": PlannerConfig(camera=CameraConfig("static", 96, 96), text_tokens=14, text_width=512),
