@@ -109,7 +109,7 @@ def _export_act(case: Path) -> None:
 
 
 def _export_hierarchy(case: Path, images: bool) -> None:
-    """Presets `small` of planner and controller, the default text encoder; images are 64 x 64."""
+    """Presets `small` or `small-rgb` of planner and controller, the default text encoder."""
     from keystep.export.bundle import export_bundle
     from keystep.models import (
         PLANNER_PRESETS,
@@ -128,8 +128,7 @@ def _export_hierarchy(case: Path, images: bool) -> None:
     controller = random_checkpoint(case / "controller", preset)
     encoder = load_text_encoder()
     text: dict[str, Any] = {"text_tokens": encoder.tokens, "text_width": encoder.width}
-    imagined: dict[str, Any] = {"state_dim": 0, "camera": camera} if images else {}
-    config = replace(PLANNER_PRESETS["small"], **text, **imagined)
+    config = replace(PLANNER_PRESETS["small-rgb" if images else "small"], **text)
     # random_checkpoint seeded torch: these weights are the same every time, too
     save_checkpoint(case / "planner", replace(controller, config=config), make_model(config).state_dict())
     encoder.save(case / "planner" / TEXT_ENCODER)
