@@ -255,11 +255,14 @@ def test_two_processes_stop_together(dataset: Path, tmp_path: Path) -> None:
         "result = train(make_config(Path(sys.argv[1]), Path(sys.argv[2])))\n"
         "print('stopped', result.step, result.interrupted, flush=True)\n"
     )
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     file = tmp_path / "two.py"
     file.write_text(script)
     done = subprocess.run(
-        [*command, str(file), str(dataset), str(tmp_path / "run"), __file__], capture_output=True, text=True
+        [*command, str(file), str(dataset), str(tmp_path / "run"), __file__],
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines().count("stopped 4 True") == 2, done.stdout
