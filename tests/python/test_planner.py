@@ -87,6 +87,14 @@ def test_the_loss_is_weighted_by_min_snr() -> None:
     torch.testing.assert_close(loss, want, rtol=1e-5, atol=1e-6)
 
 
+def test_the_paper_size() -> None:
+    """201 M parameters, perceiver resampler included (HD-ExpIt, App. B), to within 1 %."""
+    with torch.device("meta"):
+        model = make_model(PLANNER_PRESETS["paper"])
+    count = sum(parameter.numel() for parameter in model.parameters())
+    assert count == pytest.approx(201e6, rel=0.01), count
+
+
 def test_clean_frames_begin_as_what_is_seen_and_have_no_weight() -> None:
     """An untrained U-Net ends in zeros: the prediction is the observation, the loss a plain mean square."""
     torch.manual_seed(0)
