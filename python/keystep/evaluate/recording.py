@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -73,14 +73,12 @@ class Recording:
         }
 
 
-class Pictures:
+class Pictures(Protocol):
     """How observations and subgoals become pictures; see `keystep.evaluate.pictures`."""
 
-    def seen(self, observation: dict[str, Any]) -> Picture:
-        raise NotImplementedError
+    def seen(self, observation: dict[str, Any]) -> Picture: ...
 
-    def imagined(self, subgoals: dict[str, np.ndarray]) -> list[Picture]:
-        raise NotImplementedError
+    def imagined(self, subgoals: dict[str, np.ndarray]) -> list[Picture]: ...
 
 
 def record(

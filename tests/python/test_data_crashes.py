@@ -1,0 +1,205 @@
+"""Datasets survive kills, full disks and bad input."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+from toy_dataset import TASKS, edit_info, make_frames, make_spec, read_all, write
+
+from keystep import files
+from keystep.data import (
+    DatasetError,
+    DatasetReader,
+    DatasetWriter,
+)
+from keystep.data.check import check_dataset
+
+
+def test_resuming_appends(tmp_path: Path) -> None:
+    with DatasetWriter(tmp_path / "parts", make_spec(), flush_episodes=2) as writer:
+        for number in range(4):
+            writer.add_episode(make_frames(number, 10 + number), list(TASKS)[number % 2], seed=100 + number)
+    with DatasetWriter(tmp_path / "parts", make_spec(), flush_episodes=2) as writer:
+        assert writer.episodes == 4
+        for number in range(4, 8):
+            writer.add_episode(make_frames(number, 10 + number), list(TASKS)[number % 2], seed=100 + number)
+    write(tmp_path / "whole", 8, flush_episodes=2)
+    assert check_dataset(tmp_path / "parts") == []
+    assert DatasetReader(tmp_path / "parts").sha256() == DatasetReader(tmp_path / "whole").sha256()
+    parts, whole = DatasetReader(tmp_path / "parts").stats, DatasetReader(tmp_path / "whole").stats
+    for key in whole:
+        np.testing.assert_allclose(parts[key]["std"], whole[key]["std"], rtol=1e-12)
+
+
+@pytest.mark.parametrize("renames", [0, 1, 2, 3])
+def test_a_kill_between_any_two_renames_leaves_the_last_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, renames: int
+) -> None:
+    """A flush renames data, episodes, stats, info; the process dies before rename number `renames`."""
+    write(tmp_path, 4, flush_episodes=2)
+    before, digest = read_all(tmp_path), DatasetReader(tmp_path).sha256()
+    stats_before = DatasetReader(tmp_path).stats
+    real, done = os.replace, []
+
+    def replace(source: Path, target: Path) -> None:
+        if len(done) == renames:
+            raise SystemExit("killed")
+        done.append(target)
+        real(source, target)
+
+    writer = DatasetWriter(tmp_path, make_spec(), flush_episodes=2)
+    writer.add_episode(make_frames(9, 5), "stack", seed=9)
+    monkeypatch.setattr(os, "replace", replace)
+    with pytest.raises(SystemExit):
+        writer.flush()
+    os.close(writer._lock)  # as the death of the process does
+    monkeypatch.undo()
+
+    after = read_all(tmp_path)
+    for key in before:
+        np.testing.assert_array_equal(after[key], before[key])
+    assert DatasetReader(tmp_path).sha256() == digest
+    assert DatasetReader(tmp_path).stats["action"]["count"] == stats_before["action"]["count"]
+
+    with DatasetWriter(tmp_path, make_spec(), flush_episodes=2) as again:
+        assert again.episodes == 4
+        again.add_episode(make_frames(9, 5), "stack", seed=9)
+    assert check_dataset(tmp_path) == []
+    assert len(read_all(tmp_path)["index"]) == len(before["index"]) + 5
+
+
+def test_a_killed_process_leaves_a_dataset_that_opens_and_resumes(tmp_path: Path) -> None:
+    script = textwrap.dedent(
+        """
+        import os, signal, sys
+        sys.path.insert(0, os.path.dirname(sys.argv[2]))
+        from toy_dataset import TASKS, DatasetWriter, make_frames, make_spec
+        writer = DatasetWriter(sys.argv[1], make_spec(), flush_episodes=3)
+        for number in range(8):
+            writer.add_episode(make_frames(number, 10), "stack", seed=number)
+        os.kill(os.getpid(), signal.SIGKILL)
+        """
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path / "d"), __file__])
+    assert done.returncode == -9
+    assert len(DatasetReader(tmp_path / "d")) == 6
+    assert check_dataset(tmp_path / "d") == []
+    with DatasetWriter(tmp_path / "d", make_spec(), flush_episodes=3) as writer:
+        assert writer.episodes == 6
+
+
+def test_a_full_disk_is_one_clear_error_and_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, 4, flush_episodes=2)
+    digest = DatasetReader(tmp_path).sha256()
+
+    def full(path: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    message = r"could not write episodes 4\.\.4: .*No space left.*the 4 episodes"
+    with pytest.raises(DatasetError, match=message), DatasetWriter(tmp_path, make_spec()) as writer:
+        writer.add_episode(make_frames(4, 5), "stack", seed=4)
+        monkeypatch.setattr(files, "sync", full)
+        writer.flush()
+    monkeypatch.undo()
+    assert DatasetReader(tmp_path).sha256() == digest
+    assert check_dataset(tmp_path) == []
+
+
+def test_a_write_that_fails_in_the_middle(tmp_path: Path) -> None:
+    """The system refuses files beyond 80 kB: three short episodes fit in one, a long one does not."""
+    script = textwrap.dedent(
+        """
+        import os, resource, sys
+        sys.path.insert(0, os.path.dirname(sys.argv[2]))
+        from keystep.data import DatasetError
+        from toy_dataset import DatasetWriter, make_frames, make_spec
+        resource.setrlimit(resource.RLIMIT_FSIZE, (80_000, 80_000))
+        try:
+            with DatasetWriter(sys.argv[1], make_spec(), flush_episodes=3) as writer:
+                for number, length in enumerate((5, 5, 5, 5, 5, 5000)):
+                    writer.add_episode(make_frames(number, length), "stack", seed=number)
+        except DatasetError as error:
+            sys.exit(str(error))
+        """
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "d"), __file__], capture_output=True, text=True
+    )
+    assert done.returncode == 1 and "could not write episodes 3..5" in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(DatasetReader(tmp_path / "d")) == 3
+    assert check_dataset(tmp_path / "d") == []
+
+
+def test_ctrl_c_writes_the_complete_episodes(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), DatasetWriter(tmp_path, make_spec(), flush_episodes=50) as writer:
+        writer.add_episode(make_frames(0, 5), "stack", seed=0)
+        raise KeyboardInterrupt
+    assert len(DatasetReader(tmp_path)) == 1
+    assert check_dataset(tmp_path) == []
+
+
+# ---- bad input --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"action": np.zeros((5, 3), np.float32)},
+            r"action: expected float32 \(5, 2\), got float32 \(5, 3\)",
+        ),
+        ({"action": np.zeros((5, 2))}, r"action: expected float32 \(5, 2\), got float64"),
+        ({"action": np.full((5, 2), np.nan, np.float32)}, "action: expected finite"),
+        ({"surprise": np.zeros(5)}, "frames: expected .* got .*surprise"),
+    ],
+)
+def test_bad_frames_are_refused_and_change_nothing(tmp_path: Path, change: dict, message: str) -> None:
+    with DatasetWriter(tmp_path, make_spec()) as writer:
+        with pytest.raises(DatasetError, match=message):
+            writer.add_episode({**make_frames(0, 5), **change}, "stack", seed=0)
+        with pytest.raises(DatasetError, match="task: expected one of lift_red, stack, got 'fly'"):
+            writer.add_episode(make_frames(0, 5), "fly", seed=0)
+        writer.add_episode(make_frames(0, 5), "stack", seed=0)
+    assert len(DatasetReader(tmp_path)) == 1
+
+
+def test_other_settings_cannot_resume(tmp_path: Path) -> None:
+    with DatasetWriter(tmp_path, make_spec(noise=0.0)) as writer:
+        writer.add_episode(make_frames(0, 5), "stack", seed=0)
+    with pytest.raises(DatasetError, match=r"noise: expected 0.5 to resume, got 0.0"):
+        DatasetWriter(tmp_path, make_spec(noise=0.5))
+    with pytest.raises(DatasetError, match="features: expected"):
+        DatasetWriter(tmp_path, make_spec(image=True, noise=0.0))
+
+
+def test_two_writers_are_refused(tmp_path: Path) -> None:
+    with DatasetWriter(tmp_path, make_spec()), pytest.raises(DatasetError, match="expected no other writer"):
+        DatasetWriter(tmp_path, make_spec())
+
+
+def test_a_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("precious")
+    with pytest.raises(DatasetError, match=r"found thesis.txt"):
+        DatasetWriter(tmp_path, make_spec())
+    assert (tmp_path / "thesis.txt").read_text() == "precious"
+
+
+def test_reading_what_is_not_a_dataset(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"info.json: expected a dataset file, found none"):
+        DatasetReader(tmp_path)
+    write(tmp_path / "d", 2)
+    os.truncate(tmp_path / "d/data/chunk-000/file-000.parquet", 50)
+    with pytest.raises(DatasetError, match=r"file-000.parquet: expected a readable parquet file"):
+        list(DatasetReader(tmp_path / "d").iter_batches())
+    edit_info(tmp_path / "d", codebase_version="v9.0")
+    with pytest.raises(DatasetError, match=r"codebase_version: expected v3.0, got v9.0"):
+        DatasetReader(tmp_path / "d")

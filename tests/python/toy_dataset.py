@@ -1,0 +1,59 @@
+"""Small datasets of random frames."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from keystep.data import (
+    DatasetReader,
+    DatasetSpec,
+    DatasetWriter,
+    Feature,
+    image_feature,
+)
+
+TASKS = {"lift_red": "Lift the red block.", "stack": "Stack one block on top of another block."}
+
+
+def make_spec(image: bool = False, **collection: object) -> DatasetSpec:
+    features = {
+        "observation.state": Feature("float32", (3,), ("x", "y", "z")),
+        "action": Feature("float32", (2,), ("dx", "gripper")),
+    }
+    if image:
+        features["observation.images.static"] = image_feature(12, 16)
+    return DatasetSpec(60, features, TASKS, "panda", collection)
+
+
+def make_frames(seed: int, length: int, image: bool = False) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    frames = {
+        "observation.state": rng.normal(size=(length, 3)).astype(np.float32),
+        "action": rng.uniform(-1, 1, size=(length, 2)).astype(np.float32),
+    }
+    if image:
+        frames["observation.images.static"] = rng.integers(0, 256, (length, 12, 16, 3), dtype=np.uint8)
+    return frames
+
+
+def write(
+    path: Path, episodes: int, image: bool = False, flush_episodes: int = 3, length: int = 10
+) -> list[dict]:
+    written = [make_frames(number, length + number, image) for number in range(episodes)]
+    with DatasetWriter(path, make_spec(image), flush_episodes=flush_episodes) as writer:
+        for number, frames in enumerate(written):
+            writer.add_episode(frames, list(TASKS)[number % 2], seed=100 + number)
+    return written
+
+
+def read_all(path: Path) -> dict[str, np.ndarray]:
+    batches = list(DatasetReader(path).iter_batches(batch_size=7))
+    return {key: np.concatenate([batch[key] for batch in batches]) for key in batches[0]}
+
+
+def edit_info(path: Path, **changes: object) -> None:
+    info = json.loads((path / "meta/info.json").read_text())
+    (path / "meta/info.json").write_text(json.dumps({**info, **changes}))
