@@ -11,14 +11,15 @@ import pytest
 # Of this project; `keystep` is the root with the compiled core behind it.
 ALLOWED = {
     "models": {"keystep", "keystep.files"},
-    "data": {"keystep", "keystep.files", "keystep.envs"},
+    "data": {"keystep", "keystep.files", "keystep.envs", "keystep.oracle"},
     "train": {"keystep.files", "keystep.data", "keystep.models", "keystep.envs"},  # envs: names of tasks
     "envs": set(),
+    "oracle": {"keystep.envs", "keystep.files"},
     "evaluate": {"keystep", "keystep.runtime", "keystep.latency", "keystep.provenance", "keystep.envs"},
     "export": {"keystep", "keystep.files", "keystep.provenance", "keystep.models"},
 }
 CORE_USERS = {"export": {"verify.py"}, "models": {"reference.py"}}
-WITHOUT_TORCH = {"data", "evaluate"}
+WITHOUT_TORCH = {"data", "evaluate", "oracle"}
 
 
 def imports(path: Path) -> set[str]:

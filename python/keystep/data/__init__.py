@@ -3,8 +3,9 @@
 from keystep.data.layout import DatasetError, Feature, image_feature
 from keystep.data.plans import PlanWindows
 from keystep.data.reader import DatasetReader, EpisodeInfo
+from keystep.data.spec import DatasetSpec
 from keystep.data.windows import ChunkWindows, split_episodes
-from keystep.data.writer import DatasetSpec, DatasetWriter
+from keystep.data.writer import DatasetWriter
 
 __all__ = [
     "ChunkWindows",

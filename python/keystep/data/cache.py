@@ -36,6 +36,9 @@ def mapped_columns(
     Args:
         folder: cache root; `cache_folder()` when None.
     """
+    for name in columns:
+        if name in reader.features and reader.features[name].is_string:
+            raise DatasetError(f"columns: expected numbers or images, got {name!r}, which holds strings")
     root = (folder or cache_folder()) / reader.sha256()[:32]
     missing = [name for name in columns if not (root / f"{name}.npy").exists()]
     if missing:
@@ -55,7 +58,7 @@ def _convert(reader: DatasetReader, columns: Sequence[str], root: Path) -> None:
         arrays = {}
         for name in columns:
             feature = reader.features[name]
-            shape = () if name in INDEX_FEATURES else feature.shape
+            shape = () if name in INDEX_FEATURES else feature.frame_shape
             dtype = np.dtype("uint8" if feature.is_image else feature.dtype)
             arrays[name] = np.lib.format.open_memmap(
                 staging / f"{name}.npy", mode="w+", dtype=dtype, shape=(reader.frames, *shape)

@@ -3,24 +3,23 @@
 Each rule restates what LeRobot (Apache-2.0) documents or relies on, and names where:
 [doc] docs/source/lerobot-dataset-v3.mdx; [info] DatasetInfo in src/lerobot/datasets/utils.py; [io] load_* and
 load_nested_dataset in io_utils.py; [meta] dataset_metadata.py; [writer] dataset_writer.py; [stats]
-compute_stats.py; [features] get_hf_features_from_features in feature_utils.py. It shares no code with our
-writer beyond opening files.
+compute_stats.py; [features] get_hf_features_from_features in feature_utils.py; [reader] dataset_reader.py. It
+shares no code with our writer beyond opening files.
 """
 
 from __future__ import annotations
 
-import io
 import json
 import re
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image
+
+from keystep.data.check_data import INDEX_DTYPES, Problems, check_data
 
 INFO_TYPES: dict[str, tuple[type, ...]] = {
     "codebase_version": (str,),
@@ -37,13 +36,6 @@ INFO_TYPES: dict[str, tuple[type, ...]] = {
     "video_path": (str, type(None)),
     "features": (dict,),
 }
-INDEX_DTYPES = {
-    "timestamp": "float32",
-    "frame_index": "int64",
-    "episode_index": "int64",
-    "index": "int64",
-    "task_index": "int64",
-}
 EPISODE_TYPES = {
     "episode_index": pa.int64(),
     "tasks": pa.list_(pa.string()),
@@ -57,9 +49,6 @@ EPISODE_TYPES = {
 }
 STATISTICS = ("min", "max", "mean", "std", "count")
 FILE_PATTERN = re.compile(r"chunk-\d{3}/file-\d{3}\.parquet")
-TIMESTAMP_TOLERANCE_S = 1e-4  # LeRobotDataset's tolerance_s
-
-Problems = Iterator[str]
 
 
 def check_dataset(path: str | Path) -> list[str]:
@@ -77,8 +66,10 @@ def check_dataset(path: str | Path) -> list[str]:
         return problems
     try:
         rows = _episode_rows(root)
-        problems += [*_check_tasks(root, info), *_check_episodes(info, rows), *_check_names(root)]
-        problems += [*_check_stats(root, info), *_check_data(root, info, rows)]
+        tasks = pq.read_table(root / "meta/tasks.parquet")
+        texts = [str(text) for text in tasks[_text_column(tasks)].to_pylist()]
+        problems += [*_check_tasks(tasks, info), *_check_episodes(info, rows), *_check_names(root)]
+        problems += [*_check_stats(root, info), *check_data(root, info, rows, texts)]
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         problems.append(f"{type(error).__name__}: {error}")
     return problems
@@ -109,6 +100,8 @@ def _check_info(info: dict[str, Any]) -> Problems:
             yield f"info.json: features.{key}: expected a name without '/' [features]"
         if not {"dtype", "shape", "names"} <= set(feature):
             yield f"info.json: features.{key}: expected dtype, shape and names [doc], got {sorted(feature)}"
+        elif feature["dtype"] == "string" and feature["shape"] != [1]:
+            yield f"info.json: features.{key}.shape: expected [1] [features], got {feature['shape']}"
         elif feature["dtype"] in ("image", "video") and len(feature["shape"]) != 3:
             yield f"info.json: features.{key}.shape: expected 3 numbers [features], got {feature['shape']}"
     total = info.get("total_episodes")
@@ -134,21 +127,22 @@ def _episode_rows(root: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _check_tasks(root: Path, info: dict[str, Any]) -> Problems:
-    table = pq.read_table(root / "meta/tasks.parquet")
+def _text_column(table: pa.Table) -> str:
+    """The column of tasks.parquet that pandas takes for the index: the text."""
     pandas = json.loads((table.schema.metadata or {}).get(b"pandas", b"{}"))
     index = pandas.get("index_columns")
     if not index or index[0] not in table.column_names:
-        yield f"tasks.parquet: expected the task text as pandas index [io], got index {index}"
-        return
-    if (
-        table.schema.field("task_index").type != pa.int64()
-        or table.schema.field(index[0]).type != pa.string()
-    ):
+        raise ValueError(f"tasks.parquet: expected the task text as pandas index [io], got index {index}")
+    return index[0]
+
+
+def _check_tasks(table: pa.Table, info: dict[str, Any]) -> Problems:
+    text = _text_column(table)
+    if table.schema.field("task_index").type != pa.int64() or table.schema.field(text).type != pa.string():
         yield f"tasks.parquet: expected task_index int64 and text string [io], got {table.schema.types}"
     if table["task_index"].to_pylist() != list(range(info["total_tasks"])):
         yield f"tasks.parquet: task_index: expected 0..{info['total_tasks'] - 1} [meta]"
-    if len(set(table[index[0]].to_pylist())) != table.num_rows:
+    if len(set(table[text].to_pylist())) != table.num_rows:
         yield "tasks.parquet: expected distinct texts [meta]"
 
 
@@ -184,6 +178,8 @@ def _check_stats(root: Path, info: dict[str, Any]) -> Problems:
     stats = json.loads((root / "meta/stats.json").read_text(encoding="utf-8"))
     for key, feature in info["features"].items():
         if feature["dtype"] == "string":
+            if key in stats:
+                yield f"stats.json: {key}: expected no statistics of strings [stats]"
             continue
         shape = [3, 1, 1] if feature["dtype"] in ("image", "video") else feature["shape"]
         for name in STATISTICS:
@@ -194,82 +190,6 @@ def _check_stats(root: Path, info: dict[str, Any]) -> Problems:
                 yield f"stats.json: {key}.{name}: expected finite, shape {expected} [stats], got {found}"
         if feature["dtype"] == "image" and np.max(stats.get(key, {}).get("max", 0)) > 1:
             yield f"stats.json: {key}.max: expected at most 1 [stats]"
-
-
-def _check_data(root: Path, info: dict[str, Any], rows: list[dict[str, Any]]) -> Problems:
-    expected_files = [
-        info["data_path"].format(chunk_index=r["data/chunk_index"], file_index=r["data/file_index"])
-        for r in rows
-    ]
-    found = [path.relative_to(root).as_posix() for path in sorted((root / "data").glob("*/*.parquet"))]
-    if found != list(dict.fromkeys(expected_files)):
-        yield f"data: expected the files {list(dict.fromkeys(expected_files))} [io], got {found}"
-        return
-    episode = 0
-    for name in found:
-        file = pq.ParquetFile(root / name)
-        yield from _check_schema(name, file.schema_arrow, info)
-        table = file.read(columns=list(INDEX_DTYPES))
-        columns = {key: table[key].to_numpy() for key in INDEX_DTYPES}
-        offset = 0
-        while episode < len(rows) and expected_files[episode] == name:
-            row = rows[episode]
-            part = {key: value[offset : offset + row["length"]] for key, value in columns.items()}
-            yield from _check_frames(row, part, info)
-            offset, episode = offset + row["length"], episode + 1
-        if offset != table.num_rows:
-            yield f"{name}: expected {offset} rows as its episodes have, got {table.num_rows}"
-        yield from _check_images(name, file, info)
-
-
-def _check_schema(name: str, schema: pa.Schema, info: dict[str, Any]) -> Problems:
-    hub = json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {}).get("features", {})
-    for key, feature in info["features"].items():
-        if feature["dtype"] == "video":
-            continue
-        found = schema.field(key).type if key in schema.names else None
-        if feature["dtype"] == "image":
-            expected: pa.DataType = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-            if hub.get(key) != {"_type": "Image"}:
-                yield f"{name}: {key}: expected Image in huggingface metadata [features], got {hub.get(key)}"
-        else:
-            value = pa.from_numpy_dtype(feature["dtype"])
-            expected = value if feature["shape"] == [1] else pa.list_(value, feature["shape"][0])
-        if found != expected:
-            yield f"{name}: {key}: expected {expected} [features], got {found}"
-    extra = set(schema.names) - set(info["features"])
-    if extra:
-        yield f"{name}: expected only the columns of info.json [io], got also {sorted(extra)}"
-
-
-def _check_frames(row: dict[str, Any], part: dict[str, np.ndarray], info: dict[str, Any]) -> Problems:
-    length, label = row["length"], f"episode {row['episode_index']}"
-    if not np.array_equal(part["index"], np.arange(row["dataset_from_index"], row["dataset_to_index"])):
-        yield f"{label}: index: expected {row['dataset_from_index']}..{row['dataset_to_index'] - 1} [writer]"
-    if not np.array_equal(part["frame_index"], np.arange(length)):
-        yield f"{label}: frame_index: expected 0..{length - 1} [writer]"
-    if not (part["episode_index"] == row["episode_index"]).all():
-        yield f"{label}: episode_index: expected {row['episode_index']} in every frame [writer]"
-    if len(part["timestamp"]) == length:
-        error = np.abs(part["timestamp"] - np.arange(length) / info["fps"])
-        if error.max(initial=0.0) > TIMESTAMP_TOLERANCE_S:
-            yield f"{label}: timestamp: expected frame_index / fps within {TIMESTAMP_TOLERANCE_S} s [doc]"
-    if not ((part["task_index"] >= 0) & (part["task_index"] < info["total_tasks"])).all():
-        yield f"{label}: task_index: expected 0..{info['total_tasks'] - 1} [meta]"
-
-
-def _check_images(name: str, file: pq.ParquetFile, info: dict[str, Any]) -> Problems:
-    """The first image of every file decodes to the declared size."""
-    keys = [key for key, feature in info["features"].items() if feature["dtype"] == "image"]
-    if not keys or file.num_row_groups == 0:
-        return
-    first = next(file.iter_batches(1, columns=keys)).to_pylist()[0]
-    for key in keys:
-        height, width, _ = info["features"][key]["shape"]
-        with Image.open(io.BytesIO(first[key]["bytes"])) as image:
-            if (image.format, image.size) != ("PNG", (width, height)):
-                found = f"{image.format} {image.size}"
-                yield f"{name}: {key}: expected PNG {(width, height)} [features], got {found}"
 
 
 def main() -> None:

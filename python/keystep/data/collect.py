@@ -1,19 +1,19 @@
-"""Collect demonstrations of the scripted expert into a dataset.
+"""Collect demonstrations of a scripted expert or of the oracle of code into a dataset.
 
-The content depends on the settings only: attempt k of task j (numbered as in `keystep.envs.TASKS`, ten tasks)
-is reset with `seed + 10 k + j`, failures are dropped, and results are written in the order (task, seed)
-whatever the number of processes. Stopping and resuming continues with the next seed of the first unfinished
-task.
+The content depends on the settings only: attempt k of task j of the suite's n tasks (numbered as in
+`keystep.envs.TASKS`, n = 10, or `keystep.envs.tabletop.tasks.TASKS`) is reset with `seed + n k + j`, failures
+are dropped, and results are written in the order (task, seed) whatever the number of processes. Stopping and
+resuming continues with the next seed of the first unfinished task.
 """
 
 from __future__ import annotations
 
-import functools
+import inspect
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.progress import (
@@ -25,38 +25,14 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from keystep.data.franka3blocks import Perturbation, franka3blocks_source
 from keystep.data.interrupts import Interrupts
-from keystep.data.layout import DatasetError, Feature, image_feature
+from keystep.data.layout import DatasetError
 from keystep.data.reader import DatasetReader
-from keystep.data.workers import Frames, Rollout, Workers
-from keystep.data.writer import DatasetSpec, DatasetWriter
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where demonstrations come from, and what the dataset says about it.
-
-    Attributes:
-        spec: of the dataset.
-        open_rollout: makes the rollout function, once in every process; picklable.
-        first_seeds: of each task.
-        seed_stride: distance of consecutive seeds of a task.
-    """
-
-    spec: DatasetSpec
-    open_rollout: Callable[[], Rollout]
-    first_seeds: dict[str, int]
-    seed_stride: int
-
-
-@dataclass(frozen=True)
-class Perturbation:
-    """How demonstrations differ from the plain expert; the arguments of `collect`."""
-
-    expert_noise: tuple[float, ...]
-    frames_after_success: int | None
-    wander_frames: int
-    record: Literal["expert", "executed"] = "expert"
+from keystep.data.source import Source
+from keystep.data.tabletop import tabletop_source
+from keystep.data.workers import Frames, Workers
+from keystep.data.writer import DatasetWriter
 
 
 @dataclass
@@ -90,8 +66,13 @@ def collect(
     wander_frames: int = 0,
     record: Literal["expert", "executed"] = "expert",
     max_failures: int = 20,
+    suite: Literal["franka3blocks", "tabletop"] = "franka3blocks",
 ) -> CollectReport:
-    """Write successful demonstrations of the scripted expert to a LeRobotDataset v3.0 folder.
+    """Write successful demonstrations to a LeRobotDataset v3.0 folder.
+
+    The suite franka3blocks is demonstrated by its scripted expert; tabletop by the oracle, with the code it
+    runs at every step. Only franka3blocks has env-id, expert-noise, frames-after-success, wander-frames and
+    record.
 
     Args:
         output: dataset folder, new or to be continued.
@@ -112,11 +93,14 @@ def collect(
         record: the expert's action, or the perturbed one that was executed. Flat policies learn from the
             first how to recover; goal-conditioned controllers need the one that led to the goal.
         max_failures: give up after this many failures in a row.
+        suite: the simulated world and its tasks.
 
     Raises:
         DatasetError: the settings differ from those of the dataset, the disk is full, a simulator died, or
             the expert keeps failing. Episodes written before stay readable.
     """
+    if suite not in ("franka3blocks", "tabletop"):
+        raise DatasetError(f"suite: expected franka3blocks or tabletop, got {suite!r}")
     if obs_mode not in ("state", "rgb"):
         raise DatasetError(f"obs_mode: expected state or rgb, got {obs_mode!r}")
     if record not in ("expert", "executed"):
@@ -124,80 +108,21 @@ def collect(
     if not expert_noise or min(expert_noise) < 0:
         raise DatasetError(f"expert_noise: expected values of at least 0, got {expert_noise}")
     perturbation = Perturbation(tuple(expert_noise), frames_after_success, wander_frames, record)
-    source = simulated(env_id, tasks, seed, obs_mode, image_size, perturbation)
+    if suite == "tabletop":
+        _refuse_others({"env_id": env_id, **asdict(perturbation)}, suite)
+        source = tabletop_source(tasks, seed, obs_mode, image_size)
+    else:
+        source = franka3blocks_source(env_id, tasks, seed, obs_mode, image_size, perturbation)
     return collect_from(source, output, episodes, processes, resume=resume, max_failures=max_failures)
 
 
-def simulated(
-    env_id: str,
-    tasks: Sequence[str] | None,
-    seed: int,
-    obs_mode: str,
-    image_size: int,
-    perturbation: Perturbation,
-) -> Source:
-    """The scripted expert on Franka-3Blocks as a source of demonstrations."""
-    from keystep.envs import TASKS, layout
-
-    names = list(TASKS) if tasks is None else list(tasks)
-    for name in names:
-        if name not in TASKS:
-            raise DatasetError(f"tasks: expected some of {', '.join(TASKS)}, got {name!r}")
-    features = {"observation.state": Feature("float32", (len(layout.STATE_NAMES),), layout.STATE_NAMES)}
-    if obs_mode == "rgb":
-        features["observation.images.static"] = image_feature(image_size, image_size)
-    features["action"] = Feature("float32", (len(layout.ACTION_NAMES),), layout.ACTION_NAMES)
-    action = {
-        "names": list(layout.ACTION_NAMES),
-        "units": list(layout.ACTION_UNITS),
-        "min": layout.ACTION_LOW.tolist(),
-        "max": layout.ACTION_HIGH.tolist(),
-        "rate_limit": None,
-        "hold": layout.ACTION_HOLD.tolist(),
-    }
-    how = {
-        "env_id": env_id,
-        "obs_mode": obs_mode,
-        "seed": seed,
-        "expert_noise": list(perturbation.expert_noise),
-        "frames_after_success": perturbation.frames_after_success,
-        "wander_frames": perturbation.wander_frames,
-        "record": perturbation.record,
-        "action": action,
-    }
-    instructions = {name: TASKS[name].instruction for name in names}
-    return Source(
-        DatasetSpec(layout.CONTROL_RATE_HZ, features, instructions, "franka_panda", how),
-        functools.partial(open_simulator, env_id, obs_mode, image_size, seed, perturbation),
-        {name: seed + list(TASKS).index(name) for name in names},
-        len(TASKS),
-    )
-
-
-def open_simulator(
-    env_id: str,
-    obs_mode: str,
-    image_size: int,
-    first_seed: int,
-    perturbation: Perturbation,
-) -> Rollout:
-    """Make the environment and return the rollout function on it."""
-    import gymnasium
-
-    from keystep.envs import TASKS  # also registers the environment
-    from keystep.envs.demonstrations import DEMONSTRATION_FRAMES, rollout_expert
-
-    # Perturbed experts may need longer; episodes that end at success can afford it.
-    limit = DEMONSTRATION_FRAMES if perturbation.frames_after_success is None else 2 * DEMONSTRATION_FRAMES
-
-    def rollout(task: str, seed: int) -> Frames | None:
-        attempt = (seed - first_seed) // len(TASKS)
-        noise = perturbation.expert_noise[attempt % len(perturbation.expert_noise)]
-        ending, wander = perturbation.frames_after_success, perturbation.wander_frames
-        return rollout_expert(env, task, seed, limit, noise, ending, wander, perturbation.record)
-
-    env = gymnasium.make(env_id, obs_mode=obs_mode, image_size=image_size)
-    return rollout
+def _refuse_others(given: dict[str, Any], suite: str) -> None:
+    """Options of franka3blocks must be left at their defaults: they would have no effect."""
+    for name, parameter in inspect.signature(collect).parameters.items():
+        if name in given and given[name] != parameter.default:
+            raise DatasetError(
+                f"{name}: expected none, as suite {suite} has no such option, got {given[name]!r}"
+            )
 
 
 def collect_from(
@@ -233,7 +158,13 @@ def collect_from(
                 continue
             results = workers.run(task, itertools.count(first_seed, source.seed_stride))
             for seed, frames in _successes(task, results, report, max_failures, interrupts):
-                writer.add_episode({key: frames[key] for key in source.spec.features}, task, seed)
+                writer.add_episode(
+                    {key: frames[key] for key in source.spec.features},
+                    task,
+                    seed,
+                    instruction=frames.get("instruction"),
+                    extras=frames.get("extras"),
+                )
                 kept += 1
                 progress.update(bars[task], completed=kept)
                 if kept == episodes:

@@ -26,6 +26,8 @@ def _to_arrow(values: np.ndarray, feature: Feature) -> pa.Array:
             {"bytes": encode_png(image), "path": f"frame-{n:06d}.png"} for n, image in enumerate(values)
         ]
         return pa.array(encoded, IMAGE_TYPE)
+    if feature.is_string:
+        return pa.array(values.tolist(), pa.string())
     flat = pa.array(np.ascontiguousarray(values).reshape(-1))
     if feature.shape == (1,):
         return flat
@@ -40,7 +42,10 @@ def encode_png(image: np.ndarray) -> bytes:
 
 
 def write_row_groups(path: Path, tables: list[pa.Table]) -> None:
-    """One row group per table, so that one episode can be read alone."""
+    """One row group per table, so that one episode can be read alone.
+
+    Columns are dictionary-encoded, pyarrow's default: code that is repeated at every step is stored once.
+    """
     with pq.ParquetWriter(path, tables[0].schema, compression="snappy") as writer:
         for table in tables:
             writer.write_table(table)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 CODEBASE_VERSION = "v3.0"
 CHUNKS_SIZE = 1000  # files per chunk folder
@@ -23,6 +24,8 @@ INFO_PATH = "meta/info.json"
 STATS_PATH = "meta/stats.json"
 TASKS_PATH = "meta/tasks.parquet"
 COLLECTION_PATH = "meta/keystep.json"  # ours; readers of the layout ignore it
+TASK_COLUMN = "keystep.task"  # of meta/episodes, ours: name of the task
+EXTRAS_COLUMN = "keystep.extras"  # of meta/episodes, ours: a JSON object
 EPISODES_PATH = "meta/episodes/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 VIDEO_PATH = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
@@ -37,8 +40,8 @@ class Feature:
     """One column of the data files.
 
     Attributes:
-        dtype: numpy name ("float32", "int64"), or "image".
-        shape: of one frame; images are (height, width, 3).
+        dtype: numpy name ("float32", "int64", "bool"), "string" or "image".
+        shape: of one frame; images are (height, width, 3), strings (1,).
         names: one per element, for images the axes; None if there are none.
     """
 
@@ -49,6 +52,15 @@ class Feature:
     @property
     def is_image(self) -> bool:
         return self.dtype == "image"
+
+    @property
+    def is_string(self) -> bool:
+        return self.dtype == "string"
+
+    @property
+    def frame_shape(self) -> tuple[int, ...]:
+        """Of one frame in memory: strings and truth values are (), where numbers keep `shape`."""
+        return () if self.shape == (1,) and self.dtype in ("string", "bool") else self.shape
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -83,7 +95,9 @@ def arrow_type(feature: Feature) -> pa.DataType:
     """Column type: `datasets.Image`, `Value` for shape (1,), fixed-size `Sequence` for vectors."""
     if feature.is_image:
         return IMAGE_TYPE
-    value = pa.from_numpy_dtype(feature.dtype)
+    if feature.is_string and feature.shape != (1,):
+        raise DatasetError(f"feature shape: expected (1,) for strings, got {feature.shape}")
+    value = pa.string() if feature.is_string else pa.from_numpy_dtype(feature.dtype)
     if feature.shape == (1,):
         return value
     if len(feature.shape) == 1:
@@ -160,3 +174,21 @@ def load_json(path: Path) -> Any:
         raise DatasetError(f"{path}: expected a dataset file, found none") from None
     except json.JSONDecodeError as error:
         raise DatasetError(f"{path}: expected JSON, got {error}") from None
+
+
+def open_parquet(path: Path) -> pq.ParquetFile:
+    """Open a parquet file; DatasetError naming it if it is missing or broken."""
+    try:
+        return pq.ParquetFile(path)
+    except FileNotFoundError:
+        raise DatasetError(f"{path}: expected a dataset file, found none") from None
+    except (OSError, pa.ArrowException) as error:
+        raise DatasetError(f"{path}: expected a readable parquet file, got {error}") from error
+
+
+def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """Read columns of a parquet file, all when None; DatasetError naming it if it is missing or broken."""
+    try:
+        return open_parquet(path).read(columns=columns)
+    except (OSError, pa.ArrowException) as error:
+        raise DatasetError(f"{path}: expected a readable parquet file, got {error}") from error

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from keystep.data import layout, stats
 from keystep.data.encoding import decode_image
 from keystep.data.layout import DatasetError, Feature
 from keystep.data.stats import Stats
+from keystep.data.task_texts import TaskTexts, read_task_texts
 
 _COLUMNS = (
     "episode_index",
@@ -27,7 +30,7 @@ _COLUMNS = (
     "data/chunk_index",
     "data/file_index",
 )
-_OPTIONAL = {"success": True, "seed": None, "keystep.task": None}
+_OPTIONAL = {"success": True, "seed": None, layout.TASK_COLUMN: None, layout.EXTRAS_COLUMN: None}
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ class EpisodeInfo:
         start, stop: its frames are [start, stop) of the `index` column.
         data_file: path of the data file relative to the dataset.
         seed, task: of datasets written by keystep; else None and the instruction.
+        extras: what the writer was told besides the frames, see DatasetSpec; else empty.
     """
 
     index: int
@@ -48,6 +52,7 @@ class EpisodeInfo:
     success: bool
     seed: int | None
     task: str
+    extras: dict[str, Any] = field(default_factory=dict)
 
     @property
     def length(self) -> int:
@@ -95,11 +100,18 @@ class DatasetReader:
     @cached_property
     def tasks(self) -> list[dict[str, str]]:
         """{"name", "instruction"} by task index; without names the instruction is the name."""
-        table = _read(self.path / layout.TASKS_PATH, None)
-        texts = next(name for name in table.column_names if name != "task_index")
-        pairs = sorted(zip(table["task_index"].to_pylist(), table[texts].to_pylist(), strict=True))
         names = {task["instruction"]: task["name"] for task in self.collection.get("tasks", [])}
-        return [{"name": names.get(text, text), "instruction": text} for _, text in pairs]
+        return [{"name": names.get(text, text), "instruction": text} for text in self.instructions.texts]
+
+    @cached_property
+    def instructions(self) -> TaskTexts:
+        """By task index. A crash may leave more in the file than info.json commits to."""
+        texts, count = read_task_texts(self.path / layout.TASKS_PATH), self.info["total_tasks"]
+        if len(texts) < count:
+            raise DatasetError(
+                f"{self.path / layout.TASKS_PATH}: expected {count} instructions, got {len(texts)}"
+            )
+        return texts.first(count)
 
     @cached_property
     def stats(self) -> Stats:
@@ -117,7 +129,7 @@ class DatasetReader:
         episodes = 0
         while episodes < len(self):
             path = self.path / layout.file_name(layout.EPISODES_PATH, len(found), self.info["chunks_size"])
-            episodes += _open(path).metadata.num_rows
+            episodes += layout.open_parquet(path).metadata.num_rows
             found.append(path)
         if episodes != len(self):
             raise DatasetError(
@@ -128,8 +140,8 @@ class DatasetReader:
     def episodes(self) -> Iterator[EpisodeInfo]:
         """All episodes in order, read file by file."""
         for path in self.episode_files():
-            optional = [name for name in _OPTIONAL if name in _open(path).schema_arrow.names]
-            for row in _read(path, [*_COLUMNS, *optional]).to_pylist():
+            optional = [name for name in _OPTIONAL if name in layout.open_parquet(path).schema_arrow.names]
+            for row in layout.read_parquet(path, [*_COLUMNS, *optional]).to_pylist():
                 row = {**_OPTIONAL, **row}
                 yield EpisodeInfo(
                     index=row["episode_index"],
@@ -141,14 +153,23 @@ class DatasetReader:
                     ),
                     success=row["success"],
                     seed=row["seed"],
-                    task=row["keystep.task"] or row["tasks"][0],
+                    task=row[layout.TASK_COLUMN] or row["tasks"][0],
+                    extras=json.loads(row[layout.EXTRAS_COLUMN] or "{}"),
                 )
+
+    def episode(self, index: int) -> EpisodeInfo:
+        """One episode; DatasetError if there is none of this index."""
+        if not 0 <= index < len(self):
+            raise DatasetError(f"{self.path}: episode: expected 0..{len(self) - 1}, got {index}")
+        return next(islice(self.episodes(), index, None))
 
     def episode_stats(self) -> Iterator[Stats]:
         """The per-episode statistics in meta/episodes."""
         for path in self.episode_files():
-            names = [name for name in _open(path).schema_arrow.names if name.startswith("stats/")]
-            for row in _read(path, names).to_pylist():
+            names = [
+                name for name in layout.open_parquet(path).schema_arrow.names if name.startswith("stats/")
+            ]
+            for row in layout.read_parquet(path, names).to_pylist():
                 found: Stats = {}
                 for name, value in row.items():
                     _, key, field = name.split("/")
@@ -168,48 +189,70 @@ class DatasetReader:
             columns: features to read; all when None.
             batch_size: most frames per batch; batches do not cross files.
         """
-        names = list(self.features) if columns is None else list(columns)
-        for name in names:
-            if name not in self.features:
-                raise DatasetError(f"columns: expected one of {', '.join(self.features)}, got {name!r}")
+        names = self._known(columns)
         for path in self.data_files():
             try:
-                for batch in _open(path).iter_batches(batch_size, columns=names):
+                for batch in layout.open_parquet(path).iter_batches(batch_size, columns=names):
                     yield {name: self._to_numpy(name, batch[name]) for name in names}
             except (OSError, pa.ArrowException) as error:
                 raise DatasetError(f"{path}: expected a readable parquet file, got {error}") from error
 
+    def read_episode(
+        self, episode: EpisodeInfo, columns: Sequence[str] | None = None
+    ) -> dict[str, np.ndarray]:
+        """The frames of one episode, as `iter_batches` gives them; other row groups are not read."""
+        names = self._known(columns)
+        first = next(entry.start for entry in self.episodes() if entry.data_file == episode.data_file)
+        path, start, stop = self.path / episode.data_file, episode.start - first, episode.stop - first
+        file = layout.open_parquet(path)
+        sizes = [file.metadata.row_group(n).num_rows for n in range(file.num_row_groups)]
+        ends = np.cumsum(sizes)
+        if not len(ends) or ends[-1] < stop:
+            raise DatasetError(f"{path}: expected at least {stop} rows, got {sum(sizes)}")
+        groups = [n for n, end in enumerate(ends) if end > start and end - sizes[n] < stop]
+        try:
+            table = file.read_row_groups(groups, columns=names)
+        except (OSError, pa.ArrowException) as error:
+            raise DatasetError(f"{path}: expected a readable parquet file, got {error}") from error
+        offset = start - int(ends[groups[0]] - sizes[groups[0]])
+        table = table.slice(offset, episode.length)
+        return {name: self._to_numpy(name, table[name].combine_chunks()) for name in names}
+
+    def _known(self, columns: Sequence[str] | None) -> list[str]:
+        names = list(self.features) if columns is None else list(columns)
+        for name in names:
+            if name not in self.features:
+                raise DatasetError(f"columns: expected one of {', '.join(self.features)}, got {name!r}")
+        return names
+
     def _to_numpy(self, name: str, column: pa.Array) -> np.ndarray:
         if self.features[name].is_image:
             return np.stack([decode_image(value) for value in column.field("bytes").to_pylist()])
-        if name in layout.INDEX_FEATURES:
+        feature = self.features[name]
+        if feature.frame_shape == () and column.null_count:
+            raise DatasetError(f"{self.path}: {name}: expected a value in every frame, found some without")
+        if feature.is_string:
+            return column.cast(pa.string()).to_numpy(zero_copy_only=False)
+        if name in layout.INDEX_FEATURES or feature.frame_shape == ():
             return column.to_numpy(zero_copy_only=False)
         flat = column.flatten() if pa.types.is_fixed_size_list(column.type) else column
-        return flat.to_numpy(zero_copy_only=False).reshape(-1, *self.features[name].shape)
+        return flat.to_numpy(zero_copy_only=False).reshape(-1, *feature.shape)
 
     def sha256(self) -> str:
         """Identity of the committed content: digest of info.json, task table, episodes and data files."""
         digest = hashlib.sha256()
         head = [self.path / layout.INFO_PATH, self.path / layout.TASKS_PATH]
         for path in [*head, *self.episode_files(), *self.data_files()]:
-            digest.update(f"{path.relative_to(self.path).as_posix()}\0{path.stat().st_size}\0".encode())
-            with path.open("rb") as file:
+            with self._open_committed(path) as file:
+                size = file.seek(0, io.SEEK_END)
+                digest.update(f"{path.relative_to(self.path).as_posix()}\0{size}\0".encode())
+                file.seek(0)
                 while block := file.read(1 << 20):
                     digest.update(block)
         return digest.hexdigest()
 
-
-def _open(path: Path) -> pq.ParquetFile:
-    try:
-        return pq.ParquetFile(path)
-    except FileNotFoundError:
-        raise DatasetError(f"{path}: expected a dataset file, found none") from None
-    except (OSError, pa.ArrowException) as error:
-        raise DatasetError(f"{path}: expected a readable parquet file, got {error}") from error
-
-
-def _read(path: Path, columns: list[str] | None) -> pa.Table:
-    try:
-        return _open(path).read(columns=columns)
-    except (OSError, pa.ArrowException) as error:
-        raise DatasetError(f"{path}: expected a readable parquet file, got {error}") from error
+    def _open_committed(self, path: Path) -> BinaryIO:
+        """A file as the last commit left it: only the task table may be ahead of that, after a crash."""
+        if path == self.path / layout.TASKS_PATH and len(read_task_texts(path)) > len(self.instructions):
+            return io.BytesIO(self.instructions.to_bytes())
+        return path.open("rb")

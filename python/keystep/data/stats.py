@@ -1,9 +1,9 @@
 """Statistics of every feature: exact per episode, combined over episodes in constant memory.
 
 Keys and conventions are LeRobot's (src/lerobot/datasets/compute_stats.py): images per channel in [0, 1] with
-shape (3, 1, 1), vectors per element, `count` of shape (1,). Combined minimum, maximum, mean and standard
-deviation are exact; combined quantiles are the frame-weighted mean of the episodes' quantiles, as LeRobot
-defines them.
+shape (3, 1, 1), vectors per element, truth values as 0 and 1, none of strings, `count` of shape (1,).
+Combined minimum, maximum, mean and standard deviation are exact; combined quantiles are the frame-weighted
+mean of the episodes' quantiles, as LeRobot defines them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def feature_stats(values: np.ndarray) -> FeatureStats:
     """Statistics of one feature over an episode.
 
     Args:
-        values: (T,) or (T, D) numbers, or (T, h, w, 3) uint8 images.
+        values: (T,) or (T, D) numbers or truth values, or (T, h, w, 3) uint8 images.
     """
     frames = len(values)
     is_image = values.ndim == 4
@@ -44,7 +44,8 @@ def feature_stats(values: np.ndarray) -> FeatureStats:
 
 
 def episode_stats(columns: Mapping[str, np.ndarray]) -> Stats:
-    return {key: feature_stats(values) for key, values in columns.items()}
+    """Of every column but strings, which are arrays of dtype object."""
+    return {key: feature_stats(values) for key, values in columns.items() if values.dtype != object}
 
 
 def combine(first: FeatureStats | None, second: FeatureStats) -> FeatureStats:

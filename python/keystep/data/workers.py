@@ -17,7 +17,8 @@ from keystep.data.layout import DatasetError
 
 Frames = dict[str, Any]
 Rollout = Callable[[str, int], Frames | None]
-"""(task, seed) -> `observation.*` and `action` arrays over the frames of a successful episode, or None."""
+"""(task, seed) -> the features' columns over the frames of a successful episode, or None. Under `instruction`
+and `extras` it may also have what `DatasetWriter.add_episode` takes under these names."""
 
 _rollout: Rollout | None = None  # of this worker process
 

@@ -1,58 +1,34 @@
 """Append episodes to a LeRobotDataset v3.0 folder, crash-safe.
 
-Every flush writes one new data file and one new episodes file, then stats.json, then info.json. Each is
-flushed to disk under a temporary name before the first is renamed, and info.json comes last: its
-`total_episodes` is the commit point. A killed process therefore leaves the dataset of the last flush; files
-beyond it are ignored by the reader and removed when the folder is opened for writing again.
+Every flush writes one new data file and one new episodes file, then stats.json, then tasks.parquet when there
+are new instructions, then info.json. Each is flushed to disk under a temporary name before the first is
+renamed, and info.json comes last: its `total_episodes` and `total_tasks` are the commit point. A killed
+process therefore leaves the dataset of the last flush. The reader ignores files and instructions beyond it;
+opening the folder for writing again removes them.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from keystep import files
 from keystep.data import layout, stats
 from keystep.data.encoding import frames_table, write_row_groups
-from keystep.data.layout import INDEX_FEATURES, DatasetError, Feature
+from keystep.data.layout import DatasetError
 from keystep.data.reader import DatasetReader
+from keystep.data.spec import DatasetSpec
+from keystep.data.task_texts import TaskTexts, read_task_texts
+from keystep.data.validation import Column, check_text, checked_columns, checked_extras
 
 FLUSH_BYTES = 64 << 20
-
-
-@dataclass(frozen=True)
-class DatasetSpec:
-    """What does not change over the life of a dataset.
-
-    Attributes:
-        fps: frames per second.
-        features: observation and action columns; the index columns are added.
-        tasks: name -> instruction; the position is the task index.
-        robot_type: free text.
-        collection: how the data was made, JSON values; kept in meta/keystep.json. Must be equal to resume.
-    """
-
-    fps: int
-    features: Mapping[str, Feature]
-    tasks: Mapping[str, str]
-    robot_type: str | None = None
-    collection: Mapping[str, Any] = field(default_factory=dict)
-
-    def all_features(self) -> dict[str, Feature]:
-        return {**self.features, **INDEX_FEATURES}
-
-    def side_file(self) -> dict[str, Any]:
-        named = [{"name": name, "instruction": text} for name, text in self.tasks.items()]
-        return {"format": "keystep-collection", "version": 1, "tasks": named, **self.collection}
 
 
 class DatasetWriter:
@@ -76,7 +52,9 @@ class DatasetWriter:
         self.spec = spec
         self._flush_episodes = flush_episodes
         self._features = spec.all_features()
+        layout.data_schema(self._features)  # refuses features that no column can hold
         self._info: dict[str, Any] = {}
+        self._instructions = TaskTexts()  # those of episodes in memory included
         self._stats: stats.Stats = {}
         self._files = 0
         self._tables: list[pa.Table] = []
@@ -107,45 +85,68 @@ class DatasetWriter:
         return self._info["total_episodes"] + len(self._rows)
 
     def add_episode(
-        self, frames: Mapping[str, np.ndarray], task: str, seed: int, *, success: bool = True
+        self,
+        frames: Mapping[str, Column],
+        task: str,
+        seed: int,
+        *,
+        success: bool = True,
+        instruction: str | None = None,
+        extras: Mapping[str, Any] | None = None,
     ) -> None:
         """Append one episode.
 
         Args:
-            frames: for every feature an array (T, *shape) of its dtype; images (T, h, w, 3) uint8.
+            frames: for every feature an array (T, *shape) of its dtype; images (T, h, w, 3) uint8; truth
+                values bool (T,); strings a list of T or an array of them.
             task: name of the task, one of the spec's.
             seed: of the environment's reset.
             success: whether the task was solved.
+            instruction: the task in this episode's words; the spec's when None. Each new one gets a task
+                index of its own, so that readers of the layout see it as the episode's `task`.
+            extras: a JSON value for every name of the spec's `extras`.
         """
-        length = self._validate(frames, task)
+        if task not in self.spec.tasks:
+            raise DatasetError(f"task: expected one of {', '.join(self.spec.tasks)}, got {task!r}")
+        columns, length = checked_columns(frames, self.spec.features)
+        told = checked_extras(extras or {}, self.spec.extras)
+        task_index = self._task_index(task, instruction)
         index = self.episodes
         start = self._rows[-1]["dataset_to_index"] if self._rows else self._info["total_frames"]
         frame = np.arange(length, dtype=np.int64)
-        columns: dict[str, np.ndarray] = {
-            **{key: np.asarray(frames[key]) for key in self.spec.features},
+        columns |= {
             "timestamp": (frame / self.spec.fps).astype(np.float32),
             "frame_index": frame,
             "episode_index": np.full(length, index, dtype=np.int64),
             "index": start + frame,
-            "task_index": np.full(length, list(self.spec.tasks).index(task), dtype=np.int64),
+            "task_index": np.full(length, task_index, dtype=np.int64),
         }
         self._tables.append(frames_table(columns, self._features))
         self._rows.append(
             {
                 "episode_index": index,
-                "tasks": [self.spec.tasks[task]],
+                "tasks": [self._instructions.texts[task_index]],
                 "length": length,
                 "dataset_from_index": start,
                 "dataset_to_index": start + length,
                 "success": success,
                 "seed": seed,
-                "keystep.task": task,
+                layout.TASK_COLUMN: task,
+                **({layout.EXTRAS_COLUMN: told} if self.spec.extras else {}),
                 "stats": stats.episode_stats(columns),
             }
         )
         buffered = sum(table.nbytes for table in self._tables)
         if len(self._rows) >= self._flush_episodes or buffered >= FLUSH_BYTES:
             self.flush()
+
+    def _task_index(self, task: str, instruction: str | None) -> int:
+        if instruction is None:
+            return list(self.spec.tasks).index(task)
+        check_text("instruction", instruction)
+        if not instruction.strip():
+            raise DatasetError(f"instruction: expected words, got {instruction!r}")
+        return self._instructions.index(instruction)
 
     def flush(self) -> None:
         """Write and commit the episodes in memory. After a DatasetError the dataset is as before."""
@@ -157,27 +158,40 @@ class DatasetWriter:
         info = dict(self._info)
         info["total_episodes"] += len(rows)
         info["total_frames"] = rows[-1]["dataset_to_index"]
+        info["total_tasks"] = len(self._instructions)
         info["splits"] = {"train": f"0:{info['total_episodes']}"}
-        names = [
-            layout.file_name(template, self._files) for template in (layout.DATA_PATH, layout.EPISODES_PATH)
-        ]
-        paths = [self.path / name for name in (*names, layout.STATS_PATH, layout.INFO_PATH)]
         try:
-            for path in paths:
-                path.parent.mkdir(parents=True, exist_ok=True)
-            write_row_groups(files.temporary(paths[0]), tables)
-            write_row_groups(files.temporary(paths[1]), [self._episodes_table(rows)])
-            files.temporary(paths[2]).write_text(files.to_json(stats.to_json(found)), encoding="utf-8")
-            files.temporary(paths[3]).write_text(files.to_json(info), encoding="utf-8")
-            files.publish(paths)
+            self._publish(tables, rows, found, info)
         except OSError as error:
             self._remove_leftovers()
             kept = self._info["total_episodes"]
+            self._instructions = self._instructions.first(self._info["total_tasks"])
             raise DatasetError(
                 f"{self.path}: could not write episodes {kept}..{kept + len(rows) - 1}: {error}; "
                 f"the {kept} episodes before them are intact"
             ) from error
         self._info, self._stats, self._files = info, found, self._files + 1
+
+    def _publish(
+        self, tables: list[pa.Table], rows: list[dict[str, Any]], found: stats.Stats, info: dict[str, Any]
+    ) -> None:
+        """Write the files of a flush beside their places, then rename them, info.json last."""
+        writes: dict[str, Callable[[Path], object]] = {
+            layout.file_name(layout.DATA_PATH, self._files): lambda path: write_row_groups(path, tables),
+            layout.file_name(layout.EPISODES_PATH, self._files): (
+                lambda path: write_row_groups(path, [self._episodes_table(rows)])
+            ),
+            layout.STATS_PATH: lambda path: path.write_text(
+                files.to_json(stats.to_json(found)), encoding="utf-8"
+            ),
+        }
+        if info["total_tasks"] > self._info["total_tasks"]:
+            writes[layout.TASKS_PATH] = self._instructions.write
+        writes[layout.INFO_PATH] = lambda path: path.write_text(files.to_json(info), encoding="utf-8")
+        for name, write in writes.items():
+            (self.path / name).parent.mkdir(parents=True, exist_ok=True)
+            write(files.temporary(self.path / name))
+        files.publish([self.path / name for name in writes])
 
     def _acquire(self) -> int:
         try:
@@ -205,7 +219,7 @@ class DatasetWriter:
         info = layout.empty_info(self._features, self.spec.fps, self.spec.robot_type, len(self.spec.tasks))
         files.write_json(self.path / layout.COLLECTION_PATH, self.spec.side_file())
         with files.replacing(self.path / layout.TASKS_PATH) as (staged,):
-            pq.write_table(layout.tasks_table(list(self.spec.tasks.values())), staged)
+            TaskTexts(self.spec.tasks.values()).write(staged)
         files.write_json(self.path / layout.INFO_PATH, info)
 
     def _open(self) -> None:
@@ -228,6 +242,10 @@ class DatasetWriter:
         self._info = reader.info
         self._files = len(reader.episode_files())
         self._stats = stats.combine_all(reader.episode_stats())
+        self._instructions = reader.instructions
+        if len(read_task_texts(self.path / layout.TASKS_PATH)) > len(self._instructions):
+            with files.replacing(self.path / layout.TASKS_PATH) as (staged,):
+                self._instructions.write(staged)
         self._remove_leftovers()
 
     def _remove_leftovers(self) -> None:
@@ -238,23 +256,6 @@ class DatasetWriter:
                 stray = path.suffix == ".parquet" and path.name.startswith("file-") and path not in keep
                 if stray or path.suffix == files.TEMPORARY_SUFFIX:
                     path.unlink(missing_ok=True)
-
-    def _validate(self, frames: Mapping[str, np.ndarray], task: str) -> int:
-        if task not in self.spec.tasks:
-            raise DatasetError(f"task: expected one of {', '.join(self.spec.tasks)}, got {task!r}")
-        if set(frames) != set(self.spec.features):
-            raise DatasetError(f"frames: expected {sorted(self.spec.features)}, got {sorted(frames)}")
-        length = len(next(iter(frames.values())))
-        for key, feature in self.spec.features.items():
-            array, dtype = np.asarray(frames[key]), "uint8" if feature.is_image else feature.dtype
-            if array.shape != (length, *feature.shape) or array.dtype != dtype:
-                expected = f"{dtype} {(length, *feature.shape)}"
-                raise DatasetError(f"{key}: expected {expected}, got {array.dtype} {array.shape}")
-            if not feature.is_image and not np.isfinite(array).all():
-                raise DatasetError(f"{key}: expected finite values, got NaN or infinity")
-        if length == 0:
-            raise DatasetError("frames: expected at least one, got none")
-        return length
 
     def _episodes_table(self, rows: list[dict[str, Any]]) -> pa.Table:
         chunk, file = divmod(self._files, layout.CHUNKS_SIZE)

@@ -1,0 +1,38 @@
+"""What does not change over the life of a dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from keystep.data.layout import INDEX_FEATURES, Feature
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """What does not change over the life of a dataset.
+
+    Attributes:
+        fps: frames per second.
+        features: observation and action columns; the index columns are added.
+        tasks: name -> instruction of episodes that have none of their own; the position is the task index.
+        robot_type: free text.
+        collection: how the data was made, JSON values; kept in meta/keystep.json. Must be equal to resume.
+        extras: what every episode tells besides its frames, such as the names of its objects.
+    """
+
+    fps: int
+    features: Mapping[str, Feature]
+    tasks: Mapping[str, str]
+    robot_type: str | None = None
+    collection: Mapping[str, Any] = field(default_factory=dict)
+    extras: tuple[str, ...] = ()
+
+    def all_features(self) -> dict[str, Feature]:
+        return {**self.features, **INDEX_FEATURES}
+
+    def side_file(self) -> dict[str, Any]:
+        named = [{"name": name, "instruction": text} for name, text in self.tasks.items()]
+        extras = {"extras": list(self.extras)} if self.extras else {}
+        return {"format": "keystep-collection", "version": 1, "tasks": named, **extras, **self.collection}

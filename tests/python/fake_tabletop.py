@@ -1,0 +1,134 @@
+"""A tabletop suite without a simulator, importable by spawned processes: environments and an oracle."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from keystep.data import tabletop
+from keystep.data.workers import Rollout
+from keystep.envs.tabletop import TASKS, layout
+
+ENV_ID = "fake_tabletop:keystep-test/Tabletop-<Task>-v0"
+OBJECTS = ["red cube", "blue hexagon", "red cube"]
+LENGTH = 9
+
+
+class FakeTabletop(gymnasium.Env):
+    """Chaotic and deterministic: the last bit of an action changes what follows. Solved by a long episode.
+
+    `opened` counts the environments that are open, per task.
+    """
+
+    metadata = {"render_modes": ["rgb_array"]}  # noqa: RUF012
+    opened: dict[str, int] = {}  # noqa: RUF012
+
+    def __init__(
+        self, task: str, obs_mode: str = "state", image_size: int = 16, render_mode: str | None = None
+    ) -> None:
+        self.task, self.obs_mode, self.image_size = task, obs_mode, image_size
+        self.render_mode = render_mode
+        self.action_space = gymnasium.spaces.Box(layout.ACTION_LOW, layout.ACTION_HIGH)
+        spaces: dict[str, gymnasium.Space] = {
+            "observation.state": gymnasium.spaces.Box(0, 1, (len(layout.STATE_NAMES),), np.float32)
+        }
+        if obs_mode == "rgb":
+            picture = gymnasium.spaces.Box(0, 255, (image_size, image_size, 3), np.uint8)
+            spaces |= {f"observation.images.{camera}": picture for camera in layout.CAMERAS}
+        self.observation_space = gymnasium.spaces.Dict(spaces)
+        self.opened[task] = self.opened.get(task, 0) + 1
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        super().reset(seed=seed)
+        self.state = self.np_random.random(len(layout.STATE_NAMES), dtype=np.float32)
+        self.steps = 0
+        return self.observation(), {"success": False}
+
+    def step(self, action: np.ndarray) -> Any:
+        assert action.dtype == np.float32
+        self.state = np.float32(3.9) * self.state * (1 - self.state)
+        self.state = (self.state + np.float32(0.01) * np.resize(action, self.state.shape)) % np.float32(1)
+        self.steps += 1
+        return self.observation(), 0.0, False, False, {"success": self.steps >= LENGTH}
+
+    def observation(self) -> dict[str, np.ndarray]:
+        found = {"observation.state": self.state}
+        if self.obs_mode == "rgb":
+            found |= {f"observation.images.{camera}": self.render() for camera in layout.CAMERAS}
+        return found
+
+    def poses(self) -> np.ndarray:
+        found = np.zeros((layout.MAX_BODIES, 7), np.float32)
+        found[: len(OBJECTS)] = self.state[:7] * np.arange(1, len(OBJECTS) + 1, dtype=np.float32)[:, None]
+        return found
+
+    def boxes(self) -> np.ndarray:
+        return np.full((layout.MAX_BODIES, 4), -1, np.float32)
+
+    def render(self) -> np.ndarray:
+        return np.full((self.image_size, self.image_size, 3), 20 * self.steps, np.uint8)
+
+    def close(self) -> None:
+        self.opened[self.task] -= 1
+
+
+for _task in TASKS:
+    gymnasium.register(f"keystep-test/Tabletop-{_task}-v0", FakeTabletop, kwargs={"task": _task})
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """As keystep.oracle.demonstrations has it."""
+
+    frames: dict[str, Any]
+    prompt: str
+    names: list[str]
+
+
+def demonstrate(env: gymnasium.Env, task: str, seed: int) -> Demonstration | None:
+    """Fails on seeds divisible by 3."""
+    if seed % 3 == 0:
+        return None
+    scene: Any = env.unwrapped
+    assert scene.task == task
+    observation, _ = env.reset(seed=seed)
+    rng = np.random.default_rng(seed)
+    rows: list[dict[str, Any]] = []
+    for step in range(LENGTH + seed % 4):
+        call = step // 3
+        code = f"pose_dict['T{call}'] = get_pose(get_actor('red cube'))\nmove3d(pose_dict['T{call}'])"
+        starts = step % 3 == 0
+        action = rng.uniform(-1, 1, 7).astype(np.float32)
+        rows.append(
+            {
+                **observation,
+                "action": action,
+                "objects.poses": scene.poses().reshape(-1),
+                "objects.boxes": scene.boxes().reshape(-1),
+                "code": code if starts else "\n".join(f"# {line}" for line in code.splitlines()),
+                "keystep": starts,
+            }
+        )
+        observation, *_ = env.step(action)
+    frames: dict[str, Any] = {key: np.stack([row[key] for row in rows]) for key in rows[0] if key != "code"}
+    frames["code"] = [row["code"] for row in rows]
+    return Demonstration(frames, f"{task}: please do number {seed % 5}.", OBJECTS)
+
+
+def demonstrations_module() -> ModuleType:
+    """To stand in for keystep.oracle.demonstrations."""
+    module = ModuleType("keystep.oracle.demonstrations")
+    module.demonstrate = demonstrate  # type: ignore[attr-defined]
+    return module
+
+
+def open_fake_oracle(obs_mode: str, image_size: int) -> Rollout:
+    """`keystep.data.tabletop.open_oracle` in a process of its own, with this module behind it."""
+    tabletop.ENV_ID = ENV_ID
+    sys.modules["keystep.oracle.demonstrations"] = demonstrations_module()
+    return tabletop.open_oracle(obs_mode, image_size)

@@ -1,0 +1,179 @@
+"""Collecting code: the tabletop suite as a source. A fake oracle stands in for simulator and oracle."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import fake_tabletop
+import numpy as np
+import pytest
+
+from keystep import cli
+from keystep.data import DatasetError, DatasetReader
+from keystep.data import tabletop as source
+from keystep.data.check import check_dataset
+from keystep.data.collect import collect, collect_from
+from keystep.envs.tabletop import TASKS, env_id, layout
+
+
+@pytest.fixture(autouse=True)
+def fake_suite(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source, "ENV_ID", fake_tabletop.ENV_ID)
+    monkeypatch.setattr(fake_tabletop.FakeTabletop, "opened", {})
+    module = fake_tabletop.demonstrations_module()
+    monkeypatch.setitem(sys.modules, "keystep.oracle.demonstrations", module)
+
+
+def seeds(task: str, first: int, count: int) -> list[int]:
+    """Reference: seed + n k + j, those that the fake oracle solves."""
+    numbers = range(first + list(TASKS).index(task), 10**6, len(TASKS))
+    return [seed for seed in numbers if seed % 3][:count]
+
+
+@pytest.mark.parametrize("obs_mode", ["state", "rgb"])
+def test_what_is_collected_is_what_the_oracle_showed(tmp_path: Path, obs_mode: Any) -> None:
+    report = collect(
+        tmp_path,
+        suite="tabletop",
+        tasks=["Swap", "Pick"],
+        episodes=3,
+        seed=5,
+        obs_mode=obs_mode,
+        image_size=16,
+    )
+    assert report.episodes == 6 and check_dataset(tmp_path) == []
+    reader = DatasetReader(tmp_path)
+    found = [(episode.task, episode.seed) for episode in reader.episodes()]
+    assert found == [(task, seed) for task in ("Swap", "Pick") for seed in seeds(task, 5, 3)]
+    pictures = {f"observation.images.{camera}" for camera in layout.CAMERAS if obs_mode == "rgb"}
+    for episode in reader.episodes():
+        env = fake_tabletop.FakeTabletop(episode.task, obs_mode, 16)
+        shown = fake_tabletop.demonstrate(env, episode.task, episode.seed or 0)
+        assert shown is not None
+        assert (episode.instruction, episode.extras) == (shown.prompt, {"names": shown.names})
+        frames = reader.read_episode(episode)
+        assert set(shown.frames) == set(reader.features) - {
+            "timestamp", "frame_index", "episode_index", "index", "task_index"
+        }  # fmt: skip
+        assert pictures <= set(frames)
+        for key, values in shown.frames.items():
+            np.testing.assert_array_equal(frames[key], values)
+
+
+def test_the_side_file_says_how_it_was_collected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    collect(tmp_path, suite="tabletop", tasks=["Pick"], episodes=1, seed=7, image_size=64)
+    found = DatasetReader(tmp_path).collection
+    assert (found["suite"], found["world_version"], found["seed"]) == ("tabletop", layout.VERSION, 7)
+    assert (found["obs_mode"], found["image_size"], found["extras"]) == ("state", 64, ["names"])
+    assert found["versions"] == {name: version(name) for name in ("keystep", "mani_skill", "sapien")}
+    assert found["action"]["names"] == list(layout.ACTION_NAMES)
+    assert {len(found["action"][key]) for key in ("units", "min", "max", "hold")} == {7}
+    assert DatasetReader(tmp_path).info["fps"] == layout.CONTROL_RATE_HZ
+    monkeypatch.undo()
+    assert all(source.ENV_ID.replace("<Task>", task) == env_id(task) for task in TASKS)
+
+
+def test_slots_are_named(tmp_path: Path) -> None:
+    found = source.features("rgb", 32)
+    assert found["objects.poses"].shape == (56,) and found["objects.boxes"].shape == (32,)
+    assert found["objects.poses"].names is not None
+    assert found["objects.poses"].names[7:9] == ("object_1_x_m", "object_1_y_m")
+    assert found["observation.images.wrist"].shape == (32, 32, 3)
+
+
+def test_it_stops_and_resumes_as_if_it_had_not_stopped(tmp_path: Path) -> None:
+    for name, counts in (("parts", (1, 3)), ("whole", (3,))):
+        for episodes in counts:
+            collect(tmp_path / name, suite="tabletop", tasks=["Pick", "Swap"], episodes=episodes)
+
+    def contents(path: Path) -> dict:
+        reader = DatasetReader(path)
+        found = {}
+        for episode in reader.episodes():
+            frames = reader.read_episode(episode, ["observation.state", "action"])
+            arrays = [values.tobytes() for values in frames.values()]
+            found[episode.task, episode.seed] = (episode.instruction, *arrays)
+        return found
+
+    assert contents(tmp_path / "parts") == contents(tmp_path / "whole")
+    assert check_dataset(tmp_path / "parts") == []
+
+
+def test_the_number_of_processes_changes_nothing(tmp_path: Path) -> None:
+    made = source.tabletop_source(["Pick", "Swap"], 0, "state", 16)
+    for processes in (1, 2):
+        opener = functools.partial(fake_tabletop.open_fake_oracle, "state", 16)
+        collect_from(
+            dataclasses.replace(made, open_rollout=opener), tmp_path / str(processes), 3, processes=processes
+        )
+    assert DatasetReader(tmp_path / "1").sha256() == DatasetReader(tmp_path / "2").sha256()
+
+
+def test_one_environment_is_open_at_a_time_and_made_once_for_each_task(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import gymnasium
+
+    made: list[str] = []
+    make = gymnasium.make
+    monkeypatch.setattr(gymnasium, "make", lambda name, **options: made.append(name) or make(name, **options))
+    rollout = source.open_oracle("state", 16)
+    opened = fake_tabletop.FakeTabletop.opened
+    for task, seed in (("Pick", 1), ("Pick", 2), ("Swap", 1), ("Swap", 3), ("Pick", 4)):
+        rollout(task, seed)
+        assert {name: count for name, count in opened.items() if count} == {task: 1}
+    assert made == [fake_tabletop.ENV_ID.replace("<Task>", task) for task in ("Pick", "Swap", "Pick")]
+
+
+def test_unknown_tasks_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"tasks: expected some of Pick, .*Swap.*, got 'lift_red'"):
+        collect(tmp_path / "d", suite="tabletop", tasks=["Pick", "lift_red"])
+    assert not (tmp_path / "d").exists()
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"env_id": "keystep/Other-v0"},
+        {"expert_noise": (0.0, 0.1)},
+        {"frames_after_success": 3},
+        {"wander_frames": 2},
+        {"record": "executed"},
+    ],
+)
+def test_options_of_the_other_suite_are_refused(tmp_path: Path, option: dict) -> None:
+    name = next(iter(option))
+    with pytest.raises(
+        DatasetError, match=f"{name}: expected none, as suite tabletop has no such option, got"
+    ):
+        collect(tmp_path / "d", suite="tabletop", tasks=["Pick"], **option)
+    assert not (tmp_path / "d").exists()
+
+
+def test_bad_settings(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="suite: expected franka3blocks or tabletop, got 'moon'"):
+        collect(tmp_path / "d", suite="moon")  # type: ignore[arg-type]
+    with pytest.raises(DatasetError, match="obs_mode: expected state or rgb, got 'depth'"):
+        collect(tmp_path / "d", suite="tabletop", obs_mode="depth")  # type: ignore[arg-type]
+
+
+def test_another_suite_or_version_cannot_resume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    collect(tmp_path, suite="tabletop", tasks=["Pick"], episodes=1)
+    with pytest.raises(DatasetError, match="to resume, got"):
+        collect(tmp_path, tasks=["lift_red"], episodes=1)
+    monkeypatch.setattr(layout, "VERSION", layout.VERSION + 1)
+    with pytest.raises(DatasetError, match="world_version: expected 2 to resume, got 1"):
+        collect(tmp_path, suite="tabletop", tasks=["Pick"], episodes=2)
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--output", str(tmp_path / "d"), "--suite", "tabletop", "--tasks", "Pick", "Swap"]
+    assert cli.run(["collect", *arguments, "--episodes", "2"]) == 0
+    assert "4 episodes in the dataset; 4 of" in capsys.readouterr().out
+    assert cli.run(["collect", *arguments, "--wander-frames", "2"]) == 2
+    assert "error: wander_frames: expected none" in capsys.readouterr().err
