@@ -7,11 +7,12 @@ to say clearly what rgb mode lacks.
 
 from __future__ import annotations
 
+import importlib
 import warnings
 from types import ModuleType
 
 NO_SIMULATOR = (
-    "Franka3Blocks: expected the package mani_skill, found none; install it with: pip install 'keystep[sim]'"
+    "simulation: expected the package mani_skill, found none; install it with: pip install 'keystep[sim]'"
 )
 NO_DRIVER = (
     "rendering: expected a Vulkan driver, got none ({reason}). On Debian 12 run scripts/install-vulkan.sh "
@@ -20,17 +21,16 @@ NO_DRIVER = (
 )
 
 
-def load_simulation() -> ModuleType:
-    """`keystep.envs.simulation`, imported late because mani_skill and torch take seconds to load."""
+def load_simulation(module: str = "keystep.envs.simulation") -> ModuleType:
+    """A module of physics, imported late because mani_skill and torch take seconds to load."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Failed to find (system libvulkan|Vulkan ICD|glvnd ICD)")
         try:
-            from keystep.envs import simulation
+            return importlib.import_module(module)
         except ModuleNotFoundError as error:
             if error.name not in ("mani_skill", "sapien", "torch"):
                 raise
             raise ImportError(NO_SIMULATOR) from error
-    return simulation
 
 
 def missing_driver() -> str | None:

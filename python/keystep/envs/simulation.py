@@ -7,65 +7,27 @@ hide it), and motors are implicit springs tuned to the same decay (see robot.py)
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import sapien
-from mani_skill.agents.registration import register_agent
-from mani_skill.envs.sapien_env import BaseEnv
 from mani_skill.sensors.camera import CameraConfig
 from mani_skill.utils import sapien_utils
-from mani_skill.utils.structs.types import DefaultMaterialsConfig, SceneConfig, SimConfig
 
 from keystep.envs import layout
-from keystep.envs.robot import FINGER_LINKS, HAND_LINK, LightPanda, VisiblePanda
-
-for _agent in (LightPanda, VisiblePanda):
-    register_agent()(_agent)
+from keystep.envs.arm import ArmSimulation
 
 CUBE_COLOURS = ((0.8, 0.1, 0.1), (0.1, 0.65, 0.15), (0.1, 0.2, 0.8))
 TABLE_COLOUR = (0.72, 0.6, 0.45)
 Size = tuple[float, float, float]
 CONTACT_DISTANCE_M = 1e-3
-ARM_MASK = np.array([1] * 7 + [0] * 2)
 
 
-class Franka3BlocksSimulation(BaseEnv):
-    """ManiSkill's environment as a physics world; episodes, actions and observations are in franka3blocks.py.
+class Franka3BlocksSimulation(ArmSimulation):
+    """The physics world; episodes, actions and observations are in franka3blocks.py."""
 
-    Args:
-        visible: build visuals and the camera; needs a Vulkan driver.
-        image_size: side of the square camera image in pixels.
-    """
-
-    SUPPORTED_ROBOTS = (LightPanda.uid, VisiblePanda.uid)
-    scene: Any
-    agent: Any
-    _sensors: dict[str, Any]
-    _human_render_cameras: dict[str, Any]
-
-    def __init__(self, visible: bool, image_size: int) -> None:
-        self._image_size = image_size
-        super().__init__(
-            obs_mode="none",
-            reward_mode="none",
-            robot_uids=VisiblePanda.uid if visible else LightPanda.uid,
-            sim_backend="physx_cpu",
-            render_backend="sapien_cpu" if visible else "none",
-        )
-
-    @property
-    def _default_sim_config(self) -> SimConfig:
-        return SimConfig(
-            sim_freq=layout.SIMULATION_RATE_HZ,
-            control_freq=layout.CONTROL_RATE_HZ,
-            scene_config=SceneConfig(contact_offset=0.01),
-            default_materials_config=DefaultMaterialsConfig(
-                static_friction=layout.FRICTION,
-                dynamic_friction=layout.FRICTION,
-                restitution=layout.RESTITUTION,
-            ),
-        )
+    SIMULATION_RATE_HZ = layout.SIMULATION_RATE_HZ
+    CONTROL_RATE_HZ = layout.CONTROL_RATE_HZ
+    FRICTION = layout.FRICTION
+    RESTITUTION = layout.RESTITUTION
 
     @property
     def _default_sensor_configs(self) -> list[CameraConfig]:
@@ -82,9 +44,6 @@ class Franka3BlocksSimulation(BaseEnv):
                 far=layout.CAMERA_FAR_M,
             )
         ]
-
-    def _load_agent(self, options: dict) -> None:
-        super()._load_agent(options, sapien.Pose())
 
     def _load_scene(self, options: dict) -> None:
         self._load_box("table", layout.TABLE_HALF_SIZE_M, layout.TABLE_CENTRE_M, TABLE_COLOUR, dynamic=False)
@@ -105,29 +64,13 @@ class Franka3BlocksSimulation(BaseEnv):
         (builder.build_dynamic if dynamic else builder.build_static)(name=name)
 
     def _bind(self) -> None:
-        """Keep the SAPIEN objects: a step then works on numpy, without ManiSkill's batched tensors."""
-        robot = self.agent.robot
-        self.arm = robot._objs[0]
-        self.model = self.arm.create_pinocchio_model()
-        self.hand = robot.links_map[HAND_LINK]._objs[0]
-        self.fingers = [robot.links_map[name]._objs[0] for name in FINGER_LINKS]
+        self._bind_arm()
         self.cubes = []
         for name in layout.CUBES:
             entity = self.scene.actors[name]._objs[0]
             body = entity.find_component_by_type(sapien.physx.PhysxRigidDynamicComponent)
             body.linear_damping = body.angular_damping = layout.CUBE_DAMPING
             self.cubes.append(body)
-
-    def _clear(self) -> None:
-        """As in ManiSkill, without its full garbage collection (150 ms): a scene's own references free it."""
-        self.agent = None
-        self._sensors = {}
-        self._human_render_cameras = {}
-        self.scene = None
-
-    def rebuild(self) -> None:
-        """A new scene (10 ms): PhysX keeps contact caches across resets; only this restarts bit for bit."""
-        self.reset(seed=0, options={"reconfigure": True})
 
     def body_state(self) -> dict[str, np.ndarray]:
         """Everything that moves: joints (9,), joint_velocities (9,), drive_targets (9,) and cubes (3, 13).
@@ -138,7 +81,7 @@ class Franka3BlocksSimulation(BaseEnv):
         for cube in self.cubes:
             pose = cube.entity_pose
             rows.append(np.concatenate([pose.p, pose.q, cube.linear_velocity, cube.angular_velocity]))
-        targets = [joint.drive_target[0] for joint in self.arm.active_joints]
+        targets = [joint.drive_target[0] for joint in self.joints]
         return {
             "joints": self.arm.qpos.astype(np.float64),
             "joint_velocities": self.arm.qvel.astype(np.float64),
@@ -156,51 +99,13 @@ class Franka3BlocksSimulation(BaseEnv):
             cube.entity.pose = sapien.Pose(row[:3], row[3:7])
             cube.linear_velocity, cube.angular_velocity = row[7:10], row[10:13]
 
-    def advance(self, steps: int) -> None:
-        """Run `steps` simulation steps of 1/240 s."""
-        for _ in range(steps):
-            self.scene.px.step()
-
-    def hand_pose(self) -> tuple[np.ndarray, np.ndarray]:
-        """Position (3,) in metres and quaternion (4,), xyzw with x >= 0, of the grasp target in the world.
-
-        The hand points down (x close to 1), so fixing the sign of x keeps the quaternion continuous.
-        """
-        pose = self.hand.entity_pose
-        quaternion = np.roll(pose.q, -1).astype(np.float64)
-        return pose.p.astype(np.float64), quaternion if quaternion[0] >= 0 else -quaternion
-
     def cube_positions(self) -> np.ndarray:
         """(3, 3) cube centres in metres."""
         return np.stack([cube.entity_pose.p for cube in self.cubes]).astype(np.float64)
 
-    def solve_joints(self, position: np.ndarray, quaternion: np.ndarray) -> np.ndarray:
-        """Inverse kinematics: the arm joints (7,) in radians for a hand pose, starting from the current ones.
-
-        Gauss-Newton steps (SAPIEN's pinocchio model with dt = 1), clipped to the joint limits; the best
-        effort when the pose is out of reach.
-        """
-        target = sapien.Pose(position, np.roll(quaternion, 1))
-        joints, _, _ = self.model.compute_inverse_kinematics(
-            self.hand.index, target, self.arm.qpos, ARM_MASK, eps=1e-5, max_iterations=20, dt=1.0, damp=1e-4
-        )
-        return np.clip(joints[:7], *self.arm.qlimits[:7].T)
-
-    def set_drive_targets(self, targets: np.ndarray) -> None:
-        """Position targets (9,): seven arm joints (rad) and two fingers (m)."""
-        for joint, target in zip(self.arm.active_joints, targets, strict=True):
-            joint.set_drive_target(target)
-
     def image(self) -> np.ndarray:
         """uint8 (image_size, image_size, 3): what the static camera sees now."""
-        self.scene.update_render(update_sensors=True, update_human_render_cameras=False)
-        camera = self._sensors["static"]
-        camera.capture()
-        return (
-            camera.get_obs(rgb=True, depth=False, position=False, segmentation=False)["rgb"][0]
-            .contiguous()
-            .numpy()
-        )
+        return self.images("static")[0]
 
     def touching_cubes(self) -> frozenset[tuple[int, int]]:
         """Pairs (i, j), i < j, of cubes in contact after the last simulation step."""
