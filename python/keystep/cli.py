@@ -19,7 +19,9 @@ COMMANDS = {
     "fig10": "time per action and success by the planner's sampler",
     "plans": "pictures and videos of what a planner imagines",
     "expert": "success of the scripted expert",
-    "collect": "write the expert's successful demonstrations as a dataset",
+    "collect": "write successful demonstrations of the expert or oracle as a dataset",
+    "oracle": "success of the oracle on the tabletop suite, or one episode: its code or yours, a video",
+    "replay": "simulate a recorded episode again and compare it bit for bit",
     "train": "train a policy on a dataset",
     "export": "compile a training checkpoint into a bundle",
 }

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -14,12 +12,11 @@ from typing import Any
 import gymnasium
 import numpy as np
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
-from scipy.stats import binomtest
 
 from keystep.envs.expert import ScriptedExpert
 from keystep.envs.tasks import FAMILIES, TASKS, task_named
+from keystep.envs.trials import play_all, wilson
 
 
 @dataclass(frozen=True)
@@ -51,18 +48,6 @@ def run_episode(task: str, seed: int) -> Outcome:
     return Outcome(task, info["success"], info["elapsed_steps"], time.perf_counter() - started)
 
 
-def _run_all(jobs: Sequence[tuple[str, int]], processes: int) -> Iterator[Outcome]:
-    if processes == 1:
-        yield from (run_episode(*job) for job in jobs)
-        return
-    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
-        futures = [pool.submit(run_episode, *job) for job in jobs]
-        try:
-            yield from (future.result() for future in as_completed(futures))
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
 def evaluate_expert(
     tasks: Sequence[str] = tuple(TASKS), episodes: int = 100, seed: int = 0, processes: int = 1
 ) -> list[dict[str, Any]]:
@@ -73,12 +58,8 @@ def evaluate_expert(
         successes, success_rate, low and high (95 % Wilson interval), median_steps (of the successes) and
         median_seconds.
     """
-    if episodes < 1:
-        raise ValueError(f"episodes: expected at least 1, got {episodes}")
-    if processes < 1:
-        raise ValueError(f"processes: expected at least 1, got {processes}")
-    jobs = [(task_named(task).name, seed + episode) for task in tasks for episode in range(episodes)]
-    outcomes = list(track(_run_all(jobs, processes), "expert", total=len(jobs), console=Console(stderr=True)))
+    names = [task_named(task).name for task in tasks]
+    outcomes = list(play_all(run_episode, names, episodes, seed, processes, "expert"))
     rows = [_row(task, [outcome for outcome in outcomes if outcome.task == task]) for task in tasks]
     for family in FAMILIES:
         members = [outcome for outcome in outcomes if TASKS[outcome.task].family == family]
@@ -89,15 +70,15 @@ def evaluate_expert(
 
 def _row(name: str, outcomes: list[Outcome]) -> dict[str, Any]:
     successes = [outcome for outcome in outcomes if outcome.success]
-    interval = binomtest(len(successes), len(outcomes)).proportion_ci(method="wilson")
+    low, high = wilson(len(successes), len(outcomes))
     return {
         "name": name,
         "family": TASKS[outcomes[0].task].family,
         "episodes": len(outcomes),
         "successes": len(successes),
         "success_rate": len(successes) / len(outcomes),
-        "low": float(interval.low),
-        "high": float(interval.high),
+        "low": low,
+        "high": high,
         "median_steps": float(np.median([outcome.steps for outcome in successes])) if successes else None,
         "median_seconds": float(np.median([outcome.seconds for outcome in outcomes])),
     }

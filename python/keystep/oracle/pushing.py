@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from keystep.envs.tabletop import layout
 from keystep.envs.tabletop.polygons import gap, rectangle, unit
 from keystep.oracle.grasps import TIP_M
 from keystep.oracle.motion import CLOSED, OPEN, VIA_M, Failure, reachable_yaw
@@ -21,10 +22,14 @@ FINGERS_HALF_DEPTH_M = 0.011
 TIPS_HALF_M = 0.012
 """Half the gap between the finger tips while pushing: two tips keep a body from turning away, and a round one
 does not slip between them."""
+BEYOND_M = 0.012
+"""At most so far from the middle of its back is a body pushed to bring it back to the line."""
 SHOVE_M = 0.125
 TOPPLED_RAD = 0.9
 ARRIVED_M = 0.012
-STROKES = 4
+ASTRAY_M = 0.02
+"""So far off its way a body is about to slip off the finger tips: the stroke ends, the next aims anew."""
+STROKES = 7
 WAYS = 16
 
 
@@ -47,7 +52,7 @@ def shove(skills: Skills, body: int) -> None:
     _prepare(skills, body)
     start = skills.scene.position(body)[:2].copy()
     direction = _clear_direction(skills, body, SHOVE_M)
-    for _ in range(2):
+    for _ in range(STROKES):
         goal = start + SHOVE_M * unit(direction)
         _stroke(skills, body, goal, _push_height(skills, body))
         if np.linalg.norm(skills.scene.position(body)[:2] - start) > 0.105:
@@ -129,7 +134,7 @@ def _stroke(
     if not reachable(behind):
         raise Failure(f"{skills.name(body)}: expected the hand to reach behind it, got out of reach")
     yaw = _across(angle, behind, motion.yaw)
-    motion.gripper = 2 * TIPS_HALF_M / 0.04 - 1
+    motion.gripper = CLOSED if straight else 2 * TIPS_HALF_M / layout.FINGER_OPEN_M - 1
     above = max(scene.top(body), height) + HOVER_M + TIP_M
     skills.travel(np.append(behind, above), yaw)
     if not motion.go(np.append(behind, height), yaw, within=0.006):
@@ -138,15 +143,15 @@ def _stroke(
     if straight:
         motion.go(np.append(goal, height), yaw, speed=PUSH_M_S, within=0.01, until=until)
     else:
-        _steer(skills, body, goal, height, yaw, contact)
+        _steer(skills, body, goal, height, yaw)
     back = motion.position - np.append(0.02 * ahead, 0.0)
     motion.go(back, yaw, within=0.01)
     motion.go(np.append(back[:2], above), yaw, within=VIA_M)
     motion.gripper = OPEN
 
 
-def _steer(skills: Skills, body: int, goal: np.ndarray, height: float, yaw: float, contact: float) -> None:
-    """Push towards the goal, the hand kept on the line through goal and body, until it is there or stops."""
+def _steer(skills: Skills, body: int, goal: np.ndarray, height: float, yaw: float) -> None:
+    """Push along the line to the goal until the body is there, or something stops it."""
     motion, scene = skills.motion, skills.scene
     aim = goal - scene.position(body)[:2]
     aim = aim / np.linalg.norm(aim)
@@ -156,9 +161,12 @@ def _steer(skills: Skills, body: int, goal: np.ndarray, height: float, yaw: floa
         left = float(error @ aim)
         if left <= 0.002 or skills.scene.fallen(body) or _met(skills, body, goal):
             return
-        towards = error / max(float(np.linalg.norm(error)), 1e-9) if left > 0.03 else aim
-        wanted = scene.position(body)[:2] - contact * towards
-        aside = wanted - motion.position[:2]
+        if np.linalg.norm(error - left * aim) > ASTRAY_M:
+            return
+        # As far beyond the body as the body is off the line, so that it comes back; but on its back side.
+        off = -(error - left * aim)
+        beyond = off * min(1.0, BEYOND_M / max(float(np.linalg.norm(off)), 1e-9))
+        aside = scene.position(body)[:2] + beyond - motion.position[:2]
         aside -= (aside @ aim) * aim
         speed = min(PUSH_M_S, 0.06 + 4 * left)
         correction = np.clip(8 * aside, -0.15, 0.15)

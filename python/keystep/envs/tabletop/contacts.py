@@ -37,10 +37,11 @@ class Contacts:
         self._forces = {}
         for contact in self._physics.get_contacts():
             points = contact.points
-            if not any(point.separation < CONTACT_DISTANCE_M for point in points):
+            impulse = np.sum([point.impulse for point in points], axis=0)
+            # What bounces off between two steps is near in neither, but has been pushed.
+            if not impulse.any() and min(point.separation for point in points) > CONTACT_DISTANCE_M:
                 continue
             first, second = (self._names.get(id(body), "ground") for body in contact.bodies)
-            impulse = np.sum([point.impulse for point in points], axis=0)
             force = impulse * layout.SIMULATION_RATE_HZ
             for pair, sign in (((first, second), 1.0), ((second, first), -1.0)):
                 self._pairs.add(pair)

@@ -29,7 +29,7 @@ IK_DAMPING = 0.02
 POSTURE_GAIN = 0.1
 POSTURE_WEIGHTS = np.array([0.0, 0.3, 1.0, 0.3, 1.0, 0.3, 0.0])  # the elbow's swivel is in joints 3 and 5
 FINGER_DRIVE = (1000.0, 100.0, 30.0)  # N/m, N s/m, N: ManiSkill's gripper; stiffer, what it holds shivers
-ANGULAR_DAMPING = 4.0  # in place of rolling friction, which PhysX lacks: what rolls comes to rest
+ANGULAR_DAMPING = 8.0  # in place of rolling friction, which PhysX lacks: what rolls comes to rest
 
 
 class TabletopSimulation(ArmSimulation):

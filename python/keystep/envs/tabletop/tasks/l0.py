@@ -98,14 +98,15 @@ def alone(thing: Thing) -> Arrange:
 
 
 ON_TABLE = "The block lies on the table; it does not start at the hand."
+SWUNG = ON_TABLE + " A parallel gripper throws it by opening in mid-swing; targets are at most 0.88 m away."
 
 TASKS = (
     Task("Pick", 0, 150, pick),
     Task("PlaceOnTop", 0, 300, place_on_top, "A block on a block. " + ON_TABLE),
     Task("PlaceNextTo", 0, 300, place_next_to, ON_TABLE),
     Task("Rotate", 0, 300, rotate, "The orientation may be 10 degrees off instead of 18."),
-    Task("ThrowAt", 0, 300, throw_at, ON_TABLE),
-    Task("ThrowToTopple", 0, 300, throw_to_topple, ON_TABLE),
+    Task("ThrowAt", 0, 300, throw_at, SWUNG),
+    Task("ThrowToTopple", 0, 300, throw_to_topple, SWUNG),
     Task("Touch", 0, 150, touch),
     Task("Push", 0, 250, push, "The block must not be grasped on the way."),
     Task("Topple", 0, 250, topple, "The block must not be grasped on the way."),

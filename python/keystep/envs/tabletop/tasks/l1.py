@@ -208,6 +208,6 @@ TASKS = (
     Task("ReverseStack", 1, 700, reverse_stack),
     Task("SortByTexture", 1, 800, sort_by_texture),
     Task("Swap", 1, 700, swap),
-    Task("ThrowOnto", 1, 300, throw_onto, l0.ON_TABLE),
+    Task("ThrowOnto", 1, 300, throw_onto, l0.SWUNG),
     Task("PushToTarget", 1, 300, push_to_target, "The distance is that to the target, not to half the way."),
 )

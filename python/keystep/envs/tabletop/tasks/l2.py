@@ -18,21 +18,27 @@ HEIGHT_STEPS = (4, 12)
 BEFORE_SCALE_X_M = (0.34, 0.39)
 """The hand is wide: here it does not meet what stands on the plates."""
 APART_M = 0.16
+SCALE = (
+    "The scale is a beam with fixed plates that tilts by up to 6 degrees, instead of plates that hang. "
+    "The blocks differ in colour, for code to tell them apart; two may also lie side by side."
+)
 
 
 def balance_scale(rng: np.random.Generator) -> Scenario:
-    left, right = equal_heights(rng)
-    colours, shape = iter(common.some_colours(rng, len(left) + len(right))), common.a_shape(rng)
+    heights = equal_heights(rng)
+    shape, colours = common.a_shape(rng), common.some_colours(rng, sum(map(len, heights)))
     before = in_box(BEFORE_SCALE_X_M, layout.WORKSPACE_Y_M)
-
-    def put(scene: Scene, heights: list[int]) -> tuple[int, ...]:
-        things = [block(shape, next(colours), height_m=steps * HEIGHT_STEP_M) for steps in heights]
-        return tuple(scene.put(thing, before) for thing in things)
+    things = [
+        block(shape, colour, height_m=steps * HEIGHT_STEP_M)
+        for colour, steps in zip(colours, (*heights[0], *heights[1]), strict=True)
+    ]
 
     def arrange(scene: Scene) -> Roles:
         plates = [scene.fix(plate, position) for plate, position in common.plates()]
         scene.keep_lane_free(scene.centre(plates[0]), scene.centre(plates[1]), layout.PLATE_SIZE_M[0])
-        return {"L": put(scene, left), "R": put(scene, right), "P": tuple(plates)}
+        blocks = [scene.put(thing, before) for thing in things]
+        count = len(heights[0])
+        return {"L": tuple(blocks[:count]), "R": tuple(blocks[count:]), "P": tuple(plates)}
 
     def solved(on_left: tuple[int, ...], on_right: tuple[int, ...], plates: tuple[int, ...]) -> All:
         return predicates.balanced(on_left + on_right, plates)
@@ -117,11 +123,11 @@ TASKS = (
         2,
         900,
         balance_scale,
-        "The blocks differ in colour, for code to tell them apart, and may also lie side by side.",
+        SCALE,
     ),
     Task("StackSorted", 2, 900, stack_sorted),
     Task("StackTopple", 2, 900, stack_topple),
     Task("SwapByPushing", 2, 900, swap_by_pushing, "A place counts within 0.05 m instead of 0.03."),
     Task("SwapRotate", 2, 900, swap_rotate, "The two face the same way at first."),
-    Task("ThrowSort", 2, 700, throw_sort, "Flying over an area counts. " + l0.ON_TABLE),
+    Task("ThrowSort", 2, 700, throw_sort, "Flying over an area counts. " + l0.SWUNG),
 )

@@ -1,0 +1,105 @@
+"""keystep oracle"""
+
+from __future__ import annotations
+
+import json as json_format
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+import keystep
+from keystep.files import to_json, write_text
+
+
+def main(
+    tasks: tuple[str, ...] = (),
+    episodes: int = 100,
+    seed: int = 0,
+    processes: int = 1,
+    json: Path | None = None,
+    markdown: Path | None = None,
+    show: bool = False,
+    code: Path | None = None,
+    video: Path | None = None,
+    questions: bool = False,
+    list_tasks: Annotated[bool, tyro.conf.arg(name="list")] = False,
+) -> Any:
+    """Success of the oracle on the tabletop suite, with 95 % intervals, beside the paper's figures.
+
+    With --show, --code, --video, --questions and exactly one task: one episode of it instead. Ctrl-C leaves
+    the results of the tasks that were played to their end.
+
+    Args:
+        tasks: names; all when empty.
+        episodes: per task, on the seeds `seed` .. `seed` + episodes - 1.
+        seed: first seed, or that of the one episode.
+        processes: simulators run in parallel.
+        json: also write the results to this file.
+        markdown: also write a Markdown table to this file.
+        show: play one episode and print its code while it runs, in the form that --code reads.
+        code: run the code in this file instead of the oracle's program; blank lines part the key-steps.
+        video: also write what the base camera sees, and below it the code (needs a Vulkan driver).
+        questions: print the auxiliary questions about the first picture, with answers, and play nothing.
+        list_tasks: print the tasks: level, time limit, a prompt, how they differ from ClevrSkills'.
+    """
+    episode = show or code is not None or video is not None
+    if episode + questions + list_tasks > 1:
+        raise keystep.ArgumentError("options: expected one of an episode, --questions and --list, got more")
+    if (episode or questions or list_tasks) and (json is not None or markdown is not None):
+        raise keystep.ArgumentError("json, markdown: expected an evaluation of tasks to write, got none")
+    if list_tasks:
+        return _list(tasks)
+    if questions:
+        from keystep.commands.oracle_episode import print_questions
+
+        return print_questions(_only(tasks), seed)
+    if episode:
+        from keystep.commands.oracle_episode import play_one
+
+        return play_one(_only(tasks), seed, code, video)
+    return _evaluate(tasks, episodes, seed, processes, json, markdown)
+
+
+def _only(tasks: tuple[str, ...]) -> str:
+    if len(tasks) != 1:
+        raise keystep.ArgumentError(f"tasks: expected exactly one for one episode, got {len(tasks)}")
+    return tasks[0]
+
+
+def _list(tasks: tuple[str, ...]) -> None:
+    from keystep.commands.oracle_tables import print_tasks
+
+    print_tasks(tasks)
+
+
+def _evaluate(
+    tasks: tuple[str, ...],
+    episodes: int,
+    seed: int,
+    processes: int,
+    json: Path | None,
+    markdown: Path | None,
+) -> Any:
+    from keystep.commands.oracle_tables import print_report, report_markdown
+    from keystep.data.tabletop import package_versions
+    from keystep.envs.tabletop import TASKS, layout
+    from keystep.evaluate.machine import describe_machine
+    from keystep.oracle.report import evaluate_oracle
+
+    report = evaluate_oracle(tasks or tuple(TASKS), episodes, seed, processes)
+    print_report(report)
+    if not report.tasks:  # interrupted at once: leave the files of an earlier run
+        return report
+    results = {
+        "machine": describe_machine(),
+        "versions": package_versions(),
+        "world_version": layout.VERSION,
+        **report.to_dict(),
+    }
+    text = to_json(results)
+    if json is not None:
+        write_text(json, text)
+    if markdown is not None:
+        write_text(markdown, report_markdown(json_format.loads(text)))
+    return report
