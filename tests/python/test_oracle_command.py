@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 
 from keystep import cli
 from keystep.commands import oracle_episode, oracle_tables
-from keystep.commands.oracle_episode import KeyStep, perform, programmed, read_code, texts, views, written
+from keystep.commands.oracle_episode import KeyStep, perform, read_code, texts, views
 from keystep.envs.tabletop import TASKS
 from keystep.oracle import report as oracle_report
 from keystep.oracle.episodes import play
 from keystep.oracle.results import Played, Report, TaskResult
-from keystep.oracle.trace import check_trace, codes_from_segments
+from keystep.oracle.trace import check_trace
 
 needs_simulator = pytest.mark.usefixtures("simulator")
 
@@ -222,11 +222,9 @@ def test_an_episode_shown_is_the_one_that_is_evaluated(task, capsys) -> None:
     env = oracle_episode.open_env(task)
     try:
         expected = play(env, 7)
-        found = perform(env, env.reset(seed=7)[0], programmed)
-        assert codes_from_segments(found.segments) == (expected.trace.codes, expected.trace.keysteps)
-        assert (found.success, found.calls, len(found.actions)) == (
-            expected.success, expected.api_calls, expected.steps,
-        )  # fmt: skip
+        found, actions = perform(env, env.reset(seed=7)[0])
+        assert found.trace.codes == expected.trace.codes and found.trace.keysteps == expected.trace.keysteps
+        assert (found.success, found.calls, found.steps) == (expected.success, expected.calls, len(actions))
     finally:
         env.close()
 
@@ -238,10 +236,12 @@ def test_key_steps_without_control_steps_stand_in_front_of_the_next(capsys) -> N
         observation, _ = env.reset(seed=0)
         actor = f"get_actor({names_of(env)[0]!r})"
         parts = [f"pose_dict['T'] = get_pose({actor})", f"move3d({actor})", f"a = {actor}", f"pick({actor})"]
-        found = perform(env, observation, written([KeyStep(part) for part in parts]))
-        assert [segment.code for segment in found.segments] == ["\n".join(parts[:2]), "\n".join(parts[2:])]
-        assert found.segments[-1].stop == len(found.actions) and not found.problem
-        check_trace(*codes_from_segments(found.segments))
+        found, actions = perform(env, observation, [KeyStep(part) for part in parts])
+        trace = found.trace
+        shown = [code for code, starts in zip(trace.codes, trace.keysteps, strict=True) if starts]
+        assert shown == ["\n".join(parts[:2]), "\n".join(parts[2:])]
+        assert len(trace.codes) == len(actions) and not found.reason
+        check_trace(trace.codes, trace.keysteps)
     finally:
         env.close()
 
@@ -254,10 +254,10 @@ def names_of(env) -> list[str]:
 def test_the_video_sees_the_same_episode_again(monkeypatch, capsys) -> None:
     env = oracle_episode.open_env("PlaceOnTop")
     try:
-        found = perform(env, env.reset(seed=1)[0], programmed)
+        found, actions = perform(env, env.reset(seed=1)[0])
         poses = env.poses()
         monkeypatch.setattr(env, "render", lambda: env.elapsed_steps)
-        assert list(views(env, 1, found.actions)) == list(range(len(found.actions)))
+        assert list(views(env, 1, actions)) == list(range(len(actions)))
         np.testing.assert_array_equal(env.poses(), poses)
         assert env.success == found.success
     finally:

@@ -348,8 +348,8 @@ def test_hit_and_toppled():
         ([put(A, 0.4, -0.15, 0.02)], False),
     ],
 )
-def test_landed_on(changes, expected):
-    assert holds(predicates.landed_on(A, AREA), *changes) is expected
+def test_flew_over(changes, expected):
+    assert holds(predicates.flew_over(A, AREA), *changes) is expected
 
 
 # ---- structures

@@ -5,9 +5,8 @@ What is printed is such a file itself: remarks are comments, blank lines part th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,13 +21,10 @@ from keystep.envs.tabletop.layout import CONTROL_RATE_HZ
 from keystep.envs.tabletop.objects import COLOURS, SHAPES
 from keystep.evaluate import code_video
 from keystep.oracle.api import Oracle
-from keystep.oracle.episodes import references
-from keystep.oracle.executor import Executor, Result
+from keystep.oracle.episodes import Episode, programmed, run
 from keystep.oracle.grammar import CodeError, parse
 from keystep.oracle.outcome import Outcome
-from keystep.oracle.programs import program, render
 from keystep.oracle.questions import questions
-from keystep.oracle.trace import Segment, codes_from_segments
 
 
 class KeyStep(NamedTuple):
@@ -36,36 +32,6 @@ class KeyStep(NamedTuple):
 
     code: str
     line: int = 1
-
-
-KeySteps = Callable[[Oracle], Iterable[KeyStep]]
-"""The key-steps, each asked for when the one before has ended."""
-
-
-@dataclass
-class Performance:
-    """What was done in an episode.
-
-    Attributes:
-        actions: of every control step, (7,).
-        segments: its key-steps; one without control steps is in front of the next.
-        calls: of the API, without `done()`.
-        problem: where and why the code stopped; "" when it came to its end.
-    """
-
-    prompt: str
-    actions: list[np.ndarray] = field(default_factory=list)
-    segments: list[Segment] = field(default_factory=list)
-    calls: int = 0
-    problem: str = ""
-    success: bool = False
-
-    def __str__(self) -> str:
-        steps = len(self.actions)
-        verdict = "solved" if self.success else "not solved"
-        length = f"{counted(steps, 'control step')} ({steps / CONTROL_RATE_HZ:.1f} s)"
-        length += f", {counted(self.calls, 'call')}"
-        return f"{verdict} after {length}" + (f"; {self.problem}" if self.problem else "")
 
 
 def counted(count: int, what: str) -> str:
@@ -83,16 +49,15 @@ def play_one(task: str, seed: int, code: Path | None = None, video: Path | None 
         CodeError: the grammar refuses the file; nothing of it has run.
         RuntimeError: a video is asked for on a machine without a Vulkan driver.
     """
-    keysteps = written(read_code(code)) if code is not None else programmed
+    written = read_code(code) if code is not None else None
     with closing(open_env(task, visible=video is not None)) as env:
         observation, _ = env.reset(seed=seed)
         print(f"# {task}, seed {seed}: {env.scenario.prompt}\n")
-        performance = perform(env, observation, keysteps, str(code) if code is not None else "")
-        print(f"# {performance}")
+        episode, actions = perform(env, observation, written, str(code or ""))
         if video is not None:
-            if not performance.segments:
+            if not actions:
                 raise keystep.Error("video: expected at least one control step to show, got none")
-            write_video(video, film(env, seed, performance))
+            write_video(video, film(env, seed, episode, actions))
 
 
 def open_env(task: str, visible: bool = False) -> TabletopEnv:
@@ -104,16 +69,6 @@ def open_env(task: str, visible: bool = False) -> TabletopEnv:
     ).unwrapped
     assert isinstance(env, TabletopEnv)
     return env
-
-
-def programmed(oracle: Oracle) -> Iterator[KeyStep]:
-    """The oracle's own program."""
-    for template in program(oracle.env.task.name, oracle.env.scenario):
-        yield KeyStep(render(template, references(oracle, oracle.env.scenario)))
-
-
-def written(keysteps: Sequence[KeyStep]) -> KeySteps:
-    return lambda oracle: keysteps
 
 
 def read_code(path: Path) -> list[KeyStep]:
@@ -148,47 +103,67 @@ def texts(text: str) -> Iterator[KeyStep]:
 
 
 def perform(
-    env: TabletopEnv, observation: dict[str, np.ndarray], keysteps: KeySteps, source: str = ""
-) -> Performance:
+    env: TabletopEnv,
+    observation: dict[str, np.ndarray],
+    written: Sequence[KeyStep] | None = None,
+    source: str = "",
+) -> tuple[Episode, list[np.ndarray]]:
     """Runs key-steps on an environment that was just reset, and prints each while it runs.
 
     Args:
+        written: instead of the oracle's program.
         source: the file they are from, to say where they stop.
+
+    Returns:
+        The episode, and the actions (7,) of its control steps.
     """
-    found = Performance(env.scenario.prompt)
-    oracle = Oracle(env, observation, lambda seen, action: found.actions.append(action))
-    executor = Executor(oracle)
-    code, start = "", 0  # of the segment to come
-    for step in keysteps(oracle):
-        print(step.code, end="", flush=True)
-        result = executor.run(step.code)
-        print(f"  # {counted(result.steps, 'step')}\n")
-        found.calls += sum(name != "done" for name in result.calls)
-        code = f"{code}\n{step.code}" if code else step.code
-        if len(found.actions) > start:
-            found.segments.append(Segment(start, len(found.actions), code))
-            code, start = "", len(found.actions)
-        if result.outcome is not Outcome.SUCCESS:
-            found.problem = stopped(result, step, source)
-            break
-    found.success = env.success
-    return found
+    actions: list[np.ndarray] = []
+    run_steps: list[KeyStep] = []
+
+    def keysteps(oracle: Oracle) -> Iterator[str]:
+        for step in written if written is not None else map(KeyStep, programmed(oracle)):
+            print(step.code, end="", flush=True)
+            run_steps.append(step)
+            yield step.code
+
+    episode = run(
+        env,
+        observation,
+        keysteps,
+        lambda seen, action: actions.append(action),
+        lambda result: print(f"  # {counted(result.steps, 'step')}\n"),
+    )
+    print(f"# {summary(episode, run_steps[-1], source)}")
+    return episode, actions
 
 
-def stopped(result: Result, step: KeyStep, source: str) -> str:
+def summary(episode: Episode, last: KeyStep, source: str) -> str:
+    verdict = "solved" if episode.success else "not solved"
+    seconds = episode.steps / CONTROL_RATE_HZ
+    text = f"{verdict} after {counted(episode.steps, 'control step')} ({seconds:.1f} s)"
+    text += f", {counted(episode.api_calls, 'call')}"
+    if episode.result.outcome is Outcome.SUCCESS:
+        return text
+    return f"{text}; {stopped(episode, last, source)}"
+
+
+def stopped(episode: Episode, last: KeyStep, source: str) -> str:
     """Why code stopped, with the line of its file."""
+    result = episode.result
     assert result.line is not None
     reason = result.reason.removeprefix(f"line {result.line}, ")
     place = f"{source}, " if source else ""
-    return f"{result.outcome.value} at {place}line {step.line + result.line - 1}, {reason}"
+    return f"{result.outcome.value} at {place}line {last.line + result.line - 1}, {reason}"
 
 
-def film(env: TabletopEnv, seed: int, performance: Performance) -> Iterator[np.ndarray]:
+def film(
+    env: TabletopEnv, seed: int, episode: Episode, actions: Sequence[np.ndarray]
+) -> Iterator[np.ndarray]:
     """The frames of the video, from the same actions again: pictures of an episode would fill the memory."""
-    codes, starts = codes_from_segments(performance.segments)
     caption = f"{env.task.name}, seed {seed}"
-    pictures = views(env, seed, performance.actions)
-    shown = code_video.frames(pictures, codes, starts, performance.prompt, caption)
+    pictures = views(env, seed, actions)
+    trace = episode.trace
+    shown = code_video.frames(pictures, trace.codes, trace.keysteps, episode.prompt, caption)
     return code_video.at_rate(shown, CONTROL_RATE_HZ, RATE_HZ)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from keystep.envs import layout
+from keystep.envs.actions import checked_action
 from keystep.envs.headless import load_simulation, require_driver
 from keystep.envs.tasks import TASKS, Scene, task_named
 
@@ -110,7 +111,7 @@ class Franka3BlocksEnv(gymnasium.Env):
 
     def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
         """One control period (1/60 s). The reward is 1.0 when the task is solved, else 0.0."""
-        self._apply(checked_action(action))
+        self._apply(checked_action(action, layout.ACTION_LOW, layout.ACTION_HIGH))
         self.simulation.advance(layout.SIMULATION_RATE_HZ // layout.CONTROL_RATE_HZ)
         self.elapsed_steps += 1
         self.success = self.task.success(self.start, self.scene())
@@ -218,16 +219,6 @@ def start_body_state(rng: np.random.Generator) -> dict[str, np.ndarray]:
         "drive_targets": joints,
         "cubes": cubes,
     }
-
-
-def checked_action(action: np.ndarray) -> np.ndarray:
-    """The action as float64 (7,), clipped to [-1, 1]; ValueError for another shape or non-finite values."""
-    action = np.asarray(action, dtype=np.float64)
-    if action.shape != layout.ACTION_LOW.shape:
-        raise ValueError(f"action: expected shape {layout.ACTION_LOW.shape}, got {action.shape}")
-    if not np.isfinite(action).all():
-        raise ValueError(f"action: expected finite values, got {action.tolist()}")
-    return np.clip(action, layout.ACTION_LOW, layout.ACTION_HIGH)
 
 
 def checked_state_entry(state: dict[str, np.ndarray], name: str, shape: tuple[int, ...]) -> np.ndarray:

@@ -35,7 +35,7 @@ def load_simulation(module: str = "keystep.envs.simulation") -> ModuleType:
 
 def missing_driver() -> str | None:
     """Why nothing can be rendered on this machine; None when it can."""
-    load_simulation()
+    load_simulation("keystep.envs.arm")
     import sapien
 
     sapien.render.set_log_level("off")

@@ -12,9 +12,10 @@ it, a person calls it directly:
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Concatenate, ParamSpec
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from keystep.envs.tabletop import layout
 from keystep.envs.tabletop.environment import TabletopEnv
 from keystep.envs.tabletop.polygons import DIRECTIONS
 from keystep.oracle import pushing, throwing
+from keystep.oracle.language import API, Type
 from keystep.oracle.motion import Failure, Motion, OnStep, OutOfTime
 from keystep.oracle.outcome import CallResult, OracleError, Outcome
 from keystep.oracle.pose import Pose
@@ -33,7 +35,9 @@ CALL_STEPS = 240
 """Control steps after which a call is a time-out (12 s)."""
 NEAR_CELLS = 2.0
 ALIKE_CELLS = 1.0
+SIGNATURES: dict[str, inspect.Signature] = {}
 Parameters = ParamSpec("Parameters")
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True)
@@ -51,13 +55,42 @@ class Actor:
     alike: tuple[int, ...] = ()
 
 
+KINDS: dict[Type, type] = {Type.ACTOR: Actor, Type.POSE: Pose, Type.STRING: str, Type.BOOL: bool}
+
+
+def _cells_apart(first: tuple[int, int], second: tuple[int, int]) -> float:
+    """Out of view is as far from every cell as can be."""
+    hidden = [place == (-1, -1) for place in (first, second)]
+    if any(hidden):
+        return 0.0 if all(hidden) else float("inf")
+    return float(np.hypot(first[0] - second[0], first[1] - second[1]))
+
+
+def _query(
+    query: Callable[Concatenate[Oracle, Parameters], Answer],
+) -> Callable[Concatenate[Oracle, Parameters], Answer]:
+    """A query raises OracleError when it has no answer."""
+
+    @functools.wraps(query)
+    def ask(self: Oracle, *arguments: Parameters.args, **keywords: Parameters.kwargs) -> Answer:
+        self._check(query.__name__, SIGNATURES[query.__name__].bind(self, *arguments, **keywords).arguments)
+        return query(self, *arguments, **keywords)
+
+    SIGNATURES[query.__name__] = inspect.signature(query)
+    return ask
+
+
 def _call(
     action: Callable[Concatenate[Oracle, Parameters], None],
 ) -> Callable[Concatenate[Oracle, Parameters], CallResult]:
-    """An action ends in success, failure or time-out; it never raises these, and never hangs."""
+    """An action ends in success, failure or time-out; it never raises these, and never hangs.
+
+    It raises OracleError for arguments of other types, before the robot moves.
+    """
 
     @functools.wraps(action)
     def run(self: Oracle, *arguments: Parameters.args, **keywords: Parameters.kwargs) -> CallResult:
+        self._check(action.__name__, SIGNATURES[action.__name__].bind(self, *arguments, **keywords).arguments)
         before = self.motion.steps
         self.motion.allow(CALL_STEPS)
         outcome, reason = Outcome.SUCCESS, ""
@@ -73,36 +106,55 @@ def _call(
             outcome, reason = Outcome.TIMEOUT, f"{action.__name__}: expected to end within {limit} steps"
         return CallResult(outcome, reason, self.motion.steps - before)
 
+    SIGNATURES[action.__name__] = inspect.signature(action)
     return run
+
+
+def _is_a(value: Any, kind: Type) -> bool:
+    if kind is Type.ACTORS:
+        return isinstance(value, Sequence) and all(isinstance(item, Actor) for item in value)
+    if kind is Type.POSITION:
+        return isinstance(value, tuple) and len(value) == 2 and all(isinstance(item, int) for item in value)
+    if kind is Type.NUMBER:
+        number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+        return number and bool(np.isfinite(value))
+    return isinstance(value, KINDS[kind])
 
 
 class Oracle:
     """Plays one episode of a tabletop environment.
 
     Args:
-        env: a `TabletopEnv`, wrapped or not, just reset; best made with terminate_on_success=False.
+        env: a `TabletopEnv`, wrapped or not, just reset; made with terminate_on_success=False, because a
+            program goes on to its end.
         observation: what `reset` returned.
         on_step: called before every control step with what was seen and the action, float32 (7,).
 
     Raises:
         TypeError: another environment.
+        ValueError: it ends at success.
     """
 
     def __init__(self, env: Any, observation: dict[str, np.ndarray], on_step: OnStep | None = None) -> None:
         if not isinstance(env.unwrapped, TabletopEnv):
             raise TypeError(f"env: expected a TabletopEnv, got {type(env.unwrapped).__name__}")
         self.env: TabletopEnv = env.unwrapped
+        if self.env.terminate_on_success:
+            raise ValueError("env: expected terminate_on_success=False, which programs need, got True")
+        self._scenario = self.env.scenario
         self.scene = Scene(self.env)
         self.motion = Motion(self.env, observation, on_step)
         self._skills = Skills(self.scene, self.motion)
 
     # ---- what the scene is like
 
+    @_query
     def get_actor(self, name: str, actor_pos: tuple[int, int] | None = None) -> Actor:
         """The object called `name`; of several, the one nearest to cell `actor_pos`.
 
         Args:
             actor_pos: (column, row) on the 10 x 10 grid over the base camera's picture, (-1, -1) out of view.
+                It does not matter when there is only one.
 
         Raises:
             OracleError: there is none, none near `actor_pos`, or several and no position.
@@ -111,39 +163,43 @@ class Oracle:
         if not bodies:
             known = sorted({self.scene.thing(body).name for body in range(len(self.scene))})
             raise OracleError(f"name: expected one of {', '.join(known)}, got {name!r}")
-        cells = {body: self.cell(body) for body in bodies}
-        if actor_pos is None:
-            if len(bodies) > 1:
-                places = ", ".join(str(place) for place in cells.values())
-                raise OracleError(f"actor_pos: expected one of {places} to tell {name}s apart, got none")
+        if len(bodies) == 1:
             return Actor(bodies[0], name)
-        distances = {body: float(np.hypot(*np.subtract(cells[body], actor_pos))) for body in bodies}
-        body, *others = sorted(bodies, key=distances.__getitem__)
-        if distances[body] > NEAR_CELLS:
-            places = ", ".join(str(place) for place in cells.values())
-            raise OracleError(f"actor_pos: expected a {name} near {actor_pos}, but there is one at {places}")
-        alike = (other for other in others if distances[other] - distances[body] < ALIKE_CELLS)
-        return Actor(body, name, tuple(alike))
+        cells = {body: self.cell(body) for body in bodies}
+        places = ", ".join(str(place) for place in cells.values())
+        if actor_pos is None:
+            raise OracleError(f"actor_pos: expected one of {places} to tell {name}s apart, got none")
+        away = {body: _cells_apart(cells[body], actor_pos) for body in bodies}
+        body, *others = sorted(bodies, key=away.__getitem__)
+        if away[body] > NEAR_CELLS:
+            raise OracleError(f"actor_pos: expected a {name} near {actor_pos}, but they are at {places}")
+        return Actor(body, name, tuple(other for other in others if away[other] - away[body] < ALIKE_CELLS))
 
     def cell(self, body: int) -> tuple[int, int]:
         """Where a body is on the grid over the base camera's picture."""
         return cell(self.env.boxes()[body])
 
+    @_query
     def get_pose(self, actor: Actor) -> Pose:
         """Where it is now: centre in metres, yaw in radians."""
         return self.scene.pose(actor.body)
 
+    @_query
     def free_space(self, actor: Actor) -> Pose:
         """The nearest place on the table where it could stand with a gripper around it.
 
         Raises:
             OracleError: the table is full.
         """
+        kind = self.scene.thing(actor.body).kind
+        if kind != "block":
+            raise OracleError(f"free_space: actor: expected a block; the kind of {actor.name} is {kind}")
         pose = self.scene.free_place(actor.body)
         if pose is None:
             raise OracleError(f"free_space: expected room for {actor.name}, got none")
         return pose
 
+    @_query
     def free_space_next_to(self, actor: Actor, next_to_actor: Actor, direction: str) -> Pose:
         """A place for `actor` beside another: 'left' (+y), 'right' (-y), 'front' (+x) or 'behind' (-x) of it.
 
@@ -158,9 +214,21 @@ class Oracle:
             raise OracleError(f"free_space_next_to: expected room for {actor.name} {where}, got none")
         return pose
 
+    @_query
     def rotate_z(self, pose: Pose, angle: float) -> Pose:
         """The pose turned by `angle` degrees, anticlockwise from above."""
         return Pose(pose.position, pose.yaw + float(np.deg2rad(angle)))
+
+    def _check(self, function: str, arguments: Mapping[str, Any]) -> None:
+        """Types of arguments, by the table of the code language, and that the episode is still the same."""
+        if self.env.scenario is not self._scenario:
+            raise OracleError("oracle: expected the episode it was made for, but the environment was reset")
+        for parameter in API[function].parameters:
+            value = arguments.get(parameter.name)
+            optional = not parameter.required and value is None
+            if not optional and not any(_is_a(value, kind) for kind in parameter.types):
+                wanted = " or ".join(parameter.types)
+                raise OracleError(f"{function}: {parameter.name}: expected {wanted}, got {value!r}")
 
     def _held(self, actor: Actor) -> int:
         """The actor's body, which must be in the gripper."""

@@ -11,10 +11,12 @@ import re
 from typing import NoReturn
 
 MAX_CHARACTERS = 2000
+"""Of code. Where all of it is commented out, the marks do not count: what may begin may also go on."""
 MAX_LINES = 32
 MAX_DEPTH = 6
 """Brackets inside one another."""
 
+_MARKS = re.compile(r"^# ", re.MULTILINE)
 _STRANGE = re.compile(r"[^\n -~]")
 # Possessive and atomic throughout: no backtracking, and the match ends where the first bad token starts.
 # A name before a quote would be a prefixed string; letters after a number its base, unit or a keyword.
@@ -60,10 +62,17 @@ def check_text(text: str) -> None:
 def _check_size(text: object) -> None:
     if not isinstance(text, str):
         raise CodeError(1, 1, f"expected text, got {type(text).__name__}")
-    if len(text) > MAX_CHARACTERS:
-        raise CodeError(1, 1, f"expected at most {MAX_CHARACTERS} characters, got {len(text)}")
+    if (characters := len(_without_marks(text))) > MAX_CHARACTERS:
+        raise CodeError(1, 1, f"expected at most {MAX_CHARACTERS} characters, got {characters}")
     if (lines := text.count("\n") + 1) > MAX_LINES:
         raise CodeError(MAX_LINES + 1, 1, f"expected at most {MAX_LINES} lines, got {lines}")
+
+
+def _without_marks(text: str) -> str:
+    """Text whose lines all are comments or blank without its first comment marks; other text as it is."""
+    if all(line.startswith("#") for line in text.split("\n") if line.strip()):
+        return _MARKS.sub("", text)
+    return text
 
 
 def _check_characters(text: str) -> None:

@@ -30,7 +30,7 @@ class Demonstration:
 
 
 def demonstrate(env: Any, task: str, seed: int) -> Demonstration | None:
-    """The oracle's episode from a seed; None when it does not solve the task.
+    """The oracle's episode from a seed; None when it does not solve the task, or stops before its end.
 
     Args:
         env: a tabletop environment, wrapped or not.
@@ -51,7 +51,7 @@ def demonstrate(env: Any, task: str, seed: int) -> Demonstration | None:
             rows[key].append(value)
 
     episode = play(env, seed, note)
-    if not episode.success:
+    if not episode.success or episode.reason:
         return None
     frames: dict[str, Any] = {key: np.stack(values) for key, values in rows.items()}
     for key in ("objects.poses", "objects.boxes"):

@@ -75,9 +75,15 @@ class Reply:
 
 
 def human_text(prompt: str, memory: Sequence[str], wants_keystep: bool = False) -> str:
-    """The question. Raises ValueError for a prompt or memory that could not be read back."""
-    if not prompt or "\n" in prompt:
+    """The question.
+
+    Raises:
+        ValueError: a prompt or memory that could not be read back, has characters that cannot be printed, or
+            the mark of a picture, of which a question has one.
+    """
+    if not prompt:
         raise ValueError(f"prompt: expected one line of text, got {prompt!r}")
+    _check_plain("prompt", prompt)
     text = f"{IMAGE}\n{prompt}\n{PAST_ACTIONS}\n{_join(memory)}"
     return f"{text}\n{KEYSTEP_REQUEST}" if wants_keystep else text
 
@@ -129,10 +135,19 @@ def planner_examples(
     return examples
 
 
+def _check_plain(name: str, line: str) -> None:
+    if not line.isprintable():
+        raise ValueError(f"{name}: expected one line of text, all of it printable, got {line!r}")
+    if IMAGE in line:
+        raise ValueError(f"{name}: expected text without {IMAGE}, got {line!r}")
+
+
 def _join(memory: Sequence[str]) -> str:
     for index, code in enumerate(memory):
         if not is_keystep(code) or KEYSTEP_REQUEST in code.split("\n"):
             raise ValueError(f"memory[{index}]: expected the code of a key-step, got {code!r}")
+        for line in code.split("\n"):
+            _check_plain(f"memory[{index}]", line)
     return _SEPARATOR.join(re.sub(r"[\\;]", r"\\\g<0>", code) for code in memory)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,11 +12,14 @@ from keystep.envs.tabletop.environment import TabletopEnv
 from keystep.envs.tabletop.scenario import Scenario
 from keystep.oracle.api import Oracle
 from keystep.oracle.executor import Executor, Result
+from keystep.oracle.motion import OnStep
 from keystep.oracle.outcome import Outcome
 from keystep.oracle.programs import program, render
 from keystep.oracle.trace import CodeTrace
 
-OnStep = Callable[[dict[str, np.ndarray], np.ndarray], None]
+KeySteps = Callable[[Oracle], Iterable[str]]
+"""Gives the code of key-steps, the next one when the one before has ended."""
+OnResult = Callable[[Result], None]
 
 
 @dataclass
@@ -24,9 +27,10 @@ class Episode:
     """How an episode went.
 
     Attributes:
+        prompt: the task in words.
+        names: of the bodies.
         success: the task's predicate held at the end.
-        outcome: of the last call; SUCCESS when the program came to its end.
-        reason: why it did not.
+        result: of the last key-step; the code came to its end if it is a SUCCESS.
         trace: the code of every control step.
         calls: names of the actions called, in order.
         steps: control steps.
@@ -36,19 +40,19 @@ class Episode:
     names: list[str]
     trace: CodeTrace = field(default_factory=CodeTrace)
     success: bool = False
-    outcome: Outcome = Outcome.SUCCESS
-    reason: str = ""
+    result: Result = field(default_factory=lambda: Result(Outcome.SUCCESS))
     calls: list[str] = field(default_factory=list)
     steps: int = 0
+
+    @property
+    def reason(self) -> str:
+        """Why the code did not come to its end; "" when it did."""
+        return self.result.reason
 
     @property
     def api_calls(self) -> int:
         """As the paper counts them: without `done()`."""
         return sum(name != "done" for name in self.calls)
-
-    def note(self, result: Result) -> None:
-        self.calls += result.calls
-        self.outcome, self.reason = result.outcome, result.reason
 
 
 def play(env: Any, seed: int, on_step: OnStep | None = None) -> Episode:
@@ -59,31 +63,54 @@ def play(env: Any, seed: int, on_step: OnStep | None = None) -> Episode:
         on_step: called before every control step with what was seen and the action.
     """
     env = env.unwrapped
-    return run_program(env, env.reset(seed=seed)[0], program(env.task.name, env.scenario), on_step)
+    return run(env, env.reset(seed=seed)[0], programmed, on_step)
 
 
-def run_program(
+def programmed(oracle: Oracle) -> Iterator[str]:
+    """The key-steps of the oracle's own program, each written when the one before has ended."""
+    scenario = oracle.env.scenario
+    for template in program(oracle.env.task.name, scenario):
+        yield render(template, references(oracle, scenario))
+
+
+def run(
     env: TabletopEnv,
     observation: dict[str, np.ndarray],
-    templates: tuple[str, ...],
+    keysteps: KeySteps,
     on_step: OnStep | None = None,
+    on_result: OnResult | None = None,
 ) -> Episode:
-    """Runs key-steps, code in which roles stand for actors, on an environment that was just reset."""
+    """Runs key-steps on an environment that was just reset, up to the first that does not succeed.
+
+    Args:
+        keysteps: gives them; a text without a control step belongs to the next one in the trace.
+        on_step: called before every control step with what was seen and the action.
+        on_result: called after every key-step.
+
+    Raises:
+        CodeError: the grammar refuses a key-step; those before it have run.
+    """
     scenario = env.scenario
     episode = Episode(scenario.prompt, [body.thing.name for body in scenario.bodies])
+    started: list[str] = []
 
     def step(seen: dict[str, np.ndarray], action: np.ndarray) -> None:
+        if started:
+            episode.trace.begin("\n".join(started))
+            started.clear()
         episode.trace.step()
         if on_step is not None:
             on_step(seen, action)
 
     oracle = Oracle(env, observation, step)
     executor = Executor(oracle)
-    for template in templates:
-        code = render(template, references(oracle, scenario))
-        episode.trace.begin(code)
-        episode.note(executor.run(code))
-        if episode.outcome is not Outcome.SUCCESS:
+    for code in keysteps(oracle):
+        started.append(code)
+        result = episode.result = executor.run(code)
+        episode.calls += result.calls
+        if on_result is not None:
+            on_result(result)
+        if result.outcome is not Outcome.SUCCESS:
             break
     episode.success, episode.steps = env.success, oracle.motion.steps
     return episode

@@ -10,7 +10,7 @@ import numpy as np
 from keystep.envs.tabletop import layout
 from keystep.envs.tabletop.objects import SIDES, Thing
 from keystep.envs.tabletop.polygons import gap, rectangle, unit
-from keystep.oracle.motion import reachable_yaw
+from keystep.oracle.motion import reachable_yaw, wrist_middle
 
 FINGER_HALF_DEPTH_M = 0.0076  # along the closing direction
 FINGER_HALF_WIDTH_M = 0.0105
@@ -20,6 +20,7 @@ PALM_M = 0.04  # the palm is so far above the grasp
 PALM_HALF_WIDTH_M = 0.105  # along the closing direction
 PALM_HALF_DEPTH_M = 0.035
 TIP_M = 0.012  # the finger tips reach so far below the grasp
+WIDEST_M = 2 * (layout.FINGER_OPEN_M - CLEAR_M)
 
 
 ENOUGH_M = 0.05  # more room than this is as good
@@ -36,20 +37,21 @@ class Grasp:
 
 
 def grasps(
-    thing: Thing, position: np.ndarray, yaw: float, obstacles: Obstacles, wrist: float = np.pi / 4
+    thing: Thing, position: np.ndarray, yaw: float, obstacles: Obstacles, wrist: float = 0.0
 ) -> list[Grasp]:
-    """All grasps of an upright block that the wrist can reach, the best first.
+    """All grasps of an upright block that the fingers span and the wrist can reach, the best first.
 
     Args:
         thing: the block; `position` (3,) and `yaw` say where it stands.
         obstacles: from a height, the footprints (K, 2) of what rises above it.
-        wrist: the preferred yaw, relative to the direction from the robot's foot; pi/4 leaves the wrist
-            equal room for turns to either side.
+        wrist: the preferred angle (rad) of the wrist's joint; at 0 it has equal room to either side.
     """
     found = []
-    preferred = np.arctan2(position[1], position[0]) + wrist
+    preferred = wrist_middle(position) + wrist
     for angle, offset in _closing_directions(thing):
         closing = yaw + angle
+        if np.ptp(thing.footprint() @ unit(angle)) > WIDEST_M:
+            continue
         centre = position[:2] + offset * unit(closing)
         for hand_yaw in (closing - np.pi / 2, closing + np.pi / 2):
             reached = reachable_yaw(hand_yaw, position)

@@ -155,9 +155,14 @@ class Motion:
         return (goal * now.inv()).as_rotvec()
 
 
+def wrist_middle(position: np.ndarray) -> float:
+    """The yaw of the hand there with the wrist's joint in the middle of its range."""
+    return float(np.arctan2(position[1], position[0]) + np.pi / 4)
+
+
 def reachable_yaw(yaw: float, position: np.ndarray) -> float | None:
     """The same yaw, perhaps a full turn more or less, that the wrist can have there; None if it cannot."""
-    middle = np.arctan2(position[1], position[0]) + np.pi / 4  # the wrist's joint at 0
+    middle = wrist_middle(position)
     nearest = middle + wrap(yaw - middle)
     return float(nearest) if abs(nearest - middle) <= WRIST_RANGE_RAD else None
 

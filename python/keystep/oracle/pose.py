@@ -14,6 +14,10 @@ class Pose:
     position: tuple[float, float, float]
     yaw: float = 0.0
 
+    def __post_init__(self) -> None:
+        if not np.isfinite([*self.position, self.yaw]).all():
+            raise ValueError(f"pose: expected finite numbers, got {self.position} and yaw {self.yaw}")
+
     @property
     def array(self) -> np.ndarray:
         return np.array(self.position)

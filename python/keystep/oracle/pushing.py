@@ -35,8 +35,7 @@ WAYS = 16
 
 def tap(skills: Skills, body: int) -> None:
     """Touch from above with closed fingers."""
-    skills.require_on_table(body)
-    skills.require_reachable(skills.scene.position(body), skills.name(body))
+    _prepare(skills, body, "block", "area", "plate")
     above = np.append(skills.scene.position(body)[:2], skills.scene.top(body) + HOVER_M + TIP_M)
     skills.motion.gripper = CLOSED
     skills.travel(above)
@@ -93,7 +92,7 @@ def topple_structure(skills: Skills, bodies: Sequence[int]) -> None:
     for body in bodies:
         skills.require_on_table(body)
     for _ in range(len(bodies) + 1):
-        upper = [body for body in bodies if not skills.contacts.touching(body, "ground")]
+        upper = [body for body in bodies if not skills.contacts.touching(body, "table")]
         if not upper:
             return
         body = min(upper, key=lambda body: float(skills.scene.position(body)[2]))
@@ -108,10 +107,14 @@ def topple_structure(skills: Skills, bodies: Sequence[int]) -> None:
 # ---- the strokes
 
 
-def _prepare(skills: Skills, body: int) -> None:
+def _prepare(skills: Skills, body: int, *kinds: str) -> None:
+    """The hand is empty, and the body, a block or one of `kinds`, within its reach."""
     held = skills.held()
     if held is not None:
         raise Failure(f"gripper: expected empty, got {skills.name(held)}")
+    kind = skills.scene.thing(body).kind
+    if kind not in (kinds or ("block",)):
+        raise Failure(f"{skills.name(body)}: expected a block, which can be pushed; its kind is {kind}")
     skills.require_on_table(body)
     skills.require_reachable(skills.scene.position(body), skills.name(body))
 
@@ -155,7 +158,7 @@ def _steer(skills: Skills, body: int, goal: np.ndarray, height: float, yaw: floa
     motion, scene = skills.motion, skills.scene
     aim = goal - scene.position(body)[:2]
     aim = aim / np.linalg.norm(aim)
-    steps = int(np.linalg.norm(goal - motion.position[:2]) / PUSH_M_S * 20) + 12
+    steps = int(np.linalg.norm(goal - motion.position[:2]) / PUSH_M_S * layout.CONTROL_RATE_HZ) + 12
     for _ in range(steps):
         error = goal - scene.position(body)[:2]
         left = float(error @ aim)

@@ -1,8 +1,8 @@
 """Auxiliary questions: where objects are on the grid over the base camera's picture, with answers.
 
 Source: From Code to Action, section 4.2, "Object detection"; the five kinds are those of ClevrSkills'
-converter to LLaVA. Answers say what can be seen: an object out of view is answered like one that is not
-there.
+converter to LLaVA. Visible means in the picture: an object out of it is answered like one that is not there.
+What hides an object is not considered, so one behind another, or under it in a stack, counts as visible.
 """
 
 from __future__ import annotations

@@ -185,9 +185,15 @@ class Scene:
         allowed: np.ndarray | None = None,
     ) -> Pose | None:  # fmt: skip
         thing = self.thing(body)
+        circles = [(other.mean(axis=0), other) for other in taken]
+        reaches = [float(np.linalg.norm(other - middle, axis=1).max()) for middle, other in circles]
         for place in places:
             mine = outline(thing, place, self.yaw(body))
-            near = [other for other in taken if np.linalg.norm(other.mean(axis=0) - place) < 0.4]
+            near = [
+                other
+                for (middle, other), reach in zip(circles, reaches, strict=True)
+                if np.linalg.norm(middle - place) < thing.radius_m + reach + room
+            ]
             rooms = [
                 gap(mine, other) for other in near if allowed is None or not np.array_equal(other, allowed)
             ]

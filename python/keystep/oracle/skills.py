@@ -4,10 +4,22 @@ from __future__ import annotations
 
 import numpy as np
 
+from keystep.envs.tabletop import layout
 from keystep.envs.tabletop.contacts import Contacts
 from keystep.envs.tabletop.polygons import turned
 from keystep.oracle.grasps import TIP_M, Grasp, Obstacles, grasps, hand_room
-from keystep.oracle.motion import CLOSED, OPEN, SLOW_M_S, VIA_M, Failure, Motion, reachable_yaw
+from keystep.oracle.motion import (
+    CLOSED,
+    OPEN,
+    SLOW_M_S,
+    VIA_M,
+    WRIST_RANGE_RAD,
+    Failure,
+    Motion,
+    reachable_yaw,
+    wrap,
+    wrist_middle,
+)  # fmt: skip
 from keystep.oracle.pose import Pose
 from keystep.oracle.scene import Scene, reachable
 
@@ -20,6 +32,10 @@ HAND_REACH_M = 0.07
 RELEASE_M = 0.002
 TURNED_RAD = 0.04
 ATTEMPTS = 3
+LEANING_RAD = 0.2
+PLACED_M = 0.025
+"""So near to where it was put a body must come to rest."""
+SETTLE_STEPS = 10
 TURNS_RAD = np.deg2rad([0, 30, -30, 60, -60, 90, -90, 120, -120])
 
 
@@ -82,6 +98,7 @@ class Skills:
             raise Failure("hand: expected a free way, got stuck")
 
     def hover_over(self, body: int) -> None:
+        """The hand, or what it holds, above a body."""
         self.require_on_table(body)
         held = self.held()
         if held is not None and held != body:
@@ -90,40 +107,45 @@ class Skills:
                 raise Failure(f"{self.name(body)}: expected room on it for {self.name(held)}, got none")
             self.require_reachable(place.array, self.name(body))
             self.hover_over_place(place)
-        else:
-            self.require_reachable(self.scene.position(body), self.name(body))
+            return
+        self.require_reachable(self.scene.position(body), self.name(body))
+        above, yaw = raised(self.scene.position(body), 0.0), None
+        if self.graspable(body):
             grasp = self.grasps(body)[0]
-            self.travel(np.append(grasp.position[:2], self.scene.top(body) + HOVER_M + TIP_M), grasp.yaw)
+            above, yaw = grasp.position, grasp.yaw
+        self.travel(np.append(above[:2], self.scene.top(body) + HOVER_M + TIP_M), yaw)
 
     def hover_over_place(self, place: Pose) -> None:
-        """The hand, or what it holds, above a place."""
+        """The hand, or what it holds, above a place and whatever stands there."""
         self.require_reachable(place.array, "pose")
         held = self.held()
+        here = place.array[:2]
         if held is None:
-            self.travel(raised(place.array, HOVER_M + TIP_M))
+            high = max(place.position[2], self.scene.highest_near(here, here, 0.0))
+            self.travel(np.append(here, high + HOVER_M + TIP_M))
             return
         goal, yaw, _ = self.hand_for(held, place)
-        self.travel(raised(goal, HOVER_M), yaw)
+        thing = self.scene.thing(held)
+        high = self.scene.highest_near(here, here, thing.radius_m, held)
+        low = place.position[2] - thing.height_m / 2
+        self.travel(raised(goal, max(HOVER_M, high + HOVER_M / 2 - low)), yaw)
+        self.require_held(held)
 
     def hand_for(self, held: int, place: Pose) -> tuple[np.ndarray, float, float]:
         """Position and yaw of the hand that bring the held body to a place, and the turn that is left over.
 
         The wrist cannot turn all the way round; then it turns as far as it can.
         """
-        turn = self.shortest_turn(held, place.yaw)
+        turn = wrap(place.yaw - self.scene.yaw(held))
         wanted = self.motion.yaw + turn
-        middle = np.arctan2(place.position[1], place.position[0]) + np.pi / 4
         reached = reachable_yaw(wanted, place.array)
         if reached is None:
-            reached = float(np.clip(wanted, middle - 2.7, middle + 2.7))
+            middle = wrist_middle(place.array)
+            reached = float(np.clip(wanted, middle - WRIST_RANGE_RAD, middle + WRIST_RANGE_RAD))
         done = reached - self.motion.yaw
         offset = self.scene.position(held) - self.motion.position
         offset[:2] = turned(offset[None, :2], done)[0]
-        left = (self.scene.yaw(held) + done - place.yaw + np.pi) % (2 * np.pi) - np.pi
-        return place.array - offset, reached, -float(left)
-
-    def shortest_turn(self, held: int, yaw: float) -> float:
-        return float((yaw - self.scene.yaw(held) + np.pi) % (2 * np.pi) - np.pi)
+        return place.array - offset, reached, wrap(place.yaw - self.scene.yaw(held) - done)
 
     # ---- holding
 
@@ -131,18 +153,24 @@ class Skills:
         """What the hand must not hit when it deals with bodies."""
         return lambda height: self.scene.obstacles(height, *bodies)
 
-    def grasps(self, body: int, wrist: float = np.pi / 4) -> list[Grasp]:
+    def graspable(self, body: int) -> bool:
+        """A block that stands upright."""
+        return self.scene.thing(body).kind == "block" and self.scene.tilt(body) <= LEANING_RAD
+
+    def grasps(self, body: int, wrist: float = 0.0) -> list[Grasp]:
         thing, position = self.scene.thing(body), self.scene.position(body)
         if thing.kind != "block":
-            raise Failure(f"{self.name(body)}: expected a block to grasp, got a {thing.kind}")
-        if self.scene.tilt(body) > 0.2:
+            raise Failure(
+                f"{self.name(body)}: expected a block, which can be grasped; its kind is {thing.kind}"
+            )
+        if not self.graspable(body):
             raise Failure(f"{self.name(body)}: expected it upright, but it lies on its side")
         found = grasps(thing, position, self.scene.yaw(body), self.around(body), wrist)
         if not found:
-            raise Failure(f"{self.name(body)}: expected a grasp that the wrist can reach, got none")
+            raise Failure(f"{self.name(body)}: expected sides that the gripper spans and reaches, got none")
         return found
 
-    def pick(self, body: int, wrist: float = np.pi / 4) -> None:
+    def pick(self, body: int, wrist: float = 0.0) -> None:
         held = self.held()
         if held is not None:
             raise Failure(f"gripper: expected empty, got {self.name(held)}")
@@ -168,19 +196,37 @@ class Skills:
         self.require_reachable(place.array, "pose")
         for _ in range(ATTEMPTS):
             left = self.lower(body, place)
+            self.require_placed(body, place)
             if abs(left) < TURNED_RAD:
                 return
             # From the other end of the wrist's range.
-            self.pick(body, np.pi / 4 - np.sign(left) * 2.0)
+            self.pick(body, -np.sign(left) * 2.0)
         raise Failure(f"{self.name(body)}: expected to turn it, {np.rad2deg(abs(left)):.0f} degrees are left")
 
     def put_on(self, body: int, base: int) -> None:
+        if base == body:
+            raise Failure(f"dest: expected another than the held {self.name(body)}, got the same")
         self.require_on_table(base)
         place = self.scene.place_upon(body, base)
         if place is None:
             raise Failure(f"{self.name(base)}: expected room on it for {self.name(body)}, got none")
         self.require_reachable(place.array, self.name(base))
+        before = self.scene.position(base).copy()
         self.lower(body, self.with_room(body, place, base))
+        self.require_placed(body, place, base, before)
+
+    def require_placed(
+        self, body: int, place: Pose, base: int | None = None, before: np.ndarray | None = None
+    ) -> None:
+        """It rests where it was put; on a base that may have given way since it was at `before`."""
+        for _ in range(SETTLE_STEPS):
+            if self.motion.env.world.speeds[body] < layout.STATIC_SPEED_M_S:
+                break
+            self.motion.wait(1)
+        gone = 0.0 if base is None or before is None else self.scene.position(base) - before
+        off = float(np.linalg.norm(self.scene.position(body) - place.array - gone))
+        if off > PLACED_M or not self.contacts.rests(body):
+            raise Failure(f"{self.name(body)}: expected where it was put, found {off:.2f} m away")
 
     def with_room(self, body: int, place: Pose, base: int) -> Pose:
         """The same place, the held body turned such that the hand around it has room; it may face any way."""
@@ -199,14 +245,9 @@ class Skills:
         self.travel(raised(goal, HOVER_M / 2), yaw)
         goal, yaw, _ = self.hand_for(body, place)
         self.motion.go(raised(goal, 0.01), yaw, within=0.005)
-        self.motion.go(raised(goal, RELEASE_M), yaw, speed=SLOW_M_S, until=lambda: self.rests(body))
+        self.motion.go(raised(goal, RELEASE_M), yaw, speed=SLOW_M_S, until=lambda: self.contacts.rests(body))
         self.release()
         return left
-
-    def rests(self, held: int) -> bool:
-        """It has met something that is not the gripper."""
-        partners = self.contacts.partners(held)
-        return any(partner == "ground" or isinstance(partner, int) for partner in partners)
 
     def release(self) -> None:
         self.motion.grip(OPEN, 3)

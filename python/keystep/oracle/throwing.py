@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from keystep.envs.tabletop import layout
 from keystep.envs.tabletop.polygons import unit
 from keystep.oracle.motion import ACCELERATION_M_S2, OPEN, PERIOD_S, Failure, reachable_yaw
 from keystep.oracle.skills import Skills
@@ -15,13 +16,15 @@ HEIGHTS_M = (0.34, 0.40, 0.46, 0.52)
 SPEED_M_S = 0.95
 """As fast as actions allow, almost: the nearer the target, the earlier the hand opens."""
 SLOWEST_M_S = 0.3
-GRAVITY_M_S2 = 9.81
+AZIMUTH_RAD = np.deg2rad(60.0)
 FOLLOW_STEPS = 2
 """Steps at full speed after opening, so that the fingers do not hold the block back."""
 
 
 def throw_at(skills: Skills, body: int, target: int) -> None:
     """At the upper part of a block, or at the middle of an area."""
+    if target == body:
+        raise Failure(f"target: expected another than the held {skills.name(body)}, got the same")
     skills.require_on_table(target)
     thing, centre = skills.scene.thing(target), skills.scene.position(target).copy()
     if thing.kind != "block":
@@ -41,6 +44,11 @@ def throw(skills: Skills, body: int, place: np.ndarray) -> None:
     depth = hang + max(float(place[2]), skills.scene.thing(body).height_m / 2)
     radius, height, speed, flight_s = _release(float(np.linalg.norm(place[:2])), depth)
     release = np.append(radius * unit(azimuth), height)
+    if abs(azimuth) > AZIMUTH_RAD:
+        raise Failure(
+            f"target: expected within {np.rad2deg(AZIMUTH_RAD):.0f} degrees of straight ahead, "
+            f"got {np.rad2deg(azimuth):.0f}"
+        )
     # The fingers open sideways, out of the block's way.
     options = [reachable_yaw(yaw, release) for yaw in (azimuth, azimuth + np.pi)]
     yaw = min((yaw for yaw in options if yaw is not None), key=lambda yaw: abs(yaw - motion.yaw))
@@ -60,14 +68,19 @@ def _release(distance: float, depth: float) -> tuple[float, float, float, float]
     and the time of flight (s). `depth` is the height of the hand when the block it holds is at the target's.
     """
     near, far = RELEASE_RADIUS_M
+    shortest = near + SLOWEST_M_S * _flight_s(HEIGHTS_M[0], depth)
     for height in HEIGHTS_M:
-        flight_s = float(np.sqrt(2 * max(height - depth, 0.0) / GRAVITY_M_S2))
+        flight_s = _flight_s(height, depth)
         radius = max(near, distance - SPEED_M_S * flight_s)
         speed = (distance - radius) / max(flight_s, 1e-9)
         if radius <= far and SLOWEST_M_S <= speed <= SPEED_M_S + 1e-9:
             return radius, height, speed, flight_s
-    reach = f"{near + SLOWEST_M_S * flight_s:.2f} to {far + SPEED_M_S * flight_s:.2f} m"
+    reach = f"{shortest:.2f} to {far + SPEED_M_S * flight_s:.2f} m"
     raise Failure(f"target: expected {reach} from the robot, got {distance:.2f} m")
+
+
+def _flight_s(height: float, depth: float) -> float:
+    return float(np.sqrt(2 * max(height - depth, 0.0) / layout.GRAVITY_M_S2))
 
 
 def _ramp(speed: float) -> list[float]:

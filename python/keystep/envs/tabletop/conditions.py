@@ -142,10 +142,10 @@ class NeverGrasped:
 
 
 def moved(body: int) -> Since:
-    """At least 0.1 m away from where it was."""
+    """At least 0.1 m away from where it was, along the table."""
 
     def holds(world: World, start: Start) -> bool:
-        return bool(np.linalg.norm(world.positions[body] - start.positions[body]) >= MOVED_M)
+        return bool(np.linalg.norm((world.positions[body] - start.positions[body])[:2]) >= MOVED_M)
 
     return Since(holds)
 

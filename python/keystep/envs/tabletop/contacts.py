@@ -17,7 +17,7 @@ class Contacts:
     """Contacts of a `TabletopSimulation`: pairs during the control step, forces in its last simulation step.
 
     The bodies of the scenario are named by their numbers, fingers ("finger", 0) and ("finger", 1), the other
-    links of the robot "arm", and everything else "ground".
+    links of the robot "arm", the table "table", and everything else, the floor and the scale, "other".
     """
 
     def __init__(self, simulation: Any) -> None:
@@ -26,6 +26,7 @@ class Contacts:
         self._names: dict[int, Any] = {id(link): "arm" for link in self._links}
         self._names |= {id(finger): ("finger", number) for number, finger in enumerate(simulation.fingers)}
         self._names |= {id(body): number for number, body in enumerate(simulation.bodies)}
+        self._names[id(simulation.table)] = "table"
         self.begin_step()
 
     def begin_step(self) -> None:
@@ -41,7 +42,7 @@ class Contacts:
             # What bounces off between two steps is near in neither, but has been pushed.
             if not impulse.any() and min(point.separation for point in points) > CONTACT_DISTANCE_M:
                 continue
-            first, second = (self._names.get(id(body), "ground") for body in contact.bodies)
+            first, second = (self._names.get(id(body), "other") for body in contact.bodies)
             force = impulse * layout.SIMULATION_RATE_HZ
             for pair, sign in (((first, second), 1.0), ((second, first), -1.0)):
                 self._pairs.add(pair)
@@ -53,6 +54,10 @@ class Contacts:
 
     def partners(self, body: int) -> set[Any]:
         return {second for first, second in self._pairs if first == body}
+
+    def rests(self, body: int) -> bool:
+        """Something that is not the robot touches it."""
+        return any(partner != "arm" and not isinstance(partner, tuple) for partner in self.partners(body))
 
     def force_n(self, on: Any, by: Any) -> np.ndarray:
         """(3,) force on the first by the second."""

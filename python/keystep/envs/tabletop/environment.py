@@ -11,6 +11,7 @@ import gymnasium
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from keystep.envs.actions import checked_action
 from keystep.envs.headless import load_simulation, require_driver
 from keystep.envs.tabletop import layout
 from keystep.envs.tabletop.camera import boxes
@@ -20,7 +21,7 @@ from keystep.envs.tabletop.tasks import task_named
 from keystep.envs.tabletop.world import SimulatedWorld
 
 OBS_MODES = ("state", "rgb")
-SETTLE_STEPS = 20  # simulation steps
+SETTLE_STEPS = 15  # simulation steps
 
 
 class TabletopEnv(gymnasium.Env):
@@ -68,7 +69,7 @@ class TabletopEnv(gymnasium.Env):
         if max_episode_steps is not None and max_episode_steps < 1:
             raise ValueError(f"max_episode_steps: expected at least 1, got {max_episode_steps}")
         self.obs_mode, self.image_size, self.render_mode = obs_mode, image_size, render_mode
-        self.max_episode_steps = max_episode_steps or self.task.max_steps
+        self._max_episode_steps = max_episode_steps or self.task.max_steps
         self.terminate_on_success = terminate_on_success
         self.action_space = gymnasium.spaces.Box(layout.ACTION_LOW, layout.ACTION_HIGH)
         self.observation_space = observation_space(obs_mode, image_size)
@@ -93,20 +94,34 @@ class TabletopEnv(gymnasium.Env):
         joints[:7] += self.np_random.uniform(-layout.START_NOISE_RAD, layout.START_NOISE_RAD, 7)
         self.simulation.restart(self.scenario.bodies, self.scenario.scale, joints)
         self.simulation.hold(SETTLE_STEPS)
+        before = SimulatedWorld(self.simulation, self.scenario.bodies)
+        self.simulation.hold(layout.SIMULATION_RATE_HZ // layout.CONTROL_RATE_HZ)
         self.elapsed_steps, self.success, self._finger_target_m = 0, False, layout.FINGER_OPEN_M
-        self.world = SimulatedWorld(self.simulation, self.scenario.bodies)
+        self.world = SimulatedWorld(self.simulation, self.scenario.bodies, before)
         self.scenario.predicate.begin(self.world)
         return self.observation(), self.info()
 
     def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
         """One control period (1/20 s). The reward is 1.0 when the task is solved, else 0.0."""
-        self._apply(checked_action(action))
+        if not hasattr(self, "world"):
+            raise RuntimeError("step: expected a reset before it, got none")
+        self._apply(checked_action(action, layout.ACTION_LOW, layout.ACTION_HIGH))
         self.elapsed_steps += 1
-        self.world = SimulatedWorld(self.simulation, self.scenario.bodies)
+        self.world = SimulatedWorld(self.simulation, self.scenario.bodies, self.world)
         self.success = self.scenario.predicate.update(self.world)
         terminated = self.success and self.terminate_on_success
         truncated = self.elapsed_steps >= self.max_episode_steps
         return self.observation(), float(self.success), terminated, truncated, self.info()
+
+    @property
+    def max_episode_steps(self) -> int:
+        """The limit given to `gymnasium.make`, which keeps it to itself, else the constructor's."""
+        made_with = self.spec.max_episode_steps if self.spec is not None else None
+        return made_with or self._max_episode_steps
+
+    @max_episode_steps.setter
+    def max_episode_steps(self, steps: int) -> None:
+        self._max_episode_steps = steps
 
     def _apply(self, action: np.ndarray) -> None:
         position, quaternion = self.simulation.hand_pose()
@@ -188,13 +203,3 @@ def observation_space(obs_mode: str, image_size: int) -> gymnasium.spaces.Dict:
         image = gymnasium.spaces.Box(0, 255, (image_size, image_size, 3), np.uint8)
         spaces |= {f"observation.images.{camera}": image for camera in layout.CAMERAS}
     return gymnasium.spaces.Dict(spaces)
-
-
-def checked_action(action: np.ndarray) -> np.ndarray:
-    """The action as float64 (7,), clipped to [-1, 1]; ValueError for another shape or non-finite values."""
-    action = np.asarray(action, dtype=np.float64)
-    if action.shape != layout.ACTION_LOW.shape:
-        raise ValueError(f"action: expected shape {layout.ACTION_LOW.shape}, got {action.shape}")
-    if not np.isfinite(action).all():
-        raise ValueError(f"action: expected finite values, got {action.tolist()}")
-    return np.clip(action, layout.ACTION_LOW, layout.ACTION_HIGH)

@@ -18,6 +18,7 @@ CONTROL_RATE_HZ = 20
 MAX_BODIES = 8
 """Slots for objects in observations and datasets."""
 
+GRAVITY_M_S2 = 9.81
 FRICTION = 1.0
 DENSITY_KG_M3 = 400.0
 BLOCK_WIDTH_M = 0.045

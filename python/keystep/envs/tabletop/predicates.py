@@ -57,16 +57,23 @@ def next_to(body: int, other: int, direction: str) -> All:
     return All(at_rest(body), on_ground(body), beside(body, other, direction))
 
 
+def touched_only(body: int) -> All:
+    """By the hand and never grasped; now it rests on the table."""
+    return All(Once(touched(body)), NeverGrasped(body), static(body), on_ground(body))
+
+
 def only_touched(body: int) -> All:
-    return All(Once(touched(body)), static(body), NeverGrasped(body), Not(moved(body)), Not(tilted(body)))
+    return All(touched_only(body), Not(moved(body)), Not(tilted(body)))
 
 
 def pushed(body: int) -> All:
-    return All(Once(touched(body)), static(body), NeverGrasped(body), moved(body), Not(tilted(body)))
+    return All(
+        Once(touched(body)), static(body), NeverGrasped(body), on_ground(body), moved(body), Not(tilted(body))
+    )
 
 
 def toppled(body: int) -> All:
-    return All(Once(touched(body)), static(body), NeverGrasped(body), tilted(body))
+    return All(touched_only(body), tilted(body))
 
 
 def direction_pushed(body: int, target: int) -> All:
@@ -108,7 +115,7 @@ def hit_and_toppled(body: int, target: int) -> All:
     return All(hit(body, target), tilted(target))
 
 
-def landed_on(body: int, area: int) -> Thrown:
+def flew_over(body: int, area: int) -> Thrown:
     """It flew to above the area or onto it."""
     above = centred(body, area)
     return Thrown(body, above.update)
@@ -128,9 +135,9 @@ def stack_in_any_order(bodies: Sequence[int]) -> Any:
 
 
 def balanced(blocks: Sequence[int], plates: Sequence[int]) -> All:
-    """All blocks rest on the plates or on each other there, both plates are loaded, and the beam is still."""
+    """Both plates are loaded and carry all blocks, the hand touches none, and the beam is level and still."""
     return All(
-        *(Not(grasped(block)) for block in blocks),
+        *(Not(touched(body)) for body in (*blocks, *plates)),
         Now(lambda world: _loaded(world, blocks, plates)),
         Now(lambda world: abs(world.scale_angle_rad()) < layout.SCALE_LIMIT_RAD - SCALE_MARGIN_RAD),
         Now(lambda world: abs(world.scale_turn_rad_s()) < SCALE_TURN_RAD_S),

@@ -13,10 +13,10 @@ import sapien
 
 from keystep.envs.tabletop import layout
 
-PIVOT_M = 0.04  # above the centres of the plates
-SPRING_NM_RAD = 0.12
+PIVOT_M = 0.07  # above the centres of the plates
+SPRING_NM_RAD = 0.04
 DAMPING_NM_S_RAD = 0.02
-DENSITY_KG_M3 = 600.0
+DENSITY_KG_M3 = 200.0
 BEAM_HALF_M = (0.012, layout.SCALE_ARM_M, 0.006)
 POST_HALF_M = (0.02, 0.02, (layout.PLATE_HEIGHT_M - 0.02) / 2)
 PAINT = (0.55, 0.40, 0.20)
@@ -49,7 +49,10 @@ class Scale:
         (self._hinge,) = self._articulation.active_joints
         self._hinge.set_drive_properties(SPRING_NM_RAD, DAMPING_NM_S_RAD, mode="force")
         self._hinge.set_drive_target(0.0)
-        self._plates = {link.name: link for link in self._articulation.links}
+        self._hinge.set_friction(0.0)  # SAPIEN's default is four times what the spring can do
+        self._articulation.sleep_threshold = 0.0  # asleep, it keeps the speed it had
+        self.links = list(self._articulation.links)
+        self._plates = {link.name: link for link in self.links}
 
     def _box(self, link: Any, half: tuple, centre: tuple) -> None:
         pose = sapien.Pose(centre)
@@ -63,6 +66,3 @@ class Scale:
 
     def angle_rad(self) -> float:
         return float(self._articulation.qpos[0])
-
-    def turn_rad_s(self) -> float:
-        return float(self._articulation.qvel[0])

@@ -39,7 +39,7 @@ class World(Protocol):
         """The two bodies were in contact at some time during the control step."""
 
     def on_ground(self, body: int) -> bool:
-        """It touches the table or the ground around it."""
+        """It touches the table."""
 
     def free(self, body: int) -> bool:
         """Nothing touches it."""

@@ -70,7 +70,7 @@ class TabletopSimulation(ArmSimulation):
             joint.set_drive_properties(*FINGER_DRIVE, mode="force")
         friction = layout.FRICTION
         self._material = sapien.physx.PhysxMaterial(friction, friction, self.RESTITUTION)
-        self._add_box(TABLE_HALF_M, TABLE_CENTRE_M, TABLE_PAINT)
+        self.table = self._add_box(TABLE_HALF_M, TABLE_CENTRE_M, TABLE_PAINT)
         self._add_box((4.0, 4.0, 0.05), (0.0, 0.0, FLOOR_Z_M - 0.05), FLOOR_PAINT)
         self.scale = Scale(self.scene) if self._has_scale else None
         self.bodies = [self._add_body(number, body) for number, body in enumerate(self._placed)]
@@ -86,12 +86,13 @@ class TabletopSimulation(ArmSimulation):
 
     # ---- what is in the scene
 
-    def _add_box(self, half_size: tuple, centre: tuple, paint: tuple) -> None:
+    def _add_box(self, half_size: tuple, centre: tuple, paint: tuple) -> Any:
         collision = sapien.physx.PhysxCollisionShapeBox(half_size, self._material)
         visual = None
         if self.scene.can_render():
             visual = sapien.render.RenderShapeBox(half_size, _paint(paint))
-        self._add_entity(sapien.physx.PhysxRigidStaticComponent(), collision, visual, sapien.Pose(centre))
+        static = sapien.physx.PhysxRigidStaticComponent()
+        return self._add_entity(static, collision, visual, sapien.Pose(centre))
 
     def _add_body(self, number: int, body: Body) -> Any:
         """The rigid body of a block or an area; a plate is a link of the scale."""
@@ -182,21 +183,16 @@ class TabletopSimulation(ArmSimulation):
         """Run simulation steps with the arm where it is."""
         for joint in self.joints:
             joint.set_drive_velocity_target(0.0)
+        self.contacts.begin_step()
         for _ in range(steps):
             self.scene.px.step()
+            self.contacts.note()
 
     def poses(self) -> tuple[np.ndarray, np.ndarray]:
         """Positions (N, 3) in metres and quaternions (N, 4), wxyz, of the bodies."""
         poses = [body.entity_pose for body in self.bodies]
         positions = np.array([pose.p for pose in poses], dtype=np.float64).reshape(-1, 3)
         return positions, np.array([pose.q for pose in poses], dtype=np.float64).reshape(-1, 4)
-
-    def speeds(self) -> tuple[np.ndarray, np.ndarray]:
-        """Of the bodies: (N,) m/s and (N,) rad/s; fixed ones have none."""
-        moving = [body if hasattr(body, "linear_velocity") else None for body in self.bodies]
-        linear = [np.linalg.norm(body.linear_velocity) if body else 0.0 for body in moving]
-        angular = [np.linalg.norm(body.angular_velocity) if body else 0.0 for body in moving]
-        return np.array(linear, dtype=np.float64), np.array(angular, dtype=np.float64)
 
 
 def _paint(colour: tuple) -> Any:

@@ -12,9 +12,9 @@ from keystep.envs.tabletop.scenario import Scenario, Task
 from keystep.envs.tabletop.tasks import common, l0, l1
 from keystep.envs.tabletop.tasks.common import Roles, areas, blocks, put_all, scenario
 
-HEIGHT_STEP_M = 0.005
-HEIGHT_STEPS = (4, 12)
-"""Blocks for the scale are 0.02 to 0.06 m high."""
+HEIGHT_STEP_M = 0.01
+HEIGHT_STEPS = (2, 6)
+"""Blocks for the scale are 0.02 to 0.06 m high, in steps that tip it when they are shared out wrongly."""
 BEFORE_SCALE_X_M = (0.34, 0.39)
 """The hand is wide: here it does not meet what stands on the plates."""
 APART_M = 0.16
@@ -114,7 +114,7 @@ def throw_sort(rng: np.random.Generator) -> Scenario:
         goals = [scene.put(target, out_of_reach) for target in targets]
         return {"S": tuple(put_all(scene, things)), "T": tuple(goals[slot] for slot in slots)}
 
-    return scenario(rng, "ThrowSort", arrange, common.each(predicates.landed_on))
+    return scenario(rng, "ThrowSort", arrange, common.each(predicates.flew_over))
 
 
 TASKS = (
