@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import gymnasium
@@ -17,6 +17,7 @@ from keystep.envs.tabletop import TASKS, layout
 ENV_ID = "fake_tabletop:keystep-test/Tabletop-<Task>-v0"
 OBJECTS = ["red cube", "blue hexagon", "red cube"]
 LENGTH = 9
+OBSERVED = layout.MAX_BODIES * len(layout.OBJECT_NAMES)
 
 
 class FakeTabletop(gymnasium.Env):
@@ -29,7 +30,12 @@ class FakeTabletop(gymnasium.Env):
     opened: dict[str, int] = {}  # noqa: RUF012
 
     def __init__(
-        self, task: str, obs_mode: str = "state", image_size: int = 16, render_mode: str | None = None
+        self,
+        task: str,
+        obs_mode: str = "state",
+        image_size: int = 16,
+        render_mode: str | None = None,
+        terminate_on_success: bool = True,
     ) -> None:
         self.task, self.obs_mode, self.image_size = task, obs_mode, image_size
         self.render_mode = render_mode
@@ -40,6 +46,8 @@ class FakeTabletop(gymnasium.Env):
         if obs_mode == "rgb":
             picture = gymnasium.spaces.Box(0, 255, (image_size, image_size, 3), np.uint8)
             spaces |= {f"observation.images.{camera}": picture for camera in layout.CAMERAS}
+        else:
+            spaces["observation.objects"] = gymnasium.spaces.Box(0, 1, (OBSERVED,), np.float32)
         self.observation_space = gymnasium.spaces.Dict(spaces)
         self.opened[task] = self.opened.get(task, 0) + 1
 
@@ -47,19 +55,26 @@ class FakeTabletop(gymnasium.Env):
         super().reset(seed=seed)
         self.state = self.np_random.random(len(layout.STATE_NAMES), dtype=np.float32)
         self.steps = 0
-        return self.observation(), {"success": False}
+        bodies = [SimpleNamespace(thing=SimpleNamespace(name=name)) for name in OBJECTS]
+        self.scenario = SimpleNamespace(bodies=bodies, prompt=prompt(self.task, seed or 0))
+        return self.observation(), self.info()
 
     def step(self, action: np.ndarray) -> Any:
         assert action.dtype == np.float32
         self.state = np.float32(3.9) * self.state * (1 - self.state)
         self.state = (self.state + np.float32(0.01) * np.resize(action, self.state.shape)) % np.float32(1)
         self.steps += 1
-        return self.observation(), 0.0, False, False, {"success": self.steps >= LENGTH}
+        return self.observation(), 0.0, False, False, self.info()
+
+    def info(self) -> dict[str, Any]:
+        return {"instruction": self.scenario.prompt, "success": self.steps >= LENGTH}
 
     def observation(self) -> dict[str, np.ndarray]:
         found = {"observation.state": self.state}
         if self.obs_mode == "rgb":
             found |= {f"observation.images.{camera}": self.render() for camera in layout.CAMERAS}
+        else:
+            found["observation.objects"] = np.resize(self.state, OBSERVED)
         return found
 
     def poses(self) -> np.ndarray:
@@ -68,13 +83,19 @@ class FakeTabletop(gymnasium.Env):
         return found
 
     def boxes(self) -> np.ndarray:
-        return np.full((layout.MAX_BODIES, 4), -1, np.float32)
+        found = np.full((layout.MAX_BODIES, 4), -1, np.float32)
+        found[0] = np.sort(self.state[:4])
+        return found
 
     def render(self) -> np.ndarray:
         return np.full((self.image_size, self.image_size, 3), 20 * self.steps, np.uint8)
 
     def close(self) -> None:
         self.opened[self.task] -= 1
+
+
+def prompt(task: str, seed: int) -> str:
+    return f"{task}: please do number {seed % 5}."
 
 
 for _task in TASKS:
@@ -117,7 +138,7 @@ def demonstrate(env: gymnasium.Env, task: str, seed: int) -> Demonstration | Non
         observation, *_ = env.step(action)
     frames: dict[str, Any] = {key: np.stack([row[key] for row in rows]) for key in rows[0] if key != "code"}
     frames["code"] = [row["code"] for row in rows]
-    return Demonstration(frames, f"{task}: please do number {seed % 5}.", OBJECTS)
+    return Demonstration(frames, scene.scenario.prompt, OBJECTS)
 
 
 def demonstrations_module() -> ModuleType:

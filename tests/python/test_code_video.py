@@ -81,6 +81,24 @@ def test_at_another_rate_the_duration_and_the_order_are_the_same(count: int, rat
         assert abs((position + 0.5) / video - (item + 0.5) / rate) <= 1 / min(rate, video)
 
 
+def test_text_is_laid_out_when_it_changes_and_not_at_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    laid: list[str] = []
+    real = code_video.wrap
+    monkeypatch.setattr(
+        code_video, "wrap", lambda draw, text, *rest: laid.append(text) or real(draw, text, *rest)
+    )
+    codes = ["pick(a)", *["# pick(a)"] * 99, "done()", *["# done()"] * 4]
+    made = panels(codes, [not code.startswith("#") for code in codes])
+    assert laid.count("Do it.") == 3  # at each key-step, and when the first is no longer new
+    monkeypatch.undo()
+    for step, panel in enumerate(made):  # each as if laid out alone
+        past = [code for code in codes[: step + 1] if not code.startswith("#")]
+        age = step - max(n for n in range(step + 1) if not codes[n].startswith("#"))
+        expected = code_video._panel(past, age < code_video.BLINK_FRAMES, "Do it.", "Pick, seed 1")
+        np.testing.assert_array_equal(panel, expected)
+    assert (made[9] != made[10]).any() and (made[99] != made[100]).any()
+
+
 def test_unequal_lengths_are_refused() -> None:
     with pytest.raises(ValueError, match="keysteps: expected 2 as there are codes, got 1"):
         list(frames([], ["a", "b"], [True], "Do it."))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 import sys
+from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from keystep.data import DatasetError, DatasetReader
 from keystep.data import tabletop as source
 from keystep.data.check import check_dataset
 from keystep.data.collect import collect, collect_from
+from keystep.envs import headless
 from keystep.envs.tabletop import TASKS, env_id, layout
 
 
@@ -27,6 +30,22 @@ def fake_suite(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fake_tabletop.FakeTabletop, "opened", {})
     module = fake_tabletop.demonstrations_module()
     monkeypatch.setitem(sys.modules, "keystep.oracle.demonstrations", module)
+    monkeypatch.setattr(headless, "missing_driver", lambda: None)
+
+
+def gather(path: Path, *tasks: str, episodes: int = 1, **options: Any) -> DatasetReader:
+    """Collects and reads."""
+    collect(path, suite="tabletop", tasks=list(tasks), episodes=episodes, **options)
+    return DatasetReader(path)
+
+
+def collected(path: Path) -> Counter[str]:
+    return Counter(episode.task for episode in DatasetReader(path).episodes())
+
+
+def side_file(path: Path, **changes: Any) -> None:
+    file = path / "meta/keystep.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
 
 
 def seeds(task: str, first: int, count: int) -> list[int]:
@@ -66,16 +85,36 @@ def test_what_is_collected_is_what_the_oracle_showed(tmp_path: Path, obs_mode: A
 
 
 def test_the_side_file_says_how_it_was_collected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    collect(tmp_path, suite="tabletop", tasks=["Pick"], episodes=1, seed=7, image_size=64)
-    found = DatasetReader(tmp_path).collection
+    reader = gather(tmp_path, "Pick", "Swap", seed=7)
+    found = reader.collection
     assert (found["suite"], found["world_version"], found["seed"]) == ("tabletop", layout.VERSION, 7)
-    assert (found["obs_mode"], found["image_size"], found["extras"]) == ("state", 64, ["names"])
-    assert found["versions"] == {name: version(name) for name in ("keystep", "mani_skill", "sapien")}
+    assert (found["obs_mode"], found["extras"]) == ("state", ["names"])
+    assert found["tasks"] == [{"name": "Pick"}, {"name": "Swap"}]
+    assert found["versions"] == {name: version(name) for name in ("mani_skill", "sapien")}
+    assert found["other_versions"] == {name: version(name) for name in ("keystep", "numpy", "scipy")}
     assert found["action"]["names"] == list(layout.ACTION_NAMES)
     assert {len(found["action"][key]) for key in ("units", "min", "max", "hold")} == {7}
-    assert DatasetReader(tmp_path).info["fps"] == layout.CONTROL_RATE_HZ
+    assert reader.info["fps"] == layout.CONTROL_RATE_HZ
     monkeypatch.undo()
     assert all(source.ENV_ID.replace("<Task>", task) == env_id(task) for task in TASKS)
+
+
+def test_every_row_of_the_task_table_has_frames(tmp_path: Path) -> None:
+    reader = gather(tmp_path, "Pick", "Swap", episodes=4)
+    prompts = list(dict.fromkeys(episode.instruction for episode in reader.episodes()))
+    assert [task["instruction"] for task in reader.tasks] == prompts and len(prompts) > 2
+    used = {int(n) for batch in reader.iter_batches(["task_index"]) for n in batch["task_index"]}
+    assert used == set(range(len(prompts)))
+
+
+def test_a_controller_is_told_of_no_task_without_frames(tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="torch is not installed")
+    from keystep.train.config import ControllerTraining
+    from keystep.train.controller import ControllerRecipe
+
+    reader = gather(tmp_path, "Pick", "Swap", episodes=4)
+    plan = ControllerRecipe(ControllerTraining(tmp_path, tmp_path / "out", preset="tiny"), reader).plan
+    assert {task["instruction"] for task in plan.tasks} == {e.instruction for e in reader.episodes()}
 
 
 def test_slots_are_named(tmp_path: Path) -> None:
@@ -162,13 +201,109 @@ def test_bad_settings(tmp_path: Path) -> None:
         collect(tmp_path / "d", suite="tabletop", obs_mode="depth")  # type: ignore[arg-type]
 
 
+# ---- resuming ---------------------------------------------------------------------------------------------
+
+
 def test_another_suite_or_version_cannot_resume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    collect(tmp_path, suite="tabletop", tasks=["Pick"], episodes=1)
-    with pytest.raises(DatasetError, match="to resume, got"):
+    gather(tmp_path, "Pick")
+    with pytest.raises(DatasetError, match=r"fps: expected 60 to resume, got 20; use another output folder"):
         collect(tmp_path, tasks=["lift_red"], episodes=1)
-    monkeypatch.setattr(layout, "VERSION", layout.VERSION + 1)
-    with pytest.raises(DatasetError, match="world_version: expected 2 to resume, got 1"):
-        collect(tmp_path, suite="tabletop", tasks=["Pick"], episodes=2)
+    old = layout.VERSION
+    monkeypatch.setattr(layout, "VERSION", old + 1)
+    with pytest.raises(DatasetError, match=f"world_version: expected {old + 1} to resume, got {old}"):
+        gather(tmp_path, "Pick", episodes=2)
+
+
+@pytest.mark.parametrize("package", ["mani_skill", "sapien"])
+def test_another_simulator_cannot_resume(tmp_path: Path, package: str) -> None:
+    versions = gather(tmp_path, "Pick").collection["versions"]
+    side_file(tmp_path, versions={**versions, package: "1.2.3"})
+    with pytest.raises(
+        DatasetError, match=rf"versions: expected .*{version(package)}.* to resume, got .*1\.2"
+    ):
+        gather(tmp_path, "Pick", episodes=2)
+
+
+def test_other_versions_of_the_rest_can_resume(tmp_path: Path) -> None:
+    gather(tmp_path, "Pick")
+    side_file(tmp_path, other_versions={"keystep": "0.0.1", "numpy": "1.0"})
+    found = gather(tmp_path, "Pick", episodes=2)
+    assert len(found) == 2 and found.collection["other_versions"] == {"keystep": "0.0.1", "numpy": "1.0"}
+
+
+def test_the_order_of_the_tasks_does_not_matter(tmp_path: Path) -> None:
+    gather(tmp_path, "Pick", "Swap")
+    assert len(gather(tmp_path, "Swap", "Pick", episodes=3)) == 6
+    assert collected(tmp_path) == {"Pick": 3, "Swap": 3} and check_dataset(tmp_path) == []
+
+
+def test_tasks_can_be_added_and_left_out(tmp_path: Path) -> None:
+    gather(tmp_path, "Pick", "Swap", episodes=2)
+    found = gather(tmp_path, "Touch", "Pick", episodes=3)
+    assert collected(tmp_path) == {"Pick": 3, "Swap": 2, "Touch": 3}
+    assert [task["name"] for task in found.collection["tasks"]] == ["Pick", "Swap", "Touch"]
+    found_seeds = [episode.seed for episode in found.episodes() if episode.task == "Touch"]
+    assert found_seeds == seeds("Touch", 0, 3) and check_dataset(tmp_path) == []
+
+
+def test_the_size_of_images_counts_only_where_there_are_any(tmp_path: Path) -> None:
+    assert "image_size" not in gather(tmp_path / "state", "Pick", image_size=64).collection
+    assert len(gather(tmp_path / "state", "Pick", episodes=2, image_size=96)) == 2
+    assert gather(tmp_path / "rgb", "Pick", obs_mode="rgb", image_size=16).collection["image_size"] == 16
+    message = r"features.observation.images.base.shape: expected \[32, 32, 3\] to resume, got \[16, 16, 3\];"
+    with pytest.raises(DatasetError, match=message):
+        gather(tmp_path / "rgb", "Pick", obs_mode="rgb", image_size=32)
+
+
+# ---- bad settings leave nothing behind --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suite", ["tabletop", "franka3blocks"])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"seed": -40}, "seed: expected at least 0, got -40"),
+        ({"image_size": 0}, r"image_size: expected \d+ to \d+ pixels, got 0"),
+        ({"image_size": 20_000}, r"image_size: expected \d+ to \d+ pixels, got 20000"),
+        ({"tasks": []}, "tasks: expected at least one, got none"),
+    ],
+)
+def test_settings_out_of_range(tmp_path: Path, suite: Any, options: dict, message: str) -> None:
+    with pytest.raises(DatasetError, match=message):
+        collect(tmp_path / "d", suite=suite, episodes=1, **options)
+    assert not (tmp_path / "d").exists()
+
+
+@pytest.mark.parametrize("suite", ["tabletop", "franka3blocks"])
+def test_pictures_without_a_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suite: Any) -> None:
+    monkeypatch.setattr(headless, "missing_driver", lambda: "no ICD")
+    with pytest.raises(RuntimeError, match=r"rendering: expected a Vulkan driver, got none \(no ICD\)"):
+        collect(tmp_path / "d", suite=suite, obs_mode="rgb", episodes=1)
+    assert not (tmp_path / "d").exists()
+
+
+def test_the_sizes_of_images_are_those_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    from keystep.envs.tabletop import environment
+
+    def reached(module: str) -> None:
+        raise LookupError(module)
+
+    monkeypatch.setattr(environment, "load_simulation", reached)
+    for size, error in ((15, ValueError), (16, LookupError), (1024, LookupError), (1025, ValueError)):
+        with pytest.raises(error):
+            environment.TabletopEnv("Pick", image_size=size)
+        assert (size in source.IMAGE_SIZES) == (error is LookupError)
+
+
+def test_an_environment_that_cannot_be_made_does_not_bind_the_dataset(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(source, "ENV_ID", "keystep-test/Nowhere-<Task>-v0")
+        with pytest.raises(Exception, match="Nowhere"):
+            gather(tmp_path, "Pick", seed=3)
+    assert len(gather(tmp_path, "Swap", seed=4)) == 1
+    assert DatasetReader(tmp_path).collection["tasks"] == [{"name": "Swap"}]
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,8 +1,7 @@
-"""Datasets of code: strings and truth values per frame, an instruction and extras per episode."""
+"""Datasets of code: strings and truth values per frame, extras per episode."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,42 +10,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from code_dataset import code_frames, code_spec, read_column, write_codes
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toy_dataset import TASKS, make_frames, make_spec, write
+from toy_dataset import TASKS, write
 
-from keystep import files
 from keystep.data import DatasetError, DatasetReader, DatasetSpec, DatasetWriter, Feature
 from keystep.data.cache import mapped_columns
 from keystep.data.check import check_dataset
 
 TEXTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=40)
 DATA_FILE = "data/chunk-000/file-000.parquet"
-
-
-def code_spec(extras: tuple[str, ...] = (), **collection: object) -> DatasetSpec:
-    features = {
-        **make_spec().features,
-        "code": Feature("string", (1,)),
-        "keystep": Feature("bool", (1,)),
-    }
-    return DatasetSpec(20, features, TASKS, "panda", collection, extras)
-
-
-def code_frames(seed: int, codes: list[str], keysteps: list[bool] | None = None) -> dict[str, Any]:
-    started = [True] + [False] * (len(codes) - 1) if keysteps is None else keysteps
-    return {**make_frames(seed, len(codes)), "code": codes, "keystep": np.array(started)}
-
-
-def write_codes(path: Path, episodes: int = 3, spec: DatasetSpec | None = None, **options: Any) -> None:
-    with DatasetWriter(path, spec or code_spec(), flush_episodes=2) as writer:
-        for number in range(episodes):
-            codes = [f"pick({number})", *["# pick"] * (4 + number)]
-            writer.add_episode(code_frames(number, codes), "stack", seed=number, **options)
-
-
-def read_column(path: Path, name: str, batch_size: int = 7) -> np.ndarray:
-    return np.concatenate([b[name] for b in DatasetReader(path).iter_batches([name], batch_size)])
 
 
 # ---- strings and truth values -----------------------------------------------------------------------------
@@ -227,157 +201,6 @@ def test_a_frame_without_a_value_is_an_error_to_the_reader(tmp_path: Path) -> No
         read_column(tmp_path, "code")
 
 
-# ---- one episode alone ------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("rows_per_group", [None, 3, 10**6])
-def test_one_episode_is_read_alone(tmp_path: Path, rows_per_group: int | None) -> None:
-    """Also from files of other writers, whose row groups are not episodes."""
-    write_codes(tmp_path, 5)
-    if rows_per_group is not None:
-        for file in (tmp_path / "data").rglob("*.parquet"):
-            pq.write_table(pq.read_table(file), file, row_group_size=rows_per_group)
-    reader = DatasetReader(tmp_path)
-    whole = {key: read_column(tmp_path, key) for key in reader.features}
-    for number in range(5):
-        episode = reader.episode(number)
-        found = reader.read_episode(episode)
-        assert list(found) == list(whole)
-        for key, values in found.items():
-            np.testing.assert_array_equal(values, whole[key][episode.start : episode.stop])
-            assert values.dtype == whole[key].dtype
-
-
-def test_an_episode_that_is_not_there(tmp_path: Path) -> None:
-    write_codes(tmp_path)
-    reader = DatasetReader(tmp_path)
-    for number in (-1, 3):
-        with pytest.raises(DatasetError, match=rf"episode: expected 0\.\.2, got {number}"):
-            reader.episode(number)
-    with pytest.raises(DatasetError, match=r"columns: expected one of .* got 'sound'"):
-        reader.read_episode(reader.episode(0), ["sound"])
-
-
-# ---- instructions -----------------------------------------------------------------------------------------
-
-
-def texts_by_frame(path: Path) -> list[str]:
-    """As LeRobot gives every frame its `task`: the row of the task table that task_index names."""
-    table = pq.read_table(path / "meta/tasks.parquet").to_pylist()
-    texts = {row["task_index"]: row["task"] for row in table}
-    files_ = sorted((path / "data").rglob("*.parquet"))
-    return [texts[n] for file in files_ for n in pq.read_table(file)["task_index"].to_pylist()]
-
-
-WORDS = st.sampled_from([None, "Do it.", "Pick up the cube.", "Lift the red block.", "Räum auf"])
-
-
-@settings(max_examples=20, deadline=None)
-@given(st.lists(st.lists(st.tuples(st.sampled_from(list(TASKS)), WORDS), max_size=5), max_size=3))
-def test_every_episode_has_its_own_words(tmp_path_factory: pytest.TempPathFactory, runs: list) -> None:
-    """Over several runs, each of which opens the dataset anew."""
-    path, number = tmp_path_factory.mktemp("d"), 0
-    for episodes in runs:
-        with DatasetWriter(path, make_spec(), flush_episodes=2) as writer:
-            for task, words in episodes:
-                writer.add_episode(make_frames(number, 3), task, seed=number, instruction=words)
-                number += 1
-    expected = [(task, TASKS[task] if words is None else words) for run in runs for task, words in run]
-    reader = DatasetReader(path) if runs else None
-    if reader is None:
-        return
-    assert [(episode.task, episode.instruction) for episode in reader.episodes()] == expected
-    if expected:
-        assert texts_by_frame(path) == [words for _, words in expected for _ in range(3)]
-        assert check_dataset(path) == []
-    distinct = list(dict.fromkeys([*TASKS.values(), *(words for _, words in expected)]))
-    assert reader.instructions.texts == distinct and reader.info["total_tasks"] == len(distinct)
-    names = {text: name for name, text in TASKS.items()}
-    assert reader.tasks == [{"name": names.get(text, text), "instruction": text} for text in distinct]
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        ("", "expected words"),
-        (" \n", "expected words"),
-        ("a\0", "without NUL"),
-        ("\udfff", "UTF-8"),
-        (7, "a str"),
-    ],
-)
-def test_bad_instructions_are_refused(tmp_path: Path, words: Any, message: str) -> None:
-    with (
-        DatasetWriter(tmp_path, make_spec()) as writer,
-        pytest.raises(DatasetError, match=f"instruction: .*{message}"),
-    ):
-        writer.add_episode(make_frames(0, 3), "stack", seed=0, instruction=words)
-
-
-@pytest.mark.parametrize("renames", range(6))
-def test_a_kill_between_any_two_renames_keeps_the_instructions(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, renames: int
-) -> None:
-    """A flush renames data, episodes, stats, tasks, info; the process dies before rename number `renames`."""
-    with DatasetWriter(tmp_path, make_spec()) as writer:
-        writer.add_episode(make_frames(0, 5), "stack", seed=0, instruction="first words")
-    before, digest = DatasetReader(tmp_path).instructions.texts, DatasetReader(tmp_path).sha256()
-    real, done = os.replace, []
-
-    def replace(source: Path, target: Path) -> None:
-        if len(done) == renames:
-            raise SystemExit("killed")
-        done.append(Path(target).name)
-        real(source, target)
-
-    writer = DatasetWriter(tmp_path, make_spec())
-    writer.add_episode(make_frames(1, 5), "stack", seed=1, instruction="second words")
-    monkeypatch.setattr(os, "replace", replace)
-    if renames < 5:
-        with pytest.raises(SystemExit):
-            writer.flush()
-    else:  # all of them: the commit
-        writer.flush()
-        before, digest = [*before, "second words"], DatasetReader(tmp_path).sha256()
-    os.close(writer._lock)  # as the death of the process does
-    monkeypatch.undo()
-    order = ["file-001.parquet", "file-001.parquet", "stats.json", "tasks.parquet", "info.json"]
-    assert done == order[:renames]
-
-    reader = DatasetReader(tmp_path)
-    assert reader.instructions.texts == before and len(reader.tasks) == len(before)
-    assert reader.sha256() == digest
-    with DatasetWriter(tmp_path, make_spec()) as again:
-        assert len(pq.read_table(tmp_path / "meta/tasks.parquet")) == len(before)  # repaired
-        assert DatasetReader(tmp_path).sha256() == digest
-        again.add_episode(make_frames(2, 5), "stack", seed=2, instruction="third words")
-    assert check_dataset(tmp_path) == []
-    assert DatasetReader(tmp_path).instructions.texts == [*before, "third words"]
-
-
-def test_a_failed_flush_forgets_its_instructions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(path: Path) -> None:
-        raise OSError(28, "No space left on device")
-
-    with DatasetWriter(tmp_path, make_spec()) as writer:
-        writer.add_episode(make_frames(0, 5), "stack", seed=0, instruction="lost words")
-        monkeypatch.setattr(files, "sync", full)
-        with pytest.raises(DatasetError, match=r"could not write episodes 0\.\.0"):
-            writer.flush()
-        monkeypatch.undo()
-        writer.add_episode(make_frames(1, 5), "stack", seed=1, instruction="kept words")
-    assert DatasetReader(tmp_path).instructions.texts == [*TASKS.values(), "kept words"]
-    assert check_dataset(tmp_path) == []
-
-
-def test_too_few_instructions_are_an_error(tmp_path: Path) -> None:
-    write(tmp_path, 2)
-    table = pq.read_table(tmp_path / "meta/tasks.parquet")
-    pq.write_table(table.slice(0, 1), tmp_path / "meta/tasks.parquet")
-    with pytest.raises(DatasetError, match=r"tasks.parquet: expected 2 instructions, got 1"):
-        _ = DatasetReader(tmp_path).tasks
-
-
 # ---- extras -----------------------------------------------------------------------------------------------
 
 
@@ -409,7 +232,7 @@ def test_bad_extras_are_refused(tmp_path: Path, extras: Any, message: str) -> No
 
 def test_other_extras_cannot_resume(tmp_path: Path) -> None:
     write_codes(tmp_path, spec=code_spec(("names",)), extras={"names": []})
-    with pytest.raises(DatasetError, match=r"extras: expected None to resume, got \['names'\]"):
+    with pytest.raises(DatasetError, match=r"extras: expected none to resume, got \['names'\]"):
         DatasetWriter(tmp_path, code_spec())
 
 

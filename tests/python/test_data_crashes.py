@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +114,82 @@ def test_a_full_disk_is_one_clear_error_and_loses_nothing(
     assert check_dataset(tmp_path) == []
 
 
+def contents(path: Path) -> dict[str, bytes]:
+    return {
+        file.relative_to(path).as_posix(): file.read_bytes() for file in path.rglob("*") if file.is_file()
+    }
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, first: int, last: int) -> list[str]:
+    """From now on operations `first` .. `last` fail, counting renames and flushes to disk; what was done."""
+    done: list[str] = []
+
+    def counted(name: str, real: Callable) -> Callable:
+        def operation(*arguments: object) -> object:
+            done.append(name)
+            if first <= len(done) - 1 <= last:
+                raise OSError(5, "Input/output error")
+            return real(*arguments)
+
+        return operation
+
+    monkeypatch.setattr(os, "replace", counted("rename", os.replace))
+    monkeypatch.setattr(files, "sync", counted("sync", files.sync))
+    return done
+
+
+FLUSH = 5 * ["sync"] + 5 * ["rename", "sync"]  # data, episodes, stats, tasks, info
+
+
+@pytest.mark.parametrize("kept", [0, 3])
+@pytest.mark.parametrize("operation", range(len(FLUSH)))
+def test_a_flush_that_fails_anywhere_leaves_the_dataset_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, operation: int, kept: int
+) -> None:
+    with DatasetWriter(tmp_path, make_spec(), flush_episodes=2) as writer:
+        for number in range(kept):
+            writer.add_episode(make_frames(number, 5), "stack", seed=number, instruction=f"words {number}")
+        writer.flush()
+        before = contents(tmp_path)
+        writer.add_episode(make_frames(7, 5), "stack", seed=7, instruction="lost words")
+        with monkeypatch.context() as patch:
+            done = failing(patch, operation, operation)
+            with pytest.raises(
+                DatasetError, match=rf"could not write episodes {kept}\.\.{kept}: .*Input/output"
+            ):
+                writer.flush()
+        assert done[: operation + 1] == FLUSH[: operation + 1]
+        assert contents(tmp_path) == before
+        writer.add_episode(make_frames(8, 5), "stack", seed=8, instruction="kept words")
+    assert [episode.seed for episode in DatasetReader(tmp_path).episodes()] == [*range(kept), 8]
+    assert "lost words" not in DatasetReader(tmp_path).instructions.texts
+    assert check_dataset(tmp_path) == []
+
+
+@pytest.mark.parametrize("operation", range(len(FLUSH)))
+def test_a_disk_that_stays_broken_leaves_a_dataset_that_opens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, operation: int
+) -> None:
+    """Where it broke after the commit, the new episode may be there."""
+    write(tmp_path, 3)
+    writer = DatasetWriter(tmp_path, make_spec())
+    writer.add_episode(make_frames(7, 5), "stack", seed=7, instruction="new words")
+    with monkeypatch.context() as patch:
+        failing(patch, operation, 10**6)
+        with pytest.raises(DatasetError, match="could not write episodes 3"):
+            writer.flush()
+    os.close(writer._lock)
+    committed = operation == len(FLUSH) - 1
+    for _ in range(2):
+        reader = DatasetReader(tmp_path)
+        assert len(reader) == 3 + committed and reader.frames == sum(
+            len(b["index"]) for b in reader.iter_batches()
+        )
+        with DatasetWriter(tmp_path, make_spec()):
+            pass
+        assert check_dataset(tmp_path) == []
+
+
 def test_a_write_that_fails_in_the_middle(tmp_path: Path) -> None:
     """The system refuses files beyond 80 kB: three short episodes fit in one, a long one does not."""
     script = textwrap.dedent(
@@ -170,15 +247,6 @@ def test_bad_frames_are_refused_and_change_nothing(tmp_path: Path, change: dict,
             writer.add_episode(make_frames(0, 5), "fly", seed=0)
         writer.add_episode(make_frames(0, 5), "stack", seed=0)
     assert len(DatasetReader(tmp_path)) == 1
-
-
-def test_other_settings_cannot_resume(tmp_path: Path) -> None:
-    with DatasetWriter(tmp_path, make_spec(noise=0.0)) as writer:
-        writer.add_episode(make_frames(0, 5), "stack", seed=0)
-    with pytest.raises(DatasetError, match=r"noise: expected 0.5 to resume, got 0.0"):
-        DatasetWriter(tmp_path, make_spec(noise=0.5))
-    with pytest.raises(DatasetError, match="features: expected"):
-        DatasetWriter(tmp_path, make_spec(image=True, noise=0.0))
 
 
 def test_two_writers_are_refused(tmp_path: Path) -> None:

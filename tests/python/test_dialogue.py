@@ -30,8 +30,8 @@ TRICKY = [
 KEYSTEPS = st.sampled_from([PICK, STORE, *TRICKY]) | programs(3).map(lambda made: made.text).filter(
     is_keystep
 )
-WILD = st.text(st.sampled_from("ab;\\ \n#'")).filter(is_keystep)
-PROMPTS = st.text(min_size=1).filter(lambda text: "\n" not in text)
+WILD = st.text(st.sampled_from("ab;\\ \n#'<>")).filter(is_keystep)
+PROMPTS = st.text(min_size=1).filter(lambda text: text.isprintable() and "<image>" not in text)
 
 
 def trace_of(keysteps: list[tuple[str, int]]) -> tuple[list[str], list[bool]]:
@@ -97,12 +97,22 @@ def test_other_text_is_no_question(text: str) -> None:
 
 
 def test_what_could_not_be_read_back_is_not_written() -> None:
-    for prompt in ("", "two\nlines"):
+    for prompt in ("", "two\nlines", "a\rb", "a\tb", "a\x00", "a\u2028b", "\ud800", "a\u202eb"):
         with pytest.raises(ValueError, match="prompt: expected one line of text"):
             human_text(prompt, [])
+    for code in ("done()\r", "pick(get_actor('a\tb'))", "done()\n\x1b[2J"):
+        with pytest.raises(ValueError, match=r"memory\[1\]: expected one line of text, all of it printable"):
+            human_text(PROMPT, [PICK, code])
     for code in ("", "# done()", f"done()\n{KEYSTEP_REQUEST}"):
         with pytest.raises(ValueError, match=r"memory\[1\]: expected the code of a key-step"):
             human_text(PROMPT, [PICK, code])
+
+
+def test_a_question_has_one_picture() -> None:
+    with pytest.raises(ValueError, match="prompt: expected text without <image>, got 'Pick the <image> up'"):
+        human_text("Pick the <image> up", [])
+    with pytest.raises(ValueError, match=r"memory\[1\]: expected text without <image>"):
+        human_text(PROMPT, [PICK, "done()\npick(get_actor('<image>'))"])
 
 
 # ---- what is answered
@@ -130,6 +140,38 @@ def test_a_reply_that_is_no_code_is_refused_with_its_place(text: str, message: s
     with pytest.raises(CodeError) as caught:
         parse_reply(text)
     assert message in str(caught.value)
+
+
+LONGEST = [  # at the limit of 2000 characters, on few and on as many lines as there may be
+    "done()".ljust(2000),
+    "\n".join(["done()"] * 31) + "\n#" + "x" * (2000 - 31 * 7 - 1),
+    "done()" + "\n" * 31 + " " * (2000 - 6 - 31),
+]
+
+
+@pytest.mark.parametrize("code", LONGEST)
+def test_what_may_begin_may_go_on(code: str) -> None:
+    assert len(code) == 2000 and parse_reply(code).keystep
+    assert not parse_reply(comment(code)).keystep
+    for text in (code + "x", comment(code + "x")):
+        with pytest.raises(CodeError, match="expected at most 2000 characters, got 2001"):
+            parse_reply(text)
+
+
+@given(programs(3).map(lambda made: made.text), st.integers(1990, 2010))
+@settings(max_examples=60, deadline=None)
+def test_a_reply_and_its_comment_have_the_same_limit(code: str, size: int) -> None:
+    code = f"{code}\n#".ljust(size, "x")
+
+    def is_allowed(text: str) -> bool:
+        try:
+            parse_reply(text)
+        except CodeError:
+            return False
+        return True
+
+    if is_keystep(code):
+        assert is_allowed(code) == is_allowed(comment(code)) == (len(code) <= 2000)
 
 
 # ---- whole traces

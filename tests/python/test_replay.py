@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import fake_tabletop
 import numpy as np
@@ -19,7 +20,7 @@ from keystep.commands import replay as command
 from keystep.data import DatasetError, DatasetReader, DatasetSpec, DatasetWriter
 from keystep.data import tabletop as source
 from keystep.data.collect import collect
-from keystep.data.replay import Comparison, load_recorded, open_env, resimulate
+from keystep.data.replay import COLUMNS, Comparison, load_recorded, open_env, resimulate
 from keystep.envs.tabletop import layout
 
 DATA_FILE = "data/chunk-000/file-000.parquet"
@@ -74,7 +75,7 @@ def test_what_was_recorded_replays_exactly(dataset: Path, index: int) -> None:
     assert str(comparison) == f"exact in all {length} frames; solved"
 
 
-@pytest.mark.parametrize("column", ["observation.state", "objects.poses"])
+@pytest.mark.parametrize("column", ["observation.state", "objects.poses", "objects.boxes"])
 def test_one_bit_of_one_number_is_found(dataset: Path, column: str) -> None:
     rng = np.random.default_rng(0)
     frame, element = int(rng.integers(8)), int(rng.integers(21))
@@ -109,7 +110,7 @@ def test_the_largest_difference_is_that_of_a_slow_search(dataset: Path) -> None:
     comparison, recorded = compare(dataset, 1), load_recorded(dataset, 1)
     largest = 0.0
     for frame, seen in enumerate(resimulate(open_env(recorded), recorded)):
-        for column in ("observation.state", "objects.poses"):
+        for column in ("observation.state", "objects.poses", "objects.boxes"):
             if frame < recorded.episode.length:
                 stored, found = recorded.columns[column][frame], np.ravel(seen[column])
                 for a, b in zip(stored.tolist(), found.tolist(), strict=True):
@@ -118,12 +119,68 @@ def test_the_largest_difference_is_that_of_a_slow_search(dataset: Path) -> None:
     assert abs(comparison.largest.stored - comparison.largest.found) == largest > 0
 
 
+def test_a_task_that_is_not_solved_any_more_is_found(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All stored frames may be as they were: none follows the last action."""
+    step = fake_tabletop.FakeTabletop.step
+
+    def unsolved(env: fake_tabletop.FakeTabletop, action: np.ndarray) -> Any:
+        *rest, info = step(env, action)
+        return *rest, {**info, "success": False}
+
+    monkeypatch.setattr(fake_tabletop.FakeTabletop, "step", unsolved)
+    comparison = compare(dataset, 0)
+    assert comparison.first is None and comparison.solved is False and not comparison.exact
+    assert (
+        str(comparison)
+        == f"exact in all {comparison.frames} frames; success: expected solved, got not solved"
+    )
+    with pytest.raises(keystep.Error, match=r"episode 0: .*success: expected solved, got not solved"):
+        command.main(dataset, 0)
+
+
+def test_a_failure_that_was_recorded_replays_as_one(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = dataset / "meta/episodes/chunk-000/file-000.parquet"
+    table = pq.read_table(file)
+    number = table.schema.get_field_index("success")
+    pq.write_table(table.set_column(number, "success", pa.array([False] * len(table))), file)
+    assert str(compare(dataset, 0)).endswith("success: expected not solved, got solved")
+    monkeypatch.setattr(fake_tabletop, "LENGTH", 10**6)
+    comparison = compare(dataset, 0)
+    assert comparison.exact and str(comparison).endswith("frames; not solved")
+
+
+def test_other_words_are_found(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = fake_tabletop.prompt
+    monkeypatch.setattr(fake_tabletop, "prompt", lambda task, seed: "Now " + said(task, seed))
+    comparison = compare(dataset, 1)
+    words = DatasetReader(dataset).episode(1).instruction
+    assert comparison.scene == [f"prompt: expected {words!r}, got {'Now ' + words!r}"]
+    assert comparison.first is None and not comparison.exact
+    with pytest.raises(keystep.Error, match="episode 1: prompt: expected 'Pick: please"):
+        command.main(dataset, 1)
+
+
+def test_other_names_are_found(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fake_tabletop, "OBJECTS", ["red cube", "red cube", "blue hexagon"])
+    comparison = compare(dataset, 0)
+    expected = "['red cube', 'blue hexagon', 'red cube']"
+    assert comparison.scene == [f"names: expected {expected}, got ['red cube', 'red cube', 'blue hexagon']"]
+    assert not comparison.exact
+
+
+def test_a_comparison_that_has_not_ended_is_not_exact(dataset: Path) -> None:
+    recorded = load_recorded(dataset, 0)
+    comparison = Comparison(recorded)
+    next(comparison.watch(resimulate(open_env(recorded), recorded)))
+    assert comparison.first is None and not comparison.exact
+
+
 def test_an_episode_of_the_simulator_replays_exactly(tmp_path: Path) -> None:
     pytest.importorskip("mani_skill", reason="ManiSkill is not installed")
     pytest.importorskip("keystep.oracle.demonstrations")
     collect(tmp_path, suite="tabletop", tasks=["Pick"], episodes=1)
     comparison = compare(tmp_path, 0)
-    assert comparison.first is None and comparison.frames > 0 and comparison.solved
+    assert comparison.exact and comparison.frames > 0 and comparison.solved
 
 
 # ---- what is refused --------------------------------------------------------------------------------------
@@ -136,14 +193,18 @@ def test_another_version_of_the_world_is_refused(dataset: Path) -> None:
     assert load_recorded(dataset, 0, force=True).episode.index == 0
 
 
-def test_other_packages_are_a_warning(dataset: Path) -> None:
+@pytest.mark.parametrize("package", ["keystep", "mani_skill", "sapien", "numpy", "scipy"])
+def test_other_packages_are_a_warning(dataset: Path, package: str) -> None:
     assert load_recorded(dataset, 0).warnings == ()
-    versions = DatasetReader(dataset).collection["versions"]
-    edit_collection(dataset, versions={**versions, "sapien": "2.0"})
+    collection = DatasetReader(dataset).collection
+    kept = {key: {**collection[key]} for key in ("versions", "other_versions")}
+    (table,) = (versions for versions in kept.values() if package in versions)
+    installed, table[package] = table[package], "0.1"
+    edit_collection(dataset, **kept)
     (warning,) = load_recorded(dataset, 0).warnings
-    assert warning == f"sapien: recorded with 2.0, this is {versions['sapien']}"
-    edit_collection(dataset, versions=None)
-    assert len(load_recorded(dataset, 0).warnings) == 3
+    assert warning == f"{package}: recorded with 0.1, this is {installed}"
+    edit_collection(dataset, versions=None, other_versions=None)
+    assert len(load_recorded(dataset, 0).warnings) == 5
 
 
 @pytest.mark.parametrize("index", [-1, 4, 10**9])
@@ -152,13 +213,27 @@ def test_an_episode_out_of_range(dataset: Path, index: int) -> None:
         load_recorded(dataset, index)
 
 
+def test_an_empty_dataset(tmp_path: Path) -> None:
+    with DatasetWriter(tmp_path, source.tabletop_source(["Pick"], 0, "state", 16).spec):
+        pass
+    with pytest.raises(DatasetError, match="expected at least one episode, found none"):
+        load_recorded(tmp_path, 0)
+
+
+def test_an_episode_without_names(dataset: Path) -> None:
+    file = dataset / "meta/episodes/chunk-000/file-000.parquet"
+    pq.write_table(pq.read_table(file).drop_columns(["keystep.extras"]), file)
+    with pytest.raises(DatasetError, match="expected names in the extras of episode 1, found none"):
+        load_recorded(dataset, 1)
+
+
 def test_another_suite_is_refused(tmp_path: Path) -> None:
     write(tmp_path, 2)
     with pytest.raises(DatasetError, match="suite: expected 'tabletop', which can be replayed, got none"):
         load_recorded(tmp_path, 0)
 
 
-@pytest.mark.parametrize("column", ["observation.state", "objects.poses", "action", "code", "keystep"])
+@pytest.mark.parametrize("column", [*COLUMNS])
 def test_a_missing_column_is_named(tmp_path: Path, column: str) -> None:
     features = {key: feature for key, feature in source.features("state", 16).items() if key != column}
     how = {"suite": "tabletop", "env_id": source.ENV_ID, "world_version": layout.VERSION}
@@ -209,9 +284,9 @@ def test_the_command_fails_with_the_first_difference(dataset: Path) -> None:
 
 
 def test_the_command_warns(dataset: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    edit_collection(dataset, versions={})
+    edit_collection(dataset, versions={}, other_versions={})
     command.main(dataset, 0)
-    assert capsys.readouterr().err.count("warning: ") == 3
+    assert capsys.readouterr().err.count("warning: ") == 5
 
 
 @pytest.mark.parametrize("differs", [False, True])

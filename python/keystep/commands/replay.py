@@ -26,7 +26,10 @@ def main(
 ) -> None:
     """Simulate an episode of the tabletop suite again and compare it with what was recorded, bit for bit.
 
-    Ends with an error when it differs, and says where first.
+    Compared are the prompt and the objects' names, in every frame the robot's state and the objects' poses
+    and boxes, and whether the task is solved at the end. Datasets hold no frame after the last action: that
+    it solves the task is all that can be said of the state there. Ends with an error when something differs,
+    and says where first.
 
     Args:
         dataset: folder of a dataset of `keystep collect --suite tabletop`.
@@ -45,7 +48,7 @@ def main(
             write_video(video, film(env, recorded, frames))
         for _ in frames:
             pass
-    if comparison.first is not None:
+    if not comparison.exact:
         raise keystep.Error(f"{dataset}: episode {episode}: {comparison}")
     print(comparison)
 

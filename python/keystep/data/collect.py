@@ -3,7 +3,8 @@
 The content depends on the settings only: attempt k of task j of the suite's n tasks (numbered as in
 `keystep.envs.TASKS`, n = 10, or `keystep.envs.tabletop.tasks.TASKS`) is reset with `seed + n k + j`, failures
 are dropped, and results are written in the order (task, seed) whatever the number of processes. Stopping and
-resuming continues with the next seed of the first unfinished task.
+resuming continues with the next seed of the first unfinished task. A dataset can be resumed with other tasks:
+new ones are added, and those that are not named stay as they are.
 """
 
 from __future__ import annotations
@@ -77,11 +78,11 @@ def collect(
     Args:
         output: dataset folder, new or to be continued.
         env_id: Gymnasium environment with the interface of Franka-3Blocks.
-        tasks: names; all when None.
+        tasks: names, collected in this order; all when None.
         episodes: successful demonstrations per task.
         seed: first seed; see the module for the others.
         obs_mode: "state", or "rgb" to add PNG images (needs a Vulkan driver).
-        image_size: height and width of images in pixels, rgb only.
+        image_size: height and width of images in pixels; has no effect without them.
         processes: simulators run in parallel.
         resume: continue the dataset at `output`; when false there must not be one.
         expert_noise: standard deviations, in action units, of Gaussian noise added to the executed movement.
@@ -96,8 +97,9 @@ def collect(
         suite: the simulated world and its tasks.
 
     Raises:
-        DatasetError: the settings differ from those of the dataset, the disk is full, a simulator died, or
-            the expert keeps failing. Episodes written before stay readable.
+        DatasetError: bad settings, before anything is created; settings differ from those of the dataset, the
+            disk is full, a simulator died, or the expert keeps failing. Earlier episodes stay readable.
+        RuntimeError: images are asked for on a machine without a Vulkan driver.
     """
     if suite not in ("franka3blocks", "tabletop"):
         raise DatasetError(f"suite: expected franka3blocks or tabletop, got {suite!r}")
@@ -201,7 +203,8 @@ def _resume_points(source: Source, output: Path) -> dict[str, tuple[int, int]]:
     points = {task: (0, source.first_seeds[task]) for task in source.spec.tasks}
     for episode in DatasetReader(output).episodes():
         assert episode.seed is not None
-        points[episode.task] = (points[episode.task][0] + 1, episode.seed + source.seed_stride)
+        if episode.task in points:
+            points[episode.task] = (points[episode.task][0] + 1, episode.seed + source.seed_stride)
     return points
 
 

@@ -5,19 +5,41 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from keystep.data.layout import IMAGE_TYPE, Feature, data_schema
+from keystep.data.layout import CHUNKS_SIZE, IMAGE_TYPE, Feature, data_schema
 
 
 def frames_table(columns: Mapping[str, np.ndarray], features: Mapping[str, Feature]) -> pa.Table:
     """The rows of a data file; the columns are in the order of `features`."""
     arrays = [_to_arrow(columns[key], feature) for key, feature in features.items()]
     return pa.Table.from_arrays(arrays, schema=data_schema(features))
+
+
+def episodes_table(rows: list[dict[str, Any]], number: int) -> pa.Table:
+    """The rows of the `number`-th file of meta/episodes, whose frames are in the data file of this number.
+
+    Args:
+        rows: columns, and under "stats" statistics, which get columns such as "stats/action/mean".
+    """
+    chunk, file = divmod(number, CHUNKS_SIZE)
+    place = {f"{kind}/{part}_index": value for kind in ("data", "meta/episodes")
+             for part, value in (("chunk", chunk), ("file", file))}  # fmt: skip
+    flat = []
+    for row in rows:
+        plain = {key: value for key, value in row.items() if key != "stats"}
+        nested = {
+            f"stats/{key}/{name}": value.tolist()
+            for key, found in row["stats"].items()
+            for name, value in found.items()
+        }
+        flat.append({**plain, **place, **nested})
+    return pa.Table.from_pylist(flat)
 
 
 def _to_arrow(values: np.ndarray, feature: Feature) -> pa.Array:

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from keystep.data.layout import DatasetError, Feature, image_feature
-from keystep.data.source import Source
+from keystep.data.source import Source, check_settings
 from keystep.data.spec import DatasetSpec
 from keystep.data.workers import Frames, Rollout
+
+IMAGE_SIZES = range(1, 16385)  # the environment has no limit; Mesa's Vulkan drivers have this one
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ def franka3blocks_source(
     """The scripted expert on Franka-3Blocks as a source of demonstrations."""
     from keystep.envs import TASKS, layout
 
+    check_settings(seed, obs_mode, image_size, IMAGE_SIZES)
     names = list(TASKS) if tasks is None else list(tasks)
     for name in names:
         if name not in TASKS:

@@ -7,7 +7,7 @@ Source: LeRobot (Apache-2.0), docs/source/lerobot-dataset-v3.mdx and the constan
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -186,9 +186,10 @@ def open_parquet(path: Path) -> pq.ParquetFile:
         raise DatasetError(f"{path}: expected a readable parquet file, got {error}") from error
 
 
-def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
-    """Read columns of a parquet file, all when None; DatasetError naming it if it is missing or broken."""
+def read_parquet(path: Path, wanted: Callable[[str], bool] = lambda name: True) -> pa.Table:
+    """Read the wanted columns of a parquet file; DatasetError naming it if it is missing or broken."""
+    file = open_parquet(path)
     try:
-        return open_parquet(path).read(columns=columns)
+        return file.read(columns=[name for name in file.schema_arrow.names if wanted(name)])
     except (OSError, pa.ArrowException) as error:
         raise DatasetError(f"{path}: expected a readable parquet file, got {error}") from error

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import islice
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -30,6 +31,7 @@ _COLUMNS = (
     "data/chunk_index",
     "data/file_index",
 )
+_PLACE = ("data/chunk_index", "data/file_index", "dataset_from_index")
 _OPTIONAL = {"success": True, "seed": None, layout.TASK_COLUMN: None, layout.EXTRAS_COLUMN: None}
 
 
@@ -100,7 +102,8 @@ class DatasetReader:
     @cached_property
     def tasks(self) -> list[dict[str, str]]:
         """{"name", "instruction"} by task index; without names the instruction is the name."""
-        names = {task["instruction"]: task["name"] for task in self.collection.get("tasks", [])}
+        known = (task for task in self.collection.get("tasks", []) if "instruction" in task)
+        names = {task["instruction"]: task["name"] for task in known}
         return [{"name": names.get(text, text), "instruction": text} for text in self.instructions.texts]
 
     @cached_property
@@ -123,53 +126,74 @@ class DatasetReader:
             return found
         return stats.combine_all(self.episode_stats())
 
-    def episode_files(self) -> list[Path]:
-        """The committed files of meta/episodes, in order."""
-        found: list[Path] = []
+    @cached_property
+    def _episode_rows(self) -> list[tuple[Path, int]]:
+        """The committed files of meta/episodes, in order, and how many episodes each has."""
+        found: list[tuple[Path, int]] = []
         episodes = 0
         while episodes < len(self):
             path = self.path / layout.file_name(layout.EPISODES_PATH, len(found), self.info["chunks_size"])
-            episodes += layout.open_parquet(path).metadata.num_rows
-            found.append(path)
+            rows = layout.open_parquet(path).metadata.num_rows
+            found.append((path, rows))
+            episodes += rows
         if episodes != len(self):
             raise DatasetError(
                 f"{self.path}: total_episodes: expected {episodes} as in meta/episodes, got {len(self)}"
             )
         return found
 
+    @cached_property
+    def _first_frames(self) -> dict[str, int]:
+        """By data file, in order, the index of its first frame: as long as there are files, not episodes."""
+        found: dict[str, int] = {}
+        for path in self.episode_files():
+            for row in _index_columns(path, _PLACE).to_pylist():
+                name = self._data_file(row["data/chunk_index"], row["data/file_index"])
+                found.setdefault(name, row["dataset_from_index"])
+        return found
+
+    def _data_file(self, chunk: int, file: int) -> str:
+        return self.info["data_path"].format(chunk_index=chunk, file_index=file)
+
+    def episode_files(self) -> list[Path]:
+        """The committed files of meta/episodes, in order."""
+        return [path for path, _ in self._episode_rows]
+
     def episodes(self) -> Iterator[EpisodeInfo]:
         """All episodes in order, read file by file."""
         for path in self.episode_files():
-            optional = [name for name in _OPTIONAL if name in layout.open_parquet(path).schema_arrow.names]
-            for row in layout.read_parquet(path, [*_COLUMNS, *optional]).to_pylist():
-                row = {**_OPTIONAL, **row}
-                yield EpisodeInfo(
-                    index=row["episode_index"],
-                    start=row["dataset_from_index"],
-                    stop=row["dataset_to_index"],
-                    instruction=row["tasks"][0],
-                    data_file=self.info["data_path"].format(
-                        chunk_index=row["data/chunk_index"], file_index=row["data/file_index"]
-                    ),
-                    success=row["success"],
-                    seed=row["seed"],
-                    task=row[layout.TASK_COLUMN] or row["tasks"][0],
-                    extras=json.loads(row[layout.EXTRAS_COLUMN] or "{}"),
-                )
+            yield from map(self._episode, _index_columns(path, _COLUMNS, _OPTIONAL).to_pylist())
 
     def episode(self, index: int) -> EpisodeInfo:
-        """One episode; DatasetError if there is none of this index."""
+        """One episode, of whose file alone the index is read; DatasetError if there is none."""
+        if not len(self):
+            raise DatasetError(f"{self.path}: expected at least one episode, found none")
         if not 0 <= index < len(self):
             raise DatasetError(f"{self.path}: episode: expected 0..{len(self) - 1}, got {index}")
-        return next(islice(self.episodes(), index, None))
+        stops = list(accumulate(rows for _, rows in self._episode_rows))
+        number = bisect_right(stops, index)
+        path, rows = self._episode_rows[number]
+        table = _index_columns(path, _COLUMNS, _OPTIONAL)
+        return self._episode(table.slice(index - stops[number] + rows, 1).to_pylist()[0])
+
+    def _episode(self, row: dict[str, Any]) -> EpisodeInfo:
+        row = {**_OPTIONAL, **row}
+        return EpisodeInfo(
+            index=row["episode_index"],
+            start=row["dataset_from_index"],
+            stop=row["dataset_to_index"],
+            instruction=row["tasks"][0],
+            data_file=self._data_file(row["data/chunk_index"], row["data/file_index"]),
+            success=row["success"],
+            seed=row["seed"],
+            task=row[layout.TASK_COLUMN] or row["tasks"][0],
+            extras=json.loads(row[layout.EXTRAS_COLUMN] or "{}"),
+        )
 
     def episode_stats(self) -> Iterator[Stats]:
         """The per-episode statistics in meta/episodes."""
         for path in self.episode_files():
-            names = [
-                name for name in layout.open_parquet(path).schema_arrow.names if name.startswith("stats/")
-            ]
-            for row in layout.read_parquet(path, names).to_pylist():
+            for row in layout.read_parquet(path, lambda name: name.startswith("stats/")).to_pylist():
                 found: Stats = {}
                 for name, value in row.items():
                     _, key, field = name.split("/")
@@ -178,7 +202,7 @@ class DatasetReader:
 
     def data_files(self) -> list[Path]:
         """The committed data files, in order."""
-        return [self.path / name for name in dict.fromkeys(episode.data_file for episode in self.episodes())]
+        return [self.path / name for name in self._first_frames]
 
     def iter_batches(
         self, columns: Sequence[str] | None = None, batch_size: int = 1024
@@ -202,7 +226,7 @@ class DatasetReader:
     ) -> dict[str, np.ndarray]:
         """The frames of one episode, as `iter_batches` gives them; other row groups are not read."""
         names = self._known(columns)
-        first = next(entry.start for entry in self.episodes() if entry.data_file == episode.data_file)
+        first = self._first_frames[episode.data_file]
         path, start, stop = self.path / episode.data_file, episode.start - first, episode.stop - first
         file = layout.open_parquet(path)
         sizes = [file.metadata.row_group(n).num_rows for n in range(file.num_row_groups)]
@@ -256,3 +280,12 @@ class DatasetReader:
         if path == self.path / layout.TASKS_PATH and len(read_task_texts(path)) > len(self.instructions):
             return io.BytesIO(self.instructions.to_bytes())
         return path.open("rb")
+
+
+def _index_columns(path: Path, required: Iterable[str], optional: Iterable[str] = ()) -> pa.Table:
+    """Columns of a file of meta/episodes; DatasetError when a required one is missing."""
+    table = layout.read_parquet(path, {*required, *optional}.__contains__)
+    for name in required:
+        if name not in table.column_names:
+            raise DatasetError(f"{path}: expected the column {name}, found none")
+    return table

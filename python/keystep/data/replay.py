@@ -1,4 +1,8 @@
-"""Episodes of the tabletop suite, simulated again from their seeds and actions, and compared bit for bit."""
+"""Episodes of the tabletop suite, simulated again from their seeds and actions, and compared bit for bit.
+
+Datasets hold what was seen before each action. So what follows the last one can be compared in one respect
+only: whether it solves the task.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +15,11 @@ import numpy as np
 
 from keystep.data.layout import DatasetError
 from keystep.data.reader import DatasetReader, EpisodeInfo
-from keystep.data.tabletop import CODE, KEYSTEP, POSES, STATE, SUITE, package_versions
+from keystep.data.tabletop import BOXES, CODE, KEYSTEP, NAMES, POSES, STATE, SUITE, package_versions
 
 ACTION = "action"
-COMPARED = (STATE, POSES)
+PROMPT, SUCCESS = "prompt", "success"
+COMPARED = (STATE, POSES, BOXES)
 COLUMNS = (*COMPARED, ACTION, CODE, KEYSTEP)
 
 
@@ -27,7 +32,8 @@ class Recorded:
         fps: steps per second.
         warnings: what on this machine is not as it was when it was recorded; may or may not matter.
         columns: those of COLUMNS, each with T rows: what was seen before each action, the actions, the code.
-        names: of the elements of the columns compared.
+        elements: names of those of the columns compared.
+        names: of the bodies, in the order of the slots.
     """
 
     episode: EpisodeInfo
@@ -35,7 +41,8 @@ class Recorded:
     fps: int
     warnings: tuple[str, ...]
     columns: dict[str, np.ndarray]
-    names: dict[str, tuple[str, ...]]
+    elements: dict[str, tuple[str, ...]]
+    names: list[str]
 
     def __str__(self) -> str:
         episode = self.episode
@@ -70,6 +77,7 @@ class Comparison:
     """What of an episode came out as recorded, frame by frame.
 
     Attributes:
+        scene: which of the prompt and the bodies' names are others after the reset, a line each.
         first, largest: the first difference, and the largest so far; None when there was none.
         frames: compared.
         differing: how many of them differ.
@@ -78,18 +86,34 @@ class Comparison:
 
     def __init__(self, recorded: Recorded) -> None:
         self.recorded = recorded
+        self.scene: list[str] = []
         self.first: Difference | None = None
         self.largest: Difference | None = None
         self.frames = self.differing = 0
         self.solved: bool | None = None
 
+    @property
+    def exact(self) -> bool:
+        """All came out as recorded, to the end: the scene, every frame, and whether the task was solved."""
+        complete = self.frames == self.recorded.episode.length
+        same = not self.scene and self.first is None
+        return complete and same and self.solved == self.recorded.episode.success
+
     def watch(self, frames: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         """Passes the frames of `resimulate` on, comparing them on the way."""
         for frame in frames:
+            if self.frames == 0:
+                self._compare_scene(frame)
             if self.frames < self.recorded.episode.length:
                 self._compare(frame)
-            self.solved = frame["success"]
+            self.solved = frame[SUCCESS]
             yield frame
+
+    def _compare_scene(self, frame: dict[str, Any]) -> None:
+        expected = {PROMPT: self.recorded.episode.instruction, NAMES: self.recorded.names}
+        for name, value in expected.items():
+            if frame[name] != value:
+                self.scene.append(f"{name}: expected {value!r}, got {frame[name]!r}")
 
     def _compare(self, frame: dict[str, Any]) -> None:
         found = [difference for column in COMPARED for difference in self._differences(column, frame)]
@@ -107,16 +131,20 @@ class Comparison:
             raise DatasetError(f"{column}: expected {stored.size} numbers, the simulation has {found.size}")
         # As bits: -0.0 is not 0.0, and NaN is the same NaN.
         for index in np.flatnonzero(stored.view(np.uint32) != found.view(np.uint32)):
-            name = self.recorded.names[column][index]
+            name = self.recorded.elements[column][index]
             yield Difference(self.frames, column, name, float(stored[index]), float(found[index]))
 
     def __str__(self) -> str:
-        end = "solved" if self.solved else "not solved"
-        if self.first is None:
-            return f"exact in all {self.frames} frames; {end}"
-        return (
-            f"first differs at {self.first}; {self.differing} of {self.frames} frames differ, "
-            f"most at {self.largest}; {end}"
+        numbers = f"exact in all {self.frames} frames"
+        if self.first is not None:
+            numbers = (
+                f"first differs at {self.first}; {self.differing} of {self.frames} frames differ, "
+                f"most at {self.largest}"
+            )
+        words = {True: "solved", False: "not solved", None: "not ended"}
+        end, recorded = words[self.solved], words[self.recorded.episode.success]
+        return "; ".join(
+            [*self.scene, numbers, end if end == recorded else f"{SUCCESS}: expected {recorded}, got {end}"]
         )
 
 
@@ -132,7 +160,8 @@ def load_recorded(path: str | Path, index: int, *, force: bool = False) -> Recor
         force: also of another version of the simulated world, in which it will hardly replay.
 
     Raises:
-        DatasetError: no such episode, another suite, a column is missing, or another version of the world.
+        DatasetError: no such episode, another suite, something that is compared is missing, or another
+            version of the world.
     """
     reader = DatasetReader(path)
     _require_suite(reader)
@@ -148,13 +177,16 @@ def load_recorded(path: str | Path, index: int, *, force: bool = False) -> Recor
     episode = reader.episode(index)
     if episode.seed is None:
         raise DatasetError(f"{path}: expected the column seed in meta/episodes, found none")
+    if NAMES not in episode.extras:
+        raise DatasetError(f"{path}: expected {NAMES} in the extras of episode {index}, found none")
     return Recorded(
         episode,
         str(reader.collection["env_id"]).replace("<Task>", episode.task),
         reader.info["fps"],
-        tuple(version_warnings(reader.collection.get("versions", {}))),
+        tuple(version_warnings(reader.collection)),
         reader.read_episode(episode, COLUMNS),
         {key: _element_names(reader, key) for key in COMPARED},
+        episode.extras[NAMES],
     )
 
 
@@ -185,8 +217,9 @@ def _element_names(reader: DatasetReader, key: str) -> tuple[str, ...]:
     return feature.names if feature.names and len(feature.names) == len(numbers) else numbers
 
 
-def version_warnings(recorded: dict[str, str]) -> Iterator[str]:
-    """Packages whose version is not the one that recorded a dataset."""
+def version_warnings(collection: dict[str, Any]) -> Iterator[str]:
+    """Packages whose version is not the one that a dataset's side file names."""
+    recorded = {**collection.get("versions", {}), **collection.get("other_versions", {})}
     for name, version in package_versions().items():
         if recorded.get(name) != version:
             yield f"{name}: recorded with {recorded.get(name, 'an unknown version')}, this is {version}"
@@ -198,7 +231,7 @@ def open_env(recorded: Recorded, image_size: int | None = None) -> Any:
 
     import keystep.envs.tabletop  # noqa: F401  registers the environments
 
-    options: dict[str, Any] = {"obs_mode": "state"}
+    options: dict[str, Any] = {"obs_mode": "state", "terminate_on_success": False}
     if image_size is not None:
         options |= {"render_mode": "rgb_array", "image_size": image_size}
     try:
@@ -211,11 +244,22 @@ def resimulate(env: Any, recorded: Recorded) -> Iterator[dict[str, Any]]:
     """Runs the episode's actions from its seed.
 
     Yields:
-        T + 1 times, before each action and after the last, STATE, POSES and "success"; what the environment
-        renders at that time is this frame's picture.
+        T + 1 times, before each action and after the last, STATE, POSES, BOXES, PROMPT, NAMES and SUCCESS;
+        what the environment renders at that time is this frame's picture.
     """
     observation, info = env.reset(seed=recorded.episode.seed)
-    yield {STATE: observation[STATE], POSES: env.poses(), "success": bool(info["success"])}
+    yield _frame(env, observation, info)
     for action in recorded.columns[ACTION]:
         observation, _, _, _, info = env.step(action)
-        yield {STATE: observation[STATE], POSES: env.poses(), "success": bool(info["success"])}
+        yield _frame(env, observation, info)
+
+
+def _frame(env: Any, observation: dict[str, np.ndarray], info: dict[str, Any]) -> dict[str, Any]:
+    return {
+        STATE: observation[STATE],
+        POSES: env.poses(),
+        BOXES: env.boxes(),
+        PROMPT: info["instruction"],
+        NAMES: [body.thing.name for body in env.scenario.bodies],
+        SUCCESS: bool(info["success"]),
+    }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from keystep.data.layout import DatasetError
 from keystep.data.spec import DatasetSpec
 from keystep.data.workers import Rollout
 
@@ -24,3 +25,23 @@ class Source:
     open_rollout: Callable[[], Rollout]
     first_seeds: dict[str, int]
     seed_stride: int
+
+
+def check_settings(seed: int, obs_mode: str, image_size: int, sizes: range) -> None:
+    """Refuses what an environment would refuse when its dataset has been created already.
+
+    Args:
+        sizes: of images that it can make.
+
+    Raises:
+        DatasetError: `seed` or `image_size` is out of range.
+        RuntimeError: pictures are asked for on a machine without a Vulkan driver.
+    """
+    if seed < 0:
+        raise DatasetError(f"seed: expected at least 0, got {seed}")
+    if image_size not in sizes:
+        raise DatasetError(f"image_size: expected {sizes.start} to {sizes.stop - 1} pixels, got {image_size}")
+    if obs_mode == "rgb":
+        from keystep.envs.headless import require_driver
+
+        require_driver()

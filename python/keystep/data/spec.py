@@ -16,23 +16,34 @@ class DatasetSpec:
     Attributes:
         fps: frames per second.
         features: observation and action columns; the index columns are added.
-        tasks: name -> instruction of episodes that have none of their own; the position is the task index.
+        tasks: name -> instruction of episodes that have none of their own; None where all have. A dataset
+            that is continued may get more tasks.
         robot_type: free text.
         collection: how the data was made, JSON values; kept in meta/keystep.json. Must be equal to resume.
         extras: what every episode tells besides its frames, such as the names of its objects.
+        notes: kept there, too, as the first writer knew it; may differ to resume.
     """
 
     fps: int
     features: Mapping[str, Feature]
-    tasks: Mapping[str, str]
+    tasks: Mapping[str, str | None]
     robot_type: str | None = None
     collection: Mapping[str, Any] = field(default_factory=dict)
     extras: tuple[str, ...] = ()
+    notes: Mapping[str, Any] = field(default_factory=dict)
 
     def all_features(self) -> dict[str, Feature]:
         return {**self.features, **INDEX_FEATURES}
 
+    def instructions(self) -> list[str]:
+        """Those that the tasks have: the first rows of the task table."""
+        return list(dict.fromkeys(text for text in self.tasks.values() if text is not None))
+
     def side_file(self) -> dict[str, Any]:
-        named = [{"name": name, "instruction": text} for name, text in self.tasks.items()]
+        named = [
+            {"name": name} if text is None else {"name": name, "instruction": text}
+            for name, text in self.tasks.items()
+        ]
         extras = {"extras": list(self.extras)} if self.extras else {}
-        return {"format": "keystep-collection", "version": 1, "tasks": named, **extras, **self.collection}
+        known = {"format": "keystep-collection", "version": 1, "tasks": named}
+        return {**known, **extras, **self.collection, **self.notes}

@@ -8,18 +8,24 @@ from importlib.metadata import version
 from typing import Any
 
 from keystep.data.layout import DatasetError, Feature, image_feature
-from keystep.data.source import Source
+from keystep.data.source import Source, check_settings
 from keystep.data.spec import DatasetSpec
 from keystep.data.workers import Frames, Rollout
 
 SUITE = "tabletop"
 ENV_ID = "keystep/Tabletop-<Task>-v0"
 """With the name of a task for <Task>."""
-PACKAGES = ("keystep", "mani_skill", "sapien")
-"""Whose versions a dataset tells: others may simulate another world."""
+SIMULATOR = ("mani_skill", "sapien")
+"""Packages whose versions must stay the same over the life of a dataset."""
+OTHERS = ("keystep", "numpy", "scipy")
+"""Packages whose versions a dataset tells, too: with others its episodes may not replay exactly."""
+IMAGE_SIZES = range(16, 1025)
+"""Of the environment."""
 STATE, OBJECTS = "observation.state", "observation.objects"
 POSES, BOXES = "objects.poses", "objects.boxes"
 CODE, KEYSTEP = "code", "keystep"
+NAMES = "names"
+"""Of the bodies, in the order of the slots: an episode's extra."""
 
 
 def tabletop_source(tasks: Sequence[str] | None, seed: int, obs_mode: str, image_size: int) -> Source:
@@ -33,6 +39,7 @@ def tabletop_source(tasks: Sequence[str] | None, seed: int, obs_mode: str, image
     """
     from keystep.envs.tabletop import TASKS, layout
 
+    check_settings(seed, obs_mode, image_size, IMAGE_SIZES)
     names = list(TASKS) if tasks is None else list(dict.fromkeys(tasks))
     for name in names:
         if name not in TASKS:
@@ -41,19 +48,20 @@ def tabletop_source(tasks: Sequence[str] | None, seed: int, obs_mode: str, image
         "suite": SUITE,
         "env_id": ENV_ID,
         "obs_mode": obs_mode,
-        "image_size": image_size,
+        **({"image_size": image_size} if obs_mode == "rgb" else {}),
         "seed": seed,
         "world_version": layout.VERSION,
-        "versions": package_versions(),
+        "versions": package_versions(SIMULATOR),
         "action": action_description(),
     }
     spec = DatasetSpec(
         layout.CONTROL_RATE_HZ,
         features(obs_mode, image_size),
-        {name: name for name in names},  # every episode has a prompt of its own
+        dict.fromkeys(names),  # every episode has a prompt of its own
         "franka_panda",
         how,
-        extras=("names",),
+        extras=(NAMES,),
+        notes={"other_versions": package_versions(OTHERS)},
     )
     first_seeds = {name: seed + list(TASKS).index(name) for name in names}
     return Source(spec, functools.partial(open_oracle, obs_mode, image_size), first_seeds, len(TASKS))
@@ -96,8 +104,9 @@ def action_description() -> dict[str, Any]:
     }
 
 
-def package_versions() -> dict[str, str]:
-    return {name: version(name) for name in PACKAGES}
+def package_versions(names: Sequence[str] = (*SIMULATOR, *OTHERS)) -> dict[str, str]:
+    """What is installed here, by package."""
+    return {name: version(name) for name in names}
 
 
 def open_oracle(obs_mode: str, image_size: int) -> Rollout:
@@ -114,10 +123,12 @@ def open_oracle(obs_mode: str, image_size: int) -> Rollout:
             while current:
                 current.popitem()[1].close()
             env_id = ENV_ID.replace("<Task>", task)
-            current[task] = gymnasium.make(env_id, obs_mode=obs_mode, image_size=image_size)
+            current[task] = gymnasium.make(
+                env_id, obs_mode=obs_mode, image_size=image_size, terminate_on_success=False
+            )
         found = demonstrate(current[task], task, seed)
         if found is None:
             return None
-        return {**found.frames, "instruction": found.prompt, "extras": {"names": list(found.names)}}
+        return {**found.frames, "instruction": found.prompt, "extras": {NAMES: list(found.names)}}
 
     return rollout

@@ -4,7 +4,7 @@ Every flush writes one new data file and one new episodes file, then stats.json,
 are new instructions, then info.json. Each is flushed to disk under a temporary name before the first is
 renamed, and info.json comes last: its `total_episodes` and `total_tasks` are the commit point. A killed
 process therefore leaves the dataset of the last flush. The reader ignores files and instructions beyond it;
-opening the folder for writing again removes them.
+opening the folder for writing again removes them. A flush that fails removes them itself.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -21,9 +22,10 @@ import pyarrow as pa
 
 from keystep import files
 from keystep.data import layout, stats
-from keystep.data.encoding import frames_table, write_row_groups
+from keystep.data.encoding import episodes_table, frames_table, write_row_groups
 from keystep.data.layout import DatasetError
 from keystep.data.reader import DatasetReader
+from keystep.data.settings import check_resumable, merged_tasks
 from keystep.data.spec import DatasetSpec
 from keystep.data.task_texts import TaskTexts, read_task_texts
 from keystep.data.validation import Column, check_text, checked_columns, checked_extras
@@ -38,7 +40,8 @@ class DatasetWriter:
 
     Args:
         path: dataset folder.
-        spec: must be the one the folder was created with.
+        spec: must be the one the folder was created with, but for tasks, which may be other ones, and notes.
+            An empty dataset takes any.
         flush_episodes: episodes per data file (a file also ends at 64 MiB of frames in memory).
 
     Raises:
@@ -48,6 +51,8 @@ class DatasetWriter:
     def __init__(self, path: str | Path, spec: DatasetSpec, *, flush_episodes: int = 50) -> None:
         if flush_episodes < 1:
             raise DatasetError(f"flush_episodes: expected at least 1, got {flush_episodes}")
+        if not spec.tasks:
+            raise DatasetError("tasks: expected at least one, got none")
         self.path = Path(path)
         self.spec = spec
         self._flush_episodes = flush_episodes
@@ -61,7 +66,7 @@ class DatasetWriter:
         self._rows: list[dict[str, Any]] = []
         self._lock = self._acquire()
         try:
-            if not (self.path / layout.INFO_PATH).exists():
+            if self._is_empty():
                 self._create()
             self._open()
         except BaseException:
@@ -102,8 +107,8 @@ class DatasetWriter:
             task: name of the task, one of the spec's.
             seed: of the environment's reset.
             success: whether the task was solved.
-            instruction: the task in this episode's words; the spec's when None. Each new one gets a task
-                index of its own, so that readers of the layout see it as the episode's `task`.
+            instruction: the task in this episode's words; None for those of the spec, if it has any. Each new
+                one gets a task index, so that readers of the layout see it as the episode's `task`.
             extras: a JSON value for every name of the spec's `extras`.
         """
         if task not in self.spec.tasks:
@@ -141,12 +146,13 @@ class DatasetWriter:
             self.flush()
 
     def _task_index(self, task: str, instruction: str | None) -> int:
-        if instruction is None:
-            return list(self.spec.tasks).index(task)
-        check_text("instruction", instruction)
-        if not instruction.strip():
-            raise DatasetError(f"instruction: expected words, got {instruction!r}")
-        return self._instructions.index(instruction)
+        text = self.spec.tasks[task] if instruction is None else instruction
+        if text is None:
+            raise DatasetError(f"instruction: expected this episode's, as {task} has none, got none")
+        check_text("instruction", text)
+        if not text.strip():
+            raise DatasetError(f"instruction: expected words, got {text!r}")
+        return self._instructions.index(text)
 
     def flush(self) -> None:
         """Write and commit the episodes in memory. After a DatasetError the dataset is as before."""
@@ -163,9 +169,8 @@ class DatasetWriter:
         try:
             self._publish(tables, rows, found, info)
         except OSError as error:
-            self._remove_leftovers()
+            self._restore()
             kept = self._info["total_episodes"]
-            self._instructions = self._instructions.first(self._info["total_tasks"])
             raise DatasetError(
                 f"{self.path}: could not write episodes {kept}..{kept + len(rows) - 1}: {error}; "
                 f"the {kept} episodes before them are intact"
@@ -179,7 +184,7 @@ class DatasetWriter:
         writes: dict[str, Callable[[Path], object]] = {
             layout.file_name(layout.DATA_PATH, self._files): lambda path: write_row_groups(path, tables),
             layout.file_name(layout.EPISODES_PATH, self._files): (
-                lambda path: write_row_groups(path, [self._episodes_table(rows)])
+                lambda path: write_row_groups(path, [episodes_table(rows, self._files)])
             ),
             layout.STATS_PATH: lambda path: path.write_text(
                 files.to_json(stats.to_json(found)), encoding="utf-8"
@@ -208,45 +213,63 @@ class DatasetWriter:
             ) from None
         return descriptor
 
-    def _create(self) -> None:
-        """Start an empty dataset; a creation that was killed before info.json is started again."""
+    def _is_empty(self) -> bool:
+        """Nothing is there, or a dataset of ours without episodes; a DatasetError for what is neither."""
+        if (self.path / layout.INFO_PATH).exists():
+            reader = DatasetReader(self.path)
+            return not len(reader) and reader.collection.get("format") == self.spec.side_file()["format"]
         ours = {layout.TASKS_PATH, layout.COLLECTION_PATH, "meta"}
         for path in self.path.rglob("*"):
             if path.relative_to(self.path).as_posix() not in ours and path.suffix != files.TEMPORARY_SUFFIX:
                 raise DatasetError(f"{self.path}: expected an empty folder or a dataset, found {path.name}")
-        if not self.spec.tasks:
-            raise DatasetError("tasks: expected at least one, got none")
-        info = layout.empty_info(self._features, self.spec.fps, self.spec.robot_type, len(self.spec.tasks))
+        return True
+
+    def _create(self) -> None:
+        """Start an empty dataset, also over one whose creation or first flush was killed."""
+        self._remove_leftovers()
+        (self.path / layout.STATS_PATH).unlink(missing_ok=True)
+        texts = TaskTexts(self.spec.instructions())
+        info = layout.empty_info(self._features, self.spec.fps, self.spec.robot_type, len(texts))
         files.write_json(self.path / layout.COLLECTION_PATH, self.spec.side_file())
-        with files.replacing(self.path / layout.TASKS_PATH) as (staged,):
-            TaskTexts(self.spec.tasks.values()).write(staged)
+        self._write_texts(texts)
         files.write_json(self.path / layout.INFO_PATH, info)
 
     def _open(self) -> None:
         reader = DatasetReader(self.path)
-        expected = layout.empty_info(
-            self._features, self.spec.fps, self.spec.robot_type, len(self.spec.tasks)
-        )
-        for key in ("fps", "features", "robot_type", "chunks_size", "data_path"):
-            if reader.info[key] != expected[key]:
-                raise DatasetError(
-                    f"{self.path}: {key}: expected {expected[key]} to resume, got {reader.info[key]}"
-                )
-        found, wanted = reader.collection, self.spec.side_file()
-        for key in sorted({*found, *wanted}):
-            if found.get(key) != wanted.get(key):
-                raise DatasetError(
-                    f"{self.path}: {key}: expected {wanted.get(key)} to resume, got {found.get(key)}; "
-                    "use another output folder for different settings"
-                )
+        check_resumable(reader, self.spec)
+        tasks = merged_tasks(reader, self.spec)
         self._info = reader.info
         self._files = len(reader.episode_files())
         self._stats = stats.combine_all(reader.episode_stats())
         self._instructions = reader.instructions
         if len(read_task_texts(self.path / layout.TASKS_PATH)) > len(self._instructions):
-            with files.replacing(self.path / layout.TASKS_PATH) as (staged,):
-                self._instructions.write(staged)
+            self._write_texts(self._instructions)
         self._remove_leftovers()
+        if tasks != reader.collection.get("tasks"):
+            files.write_json(self.path / layout.COLLECTION_PATH, {**reader.collection, "tasks": tasks})
+
+    def _write_texts(self, texts: TaskTexts) -> None:
+        with files.replacing(self.path / layout.TASKS_PATH) as (staged,):
+            texts.write(staged)
+
+    def _restore(self) -> None:
+        """The files of the last commit, after a flush that failed.
+
+        info.json comes first: what it does not name may be removed, and readers leave it out until then. So
+        it does no harm when this fails, too.
+        """
+        self._instructions = self._instructions.first(self._info["total_tasks"])
+        with suppress(OSError, DatasetError):
+            if layout.load_json(self.path / layout.INFO_PATH) != self._info:
+                files.write_json(self.path / layout.INFO_PATH, self._info)
+            self._remove_leftovers()
+            if len(read_task_texts(self.path / layout.TASKS_PATH)) != len(self._instructions):
+                self._write_texts(self._instructions)
+            path, found = self.path / layout.STATS_PATH, stats.to_json(self._stats)
+            if not found:
+                path.unlink(missing_ok=True)
+            elif layout.load_json(path) != found:
+                files.write_json(path, found)
 
     def _remove_leftovers(self) -> None:
         keep = {self.path / layout.file_name(t, n) for t in (layout.DATA_PATH, layout.EPISODES_PATH)
@@ -256,22 +279,3 @@ class DatasetWriter:
                 stray = path.suffix == ".parquet" and path.name.startswith("file-") and path not in keep
                 if stray or path.suffix == files.TEMPORARY_SUFFIX:
                     path.unlink(missing_ok=True)
-
-    def _episodes_table(self, rows: list[dict[str, Any]]) -> pa.Table:
-        chunk, file = divmod(self._files, layout.CHUNKS_SIZE)
-        place = {
-            "data/chunk_index": chunk,
-            "data/file_index": file,
-            "meta/episodes/chunk_index": chunk,
-            "meta/episodes/file_index": file,
-        }
-        flat = []
-        for row in rows:
-            plain = {key: value for key, value in row.items() if key != "stats"}
-            nested = {
-                f"stats/{key}/{name}": value.tolist()
-                for key, s in row["stats"].items()
-                for name, value in s.items()
-            }
-            flat.append({**plain, **place, **nested})
-        return pa.Table.from_pylist(flat)

@@ -43,12 +43,14 @@ def frames(
     if len(codes) != len(keysteps):
         raise ValueError(f"keysteps: expected {len(codes)} as there are codes, got {len(keysteps)}")
     past: list[str] = []
-    age = 0
+    panel, age = None, 0
     for image, code, starts in zip(images, codes, keysteps, strict=True):
         age = 0 if starts else age + 1
         if starts:
             past.append(code)
-        yield _frame(image, past, age < BLINK_FRAMES, prompt, caption)
+        if panel is None or age in (0, BLINK_FRAMES):  # only then it changes, and laying text out is slow
+            panel = _panel(past, age < BLINK_FRAMES, prompt, caption)
+        yield np.concatenate([_scaled(image), panel])
 
 
 def at_rate(items: Iterable[Item], rate: float, video_rate: float) -> Iterator[Item]:
@@ -60,25 +62,32 @@ def at_rate(items: Iterable[Item], rate: float, video_rate: float) -> Iterator[I
             shown += 1
 
 
-def _frame(image: Picture, past: Sequence[str], new: bool, prompt: str, caption: str) -> Picture:
+def _scaled(image: Picture) -> Picture:
+    """(512, 512, 3)."""
+    from PIL import Image
+
+    way = Image.Resampling.NEAREST if len(image) < WIDTH else Image.Resampling.LANCZOS
+    return np.asarray(Image.fromarray(image).resize((WIDTH, WIDTH), way))
+
+
+def _panel(past: Sequence[str], new: bool, prompt: str, caption: str) -> Picture:
+    """(256, 512, 3): the text below the picture."""
     from PIL import Image, ImageDraw
 
-    frame = Image.new("RGB", (WIDTH, WIDTH + PANEL), WHITE)
-    way = Image.Resampling.NEAREST if len(image) < WIDTH else Image.Resampling.LANCZOS
-    frame.paste(Image.fromarray(image).resize((WIDTH, WIDTH), way), (0, 0))
-    draw = ImageDraw.Draw(frame)
-    top = WIDTH + MARGIN
+    panel = Image.new("RGB", (WIDTH, PANEL), WHITE)
+    draw = ImageDraw.Draw(panel)
+    top = MARGIN
     for text, colour in ((caption, DIMMED), (prompt, INK)):
         for line in wrap(draw, text, WIDTH - 2 * MARGIN) if text else ():
             draw.text((MARGIN, top), line, colour, font_size=SIZE)
             top += LINE
     _code(draw, past, new, top + MARGIN)
-    return np.asarray(frame)
+    return np.asarray(panel)
 
 
 def _code(draw: Any, past: Sequence[str], new: bool, top: int) -> None:
     """The last key-steps for which there is room below `top`; if the current one is too long, its start."""
-    room = max(1, (WIDTH + PANEL - top) // LINE)
+    room = max(1, (PANEL - top) // LINE)
     blocks: list[list[str]] = []
     for code in reversed(past):
         block = _lines(draw, code)
