@@ -1,6 +1,6 @@
 """All benchmarks with their defaults: `python -m benchmarks`. Each is a command of its own, see README.md."""
 
-from benchmarks import act, footprint, hierarchy, openvino_env, overhead, sample
+from benchmarks import act, footprint, hierarchy, openvino_env, overhead, sample, tabletop
 
 
 def main() -> None:
@@ -9,6 +9,7 @@ def main() -> None:
     footprint.main(footprint.Options())
     act.main(act.Options())
     hierarchy.main(hierarchy.Options())
+    tabletop.main(tabletop.Options())
     openvino_env.main()
     sample.main(sample.Options())
 

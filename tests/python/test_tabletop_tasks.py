@@ -183,8 +183,8 @@ def test_there_are_phrasings_for_the_tasks_and_no_others():
 def test_prompts_name_what_they_are_about(task, scenarios):
     by_colour = {"RotateSymmetry", "SortByTexture", "StackSorted", "ThrowSort"}
     unnamed = {
-        "N": {"Neighbour"}, "P": {"BalanceScale"}, "L": {"BalanceScale"}, "R": {"BalanceScale"}, "S": by_colour, "T": by_colour,
-        "B": {"FollowOrder", "FollowOrderRestore"},
+        "N": {"Neighbour"}, "P": {"BalanceScale"}, "L": {"BalanceScale"}, "R": {"BalanceScale"},
+        "S": by_colour, "T": by_colour, "B": {"FollowOrder", "FollowOrderRestore"},
     }  # fmt: skip
     for scenario in scenarios:
         for role, bodies in scenario.roles.items():

@@ -37,6 +37,8 @@ class ArmSimulation(BaseEnv):
     CONTROL_RATE_HZ: int
     FRICTION: float
     RESTITUTION: float
+    rebuilds = 0
+    """Of all simulations of the process."""
     scene: Any
     agent: Any
     _sensors: dict[str, Any]
@@ -44,7 +46,6 @@ class ArmSimulation(BaseEnv):
 
     def __init__(self, visible: bool, image_size: int) -> None:
         self._image_size = image_size
-        self._rebuilds = 0
         super().__init__(
             obs_mode="none",
             reward_mode="none",
@@ -89,8 +90,8 @@ class ArmSimulation(BaseEnv):
         ManiSkill's scenes are cycles of references, and Python cannot see the 0.3 MB of native memory
         behind each; so the old ones are collected every few rebuilds.
         """
-        self._rebuilds += 1
-        if self._rebuilds % COLLECT_EVERY == 0:
+        ArmSimulation.rebuilds += 1
+        if ArmSimulation.rebuilds % COLLECT_EVERY == 0:
             gc.collect()
         self.reset(seed=0, options={"reconfigure": True})
 

@@ -33,20 +33,21 @@ class Contacts:
         self._pairs: set[tuple[Any, Any]] = set()
         self._forces: dict[tuple[Any, Any], np.ndarray] = {}
 
-    def note(self) -> None:
-        """After a simulation step."""
-        self._forces = {}
+    def note(self, last: bool) -> None:
+        """After a simulation step; forces are those of the last one of a control step."""
         for contact in self._physics.get_contacts():
             points = contact.points
-            impulse = np.sum([point.impulse for point in points], axis=0)
+            near = any(point.separation < CONTACT_DISTANCE_M for point in points)
+            impulse = None if near and not last else sum(point.impulse for point in points)
             # What bounces off between two steps is near in neither, but has been pushed.
-            if not impulse.any() and min(point.separation for point in points) > CONTACT_DISTANCE_M:
+            if not near and not np.any(impulse):
                 continue
             first, second = (self._names.get(id(body), "other") for body in contact.bodies)
-            force = impulse * layout.SIMULATION_RATE_HZ
-            for pair, sign in (((first, second), 1.0), ((second, first), -1.0)):
-                self._pairs.add(pair)
-                self._forces[pair] = self._forces.get(pair, 0.0) + sign * force
+            self._pairs |= {(first, second), (second, first)}
+            if last and impulse is not None:
+                force = impulse * layout.SIMULATION_RATE_HZ
+                self._forces[first, second] = self._forces.get((first, second), 0.0) + force
+                self._forces[second, first] = self._forces.get((second, first), 0.0) - force
 
     def touching(self, first: Any, second: Any) -> bool:
         """At any time during the control step."""

@@ -177,16 +177,16 @@ class TabletopSimulation(ArmSimulation):
         for step in range(1, steps + 1):
             self.set_drive_targets(np.append(start + move * ((step - 0.5) / steps), (finger, finger)))
             self.scene.px.step()
-            self.contacts.note()
+            self.contacts.note(last=step == steps)
 
     def hold(self, steps: int) -> None:
         """Run simulation steps with the arm where it is."""
         for joint in self.joints:
             joint.set_drive_velocity_target(0.0)
         self.contacts.begin_step()
-        for _ in range(steps):
+        for step in range(1, steps + 1):
             self.scene.px.step()
-            self.contacts.note()
+            self.contacts.note(last=step == steps)
 
     def poses(self) -> tuple[np.ndarray, np.ndarray]:
         """Positions (N, 3) in metres and quaternions (N, 4), wxyz, of the bodies."""
