@@ -19,7 +19,7 @@ from keystep.envs.tabletop.polygons import DIRECTIONS
 from keystep.oracle.api import Actor, Oracle
 from keystep.oracle.language import API
 from keystep.oracle.outcome import OracleError
-from keystep.oracle.pose import Pose
+from keystep.oracle.values import Pose
 
 RED, BLUE = cube("red", 0.45, -0.12, 0.3), cube("blue", 0.5, 0.12)
 TWINS = (cube("red", 0.42, -0.18), cube("red", 0.55, 0.15))

@@ -18,7 +18,7 @@ from keystep.oracle import api
 from keystep.oracle.api import Actor, Oracle
 from keystep.oracle.language import API
 from keystep.oracle.outcome import CallResult, Outcome
-from keystep.oracle.pose import Pose
+from keystep.oracle.values import Pose
 
 RED, BLUE = cube("red", 0.45, -0.12, 0.3), cube("blue", 0.5, 0.12)
 OFF_TABLE_M = (0.5, 0.0, -0.4)

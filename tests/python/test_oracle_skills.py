@@ -17,7 +17,7 @@ from keystep.envs.tabletop.environment import TabletopEnv
 from keystep.envs.tabletop.objects import SHAPES, Body, Thing, area, block
 from keystep.oracle.api import Oracle
 from keystep.oracle.outcome import Outcome
-from keystep.oracle.pose import Pose
+from keystep.oracle.values import Pose
 
 WIDTHS_M = (0.033, layout.BLOCK_WIDTH_M, 0.057)
 """Of the small, usual and large blocks of the suite."""

@@ -14,7 +14,6 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
@@ -23,13 +22,12 @@ from keystep.envs.tabletop import layout
 from keystep.envs.tabletop.environment import TabletopEnv
 from keystep.envs.tabletop.polygons import DIRECTIONS
 from keystep.oracle import pushing, throwing
-from keystep.oracle.language import API, Type
 from keystep.oracle.motion import Failure, Motion, OnStep, OutOfTime
 from keystep.oracle.outcome import CallResult, OracleError, Outcome
-from keystep.oracle.pose import Pose
 from keystep.oracle.questions import cell
 from keystep.oracle.scene import Scene
 from keystep.oracle.skills import Skills
+from keystep.oracle.values import Actor, Pose, check_arguments
 
 CALL_STEPS = 240
 """Control steps after which a call is a time-out (12 s)."""
@@ -38,24 +36,6 @@ ALIKE_CELLS = 1.0
 SIGNATURES: dict[str, inspect.Signature] = {}
 Parameters = ParamSpec("Parameters")
 Answer = TypeVar("Answer")
-
-
-@dataclass(frozen=True)
-class Actor:
-    """An object in the scene.
-
-    Attributes:
-        body: its number in the scenario.
-        name: what it is called.
-        alike: other bodies of this name that the grid cannot tell apart from it.
-    """
-
-    body: int
-    name: str
-    alike: tuple[int, ...] = ()
-
-
-KINDS: dict[Type, type] = {Type.ACTOR: Actor, Type.POSE: Pose, Type.STRING: str, Type.BOOL: bool}
 
 
 def _cells_apart(first: tuple[int, int], second: tuple[int, int]) -> float:
@@ -108,17 +88,6 @@ def _call(
 
     SIGNATURES[action.__name__] = inspect.signature(action)
     return run
-
-
-def _is_a(value: Any, kind: Type) -> bool:
-    if kind is Type.ACTORS:
-        return isinstance(value, Sequence) and all(isinstance(item, Actor) for item in value)
-    if kind is Type.POSITION:
-        return isinstance(value, tuple) and len(value) == 2 and all(isinstance(item, int) for item in value)
-    if kind is Type.NUMBER:
-        number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-        return number and bool(np.isfinite(value))
-    return isinstance(value, KINDS[kind])
 
 
 class Oracle:
@@ -220,15 +189,9 @@ class Oracle:
         return Pose(pose.position, pose.yaw + float(np.deg2rad(angle)))
 
     def _check(self, function: str, arguments: Mapping[str, Any]) -> None:
-        """Types of arguments, by the table of the code language, and that the episode is still the same."""
         if self.env.scenario is not self._scenario:
             raise OracleError("oracle: expected the episode it was made for, but the environment was reset")
-        for parameter in API[function].parameters:
-            value = arguments.get(parameter.name)
-            optional = not parameter.required and value is None
-            if not optional and not any(_is_a(value, kind) for kind in parameter.types):
-                wanted = " or ".join(parameter.types)
-                raise OracleError(f"{function}: {parameter.name}: expected {wanted}, got {value!r}")
+        check_arguments(function, arguments)
 
     def _held(self, actor: Actor) -> int:
         """The actor's body, which must be in the gripper."""

@@ -10,9 +10,9 @@ from keystep.envs.tabletop import layout
 from keystep.envs.tabletop.polygons import gap, rectangle, unit
 from keystep.oracle.grasps import TIP_M
 from keystep.oracle.motion import CLOSED, OPEN, VIA_M, Failure, reachable_yaw
-from keystep.oracle.pose import Pose
 from keystep.oracle.scene import reachable
 from keystep.oracle.skills import HOVER_M, Skills
+from keystep.oracle.values import Pose
 
 PUSH_M_S = 0.35
 TAP_M_S = 0.15

@@ -12,7 +12,7 @@ from keystep.envs.tabletop.conditions import pair_size_m
 from keystep.envs.tabletop.environment import TabletopEnv
 from keystep.envs.tabletop.objects import Thing
 from keystep.envs.tabletop.polygons import DIRECTIONS, gap, outline, turned
-from keystep.oracle.pose import Pose
+from keystep.oracle.values import Pose
 
 REACH_M = (0.285, 0.74)
 """Distances from the robot's foot at which the hand can point down near the table."""

@@ -20,8 +20,8 @@ from keystep.oracle.motion import (
     wrap,
     wrist_middle,
 )  # fmt: skip
-from keystep.oracle.pose import Pose
 from keystep.oracle.scene import Scene, reachable
+from keystep.oracle.values import Pose
 
 HOVER_M = 0.06
 """Between what is below and the hand's finger tips, or the body it holds."""
