@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -188,3 +188,36 @@ def goal_manifest() -> dict[str, Any]:
 
 def rename(value: Any) -> Any:
     return value.replace("observation.", "goal.", 1) if isinstance(value, str) else value
+
+
+# ---- the tabletop suite; files whose tests need another environment have an `env` of their own
+
+
+@pytest.fixture(scope="module")
+def env() -> Iterator[Any]:
+    """A tabletop environment that goes on after success."""
+    pytest.importorskip("mani_skill", reason="needs the extra 'sim'")
+    from keystep.envs.tabletop.environment import TabletopEnv
+
+    made = TabletopEnv("Pick", terminate_on_success=False)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def fresh(env: Any) -> Any:
+    """The environment with its own task and limit, whatever a test before did."""
+    from keystep.envs.tabletop import TASKS
+
+    env.task, env.max_episode_steps = TASKS["Pick"], TASKS["Pick"].max_steps
+    env.reset(seed=0)
+    return env
+
+
+@pytest.fixture
+def pair(env: Any) -> tuple[Any, Any, Any]:
+    """An oracle, and the actors of a red and a blue cube."""
+    from tabletop_scenes import BLUE, RED, stage
+
+    oracle = stage(env, RED, BLUE)
+    return oracle, oracle.get_actor("red cube"), oracle.get_actor("blue cube")

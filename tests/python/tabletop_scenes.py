@@ -43,6 +43,9 @@ def cube(colour: str, x: float, y: float, yaw: float = 0.0) -> Body:
     return standing(block("cube", colour), x, y, yaw)
 
 
+RED, BLUE = cube("red", 0.45, -0.12, 0.3), cube("blue", 0.5, 0.12)
+
+
 def set_scene(
     env: TabletopEnv, *bodies: Body, predicate: Any = None, max_steps: int = LONG
 ) -> dict[str, Any]:

@@ -10,10 +10,9 @@ import pytest
 pytest.importorskip("gymnasium", reason="needs the extra 'sim'")
 pytest.importorskip("mani_skill", reason="needs the extra 'sim'")
 
-from tabletop_scenes import LONG, corners, cube, distance, move_body, stacked, stage, standing
+from tabletop_scenes import LONG, RED, corners, cube, distance, move_body, stacked, stage, standing
 
 from keystep.envs.tabletop import TASKS, layout
-from keystep.envs.tabletop.environment import TabletopEnv
 from keystep.envs.tabletop.objects import area, block
 from keystep.envs.tabletop.polygons import DIRECTIONS
 from keystep.oracle.api import Actor, Oracle
@@ -21,22 +20,7 @@ from keystep.oracle.language import API
 from keystep.oracle.outcome import OracleError
 from keystep.oracle.values import Pose
 
-RED, BLUE = cube("red", 0.45, -0.12, 0.3), cube("blue", 0.5, 0.12)
 TWINS = (cube("red", 0.42, -0.18), cube("red", 0.55, 0.15))
-
-
-@pytest.fixture(scope="module")
-def env():
-    made = TabletopEnv("Pick", terminate_on_success=False)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def pair(env):
-    """An oracle, and the actors of a red and a blue cube."""
-    oracle = stage(env, RED, BLUE)
-    return oracle, oracle.get_actor("red cube"), oracle.get_actor("blue cube")
 
 
 def test_the_oracle_has_the_functions_of_the_language():

@@ -9,10 +9,9 @@ pytest.importorskip("gymnasium", reason="needs the extra 'sim'")
 pytest.importorskip("mani_skill", reason="needs the extra 'sim'")
 
 from scipy.spatial.transform import Rotation
-from tabletop_scenes import LONG, cube, move_body, stacked, stage, standing
+from tabletop_scenes import BLUE, LONG, RED, cube, move_body, stacked, stage, standing
 
 from keystep.envs.tabletop import TASKS
-from keystep.envs.tabletop.environment import TabletopEnv
 from keystep.envs.tabletop.objects import area, block
 from keystep.oracle import api
 from keystep.oracle.api import Actor, Oracle
@@ -20,23 +19,8 @@ from keystep.oracle.language import API
 from keystep.oracle.outcome import CallResult, Outcome
 from keystep.oracle.values import Pose
 
-RED, BLUE = cube("red", 0.45, -0.12, 0.3), cube("blue", 0.5, 0.12)
 OFF_TABLE_M = (0.5, 0.0, -0.4)
 FAR = Pose((0.95, 0.0, 0.02))
-
-
-@pytest.fixture(scope="module")
-def env():
-    made = TabletopEnv("Pick", terminate_on_success=False)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def pair(env):
-    """An oracle, and the actors of a red and a blue cube."""
-    oracle = stage(env, RED, BLUE)
-    return oracle, oracle.get_actor("red cube"), oracle.get_actor("blue cube")
 
 
 def fails(result, reason):

@@ -13,7 +13,6 @@ from tabletop_scenes import corners, cube, distance, set_scene, stacked, stage, 
 
 from keystep.envs.tabletop import layout
 from keystep.envs.tabletop.conditions import Now, carries, clear
-from keystep.envs.tabletop.environment import TabletopEnv
 from keystep.envs.tabletop.objects import SHAPES, Body, Thing, area, block
 from keystep.oracle.api import Oracle
 from keystep.oracle.outcome import Outcome
@@ -23,13 +22,6 @@ WIDTHS_M = (0.033, layout.BLOCK_WIDTH_M, 0.057)
 """Of the small, usual and large blocks of the suite."""
 SUCCESS = Outcome.SUCCESS
 RED = "red cube"
-
-
-@pytest.fixture(scope="module")
-def env():
-    made = TabletopEnv("Pick", terminate_on_success=False)
-    yield made
-    made.close()
 
 
 def do(result):

@@ -27,21 +27,6 @@ VARIED = ("Pick", "ThrowAt", "BalanceScale", "SortByTexture")
 HOLD = np.array([0, 0, 0, 0, 0, 0, 1.0])
 
 
-@pytest.fixture(scope="module")
-def env():
-    made = TabletopEnv("Pick", terminate_on_success=False)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def fresh(env):
-    """The environment with its own task and limit, whatever a test before did."""
-    env.task, env.max_episode_steps = TASKS["Pick"], TASKS["Pick"].max_steps
-    env.reset(seed=0)
-    return env
-
-
 def part(observation, prefix):
     """The entries of the state whose names begin so."""
     return observation[STATE][[name.startswith(prefix) for name in layout.STATE_NAMES]]

@@ -11,26 +11,11 @@ pytest.importorskip("mani_skill", reason="needs the extra 'sim'")
 from scipy.spatial.transform import Rotation
 from tabletop_scenes import cube, move_body, set_scene
 
-from keystep.envs.tabletop import TASKS, layout
+from keystep.envs.tabletop import layout
 from keystep.envs.tabletop.environment import TabletopEnv
 
 STATE = "observation.state"
 HOLD = np.array([0, 0, 0, 0, 0, 0, 1.0])
-
-
-@pytest.fixture(scope="module")
-def env():
-    made = TabletopEnv("Pick", terminate_on_success=False)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def fresh(env):
-    """The environment with its own task and limit, whatever a test before did."""
-    env.task, env.max_episode_steps = TASKS["Pick"], TASKS["Pick"].max_steps
-    env.reset(seed=0)
-    return env
 
 
 def part(observation, prefix):
