@@ -1,17 +1,29 @@
 """All benchmarks with their defaults: `python -m benchmarks`. Each is a command of its own, see README.md."""
 
-from benchmarks import act, footprint, hierarchy, openvino_env, overhead, sample, tabletop
+from benchmarks import (
+    act,
+    footprint,
+    hierarchy,
+    native,
+    native_contention,
+    native_scaling,
+    openvino_env,
+    overhead,
+    tabletop,
+)
 
 
 def main() -> None:
-    """Shortest first; the environment of the `openvino` provider is created before the samples."""
+    """Shortest first; OpenVINO's environment is created before it is needed."""
     overhead.main(overhead.Options())
     footprint.main(footprint.Options())
     act.main(act.Options())
     hierarchy.main(hierarchy.Options())
     tabletop.main(tabletop.Options())
     openvino_env.main()
-    sample.main(sample.Options())
+    native.main(native.Options())
+    native_scaling.main(native_scaling.Options())
+    native_contention.main(native_contention.Options())
 
 
 if __name__ == "__main__":

@@ -14,9 +14,9 @@ import tyro
 from benchmarks import compare
 from benchmarks.act_contenders import CONTENDERS
 from benchmarks.cases import prepare_case
-from benchmarks.contenders import read_manifest
 from benchmarks.floors import graph_cost, measure_peaks
 from benchmarks.harness import write_result
+from benchmarks.loop import read_manifest
 from benchmarks.machine import REPOSITORY, describe_machine
 
 REFERENCE = "torch-eager"
@@ -83,7 +83,7 @@ def case_markdown(case: Mapping[str, Any]) -> str:
         f"## {case['threads']} threads\n\n"
         f"Floor: {floor['memory_ms']:.2f} ms to read {cost['weight_bytes'] / 1e6:.1f} MB of weights "
         f"({peaks['bytes_per_second'] / 1e9:.1f} GB/s), {floor['arithmetic_ms']:.2f} ms for "
-        f"{cost['operations'] / 1e6:.0f} MFLOP ({peaks['flops'] / 1e9:.0f} GFLOP/s).\n\n"
+        f"{cost['operations'] / 1e6:.0f} MFLOP ({peaks['operations_per_second'] / 1e9:.0f} GFLOP/s).\n\n"
         f"{compare.table(case['contenders'], max(floor.values()))}"
     )
 

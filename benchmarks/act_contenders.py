@@ -1,7 +1,7 @@
 """The ways to run one and the same ACT controller: an observation in, a chunk of actions out, in one pass.
 
 The goal is that of the bundle's first golden case, made ready before the clock starts. Imports are local, see
-`benchmarks.contenders`.
+`benchmarks.worker`.
 """
 
 from collections.abc import Callable
@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.contenders import Scaling, ort_session, read_manifest
+from benchmarks.loop import Scaling, read_manifest
+from benchmarks.worker import Contender
 
 Array = NDArray[np.float32]
 Image = NDArray[np.uint8]
@@ -72,6 +73,15 @@ class Pixels:
         return pixels
 
 
+def ort_session(case: Path, graph: str, threads: int) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    file = case / "bundle.keystep" / read_manifest(case)["graphs"][graph]["file"]
+    return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+
+
 def onnxruntime_run(case: Path, threads: int) -> Policy:
     """ONNX Runtime from Python over the bundle's `act` graph, `session.run`."""
     session, manifest = ort_session(case, "act", threads), read_manifest(case)
@@ -129,10 +139,10 @@ def keystep_spinning(case: Path, threads: int) -> Policy:
     return _keystep(case, threads, provider_options={"session.intra_op.allow_spinning": "1"})
 
 
-CONTENDERS: dict[str, Callable[[Path, int], Policy]] = {
-    "torch-eager": torch_eager,
-    "onnxruntime-run": onnxruntime_run,
-    "onnxruntime-bound": onnxruntime_bound,
-    "keystep": keystep_cpu,
-    "keystep-spinning": keystep_spinning,
+CONTENDERS = {
+    "torch-eager": Contender(torch_eager, ("torch", "keystep.models")),
+    "onnxruntime-run": Contender(onnxruntime_run, ("onnxruntime",)),
+    "onnxruntime-bound": Contender(onnxruntime_bound, ("onnxruntime",)),
+    "keystep": Contender(keystep_cpu, ("keystep",)),
+    "keystep-spinning": Contender(keystep_spinning, ("keystep",)),
 }

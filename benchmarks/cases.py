@@ -19,6 +19,8 @@ from benchmarks.machine import REPOSITORY
 FOLDER = REPOSITORY / "build" / "benchmark-cases"
 # U-Net sizes by channels per level. Horizon 16, action (7,), state (26,), condition 512, 10 DDIM steps.
 SIZES = {"small": (128, 256, 384), "medium": (256, 512, 1024), "paper": (512, 1024, 2048)}
+# What one of width and horizon does to the cost, the other as above: cases `width-64`, `horizon-4`, ..
+WIDTHS, HORIZONS = (64, 128, 256, 512), (4, 8, 16, 32, 64)
 
 
 def prepare_case(name: str) -> Path:
@@ -84,7 +86,7 @@ def _export(name: str) -> None:
     unfinished.rename(case)
 
 
-def _export_flat(case: Path, size: str) -> None:
+def _export_flat(case: Path, name: str, down_dims: tuple[int, ...], horizon: int = 16) -> None:
     from keystep.export.bundle import export_bundle
     from keystep.models import PolicyConfig, SamplerConfig, random_checkpoint
 
@@ -92,10 +94,11 @@ def _export_flat(case: Path, size: str) -> None:
     # errors of an untrained network are multiplied by thousands
     sampler = SamplerConfig(timestep_rule="leading")
     config = PolicyConfig(
-        down_dims=SIZES[size], horizon=16, step_dim=256, condition_features=512, sampler=sampler
+        down_dims=down_dims, horizon=horizon, step_dim=256, condition_features=512, sampler=sampler
     )
     random_checkpoint(case / "checkpoint", config)
-    export_bundle(case / "checkpoint", case / "bundle.keystep", form="both", name=size)
+    form = "both" if name in SIZES else "denoise"
+    export_bundle(case / "checkpoint", case / "bundle.keystep", form=form, name=name)
 
 
 def _export_act(case: Path) -> None:
@@ -141,7 +144,19 @@ def _export_hierarchy(case: Path, images: bool) -> None:
 
 
 EXPORTERS: dict[str, Callable[[Path], None]] = {
-    **{size: partial(_export_flat, size=size) for size in SIZES},
+    **{size: partial(_export_flat, name=size, down_dims=dims) for size, dims in SIZES.items()},
+    **{
+        f"width-{width}": partial(
+            _export_flat, name=f"width-{width}", down_dims=(width, 2 * width, 4 * width)
+        )
+        for width in WIDTHS
+    },
+    **{
+        f"horizon-{horizon}": partial(
+            _export_flat, name=f"horizon-{horizon}", down_dims=SIZES["small"], horizon=horizon
+        )
+        for horizon in HORIZONS
+    },
     "act": _export_act,
     "state-hierarchy": partial(_export_hierarchy, images=False),
     "image-hierarchy": partial(_export_hierarchy, images=True),

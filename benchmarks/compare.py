@@ -1,17 +1,19 @@
 """Contenders of one case side by side: apart in their processes, interleaved, their outputs compared."""
 
+import importlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.harness import interleave, markdown_table, paired_ratio, summarise
-from benchmarks.worker import Worker
+from benchmarks.worker import Contender, Worker
 
-TOLERANCE = 1e-4
 OURS = "keystep"
+Answers = Mapping[int, Mapping[str, Any]]  # by round; -1 is the one before the first
 
 
 @dataclass(frozen=True)
@@ -21,9 +23,11 @@ class Race:
     Attributes:
         module: name of the module with the contenders, see `benchmarks.worker`.
         names: who takes part.
-        references: whose answer each contender's must equal; those without one are only timed.
+        references: whose answer each contender's must equal, as far as its tolerance says; those without one
+            are only timed.
         per: the time of a call is divided by this, e.g. the actions of a call.
-        pythons: other interpreters, by contender.
+        options: of all contenders, handed to their `make`.
+        normalize: takes actions to the network's units, in which relative errors are given.
     """
 
     module: str
@@ -36,19 +40,23 @@ class Race:
     seed: int
     label: str
     per: int = 1
-    pythons: Mapping[str, Path] | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    normalize: Callable[[NDArray[np.float64]], NDArray[np.float64]] = lambda actions: actions
 
 
 def run(race: Race) -> list[dict[str, Any]]:
-    """Figures of every contender. AssertionError if a contender's answer is not that of its reference."""
+    """Figures of every contender. One of another environment that does not load has but its `left_out`: why.
+
+    Raises AssertionError if a contender's answer is not that of its reference, RuntimeError if one that
+    runs in this environment does not load.
+    """
+    contenders: Mapping[str, Contender] = importlib.import_module(race.module).CONTENDERS
     workers: dict[str, Worker] = {}
     try:
-        for name in race.names:
-            python = (race.pythons or {}).get(name)
-            workers[name] = Worker(race.module, name, race.case, race.threads, python)
-        outputs = {name: {-1: workers[name].predict(race.seed, calls=2)} for name in race.names}
-        for name in race.names:
-            max_difference(name, outputs, race.references)  # before any time is spent on a wrong answer
+        left_out = _start(race, contenders, workers)
+        outputs = {name: {-1: worker.predict(race.seed, calls=2)} for name, worker in workers.items()}
+        for name in workers:
+            difference(contenders[name], name, outputs, race)  # before time is spent on a wrong answer
 
         def turn(name: str) -> Callable[[int], float]:
             def call(round_index: int) -> float:
@@ -58,44 +66,68 @@ def run(race: Race) -> list[dict[str, Any]]:
 
             return call
 
-        turns = {name: turn(name) for name in race.names}
+        turns = {name: turn(name) for name in workers}
         samples = interleave(turns, race.rounds, seed=race.seed, label=race.label)
     finally:
         for worker in workers.values():
             worker.close()
-    return [
+    figures = [
         {
             "name": name,
-            "description": workers[name].description,
+            "description": contenders[name].description,
+            "precision": contenders[name].precision,
+            "load_ms": worker.load_ms,
             "ms": summarise(samples[name]),
-            "times_keystep": paired_ratio(samples[name], samples.get(OURS, samples[name])),
-            "max_abs_difference": max_difference(name, outputs, race.references),
+            **({"times_keystep": paired_ratio(samples[name], samples[OURS])} if OURS in samples else {}),
+            **difference(contenders[name], name, outputs, race),
             "peak_rss_mb": max(answer["peak_rss_mb"] for answer in outputs[name].values()),
             "samples_ms": samples[name],
         }
-        for name in race.names
+        for name, worker in workers.items()
     ]
+    return figures + [{"name": name, "left_out": reason} for name, reason in left_out.items()]
 
 
-def max_difference(
-    name: str, outputs: Mapping[str, Mapping[int, Any]], references: Mapping[str, str]
-) -> float | None:
-    """Largest difference of any value from the reference's, over all rounds; None without a reference.
+def _start(race: Race, contenders: Mapping[str, Contender], workers: dict[str, Worker]) -> dict[str, str]:
+    """Adds to `workers` all that load; returns why others did not."""
+    left_out = {}
+    for name in race.names:
+        try:
+            workers[name] = Worker(race.module, name, race.case, race.threads, race.options)
+        except RuntimeError as error:
+            if contenders[name].python is None:
+                raise
+            left_out[name] = str(error)
+    return left_out
 
-    Raises AssertionError when it is above TOLERANCE, or not a number.
+
+def difference(
+    contender: Contender, name: str, outputs: Mapping[str, Answers], race: Race
+) -> dict[str, float | None]:
+    """Of the contender's answers from its reference's, over all rounds; None without a reference.
+
+    The greatest in physical units; in network units the greatest over the reference's greatest value, and the
+    root of the mean square over the reference's.
+
+    Raises AssertionError when the first is above the contender's tolerance, or not a number.
     """
-    if name not in references:
-        return None
-    differences = [
-        np.abs(np.asarray(answer["actions"]) - outputs[references[name]][round_index]["actions"]).max()
-        for round_index, answer in outputs[name].items()
-    ]
-    worst = float(np.max(differences))  # unlike max(), keeps a NaN
-    if not worst <= TOLERANCE:
-        raise AssertionError(
-            f"{name}: expected the actions of {references[name]} within {TOLERANCE}, got {worst:.3g} off"
-        )
-    return worst
+    if name not in race.references:
+        return {"max_abs_difference": None, "max_relative": None, "rms_relative": None}
+    reference, tolerance = race.references[name], contender.tolerance
+    rounds = list(outputs[name])
+    ours, theirs = (
+        np.array([outputs[each][index]["actions"] for index in rounds]) for each in (name, reference)
+    )
+    worst = float(np.abs(ours - theirs).max())
+    if tolerance is not None and not worst <= tolerance:  # NaN is not
+        expected = f"the actions of {reference} within {tolerance}"
+        raise AssertionError(f"{name}: expected {expected}, got {worst:.3g} off")
+    ours, theirs = race.normalize(ours), race.normalize(theirs)
+    return {
+        "max_abs_difference": worst,
+        "max_relative": float(np.abs(ours - theirs).max() / np.abs(theirs).max()),
+        "rms_relative": float(np.sqrt(np.mean((ours - theirs) ** 2) / np.mean(theirs**2))),
+    }
 
 
 def table(contenders: Sequence[Mapping[str, Any]], floor_ms: float, digits: int = 2) -> str:

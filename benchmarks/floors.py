@@ -1,5 +1,5 @@
-"""The floor of a denoise step on this machine: no program that reads every weight once and does every
-multiplication once can be faster than bytes / bandwidth, nor than operations / peak.
+"""Floors on this machine: no program that reads every weight once and does every multiplication once can be
+faster than bytes / bandwidth, nor than operations / peak.
 
     python -m benchmarks.floors --megabytes 20 250 1000 --threads 1 2
 """
@@ -9,23 +9,30 @@ from dataclasses import dataclass
 from functools import cache
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import onnx
 import onnxruntime
 import tyro
 from onnx import numpy_helper, shape_inference
 
-from benchmarks.native import build, run_json
+from benchmarks.programs import build, run_json
 
+PASSES = 10  # as many as denoise steps
 ROWS = "rows"  # name of the symbolic axis in a guided planner's graphs
 
 
 @dataclass(frozen=True)
 class Peaks:
-    """What the machine was measured to do, best of the passes."""
+    """What the machine was measured to do, at its best.
+
+    Attributes:
+        how: the order of reading that was the fastest.
+    """
 
     bytes_per_second: float
-    flops: float
+    operations_per_second: float
+    how: str
 
 
 @dataclass(frozen=True)
@@ -39,17 +46,30 @@ class GraphCost:
         """Milliseconds of `runs` runs, bound by memory and by arithmetic."""
         return {
             "memory_ms": 1e3 * runs * self.weight_bytes / peaks.bytes_per_second,
-            "arithmetic_ms": 1e3 * runs * self.operations / peaks.flops,
+            "arithmetic_ms": 1e3 * runs * self.operations / peaks.operations_per_second,
         }
 
 
-@cache
-def measure_peaks(weight_bytes: int, threads: int) -> Peaks:
-    """Reads a buffer of the weights' size again and again, as the denoise steps do: weights that fit the last
-    cache level come from there, and the floor must say so. Operations: fp32 multiply-adds in registers.
+def measure_peaks(weight_bytes: int, threads: int, precision: str = "fp32") -> Peaks:
+    """Reads a buffer of the weights' size ten times, as ten denoise steps do: weights that fit the last cache
+    level come from there, and the floor must say so. Operations: multiply-adds in registers, of the fastest
+    instruction for weights of this precision.
     """
-    passes = max(10, min(200, 4_000_000_000 // max(weight_bytes, 1)))
-    return Peaks(**run_json(build("machine_floors"), max(weight_bytes, 4096), threads, passes))
+    rates = operation_rates(threads)
+    rate = rates.get(precision, rates["fp32"])  # a CPU without such instructions converts to fp32
+    return Peaks(**read_rate(max(weight_bytes, 4096), threads), operations_per_second=rate)
+
+
+@cache
+def read_rate(size: int, threads: int) -> dict[str, Any]:
+    """{"bytes_per_second", "how"} of the fastest of several orders of reading."""
+    return run_json(build("machine_floors"), "read", size, threads, PASSES)
+
+
+@cache
+def operation_rates(threads: int) -> dict[str, float]:
+    """Per second: fp32, and where the CPU has them bf16 (vdpbf16ps), int16 (vpdpwssd), int8 (vpdpbusd)."""
+    return run_json(build("machine_floors"), "compute", threads)
 
 
 def graph_cost(file: Path, rows: int = 1) -> GraphCost:
@@ -121,12 +141,14 @@ def _convolution_operations(node: onnx.NodeProto, shapes: dict[str, list[int]]) 
 
 
 def main(megabytes: tuple[int, ...] = (20, 250, 1000), threads: tuple[int, ...] = (1, 2)) -> None:
-    """Prints the measured peaks for buffers of the given sizes."""
-    for size in megabytes:
-        for count in threads:
-            peaks = measure_peaks(size * 1_000_000, count)
-            bandwidth, rate = peaks.bytes_per_second / 1e9, peaks.flops / 1e9
-            print(f"{size:6d} MB, {count} threads: {bandwidth:7.1f} GB/s, {rate:7.1f} GFLOP/s fp32")
+    """Prints the measured peaks, for all kinds of operations and for buffers of the given sizes."""
+    for count in threads:
+        rates = ", ".join(f"{name} {rate / 1e9:.0f}" for name, rate in operation_rates(count).items())
+        print(f"{count} threads, GOP/s: {rates}")
+        for size in megabytes:
+            reading = read_rate(size * 1_000_000, count)
+            rate = reading["bytes_per_second"] / 1e9
+            print(f"{size:6d} MB, {count} threads: {rate:7.1f} GB/s, {reading['how']}")
 
 
 if __name__ == "__main__":

@@ -17,10 +17,10 @@ import tyro
 import keystep
 from benchmarks import compare
 from benchmarks.cases import prepare_case, prepare_shipped_hierarchy
-from benchmarks.contenders import read_manifest
 from benchmarks.floors import graph_cost, measure_peaks
 from benchmarks.harness import markdown_table, paired_ratio, write_result
 from benchmarks.hierarchy_contenders import make_inputs
+from benchmarks.loop import read_manifest
 from benchmarks.machine import REPOSITORY, describe_machine
 
 REFERENCE = "torch-eager"
@@ -115,8 +115,10 @@ def floors(case: Path, threads: int) -> dict[str, Any]:
     chunks = planner["subgoals"] * ceil(planner["steps_per_subgoal"] / manifest["chunk"]["execute"])
     runs = {
         "plan_encode": 1,
+        "plan_film": 1,
         "plan_denoise": planner["sampler"]["inference_steps"],
         "encode": chunks,
+        "film": chunks,
         "denoise": chunks * manifest["sampler"]["inference_steps"],
     }
     actions = planner["subgoals"] * planner["steps_per_subgoal"]

@@ -2,7 +2,7 @@
 
 Each call is an episode of one plan: the text is encoded, the planner asked once, the controller once or more
 per subgoal. Observations and texts are those of the bundle's golden.npz. Imports are local, see
-`benchmarks.contenders`.
+`benchmarks.worker`.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.contenders import read_manifest
+from benchmarks.loop import read_manifest
+from benchmarks.worker import Contender
 
 Array = NDArray[np.float32]
 Observations = list[dict[str, Any]]
@@ -114,11 +115,12 @@ def plan_unguided(case: Path, threads: int) -> Policy:
     return _plan(case, threads, 0.0)
 
 
-CONTENDERS: dict[str, Callable[[Path, int], Policy]] = {
-    "torch-eager": torch_eager,
-    "keystep": keystep_ddim,
-    "keystep, plans by DDPM 100": keystep_planner_ddpm,
-    "keystep, both by DDPM 100": keystep_both_ddpm,
-    "plan, guided": plan_guided,
-    "plan, guidance 0": plan_unguided,
+OURS = ("keystep",)
+CONTENDERS = {
+    "torch-eager": Contender(torch_eager, ("torch", "keystep.models.reference_hierarchy")),
+    "keystep": Contender(keystep_ddim, OURS),
+    "keystep, plans by DDPM 100": Contender(keystep_planner_ddpm, OURS),
+    "keystep, both by DDPM 100": Contender(keystep_both_ddpm, OURS),
+    "plan, guided": Contender(plan_guided, OURS),
+    "plan, guidance 0": Contender(plan_unguided, OURS),
 }

@@ -18,7 +18,7 @@ import keystep
 from benchmarks.cases import prepare_case
 from benchmarks.harness import markdown_table, summarise, write_result
 from benchmarks.machine import REPOSITORY, describe_machine
-from benchmarks.native import build, run_json
+from benchmarks.programs import build, run_json
 from keystep.evaluate.profile import renews_chunk
 
 CPP_BAR_US = 5.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,25 +13,36 @@ from torch import Tensor, nn
 from keystep.export import graphs, plan_graphs
 from keystep.export.golden import golden_arrays, plan_arrays, write_golden
 from keystep.export.levels import Controller, Planning, load_controller, load_planning, within_subgoals
-from keystep.export.manifest import ExportError, build_manifest
+from keystep.export.manifest import ExportError, build_manifest, validate
 from keystep.export.text import text_graph
+from keystep.export.unet_weights import Precision, check_precision, runnable, write_unet
+from keystep.export.verify import TOLERANCE, graph_error, measured_errors
 from keystep.files import replacing_folder, sha256, write_json
 from keystep.models import ActConfig, DiffusionPolicy, SamplerConfig
 from keystep.models.act import ActPolicy
+from keystep.models.planner import StatePlanner
 
 Form = Literal["denoise", "sample", "both"]
 FORMS: dict[str, tuple[str, ...]] = {
-    "denoise": ("encode", "denoise"),
-    "sample": ("encode", "sample"),
-    "both": ("encode", "denoise", "sample"),
+    "denoise": ("encode", "film", "denoise"),
+    "sample": ("encode", "film", "sample"),
+    "both": ("encode", "film", "denoise", "sample"),
 }
 MAX_BYTES = 2**31 - 2**20  # of a protobuf, with room for the nodes
+AMPLIFIED = 4  # an error beyond TOLERANCE is the policy's if ONNX Runtime has at least a quarter of it
 DTYPES: dict[int, str] = {
     onnx.TensorProto.FLOAT: "float32",
     onnx.TensorProto.INT64: "int64",
     onnx.TensorProto.STRING: "string",
 }
-CONDITIONS = (graphs.CONDITION, plan_graphs.GOAL, plan_graphs.FILM)
+CONDITIONS = (graphs.CONDITION, graphs.FILM, plan_graphs.GOAL, plan_graphs.CONDITION, plan_graphs.FILM)
+OUTPUTS = {
+    "encode": graphs.CONDITION,
+    "film": graphs.FILM,
+    "denoise": "model_output",
+    "sample": "actions",
+    "act": "actions",
+}
 
 
 def export_bundle(
@@ -39,6 +51,7 @@ def export_bundle(
     *,
     planner: Path | None = None,
     form: Form = "denoise",
+    precision: Precision = "fp32",
     name: str | None = None,
     execute: int | None = None,
     overwrite: bool = False,
@@ -50,13 +63,16 @@ def export_bundle(
 ) -> Path:
     """Compiles a controller, and the planner that gives it goals, into the folder `output`.
 
-    The folder appears whole or not at all.
+    The folder appears whole or not at all. Of 1-D U-Nets that denoise step by step the weights are there once
+    more, for the native engine, with its errors against torch on the golden cases; where that engine does not
+    run them there is a warning instead.
 
     Args:
         checkpoint: folder of a controller, written by training.
         planner: folder of a planner; the bundle's family is then `subgoal`, else `flat`.
         form: `denoise`: one graph call per denoise step; `sample`: the deterministic sampler unrolled into
             one graph; `both`: the runtime takes `denoise`. Controllers of one step (ACT) have no choice.
+        precision: of the weights for the native engine, fp32, bf16 or int8; ONNX graphs are always fp32.
         name: the policy's name; by default that of the folder.
         execute: actions executed per chunk; by default as trained, and at most what a subgoal is held for.
         overwrite: replace an existing bundle.
@@ -72,12 +88,14 @@ def export_bundle(
     Raises:
         CheckpointError: a checkpoint is missing, damaged, or has weights that are not finite.
         TextEncoderError: the planner's text encoder is damaged or unknown.
-        ExportError: an option is out of range or does not fit, or planner and controller do not fit together.
+        ExportError: an option is out of range or does not fit, or planner and controller do not fit together;
+            the native engine in fp32 differs from torch, and ONNX Runtime does not.
         FileExistsError: `output` exists and is not to be replaced.
         OSError: the disk is full, for example; `output` is as it was.
     """
     if form not in FORMS:
         raise ExportError(f"form: expected one of {', '.join(FORMS)}, got {form!r}")
+    check_precision(precision)
     if output.exists() and overwrite and not (output / "manifest.json").is_file():
         raise ExportError(f"output: expected a bundle to overwrite, got {output}, which has no manifest.json")
     if planner_sampler and planner is None:
@@ -88,6 +106,7 @@ def export_bundle(
     if planning is not None:
         controller = within_subgoals(controller, planning, execute)
     with replacing_folder(output, overwrite) as folder:
+        unets = _write_unets(controller, planning, form, precision, folder)
         entries = _write_controller(controller, form, folder)
         arrays = golden_arrays(controller, seed)
         if planning is not None:
@@ -96,16 +115,17 @@ def export_bundle(
         write_golden(folder / "golden.npz", arrays)
         golden = {"file": "golden.npz", "sha256": sha256(folder / "golden.npz")}
         title = name if name is not None else output.name.removesuffix(".keystep")
-        manifest = build_manifest(title, controller, planning, entries, golden)
+        manifest = build_manifest(title, controller, planning, entries, golden, unets)
         write_json(folder / "manifest.json", manifest)
+        if unets:
+            _record_errors(manifest, unets, precision, folder)
     return output
 
 
 def _write_controller(controller: Controller, form: Form, folder: Path) -> dict[str, Any]:
     kinds = ("act",) if isinstance(controller.config, ActConfig) else FORMS[form]
-    outputs = {"encode": graphs.CONDITION, "denoise": "model_output", "sample": "actions", "act": "actions"}
     return {
-        kind: _write_graph(kind, *_controller_module(kind, controller), outputs[kind], folder)
+        kind: _write_graph(kind, *_controller_module(kind, controller), OUTPUTS[kind], folder)
         for kind in kinds
     }
 
@@ -121,6 +141,50 @@ def _write_planner(planning: Planning, folder: Path) -> dict[str, Any]:
         rows = plan_graphs.ROW_TENSORS if guided and kind == "plan_denoise" else ()
         entries[kind] = _write_graph(kind, module, inputs, output, folder, rows)
     return entries
+
+
+def _write_unets(
+    controller: Controller, planning: Planning | None, form: Form, precision: Precision, folder: Path
+) -> dict[str, dict[str, Any]]:
+    """Weights for the native engine, which only runs step by step: the manifest's entries, by place."""
+    entries, policy = {}, controller.model
+    if isinstance(policy, DiffusionPolicy) and "denoise" in FORMS[form]:
+        steps, path = _sampler(controller).train_steps, folder / "unet.safetensors"
+        entries["unet"] = write_unet(policy.unet, steps, precision, path)
+        entries["unet"]["horizon"] = policy.config.horizon
+    if planning is not None and isinstance(planning.model, StatePlanner):
+        steps, path = planning.sampler.train_steps, folder / "plan_unet.safetensors"
+        entries["planner.unet"] = write_unet(planning.model.unet, steps, precision, path, "planner.unet")
+        entries["planner.unet"]["horizon"] = planning.config.subgoals
+    if precision != "fp32" and not entries:
+        raise ExportError(f"precision: expected fp32 for a policy without steps of a U-Net, got {precision}")
+    return entries
+
+
+def _record_errors(
+    manifest: dict[str, Any], unets: dict[str, dict[str, Any]], precision: Precision, folder: Path
+) -> None:
+    """Runs the bundle as it now is by the native engine, and writes its manifest once more."""
+    for place, errors in measured_errors(folder, runnable(precision)).items():
+        finite = {name: error for name, error in errors.items() if math.isfinite(error["max"])}
+        if precision not in finite:
+            wanted = "finite outputs on the golden data"
+            raise ExportError(f"{place}.errors.{precision}: expected {wanted}, got NaN or Inf")
+        if precision == "fp32":
+            _check_fp32(finite["fp32"]["max"], place, folder)
+        unets[place]["errors"] = finite
+    validate(manifest)
+    write_json(folder / "manifest.json", manifest)
+
+
+def _check_fp32(error: float, place: str, folder: Path) -> None:
+    """Rounded weights may cost what they do, but fp32 computes what the graphs do."""
+    if error <= TOLERANCE:
+        return
+    limit = AMPLIFIED * graph_error(folder, place)
+    if error > limit:
+        wanted = f"at most {TOLERANCE:g}, or {AMPLIFIED} times ONNX Runtime's {limit / AMPLIFIED:.2g}"
+        raise ExportError(f"{place}.errors.fp32: expected {wanted}, got {error:.2g}")
 
 
 def _write_graph(
@@ -171,13 +235,17 @@ def _controller_module(kind: str, controller: Controller) -> tuple[nn.Module, di
         return graphs.EncodeGraph(policy, guided=bool(_sampler(controller).guidance)), examples
     assert isinstance(policy, DiffusionPolicy)
     branches = 2 if _sampler(controller).guidance else 1
+    if kind == "film":
+        return graphs.FilmGraph(policy.unet), {
+            graphs.CONDITION: torch.zeros(branches, policy.config.condition_width)
+        }
     film = torch.zeros(branches, sum(policy.unet.film_widths()))
     chunk = torch.zeros(branches, config.horizon, config.action_dim)
     if kind == "denoise":
         timestep = torch.zeros(1, dtype=torch.int64)
-        inputs = {"sample": chunk, "timestep": timestep, graphs.CONDITION: film}
+        inputs = {"sample": chunk, "timestep": timestep, graphs.FILM: film}
         return graphs.denoise_graph(policy), inputs
-    return graphs.SampleGraph(policy, _sampler(controller)), {"noise": chunk[:1], graphs.CONDITION: film}
+    return graphs.SampleGraph(policy, _sampler(controller)), {"noise": chunk[:1], graphs.FILM: film}
 
 
 def _sampler(controller: Controller) -> SamplerConfig:

@@ -1,9 +1,10 @@
 """A controller's computation cut into the graphs of a bundle, and their translation to ONNX.
 
-`encode` runs once per chunk: encoders and every FiLM projection that does not depend on the denoise step.
-`denoise` runs once per step. A FiLM vector is Linear(Mish([step, condition])) = W_s Mish(step) +
-(W_c Mish(condition) + b): Mish acts on each element, so the two halves separate exactly. The first has only
-`train_steps` values, a table in `denoise`; the second is what `encode` computes.
+`encode` and `film` run once per chunk: the encoders, and every FiLM projection that does not depend on the
+denoise step. `denoise` runs once per step. A FiLM vector is Linear(Mish([step, condition])) = W_s Mish(step)
++ (W_c Mish(condition) + b): Mish acts on each element, so the two halves separate exactly. The first has only
+`train_steps` values, a table in `denoise`; the second is `film`, a graph of its own because it belongs to the
+U-Net: an engine with kernels for U-Nets runs both (keystep.export.unet_weights).
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from keystep.models.reference import denoise_loop
 from keystep.models.unet1d import ConditionalUnet1d
 
 OPSET = 18
-CONDITION = "film"
+CONDITION, FILM = "condition", "film"
 ROWS = "rows"  # the symbolic axis of tensors that the runtime binds with one row or two
 
 
@@ -47,20 +48,19 @@ def encode_inputs(config: PolicyConfig | ActConfig) -> dict[str, tuple[int, ...]
 
 
 class EncodeGraph(nn.Module):
-    """Normalised observation (and goal or task) -> `film` [B, F]; with guidance row 1 lacks task and goal."""
+    """Normalised observation (and goal or task) -> `condition` [B, C]; guided, row 1 lacks task and goal."""
 
     def __init__(self, policy: DiffusionPolicy, guided: bool) -> None:
         super().__init__()
         self.policy = encoder_of(policy)
         self.names = list(encode_inputs(policy.config))
         self.guided = guided
-        self.film = FilmOfCondition(policy.unet)
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        return self.film(self.policy.conditions(dict(zip(self.names, inputs, strict=True)), self.guided))
+        return self.policy.conditions(dict(zip(self.names, inputs, strict=True)), self.guided)
 
 
-class FilmOfCondition(nn.Module):
+class FilmGraph(nn.Module):
     """The half of every FiLM projection that does not depend on the denoise step. [B, C] -> [B, F]."""
 
     def __init__(self, unet: ConditionalUnet1d) -> None:
@@ -90,15 +90,19 @@ class DenoiseGraph(nn.Module):
 
     def __init__(self, unet: ConditionalUnet1d, length: int, train_steps: int) -> None:
         super().__init__()
-        with torch.no_grad():
-            steps = functional.mish(unet.step(torch.arange(train_steps)))
-            weight = torch.cat([block.film.weight[:, : unet.step_dim] for block in unet.blocks()])
-            table = functional.linear(steps, weight)
         self.unet = UnetRows(unet, length)
-        self.table = nn.Parameter(table + scale_offset(unet))
+        self.table = nn.Parameter(step_table(unet, train_steps))
 
     def forward(self, sample: Tensor, timestep: Tensor, film: Tensor) -> Tensor:
         return self.unet(sample, film + functional.embedding(timestep, self.table))
+
+
+@torch.no_grad()
+def step_table(unet: ConditionalUnet1d, train_steps: int) -> Tensor:
+    """The half of every FiLM projection that depends on the step alone, with the 1 of `1 + scale`. [T, F]."""
+    steps = functional.mish(unet.step(torch.arange(train_steps)))
+    weight = torch.cat([block.film.weight[:, : unet.step_dim] for block in unet.blocks()])
+    return functional.linear(steps, weight) + scale_offset(unet)
 
 
 def denoise_graph(policy: DiffusionPolicy) -> DenoiseGraph:

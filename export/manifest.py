@@ -18,7 +18,7 @@ from keystep.provenance import git_commit
 if TYPE_CHECKING:
     from keystep.export.levels import Controller, Planning
 
-FORMAT, VERSION = "keystep-bundle", 2
+FORMAT, VERSION = "keystep-bundle", 3
 MAX_TEXT_BYTES = (
     1000  # of a goal in words: no instruction is longer, and one that is was meant for something else
 )
@@ -35,8 +35,9 @@ def build_manifest(
     planning: Planning | None,
     graphs: dict[str, Any],
     golden: dict[str, str],
+    unets: dict[str, Any],
 ) -> dict[str, Any]:
-    """The manifest, validated. `graphs` and `golden` are its entries of those names."""
+    """The manifest, validated. Given are its entries `graphs` and `golden`, and its U-Nets by their place."""
     checkpoint, config = controller.checkpoint, controller.config
     images = [image | {"resize": controller.resize} for image in checkpoint.observation["images"]]
     tasks = planning.checkpoint.tasks if planning else checkpoint.tasks if config.tasks else []
@@ -53,12 +54,13 @@ def build_manifest(
         "observation": checkpoint.observation | {"images": images},
         "goal": "text" if planning else config.goal,
         "tasks": tasks,
-        "planner": planner_entry(planning) if planning else None,
+        "planner": planner_entry(planning, unets.get("planner.unet")) if planning else None,
         "action": checkpoint.action,
         "normalization": checkpoint.normalizer().entries,
         "chunk": {"horizon": config.horizon, "execute": controller.execute, "merge": "consumed_index"},
         "sampler": sampler_entry(controller.sampler) if controller.sampler else None,
         "graphs": graphs,
+        "unet": unets.get("unet"),
         "golden": golden,
         "provenance": provenance,
     }
@@ -66,7 +68,7 @@ def build_manifest(
     return manifest
 
 
-def planner_entry(planning: Planning) -> dict[str, Any]:
+def planner_entry(planning: Planning, unet: dict[str, Any] | None) -> dict[str, Any]:
     config = planning.config
     return {
         "subgoals": config.subgoals,
@@ -77,6 +79,7 @@ def planner_entry(planning: Planning) -> dict[str, Any]:
         "normalization": planning.checkpoint.normalizer().entries[config.subgoal],
         "sampler": sampler_entry(planning.sampler),
         "text": {"encoder": planning.text_encoder.kind, "max_bytes": MAX_TEXT_BYTES},
+        "unet": unet,
     }
 
 

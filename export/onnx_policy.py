@@ -77,7 +77,9 @@ class OnnxPolicy:
         return predict
 
     def _condition(self, golden: Arrays, case: int) -> Arrays:
-        return self._run("encode", self._inputs("encode", golden, case))
+        """What the U-Net is told. Before version 3 there was no graph `film`: `encode` did its work."""
+        known = self._run("encode", self._inputs("encode", golden, case))
+        return known | self._run("film", known) if "film" in self._sessions else known
 
     def _inputs(self, kind: str, golden: Arrays, case: int) -> Arrays:
         inputs = {}
@@ -107,23 +109,23 @@ class OnnxPolicy:
         known = self._run("text", {"text": text})
         seen = normalized(planner["subgoal"], golden[planner["subgoal"]][case], planner["normalization"])
         known[f"plan.{planner['subgoal']}"] = seen[None]
-        if "plan_encode" in self._sessions:
-            known |= self._run("plan_encode", self._known("plan_encode", known))
+        for kind in ("plan_encode", "plan_film"):
+            if kind in self._sessions:
+                known |= self._run(kind, known)
         rows = 2 if planner["sampler"]["guidance"] else 1
         known = {name: value if name.startswith("plan.") else value[:rows] for name, value in known.items()}
 
         def predict(sample: np.ndarray, timestep: int) -> np.ndarray:
             step = known | {"plan.sample": sample, "plan.timestep": np.array([timestep])}
-            return self._run("plan_denoise", self._known("plan_denoise", step))["plan.model_output"]
+            return self._run("plan_denoise", step)["plan.model_output"]
 
         return predict
 
-    def _known(self, kind: str, values: Arrays) -> Arrays:
-        names = [tensor["name"] for tensor in self._manifest["graphs"][kind]["inputs"]]
-        return {name: values[name] for name in names}
-
-    def _run(self, kind: str, inputs: Arrays) -> Arrays:
-        names = [tensor["name"] for tensor in self._manifest["graphs"][kind]["outputs"]]
+    def _run(self, kind: str, known: Arrays) -> Arrays:
+        """The outputs of a graph by name; it takes its inputs out of `known`."""
+        graph = self._manifest["graphs"][kind]
+        inputs = {tensor["name"]: known[tensor["name"]] for tensor in graph["inputs"]}
+        names = [tensor["name"] for tensor in graph["outputs"]]
         return dict(zip(names, self._sessions[kind].run(names, inputs), strict=True))
 
 

@@ -1,34 +1,35 @@
 """A planner's computation cut into the graphs of a bundle.
 
-`text` (keystep.export.text) runs once per episode, `plan_encode` once per plan, `plan_denoise` once per
-denoise step. With guidance ROW_TENSORS have two rows, the goal's and the null text's; the runtime may run the
-first row alone.
+`text` (keystep.export.text) runs once per episode, `plan_encode` and `plan_film` once per plan,
+`plan_denoise` once per denoise step. With guidance ROW_TENSORS have two rows, the goal's and the null text's;
+the runtime may run the first row of `plan_denoise` alone.
 """
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from torch import Tensor, nn
 
-from keystep.export.graphs import DenoiseGraph, FilmOfCondition
+from keystep.export.graphs import DenoiseGraph, FilmGraph
 from keystep.export.operators import with_fast_mish
 from keystep.models.planner import ImagePlanner, Planner, StatePlanner
 
-GOAL, FILM = "goal_text", "plan_film"
+GOAL, CONDITION, FILM = "goal_text", "plan_condition", "plan_film"
 SAMPLE, TIMESTEP, OUTPUT = "plan.sample", "plan.timestep", "plan.model_output"
 
 
 class PlanEncodeGraph(nn.Module):
-    """Normalised state [1, S], goal embeddings [R, E] -> `plan_film` [R, F]."""
+    """Normalised state [1, S], goal embeddings [R, E] -> `plan_condition` [R, C]."""
 
     def __init__(self, planner: StatePlanner) -> None:
         super().__init__()
-        self.join = with_fast_mish(planner.join)
-        self.film = FilmOfCondition(planner.unet)
+        self.join = with_fast_mish(copy.deepcopy(planner.join))
 
     def forward(self, observation: Tensor, goal: Tensor) -> Tensor:
         seen = observation.expand(goal.shape[0], -1)
-        return self.film(self.join(torch.cat([seen, goal], dim=-1)))
+        return self.join(torch.cat([seen, goal], dim=-1))
 
 
 class ImageDenoiseGraph(nn.Module):
@@ -53,7 +54,9 @@ def plan_module(kind: str, planner: Planner, guided: bool) -> tuple[nn.Module, d
     timestep = torch.zeros(1, dtype=torch.int64)
     if isinstance(planner, StatePlanner):
         if kind == "plan_encode":
-            return PlanEncodeGraph(planner), {f"plan.{config.subgoal}": seen, GOAL: goal}, FILM
+            return PlanEncodeGraph(planner), {f"plan.{config.subgoal}": seen, GOAL: goal}, CONDITION
+        if kind == "plan_film":
+            return FilmGraph(planner.unet), {CONDITION: torch.zeros(rows, config.condition_features)}, FILM
         film = torch.zeros(rows, sum(planner.unet.film_widths()))
         graph = DenoiseGraph(planner.unet, config.subgoals, config.sampler.train_steps)
         return graph, {SAMPLE: sample, TIMESTEP: timestep, FILM: film}, OUTPUT
@@ -64,7 +67,8 @@ def plan_module(kind: str, planner: Planner, guided: bool) -> tuple[nn.Module, d
 
 def plan_graphs(planner: Planner) -> tuple[str, ...]:
     """The planner's graphs besides `text`."""
-    return ("plan_encode", "plan_denoise") if isinstance(planner, StatePlanner) else ("plan_denoise",)
+    per_plan = ("plan_encode", "plan_film") if isinstance(planner, StatePlanner) else ()
+    return (*per_plan, "plan_denoise")
 
 
 ROW_TENSORS = (SAMPLE, GOAL, FILM, OUTPUT)

@@ -64,6 +64,11 @@ void check_file(const fs::path& folder, const ManifestNode& node) {
   throw BundleError(expected(hash.path(), wanted, got + " (" + file.text() + " is damaged or was changed)"));
 }
 
+/// The weights of the controller's U-Net, or of the planner's.
+void check_unet_file(const fs::path& folder, const ManifestNode& owner) {
+  if (owner.contains("unet") && !owner["unet"].is_null()) check_file(folder, owner["unet"]);
+}
+
 std::string read_manifest(const fs::path& folder) {
   std::error_code error;
   if (!fs::is_directory(folder, error)) {
@@ -161,6 +166,8 @@ Bundle load_bundle(const fs::path& folder) {
   Bundle bundle = read_bundle(root);
   check_consistency(bundle);
   for (const auto& [key, graph] : root["graphs"].members()) check_file(folder, graph);
+  check_unet_file(folder, root);
+  if (bundle.planner) check_unet_file(folder, root["planner"]);
   check_file(folder, root["golden"]);
   bundle.folder = fs::canonical(folder);
   bundle.manifest_json = std::move(text);

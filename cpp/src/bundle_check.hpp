@@ -10,6 +10,8 @@ namespace keystep {
 void check_consistency(const Bundle& bundle);
 /// Its part that is about graphs.
 void check_graphs(const Bundle& bundle);
+/// The part of that about graphs that other kernels stand in for. After the rest of it.
+void check_unets(const Bundle& bundle);
 
 /// Rows of the conditional and unconditional branches in one batch of the controller: 2 with guidance,
 /// else 1.

@@ -45,13 +45,15 @@ std::map<std::string, Sides> controller_sides(const Bundle& bundle) {
   const Shape chunk = {1, bundle.chunk.horizon, static_cast<std::int64_t>(bundle.action.names.size())};
   const RoleSpec batch = {DType::float32, {branches(bundle), chunk[1], chunk[2]}, true};
   const RoleSpec actions = {DType::float32, chunk, true};
-  const RoleSpec condition = {DType::float32, {}, false};
-  return {{"encode", {controller_inputs(bundle), {{"condition", {DType::float32, {}, true}}}}},
+  const RoleSpec condition = {DType::float32, {}, false}, written = {DType::float32, {}, true};
+  const std::string last = bundle.graphs.contains("film") ? "film" : "encode";  // before the denoise steps
+  return {{"encode", {controller_inputs(bundle), {{"condition", written}}}},
+          {"film", {{{"condition", written}}, {{"condition", written}}, {"encode"}}},
           {"denoise",
            {{{"sample", batch}, {"timestep", kTimestep}, {"condition", condition}},
             {{"model_output", batch}},
-            {"encode"}}},
-          {"sample", {{{"noise", actions}, {"condition", condition}}, {{"actions", actions}}, {"encode"}}},
+            {last}}},
+          {"sample", {{{"noise", actions}, {"condition", condition}}, {{"actions", actions}}, {last}}},
           {"act", {controller_inputs(bundle), {{"actions", actions}}}}};
 }
 
@@ -63,14 +65,16 @@ std::map<std::string, Sides> planner_sides(const Bundle& bundle) {
   plan.insert(plan.begin(), {rows, planner.subgoals});
   const RoleSpec observation = {DType::float32, seen, false}, batch = {DType::float32, plan, true};
   const RoleSpec condition = {DType::float32, {}, false, rows}, written = {DType::float32, {}, true, rows};
+  const std::string last = bundle.graphs.contains("plan_film") ? "plan_film" : "plan_encode";
   return {
       {"text", {{{"text", {DType::string, {1}, true}}}, {{"condition", written}}}},
       {"plan_encode",
        {{{planner.subgoal, observation}, {"condition", condition}}, {{"condition", written}}, {"text"}}},
+      {"plan_film", {{{"condition", written}}, {{"condition", written}}, {"text", "plan_encode"}}},
       {"plan_denoise",
        {{{"sample", batch}, {"timestep", kTimestep}, {"condition", written}, {planner.subgoal, observation}},
         {{"model_output", batch}},
-        {"text", "plan_encode"}}}};
+        {"text", last}}}};
 }
 
 void check_tensor(const TensorSpec& tensor, const Roles& roles, const std::string& field) {
@@ -172,7 +176,9 @@ void check_taken(const Bundle& bundle) {
     refuse("graphs.plan_denoise.inputs", "a tensor with the role " + key + " here or in plan_encode",
            encoded ? "one in both" : "none");
   }
-  if (takes_text(bundle, "plan_encode") || takes_text(bundle, "plan_denoise")) return;
+  for (const char* graph : {"plan_encode", "plan_film", "plan_denoise"}) {
+    if (takes_text(bundle, graph)) return;
+  }
   refuse("graphs.plan_denoise.inputs", "a condition that text writes, here or in plan_encode", "none");
 }
 
@@ -215,7 +221,7 @@ void check_graph_keys(const Bundle& bundle) {
     if (bundle.graphs.contains(key)) refuse("graphs." + key, "no such key" + why, "a graph");
   };
   if (bundle.graphs.contains("act")) {
-    for (const char* key : {"encode", "denoise", "sample"})
+    for (const char* key : {"encode", "film", "denoise", "sample"})
       excludes(key, " (the controller is the graph act)");
     if (bundle.sampler) refuse("sampler", "null (the controller is the graph act)", "an object");
   } else {
@@ -226,7 +232,7 @@ void check_graph_keys(const Bundle& bundle) {
   for (const char* key : {"text", "plan_denoise"}) {
     if (bundle.planner) needs(key, " (family subgoal)");
   }
-  for (const char* key : {"text", "plan_encode", "plan_denoise"}) {
+  for (const char* key : {"text", "plan_encode", "plan_film", "plan_denoise"}) {
     if (!bundle.planner) excludes(key, " (family flat)");
   }
   if (bundle.graphs.contains("sample") && (bundle.sampler->kind != "ddim" || bundle.sampler->eta != 0)) {
@@ -257,6 +263,7 @@ void check_graphs(const Bundle& bundle) {
   }
   check_taken(bundle);
   check_shared_names(bundle, planner);
+  check_unets(bundle);
 }
 
 }  // namespace keystep

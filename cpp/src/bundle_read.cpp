@@ -5,9 +5,10 @@ namespace {
 
 constexpr std::int64_t kMaxCount = std::int64_t{1} << 31;
 
-// Keys that came with version 2.
+// Keys that came with versions 2 and 3.
 using Keys = std::initializer_list<const char*>;
-constexpr Keys kNone = {}, kPlanner = {"planner"}, kResize = {"resize"};
+constexpr Keys kNone = {}, kPlanner = {"planner"}, kResize = {"resize"},
+               kPlannerAndUnet = {"planner", "unet"}, kUnet = {"unet"};
 
 ObservationSpec read_observation(const ManifestNode& node, std::int64_t version) {
   node.check_keys({"state", "images"});
@@ -79,9 +80,10 @@ SamplerSpec read_sampler(const ManifestNode& node) {
   return spec;
 }
 
-PlannerSpec read_planner(const ManifestNode& node) {
+PlannerSpec read_planner(const ManifestNode& node, std::int64_t version) {
   node.check_keys(
-      {"subgoals", "steps_per_subgoal", "replan", "guided", "subgoal", "normalization", "sampler", "text"});
+      {"subgoals", "steps_per_subgoal", "replan", "guided", "subgoal", "normalization", "sampler", "text"},
+      version < 3 ? kNone : kUnet);
   PlannerSpec spec;
   spec.subgoals = static_cast<int>(node["subgoals"].integer(1, 65536));
   spec.steps_per_subgoal = static_cast<int>(node["steps_per_subgoal"].integer(1, 65536));
@@ -123,6 +125,63 @@ GraphSpec read_graph(const ManifestNode& node) {
   return spec;
 }
 
+double read_error(const ManifestNode& node) {
+  if (node.number() < 0) node.refuse("a finite number of 0 or more");
+  return node.number();
+}
+
+UnetSpec read_unet(const ManifestNode& node) {
+  constexpr int kMaxWidth = 65536;
+  node.check_keys({"kind", "file", "sha256", "down_dims", "kernel_size", "groups", "film_scale", "horizon",
+                   "condition", "precision", "errors"});
+  UnetSpec spec;
+  spec.kind = node["kind"].text();
+  if (spec.kind.empty()) node["kind"].refuse("a name");
+  spec.file = node["file"].text();
+  spec.sha256 = node["sha256"].text();
+  for (const ManifestNode& width : node["down_dims"].items()) {
+    spec.down_dims.push_back(static_cast<int>(width.integer(1, kMaxWidth)));
+  }
+  if (spec.down_dims.empty() || spec.down_dims.size() > 8) node["down_dims"].refuse("1..8 widths");
+  spec.kernel_size = static_cast<int>(node["kernel_size"].integer(1, kMaxWidth));
+  spec.groups = static_cast<int>(node["groups"].integer(1, kMaxWidth));
+  spec.film_scale = node["film_scale"].boolean();
+  spec.horizon = static_cast<int>(node["horizon"].integer(1, kMaxWidth));
+  spec.condition = static_cast<int>(node["condition"].integer(1, 1 << 24));
+  spec.precision = node["precision"].text_of({"fp32", "bf16", "int8"});
+  const ManifestNode errors = node["errors"];
+  errors.check_keys({}, {"fp32", "bf16", "int8"});
+  for (const auto& [precision, error] : errors.members()) {
+    error.check_keys({"max", "rms"});
+    spec.errors[precision] = {read_error(error["max"]), read_error(error["rms"])};
+  }
+  return spec;
+}
+
+/// The weights in `node` are those of the graphs `film` and `denoise`.
+void attach_unet(const ManifestNode& node, const std::optional<SamplerSpec>& sampler, const std::string& film,
+                 const std::string& denoise, Bundle& bundle) {
+  if (node.is_null()) return;
+  UnetSpec spec = read_unet(node);
+  spec.train_steps = sampler ? sampler->train_steps : 0;
+  const auto shared = std::make_shared<const UnetSpec>(std::move(spec));
+  for (const std::string& key : {film, denoise}) {
+    if (!bundle.graphs.contains(key)) node.refuse("null (there is no graph " + key + ")");
+    bundle.graphs.at(key).unet = shared;
+  }
+}
+
+/// Those of `version`.
+void check_graph_names(const ManifestNode& graphs, std::int64_t version) {
+  if (version == 1) return graphs.check_keys({"encode"}, {"denoise", "sample"});
+  if (version == 2) {
+    return graphs.check_keys({},
+                             {"encode", "denoise", "sample", "act", "text", "plan_encode", "plan_denoise"});
+  }
+  graphs.check_keys(
+      {}, {"encode", "film", "denoise", "sample", "act", "text", "plan_encode", "plan_film", "plan_denoise"});
+}
+
 /// The version of a manifest that has the keys of its version and no other.
 std::int64_t check_format(const ManifestNode& root) {
   if (root["format"].text() != "keystep-bundle") root["format"].refuse("\"keystep-bundle\"");
@@ -133,13 +192,10 @@ std::int64_t check_format(const ManifestNode& root) {
   }
   root.check_keys({"format", "version", "name", "family", "control_rate_hz", "observation", "goal", "tasks",
                    "action", "normalization", "chunk", "sampler", "graphs", "golden", "provenance"},
-                  version == 1 ? kNone : kPlanner);
-  if (version == 1) {
-    root["graphs"].check_keys({"encode"}, {"denoise", "sample"});
-  } else {
-    root["graphs"].check_keys({},
-                              {"encode", "denoise", "sample", "act", "text", "plan_encode", "plan_denoise"});
-  }
+                  version == 1   ? kNone
+                  : version == 2 ? kPlanner
+                                 : kPlannerAndUnet);
+  check_graph_names(root["graphs"], version);
   root["golden"].check_keys({"file", "sha256"});
   root["provenance"].members();  // an object; its content is free
   return version;
@@ -171,8 +227,16 @@ Bundle read_bundle(const ManifestNode& root) {
   bundle.chunk.execute = static_cast<int>(chunk["execute"].integer(1, bundle.chunk.horizon));
   bundle.chunk.merge = chunk["merge"].text_of({"consumed_index"});
   if (version == 1 || !root["sampler"].is_null()) bundle.sampler = read_sampler(root["sampler"]);
-  if (version > 1 && !root["planner"].is_null()) bundle.planner = read_planner(root["planner"]);
+  if (version > 1 && !root["planner"].is_null()) {
+    bundle.planner = read_planner(root["planner"], version);
+  }
   for (const auto& [key, node] : root["graphs"].members()) bundle.graphs[key] = read_graph(node);
+  if (version > 2) {
+    attach_unet(root["unet"], bundle.sampler, "film", "denoise", bundle);
+    if (bundle.planner) {
+      attach_unet(root["planner"]["unet"], bundle.planner->sampler, "plan_film", "plan_denoise", bundle);
+    }
+  }
   return bundle;
 }
 

@@ -52,14 +52,16 @@ struct Controller::Impl {
 
   ObservationInputs inputs_of(const Bundle& bundle, const std::string& prefix) const;
   bool noise_fits(std::span<const float> noise) noexcept;
+  Status condition(const Epoch& epoch) noexcept;
   Status predict(const NoiseKey& key, std::span<const float> noise, const Epoch& epoch, Histogram& encoding,
                  Histogram& denoising) noexcept;
 
   const std::optional<SamplerSpec> sampler;
   const std::string last_key;  // of `last`
   TensorMemory memory;
-  std::unique_ptr<Graph> encode, last;  // no encode where `last` is act
-  std::optional<DenoiseLoop> loop;      // likewise
+  std::unique_ptr<Graph> encode, film;  // film: may be none; neither where `last` is act
+  std::unique_ptr<Graph> last;
+  std::optional<DenoiseLoop> loop;  // none where `last` is act
   ObservationInputs observation, goal;
   std::int64_t* task;
   std::span<float> subgoal;  // empty unless family subgoal
@@ -74,8 +76,9 @@ struct Controller::Impl {
 
 TensorMemory Controller::Impl::memory_of(const Bundle& bundle, const std::string& last_key) {
   TensorMemory memory;
-  memory.add(observing_graph(bundle));
-  memory.add(bundle.graphs.at(last_key));
+  for (const std::string& key : {std::string("encode"), std::string("film"), last_key}) {
+    if (bundle.graphs.contains(key)) memory.add(bundle.graphs.at(key));
+  }
   return memory;
 }
 
@@ -83,7 +86,8 @@ Controller::Impl::Impl(const Bundle& bundle, Engine& engine, int inference_steps
     : sampler(sampler_of(bundle, inference_steps, kind)),
       last_key(last_graph(bundle)),
       memory(memory_of(bundle, last_key)),
-      encode(sampler ? load_graph(bundle, engine, "encode", memory.buffers()) : nullptr),
+      encode(load_graph(bundle, engine, "encode", memory.buffers())),
+      film(load_graph(bundle, engine, "film", memory.buffers())),
       last(load_graph(bundle, engine, last_key, memory.buffers())),
       observation(inputs_of(bundle, "observation.")),
       goal(inputs_of(bundle, "goal.")),
@@ -121,12 +125,18 @@ bool Controller::Impl::noise_fits(std::span<const float> noise) noexcept {
   return false;
 }
 
+/// What all denoise steps share.
+Status Controller::Impl::condition(const Epoch& epoch) noexcept {
+  const Status status = run_graph(*encode, epoch, error);
+  return status == Status::ok && film ? run_graph(*film, epoch, error) : status;
+}
+
 Status Controller::Impl::predict(const NoiseKey& key, std::span<const float> noise, const Epoch& epoch,
                                  Histogram& encoding, Histogram& denoising) noexcept {
   {
     const StageTimer timer(encoding);
-    Graph& first = loop ? *encode : *last;
-    if (const Status status = run_graph(first, epoch, error); status != Status::ok || !loop) return status;
+    const Status status = loop ? condition(epoch) : run_graph(*last, epoch, error);
+    if (status != Status::ok || !loop) return status;
   }
   const StageTimer timer(denoising);
   if (last_key == "denoise") return loop->run(*last, key, noise, epoch, error);
@@ -171,7 +181,7 @@ Status Controller::sample(const NoiseKey& key, std::span<const float> noise,
 }
 
 void Controller::terminate() noexcept {
-  for (Graph* graph : {impl_->encode.get(), impl_->last.get()}) {
+  for (Graph* graph : {impl_->encode.get(), impl_->film.get(), impl_->last.get()}) {
     if (graph != nullptr) graph->terminate();
   }
 }

@@ -20,9 +20,10 @@ std::unique_ptr<Graph> naming_graph(const std::string& key, const Work& work) {
   }
 }
 
-/// Throws.
+/// `graphs.<key>`, nullptr if the bundle has none. Throws.
 inline std::unique_ptr<Graph> load_graph(const Bundle& bundle, Engine& engine, const std::string& key,
                                          const Buffers& buffers) {
+  if (!bundle.graphs.contains(key)) return nullptr;
   const GraphSpec& graph = bundle.graphs.at(key);
   return naming_graph(key, [&] { return engine.load(bundle.folder / graph.file, graph, buffers); });
 }

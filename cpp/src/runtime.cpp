@@ -1,5 +1,6 @@
 #include "keystep/runtime.hpp"
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <thread>
@@ -32,6 +33,15 @@ RuntimeOptions checked(RuntimeOptions options, const Bundle& bundle) {
   needs_planner(options.planner_steps != 0, "planner_steps", std::to_string(options.planner_steps));
   needs_planner(!options.planner_sampler.empty(), "planner_sampler", "'" + options.planner_sampler + "'");
   needs_planner(options.replan.has_value(), "replan", options.replan.value_or(false) ? "true" : "false");
+  const bool has_unet =
+      std::ranges::any_of(bundle.graphs, [](const auto& entry) { return entry.second.unet != nullptr; });
+  const std::string why = " (the bundle has no U-Net with weights of its own)";
+  if (options.engine.engine == "native" && !has_unet) {
+    throw ProviderError(expected("engine", "auto | onnxruntime" + why, "'native'"));
+  }
+  if (!options.engine.precision.empty() && !has_unet) {
+    throw ProviderError(expected("precision", "none" + why, "'" + options.engine.precision + "'"));
+  }
   if (options.deadline_us == 0) options.deadline_us = 1e6 / bundle.control_rate_hz;
   return options;
 }
@@ -49,6 +59,7 @@ Runtime::Impl::Impl(const std::filesystem::path& folder, const RuntimeOptions& w
                                                           options.replan})
                               : nullptr),
       description(engine->description()),
+      choices(engine->choices()),
       plan_size(subgoals ? subgoals->plan_size() : 0),
       buffer(bundle.chunk.horizon, bundle.chunk.execute, static_cast<int>(bundle.action.names.size())),
       gate(bundle.action),
@@ -66,6 +77,7 @@ Runtime::~Runtime() { close(); }
 const Bundle& Runtime::bundle() const noexcept { return impl_->bundle; }
 const RuntimeOptions& Runtime::options() const noexcept { return impl_->options; }
 std::string Runtime::engine_description() const { return impl_->description; }
+const std::vector<EngineChoice>& Runtime::engine_choices() const noexcept { return impl_->choices; }
 const std::string& Runtime::last_error() const noexcept { return impl_->last_error; }
 void Runtime::interrupt() noexcept { impl_->interrupt(); }
 

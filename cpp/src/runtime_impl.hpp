@@ -39,7 +39,8 @@ struct Runtime::Impl {
   std::unique_ptr<Controller> controller;    // freed by close
   std::unique_ptr<SubgoalPlanner> subgoals;  // likewise; none in the family flat
   NoPlanner no_planner;
-  const std::string description;
+  const std::string description;  // of the engine
+  const std::vector<EngineChoice> choices;
   const std::size_t plan_size;  // values of a plan, 0 without a planner
   ChunkBuffer buffer;
   SafetyGate gate;

@@ -32,7 +32,7 @@ GraphSpec first_row_of(GraphSpec spec) {
 
 TensorMemory memory_of(const Bundle& bundle) {
   TensorMemory memory;
-  for (const char* key : {"text", "plan_encode", "plan_denoise"}) {
+  for (const char* key : {"text", "plan_encode", "plan_film", "plan_denoise"}) {
     if (bundle.graphs.contains(key)) memory.add(bundle.graphs.at(key));
   }
   return memory;
@@ -57,7 +57,7 @@ struct SubgoalPlanner::Impl {
   const bool replan;
   const std::size_t size, plane;  // values of a subgoal, and of each of its channels
   TensorMemory memory;
-  std::unique_ptr<Graph> text, encode;          // encode: may be none
+  std::unique_ptr<Graph> text, encode, film;    // encode, film: may be none
   std::unique_ptr<Graph> denoise, conditional;  // conditional: denoise on the first row, if there are two
   DenoiseLoop loop;
   ObservationInputs inputs;
@@ -83,7 +83,8 @@ SubgoalPlanner::Impl::Impl(const Bundle& of, Engine& engine, const SubgoalPlanne
       plane(subgoal_shape(of).size() == 1 ? 1 : size / 3),
       memory(memory_of(of)),
       text(load(engine, "text")),
-      encode(of.graphs.contains("plan_encode") ? load(engine, "plan_encode") : nullptr),
+      encode(load(engine, "plan_encode")),
+      film(load(engine, "plan_film")),
       denoise(load(engine, "plan_denoise")),
       loop(choose_sampler(spec.sampler, options.sampler, options.steps, "planner_"),
            {memory.by_role<float>(of.graphs.at("plan_denoise"), "sample"),
@@ -143,8 +144,9 @@ Status SubgoalPlanner::Impl::imagine(const Observation& observation, const Noise
   if (const Status status = inputs.fill(observation, "observation", error); status != Status::ok) {
     return status;
   }
-  if (encode) {
-    if (const Status status = run_graph(*encode, epoch, error); status != Status::ok) return status;
+  for (Graph* graph : {encode.get(), film.get()}) {
+    if (graph == nullptr) continue;
+    if (const Status status = run_graph(*graph, epoch, error); status != Status::ok) return status;
   }
   Graph& step = conditional && !loop.guided() ? *conditional : *denoise;
   return loop.run(step, with, noise, epoch, error);
@@ -235,9 +237,9 @@ PlanReply SubgoalPlanner::ask(const PlanRequest& request) noexcept {
 }
 
 void SubgoalPlanner::terminate() noexcept {
-  for (Graph* graph :
-       {impl_->text.get(), impl_->encode.get(), impl_->denoise.get(), impl_->conditional.get()}) {
-    if (graph != nullptr) graph->terminate();
+  for (const auto* graph :
+       {&impl_->text, &impl_->encode, &impl_->film, &impl_->denoise, &impl_->conditional}) {
+    if (*graph != nullptr) (*graph)->terminate();
   }
 }
 

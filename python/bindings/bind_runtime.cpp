@@ -194,6 +194,15 @@ py::dict progress_dict(PyRuntime& self) {
   return py::dict("plans"_a = progress.plans, "subgoal"_a = progress.subgoal, "actions"_a = progress.actions);
 }
 
+py::list choice_list(PyRuntime& self) {
+  using namespace py::literals;
+  py::list all;
+  for (const EngineChoice& choice : self.runtime().engine_choices()) {
+    all.append(py::dict("file"_a = choice.file, "engine"_a = choice.engine, "reason"_a = choice.reason));
+  }
+  return all;
+}
+
 py::dict stage_dict(const StageLatency& stage) {
   using namespace py::literals;
   return py::dict("count"_a = stage.count, "mean_us"_a = stage.mean_us, "p50_us"_a = stage.p50_us,
@@ -209,6 +218,7 @@ py::dict latency_dict(PyRuntime& self) {
     stages[name(static_cast<Stage>(i))] = stage_dict(report.stages[static_cast<std::size_t>(i)]);
   }
   return py::dict(
+      "engine"_a = self.runtime().engine_description(), "engine_choices"_a = choice_list(self),
       "stages"_a = stages, "actions"_a = report.actions, "plans"_a = report.plans, "chunks"_a = report.chunks,
       "interrupts"_a = report.interrupts, "deadline_misses"_a = report.deadline_misses,
       "deadline_us"_a = report.deadline_us, "time_per_action_us"_a = report.time_per_action_us,
@@ -227,7 +237,11 @@ void bind_options(py::module_& module) {
       .def_readwrite("optimization", &EngineOptions::optimization)
       .def_readwrite("onnxruntime_library", &EngineOptions::onnxruntime_library)
       .def_readwrite("extensions_library", &EngineOptions::extensions_library)
-      .def_readwrite("provider_options", &EngineOptions::provider_options);
+      .def_readwrite("provider_options", &EngineOptions::provider_options)
+      .def_readwrite("precision", &EngineOptions::precision)
+      .def_readwrite("isa", &EngineOptions::isa)
+      .def_readwrite("pin_threads", &EngineOptions::pin_threads)
+      .def_readwrite("spin_us", &EngineOptions::spin_us);
   py::class_<RuntimeOptions>(module, "RuntimeOptions")
       .def(py::init())
       .def_readwrite("engine", &RuntimeOptions::engine)
@@ -262,6 +276,7 @@ void bind_runtime(py::module_& module) {
       .def("close", &PyRuntime::close)
       .def_property_readonly("manifest_json",
                              [](PyRuntime& self) { return self.runtime().bundle().manifest_json; })
+      .def_property_readonly("engine_choices", &choice_list)
       .def_property_readonly("engine_description",
                              [](PyRuntime& self) { return self.runtime().engine_description(); });
 }

@@ -103,6 +103,10 @@ class EngineOptions:
     onnxruntime_library: str
     extensions_library: str
     provider_options: dict[str, str]
+    precision: str
+    isa: str
+    pin_threads: bool
+    spin_us: int
 
 class RuntimeOptions:
     engine: EngineOptions
@@ -143,3 +147,5 @@ class Runtime:
     def manifest_json(self) -> str: ...
     @property
     def engine_description(self) -> str: ...
+    @property
+    def engine_choices(self) -> list[dict[str, str]]: ...

@@ -25,9 +25,12 @@ class LatencyReport:
     """Latency per stage and what the loop did since loading or `Runtime.reset_latency`.
 
     `time_per_action_us` is planning and control over the actions executed (HD-ExpIt, App. F.6). `allocations`
-    counts heap allocations of keystep's own code inside `tick`; those of the engine are not included.
+    counts heap allocations of keystep's own code inside `tick`; those of ONNX Runtime are not included.
+    `engine` and `engine_choices` are the runtime's `description` and `engine_choices`.
     """
 
+    engine: str
+    engine_choices: list[dict[str, str]]
     stages: dict[str, StageLatency]
     actions: int
     plans: int
@@ -69,6 +72,7 @@ class LatencyReport:
             f"safety gate: {self._rejected()} rejected, {self.bounded_values} values bounded, "
             f"{self.rate_limited_values} rate-limited, {self.stale_observations} stale observations"
         )
+        lines.append(f"engine: {self.engine}")
         return "\n".join(lines)
 
     def _made(self) -> str:

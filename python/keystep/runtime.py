@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from keystep import _core
+from keystep.arguments import engine_options, utf8
 from keystep.latency import LatencyReport
 from keystep.libraries import find_extensions, find_onnxruntime
 
@@ -29,7 +30,11 @@ def load(
     *,
     provider: str = "cpu",
     threads: int = 0,
-    engine: str = "onnxruntime",
+    engine: str = "auto",
+    precision: str | None = None,
+    isa: str | None = None,
+    pin_threads: bool = False,
+    spin_us: int = 100,
     optimization: str = "all",
     inference_steps: int = 0,
     sampler: str = "",
@@ -47,8 +52,14 @@ def load(
     Args:
         path: the bundle's folder, `name.keystep`.
         provider: cpu, openvino, cuda or tensorrt.
-        threads: threads inside an operator; 0: one per physical core.
-        engine: onnxruntime, or stub (no inference; measures the loop itself).
+        threads: threads inside an operator or a U-Net; 0: one per physical core.
+        engine: auto (keystep's own CPU kernels for the U-Nets whose bundle has weights for them, ONNX Runtime
+            for the rest), native (the same, or ProviderError), onnxruntime (for everything), or stub (no
+            inference; measures the loop itself). `Runtime.engine_choices` says what runs where.
+        precision: of those U-Nets: fp32, bf16 or int8, not above that of the file; None: as exported.
+        isa: portable, avx2, avx512, avx512_bf16 or avx512_vnni; None: the best that this CPU has.
+        pin_threads: each native thread stays on one core.
+        spin_us: native threads that wait spin so long, 0..100000 us, then they sleep.
         optimization: none, basic, extended or all graph optimisations.
         inference_steps: denoise steps of a chunk; 0: as the bundle says.
         sampler: of chunks, ddpm or ddim; "": as the bundle says.
@@ -68,9 +79,19 @@ def load(
         ArgumentError: an option is out of range.
     """
     options = _core.RuntimeOptions()
-    options.engine = _engine_options(engine, provider, threads, optimization, provider_options)
-    options.engine.onnxruntime_library = os.fspath(onnxruntime_library or find_onnxruntime())
-    options.engine.extensions_library = os.fspath(extensions_library or find_extensions())
+    options.engine = engine_options(
+        engine=engine,
+        precision=precision,
+        isa=isa,
+        pin_threads=pin_threads,
+        spin_us=spin_us,
+        provider=provider,
+        threads=threads,
+        optimization=optimization,
+        provider_options=provider_options,
+        onnxruntime_library=os.fspath(onnxruntime_library or find_onnxruntime()),
+        extensions_library=os.fspath(extensions_library or find_extensions()),
+    )
     options.inference_steps = inference_steps
     options.sampler = sampler
     options.planner_steps = planner_steps
@@ -79,22 +100,6 @@ def load(
     options.deadline_us = deadline_us
     options.max_observation_age_us = max_observation_age_us
     return Runtime(_core.Runtime(Path(path), options))
-
-
-def _engine_options(
-    engine: str,
-    provider: str,
-    threads: int,
-    optimization: str,
-    provider_options: dict[str, str] | None,
-) -> _core.EngineOptions:
-    options = _core.EngineOptions()
-    options.engine = engine
-    options.provider = provider
-    options.threads = threads
-    options.optimization = optimization
-    options.provider_options = provider_options or {}
-    return options
 
 
 def read_manifest(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -145,7 +150,7 @@ class Runtime:
                 shape; guidance of a planner trained without dropout; subgoals of wrong count, shape or NaN.
                 The episode before goes on.
         """
-        given = "" if task is None else _utf8(task)
+        given = "" if task is None else utf8(task)
         open_task = task is None and self._needs_task
         context = (goal, seed, episode, guidance, subgoals)
         self._core.reset(self._any_task() if open_task else given, *context)
@@ -239,8 +244,13 @@ class Runtime:
 
     @property
     def description(self) -> str:
-        """Engine, provider and threads, e.g. "onnxruntime 1.31.1, cpu, 2 threads"."""
+        """Engines, provider and threads, e.g. "onnxruntime 1.31.1, cpu, 2 threads"."""
         return self._core.engine_description
+
+    @property
+    def engine_choices(self) -> list[dict[str, str]]:
+        """Of each graph in use: its `file`, the `engine` that runs it, and the `reason`."""
+        return self._core.engine_choices
 
     def __enter__(self) -> Runtime:
         return self
@@ -258,7 +268,7 @@ class Runtime:
     def _accept_task(self, task: object) -> None:
         """Compare `observation["task"]` with the episode's, or start the episode left open with it."""
         if self._context is not None:
-            name = _utf8(self._task_name(task))
+            name = utf8(self._task_name(task))
             self._core.reset(name, *self._context)
             self._task, self._context = name, None
         elif task is not None and self._task is not None and self._task_name(task) != self._task:
@@ -285,14 +295,3 @@ class Runtime:
         if plan.ndim == 4 and not as_float:
             plan = (plan.transpose(0, 2, 3, 1).clip(0, 1) * 255).round().astype(np.uint8)
         return {self._planner["subgoal"]: plan}
-
-
-def _utf8(task: object) -> str:
-    """`task`, if it is a text that bytes can hold: a Python string may hold halves of surrogate pairs."""
-    if not isinstance(task, str):
-        raise _core.ArgumentError(f"task: expected a str or None, got {type(task).__name__}")
-    try:
-        task.encode()
-    except UnicodeEncodeError as error:
-        raise _core.ArgumentError(f"task: expected UTF-8, got {task!r} ({error.reason})") from None
-    return task

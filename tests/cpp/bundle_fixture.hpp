@@ -124,6 +124,27 @@ inline std::string one_step(std::string manifest) {
                   R"({"name": "whole", "dtype": "float32", "shape": [1, 4, 2], "role": "actions"}]})");
 }
 
+/// A manifest of version 2 in version 3: the FiLM projection is a graph of its own, after encode.
+inline std::string version_3(std::string manifest) {
+  manifest = replaced(std::move(manifest), R"("version": 2)", R"("version": 3, "unet": null)");
+  const std::string film = R"({"name": "film", "dtype": "float32", "shape": [1, 6], "role": "condition"}]})";
+  const std::string condition =
+      R"({"name": "condition", "dtype": "float32", "shape": [1, 5], "role": "condition"}])";
+  return replaced(manifest, film, condition + R"(},
+    "film": {"file": "film.onnx", "sha256": "HASH_OF_FILM",
+      "inputs": [)" + condition + R"(,
+      "outputs": [)" + film);
+}
+
+inline const std::string kUnet = R"({"kind": "conditional_unet1d", "file": "unet.safetensors",
+    "sha256": "HASH_OF_UNET", "down_dims": [8, 16], "kernel_size": 5, "groups": 4, "film_scale": true,
+    "horizon": 4, "condition": 5, "precision": "bf16",
+    "errors": {"bf16": {"max": 0.004, "rms": 0.001}, "int8": {"max": 0.02, "rms": 0.005}}})";
+
+inline std::string with_unet(const std::string& manifest, const std::string& unet = kUnet) {
+  return replaced(manifest, R"("unet": null)", R"("unet": )" + unet);
+}
+
 /// One 2 x 3 camera beside the state, and the same as a goal.
 inline std::string with_camera_and_goal(std::string manifest) {
   manifest = replaced(manifest, R"("images": [])",
@@ -141,12 +162,17 @@ inline std::string with_camera_and_goal(std::string manifest) {
 /// real engine loads them.
 inline void write_bundle(const fs::path& folder, std::string manifest = kManifest,
                          const std::string& encode = "encode graph",
-                         const std::string& denoise = "denoise graph") {
+                         const std::string& denoise = "denoise graph", const std::string& film = "film graph",
+                         const std::string& unet = "weights") {
   fs::create_directories(folder);
   const std::vector<std::pair<std::string, std::pair<std::string, std::string>>> files = {
       {"ENCODE_HASH", {"encode.onnx", encode}},
       {"DENOISE_HASH", {"denoise.onnx", denoise}},
       {"HASH_OF_ACT", {"act.onnx", "whole policy"}},
+      {"HASH_OF_FILM", {"film.onnx", film}},
+      {"HASH_OF_UNET", {"unet.safetensors", unet}},
+      {"HASH_OF_PLAN_UNET", {"plan_unet.safetensors", "weights of plans"}},
+      {"HASH_OF_LAST_OF_PLAN", {"plan_film.onnx", "FiLM of plans"}},
       {"HASH_OF_TEXT", {"text.onnx", "text encoder"}},
       {"HASH_OF_PLAN_FILM", {"plan_encode.onnx", "once per plan"}},
       {"HASH_OF_PLAN_STEP", {"plan_denoise.onnx", "once per step"}},

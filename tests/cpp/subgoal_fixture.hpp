@@ -45,6 +45,20 @@ inline const std::string kSubgoalManifest =
     with_planner(version_2(kManifest), kPlanner, kPlannerGraphs,
                  R"({"name": "goal_state", "dtype": "float32", "shape": [1, 3], "role": "goal.state"})");
 
+/// A manifest of version 2 in version 3: FiLM of plans is a graph of its own, too.
+inline std::string subgoals_version_3(const std::string& manifest) {
+  const std::string film =
+      R"({"name": "plan_film", "dtype": "float32", "shape": [2, 4], "role": "condition"}]})";
+  const std::string condition =
+      R"({"name": "plan_condition", "dtype": "float32", "shape": [2, 3], "role": "condition"}])";
+  const std::string split =
+      replaced(version_3(manifest), "\"text\": {\"encoder\"", "\"unet\": null, \"text\": {\"encoder\"");
+  return replaced(split, film, condition + R"(},
+    "plan_film": {"file": "plan_film.onnx", "sha256": "HASH_OF_LAST_OF_PLAN",
+      "inputs": [)" + condition + R"(,
+      "outputs": [)" + film);
+}
+
 /// Without the rows of the null condition.
 inline std::string unguided(std::string manifest) {
   manifest = replaced(manifest, "\"guided\": true", "\"guided\": false");

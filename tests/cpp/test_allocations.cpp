@@ -11,9 +11,9 @@
 
 #include "check.hpp"
 #include "keystep/keystep.hpp"
+#include "native_policy.hpp"
 #include "resizer.hpp"
 #include "subgoal_fixture.hpp"
-#include "tiny_onnx.hpp"
 
 namespace {
 
@@ -68,10 +68,8 @@ namespace {
 
 constexpr int kTicks = 100;  // 34 renewals and, with a planner, more than 10 plans
 
-void count_ticks(const std::string& manifest, const EngineOptions& engine) {
-  const TemporaryFolder folder;
-  write_bundle(folder.path(), manifest, encode_graph(), denoise_graph());
-  Runtime runtime(folder.path(), {.engine = engine, .max_observation_age_us = 1'000'000});
+void count_ticks(const fs::path& bundle, const EngineOptions& engine) {
+  Runtime runtime(bundle, {.engine = engine, .max_observation_age_us = 1'000'000});
   runtime.reset({"push", {}, 7, 1});
   Action action = runtime.make_action();
   const std::vector<float> state = {1.5f, 2.5f, 5.0f};
@@ -85,6 +83,12 @@ void count_ticks(const std::string& manifest, const EngineOptions& engine) {
   }
   counting = false;
   CHECK(good);
+}
+
+void count_ticks(const std::string& manifest, const EngineOptions& engine) {
+  const TemporaryFolder folder;
+  write_bundle(folder.path(), manifest, encode_graph(), denoise_graph());
+  count_ticks(folder.path(), engine);
 }
 
 void the_counter_counts() {
@@ -163,6 +167,12 @@ bool check_onnxruntime() {
   std::printf("onnxruntime: %.1f allocations a tick inside its library, %.1f in ours\n",
               static_cast<double>(library) / kTicks, static_cast<double>(own_allocations) / kTicks);
   CHECK(own_allocations == 0);
+  const TemporaryFolder folder;
+  write_native_policy(folder.path());
+  for (const char* precision : {"fp32", "bf16", "int8"}) {
+    count_ticks(folder.path(), {.engine = "native", .threads = 1, .precision = precision});
+    CHECK(own_allocations == 0);
+  }
   return true;
 }
 
@@ -178,6 +188,7 @@ int main() {
   check_stub(one_step(kManifest));
   check_stub(kSubgoalManifest);
   check_stub(unguided(kSubgoalManifest));
+  check_stub(subgoals_version_3(kSubgoalManifest));
   count_interrupted_ticks(kManifest);
   count_interrupted_ticks(kSubgoalManifest);
   images_of_other_sizes();

@@ -19,7 +19,7 @@ const std::vector<float> kState = {1.5f, 2.5f, 5.0f};
 EngineOptions onnxruntime() { return {.threads = 1}; }
 
 void refuses_wrong_options() {
-  CHECK_THROWS(ArgumentError, "engine: expected onnxruntime | stub, got 'tvm'",
+  CHECK_THROWS(ArgumentError, "engine: expected auto | native | onnxruntime | stub, got 'tvm'",
                make_engine({.engine = "tvm"}));
   CHECK_THROWS(ProviderError, "provider: expected cpu (the stub engine)",
                make_engine({.engine = "stub", .provider = "cuda"}));

@@ -24,6 +24,21 @@ void follows_the_closed_form(const std::string& manifest) {
   CHECK(report.time_per_action_us > 0 && report.deadline_us == 2e4);
 }
 
+/// FiLM as a graph of its own is the same computation, bit for bit, in the same stages.
+void film_apart_changes_nothing(const std::string& whole, const std::string& split) {
+  Policy policy(whole), other(split);
+  policy.reset();
+  other.reset();
+  for (int i = 0; i < 7; ++i) {
+    CHECK(policy.tick() == Status::ok && other.tick() == Status::ok);
+    CHECK(policy.action.values == other.action.values);
+  }
+  CHECK(other.runtime->latency().stages[static_cast<int>(Stage::encode)].count == 3);
+  CHECK(policy.runtime->engine_choices().size() == 2 && other.runtime->engine_choices().size() == 3);
+  const EngineChoice& film = other.runtime->engine_choices()[1];
+  CHECK(film.file == "film.onnx" && film.engine == "stub" && film.reason == "engine: stub");
+}
+
 void one_graph_form() {
   Policy policy(guided_one_graph(kManifest, 2));
   policy.reset();
@@ -126,6 +141,12 @@ int main() {
   follows_the_closed_form(guided(kManifest, 1.5));
   follows_the_closed_form(replaced(kManifest, "\"ddim\"", "\"ddpm\""));
   follows_the_closed_form(replaced(kManifest, "\"eta\": 0.0", "\"eta\": 0.7"));
+  const std::string split = version_3(version_2(kManifest));
+  film_apart_changes_nothing(kManifest, split);
+  film_apart_changes_nothing(one_graph(kManifest), one_graph(split));
+  film_apart_changes_nothing(guided(kManifest, 2),
+                             two_rows(replaced(split, "\"guidance\": 0.0", "\"guidance\": 2.0"),
+                                      {"condition", "condition", "film", "noisy", "film", "eps"}));
   one_graph_form();
   inference_steps_are_an_option();
   bounds_actions();

@@ -232,6 +232,7 @@ void one_step_controllers() {
 int main() {
   follows_plans(kSubgoalManifest);
   follows_plans(unguided(kSubgoalManifest));
+  follows_plans(subgoals_version_3(kSubgoalManifest));
   follows_plans(kSubgoalManifest, {.planner_steps = 10, .planner_sampler = "ddpm"});
   follows_plans(kSubgoalManifest, {.planner_steps = 7});
   guidance_belongs_to_the_episode();

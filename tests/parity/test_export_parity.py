@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -16,26 +14,22 @@ import keystep
 torch = pytest.importorskip("torch")
 
 import onnxruntime  # noqa: E402
+from unit_policy import TINY, unit_checkpoint  # noqa: E402
 
 from keystep.export import graphs, numpy_sampler  # noqa: E402
 from keystep.export.bundle import export_bundle  # noqa: E402
 from keystep.export.rows import UnetRows, scale_offset  # noqa: E402
 from keystep.export.verify import verify_bundle  # noqa: E402
 from keystep.models import (  # noqa: E402
-    PRESETS,
     CameraConfig,
     DiffusionPolicy,
     PolicyConfig,
     SamplerConfig,
     load_policy,
-    random_checkpoint,
-    save_checkpoint,
 )
 from keystep.models.reference import ReferencePolicy, diffusers_scheduler  # noqa: E402
 
 TOLERANCE = 1e-4
-# Untrained networks amplify rounding more than trained ones; `leading` keeps the sampler from adding to it.
-TINY = replace(PRESETS["tiny"], sampler=SamplerConfig(timestep_rule="leading"))
 CAMERA = CameraConfig("static", 64, 48)
 HD_EXPIT = replace(
     TINY, tasks=3, sampler=SamplerConfig(timestep_rule="hd_expit", inference_steps=7, prediction="sample")
@@ -67,15 +61,6 @@ CASES: dict[str, tuple[PolicyConfig, dict[str, Any]]] = {
 }
 
 
-def unit_checkpoint(folder: Path, config: PolicyConfig, seed: int = 0) -> None:
-    """A random policy whose actions are in [-1, 1], as those of Franka-3Blocks: the unit of the tolerance."""
-    checkpoint = random_checkpoint(folder, config, seed)
-    policy, _ = load_policy(folder)
-    unit = {"min": [-1.0] * config.action_dim, "max": [1.0] * config.action_dim}
-    stats = checkpoint.stats | {"action": checkpoint.stats["action"] | unit}
-    save_checkpoint(folder, replace(checkpoint, stats=stats), policy.state_dict())
-
-
 @pytest.mark.parametrize("name", CASES)
 def test_torch_onnx_and_cpp_agree(name: str, tmp_path: Path) -> None:
     config, options = CASES[name]
@@ -86,6 +71,9 @@ def test_torch_onnx_and_cpp_agree(name: str, tmp_path: Path) -> None:
     pairs = {(row.ours, row.reference) for row in report.comparisons}
     assert ("C++ runtime", "torch (checkpoint)") in pairs
     assert ("ONNX from Python", "golden (torch)") in pairs
+    native = {row.ours for row in report.comparisons if row.ours.startswith("native")}
+    stepwise = options.get("form") != "sample"
+    assert native == ({"native fp32", "native bf16", "native int8"} if stepwise else set())
 
 
 def run(path: Path, inputs: dict[str, np.ndarray]) -> np.ndarray:
@@ -95,7 +83,7 @@ def run(path: Path, inputs: dict[str, np.ndarray]) -> np.ndarray:
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("name", ["flat", "goal", "three levels"])
 def test_graphs_on_random_inputs(name: str, seed: int, tmp_path: Path) -> None:
-    """The hoisted FiLM of encode and the step table of denoise give the plain module's output, to 1e-5."""
+    """The hoisted FiLM and the step table of denoise give the plain module's output, to 1e-5."""
     config = CASES[name][0]
     unit_checkpoint(tmp_path / "run", config, seed=seed)
     policy, _ = load_policy(tmp_path / "run")
@@ -107,7 +95,7 @@ def test_graphs_on_random_inputs(name: str, seed: int, tmp_path: Path) -> None:
         else np.array([seed % config.tasks])
         for key, shape in graphs.encode_inputs(config).items()
     }
-    film = run(folder / "encode.onnx", inputs)
+    film = run(folder / "film.onnx", {"condition": run(folder / "encode.onnx", inputs)})
     for timestep in (0, 37, 99):
         sample = rng.standard_normal((1, config.horizon, config.action_dim)).astype(np.float32)
         step = np.array([timestep])
@@ -119,21 +107,38 @@ def test_graphs_on_random_inputs(name: str, seed: int, tmp_path: Path) -> None:
 
 
 def test_the_null_row_of_a_guided_encode(tmp_path: Path) -> None:
-    """Row 0 is the conditional FiLM; row 1 knows the scene, but not the task."""
+    """Row 0 is the condition; row 1 knows the scene, but not the task."""
     unit_checkpoint(tmp_path / "run", GUIDED)
     policy, _ = load_policy(tmp_path / "run")
     plain = graphs.EncodeGraph(policy, guided=False)
     guided = graphs.EncodeGraph(policy, guided=True)
     states = torch.randn(2, 1, GUIDED.state_dim, generator=torch.Generator().manual_seed(0))
-    films = {}
+    known = {}
     with torch.no_grad():
         for scene, task in ((0, 0), (0, 1), (1, 0)):
             inputs = (states[scene], torch.tensor([task]))
-            films[scene, task] = film = guided(*inputs)
-            torch.testing.assert_close(film[:1], plain(*inputs))
-    torch.testing.assert_close(films[0, 0][1], films[0, 1][1])
-    assert not torch.allclose(films[0, 0][0], films[0, 1][0])
-    assert not torch.allclose(films[0, 0][1], films[1, 0][1])
+            known[scene, task] = condition = guided(*inputs)
+            torch.testing.assert_close(condition[:1], plain(*inputs))
+    torch.testing.assert_close(known[0, 0][1], known[0, 1][1])
+    assert not torch.allclose(known[0, 0][0], known[0, 1][0])
+    assert not torch.allclose(known[0, 0][1], known[1, 0][1])
+
+
+@pytest.mark.parametrize("guided", [False, True])
+def test_encode_and_film_are_the_film_of_the_policy(guided: bool, tmp_path: Path) -> None:
+    """With a row of the step table added, every block's FiLM vector, with the 1 of its scale."""
+    unit_checkpoint(tmp_path / "run", GUIDED)
+    policy, _ = load_policy(tmp_path / "run")
+    encode, film = graphs.EncodeGraph(policy, guided), graphs.FilmGraph(policy.unet)
+    table = graphs.denoise_graph(policy).table
+    inputs = {"observation.state": torch.randn(1, GUIDED.state_dim), "task": torch.tensor([2])}
+    with torch.no_grad():
+        split = film(encode(*inputs.values()))
+        condition = policy.conditions(inputs, guided)
+        for timestep in (0, 50, 99):
+            steps = torch.full((len(condition),), timestep)
+            whole = policy.unet.film(steps, condition) + scale_offset(policy.unet)
+            torch.testing.assert_close(split + table[timestep], whole, atol=1e-5, rtol=1e-5)
 
 
 def test_a_million_mishes() -> None:
@@ -158,60 +163,6 @@ def test_closed_loop_equals_the_reference_at_every_step(tmp_path: Path) -> None:
             for _ in range(2 * config.execute + 3):
                 seen = {"observation.state": rng.standard_normal(config.state_dim).astype(np.float32)}
                 np.testing.assert_allclose(runtime.act(seen), reference.act(seen), atol=TOLERANCE)
-
-
-# ---- verify finds what it is there to find
-
-
-def test_verify_notices_other_weights(tmp_path: Path) -> None:
-    """Another policy's graph and a manifest that vouches for it: hashes are right, actions are not."""
-    config = replace(TINY, tasks=3)
-    for seed in (0, 1):
-        unit_checkpoint(tmp_path / f"run{seed}", config, seed=seed)
-        export_bundle(tmp_path / f"run{seed}", tmp_path / f"{seed}.keystep")
-    target, other = tmp_path / "0.keystep", tmp_path / "1.keystep"
-    (target / "denoise.onnx").write_bytes((other / "denoise.onnx").read_bytes())
-    manifest = json.loads((target / "manifest.json").read_text())
-    digest = hashlib.sha256((target / "denoise.onnx").read_bytes()).hexdigest()
-    manifest["graphs"]["denoise"]["sha256"] = digest
-    (target / "manifest.json").write_text(json.dumps(manifest))
-    report = verify_bundle(target)
-    assert not report.ok
-    assert "DIFFERS" in str(report)
-    by_pair = {(row.ours, row.reference, row.quantity): row.max_error for row in report.comparisons}
-    assert by_pair["C++ runtime", "golden (torch)", "actions"] > 1e-2
-    assert by_pair["C++ runtime", "ONNX from Python", "actions"] < TOLERANCE  # both run the wrong graph
-
-
-def test_verify_notices_another_checkpoint(tmp_path: Path) -> None:
-    for seed in (0, 1):
-        unit_checkpoint(tmp_path / f"run{seed}", TINY, seed=seed)
-    folder = export_bundle(tmp_path / "run0", tmp_path / "x.keystep")
-    assert verify_bundle(folder).ok
-    assert not verify_bundle(folder, tmp_path / "run1").ok
-
-
-def test_verify_refuses_a_damaged_bundle(tmp_path: Path) -> None:
-    unit_checkpoint(tmp_path / "run", TINY)
-    folder = export_bundle(tmp_path / "run", tmp_path / "x.keystep")
-    with (folder / "denoise.onnx").open("ab") as file:
-        file.write(b"\0")
-    with pytest.raises(keystep.BundleError, match="sha256"):
-        verify_bundle(folder)
-
-
-@pytest.mark.parametrize("name", ["actions", "noise", "observation.state"])
-def test_verify_refuses_golden_data_that_lack_an_array(tmp_path: Path, name: str) -> None:
-    unit_checkpoint(tmp_path / "run", TINY)
-    folder = export_bundle(tmp_path / "run", tmp_path / "x.keystep")
-    with np.load(folder / "golden.npz") as archive:
-        arrays = {key: archive[key] for key in archive.files if key != name}
-    np.savez(folder / "golden.npz", **arrays)
-    manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["golden"]["sha256"] = hashlib.sha256((folder / "golden.npz").read_bytes()).hexdigest()
-    (folder / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(keystep.BundleError, match=rf"golden\.{name}: expected an array"):
-        verify_bundle(folder)
 
 
 # ---- the numpy sampler that verify trusts

@@ -36,7 +36,7 @@ from keystep.export.bundle import export_bundle
 from keystep.export.verify import verify_bundle
 from keystep.models.reference_hierarchy import ReferenceHierarchy
 
-TOLERANCE = 1e-4
+TOLERANCE = 1e-5
 TICKS = 3 * PLAN_ACTIONS + 7
 Export = Callable[..., tuple[Path, Path, Path]]
 

@@ -17,6 +17,7 @@ from keystep.models import (
     CameraConfig,
     PlannerConfig,
     PolicyConfig,
+    SamplerConfig,
     load_model,
     random_checkpoint,
     save_checkpoint,
@@ -34,7 +35,10 @@ _PLANNER = replace(
     # Strong guidance pushes the plans of an untrained network to the bounds, where they all look the same.
     sampler=replace(PLANNER_PRESETS["tiny"].sampler, guidance=0.5),
 )
-_CONTROLLER = replace(PRESETS["tiny"], goal="observation", execute=EXECUTE)
+# Of velocities: near the noisy end the sampler magnifies the errors of predicted noise by thousands.
+_CONTROLLER = replace(
+    PRESETS["tiny"], goal="observation", execute=EXECUTE, sampler=SamplerConfig(prediction="v_prediction")
+)
 
 PLANNERS: dict[str, PlannerConfig] = {
     "state": _PLANNER,

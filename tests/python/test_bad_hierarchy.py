@@ -65,13 +65,11 @@ def rows_that_are_not_there(manifest: Manifest) -> None:
 
 def rows_that_are_not_in_the_file(manifest: Manifest) -> None:
     rows_that_are_not_there(manifest)
-    width = manifest["graphs"]["plan_encode"]["outputs"][0]["shape"][1]
-    for role in ("sample", "model_output"):
-        in_graphs(manifest, role, [2, SUBGOALS, 26])
-    in_graphs(manifest, "condition", [2, 16], "text")
-    in_graphs(manifest, "condition", [2, width], "plan_denoise")
-    in_graphs(manifest, "condition", [2, 16], "plan_encode")
-    manifest["graphs"]["plan_encode"]["outputs"][0]["shape"] = [2, width]
+    for name, entry in manifest["graphs"].items():
+        for tensor in entry["inputs"] + entry["outputs"]:
+            planned = name == "text" or name.startswith("plan_")
+            if planned and tensor["role"] in ("sample", "model_output", "condition"):
+                tensor["shape"][0] = 2
 
 
 def narrower_goal(manifest: Manifest) -> None:
@@ -107,7 +105,7 @@ def test_manifest_that_disagrees(
     change(manifest)
     path.write_text(json.dumps(manifest))
     with pytest.raises(keystep.BundleError, match=re.escape(message)):
-        keystep.load(bundle, threads=1)
+        keystep.load(bundle, threads=1, engine="onnxruntime")  # it reads every graph file
 
 
 def test_an_episode_that_is_refused_leaves_the_one_before(exported: Path) -> None:

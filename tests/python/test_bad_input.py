@@ -50,9 +50,16 @@ def test_library_that_does_not_exist(onnx_bundle, tmp_path):
         ("inference_steps", 101),
         ("deadline_us", -1.0),
         ("max_observation_age_us", -1),
+        ("precision", "fp16"),
+        ("precision", "int8"),
+        ("isa", "sse2"),
+        ("isa", "portable"),
+        ("spin_us", -1),
+        ("spin_us", 100_001),
     ],
 )
 def test_option_out_of_range(onnx_bundle, option, value):
+    """The engine is onnxruntime: no precision and no instructions to choose."""
     options = {"engine": "onnxruntime"} | {option: value}
     assert_refused(
         onnx_bundle, option, "expected", str(value).removesuffix(".0"), error=keystep.ArgumentError, **options

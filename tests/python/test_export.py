@@ -54,8 +54,10 @@ def test_the_runtime_accepts_the_bundle(exported: Path) -> None:
     assert set(content(exported)) == {
         "manifest.json",
         "encode.onnx",
+        "film.onnx",
         "denoise.onnx",
         "sample.onnx",
+        "unet.safetensors",
         "golden.npz",
     }
 
@@ -65,7 +67,9 @@ def test_manifest_says_what_the_graphs_take(written: dict[str, Any]) -> None:
         return {tensor["name"]: tensor["shape"] for tensor in written["graphs"][graph][side]}
 
     chunk = [1, CONFIG.horizon, CONFIG.action_dim]
-    film = shapes("encode", "outputs")
+    condition, film = {"condition": [1, CONFIG.condition_width]}, shapes("film", "outputs")
+    assert shapes("encode", "outputs") == shapes("film", "inputs") == condition
+    assert film.keys() == {"film"} and film["film"][1] == 2 * (16 + 16 + 32 + 32 + 32 + 32 + 16 + 16)
     assert shapes("encode", "inputs") == {"observation.state": [1, CONFIG.state_dim], "task": [1]}
     assert shapes("denoise", "inputs") == {"sample": chunk, "timestep": [1], **film}
     assert shapes("sample", "inputs") == {"noise": chunk, **film}
@@ -150,8 +154,8 @@ def test_schema_refuses_a_missing_key_anywhere(written: dict[str, Any]) -> None:
         for key in path:
             place = place[key]
         for missing in list(place):
-            if path == ("graphs",) and missing != "encode":
-                continue  # denoise or sample will do
+            if path[-1:] == ("errors",) or (*path, missing) == ("graphs", "sample"):
+                continue  # each may be there or not
             changed = copy.deepcopy(written)
             there = changed
             for key in path:
@@ -164,7 +168,7 @@ def test_schema_refuses_a_missing_key_anywhere(written: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda m: m.update(version=3), "version"),
+        (lambda m: m.update(version=2), "version"),
         (lambda m: m["chunk"].update(execute=99), "chunk.execute: expected 1..8"),
         (lambda m: m["sampler"].update(inference_steps=101), "sampler.inference_steps: expected 1..100"),
         (lambda m: m["sampler"].update(inference_steps=0), "sampler.inference_steps"),
@@ -177,6 +181,21 @@ def test_schema_refuses_a_missing_key_anywhere(written: dict[str, Any]) -> None:
             lambda m: m["action"]["hold"].__setitem__(0, float("nan")),
             r"action.hold\[0\]: expected a finite number",
         ),
+        (lambda m: m["unet"].update(precision="fp64"), "unet.precision"),
+        (lambda m: m["unet"].update(down_dims=[]), "unet.down_dims"),
+        (lambda m: m["unet"].update(down_dims=[16] * 9), "unet.down_dims"),
+        (lambda m: m["unet"]["down_dims"].__setitem__(0, 65537), r"unet.down_dims\[0\]"),
+        (lambda m: m["unet"].update(kernel_size=0), "unet.kernel_size"),
+        (lambda m: m["unet"].update(condition=0), "unet.condition"),
+        (lambda m: m["unet"].update(file="/unet.safetensors"), "unet.file"),
+        (lambda m: m["unet"]["errors"].update(fp64={"max": 0.0, "rms": 0.0}), "unet.errors"),
+        (lambda m: m["unet"]["errors"].update(int8={"max": -1.0, "rms": 0.0}), "unet.errors.int8.max"),
+        (
+            lambda m: m["unet"]["errors"].update(int8={"max": float("inf"), "rms": 0.0}),
+            "unet.errors.int8.max: expected a finite number",
+        ),
+        (lambda m: m["graphs"].pop("film"), "graphs"),
+        (lambda m: m["graphs"].pop("denoise"), "graphs"),
         (lambda m: m["normalization"].pop("observation.state"), "normalization: expected"),
         (lambda m: m["normalization"]["observation.state"]["std"].__setitem__(1, 0.0), "normalization"),
     ],
@@ -196,6 +215,11 @@ def test_bad_manifests(
     ("options", "message"),
     [
         ({"form": "whole"}, "form: expected one of denoise, sample, both, got 'whole'"),
+        ({"precision": "fp16"}, "precision: expected one of fp32, bf16, int8, got 'fp16'"),
+        (
+            {"form": "sample", "precision": "bf16"},
+            "precision: expected fp32 for a policy without steps of a U-Net, got bf16",
+        ),
         ({"inference_steps": 0}, "sampler.inference_steps: expected 1..100 .train_steps., got 0"),
         ({"inference_steps": 101}, "sampler.inference_steps: expected 1..100 .train_steps., got 101"),
         ({"execute": 9}, "execute: expected 1..8"),
@@ -249,8 +273,10 @@ FAILURES: dict[str, BaseException] = {
 }
 PLACES = (
     "export.graphs.to_onnx",
+    "export.unet_weights.save_file",
     "export.bundle.write_golden",
     "export.bundle.build_manifest",
+    "export.bundle.measured_errors",
     "files.sync_folder",
 )
 

@@ -67,6 +67,9 @@ def test_manifest_of_a_state_hierarchy(exported: Path, written: dict[str, Any]) 
     planner = written["planner"]
     assert set(planner.pop("normalization")) == {"mode", "min", "max"}
     assert planner.pop("sampler")["guidance"] == 0.5
+    unet = planner.pop("unet")
+    assert (unet["file"], unet["down_dims"]) == ("plan_unet.safetensors", [16, 32])
+    assert (unet["condition"], unet["precision"]) == (PLANNERS["state"].condition_features, "fp32")
     assert planner == {
         "subgoals": SUBGOALS,
         "steps_per_subgoal": STEPS,
@@ -79,9 +82,16 @@ def test_manifest_of_a_state_hierarchy(exported: Path, written: dict[str, Any]) 
 
 def test_graphs_of_a_state_hierarchy(exported: Path, written: dict[str, Any]) -> None:
     onnx = pytest.importorskip("onnx")
-    assert list(written["graphs"]) == ["encode", "denoise", "text", "plan_encode", "plan_denoise"]
-    width = tensors(written, "plan_encode")["plan_film"][2][1]
-    assert tensors(written, "encode").keys() == {"observation.state", "goal.state", "film"}
+    controller, planner = ["encode", "film", "denoise"], ["text", "plan_encode", "plan_film", "plan_denoise"]
+    assert list(written["graphs"]) == [*controller, *planner]
+    width = tensors(written, "plan_film")["plan_film"][2][1]
+    condition = ("condition", "float32", [2, PLANNERS["state"].condition_features])
+    assert tensors(written, "plan_encode")["plan_condition"] == condition
+    assert tensors(written, "plan_film") == {
+        "plan_condition": condition,
+        "plan_film": ("condition", "float32", [2, width]),
+    }
+    assert tensors(written, "encode").keys() == {"observation.state", "goal.state", "condition"}
     assert tensors(written, "text") == {
         "text": ("text", "string", [1]),
         "goal_text": ("condition", "float32", [2, 16]),
@@ -97,7 +107,7 @@ def test_graphs_of_a_state_hierarchy(exported: Path, written: dict[str, Any]) ->
         "plan_film": ("condition", "float32", [2, width]),
         "plan.model_output": ("model_output", "float32", [2, SUBGOALS, 26]),
     }
-    for graph, rows in (("plan_denoise", "rows"), ("plan_encode", "")):
+    for graph, rows in (("plan_denoise", "rows"), ("plan_encode", ""), ("plan_film", "")):
         (value,) = onnx.load(exported / f"{graph}.onnx").graph.output
         assert value.type.tensor_type.shape.dim[0].dim_param == rows, graph
 
@@ -116,7 +126,8 @@ def test_manifest_of_an_image_hierarchy(checkpoint: Checkpoints, tmp_path: Path)
     assert planner["subgoal"] == "observation.images.static"
     assert planner["normalization"] == {"mode": "min_max", "min": [0.0] * 3, "max": [1.0] * 3}
     assert [planner["sampler"][key] for key in ("kind", "inference_steps", "guidance")] == ["ddpm", 4, 0]
-    assert "plan_encode" not in manifest["graphs"]
+    assert not {"plan_encode", "plan_film"} & {*manifest["graphs"]}
+    assert planner["unet"] is None and manifest["unet"]["file"] == "unet.safetensors"
     assert tensors(manifest, "plan_denoise")["plan.observation.images.static"][2] == [1, 3, 16, 16]
     with np.load(folder / "golden.npz") as golden:
         shapes = {name: golden[name].shape[1:] for name in golden.files if "plan" in name or name == "text"}
@@ -129,7 +140,8 @@ def test_a_planner_without_dropout_has_one_row(checkpoint: Checkpoints, tmp_path
     folder = export_bundle(checkpoint(CONTROLLERS["act"]), tmp_path / "x.keystep", planner=planner)
     manifest = keystep.read_manifest(folder)
     assert manifest["planner"]["guided"] is False and manifest["sampler"] is None
-    assert set(manifest["graphs"]) == {"act", "text", "plan_encode", "plan_denoise"}
+    assert set(manifest["graphs"]) == {"act", "text", "plan_encode", "plan_film", "plan_denoise"}
+    assert manifest["unet"] is None and manifest["planner"]["unet"]["film_scale"] is True
     assert tensors(manifest, "plan_denoise")["plan.sample"][2] == [1, SUBGOALS, 26]
     with np.load(folder / "golden.npz") as golden:
         assert "noise" not in golden.files and "model_output" not in golden.files
@@ -157,7 +169,7 @@ def test_schema_refuses_unknown_and_missing_keys(written: dict[str, Any]) -> Non
     assert len(paths) > 25
     for path in paths:
         for key in ("surprise", *_at(written, path)):
-            if (*path, key) == ("graphs", "plan_encode"):
+            if (*path, key) == ("graphs", "plan_encode") or (path[-1] == "errors" and key != "surprise"):
                 continue  # may be absent
             changed = copy.deepcopy(written)
             place = _at(changed, path)

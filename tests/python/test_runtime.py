@@ -280,6 +280,9 @@ def test_manifest_and_names(make_stub):
     assert policy.task_names == ["lift_red", "push_red_left"]
     assert policy.manifest["chunk"]["horizon"] == 4
     assert policy.description.startswith("stub")
+    assert policy.engine_choices == [
+        {"file": f"{name}.onnx", "engine": "stub", "reason": "engine: stub"} for name in ("encode", "denoise")
+    ]
 
 
 def test_goal_policy_acts_on_its_goal(make_stub, observation, goal_manifest):

@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -11,7 +12,7 @@
 
 namespace keystep {
 
-inline constexpr int kManifestVersion = 2;  ///< 1 is read, too
+inline constexpr int kManifestVersion = 3;  ///< 1 and 2 are read, too
 
 enum class DType { float32, int64, uint8, string };
 const char* name(DType dtype) noexcept;
@@ -28,10 +29,31 @@ struct TensorSpec {
   std::size_t elements() const noexcept;
 };
 
+/// Difference to torch over the golden cases, in network units (normalised actions or plans).
+struct UnetError {
+  double max = 0, rms = 0;
+};
+
+/// The weights of a 1-D conditional U-Net beside its graphs, for engines with kernels of their own.
+struct UnetSpec {
+  std::string kind;  ///< "conditional_unet1d"; engines leave others to the graphs
+  std::string file;  ///< safetensors, see docs/bundle.md
+  std::string sha256;
+  std::vector<int> down_dims;  ///< channels per level
+  int kernel_size = 0, groups = 0;
+  bool film_scale = true;                   ///< FiLM has a scale beside its bias
+  int horizon = 0;                          ///< rows of a sample
+  int condition = 0;                        ///< width of the condition that `film` projects
+  std::string precision;                    ///< fp32 | bf16 | int8, of the weights in the file
+  std::map<std::string, UnetError> errors;  ///< by precision; none: not measured
+  int train_steps = 0;                      ///< of the sampler
+};
+
 struct GraphSpec {
   std::string file;
   std::string sha256;
   std::vector<TensorSpec> inputs, outputs;
+  std::shared_ptr<const UnetSpec> unet{};  ///< what `film` and `denoise` compute; null: only the file knows
 };
 
 inline constexpr int kMaxImageExtent = 16384;  ///< pixels a side, of images in and before resizing

@@ -31,10 +31,10 @@ class Controller {
   Status check(const Observation& observation) noexcept;
   /// Checks, then normalises into the engine's inputs.
   Status observe(const Observation& observation) noexcept;
-  /// encode, then every denoise step (or `act` alone), then un-normalise into `chunk` (horizon x action dim,
-  /// physical units). Returns `interrupted` as soon as `epoch` differs from `at_epoch`. `noise` empty: Philox
-  /// with `key`; otherwise horizon x dim initial noise, followed by as much again for each step that needs
-  /// noise. `act` is timed as encode and takes no noise.
+  /// encode (and `film`), then every denoise step (or `act` alone), then un-normalise into `chunk` (horizon x
+  /// action dim, physical units). Returns `interrupted` as soon as `epoch` differs from `at_epoch`. `noise`
+  /// empty: Philox with `key`; otherwise horizon x dim initial noise, followed by as much again for each step
+  /// that needs noise. `act` is timed as encode and takes no noise.
   Status sample(const NoiseKey& key, std::span<const float> noise, const std::atomic<std::uint64_t>& epoch,
                 std::uint64_t at_epoch, Histogram& encode, Histogram& denoise,
                 std::span<float> chunk) noexcept;

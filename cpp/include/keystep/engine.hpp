@@ -14,16 +14,28 @@
 namespace keystep {
 
 struct EngineOptions {
-  std::string engine = "onnxruntime";  ///< onnxruntime | stub
-  std::string provider = "cpu";        ///< cpu | openvino | cuda | tensorrt
-  int threads = 0;                     ///< intra-op threads; 0: one per physical core
-  std::string optimization = "all";    ///< none | basic | extended | all
+  /// auto: our own kernels for the U-Nets whose bundle has weights for them, ONNX Runtime for the rest;
+  /// native: the same, or an error; onnxruntime: for everything; stub: no inference.
+  std::string engine = "auto";
+  std::string provider = "cpu";      ///< cpu | openvino | cuda | tensorrt
+  int threads = 0;                   ///< intra-op threads; 0: one per physical core
+  std::string optimization = "all";  ///< none | basic | extended | all
   std::string
       onnxruntime_library{};  ///< path of libonnxruntime.so; empty: KEYSTEP_ONNXRUNTIME, then the loader
   /// Path of onnxruntime-extensions' library, loaded when a graph needs its operators (the tokenisers of some
   /// text encoders); empty: KEYSTEP_ORT_EXTENSIONS. The one in its Python wheel loads inside Python only.
   std::string extensions_library{};
   std::map<std::string, std::string> provider_options{};  ///< handed to the provider as they are
+  std::string precision{};  ///< of native U-Nets: fp32 | bf16 | int8; empty: as exported
+  /// native: portable | avx2 | avx512 | avx512_bf16 | avx512_vnni; empty: the best that this CPU has.
+  std::string isa{};
+  bool pin_threads = false;  ///< native: each worker thread stays on one core
+  int spin_us = 100;         ///< native: threads that wait spin so long, 0..100000, then they sleep
+};
+
+/// Which engine runs a graph file of the bundle, and why.
+struct EngineChoice {
+  std::string file, engine, reason;
 };
 
 /// Memory of one tensor, by name. `data` is 64-byte aligned and never moves; of a string tensor it points to
@@ -60,6 +72,8 @@ class Engine {
                                       const Buffers& buffers) = 0;
   /// E.g. "onnxruntime 1.31.1, cpu, 2 threads".
   virtual std::string description() const = 0;
+  /// Of the graphs loaded so far, in that order.
+  virtual std::vector<EngineChoice> choices() const = 0;
 };
 
 /// Throws ProviderError naming the package that brings what is missing.

@@ -8,6 +8,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "keystep/bundle.hpp"
 #include "keystep/engine.hpp"
@@ -42,6 +43,8 @@ class Runtime {
   const Bundle& bundle() const noexcept;
   const RuntimeOptions& options() const noexcept;
   std::string engine_description() const;
+  /// Of every graph in use.
+  const std::vector<EngineChoice>& engine_choices() const noexcept;
   Action make_action() const;
 
   /// Starts an episode. Throws ArgumentError, which leaves the episode before as it was (unknown task, goal

@@ -7,6 +7,7 @@
 
 namespace keystep {
 
+std::unique_ptr<Engine> make_auto_engine(const EngineOptions& options);
 std::unique_ptr<Engine> make_onnxruntime_engine(const EngineOptions& options);
 std::unique_ptr<Engine> make_stub_engine(const EngineOptions& options);
 

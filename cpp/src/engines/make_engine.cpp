@@ -1,17 +1,55 @@
+#include <algorithm>
+
 #include "bundle_check.hpp"
 #include "engines/engines.hpp"
 #include "keystep/status.hpp"
 
 namespace keystep {
+namespace {
+
+constexpr int kMaxSpinUs = 100'000;
+
+void check_choice(const char* option, const std::string& got, std::initializer_list<const char*> choices) {
+  if (std::ranges::find(choices, got) != choices.end()) return;
+  std::string wanted;
+  for (const char* choice : choices) wanted += (wanted.empty() ? "" : " | ") + std::string(choice);
+  throw ArgumentError(expected(option, wanted, "'" + got + "'"));
+}
+
+/// Options of the native engine, for an engine that may use it.
+void check_native(const EngineOptions& options) {
+  if (!options.precision.empty()) check_choice("precision", options.precision, {"fp32", "bf16", "int8"});
+  if (!options.isa.empty()) {
+    check_choice("isa", options.isa, {"portable", "avx2", "avx512", "avx512_bf16", "avx512_vnni"});
+  }
+  if (options.spin_us < 0 || options.spin_us > kMaxSpinUs) {
+    throw ArgumentError(expected("spin_us", "0.." + std::to_string(kMaxSpinUs) + " microseconds",
+                                 std::to_string(options.spin_us)));
+  }
+  const bool possible = options.engine == "auto" || options.engine == "native";
+  for (const auto& [option, value] : {std::pair("precision", &options.precision), {"isa", &options.isa}}) {
+    if (value->empty() || possible) continue;
+    throw ArgumentError(expected(option, "none (engine " + options.engine + ")", "'" + *value + "'"));
+  }
+  const bool wanted = options.engine == "native" || !options.precision.empty() || !options.isa.empty();
+  if (wanted && options.provider != "cpu") {
+    throw ArgumentError(
+        expected("provider", "cpu (engine native, its precision and isa)", "'" + options.provider + "'"));
+  }
+}
+
+}  // namespace
 
 std::unique_ptr<Engine> make_engine(const EngineOptions& options) {
   if (options.threads < 0) {
     throw ArgumentError(
         expected("threads", "0 (one per physical core) or more", std::to_string(options.threads)));
   }
+  check_choice("engine", options.engine, {"auto", "native", "onnxruntime", "stub"});
+  check_native(options);
   if (options.engine == "onnxruntime") return make_onnxruntime_engine(options);
   if (options.engine == "stub") return make_stub_engine(options);
-  throw ArgumentError(expected("engine", "onnxruntime | stub", "'" + options.engine + "'"));
+  return make_auto_engine(options);
 }
 
 Buffer buffer_of(const TensorSpec& tensor, const Buffers& buffers) {

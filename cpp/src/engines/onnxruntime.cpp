@@ -1,10 +1,7 @@
 // ONNX Runtime over its C ABI: the session options, and files turned into sessions.
-#include <algorithm>
 #include <cstdlib>
-#include <fstream>
-#include <set>
-#include <thread>
 
+#include "engines/cores.hpp"
 #include "engines/engines.hpp"
 #include "engines/ort_graph.hpp"
 #include "engines/ort_providers.hpp"
@@ -12,19 +9,6 @@
 
 namespace keystep {
 namespace {
-
-/// Hyper-threads share the units that matrix products need: one thread per physical core is the fastest.
-int physical_cores() {
-  std::set<std::string> cores;
-  const int logical = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
-  for (int cpu = 0; cpu < logical; ++cpu) {
-    std::ifstream in("/sys/devices/system/cpu/cpu" + std::to_string(cpu) + "/topology/thread_siblings_list");
-    std::string siblings;
-    if (!std::getline(in, siblings)) return logical;
-    cores.insert(siblings);
-  }
-  return static_cast<int>(cores.size());
-}
 
 int optimization_level(const std::string& name) {
   if (name == "none") return ort::kOptimizeNone;
@@ -67,13 +51,17 @@ class OnnxEngine final : public Engine {
   std::unique_ptr<Graph> load(const std::filesystem::path& file, const GraphSpec& spec,
                               const Buffers& buffers) override {
     const bool has_own_memory = provider_ == "cuda" || provider_ == "tensorrt";
-    return make_onnx_graph(library_, open_session(file), has_own_memory, spec, buffers);
+    auto graph = make_onnx_graph(library_, open_session(file), has_own_memory, spec, buffers);
+    choices_.push_back({spec.file, "onnxruntime", "engine: onnxruntime"});
+    return graph;
   }
 
   std::string description() const override {
     return "onnxruntime " + library_->version() + ", " + provider_ + ", " + std::to_string(threads_) +
            (threads_ == 1 ? " thread" : " threads");
   }
+
+  std::vector<EngineChoice> choices() const override { return choices_; }
 
  private:
   std::shared_ptr<ort::Session> open_session(const std::filesystem::path& file) {
@@ -136,6 +124,7 @@ class OnnxEngine final : public Engine {
   ort::Handle<ort::SessionOptions> session_options_;
   std::string extensions_library_;
   bool extended_ = false;  // extensions_library_ is registered
+  std::vector<EngineChoice> choices_;
 };
 
 }  // namespace

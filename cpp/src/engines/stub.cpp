@@ -3,15 +3,16 @@
 // mean of a tensor, of a text the mean of its bytes / 256, and `mean_b` that of row b of a condition with two
 // rows (guidance: 0 conditional, 1 null); of one row, both branches see the same.
 //
-//   encode, text,    condition[0, ...] = sum over the inputs of mean_0
-//   plan_encode      condition[1, ...] = sum over the conditions among the inputs of mean_1, 0 without any
+//   encode, film,    condition[0, ...] = sum over the inputs of mean_0
+//   plan_encode,     condition[1, ...] = sum over the conditions among the inputs of mean_1, 0 without any
+//   plan_film, text
 //   denoise,         model_output[b, ...] = 0.1 sample[b, ...] + 0.001 timestep + c_b
 //   plan_denoise
 //   sample           actions = 0.5 noise + c_0
 //   act              actions[0, h, ...] = 0.01 h + c_0
 //
 // where c_b is the sum of mean_b over the inputs other than sample, timestep and noise. `provider_options`
-// inject failures; runs of all graphs but encode, text and plan_encode are counted together, from 1:
+// inject failures; runs of all graphs that write no condition are counted together, from 1:
 //
 //   stub.nan_at_run   that run's first output value is NaN
 //   stub.fail_at_run  that run returns engine_failure
@@ -196,13 +197,17 @@ class StubEngine final : public Engine {
 
   std::unique_ptr<Graph> load(const std::filesystem::path&, const GraphSpec& spec,
                               const Buffers& buffers) override {
-    return std::make_unique<StubGraph>(spec, buffers, injection_);
+    auto graph = std::make_unique<StubGraph>(spec, buffers, injection_);
+    choices_.push_back({spec.file, "stub", "engine: stub"});
+    return graph;
   }
 
   std::string description() const override { return "stub, cpu, 1 thread"; }
+  std::vector<EngineChoice> choices() const override { return choices_; }
 
  private:
   std::shared_ptr<Injection> injection_;
+  std::vector<EngineChoice> choices_;
 };
 
 }  // namespace

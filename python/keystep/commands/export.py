@@ -15,6 +15,7 @@ def main(
     output: Annotated[Path, tyro.conf.Positional],
     planner: Path | None = None,
     form: Literal["denoise", "sample", "both"] = "denoise",
+    precision: Literal["fp32", "bf16", "int8"] = "fp32",
     name: str | None = None,
     execute: int | None = None,
     kind: Literal["ddpm", "ddim"] | None = None,
@@ -37,6 +38,7 @@ def main(
         output: the bundle's folder, NAME.keystep.
         planner: folder of a planner, written by `keystep train planner`: makes a subgoal policy.
         form: one graph per denoise step, the whole sample as one graph (deterministic samplers), or both.
+        precision: of the U-Nets' weights for the native engine; fp32 can be run in all three, bf16 in int8.
         name: of the bundle; the folder's when not given.
         execute: actions taken of each chunk; as trained when not given, at most what a subgoal is held for.
         kind: sampler; this and the next four are as trained when not given.
@@ -65,6 +67,7 @@ def main(
         output,
         planner=planner,
         form=form,
+        precision=precision,
         name=name,
         execute=execute,
         overwrite=overwrite,

@@ -10,25 +10,46 @@ import tyro
 
 import keystep
 
+Rows = dict[str, str]
 
-def main(bundle: Annotated[Path, tyro.conf.Positional], manifest: bool = False) -> None:
-    """Check a bundle and every file it names as the runtime does, and show what it holds.
+
+def main(
+    bundle: Annotated[Path, tyro.conf.Positional],
+    manifest: bool = False,
+    engine: str = "auto",
+    precision: str | None = None,
+    isa: str | None = None,
+    threads: int = 0,
+    provider: str = "cpu",
+) -> None:
+    """Check a bundle and every file it names as the runtime does, and show what it holds and what runs it.
 
     Args:
         bundle: the bundle's folder.
         manifest: print the whole manifest as JSON instead.
+        engine: auto, native, onnxruntime or stub; this and the next four are those of keystep.load.
+        precision: fp32, bf16 or int8, of the native engine; as exported when not given.
+        isa: instruction set of the native engine; the best that this CPU has when not given.
+        threads: threads inside an operator; 0: one per physical core.
+        provider: cpu, openvino, cuda or tensorrt.
     """
     content = keystep.read_manifest(bundle)
-    print(json.dumps(content, indent=2) if manifest else summary(bundle, content))
+    if manifest:
+        print(json.dumps(content, indent=2))
+        return
+    options = {"engine": engine, "precision": precision, "isa": isa, "threads": threads, "provider": provider}
+    rows = summary(bundle, content) | engines(bundle, options)
+    width = max(map(len, rows))
+    print("\n".join(f"{label:<{width}}  {text}" for label, text in rows.items()))
 
 
-def summary(bundle: Path, manifest: dict[str, Any]) -> str:
+def summary(bundle: Path, manifest: dict[str, Any]) -> Rows:
     """A manifest in a dozen lines."""
     state = (manifest["observation"]["state"] or {"names": []})["names"]
     images = [
         f"{image['camera']} {image['height']}x{image['width']}" for image in manifest["observation"]["images"]
     ]
-    action, chunk, sampler = manifest["action"], manifest["chunk"], manifest["sampler"]
+    action, chunk, planner = manifest["action"], manifest["chunk"], manifest.get("planner")
     rows = {
         "bundle": f"{manifest['name']}, family {manifest['family']}, {manifest['control_rate_hz']:g} Hz",
         "tasks": ", ".join(task["name"] for task in manifest["tasks"]) or "none",
@@ -42,19 +63,53 @@ def summary(bundle: Path, manifest: dict[str, Any]) -> str:
             )
         ),
         "chunk": f"horizon {chunk['horizon']}, executes {chunk['execute']}, merged by {chunk['merge']}",
-        "sampler": f"{sampler['kind']}, {sampler['inference_steps']} of {sampler['train_steps']} steps, "
-        f"predicts {sampler['prediction']}, guidance {sampler['guidance']:g}",
+        "sampler": _sampler(manifest["sampler"]) if manifest["sampler"] else "none",
     }
+    if planner:
+        held = (
+            f"{planner['subgoals']} of {planner['subgoal']}, each for {planner['steps_per_subgoal']} actions"
+        )
+        rows["subgoals"] = f"{held}, {'planned again' if planner['replan'] else 'planned once'}"
+        rows["plan sampler"] = _sampler(planner["sampler"])
     for name, graph in manifest["graphs"].items():
-        size = (bundle / graph["file"]).stat().st_size / 1e6
-        rows[f"graph {name}"] = f"{graph['file']}, {size:.2f} MB, {_tensors(graph)}"
-    rows["made by"] = ", ".join(
-        f"{key} {value}"
-        for key, value in manifest["provenance"].items()
-        if isinstance(value, str | int | float)
+        rows[f"graph {name}"] = f"{_file(bundle, graph)}, {_tensors(graph)}"
+    for name, unet in {"unet": manifest.get("unet"), "plan unet": (planner or {}).get("unet")}.items():
+        rows |= {name: _unet(bundle, unet)} if unet else {}
+    made_by = [(k, v) for k, v in manifest["provenance"].items() if isinstance(v, str | int | float)]
+    return rows | {"made by": ", ".join(f"{key} {value}" for key, value in made_by)}
+
+
+def engines(bundle: Path, options: dict[str, Any]) -> Rows:
+    """Which engine runs which graph, and why; or why none does here."""
+    try:
+        with keystep.load(bundle, **options) as runtime:
+            rows = {"engine": runtime.description}
+            for choice in runtime.engine_choices:
+                rows[f"runs {choice['file']}"] = f"{choice['engine']}: {choice['reason']}"
+            return rows
+    except (keystep.BundleError, keystep.ProviderError) as error:
+        return {"engine": f"not opened: {error}"}
+
+
+def _sampler(sampler: dict[str, Any]) -> str:
+    return (
+        f"{sampler['kind']}, {sampler['inference_steps']} of {sampler['train_steps']} steps, "
+        f"predicts {sampler['prediction']}, guidance {sampler['guidance']:g}"
     )
-    width = max(map(len, rows))
-    return "\n".join(f"{label:<{width}}  {text}" for label, text in rows.items())
+
+
+def _unet(bundle: Path, unet: dict[str, Any]) -> str:
+    """Its shape, and what it costs to run it in each precision."""
+    dims = "-".join(map(str, unet["down_dims"]))
+    errors = [
+        f"{name} max {error['max']:.1e} rms {error['rms']:.1e}" for name, error in unet["errors"].items()
+    ]
+    measured = f"errors {', '.join(errors)}" if errors else "no errors recorded"
+    return f"{_file(bundle, unet)}, {unet['kind']} {dims}, {unet['precision']}, {measured}"
+
+
+def _file(bundle: Path, entry: dict[str, Any]) -> str:
+    return f"{entry['file']}, {(bundle / entry['file']).stat().st_size / 1e6:.2f} MB"
 
 
 def _tensors(graph: dict[str, Any]) -> str:

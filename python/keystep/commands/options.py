@@ -12,6 +12,9 @@ import keystep
 from keystep.files import replacing, write_json, write_text
 
 Kind = Literal["bundle", "ddpm", "ddim"]
+Engine = Literal["auto", "native", "onnxruntime", "stub"]
+Precision = Literal["bundle", "fp32", "bf16", "int8"]
+Isa = Literal["best", "portable", "avx2", "avx512", "avx512_bf16", "avx512_vnni"]
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,14 @@ class PolicyOptions:
     provider: str = "cpu"
     """cpu, openvino, cuda or tensorrt."""
     threads: int = 1
-    """Threads inside an operator."""
+    """Threads inside an operator or a native U-Net."""
+    engine: Engine = "auto"
+    """auto: keystep's own kernels for the U-Nets with weights for them, ONNX Runtime for the rest; native:
+    the same, or an error; stub: no inference."""
+    precision: Precision = "bundle"
+    """Of native U-Nets."""
+    isa: Isa = "best"
+    """Instructions of the native kernels."""
     inference_steps: int = 0
     """Denoise steps of the controller."""
     sampler: Kind = "bundle"
@@ -43,6 +53,7 @@ class PolicyOptions:
             "provider": self.provider,
             "threads": self.threads,
             "inference_steps": self.inference_steps,
+            **engine_options(self.engine, self.precision, self.isa),
         }
         if self.planner_steps:
             options["planner_steps"] = self.planner_steps
@@ -52,6 +63,13 @@ class PolicyOptions:
         if self.replan != "bundle":
             options["replan"] = self.replan == "on"
         return options
+
+
+def engine_options(engine: Engine, precision: Precision, isa: Isa) -> dict[str, Any]:
+    """For `keystep.load`: what differs from its defaults."""
+    given = {"engine": engine, "precision": precision, "isa": isa}
+    defaults = {"engine": "auto", "precision": "bundle", "isa": "best"}
+    return {name: value for name, value in given.items() if value != defaults[name]}
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import tyro
 
+from keystep.commands.options import Engine, Isa, Precision, engine_options
 from keystep.evaluate.profile import profile
 from keystep.files import write_json
 
@@ -17,7 +18,9 @@ def main(
     threads: int = 0,
     provider: str = "cpu",
     inference_steps: int = 0,
-    engine: str = "onnxruntime",
+    engine: Engine = "auto",
+    precision: Precision = "bundle",
+    isa: Isa = "best",
     json: Path | None = None,
 ) -> None:
     """Measure a bundle on this machine, without a simulator: latency, time per action, allocations, memory.
@@ -25,13 +28,17 @@ def main(
     Args:
         bundle: the bundle's folder.
         ticks: control periods to run, as fast as they go, on the observations of the golden data.
-        threads: threads inside an operator; 0: one per physical core.
+        threads: threads inside an operator or a native U-Net; 0: one per physical core.
         provider: cpu, openvino, cuda or tensorrt.
         inference_steps: denoise steps; 0: as the bundle says.
-        engine: onnxruntime, or stub to measure the loop alone.
+        engine: auto, native, onnxruntime, or stub to measure the loop alone; see `keystep.load`.
+        precision: of native U-Nets: fp32, bf16 or int8; as the bundle says.
+        isa: instructions of the native kernels; the best that this CPU has.
         json: also write the figures to this file.
     """
-    report = profile(bundle, ticks, threads, provider, inference_steps, engine=engine)
+    report = profile(
+        bundle, ticks, threads, provider, inference_steps, **engine_options(engine, precision, isa)
+    )
     print(report)
     if json is not None:
         write_json(json, report.to_dict())

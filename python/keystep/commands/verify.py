@@ -22,11 +22,14 @@ def main(
 ) -> None:
     """Prove on this machine that the compiled policy is the trained one: torch, ONNX and C++ on golden data.
 
+    "C++ runtime" computes all graphs by ONNX Runtime; "native" the U-Nets by our own kernels, once for each
+    precision that the bundle records errors of (on the cpu).
+
     Args:
         bundle: the bundle's folder.
         checkpoint: also compute with torch now, from this controller's checkpoint.
         planner: and from this planner's.
-        tolerance: greatest absolute difference allowed.
+        tolerance: greatest absolute difference allowed; of rounded weights, also twice the recorded one.
         threads: threads inside an operator.
         provider: cpu, openvino, cuda or tensorrt.
         json: also write the differences to this file.

@@ -30,7 +30,7 @@ class ProfileReport:
         act_from_chunk_us: median of a whole `act` from Python when the action is taken from the chunk; None
             when every action renews the chunk.
         allocations_per_tick: heap allocations of keystep's own code inside `tick`, counted by replacing
-            operator new in the extension; the inference engine's are not included.
+            operator new in the extension; ONNX Runtime's are not included.
         loaded_memory_mb, peak_memory_mb: resident memory of the process after loading and at its highest
             (10^6 bytes).
     """

@@ -1,0 +1,101 @@
+#include "engines/native/cpu.hpp"
+
+#include <array>
+
+#include "keystep/status.hpp"
+
+namespace keystep::native {
+namespace {
+
+constexpr std::array kIsas = {Isa::portable, Isa::avx2, Isa::avx512, Isa::avx512_bf16, Isa::avx512_vnni};
+constexpr std::array kPrecisions = {Precision::fp32, Precision::bf16, Precision::int8};
+
+std::string list_of(const auto& values) {
+  std::string list;
+  for (const auto value : values) list += (list.empty() ? "" : " | ") + std::string(name(value));
+  return list;
+}
+
+}  // namespace
+
+const char* name(Isa isa) noexcept {
+  switch (isa) {
+    case Isa::portable:
+      return "portable";
+    case Isa::avx2:
+      return "avx2";
+    case Isa::avx512:
+      return "avx512";
+    case Isa::avx512_bf16:
+      return "avx512_bf16";
+    case Isa::avx512_vnni:
+      return "avx512_vnni";
+  }
+  return "unknown";
+}
+
+const char* name(Precision precision) noexcept {
+  switch (precision) {
+    case Precision::fp32:
+      return "fp32";
+    case Precision::bf16:
+      return "bf16";
+    case Precision::int8:
+      return "int8";
+  }
+  return "unknown";
+}
+
+Precision precision_named(const std::string& text) {
+  for (const Precision precision : kPrecisions) {
+    if (text == name(precision)) return precision;
+  }
+  throw ArgumentError(expected("precision", list_of(kPrecisions), "'" + text + "'"));
+}
+
+bool supported(Isa isa) noexcept {
+  if (isa == Isa::portable) return true;
+#if defined(__x86_64__)
+  // GCC's and Clang's check includes that the operating system saves these registers.
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+  if (isa == Isa::avx2) return avx2;
+  if (isa == Isa::avx512) return avx512;
+  if (isa == Isa::avx512_bf16) return avx512 && __builtin_cpu_supports("avx512bf16");
+  if (isa == Isa::avx512_vnni) return avx512 && __builtin_cpu_supports("avx512vnni");
+#endif
+  return false;
+}
+
+std::optional<Isa> isa_named(const std::string& text) {
+  if (text.empty()) return {};
+  std::string here;
+  for (const Isa isa : kIsas) {
+    if (supported(isa)) here += (here.empty() ? "" : " | ") + std::string(name(isa));
+  }
+  for (const Isa isa : kIsas) {
+    if (text != name(isa)) continue;
+    if (!supported(isa))
+      throw ArgumentError(expected("isa", here + " (what this CPU has)", "'" + text + "'"));
+    return isa;
+  }
+  throw ArgumentError(expected("isa", list_of(kIsas), "'" + text + "'"));
+}
+
+const Kernels& kernels_for(std::optional<Isa> isa, Precision precision) {
+  const auto may_use = [&](Isa wanted) {
+    if (!isa) return supported(wanted);
+    const bool contained = wanted <= Isa::avx512 && wanted <= *isa;  // each of these contains the ones before
+    return contained || wanted == *isa;
+  };
+#if defined(__x86_64__)
+  if (precision == Precision::bf16 && may_use(Isa::avx512_bf16)) return kernels_avx512_bf16();
+  if (precision == Precision::int8 && may_use(Isa::avx512_vnni)) return kernels_avx512_vnni();
+  if (may_use(Isa::avx512)) return kernels_avx512(precision);
+  if (may_use(Isa::avx2)) return kernels_avx2(precision);
+#endif
+  return kernels_portable(precision);
+}
+
+}  // namespace keystep::native

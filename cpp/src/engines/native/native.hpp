@@ -1,0 +1,34 @@
+// The engine of our own CPU kernels: 1-D conditional U-Nets (kernels.hpp has how they work).
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <string>
+
+#include "keystep/engine.hpp"
+
+namespace keystep::native {
+
+class NativeEngine {
+ public:
+  /// Throws ArgumentError: unknown `precision` or `isa`, an ISA this CPU lacks, more threads than cores,
+  /// `spin_us` out of range. Its threads start with the first graph.
+  explicit NativeEngine(const EngineOptions& options);
+  ~NativeEngine();
+
+  /// Why it cannot run this U-Net here, "field: expected X, got Y"; empty: it can.
+  std::string refusal(const UnetSpec& unet) const;
+  /// `spec.unet` is not null and not refused. `folder` holds its file. The graph is `film` (it writes a
+  /// condition) or a denoise step (it writes a model_output); both share the weights. Throws BundleError:
+  /// tensors missing, of other shapes, not finite.
+  std::unique_ptr<Graph> load(const std::filesystem::path& folder, const GraphSpec& spec,
+                              const Buffers& buffers);
+  /// What runs `unet`, e.g. "native avx512_bf16, bf16 weights, 2 threads".
+  std::string description(const UnetSpec& unet) const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace keystep::native

@@ -1,0 +1,45 @@
+// The U-Net at work: one denoise step, and the FiLM projection of a condition.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "engines/native/network.hpp"
+
+namespace keystep::native {
+
+/// condition [batch, C] -> its FiLM vectors [batch, F].
+class Film {
+ public:
+  Film(std::shared_ptr<const FilmNetwork> network, std::shared_ptr<Team> team, int batch);
+  void run(const float* condition, float* film) noexcept;
+
+ private:
+  std::shared_ptr<const FilmNetwork> network_;
+  std::shared_ptr<Team> team_;
+  int batch_;
+  Activation condition_, film_;
+  std::vector<Worker> workers_;
+};
+
+/// Noisy actions [batch, H, A] and FiLM vectors [batch, F] -> the prediction [batch, H, A].
+class DenoiseStep {
+ public:
+  DenoiseStep(std::shared_ptr<const Network> network, std::shared_ptr<Team> team, int batch);
+  /// `timestep`: in 0 .. train_steps - 1.
+  void run(const float* sample, std::int64_t timestep, const float* film, float* output) noexcept;
+
+ private:
+  class Path;
+
+  std::shared_ptr<const Network> network_;
+  std::shared_ptr<Team> team_;
+  int batch_;
+  Activation sample_, last_, output_;
+  std::vector<Activation> blocks_;             // of each residual block, in the order in which they run
+  std::vector<Activation> hidden_, shortcut_;  // inside them
+  std::vector<Activation> shrunk_, grown_;
+  std::vector<Worker> workers_;
+};
+
+}  // namespace keystep::native
