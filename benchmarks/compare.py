@@ -57,34 +57,26 @@ def run(race: Race) -> list[dict[str, Any]]:
         outputs = {name: {-1: worker.predict(race.seed, calls=2)} for name, worker in workers.items()}
         for name in workers:
             difference(contenders[name], name, outputs, race)  # before time is spent on a wrong answer
-
-        def turn(name: str) -> Callable[[int], float]:
-            def call(round_index: int) -> float:
-                answer = workers[name].predict(race.seed + 1 + round_index, race.warm_calls + 1)
-                outputs[name][round_index] = answer
-                return float(answer["ms"]) / race.per
-
-            return call
-
-        turns = {name: turn(name) for name in workers}
-        samples = interleave(turns, race.rounds, seed=race.seed, label=race.label)
+        samples = _take_turns(race, workers, outputs)
     finally:
         for worker in workers.values():
             worker.close()
-    figures = [
-        {
-            "name": name,
-            "description": contenders[name].description,
-            "precision": contenders[name].precision,
-            "load_ms": worker.load_ms,
-            "ms": summarise(samples[name]),
-            **({"times_keystep": paired_ratio(samples[name], samples[OURS])} if OURS in samples else {}),
-            **difference(contenders[name], name, outputs, race),
-            "peak_rss_mb": max(answer["peak_rss_mb"] for answer in outputs[name].values()),
-            "samples_ms": samples[name],
-        }
-        for name, worker in workers.items()
-    ]
+    figures = []
+    for name, worker in workers.items():
+        ratio = {"times_keystep": paired_ratio(samples[name], samples[OURS])} if OURS in samples else {}
+        figures.append(
+            {
+                "name": name,
+                "description": contenders[name].description,
+                "precision": contenders[name].precision,
+                "load_ms": worker.load_ms,
+                "ms": summarise(samples[name]),
+                **ratio,
+                **difference(contenders[name], name, outputs, race),
+                "peak_rss_mb": max(answer["peak_rss_mb"] for answer in outputs[name].values()),
+                "samples_ms": samples[name],
+            }
+        )
     return figures + [{"name": name, "left_out": reason} for name, reason in left_out.items()]
 
 
@@ -99,6 +91,23 @@ def _start(race: Race, contenders: Mapping[str, Contender], workers: dict[str, W
                 raise
             left_out[name] = str(error)
     return left_out
+
+
+def _take_turns(
+    race: Race, workers: Mapping[str, Worker], outputs: Mapping[str, dict[int, dict[str, Any]]]
+) -> dict[str, list[float]]:
+    """Milliseconds by round; adds the answers to `outputs`."""
+
+    def turn(name: str) -> Callable[[int], float]:
+        def call(round_index: int) -> float:
+            answer = workers[name].predict(race.seed + 1 + round_index, race.warm_calls + 1)
+            outputs[name][round_index] = answer
+            return float(answer["ms"]) / race.per
+
+        return call
+
+    turns = {name: turn(name) for name in workers}
+    return interleave(turns, race.rounds, seed=race.seed, label=race.label)
 
 
 def difference(

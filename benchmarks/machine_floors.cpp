@@ -178,7 +178,7 @@ struct Int8 : Int16 {
 #endif
 
 // 24 sums and two factors fit the 32 vector registers.
-constexpr std::size_t kSums = 24, kIterations = 1'000'000;
+constexpr std::size_t kSums = 24, kIterations = 300'000;
 
 template <class Kind>
 long long multiply_add() {
@@ -198,7 +198,7 @@ long long multiply_add() {
 
 template <class Kind>
 double rate(int threads) {
-  constexpr int kTurns = 10;
+  constexpr int kTurns = 40;
   const double seconds = best_turn(threads, kTurns, [](int) { return multiply_add<Kind>(); });
   return Kind::kOperations * kSums * kIterations * threads / seconds;
 }

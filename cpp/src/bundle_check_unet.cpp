@@ -30,13 +30,18 @@ void check_film(const Unet& unet, const GraphSpec& graph) {
 }
 
 /// It denoises sequences of vectors, by nothing but the time-step and what `film` wrote.
-void check_denoise(const Unet& unet, const GraphSpec& graph) {
+void check_denoise(const Unet& unet, const GraphSpec& film, const GraphSpec& graph) {
   const std::string field = "graphs." + unet.denoise + ".inputs", why = " (" + unet.field + ")";
   const auto conditions = std::ranges::count(graph.inputs, "condition", &TensorSpec::role);
   if (graph.inputs.size() != 3 || conditions != 1) {
     refuse(field, "sample, timestep and what " + unet.film + " writes" + why,
            std::to_string(graph.inputs.size()) + " tensors, " + std::to_string(conditions) +
                " of them conditions");
+  }
+  const auto condition = std::ranges::find(graph.inputs, "condition", &TensorSpec::role);
+  if (condition->name != film.outputs[0].name) {
+    refuse(field, "the condition '" + film.outputs[0].name + "' of " + unet.film + why,
+           "'" + condition->name + "'");
   }
   const auto sample = std::ranges::find(graph.inputs, "sample", &TensorSpec::role);
   if (sample->shape.size() != 3) refuse(field, "a sample of vectors" + why, to_string(sample->shape));
@@ -56,7 +61,7 @@ void check_unets(const Bundle& bundle) {
     const auto film = bundle.graphs.find(unet.film);
     if (film == bundle.graphs.end() || !film->second.unet) continue;
     check_film(unet, film->second);
-    check_denoise(unet, bundle.graphs.at(unet.denoise));
+    check_denoise(unet, film->second, bundle.graphs.at(unet.denoise));
   }
 }
 

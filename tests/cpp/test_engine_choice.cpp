@@ -73,7 +73,7 @@ void chosen(const Engine& engine, const std::string& name, const std::string& re
 
 void runs_what_is_known_to_be_right() {
   const EngineOptions one = {.threads = 1};
-  chosen(*loaded(one, as_it_is), "native", "unet.safetensors, fp32, within 1.5e-06 of torch");
+  chosen(*loaded(one, as_it_is), "native", "unet.safetensors, fp32, measured within 1.5e-06 of torch");
   chosen(*loaded(one, unmeasured), "onnxruntime", "unet.errors.fp32: expected a measured error, got none");
   chosen(*loaded(one, unknown), "onnxruntime", "kind: expected ");
   chosen(*loaded({.engine = "onnxruntime", .threads = 1}, as_it_is), "onnxruntime", "engine: onnxruntime");

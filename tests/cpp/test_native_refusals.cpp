@@ -188,6 +188,17 @@ void files() {
   refused(safetensors_file(std::string(64, '\xff'), data), "unet.safetensors");
 }
 
+/// int8: a scale that no weights have would make their integers meaningless.
+void scales() {
+  for (const float scale : {-0.01f, 3e38f}) {
+    FileTensors tensors = file_tensors(random_weights(kShape), "int8");
+    const std::string name = "down.0.0.first.0.weight.scale";
+    FileTensor& changed = tensors.at(name);
+    std::memcpy(changed.bytes.data(), &scale, sizeof scale);
+    refused(safetensors_file(tensors), name + ": expected values of 0 or more", "int8");
+  }
+}
+
 /// In the header of a right file.
 void offsets() {
   const FileTensors tensors = file_tensors(random_weights(kShape), "fp32");
@@ -231,6 +242,7 @@ int main() {
   tensors();
   lower_precision_than_promised();
   files();
+  scales();
   offsets();
   return result();
 }

@@ -55,6 +55,11 @@ def another_m_everywhere(manifest: Manifest) -> None:
         in_graphs(manifest, role, [1, SUBGOALS + 2, 26])
 
 
+def another_m_of_the_unet(manifest: Manifest) -> None:
+    another_m_everywhere(manifest)
+    manifest["planner"]["unet"]["horizon"] = SUBGOALS + 2
+
+
 def shorter_than_a_chunk(manifest: Manifest) -> None:
     manifest["planner"]["steps_per_subgoal"] = 2
 
@@ -84,7 +89,8 @@ def guidance_without_dropout(manifest: Manifest) -> None:
     ("change", "message"),
     [
         (another_m, "graphs.plan_denoise.inputs[0].shape: expected [1, 6, 26] (sample), got [1, 4, 26]"),
-        (another_m_everywhere, "inputs[0].shape: expected [1, 6, 26] (manifest), got [1, 4, 26] (graph)"),
+        (another_m_everywhere, "planner.unet.horizon: expected 6 (graphs.plan_denoise), got 4"),
+        (another_m_of_the_unet, "inputs[0].shape: expected [1, 6, 26] (manifest), got [1, 4, 26] (graph)"),
         (shorter_than_a_chunk, "planner.steps_per_subgoal: expected at least 3 (chunk.execute"),
         (rows_that_are_not_there, "expected [2, 4, 26] (sample), got [1, 4, 26]"),
         (

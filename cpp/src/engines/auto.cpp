@@ -66,7 +66,7 @@ class AutoEngine final : public Engine {
     const auto error = unet.errors.find(precision(unet));
     if (error == unet.errors.end()) return precision(unet) + ", never measured against torch";
     char text[64];
-    std::snprintf(text, sizeof text, ", within %.2g of torch", error->second.max);
+    std::snprintf(text, sizeof text, ", measured within %.2g of torch", error->second.max);
     return precision(unet) + text;
   }
 

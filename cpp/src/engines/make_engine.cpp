@@ -1,13 +1,15 @@
 #include <algorithm>
+#include <initializer_list>
+#include <utility>
 
 #include "bundle_check.hpp"
 #include "engines/engines.hpp"
+#include "engines/native/cpu.hpp"
+#include "engines/native/native.hpp"
 #include "keystep/status.hpp"
 
 namespace keystep {
 namespace {
-
-constexpr int kMaxSpinUs = 100'000;
 
 void check_choice(const char* option, const std::string& got, std::initializer_list<const char*> choices) {
   if (std::ranges::find(choices, got) != choices.end()) return;
@@ -18,14 +20,9 @@ void check_choice(const char* option, const std::string& got, std::initializer_l
 
 /// Options of the native engine, for an engine that may use it.
 void check_native(const EngineOptions& options) {
-  if (!options.precision.empty()) check_choice("precision", options.precision, {"fp32", "bf16", "int8"});
-  if (!options.isa.empty()) {
-    check_choice("isa", options.isa, {"portable", "avx2", "avx512", "avx512_bf16", "avx512_vnni"});
-  }
-  if (options.spin_us < 0 || options.spin_us > kMaxSpinUs) {
-    throw ArgumentError(expected("spin_us", "0.." + std::to_string(kMaxSpinUs) + " microseconds",
-                                 std::to_string(options.spin_us)));
-  }
+  if (!options.precision.empty()) native::precision_named(options.precision);
+  native::isa_named(options.isa);
+  native::check_spin(options.spin_us);
   const bool possible = options.engine == "auto" || options.engine == "native";
   for (const auto& [option, value] : {std::pair("precision", &options.precision), {"isa", &options.isa}}) {
     if (value->empty() || possible) continue;

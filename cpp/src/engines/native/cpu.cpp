@@ -83,13 +83,13 @@ std::optional<Isa> isa_named(const std::string& text) {
   throw ArgumentError(expected("isa", list_of(kIsas), "'" + text + "'"));
 }
 
-const Kernels& kernels_for(std::optional<Isa> isa, Precision precision) {
+const Kernels& kernels_for([[maybe_unused]] std::optional<Isa> isa, Precision precision) {
+#if defined(__x86_64__)
   const auto may_use = [&](Isa wanted) {
     if (!isa) return supported(wanted);
     const bool contained = wanted <= Isa::avx512 && wanted <= *isa;  // each of these contains the ones before
     return contained || wanted == *isa;
   };
-#if defined(__x86_64__)
   if (precision == Precision::bf16 && may_use(Isa::avx512_bf16)) return kernels_avx512_bf16();
   if (precision == Precision::int8 && may_use(Isa::avx512_vnni)) return kernels_avx512_vnni();
   if (may_use(Isa::avx512)) return kernels_avx512(precision);

@@ -101,7 +101,7 @@ struct Kernels {
   void (*mish)(float* values, std::size_t count);
 };
 
-/// One of these per instruction set; `isa` of kernels_avx512 says which of its extensions may be used.
+/// Of each instruction set, for a precision that it can multiply.
 const Kernels& kernels_portable(Precision precision);
 const Kernels& kernels_avx2(Precision precision);
 const Kernels& kernels_avx512(Precision precision);

@@ -74,7 +74,7 @@ std::size_t Layer::bytes(int thread) const noexcept {
   return aligned(outputs * taps_.size() * input_at_.size() * kernels_->weight_bytes);
 }
 
-void Layer::pack(int thread, const Weights& weights, std::byte* to) {
+void Layer::pack(int thread, const Weights& weights, std::byte* to) noexcept {
   Convolution& part = parts_[static_cast<std::size_t>(thread)];
   const Segment& segment = outputs().segments()[static_cast<std::size_t>(thread)];
   const int groups = padded_inputs() / kernels_->group;
@@ -84,22 +84,17 @@ void Layer::pack(int thread, const Weights& weights, std::byte* to) {
   if (!weights.scale().empty()) {
     std::copy_n(weights.scale().begin() + segment.first, segment.count, scale_.begin() + segment.offset);
   }
+  const std::size_t bytes = vector_bytes * static_cast<std::size_t>(groups) * taps_.size();  // of all taps
   // Source rows are read one after the other, because its pages are small; the packed memory has huge ones.
-  struct Place {
-    std::byte* first;  // of this vector, at the first tap and group
-    std::size_t step;  // to the next group
-  };
-  std::vector<Place> places;
-  for (int v = 0, r = 0; v < part.vectors; v += r, to += r * vector_bytes * groups * taps_.size()) {
-    r = kernels_->chunk(part.length, part.vectors - v);
-    for (int i = 0; i < r; ++i) places.push_back({to + i * vector_bytes, r * vector_bytes});
-  }
   for (std::size_t tap = 0; tap < taps_.size(); ++tap) {
     for (int group = 0; group < groups; ++group) {
-      for (int v = 0; v < part.vectors; ++v) {
-        const Place& place = places[static_cast<std::size_t>(v)];
-        pack_vector(weights, tap_index_[tap], group, segment, v,
-                    place.first + (tap * groups + group) * place.step);
+      const std::size_t before = tap * static_cast<std::size_t>(groups) + static_cast<std::size_t>(group);
+      for (int v = 0, r = 0; v < part.vectors; v += r) {
+        r = kernels_->chunk(part.length, part.vectors - v);
+        std::byte* at =
+            to + static_cast<std::size_t>(v) * bytes + before * static_cast<std::size_t>(r) * vector_bytes;
+        for (int i = 0; i < r; ++i, at += vector_bytes)
+          pack_vector(weights, tap_index_[tap], group, segment, v + i, at);
       }
     }
   }
@@ -107,7 +102,7 @@ void Layer::pack(int thread, const Weights& weights, std::byte* to) {
 
 /// One vector of weights: for each lane (an output channel) `group` input channels.
 void Layer::pack_vector(const Weights& weights, int tap, int group, const Segment& segment, int vector,
-                        std::byte* to) {
+                        std::byte* to) noexcept {
   const int lanes = kernels_->lanes, stride = kernels_->group, first = vector * lanes;
   const int real = std::min(lanes, segment.count - first);
   for (int g = 0; g < stride; ++g) {
@@ -126,14 +121,14 @@ void Layer::pack_vector(const Weights& weights, int tap, int group, const Segmen
 }
 
 /// A row of weights, of the padded outputs from `first` on, as integers; each `group`-th of `to`.
-void Layer::quantise(const float* row, int first, std::int8_t* to) {
+void Layer::quantise(const float* row, int first, std::int8_t* to) noexcept {
   constexpr float kRound =
       12582912.0f;  // 1.5 * 2^23: what is added to it is rounded to an integer, ties to even
   const float* scale = scale_.data() + first;
-  std::int32_t* sum = sum_.data() + first;
+  std::int64_t* sum = sum_.data() + first;
   std::int32_t integers[kMostLanes];
   for (int lane = 0; lane < kernels_->lanes; ++lane) {
-    const float exact = row[lane] / (scale[lane] > 0 ? scale[lane] : 1.0f);
+    const float exact = std::clamp(row[lane] / (scale[lane] > 0 ? scale[lane] : 1.0f), -127.0f, 127.0f);
     integers[lane] = static_cast<std::int32_t>((exact + kRound) - kRound);
     sum[lane] += std::abs(integers[lane]);
   }
@@ -145,8 +140,8 @@ void Layer::quantise(const float* row, int first, std::int8_t* to) {
 void Layer::finish() noexcept {
   const std::int64_t sum = std::max<std::int64_t>(1, *std::max_element(sum_.begin(), sum_.end()));
   constexpr std::int64_t kMostSum = std::numeric_limits<std::int32_t>::max();
-  most_ =
-      static_cast<float>(std::min<std::int64_t>(std::numeric_limits<std::int16_t>::max(), kMostSum / sum));
+  constexpr std::int64_t kMostInteger = std::numeric_limits<std::int16_t>::max();
+  greatest_integer_ = static_cast<float>(std::min(kMostInteger, kMostSum / sum));
 }
 
 }  // namespace keystep::native

@@ -31,7 +31,7 @@ class Layer {
   /// Bytes of `thread`'s weights, a multiple of a cache line.
   std::size_t bytes(int thread) const noexcept;
   /// Writes them to `to`, where they stay. Any thread, not two for the same part.
-  void pack(int thread, const Weights& weights, std::byte* to);
+  void pack(int thread, const Weights& weights, std::byte* to) noexcept;
   /// Once all parts are packed.
   void finish() noexcept;
 
@@ -42,12 +42,12 @@ class Layer {
   int out_length() const noexcept { return shape_.out_length; }
   int padded_inputs() const noexcept { return static_cast<int>(input_at_.size()); }
   /// int8: the greatest integers of activations for which no sum can leave int32 (and that int16 holds).
-  float most() const noexcept { return most_; }
+  float greatest_integer() const noexcept { return greatest_integer_; }
 
  private:
   void pack_vector(const Weights& weights, int tap, int group, const Segment& segment, int vector,
-                   std::byte* to);
-  void quantise(const float* row, int first, std::int8_t* to);
+                   std::byte* to) noexcept;
+  void quantise(const float* row, int first, std::int8_t* to) noexcept;
 
   LayerShape shape_;
   const Kernels* kernels_ = nullptr;
@@ -55,9 +55,9 @@ class Layer {
   std::vector<Tap> taps_;            // those that meet an input
   std::vector<int> tap_index_;       // of each, in the stored kernel
   std::vector<float> bias_, scale_;  // padded; scale_ int8 only
-  std::vector<std::int32_t> sum_;    // int8: per padded output, of the weights' magnitudes
+  std::vector<std::int64_t> sum_;    // int8: per padded output, of the weights' magnitudes
   std::vector<Convolution> parts_;   // by thread
-  float most_ = 0;
+  float greatest_integer_ = 0;
 };
 
 }  // namespace keystep::native

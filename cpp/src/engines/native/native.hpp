@@ -9,6 +9,9 @@
 
 namespace keystep::native {
 
+/// Throws ArgumentError.
+void check_spin(int spin_us);
+
 class NativeEngine {
  public:
   /// Throws ArgumentError: unknown `precision` or `isa`, an ISA this CPU lacks, more threads than cores,
@@ -19,8 +22,8 @@ class NativeEngine {
   /// Why it cannot run this U-Net here, "field: expected X, got Y"; empty: it can.
   std::string refusal(const UnetSpec& unet) const;
   /// `spec.unet` is not null and not refused. `folder` holds its file. The graph is `film` (it writes a
-  /// condition) or a denoise step (it writes a model_output); both share the weights. Throws BundleError:
-  /// tensors missing, of other shapes, not finite.
+  /// condition) or a denoise step (it writes a model_output). Throws BundleError: tensors missing, of other
+  /// shapes, not finite; ProviderError: the system has no more threads.
   std::unique_ptr<Graph> load(const std::filesystem::path& folder, const GraphSpec& spec,
                               const Buffers& buffers);
   /// What runs `unet`, e.g. "native avx512_bf16, bf16 weights, 2 threads".

@@ -1,5 +1,8 @@
 #include <algorithm>
-#include <mutex>
+#include <memory>
+#include <optional>
+#include <string>
+#include <system_error>
 
 #include "bundle_check.hpp"
 #include "engines/cores.hpp"
@@ -12,20 +15,18 @@ namespace keystep::native {
 namespace {
 
 constexpr const char* kKind = "conditional_unet1d";
-constexpr int kMostSpinUs = 100'000;
+
+/// Threads share channels by whole groups of GroupNorm, and eight is what nearly all U-Nets have: unasked,
+/// more threads would only wait.
+constexpr int kMostThreads = 8;
 
 int checked_threads(int threads) {
   const int cores = available_cores();
-  if (threads == 0) return std::min(physical_cores(), cores);
+  if (threads == 0) return std::min({physical_cores(), cores, kMostThreads});
   if (threads > 0 && threads <= cores) return threads;
   throw ArgumentError(expected("threads",
                                "0 (one per physical core) .. " + std::to_string(cores) + " (cores)",
                                std::to_string(threads)));
-}
-
-int checked_spin(int spin_us) {
-  if (spin_us >= 0 && spin_us <= kMostSpinUs) return spin_us;
-  throw ArgumentError(expected("spin_us", "0.." + std::to_string(kMostSpinUs), std::to_string(spin_us)));
 }
 
 const TensorSpec* tensor_with(const std::vector<TensorSpec>& tensors, const char* role) {
@@ -33,10 +34,11 @@ const TensorSpec* tensor_with(const std::vector<TensorSpec>& tensors, const char
   return found == tensors.end() ? nullptr : &*found;
 }
 
-/// The tensor of a graph with this role and so many axes. Throws BundleError.
-const TensorSpec& required(const std::vector<TensorSpec>& tensors, const char* role, std::size_t axes) {
-  const TensorSpec* tensor = tensor_with(tensors, role);
-  if (tensor == nullptr) refuse("inputs", std::string("a tensor with the role ") + role, "none");
+/// The input or output of a graph with this role and so many axes. Throws BundleError.
+const TensorSpec& required(const GraphSpec& spec, bool input, const char* role, std::size_t axes) {
+  const TensorSpec* tensor = tensor_with(input ? spec.inputs : spec.outputs, role);
+  if (tensor == nullptr)
+    refuse(input ? "inputs" : "outputs", std::string("a tensor with the role ") + role, "none");
   if (tensor->shape.size() != axes) {
     refuse(tensor->name + ".shape", std::to_string(axes) + " axes", to_string(tensor->shape));
   }
@@ -136,7 +138,8 @@ struct NativeEngine::Impl {
         isa(isa_named(options.isa)),
         threads(checked_threads(options.threads)),
         pin(options.pin_threads),
-        spin_us(checked_spin(options.spin_us)) {
+        spin_us(options.spin_us) {
+    check_spin(spin_us);
     if (!precision.empty()) precision_named(precision);
   }
 
@@ -145,7 +148,11 @@ struct NativeEngine::Impl {
   }
 
   std::shared_ptr<Team> team() {
-    if (!started) started = std::make_shared<Team>(threads, pin, spin_us);
+    try {
+      if (!started) started = std::make_shared<Team>(threads, pin, spin_us);
+    } catch (const std::system_error& error) {
+      throw ProviderError(expected("threads", std::to_string(threads), error.what()));
+    }
     return started;
   }
 
@@ -166,9 +173,9 @@ std::unique_ptr<Graph> NativeEngine::Impl::load_film(const std::filesystem::path
                                                      const Buffers& buffers) {
   const UnetSpec& unet = *spec.unet;
   const int width = film_width(unet.down_dims, unet.film_scale);
-  const std::int64_t rows = required(spec.outputs, "condition", 2).shape[0];
-  check_shape(required(spec.outputs, "condition", 2), {rows, width});
-  check_shape(required(spec.inputs, "condition", 2), {rows, unet.condition});
+  const std::int64_t rows = required(spec, false, "condition", 2).shape[0];
+  check_shape(required(spec, false, "condition", 2), {rows, width});
+  check_shape(required(spec, true, "condition", 2), {rows, unet.condition});
   auto network = std::make_shared<const FilmNetwork>(file, unet.condition, width, kernels(unet), *team());
   return std::make_unique<FilmGraph>(std::move(network), team(), spec, buffers);
 }
@@ -178,16 +185,15 @@ std::unique_ptr<Graph> NativeEngine::Impl::load_step(const std::filesystem::path
   const UnetSpec& unet = *spec.unet;
   if (spec.inputs.size() != 3)
     refuse("inputs", "sample, timestep, condition", std::to_string(spec.inputs.size()));
-  const auto& sample = required(spec.inputs, "sample", 3).shape;
+  const auto& sample = required(spec, true, "sample", 3).shape;
   const std::int64_t longest = std::int64_t{1} << (unet.down_dims.size() - 1);
   if (sample[1] % longest != 0) {
     refuse("sample.shape", "a horizon divisible by " + std::to_string(longest) + " (levels of the U-Net)",
            to_string(sample));
   }
-  check_shape(required(spec.outputs, "model_output", 3), sample);
-  check_shape(required(spec.inputs, "condition", 2),
-              {sample[0], film_width(unet.down_dims, unet.film_scale)});
-  check_shape(required(spec.inputs, "timestep", 1), {1});
+  check_shape(required(spec, false, "model_output", 3), sample);
+  check_shape(required(spec, true, "condition", 2), {sample[0], film_width(unet.down_dims, unet.film_scale)});
+  check_shape(required(spec, true, "timestep", 1), {1});
   const NetworkShape shape{.actions = static_cast<int>(sample[2]),
                            .horizon = static_cast<int>(sample[1]),
                            .kernel_size = unet.kernel_size,
@@ -200,6 +206,13 @@ std::unique_ptr<Graph> NativeEngine::Impl::load_step(const std::filesystem::path
 }
 
 // ---- the engine's face
+
+void check_spin(int spin_us) {
+  constexpr int kMostSpinUs = 100'000;
+  if (spin_us >= 0 && spin_us <= kMostSpinUs) return;
+  throw ArgumentError(
+      expected("spin_us", "0.." + std::to_string(kMostSpinUs) + " microseconds", std::to_string(spin_us)));
+}
 
 NativeEngine::NativeEngine(const EngineOptions& options) : impl_(std::make_unique<Impl>(options)) {}
 NativeEngine::~NativeEngine() = default;

@@ -25,6 +25,12 @@ const std::map<std::string, std::size_t> kElementBytes = {{"F32", 4}, {"BF16", 2
 /// a * b <= limit, without overflow.
 bool fits(std::size_t a, std::size_t b, std::size_t limit) { return b == 0 || a <= limit / b; }
 
+/// A whole number of the header. Throws BundleError.
+std::size_t count_of(const std::string& field, const json& value) {
+  if (!value.is_number_unsigned()) refuse(field, "whole numbers", value.dump());
+  return value.get<std::size_t>();
+}
+
 /// The header's entry of one tensor. `data`: where its bytes may lie. Throws json::exception or BundleError.
 Tensor tensor_of(const std::string& field, const json& entry, const std::byte* data, std::size_t size) {
   Tensor tensor{entry.at("dtype").get<std::string>(), {}, nullptr};
@@ -33,15 +39,17 @@ Tensor tensor_of(const std::string& field, const json& entry, const std::byte* d
   std::size_t bytes = known->second;
   if (!entry.at("shape").is_array()) refuse(field + ".shape", "an array", entry.at("shape").dump());
   for (const json& extent : entry.at("shape")) {
-    const auto length = extent.get<std::int64_t>();
-    if (length < 0 || !fits(bytes, static_cast<std::size_t>(length), size)) {
+    const std::size_t length = count_of(field + ".shape", extent);
+    if (!fits(bytes, length, size)) {
       refuse(field + ".shape", "a shape that fits into the file", entry.at("shape").dump());
     }
-    bytes *= static_cast<std::size_t>(length);
-    tensor.shape.push_back(length);
+    bytes *= length;
+    tensor.shape.push_back(static_cast<std::int64_t>(length));
   }
-  const auto begin = entry.at("data_offsets").at(0).get<std::size_t>();
-  const auto end = entry.at("data_offsets").at(1).get<std::size_t>();
+  const json& offsets = entry.at("data_offsets");
+  if (offsets.size() != 2) refuse(field + ".data_offsets", "begin and end", offsets.dump());
+  const std::size_t begin = count_of(field + ".data_offsets", offsets.at(0)),
+                    end = count_of(field + ".data_offsets", offsets.at(1));
   if (begin > end || end > size || end - begin != bytes) {
     refuse(field + ".data_offsets", std::to_string(bytes) + " bytes inside the file",
            entry.at("data_offsets").dump());

@@ -22,8 +22,8 @@ void pause() noexcept {
 #endif
 }
 
-/// Denormals count as zero while a thread works for us: they cost a hundred times as much, and no network
-/// needs them.
+/// On x86 denormals count as zero while a thread works for us: they cost a hundred times as much, and no
+/// network needs them.
 class WithoutDenormals {
  public:
   WithoutDenormals() noexcept {
@@ -71,7 +71,7 @@ Team::~Team() { stop(); }
 
 void Team::stop() noexcept {
   function_ = nullptr;
-  runs_.fetch_add(1, std::memory_order_release);
+  runs_.fetch_add(1);  // sequentially consistent, as in `barrier`
   runs_.notify_all();
   for (std::thread& worker : workers_) worker.join();
 }
@@ -82,7 +82,7 @@ void Team::start(Function function, void* context) noexcept {
   leave_core_of_caller();
   function_ = function;
   context_ = context;
-  runs_.fetch_add(1, std::memory_order_release);
+  runs_.fetch_add(1);  // sequentially consistent, as in `barrier`
   runs_.notify_all();
   function(context, 0);
   barrier();
@@ -125,7 +125,9 @@ void Team::barrier() noexcept {
   const std::uint32_t round = passed_.load(std::memory_order_relaxed);
   if (arrived_.fetch_add(1, std::memory_order_acq_rel) == workers_.size()) {
     arrived_.store(0, std::memory_order_relaxed);
-    passed_.store(round + 1, std::memory_order_release);
+    // Sequentially consistent: notify_all reads whether anyone sleeps, which must not happen before this
+    // store.
+    passed_.store(round + 1);
     passed_.notify_all();
   } else {
     wait_while(passed_, round);

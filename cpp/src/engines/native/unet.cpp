@@ -132,13 +132,13 @@ class DenoiseStep::Path {
                &shortcut = self_.shortcut_[next_];
     ++next_;
     const Layer &first = *block.first.layer, &second = *block.second.layer;
-    const Layer& also = block.shortcut == nullptr ? first : *block.shortcut;
+    const Layer& reads_too = block.shortcut == nullptr ? first : *block.shortcut;
     const FilmVectors film{film_ + block.film, film_step_ + block.film, network_.film_width(),
                            network_.shape().film_scale};
     if (skip == nullptr) {
-      worker_.convert({&x}, {&first, &also});
+      worker_.convert({&x}, {&first, &reads_too});
     } else {
-      worker_.convert({&x, skip}, {&first, &also});
+      worker_.convert({&x, skip}, {&first, &reads_too});
     }
     worker_.convolve(first, hidden);
     if (block.shortcut != nullptr) {

@@ -58,7 +58,12 @@ Weights::Weights(const Safetensors& file, const std::string& name, std::vector<s
       inputs_(static_cast<int>(shape[1])),
       outputs_(static_cast<int>(shape[2])) {
   if (!is_finite(tensor_, kernels)) refuse(name, "finite weights", "NaN or Inf");
-  if (stored_ == Precision::int8) scale_ = read_floats(file, name + ".scale", {shape[2]});
+  if (stored_ == Precision::int8) {
+    scale_ = read_floats(file, name + ".scale", {shape[2]});
+    const bool usable =
+        std::ranges::all_of(scale_, [](float scale) { return scale >= 0 && std::isfinite(127 * scale); });
+    if (!usable) refuse(name + ".scale", "values of 0 or more whose 127-fold is finite", "others");
+  }
   if (scale_.empty() && kernels.precision == Precision::int8) scale_ = scale_of_greatest();
 }
 

@@ -17,8 +17,6 @@ class Weights {
   Weights(const Safetensors& file, const std::string& name, std::vector<std::int64_t> shape,
           const Kernels& kernels);
 
-  int inputs() const noexcept { return inputs_; }
-  int outputs() const noexcept { return outputs_; }
   /// `count` weights of one tap and input, of consecutive outputs from `first` on.
   void read(int tap, int input, int first, int count, float* to) const noexcept;
   /// int8: per output, what one of the integers -127 .. 127 is worth; else empty.

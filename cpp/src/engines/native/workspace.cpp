@@ -56,7 +56,7 @@ Worker::Worker(const Layers& layers, int thread, int batch)
 void Worker::convert(std::initializer_list<const Activation*> inputs,
                      std::initializer_list<const Layer*> layers) noexcept {
   float most = std::numeric_limits<float>::infinity();
-  for (const Layer* layer : layers) most = std::min(most, layer->most());
+  for (const Layer* layer : layers) most = std::min(most, layer->greatest_integer());
   const Layer& layer = **layers.begin();
   operand_.row = spread(static_cast<std::size_t>(layer.padded_inputs()) / kernels_.group) * sizeof(float);
   operand_.batch = operand_.row * layer.in_length();
