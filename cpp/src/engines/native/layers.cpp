@@ -2,6 +2,32 @@
 
 namespace keystep::native {
 
+namespace {
+
+class PackJob final : public Team::Job {
+ public:
+  PackJob(std::deque<Layer>& layers, const std::deque<Weights>& weights,
+          const std::vector<Arena>& arenas) noexcept
+      : layers_(layers), weights_(weights), arenas_(arenas) {}
+
+  void walk(Team::Member& member) noexcept override {
+    member.share([this](int part) {
+      std::byte* to = arenas_[static_cast<std::size_t>(part)].data();
+      for (std::size_t i = 0; i < layers_.size(); ++i) {
+        layers_[i].pack(part, weights_[i], to);
+        to += layers_[i].bytes(part);
+      }
+    });
+  }
+
+ private:
+  std::deque<Layer>& layers_;
+  const std::deque<Weights>& weights_;
+  const std::vector<Arena>& arenas_;
+};
+
+}  // namespace
+
 Layers::Layers(const Safetensors& file, const Kernels& kernels, int threads)
     : file_(&file), kernels_(&kernels), threads_(threads) {}
 
@@ -26,14 +52,10 @@ void Layers::pack(Team& team) {
     for (const Layer& layer : layers_) bytes += layer.bytes(thread);
     arenas_.emplace_back(bytes);
   }
-  // Each thread writes its own part, so that the pages lie near the core that will read them.
-  team.run([this](int thread) noexcept {
-    std::byte* to = arenas_[static_cast<std::size_t>(thread)].data();
-    for (std::size_t i = 0; i < layers_.size(); ++i) {
-      layers_[i].pack(thread, weights_[i], to);
-      to += layers_[i].bytes(thread);
-    }
-  });
+  // Shared among threads, so that the pages lie near the cores that will read them.
+  PackJob job(layers_, weights_, arenas_);
+  team.run(job);
+  team.settle();
   for (Layer& layer : layers_) layer.finish();
   weights_.clear();
   file_ = nullptr;

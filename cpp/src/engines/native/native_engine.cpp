@@ -18,11 +18,11 @@ constexpr const char* kKind = "conditional_unet1d";
 
 /// Threads share channels by whole groups of GroupNorm, and eight is what nearly all U-Nets have: unasked,
 /// more threads would only wait.
-constexpr int kMostThreads = 8;
+constexpr int kMostUnasked = 8;
 
 int checked_threads(int threads) {
-  const int cores = available_cores();
-  if (threads == 0) return std::min({physical_cores(), cores, kMostThreads});
+  const int cores = std::min(available_cores(), Team::kMostThreads);
+  if (threads == 0) return std::min({physical_cores(), cores, kMostUnasked});
   if (threads > 0 && threads <= cores) return threads;
   throw ArgumentError(expected("threads",
                                "0 (one per physical core) .. " + std::to_string(cores) + " (cores)",

@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <sched.h>
 
+#include <bit>
 #include <chrono>
 
 #if defined(__x86_64__)
@@ -13,6 +14,8 @@ namespace keystep::native {
 namespace {
 
 using Clock = std::chrono::steady_clock;
+
+constexpr int kPauses = 64;  // about a microsecond
 
 void pause() noexcept {
 #if defined(__x86_64__)
@@ -54,6 +57,15 @@ std::vector<int> allowed_cpus() {
   return cpus;
 }
 
+/// What workers find after `settle`.
+Team::Job& nothing() noexcept {
+  struct Nothing final : Team::Job {
+    void walk(Team::Member&) noexcept override {}
+  };
+  static Nothing job;
+  return job;
+}
+
 }  // namespace
 
 Team::Team(int threads, bool pin, int spin_us) : pin_(pin), spin_us_(spin_us), cpus_(allowed_cpus()) {
@@ -70,22 +82,33 @@ Team::Team(int threads, bool pin, int spin_us) : pin_(pin), spin_us_(spin_us), c
 Team::~Team() { stop(); }
 
 void Team::stop() noexcept {
-  function_ = nullptr;
-  runs_.fetch_add(1);  // sequentially consistent, as in `barrier`
+  job_.store(nullptr);
+  runs_.fetch_add(1);
   runs_.notify_all();
   for (std::thread& worker : workers_) worker.join();
 }
 
-void Team::start(Function function, void* context) noexcept {
+void Team::run(Job& job) noexcept {
+  const std::lock_guard lock(entry_);
   const WithoutDenormals guard;
-  if (workers_.empty()) return function(context, 0);
   leave_core_of_caller();
-  function_ = function;
-  context_ = context;
-  runs_.fetch_add(1);  // sequentially consistent, as in `barrier`
+  const std::uint32_t run = runs_.load(std::memory_order_relaxed) + 1;
+  done_.store(0, std::memory_order_relaxed);
+  state_.store(std::bit_cast<std::uint64_t>(State{run, 0, 0}));
+  job_.store(&job);
+  // Here and below sequentially consistent: notify_all reads whether anyone sleeps, which must not happen
+  // before.
+  runs_.store(run);
   runs_.notify_all();
-  function(context, 0);
-  barrier();
+  Member caller(*this, 0, run);
+  job.walk(caller);
+}
+
+void Team::settle() noexcept {
+  const std::lock_guard lock(entry_);
+  // A worker that is about to begin the last job has announced itself before it read which one it is.
+  job_.store(&nothing());
+  for (int walking = walking_.load(); walking != 0; walking = walking_.load()) sched_yield();
 }
 
 /// A woken worker is often put where its caller runs, and stays there for milliseconds: longer than a denoise
@@ -110,32 +133,58 @@ void Team::leave_core_of_caller() noexcept {
   }
 }
 
-void Team::serve(int member) noexcept {
+void Team::serve(int index) noexcept {
   const WithoutDenormals guard;
-  for (std::uint32_t run = 0;; ++run) {
-    wait_while(runs_, run);
-    if (function_ == nullptr) return;
-    function_(context_, member);
-    barrier();
+  for (std::uint32_t seen = 0;;) {
+    wait_while(runs_, seen);
+    seen = runs_.load();
+    walking_.fetch_add(1);
+    Job* job = job_.load();
+    if (job == nullptr) return;
+    // If another run has begun since, none of its stages is this one's: it walks past all of them.
+    Member member(*this, index, seen);
+    job->walk(member);
+    walking_.fetch_sub(1);
   }
 }
 
-void Team::barrier() noexcept {
-  if (workers_.empty()) return;
-  const std::uint32_t round = passed_.load(std::memory_order_relaxed);
-  if (arrived_.fetch_add(1, std::memory_order_acq_rel) == workers_.size()) {
-    arrived_.store(0, std::memory_order_relaxed);
-    // Sequentially consistent: notify_all reads whether anyone sleeps, which must not happen before this
-    // store.
-    passed_.store(round + 1);
-    passed_.notify_all();
-  } else {
-    wait_while(passed_, round);
+int Team::Member::take() noexcept {
+  const unsigned all = (1u << team_.size()) - 1;
+  for (std::uint64_t word = team_.state_.load(std::memory_order_acquire);;) {
+    const auto state = std::bit_cast<State>(word);
+    if (state.run != run_ || state.stage != stage_) return -1;
+    const unsigned left = all & ~unsigned{state.taken};
+    if (left == 0) {
+      patient_ = true;
+      team_.wait_while(team_.state_, word);
+      word = team_.state_.load(std::memory_order_acquire);
+      continue;
+    }
+    const bool own = (left >> index_ & 1) != 0;
+    if (!own && patient_) {  // whoever owns it may be on its way, and has its weights in its own cache
+      patient_ = false;
+      for (int i = 0; i < kPauses && team_.state_.load(std::memory_order_acquire) == word; ++i) pause();
+      word = team_.state_.load(std::memory_order_acquire);
+      continue;
+    }
+    const int part = own ? index_ : std::countr_zero(left);
+    const State taken{state.run, state.stage, static_cast<std::uint16_t>(state.taken | 1u << part)};
+    if (team_.state_.compare_exchange_weak(word, std::bit_cast<std::uint64_t>(taken),
+                                           std::memory_order_acq_rel, std::memory_order_acquire)) {
+      return part;
+    }
   }
 }
 
-void Team::wait_while(const std::atomic<std::uint32_t>& word, std::uint32_t value) const noexcept {
-  constexpr int kPauses = 64;  // about a microsecond: the clock is read that often
+void Team::Member::finish() noexcept {
+  if (team_.done_.fetch_add(1, std::memory_order_acq_rel) + 1 != team_.size()) return;
+  team_.done_.store(0, std::memory_order_relaxed);
+  team_.state_.store(std::bit_cast<std::uint64_t>(State{run_, static_cast<std::uint16_t>(stage_ + 1), 0}));
+  team_.state_.notify_all();
+}
+
+template <class Word>
+void Team::wait_while(const std::atomic<Word>& word, Word value) const noexcept {
   const auto same = [&] { return word.load(std::memory_order_acquire) == value; };
   const auto begin = Clock::now();
   for (auto spun = Clock::duration::zero(); spun < std::chrono::microseconds(spin_us_);

@@ -1,49 +1,61 @@
-// The threads of an engine: the caller and workers that wait for it.
+// The threads of an engine: the caller and workers that share its work.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
 #include <mutex>
 #include <thread>
-#include <type_traits>
 #include <vector>
 
 namespace keystep::native {
 
-/// A denoise step is some thirty short parts between which all threads meet, so meeting must cost less than a
-/// microsecond: threads that wait spin. They do so for a bounded time, with yields, and then sleep: on a busy
-/// machine the one they wait for may need their core.
+/// A denoise step is some thirty short stages; each has a part for every thread, and the next begins when all
+/// parts are done. That must cost less than a microsecond, so threads that wait spin: for a bounded time,
+/// with yields, then they sleep. And on a busy machine a worker may be off its core for longer than the whole
+/// step takes, so nobody waits for a thread, only for parts: whoever has nothing to do takes a part that no
+/// one has begun.
+///
+/// What a run executes is a `Job`, which every member walks through by itself, stage after stage. `share`
+/// gives it the parts it gets; a member that comes late finds the stages done and walks past them.
 class Team {
  public:
-  /// `threads` >= 1, the caller of `run` included: with 1 no thread is started. Workers keep off the core on
-  /// which the caller runs; `pin`: and each has one of its own.
+  class Member;
+
+  /// Lives as long as the team may walk through it: see `settle`.
+  class Job {
+   public:
+    virtual ~Job() = default;
+    virtual void walk(Member& member) noexcept = 0;
+  };
+
+  static constexpr int kMostThreads = 16;
+
+  /// `threads`: 1 .. kMostThreads, the caller of `run` included: with 1 no thread is started. Workers keep
+  /// off the core on which the caller runs; `pin`: and each has one of its own. Throws std::system_error.
   Team(int threads, bool pin, int spin_us);
   ~Team();
   Team(const Team&) = delete;
   Team& operator=(const Team&) = delete;
 
   int size() const noexcept { return static_cast<int>(workers_.size()) + 1; }
-
-  /// Calls `work(member)` on every member, 0 being the caller, and returns when all are done. From any
-  /// thread; a second caller waits. `work` may not throw.
-  template <class Work>
-  void run(Work&& work) noexcept {
-    const std::lock_guard lock(entry_);
-    start([](void* context, int member) { (*static_cast<std::remove_reference_t<Work>*>(context))(member); },
-          &work);
-  }
-
-  /// Inside `run`: returns when every member has called it. What they wrote before is visible after.
-  void barrier() noexcept;
+  /// Returns when all stages are done. From any thread; a second caller waits.
+  void run(Job& job) noexcept;
+  /// Returns when no worker walks through any job any more. Not while one runs.
+  void settle() noexcept;
 
  private:
-  using Function = void (*)(void* context, int member);
+  /// Of the stage that is being worked on; in one word, so that a part is taken by one exchange.
+  struct State {
+    std::uint32_t run;    ///< counts runs
+    std::uint16_t stage;  ///< of that run
+    std::uint16_t taken;  ///< a bit for each part
+  };
 
+  void serve(int index) noexcept;
   void stop() noexcept;
-  void start(Function function, void* context) noexcept;
-  void serve(int member) noexcept;
   void leave_core_of_caller() noexcept;
-  void wait_while(const std::atomic<std::uint32_t>& word, std::uint32_t value) const noexcept;
+  template <class Word>
+  void wait_while(const std::atomic<Word>& word, Word value) const noexcept;
 
   const bool pin_;
   const int spin_us_;
@@ -51,12 +63,40 @@ class Team {
   int callers_cpu_ = -1;  // when the workers were told to leave it
   std::mutex entry_;
   std::vector<std::thread> workers_;
-  Function function_ = nullptr;  // of the run that `runs_` announced; null: stop
-  void* context_ = nullptr;
   // Each on a cache line of its own: waiters read one while others write another.
-  alignas(64) std::atomic<std::uint32_t> runs_ = 0;     // changes when a run starts
-  alignas(64) std::atomic<std::uint32_t> arrived_ = 0;  // members at the barrier
-  alignas(64) std::atomic<std::uint32_t> passed_ = 0;   // changes when all were there
+  alignas(64) std::atomic<std::uint32_t> runs_ = 0;   // changes when a run starts, or the team ends
+  std::atomic<Job*> job_ = nullptr;                   // of the last run; null: the team ends
+  alignas(64) std::atomic<std::uint64_t> state_ = 0;  // a State
+  alignas(64) std::atomic<int> done_ = 0;             // parts of this stage
+  alignas(64) std::atomic<int> walking_ = 0;          // workers inside a job
+};
+
+/// One thread on its way through a job.
+class Team::Member {
+ public:
+  Member(Team& team, int index, std::uint32_t run) noexcept : team_(team), index_(index), run_(run) {}
+
+  /// One stage: calls `work(part)` for the parts this thread gets. Returns when all parts of the stage are
+  /// done, and what they wrote is visible.
+  template <class Work>
+  void share(Work&& work) noexcept {
+    for (int part = take(); part >= 0; part = take()) {
+      work(part);
+      finish();
+    }
+    ++stage_;
+  }
+
+ private:
+  /// A part of this stage that no one has begun, its own first; -1 once the stage is done.
+  int take() noexcept;
+  void finish() noexcept;
+
+  Team& team_;
+  const int index_;
+  const std::uint32_t run_;
+  std::uint16_t stage_ = 0;
+  bool patient_ = true;  // until an owner did not come
 };
 
 }  // namespace keystep::native

@@ -60,16 +60,23 @@ Film::Film(std::shared_ptr<const FilmNetwork> network, std::shared_ptr<Team> tea
       film_(output_of(network_->layer(), *team_, batch)),
       workers_(workers_of(network_->layers(), *team_, batch)) {}
 
+Film::~Film() { team_->settle(); }
+
 void Film::run(const float* condition, float* film) noexcept {
   const Kernels& kernels = network_->layers().kernels();
-  const Layer& layer = network_->layer();
   scatter(condition, batch_, condition_);
   for (int b = 0; b < batch_; ++b) kernels.mish(condition_.row(b, 0), condition_.channels().padded());
   measure_all(kernels, batch_, condition_);
-  team_->run([&](int thread) noexcept {
-    workers_[thread].convert({&condition_}, {&layer});
-    workers_[thread].convolve(layer, film_);
-    gather(film_, batch_, layer.outputs().segments()[thread], film);
+  output_ = film;
+  team_->run(*this);
+}
+
+void Film::walk(Team::Member& member) noexcept {
+  const Layer& layer = network_->layer();
+  member.share([&](int part) {
+    workers_[part].convert({&condition_}, {&layer});
+    workers_[part].convolve(layer, film_);
+    gather(film_, batch_, layer.outputs().segments()[part], output_);
   });
 }
 
@@ -93,16 +100,14 @@ DenoiseStep::DenoiseStep(std::shared_ptr<const Network> network, std::shared_ptr
   for (const Grow& grow : network_->grow) grown_.push_back(output_of(*grow[0], *team_, batch, 2));
 }
 
-/// One thread's way through the network. All threads meet where the next operation reads what others have
+DenoiseStep::~DenoiseStep() { team_->settle(); }
+
+/// One thread's way through the network. A stage ends where the next operation reads what all parts have
 /// written.
 class DenoiseStep::Path {
  public:
-  Path(DenoiseStep& self, int thread, const float* film, const float* film_step) noexcept
-      : self_(self),
-        network_(*self.network_),
-        worker_(self.workers_[thread]),
-        film_(film),
-        film_step_(film_step) {}
+  Path(DenoiseStep& self, Team::Member& member) noexcept
+      : self_(self), network_(*self.network_), member_(member) {}
 
   /// As keystep.models.unet1d.ConditionalUnet1d.run.
   void run() noexcept {
@@ -124,7 +129,11 @@ class DenoiseStep::Path {
   }
 
  private:
-  void meet() noexcept { self_.team_->barrier(); }
+  /// A stage: `work` on the channels of each part.
+  template <class Work>
+  void share(Work&& work) noexcept {
+    member_.share([&](int part) { work(self_.workers_[static_cast<std::size_t>(part)]); });
+  }
 
   /// Of `x`, or of `x` and `skip` side by side.
   Activation& residual(const ResidualBlock& block, Activation& x, Activation* skip = nullptr) noexcept {
@@ -133,67 +142,78 @@ class DenoiseStep::Path {
     ++next_;
     const Layer &first = *block.first.layer, &second = *block.second.layer;
     const Layer& reads_too = block.shortcut == nullptr ? first : *block.shortcut;
-    const FilmVectors film{film_ + block.film, film_step_ + block.film, network_.film_width(),
-                           network_.shape().film_scale};
-    if (skip == nullptr) {
-      worker_.convert({&x}, {&first, &reads_too});
-    } else {
-      worker_.convert({&x, skip}, {&first, &reads_too});
-    }
-    worker_.convolve(first, hidden);
-    if (block.shortcut != nullptr) {
-      worker_.convolve(*block.shortcut, shortcut);
-    } else if (skip != nullptr) {
-      worker_.join(x, *skip, shortcut);
-    }
-    worker_.normalise(block.first.norm, network_.shape().groups, hidden, &film, nullptr);
-    meet();
-    worker_.convert({&hidden}, {&second});
-    worker_.convolve(second, out);
-    worker_.normalise(block.second.norm, network_.shape().groups, out, nullptr,
-                      block.shortcut == nullptr && skip == nullptr ? &x : &shortcut);
-    meet();
+    const int groups = network_.shape().groups;
+    share([&](Worker& worker) {
+      const FilmVectors film{self_.film_ + block.film, self_.film_step_ + block.film, network_.film_width(),
+                             network_.shape().film_scale};
+      if (skip == nullptr) {
+        worker.convert({&x}, {&first, &reads_too});
+      } else {
+        worker.convert({&x, skip}, {&first, &reads_too});
+      }
+      worker.convolve(first, hidden);
+      if (block.shortcut != nullptr) {
+        worker.convolve(*block.shortcut, shortcut);
+      } else if (skip != nullptr) {
+        worker.join(x, *skip, shortcut);
+      }
+      worker.normalise(block.first.norm, groups, hidden, &film, nullptr);
+    });
+    Activation& added = block.shortcut == nullptr && skip == nullptr ? x : shortcut;
+    share([&](Worker& worker) {
+      worker.convert({&hidden}, {&second});
+      worker.convolve(second, out);
+      worker.normalise(block.second.norm, groups, out, nullptr, &added);
+    });
     return out;
   }
 
   Activation& shrink(const Layer& layer, Activation& x, Activation& out) noexcept {
-    worker_.convert({&x}, {&layer});
-    worker_.convolve(layer, out);
-    worker_.measure(out);
-    meet();
+    share([&](Worker& worker) {
+      worker.convert({&x}, {&layer});
+      worker.convolve(layer, out);
+      worker.measure(out);
+    });
     return out;
   }
 
   Activation& grow(const Grow& layers, Activation& x, Activation& out) noexcept {
-    worker_.convert({&x}, {layers[0], layers[1]});
-    worker_.convolve(*layers[0], out, 2, 0);
-    worker_.convolve(*layers[1], out, 2, 1);
-    worker_.measure(out);
-    meet();
+    share([&](Worker& worker) {
+      worker.convert({&x}, {layers[0], layers[1]});
+      worker.convolve(*layers[0], out, 2, 0);
+      worker.convolve(*layers[1], out, 2, 1);
+      worker.measure(out);
+    });
     return out;
   }
 
   void project(Activation& x) noexcept {
-    worker_.convert({&x}, {network_.last.layer});
-    worker_.convolve(*network_.last.layer, self_.last_);
-    worker_.normalise(network_.last.norm, network_.shape().groups, self_.last_, nullptr, nullptr);
-    meet();
-    worker_.convert({&self_.last_}, {network_.project});
-    worker_.convolve(*network_.project, self_.output_);
+    share([&](Worker& worker) {
+      worker.convert({&x}, {network_.last.layer});
+      worker.convolve(*network_.last.layer, self_.last_);
+      worker.normalise(network_.last.norm, network_.shape().groups, self_.last_, nullptr, nullptr);
+    });
+    share([&](Worker& worker) {
+      worker.convert({&self_.last_}, {network_.project});
+      worker.convolve(*network_.project, self_.output_);
+    });
   }
 
   DenoiseStep& self_;
   const Network& network_;
-  Worker& worker_;
-  const float *film_, *film_step_;
+  Team::Member& member_;
   std::size_t next_ = 0;  // residual block
 };
 
 void DenoiseStep::run(const float* sample, std::int64_t timestep, const float* film, float* output) noexcept {
   scatter(sample, batch_, sample_);
   measure_all(network_->layers().kernels(), batch_, sample_);
-  team_->run([&](int thread) noexcept { Path(*this, thread, film, network_->film_step(timestep)).run(); });
+  film_ = film;
+  film_step_ = network_->film_step(timestep);
+  team_->run(*this);
   for (const Segment& segment : output_.channels().segments()) gather(output_, batch_, segment, output);
 }
+
+void DenoiseStep::walk(Team::Member& member) noexcept { Path(*this, member).run(); }
 
 }  // namespace keystep::native

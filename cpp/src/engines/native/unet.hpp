@@ -9,28 +9,34 @@
 namespace keystep::native {
 
 /// condition [batch, C] -> its FiLM vectors [batch, F].
-class Film {
+class Film final : private Team::Job {
  public:
   Film(std::shared_ptr<const FilmNetwork> network, std::shared_ptr<Team> team, int batch);
+  ~Film() override;
   void run(const float* condition, float* film) noexcept;
 
  private:
+  void walk(Team::Member& member) noexcept override;
+
   std::shared_ptr<const FilmNetwork> network_;
   std::shared_ptr<Team> team_;
   int batch_;
   Activation condition_, film_;
   std::vector<Worker> workers_;
+  float* output_ = nullptr;  // of this run
 };
 
 /// Noisy actions [batch, H, A] and FiLM vectors [batch, F] -> the prediction [batch, H, A].
-class DenoiseStep {
+class DenoiseStep final : private Team::Job {
  public:
   DenoiseStep(std::shared_ptr<const Network> network, std::shared_ptr<Team> team, int batch);
+  ~DenoiseStep() override;
   /// `timestep`: in 0 .. train_steps - 1.
   void run(const float* sample, std::int64_t timestep, const float* film, float* output) noexcept;
 
  private:
   class Path;
+  void walk(Team::Member& member) noexcept override;
 
   std::shared_ptr<const Network> network_;
   std::shared_ptr<Team> team_;
@@ -40,6 +46,7 @@ class DenoiseStep {
   std::vector<Activation> hidden_, shortcut_;  // inside them
   std::vector<Activation> shrunk_, grown_;
   std::vector<Worker> workers_;
+  const float *film_ = nullptr, *film_step_ = nullptr;  // of this run
 };
 
 }  // namespace keystep::native
