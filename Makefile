@@ -89,7 +89,6 @@ train: build
 	scripts/train.sh $(POLICY)
 
 bench: build
-	$(PIP) openvino
 	$(BIN)/python -m benchmarks
 
 clean:

@@ -94,7 +94,12 @@ def _export_flat(case: Path, name: str, down_dims: tuple[int, ...], horizon: int
     # errors of an untrained network are multiplied by thousands
     sampler = SamplerConfig(timestep_rule="leading")
     config = PolicyConfig(
-        down_dims=down_dims, horizon=horizon, step_dim=256, condition_features=512, sampler=sampler
+        down_dims=down_dims,
+        horizon=horizon,
+        execute=min(8, horizon),
+        step_dim=256,
+        condition_features=512,
+        sampler=sampler,
     )
     random_checkpoint(case / "checkpoint", config)
     form = "both" if name in SIZES else "denoise"

@@ -39,7 +39,7 @@ RuntimeOptions checked(RuntimeOptions options, const Bundle& bundle) {
   if (options.engine.engine == "native" && !has_unet) {
     throw ProviderError(expected("engine", "auto | onnxruntime" + why, "'native'"));
   }
-  if (!options.engine.precision.empty() && !has_unet) {
+  if (options.engine.engine == "auto" && !options.engine.precision.empty() && !has_unet) {
     throw ProviderError(expected("precision", "none" + why, "'" + options.engine.precision + "'"));
   }
   if (options.deadline_us == 0) options.deadline_us = 1e6 / bundle.control_rate_hz;

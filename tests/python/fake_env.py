@@ -125,8 +125,9 @@ class FakeHierarchy:
         planned = (self.ticks - 1) % (self.SUBGOALS * self.STEPS) == 0
         plan = keystep.latency.StageLatency(int(planned), 7000.0, *[7000.0] * 5)
         tick = keystep.latency.StageLatency(1, 500.0, *[500.0] * 5)
-        fields = {name: 0 for name in keystep.LatencyReport.__dataclass_fields__ if name != "stages"}
-        return keystep.LatencyReport({"plan": plan, "tick": tick}, **fields)
+        fields: dict[str, Any] = dict.fromkeys(keystep.LatencyReport.__dataclass_fields__, 0)
+        fields |= {"engine": "fake", "engine_choices": [], "stages": {"plan": plan, "tick": tick}}
+        return keystep.LatencyReport(**fields)
 
 
 def made_up_report(solved: dict[str, list[bool | None]], seeds: tuple[int, ...] = (0,)) -> EvaluationReport:
