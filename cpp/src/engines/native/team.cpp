@@ -57,15 +57,6 @@ std::vector<int> allowed_cpus() {
   return cpus;
 }
 
-/// What workers find after `settle`.
-Team::Job& nothing() noexcept {
-  struct Nothing final : Team::Job {
-    void walk(Team::Member&) noexcept override {}
-  };
-  static Nothing job;
-  return job;
-}
-
 }  // namespace
 
 Team::Team(int threads, bool pin, int spin_us) : pin_(pin), spin_us_(spin_us), cpus_(allowed_cpus()) {
@@ -107,8 +98,10 @@ void Team::run(Job& job) noexcept {
 void Team::settle() noexcept {
   const std::lock_guard lock(entry_);
   // A worker that is about to begin the last job has announced itself before it read which one it is.
-  job_.store(&nothing());
-  for (int walking = walking_.load(); walking != 0; walking = walking_.load()) sched_yield();
+  job_.store(&nothing_);
+  for (int turns = 0; walking_.load() != 0; ++turns) {
+    turns < 100 ? void(sched_yield()) : std::this_thread::sleep_for(std::chrono::microseconds(50));
+  }
 }
 
 /// A woken worker is often put where its caller runs, and stays there for milliseconds: longer than a denoise

@@ -40,7 +40,7 @@ class Team {
   int size() const noexcept { return static_cast<int>(workers_.size()) + 1; }
   /// Returns when all stages are done. From any thread; a second caller waits.
   void run(Job& job) noexcept;
-  /// Returns when no worker walks through any job any more. Not while one runs.
+  /// Returns when no worker walks through any job any more; waits for a run on another thread.
   void settle() noexcept;
 
  private:
@@ -49,6 +49,11 @@ class Team {
     std::uint32_t run;    ///< counts runs
     std::uint16_t stage;  ///< of that run
     std::uint16_t taken;  ///< a bit for each part
+  };
+
+  /// What late workers find after `settle`.
+  struct Nothing final : Job {
+    void walk(Member&) noexcept override {}
   };
 
   void serve(int index) noexcept;
@@ -61,14 +66,18 @@ class Team {
   const int spin_us_;
   const std::vector<int> cpus_;
   int callers_cpu_ = -1;  // when the workers were told to leave it
+  Nothing nothing_;
   std::mutex entry_;
   std::vector<std::thread> workers_;
   // Each on a cache line of its own: waiters read one while others write another.
-  alignas(64) std::atomic<std::uint32_t> runs_ = 0;   // changes when a run starts, or the team ends
-  std::atomic<Job*> job_ = nullptr;                   // of the last run; null: the team ends
-  alignas(64) std::atomic<std::uint64_t> state_ = 0;  // a State
-  alignas(64) std::atomic<int> done_ = 0;             // parts of this stage
-  alignas(64) std::atomic<int> walking_ = 0;          // workers inside a job
+  alignas(64) std::atomic<std::uint32_t> runs_ = 0;  // changes when a run starts, or the team ends
+  std::atomic<Job*> job_ = nullptr;                  // of the last run; null: the team ends
+  // libstdc++ counts sleepers by an address's low bits: 8 bytes further, those on `runs_` do not make every
+  // stage's notification a system call.
+  [[maybe_unused]] alignas(64) std::uint64_t apart_ = 0;
+  std::atomic<std::uint64_t> state_ = 0;      // a State
+  alignas(64) std::atomic<int> done_ = 0;     // parts of this stage
+  alignas(64) std::atomic<int> walking_ = 0;  // workers inside a job
 };
 
 /// One thread on its way through a job.
