@@ -55,7 +55,7 @@ void* allocate(std::size_t bytes, std::size_t alignment, const void* caller) {
   return allocate(bytes, static_cast<std::size_t>(alignment), __builtin_return_address(0));
 }
 [[gnu::noinline]] void* operator new(std::size_t bytes, const std::nothrow_t&) noexcept {
-  return allocate(bytes, alignof(std::max_align_t), __builtin_return_address(0));
+  return failing ? nullptr : allocate(bytes, alignof(std::max_align_t), __builtin_return_address(0));
 }
 [[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
 [[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
