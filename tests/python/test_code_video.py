@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
@@ -63,7 +63,8 @@ def test_a_key_step_longer_than_the_panel_shows_its_start() -> None:
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.text(st.sampled_from("ab (),.='_"), max_size=200), st.integers(40, 300), st.sampled_from([0, 12]))
+@example("===", 20, 12)  # no room for the indent
+@given(st.text(st.sampled_from("ab (),.='_"), max_size=200), st.integers(20, 300), st.sampled_from([0, 12]))
 def test_wrapped_lines_fit_and_lose_nothing(text: str, width: int, indent: int) -> None:
     lines = wrap(DRAW, text, width, indent)
     assert all(DRAW.textlength(line, font_size=code_video.SIZE) <= width for line in lines)

@@ -123,6 +123,9 @@ def wrap(draw: Any, text: str, width: int, indent: int = 0) -> list[str]:
         if count == len(line):
             return [*lines, line]
         margin = len(line) - len(rest)
+        if margin and count <= margin:  # too narrow for the indent and one character
+            spaces = ""
+            continue
         space = line.rfind(" ", margin + 1, count)
         stop = space + 1 if space > 0 else max(count, margin + 1)
         lines.append(line[:stop].rstrip())
