@@ -159,6 +159,11 @@ std::size_t subgoal_size(const Bundle& bundle) {
   return count;
 }
 
+void check_manifest(const std::string& manifest) {
+  const json parsed = parse_json(manifest);
+  check_consistency(read_bundle(ManifestNode(parsed, "")));
+}
+
 Bundle load_bundle(const fs::path& folder) {
   std::string text = read_manifest(folder);
   const json manifest = parse_json(text);

@@ -44,12 +44,13 @@ void check_action(const ActionSpec& action) {
   check_length(action.units, dim, "action.units");
   check_length(action.min, dim, "action.min");
   check_length(action.max, dim, "action.max");
-  check_length(action.hold, dim, "action.hold");
+  const bool holds_values = action.hold_mode == "values";
+  if (holds_values) check_length(action.hold, dim, "action.hold");
   if (!action.rate_limit.empty()) check_length(action.rate_limit, dim, "action.rate_limit");
   for (std::size_t i = 0; i < dim; ++i) {
     const std::string min = std::to_string(action.min[i]), max = std::to_string(action.max[i]);
     if (!(action.min[i] < action.max[i])) refuse(at("action.max", i), "more than the minimum " + min, max);
-    if (!(action.min[i] <= action.hold[i] && action.hold[i] <= action.max[i])) {
+    if (holds_values && !(action.min[i] <= action.hold[i] && action.hold[i] <= action.max[i])) {
       refuse(at("action.hold", i), "a value in " + min + ".." + max, std::to_string(action.hold[i]));
     }
     if (!action.rate_limit.empty() && !(action.rate_limit[i] > 0)) {

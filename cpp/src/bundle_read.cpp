@@ -29,14 +29,27 @@ ObservationSpec read_observation(const ManifestNode& node, std::int64_t version)
   return spec;
 }
 
-ActionSpec read_action(const ManifestNode& node) {
+/// Up to version 3 a hold was always the list of its values.
+void read_hold(const ManifestNode& node, std::int64_t version, ActionSpec& spec) {
+  if (version < 4) {
+    spec.hold = node.numbers<float>();
+    return;
+  }
+  node.check_keys({"mode"}, {"values"});
+  spec.hold_mode = node["mode"].text_of({"values", "last"});
+  if (spec.hold_mode == "last") return node.check_keys({"mode"});
+  node.check_keys({"mode", "values"});
+  spec.hold = node["values"].numbers<float>();
+}
+
+ActionSpec read_action(const ManifestNode& node, std::int64_t version) {
   node.check_keys({"names", "units", "min", "max", "rate_limit", "hold"});
   ActionSpec spec;
   spec.names = node["names"].texts();
   spec.units = node["units"].texts();
   spec.min = node["min"].numbers<float>();
   spec.max = node["max"].numbers<float>();
-  spec.hold = node["hold"].numbers<float>();
+  read_hold(node["hold"], version, spec);
   if (const ManifestNode limit = node["rate_limit"]; !limit.is_null()) {
     spec.rate_limit = limit.numbers<float>();
     if (spec.rate_limit.empty()) limit.refuse("null, or one value per action");
@@ -217,7 +230,7 @@ Bundle read_bundle(const ManifestNode& root) {
     task.check_keys({"name", "instruction"});
     bundle.tasks.push_back({task["name"].text(), task["instruction"].text()});
   }
-  bundle.action = read_action(root["action"]);
+  bundle.action = read_action(root["action"], version);
   for (const auto& [key, node] : root["normalization"].members()) {
     bundle.normalization[key] = read_normalization(node);
   }

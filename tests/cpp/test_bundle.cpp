@@ -42,8 +42,8 @@ void reads_every_form() {
 }
 
 void refuses_wrong_versions_and_keys() {
-  refused("\"version\": 1", "\"version\": 4",
-          "version: expected at most 3 (a newer keystep wrote this bundle), got 4");
+  refused("\"version\": 1", "\"version\": 5",
+          "version: expected at most 4 (a newer keystep wrote this bundle), got 5");
   refused("\"version\": 1", "\"version\": \"1\"", "version: expected an integer");
   refused("keystep-bundle", "lerobot", "format: expected \"keystep-bundle\", got \"lerobot\"");
   refused("\"goal\"", "\"planner\": 1, \"goal\"", "planner: expected one of the keys format, ");

@@ -12,7 +12,7 @@
 
 namespace keystep {
 
-inline constexpr int kManifestVersion = 3;  ///< 1 and 2 are read, too
+inline constexpr int kManifestVersion = 4;  ///< 1 to 3 are read, too
 
 enum class DType { float32, int64, uint8, string };
 const char* name(DType dtype) noexcept;
@@ -71,9 +71,10 @@ struct ObservationSpec {
 
 struct ActionSpec {
   std::vector<std::string> names, units;
-  std::vector<float> min, max;    ///< bounds the safety gate enforces
-  std::vector<float> rate_limit;  ///< greatest change per action; empty: none
-  std::vector<float> hold;        ///< the action that keeps the robot where it is
+  std::vector<float> min, max;       ///< bounds the safety gate enforces
+  std::vector<float> rate_limit;     ///< greatest change per action; empty: none
+  std::vector<float> hold;           ///< mode values: the action that keeps the robot where it is; else empty
+  std::string hold_mode = "values";  ///< what a tick that fails gives: values | last (the last action given)
 };
 
 /// y = (x - offset) * scale brings physical values into the range the network was trained in.
@@ -127,6 +128,8 @@ std::size_t subgoal_size(const Bundle& bundle);  ///< its number of values
 
 /// Reads and checks `folder/manifest.json` and every file it names. Throws BundleError.
 Bundle load_bundle(const std::filesystem::path& folder);
+/// What `load_bundle` says of a manifest (JSON), without the files it names. Throws BundleError.
+void check_manifest(const std::string& manifest);
 
 /// Lower-case hexadecimal SHA-256 of a file (FIPS 180-4). Throws BundleError if it cannot be read.
 std::string sha256_file(const std::filesystem::path& file);
