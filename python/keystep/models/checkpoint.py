@@ -27,7 +27,7 @@ from keystep.models.text import TextEncoder, load_text_encoder
 Config = PolicyConfig | ActConfig | PlannerConfig
 KINDS: dict[str, Any] = {"diffusion": PolicyConfig, "act": ActConfig, "planner": PlannerConfig}
 
-FORMAT, VERSION = "keystep-checkpoint", 2
+FORMAT, VERSION = "keystep-checkpoint", 3
 TEXT_ENCODER = "text_encoder"  # folder of a planner's frozen text encoder, inside the checkpoint
 
 
@@ -43,7 +43,8 @@ class Checkpoint:
         config: what the network is: a diffusion controller, ACT or a planner.
         stats: per key `min`, `max`, `mean`, `std` (lists) and `count`; images per channel in [0, 1].
         tasks: `name` and `instruction` of each task, in the order of the task embedding.
-        action: names, units, min, max, rate_limit (or None), hold.
+        action: names, units, min, max, rate_limit (or None), hold ({"mode": "values", "values"} or {"mode":
+            "last"}) and, where it is known, law ("relative" or "absolute", of each dimension).
         observation: {"state": {"names"}, "images": [..]}.
         provenance: free form: git commit, data set hash, metrics.
     """
@@ -117,6 +118,9 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         raise CheckpointError(f"{path}: kind: expected one of {', '.join(KINDS)}, got {kind!r}")
     try:
         config = KINDS[kind].from_dict(document["policy"])
+        hold = document["action"]["hold"]
+        if isinstance(hold, list):  # before version 3
+            document["action"]["hold"] = {"mode": "values", "values": hold}
         fields = ("stats", "tasks", "action", "observation", "control_rate_hz", "provenance")
         return Checkpoint(config, *(document[f] for f in fields))
     except (KeyError, ConfigError) as error:
@@ -217,7 +221,7 @@ def random_checkpoint(folder: Path, config: Config, seed: int = 0) -> Checkpoint
             "min": [-10.0] * dim,
             "max": [10.0] * dim,
             "rate_limit": None,
-            "hold": [0.0] * dim,
+            "hold": {"mode": "values", "values": [0.0] * dim},
         },
         observation={
             "state": {"names": [f"state_{i}" for i in range(config.state_dim)]} if config.state_dim else None,

@@ -97,6 +97,15 @@ class ControllerTraining(TrainConfig):
     """With goals: shortest and longest number of actions between observation and goal."""
     goal_noise: float = 0.0
     """Standard deviation of noise on normalised goals, against the imprecision of planned ones."""
+    hold: str | None = None
+    """What a tick that fails gives: `last`, the last action given, or values, 0,0,1, or a JSON file of them.
+    As collected; else last: of other data no action is known that stands still."""
+    action_bounds: str | None = None
+    """Of actions: `data`, the range of the data; `margin=F`, wider by F times that on either side; or a JSON
+    file with min and max, and perhaps names, units and rate_limit. As collected; else data."""
+    action_law: str | None = None
+    """`relative`: 0 is no motion; `absolute`: the last command is repeated. One for all, a list with commas,
+    or a JSON file of it; with goals it fills chunks that end before H. As collected; else absolute."""
 
 
 @dataclass(frozen=True)
@@ -127,8 +136,10 @@ class PlannerTraining(TrainConfig):
 
 FREE_ON_RESUME = frozenset(
     {"output", "dataset", "steps", "device", "threads", "log_every", "checkpoint_every", "resume", "cache"}
+    | {"hold", "action_bounds"}
 )
-"""Fields that may change when a run is resumed (the dataset may move; its digest must not change)."""
+"""Fields that may change when a run is resumed (the dataset may move; its digest must not change). Hold and
+bounds are of what is exported, not of what is learned."""
 
 
 def defaults(config: TrainConfig) -> dict[str, Any]:

@@ -9,11 +9,13 @@ import numpy as np
 import torch
 
 from keystep.data import ChunkWindows, DatasetReader
+from keystep.data.windows import PADDING
 from keystep.models.checkpoint import Checkpoint, camera_entry
 from keystep.models.config import ActConfig, CameraConfig, PolicyConfig
 from keystep.models.presets import ACT_PRESETS, PRESETS
+from keystep.train.actions import ACTION, ActionChoices
 from keystep.train.config import ControllerTraining
-from keystep.train.recipe import ACTION, IMAGES, STATE, action_spec, state_entry, statistics
+from keystep.train.recipe import IMAGES, STATE, state_entry, statistics
 
 
 class ControllerRecipe:
@@ -25,6 +27,8 @@ class ControllerRecipe:
 
     def __init__(self, config: ControllerTraining, reader: DatasetReader) -> None:
         self._config, self._reader = config, reader
+        self._actions = ActionChoices(reader, config.hold, config.action_bounds, config.action_law)
+        self.notes = self._actions.notes
         self.plan = self._plan()
         self._normalizer = self.plan.normalizer()
 
@@ -36,21 +40,24 @@ class ControllerRecipe:
             network.horizon,
             condition=self._config.condition,
             observations=[*seen, *(IMAGES + camera.name for camera in network.cameras)],
-            hold=np.asarray(self.plan.action["hold"], np.float32),
+            still=self._actions.still(),
             lengths=self._config.chunk_lengths,
             episodes=episodes,
             cache=self._config.cache,
         )
 
     def prepare(self, arrays: dict[str, np.ndarray], device: torch.device) -> dict[str, torch.Tensor]:
+        """Without `action_is_pad` where no row is padding: the loss is then the plain mean, bit for bit."""
         self._normalizer.to(device)
+        if PADDING in arrays and not arrays[PADDING].any():
+            arrays = {key: value for key, value in arrays.items() if key != PADDING}
         return {key: self._prepare(key, torch.from_numpy(value).to(device)) for key, value in arrays.items()}
 
     def save_extras(self, output: Path) -> None:
         """Nothing."""
 
     def _prepare(self, key: str, value: torch.Tensor) -> torch.Tensor:
-        if key == "task":
+        if key in ("task", PADDING):
             return value
         if ".images." in key:
             value = value.permute(0, 3, 1, 2).float() / 255.0
@@ -86,7 +93,7 @@ class ControllerRecipe:
             config=network,
             stats=statistics(reader),
             tasks=reader.tasks if told else [],
-            action=action_spec(reader),
+            action=self._actions.spec,
             observation={
                 "state": state_entry(reader) if state else None,
                 "images": [camera_entry(camera) for camera in cameras],

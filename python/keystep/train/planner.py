@@ -16,8 +16,9 @@ from keystep.models.checkpoint import TEXT_ENCODER, Checkpoint, camera_entry
 from keystep.models.config import CameraConfig, PlannerConfig
 from keystep.models.presets import PLANNER_PRESETS
 from keystep.models.text import load_text_encoder
+from keystep.train.actions import ActionChoices
 from keystep.train.config import PlannerTraining
-from keystep.train.recipe import IMAGES, STATE, action_spec, state_entry, statistics
+from keystep.train.recipe import IMAGES, STATE, state_entry, statistics
 
 
 class PlannerRecipe:
@@ -31,7 +32,7 @@ class PlannerRecipe:
         self._config, self._reader = config, reader
         kept = config.output / TEXT_ENCODER  # of the run to be continued: a name may mean another by then
         self._encoder = load_text_encoder(kept if kept.exists() else config.text_encoder)
-        self.plan = self._plan()
+        self.plan, self.notes = self._plan(), list[str]()
         self._normalizer = self.plan.normalizer()
         phrasings = [self._phrasings(task) for task in reader.tasks]
         # The encoder is frozen: each sentence is encoded once.
@@ -100,7 +101,7 @@ class PlannerRecipe:
             config=network,
             stats=statistics(reader),
             tasks=reader.tasks,
-            action=action_spec(reader),
+            action=ActionChoices(reader).spec,
             observation={
                 "state": state_entry(reader) if config.subgoal == STATE else None,
                 "images": [camera_entry(camera)] if camera else [],
