@@ -12,7 +12,7 @@
 
 namespace keystep {
 
-inline constexpr int kManifestVersion = 3;  ///< 1 and 2 are read, too
+inline constexpr int kManifestVersion = 4;  ///< 1 to 3 are read, too
 
 enum class DType { float32, int64, uint8, string };
 const char* name(DType dtype) noexcept;
@@ -78,7 +78,7 @@ struct ActionSpec {
 
 /// y = (x - offset) * scale brings physical values into the range the network was trained in.
 struct Normalization {
-  std::string mode;  ///< min_max (to [-1, 1]) | mean_std | identity
+  std::string mode;  ///< min_max (to [-1, 1]) | quantile (most of it to [-1, 1]) | mean_std | identity
   std::vector<double> low_or_mean, high_or_std;
 };
 

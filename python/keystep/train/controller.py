@@ -13,7 +13,8 @@ from keystep.models.checkpoint import Checkpoint, camera_entry
 from keystep.models.config import ActConfig, CameraConfig, PolicyConfig
 from keystep.models.presets import ACT_PRESETS, PRESETS
 from keystep.train.config import ControllerTraining
-from keystep.train.recipe import ACTION, IMAGES, STATE, action_spec, state_entry, statistics
+from keystep.train.normalization import normalize
+from keystep.train.recipe import ACTION, IMAGES, STATE, action_spec, held_action, state_entry, statistics
 
 
 class ControllerRecipe:
@@ -82,15 +83,21 @@ class ControllerRecipe:
             goal="observation" if config.condition == "goal" else "none",
             tasks=len(reader.tasks) if told else 0,
         )
+        action = action_spec(reader)
+        normalized = normalize(
+            network, reader, statistics(reader), config.normalization, config.cache, held_action(action)
+        )
+        self.remarks = normalized.remarks
         return Checkpoint(
-            config=network,
-            stats=statistics(reader),
+            config=normalized.network,
+            stats=normalized.stats,
             tasks=reader.tasks if told else [],
-            action=action_spec(reader),
+            action=action,
             observation={
                 "state": state_entry(reader) if state else None,
                 "images": [camera_entry(camera) for camera in cameras],
             },
             control_rate_hz=float(reader.info["fps"]),
             provenance={},
+            normalization=normalized.modes,
         )

@@ -17,6 +17,7 @@ from keystep.models.config import CameraConfig, PlannerConfig
 from keystep.models.presets import PLANNER_PRESETS
 from keystep.models.text import load_text_encoder
 from keystep.train.config import PlannerTraining
+from keystep.train.normalization import normalize
 from keystep.train.recipe import IMAGES, STATE, action_spec, state_entry, statistics
 
 
@@ -96,9 +97,11 @@ class PlannerRecipe:
             text_tokens=self._encoder.tokens,
             text_width=self._encoder.width,
         )
+        normalized = normalize(network, reader, statistics(reader), config.normalization, config.cache)
+        self.remarks = normalized.remarks
         return Checkpoint(
-            config=network,
-            stats=statistics(reader),
+            config=normalized.network,
+            stats=normalized.stats,
             tasks=reader.tasks,
             action=action_spec(reader),
             observation={
@@ -107,6 +110,7 @@ class PlannerRecipe:
             },
             control_rate_hz=float(reader.info["fps"]),
             provenance={},
+            normalization=normalized.modes,
         )
 
 

@@ -26,9 +26,11 @@ class Recipe(Protocol):
 
     Attributes:
         plan: the checkpoint without provenance.
+        remarks: on the data, to be printed before the first step.
     """
 
     plan: Checkpoint
+    remarks: list[str]
 
     def windows(self, episodes: list[int]) -> Windows:
         """The training examples of some episodes."""
@@ -79,6 +81,13 @@ def action_spec(reader: DatasetReader) -> dict[str, Any]:
         "rate_limit": None,
         "hold": [0.0] * width,
     }
+
+
+def held_action(action: dict[str, Any]) -> np.ndarray | None:
+    """The values that hold the robot, (A,); None where it is the last action that does."""
+    hold = action["hold"]
+    values = hold if isinstance(hold, list) else hold.get("values")
+    return None if values is None else np.asarray(values, np.float32)
 
 
 def state_entry(reader: DatasetReader) -> dict[str, Any]:

@@ -83,6 +83,8 @@ class Trainer:
             )
         torch.manual_seed(config.seed)
         self.recipe = recipe_of(config, self.reader)
+        if self.accelerator.is_main_process:
+            print(*self.recipe.remarks, sep="\n", end="\n" if self.recipe.remarks else "", flush=True)
         model = make_model(self.recipe.plan.config)
         optimizer = torch.optim.AdamW(
             model.parameters(),
