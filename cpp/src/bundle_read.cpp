@@ -1,5 +1,7 @@
 #include "bundle_read.hpp"
 
+#include "normalizer.hpp"
+
 namespace keystep {
 namespace {
 
@@ -57,14 +59,15 @@ ActionSpec read_action(const ManifestNode& node, std::int64_t version) {
   return spec;
 }
 
-Normalization read_normalization(const ManifestNode& node) {
-  const std::string mode = node["mode"].text_of({"min_max", "mean_std", "identity"});
+Normalization read_normalization(const ManifestNode& node, std::int64_t version) {
+  const std::string mode = version < 4
+                               ? node["mode"].text_of({"min_max", "mean_std", "identity"})
+                               : node["mode"].text_of({"min_max", "mean_std", "quantile", "identity"});
   if (mode == "identity") {
     node.check_keys({"mode"});
     return {mode, {}, {}};
   }
-  const char* low = mode == "min_max" ? "min" : "mean";
-  const char* high = mode == "min_max" ? "max" : "std";
+  const auto [low, high] = statistics_keys(mode);
   node.check_keys({"mode", low, high});
   return {mode, node[low].numbers<double>(), node[high].numbers<double>()};
 }
@@ -103,7 +106,7 @@ PlannerSpec read_planner(const ManifestNode& node, std::int64_t version) {
   spec.replan = node["replan"].boolean();
   spec.guided = node["guided"].boolean();
   spec.subgoal = node["subgoal"].text();
-  spec.normalization = read_normalization(node["normalization"]);
+  spec.normalization = read_normalization(node["normalization"], version);
   spec.sampler = read_sampler(node["sampler"]);
   const ManifestNode text = node["text"];
   text.check_keys({"encoder", "max_bytes"});
@@ -232,7 +235,7 @@ Bundle read_bundle(const ManifestNode& root) {
   }
   bundle.action = read_action(root["action"], version);
   for (const auto& [key, node] : root["normalization"].members()) {
-    bundle.normalization[key] = read_normalization(node);
+    bundle.normalization[key] = read_normalization(node, version);
   }
   const ManifestNode chunk = root["chunk"];
   chunk.check_keys({"horizon", "execute", "merge"});

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
+
+NORMALIZATIONS = ("min_max", "mean_std", "quantile")
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,10 @@ class TrainConfig:
     """Continue the run in `output`; when false there must not be one."""
     cache: Path | None = None
     """Folder for the memory-mapped columns; see keystep.data.cache."""
+    normalization: tuple[str, ...] = ()
+    """Of vectors: min_max, mean_std or quantile (1 % and 99 % to -1 and 1), or KEY=MODE for each, e.g.
+    observation.state=quantile action=min_max. Default: min_max of what is sampled (a controller's action, a
+    planner's subgoal), mean_std of the rest."""
 
     def __post_init__(self) -> None:
         positive = (
@@ -81,6 +88,7 @@ class TrainConfig:
         for name in ("ema_decay", "val_fraction"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected [0, 1), got {getattr(self, name)}")
+        parse_choices(self.normalization)
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"betas: expected two values in [0, 1), got {self.betas}")
 
@@ -132,6 +140,20 @@ class PlannerTraining(TrainConfig):
             raise ValueError(
                 f"subgoals/steps_per_subgoal/latest_start: expected at least 1, 1 and 0, got {values}"
             )
+
+
+def parse_choices(choices: Sequence[str]) -> dict[str, str]:
+    """`MODE` for all vectors (key ""), or `KEY=MODE`. Raises ValueError."""
+    found: dict[str, str] = {}
+    for choice in choices:
+        key, _, mode = choice.rpartition("=")
+        if mode not in NORMALIZATIONS:
+            wanted = f"MODE or KEY=MODE with a MODE of {', '.join(NORMALIZATIONS)}"
+            raise ValueError(f"normalization: expected {wanted}, got {choice!r}")
+        if key in found:
+            raise ValueError(f"normalization: expected {key or 'a mode for all'} once, got {choice!r} again")
+        found[key] = mode
+    return found
 
 
 FREE_ON_RESUME = frozenset(

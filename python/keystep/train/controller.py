@@ -15,6 +15,7 @@ from keystep.models.config import ActConfig, CameraConfig, PolicyConfig
 from keystep.models.presets import ACT_PRESETS, PRESETS
 from keystep.train.actions import ACTION, ActionChoices
 from keystep.train.config import ControllerTraining
+from keystep.train.normalization import normalize
 from keystep.train.recipe import IMAGES, STATE, state_entry, statistics
 
 
@@ -89,9 +90,13 @@ class ControllerRecipe:
             goal="observation" if config.condition == "goal" else "none",
             tasks=len(reader.tasks) if told else 0,
         )
+        normalized = normalize(
+            network, reader, statistics(reader), config.normalization, config.cache, self._actions.still()
+        )
+        self.notes += normalized.notes
         return Checkpoint(
-            config=network,
-            stats=statistics(reader),
+            config=normalized.network,
+            stats=normalized.stats,
             tasks=reader.tasks if told else [],
             action=self._actions.spec,
             observation={
@@ -100,4 +105,5 @@ class ControllerRecipe:
             },
             control_rate_hz=float(reader.info["fps"]),
             provenance={},
+            normalization=normalized.modes,
         )

@@ -18,6 +18,7 @@ from keystep.models.presets import PLANNER_PRESETS
 from keystep.models.text import load_text_encoder
 from keystep.train.actions import ActionChoices
 from keystep.train.config import PlannerTraining
+from keystep.train.normalization import normalize
 from keystep.train.recipe import IMAGES, STATE, state_entry, statistics
 
 
@@ -32,7 +33,8 @@ class PlannerRecipe:
         self._config, self._reader = config, reader
         kept = config.output / TEXT_ENCODER  # of the run to be continued: a name may mean another by then
         self._encoder = load_text_encoder(kept if kept.exists() else config.text_encoder)
-        self.plan, self.notes = self._plan(), list[str]()
+        self.notes: list[str] = []
+        self.plan = self._plan()
         self._normalizer = self.plan.normalizer()
         phrasings = [self._phrasings(task) for task in reader.tasks]
         # The encoder is frozen: each sentence is encoded once.
@@ -97,9 +99,11 @@ class PlannerRecipe:
             text_tokens=self._encoder.tokens,
             text_width=self._encoder.width,
         )
+        normalized = normalize(network, reader, statistics(reader), config.normalization, config.cache)
+        self.notes += normalized.notes
         return Checkpoint(
-            config=network,
-            stats=statistics(reader),
+            config=normalized.network,
+            stats=normalized.stats,
             tasks=reader.tasks,
             action=ActionChoices(reader).spec,
             observation={
@@ -108,6 +112,7 @@ class PlannerRecipe:
             },
             control_rate_hz=float(reader.info["fps"]),
             provenance={},
+            normalization=normalized.modes,
         )
 
 

@@ -28,7 +28,8 @@ class Recipe(Protocol):
 
     Attributes:
         plan: the checkpoint without provenance.
-        notes: what was chosen where the dataset leaves a choice, to be told before training.
+        notes: what was chosen where the dataset leaves a choice, and what its numbers look like, to be told
+            before training.
     """
 
     plan: Checkpoint

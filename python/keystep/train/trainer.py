@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,7 +105,7 @@ class Trainer:
         self.step, self.seconds, self.rows = 0, 0.0, list[curves.Row]()
         self._resume()
         if self.accelerator.is_main_process:
-            print("\n".join(self.recipe.notes), file=sys.stderr, flush=True)
+            print(*self.recipe.notes, sep="\n", flush=True)
 
     def run(self) -> TrainResult:
         """Train up to `config.steps`."""
