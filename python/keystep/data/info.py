@@ -73,7 +73,7 @@ def read_features(root: Path, info: Mapping[str, Any]) -> dict[str, Feature]:
         DatasetError: a feature that cannot be read, or no index columns.
     """
     path = root / layout.INFO_PATH
-    features = {key: _feature(f"{path}: features.{key}", key, value)
+    features = {key: read_feature(f"{path}: features.{key}", key, value)
                 for key, value in info["features"].items()}  # fmt: skip
     for key, expected in layout.INDEX_FEATURES.items():
         found = features.get(key)
@@ -87,7 +87,8 @@ def read_features(root: Path, info: Mapping[str, Any]) -> dict[str, Feature]:
     return features
 
 
-def _feature(where: str, key: str, value: Any) -> Feature:
+def read_feature(where: str, key: str, value: Any) -> Feature:
+    """One entry of `features`; DatasetError when it cannot be read."""
     check_feature_name(where, key)
     if not isinstance(value, dict):
         raise DatasetError(f"{where}: expected an object, got {quoted(value)}")

@@ -26,6 +26,7 @@ INFO_PATH = "meta/info.json"
 STATS_PATH = "meta/stats.json"
 TASKS_PATH = "meta/tasks.parquet"
 COLLECTION_PATH = "meta/keystep.json"  # ours; readers of the layout ignore it
+IMAGES = "observation.images."
 TASK_COLUMN = "keystep.task"  # of meta/episodes, ours: name of the task
 EXTRAS_COLUMN = "keystep.extras"  # of meta/episodes, ours: a JSON object
 EPISODES_PATH = "meta/episodes/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"

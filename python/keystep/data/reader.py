@@ -53,6 +53,18 @@ class DatasetReader:
     def image_keys(self) -> list[str]:
         return [key for key, feature in self.features.items() if feature.is_image]
 
+    @property
+    def cameras(self) -> list[str]:
+        """The images that a policy can see; DatasetError for one in `observation.` that names no camera."""
+        seen = [key for key in self.image_keys if key.startswith("observation.")]
+        for key in seen:
+            if not key.startswith(layout.IMAGES) or key == layout.IMAGES:
+                raise DatasetError(
+                    f"{self.path}: features.{key}: expected a camera's name as in {layout.IMAGES}NAME, which "
+                    "training needs; rename the column in info.json and in the data files"
+                )
+        return seen
+
     def vector(self, key: str) -> Feature:
         """A feature that a policy can take or give as numbers in a row; DatasetError if it is none."""
         feature = self.features.get(key)

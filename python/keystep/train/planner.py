@@ -17,7 +17,7 @@ from keystep.models.config import CameraConfig, PlannerConfig
 from keystep.models.presets import PLANNER_PRESETS
 from keystep.models.text import load_text_encoder
 from keystep.train.config import PlannerTraining
-from keystep.train.recipe import IMAGES, STATE, action_spec, state_entry, statistics
+from keystep.train.recipe import ACTION, IMAGES, STATE, action_spec, state_entry, statistics
 
 
 class PlannerRecipe:
@@ -85,6 +85,9 @@ class PlannerRecipe:
         if config.subgoal not in reader.features:
             known = ", ".join(key for key in reader.features if key.startswith("observation."))
             raise ValueError(f"subgoal: expected one of {known}, got {config.subgoal!r}")
+        reader.vector(ACTION)  # the bundle tells what the policy does
+        if not (self._is_image and config.subgoal in reader.cameras):
+            reader.vector(config.subgoal)
         shape = reader.features[config.subgoal].shape
         camera = CameraConfig(config.subgoal.removeprefix(IMAGES), *shape[:2]) if self._is_image else None
         modality: dict[str, Any] = {"state_dim": 0 if camera else shape[0], "camera": camera}
