@@ -20,7 +20,7 @@ def check_resumable(reader: DatasetReader, spec: DatasetSpec) -> None:
     """
     expected = layout.empty_info(spec.all_features(), spec.fps, spec.robot_type, 0)
     pairs = [
-        (key, expected[key], reader.info[key])
+        (key, expected[key], reader.info.get(key))
         for key in ("fps", "features", "robot_type", "chunks_size", "data_path")
     ]
     wanted, found = with_law(spec.side_file()), with_law(reader.collection)

@@ -76,15 +76,15 @@ class ControllerRecipe:
         presets: dict[str, PolicyConfig | ActConfig] = {**PRESETS, **ACT_PRESETS}
         if config.preset not in presets:
             raise ValueError(f"preset: expected one of {', '.join(presets)}, got {config.preset!r}")
-        state = reader.features.get(STATE) if config.observe != "images" else None
-        keys = reader.image_keys if config.observe != "state" else []
+        state = reader.vector(STATE) if config.observe != "images" and STATE in reader.features else None
+        keys = reader.cameras if config.observe != "state" else []
         cameras = tuple(
             CameraConfig(key.removeprefix(IMAGES), *reader.features[key].shape[:2]) for key in keys
         )
         told = config.condition == "task"
         network = dataclasses.replace(
             presets[config.preset],
-            action_dim=reader.features[ACTION].shape[0],
+            action_dim=reader.vector(ACTION).shape[0],
             state_dim=state.shape[0] if state else 0,
             cameras=cameras,
             goal="observation" if config.condition == "goal" else "none",

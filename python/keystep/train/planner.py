@@ -88,6 +88,8 @@ class PlannerRecipe:
         if config.subgoal not in reader.features:
             known = ", ".join(key for key in reader.features if key.startswith("observation."))
             raise ValueError(f"subgoal: expected one of {known}, got {config.subgoal!r}")
+        if not (self._is_image and config.subgoal in reader.cameras):
+            reader.vector(config.subgoal)
         shape = reader.features[config.subgoal].shape
         camera = CameraConfig(config.subgoal.removeprefix(IMAGES), *shape[:2]) if self._is_image else None
         modality: dict[str, Any] = {"state_dim": 0 if camera else shape[0], "camera": camera}

@@ -62,8 +62,9 @@ def recipe_of(config: TrainConfig, reader: DatasetReader) -> Recipe:
 def statistics(reader: DatasetReader) -> dict[str, dict[str, Any]]:
     """The dataset's statistics of the policy's keys, one value per dimension or image channel."""
     found: dict[str, dict[str, Any]] = {}
-    for key in reader.features:
-        if key == ACTION or key.startswith("observation."):
+    for key, feature in reader.features.items():
+        measured = feature.is_number or feature.is_image
+        if measured and (key == ACTION or key.startswith("observation.")):
             values = {name: np.asarray(value).reshape(-1) for name, value in reader.stats[key].items()}
             found[key] = {name: values[name].tolist() for name in ("min", "max", "mean", "std")}
             found[key]["count"] = int(values["count"][0])
