@@ -65,7 +65,7 @@ def check_dataset(path: str | Path) -> list[str]:
     if problems:
         return problems
     try:
-        rows = _episode_rows(root)
+        rows = _episode_rows(root)[: info["total_episodes"]]  # a crash may leave more of them, and of frames
         tasks = pq.read_table(root / "meta/tasks.parquet")
         texts = [str(text) for text in tasks[_text_column(tasks)].to_pylist()]
         problems += [*_check_tasks(tasks, info), *_check_episodes(info, rows), *_check_names(root)]

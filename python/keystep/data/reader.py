@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from keystep.data import layout, stats
-from keystep.data.encoding import decode_image
+from keystep.data.encoding import decode_image, first_rows
 from keystep.data.layout import DatasetError, Feature
 from keystep.data.stats import Stats
 from keystep.data.task_texts import TaskTexts, read_task_texts
@@ -128,29 +128,33 @@ class DatasetReader:
 
     @cached_property
     def _episode_rows(self) -> list[tuple[Path, int]]:
-        """The committed files of meta/episodes, in order, and how many episodes each has."""
+        """The files of meta/episodes in order, and how many rows of each are committed."""
         found: list[tuple[Path, int]] = []
         episodes = 0
         while episodes < len(self):
             path = self.path / layout.file_name(layout.EPISODES_PATH, len(found), self.info["chunks_size"])
-            rows = layout.open_parquet(path).metadata.num_rows
+            rows = min(layout.open_parquet(path).metadata.num_rows, len(self) - episodes)
             found.append((path, rows))
             episodes += rows
-        if episodes != len(self):
-            raise DatasetError(
-                f"{self.path}: total_episodes: expected {episodes} as in meta/episodes, got {len(self)}"
-            )
         return found
 
     @cached_property
     def _first_frames(self) -> dict[str, int]:
         """By data file, in order, the index of its first frame: as long as there are files, not episodes."""
         found: dict[str, int] = {}
-        for path in self.episode_files():
-            for row in _index_columns(path, _PLACE).to_pylist():
+        for path, rows in self._episode_rows:
+            for row in _index_columns(path, _PLACE).slice(0, rows).to_pylist():
                 name = self._data_file(row["data/chunk_index"], row["data/file_index"])
                 found.setdefault(name, row["dataset_from_index"])
         return found
+
+    @cached_property
+    def _committed_rows(self) -> dict[Path, int]:
+        """By file of meta/episodes and data file, how many rows are committed: a crash may leave more."""
+        starts = list(self._first_frames.values())
+        stops = [*starts[1:], self.episode(len(self) - 1).stop] if starts else []
+        rows = [stop - start for start, stop in zip(starts, stops, strict=True)]
+        return {**dict(self._episode_rows), **dict(zip(self.data_files(), rows, strict=True))}
 
     def _data_file(self, chunk: int, file: int) -> str:
         return self.info["data_path"].format(chunk_index=chunk, file_index=file)
@@ -161,8 +165,9 @@ class DatasetReader:
 
     def episodes(self) -> Iterator[EpisodeInfo]:
         """All episodes in order, read file by file."""
-        for path in self.episode_files():
-            yield from map(self._episode, _index_columns(path, _COLUMNS, _OPTIONAL).to_pylist())
+        for path, rows in self._episode_rows:
+            table = _index_columns(path, _COLUMNS, _OPTIONAL).slice(0, rows)
+            yield from map(self._episode, table.to_pylist())
 
     def episode(self, index: int) -> EpisodeInfo:
         """One episode, of whose file alone the index is read; DatasetError if there is none."""
@@ -192,8 +197,9 @@ class DatasetReader:
 
     def episode_stats(self) -> Iterator[Stats]:
         """The per-episode statistics in meta/episodes."""
-        for path in self.episode_files():
-            for row in layout.read_parquet(path, lambda name: name.startswith("stats/")).to_pylist():
+        for path, rows in self._episode_rows:
+            table = layout.read_parquet(path, lambda name: name.startswith("stats/"))
+            for row in table.slice(0, rows).to_pylist():
                 found: Stats = {}
                 for name, value in row.items():
                     _, key, field = name.split("/")
@@ -215,9 +221,13 @@ class DatasetReader:
         """
         names = self._known(columns)
         for path in self.data_files():
+            left = self._committed_rows[path]
             try:
                 for batch in layout.open_parquet(path).iter_batches(batch_size, columns=names):
-                    yield {name: self._to_numpy(name, batch[name]) for name in names}
+                    batch = batch.slice(0, left)
+                    left -= len(batch)
+                    if len(batch):
+                        yield {name: self._to_numpy(name, batch[name]) for name in names}
             except (OSError, pa.ArrowException) as error:
                 raise DatasetError(f"{path}: expected a readable parquet file, got {error}") from error
 
@@ -276,9 +286,13 @@ class DatasetReader:
         return digest.hexdigest()
 
     def _open_committed(self, path: Path) -> BinaryIO:
-        """A file as the last commit left it: only the task table may be ahead of that, after a crash."""
+        """A file as the last commit left it. After a crash the task table and the last files may be ahead."""
         if path == self.path / layout.TASKS_PATH and len(read_task_texts(path)) > len(self.instructions):
             return io.BytesIO(self.instructions.to_bytes())
+        if path.suffix == ".parquet" and path != self.path / layout.TASKS_PATH:
+            rows = self._committed_rows[path]
+            if layout.open_parquet(path).metadata.num_rows > rows:
+                return io.BytesIO(first_rows(path, rows))
         return path.open("rb")
 
 
