@@ -6,7 +6,7 @@ from typing import Any
 
 from keystep.data.layout import DatasetError, Feature
 from keystep.data.spec import DatasetSpec
-from keystep.data.validation import checked_json, checked_text, checked_words
+from keystep.data.validation import checked_json, checked_text, checked_words, told
 
 DTYPES = (
     "bool",
@@ -41,15 +41,15 @@ def check_spec(spec: DatasetSpec) -> None:
 def check_count(name: str, value: Any) -> None:
     """Raises DatasetError unless it is a whole number of at least 1."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise DatasetError(f"{name}: expected a whole number of at least 1, got {value!r}")
+        raise DatasetError(f"{name}: expected a whole number of at least 1, got {told(value)}")
 
 
 def _check_feature(name: str, feature: Feature) -> None:
     if feature.dtype not in DTYPES:
-        raise DatasetError(f"{name}.dtype: expected one of {', '.join(DTYPES)}, got {feature.dtype!r}")
+        raise DatasetError(f"{name}.dtype: expected one of {', '.join(DTYPES)}, got {told(feature.dtype)}")
     shape = feature.shape
     if not isinstance(shape, tuple) or not shape or not all(type(size) is int and size > 0 for size in shape):
-        raise DatasetError(f"{name}.shape: expected a tuple of whole numbers above 0, got {shape!r}")
+        raise DatasetError(f"{name}.shape: expected a tuple of whole numbers above 0, got {told(shape)}")
     if feature.is_image and (len(shape) != 3 or shape[2] != 3):
         raise DatasetError(f"{name}.shape: expected (height, width, 3) of images, got {shape}")
     for text in feature.names or ():

@@ -16,6 +16,14 @@ MAX_NUMBER = 1e150
 """Of floats: their squares, summed over the frames of a dataset, are finite."""
 
 
+def told(value: Any) -> str:
+    """A value for a message: its first characters, in ASCII; its type when it cannot be written."""
+    try:
+        return ascii(value)[:80]
+    except Exception:  # a whole number of too many digits, or whatever an object's own __repr__ raises
+        return f"a value of type {type(value).__name__}"
+
+
 def checked_columns(
     frames: Mapping[str, Column], features: Mapping[str, Feature]
 ) -> tuple[dict[str, np.ndarray], int]:
@@ -41,14 +49,14 @@ def checked_columns(
 
 
 def _listed(names: Iterable[Any]) -> str:
-    return f"[{', '.join(sorted(map(repr, names)))}]"
+    return f"[{', '.join(sorted(map(told, names)))}]"
 
 
 def _length(key: str, values: Column) -> int:
     try:
         return len(values)
     except TypeError:
-        raise DatasetError(f"{key}: expected a row for every frame, got {values!r:.80}") from None
+        raise DatasetError(f"{key}: expected a row for every frame, got {told(values)}") from None
 
 
 def _numbers(key: str, values: Column, feature: Feature, length: int) -> np.ndarray:
@@ -86,11 +94,11 @@ def checked_text(name: str, value: Any) -> str:
         raise DatasetError(f"{name}: expected a string, got {type(value).__name__}")
     text = "".join(value)  # of a subclass, too: np.str_, an enumeration
     if "\0" in text:
-        raise DatasetError(f"{name}: expected text without NUL, got {text!r:.80}")
+        raise DatasetError(f"{name}: expected text without NUL, got {told(text)}")
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise DatasetError(f"{name}: expected text that is valid UTF-8, got {text!a:.80}") from None
+        raise DatasetError(f"{name}: expected text that is valid UTF-8, got {told(text)}") from None
     return text
 
 
@@ -98,20 +106,20 @@ def checked_words(name: str, value: Any) -> str:
     """Text that is more than white space."""
     text = checked_text(name, value)
     if not text.strip():
-        raise DatasetError(f"{name}: expected words, got {text!r:.80}")
+        raise DatasetError(f"{name}: expected words, got {told(text)}")
     return text
 
 
 def checked_seed(value: Any) -> int:
     """A seed, of numpy's integer types, too; DatasetError unless it is one that a column can hold."""
     if not isinstance(value, int | np.integer) or isinstance(value, bool) or not 0 <= value <= MAX_SEED:
-        raise DatasetError(f"seed: expected a whole number from 0 to {MAX_SEED}, got {value!r:.80}")
+        raise DatasetError(f"seed: expected a whole number from 0 to {MAX_SEED}, got {told(value)}")
     return int(value)
 
 
 def checked_flag(name: str, value: Any) -> bool:
     if not isinstance(value, bool | np.bool_):
-        raise DatasetError(f"{name}: expected True or False, got {value!r:.80}")
+        raise DatasetError(f"{name}: expected True or False, got {told(value)}")
     return bool(value)
 
 

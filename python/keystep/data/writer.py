@@ -32,6 +32,7 @@ from keystep.data.validation import (
     checked_flag,
     checked_seed,
     checked_words,
+    told,
 )
 
 FLUSH_EPISODES = 50
@@ -159,9 +160,9 @@ class DatasetWriter:
     ) -> Episode:
         """The next episode, in a form that can be written for sure."""
         if not isinstance(task, str) or task not in self.spec.tasks:
-            raise DatasetError(f"task: expected one of {', '.join(self.spec.tasks)}, got {task!r}")
+            raise DatasetError(f"task: expected one of {', '.join(self.spec.tasks)}, got {told(task)}")
         seed, success = checked_seed(seed), checked_flag("success", success)
-        told = checked_extras({} if extras is None else extras, self.spec.extras)
+        more = checked_extras({} if extras is None else extras, self.spec.extras)
         text = self._instruction(task, instruction)
         columns, length = checked_columns(frames, self.spec.features)
         start = self._waiting[-1].stop if self._waiting else self._store.info["total_frames"]
@@ -176,7 +177,7 @@ class DatasetWriter:
             "success": success,
             "seed": seed,
             layout.TASK_COLUMN: task,
-            **({layout.EXTRAS_COLUMN: told} if self.spec.extras else {}),
+            **({layout.EXTRAS_COLUMN: more} if self.spec.extras else {}),
         }
         return Episode(table, episode_row(row, found), found, start + length)
 
@@ -253,4 +254,4 @@ def check_flush(flush_episodes: int, flush_seconds: float) -> None:
     check_count("flush_episodes", flush_episodes)
     number = isinstance(flush_seconds, int | float) and not isinstance(flush_seconds, bool)
     if not number or not flush_seconds >= 0:
-        raise DatasetError(f"flush_seconds: expected a number of at least 0, got {flush_seconds!r}")
+        raise DatasetError(f"flush_seconds: expected a number of at least 0, got {told(flush_seconds)}")
