@@ -33,7 +33,7 @@ from keystep.data.reader import DatasetReader
 from keystep.data.source import Source
 from keystep.data.tabletop import tabletop_source
 from keystep.data.workers import Frames, Workers
-from keystep.data.writer import DatasetWriter
+from keystep.data.writer import FLUSH_EPISODES, FLUSH_SECONDS, DatasetWriter, check_flush
 
 
 @dataclass
@@ -68,6 +68,8 @@ def collect(
     record: Literal["expert", "executed"] = "expert",
     max_failures: int = 20,
     suite: Literal["franka3blocks", "tabletop"] = "franka3blocks",
+    flush_seconds: float = FLUSH_SECONDS,
+    flush_episodes: int = FLUSH_EPISODES,
 ) -> CollectReport:
     """Write successful demonstrations to a LeRobotDataset v3.0 folder.
 
@@ -95,6 +97,9 @@ def collect(
             first how to recover; goal-conditioned controllers need the one that led to the goal.
         max_failures: give up after this many failures in a row.
         suite: the simulated world and its tasks.
+        flush_seconds: a finished episode is on its way to the disk after so many seconds at the latest, so a
+            killed job loses no others. Episodes are finished in the order of their seeds.
+        flush_episodes: or when so many wait in memory; also the episodes per data file.
 
     Raises:
         DatasetError: bad settings, before anything is created; settings differ from those of the dataset, the
@@ -110,12 +115,22 @@ def collect(
     if not expert_noise or min(expert_noise) < 0:
         raise DatasetError(f"expert_noise: expected values of at least 0, got {expert_noise}")
     perturbation = Perturbation(tuple(expert_noise), frames_after_success, wander_frames, record)
+    check_flush(flush_episodes, flush_seconds)
     if suite == "tabletop":
         _refuse_others({"env_id": env_id, **asdict(perturbation)}, suite)
         source = tabletop_source(tasks, seed, obs_mode, image_size)
     else:
         source = franka3blocks_source(env_id, tasks, seed, obs_mode, image_size, perturbation)
-    return collect_from(source, output, episodes, processes, resume=resume, max_failures=max_failures)
+    return collect_from(
+        source,
+        output,
+        episodes,
+        processes,
+        resume=resume,
+        max_failures=max_failures,
+        flush_seconds=flush_seconds,
+        flush_episodes=flush_episodes,
+    )
 
 
 def _refuse_others(given: dict[str, Any], suite: str) -> None:
@@ -135,7 +150,8 @@ def collect_from(
     *,
     resume: bool = True,
     max_failures: int = 20,
-    flush_episodes: int = 50,
+    flush_seconds: float = FLUSH_SECONDS,
+    flush_episodes: int = FLUSH_EPISODES,
 ) -> CollectReport:
     """`collect` from any source; see there."""
     for name, value in (("episodes", episodes), ("processes", processes), ("max_failures", max_failures)):
@@ -148,7 +164,9 @@ def collect_from(
     with (
         Interrupts() as interrupts,
         _progress() as progress,
-        DatasetWriter(output, source.spec, flush_episodes=flush_episodes) as writer,
+        DatasetWriter(
+            output, source.spec, flush_seconds=flush_seconds, flush_episodes=flush_episodes
+        ) as writer,
         Workers(source.open_rollout, processes) as workers,
     ):
         done = _resume_points(source, output)

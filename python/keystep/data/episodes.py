@@ -86,7 +86,7 @@ class EpisodeTable:
             )
 
     @cached_property
-    def _parts(self) -> list[tuple[Path, int]]:
+    def parts(self) -> list[tuple[Path, int]]:
         return list(self._walk(self._count))
 
     def _count(self, path: Path) -> int:
@@ -96,7 +96,7 @@ class EpisodeTable:
 
     @property
     def files(self) -> list[Path]:
-        return [path for path, _ in self._parts]
+        return [path for path, _ in self.parts]
 
     def __iter__(self) -> Iterator[EpisodeInfo]:
         """All episodes, checked to be consecutive."""
@@ -131,15 +131,15 @@ class EpisodeTable:
             raise DatasetError(f"{self._root}: expected at least one episode, found none")
         if not 0 <= index < self._episodes:
             raise DatasetError(f"{self._root}: episode: expected 0..{self._episodes - 1}, got {index}")
-        stops = list(accumulate(rows for _, rows in self._parts))
+        stops = list(accumulate(rows for _, rows in self.parts))
         number = bisect_right(stops, index)
-        path, rows = self._parts[number]
+        path, rows = self.parts[number]
         row = next(_rows(path, _table(path).slice(index - stops[number] + rows, 1)))
         return _episode(path, row, index)
 
     def stats(self) -> Iterator[Stats]:
         """The statistics of every episode; without what is missing or no number."""
-        for path, rows in self._parts:
+        for path, rows in self.parts:
             table = layout.read_parquet(path, lambda name: name.startswith("stats/")).slice(0, rows)
             for row in table.to_pylist():
                 found: Stats = {}

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from keystep.data import layout
+from keystep.data.encoding import first_rows
 from keystep.data.episodes import EpisodeInfo, EpisodeTable
 from keystep.data.frames import Frames
 from keystep.data.info import read_features, read_info
@@ -132,6 +133,12 @@ class DatasetReader:
     def _frames(self) -> Frames:
         return Frames(self.path, self.features, self._episodes, self.instructions)
 
+    @cached_property
+    def _committed_rows(self) -> dict[Path, int]:
+        """By file of meta/episodes and data file: a crash may leave more of them."""
+        frames = {file.path: file.stop - file.start for file in self._frames.files}
+        return {**dict(self._episodes.parts), **frames}
+
     def data_files(self) -> list[Path]:
         """The committed data files, in order."""
         return [file.path for file in self._frames.files]
@@ -179,11 +186,14 @@ class DatasetReader:
         return digest.hexdigest()
 
     def _open_committed(self, path: Path) -> BinaryIO:
-        """A file as the last commit left it: only the task table may be ahead of that, after a crash."""
+        """A file as the last commit left it. After a crash the task table and the last files may be ahead."""
         if path == self.path / layout.TASKS_PATH:
             texts = self.instructions  # first, so that a damaged table is a DatasetError
             if layout.open_parquet(path).metadata.num_rows > len(texts):
                 return io.BytesIO(texts.to_bytes())
+        rows = self._committed_rows.get(path)
+        if rows is not None and layout.open_parquet(path).metadata.num_rows > rows:
+            return io.BytesIO(first_rows(path, rows))
         return path.open("rb")
 
 

@@ -35,7 +35,7 @@ class TaskTexts:
         return self._index[text]
 
     def first(self, count: int) -> TaskTexts:
-        """The instructions of a dataset that has committed so many."""
+        """Those of a dataset that has committed so many, as a copy."""
         return TaskTexts(self.texts[:count])
 
     def write(self, file: Path | io.BytesIO) -> None:
