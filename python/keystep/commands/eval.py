@@ -13,8 +13,6 @@ import tyro
 import keystep
 from keystep.commands import reference as references
 from keystep.commands.options import OutputOptions, PolicyOptions
-from keystep.data import instructions
-from keystep.data.instructions import HELD_OUT_KINDS
 from keystep.evaluate.machine import usable_cores
 from keystep.evaluate.parallel import Played, in_order
 from keystep.evaluate.plots import report_figure
@@ -58,6 +56,7 @@ class ProtocolOptions:
 
     def evaluation(self, manifest: dict[str, Any]) -> Evaluation:
         tasks = self.tasks or tuple(task["name"] for task in manifest["tasks"])
+        sentences, kinds = held_out(tasks) if self.phrasing == "held_out" else ({}, ())
         return Evaluation(
             self.env,
             tasks,
@@ -67,14 +66,17 @@ class ProtocolOptions:
             chain_length=self.chain_length if self.protocol == "lh-mtlc" else 1,
             ground_truth=self.subgoals == "ground_truth",
             guidance=self.guidance,
-            instructions=held_out(tasks) if self.phrasing == "held_out" else {},
-            kinds=HELD_OUT_KINDS if self.phrasing == "held_out" else (),
+            instructions=sentences,
+            kinds=kinds,
         )
 
 
-def held_out(tasks: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+def held_out(tasks: tuple[str, ...]) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...]]:
+    """Sentences of each task that training never saw, and of which kinds they are."""
+    from keystep.data import instructions
+
     try:
-        return {task: instructions.held_out(task) for task in tasks}
+        return {task: instructions.held_out(task) for task in tasks}, instructions.HELD_OUT_KINDS
     except KeyError as error:
         raise keystep.ArgumentError(f"phrasing: expected a task with paraphrases, got {error}") from None
 
