@@ -15,8 +15,9 @@ from keystep import libraries
 from keystep.commands.eval import FIRST_SEED, run
 from keystep.commands.plans import ENV, first_tasks, missing_driver, open_pictures
 from keystep.commands.video import write_video
+from keystep.evaluate.environments import ObservationReader, make_env
 from keystep.evaluate.recording import record
-from keystep.evaluate.rollout import make_env, observation_keys, reads_text
+from keystep.evaluate.rollout import reads_text
 from keystep.evaluate.settings import Evaluation
 from keystep.evaluate.storyboard import frames
 
@@ -93,13 +94,13 @@ def film(bundle: Path, seed: int) -> Iterator[np.ndarray]:
 
 def watch(policy: keystep.Runtime, env: Any, task: str, seed: int) -> Iterator[np.ndarray]:
     """One episode of a policy without a planner, every other step."""
-    keys = observation_keys(policy.manifest)
+    read = ObservationReader(policy.manifest)
     observation, _ = env.reset(seed=seed, options={"task": task})
     policy.reset(task=task, seed=seed)
     done = False
     while not done:
         if env.unwrapped.elapsed_steps % 2 == 0:
             yield env.render()
-        action = policy.act({key: observation[key] for key in keys})
+        action = policy.act(read(observation))
         observation, _, terminated, truncated, _ = env.step(action)
         done = terminated or truncated

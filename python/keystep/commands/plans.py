@@ -14,8 +14,8 @@ import keystep
 from keystep.commands.eval import FIRST_SEED
 from keystep.commands.options import PolicyOptions
 from keystep.commands.video import write_video
+from keystep.evaluate.environments import make_env
 from keystep.evaluate.recording import Pictures, Recording, record
-from keystep.evaluate.rollout import make_env
 from keystep.evaluate.storyboard import VIEW, frames, strip, title
 from keystep.files import replacing, write_json
 
