@@ -14,7 +14,7 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 from rich.progress import (
@@ -26,14 +26,13 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from keystep.data.franka3blocks import Perturbation, franka3blocks_source
+from keystep.data.errors import DatasetError
+from keystep.data.flush import FLUSH_EPISODES, FLUSH_SECONDS
 from keystep.data.interrupts import Interrupts
-from keystep.data.layout import DatasetError
-from keystep.data.reader import DatasetReader
-from keystep.data.source import Source
-from keystep.data.tabletop import tabletop_source
-from keystep.data.workers import Frames, Workers
-from keystep.data.writer import FLUSH_EPISODES, FLUSH_SECONDS, DatasetWriter, check_flush
+
+if TYPE_CHECKING:  # else loaded when used: `keystep collect --help` needs none of it
+    from keystep.data.source import Source
+    from keystep.data.workers import Frames
 
 
 @dataclass
@@ -106,6 +105,10 @@ def collect(
             disk is full, a simulator died, or the expert keeps failing. Earlier episodes stay readable.
         RuntimeError: images are asked for on a machine without a Vulkan driver.
     """
+    from keystep.data.franka3blocks import Perturbation, franka3blocks_source
+    from keystep.data.tabletop import tabletop_source
+    from keystep.data.writer import check_flush
+
     if suite not in ("franka3blocks", "tabletop"):
         raise DatasetError(f"suite: expected franka3blocks or tabletop, got {suite!r}")
     if obs_mode not in ("state", "rgb"):
@@ -154,6 +157,9 @@ def collect_from(
     flush_episodes: int = FLUSH_EPISODES,
 ) -> CollectReport:
     """`collect` from any source; see there."""
+    from keystep.data.workers import Workers
+    from keystep.data.writer import DatasetWriter
+
     for name, value in (("episodes", episodes), ("processes", processes), ("max_failures", max_failures)):
         if value < 1:
             raise DatasetError(f"{name}: expected at least 1, got {value}")
@@ -218,6 +224,8 @@ def _successes(
 
 def _resume_points(source: Source, output: Path) -> dict[str, tuple[int, int]]:
     """Per task, the episodes already in the dataset and the seed to go on with."""
+    from keystep.data.reader import DatasetReader
+
     points = {task: (0, source.first_seeds[task]) for task in source.spec.tasks}
     for episode in DatasetReader(output).episodes():
         assert episode.seed is not None

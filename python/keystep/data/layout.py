@@ -16,6 +16,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from keystep.data.errors import DatasetError
+
 CODEBASE_VERSION = "v3.0"
 CHUNKS_SIZE = 1000  # files per chunk folder
 DATA_FILES_SIZE_MB = 100
@@ -32,10 +34,6 @@ EXTRAS_COLUMN = "keystep.extras"  # of meta/episodes, ours: a JSON object
 EPISODES_PATH = "meta/episodes/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 VIDEO_PATH = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
-
-
-class DatasetError(RuntimeError):
-    """A dataset cannot be read or written as asked: which file or field, what was expected and found."""
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ import numpy as np
 
 from keystep.data import layout, stats
 from keystep.data.encoding import episode_row, frames_table
+from keystep.data.flush import FLUSH_EPISODES, FLUSH_SECONDS
 from keystep.data.layout import DatasetError
 from keystep.data.spec import DatasetSpec
 from keystep.data.spec_checks import check_count, check_spec
@@ -35,8 +36,6 @@ from keystep.data.validation import (
     told,
 )
 
-FLUSH_EPISODES = 50
-FLUSH_SECONDS = 10.0
 RETRY_SECONDS = 1.0
 
 
