@@ -24,7 +24,7 @@ from keystep.data.encoding import episode_row, frames_table
 from keystep.data.flush import FLUSH_EPISODES, FLUSH_SECONDS
 from keystep.data.layout import DatasetError
 from keystep.data.spec import DatasetSpec
-from keystep.data.spec_checks import check_count, check_spec
+from keystep.data.spec_checks import check_count
 from keystep.data.store import Episode, Store
 from keystep.data.validation import (
     Column,
@@ -68,7 +68,6 @@ class DatasetWriter:
         flush_seconds: float = FLUSH_SECONDS,
     ) -> None:
         check_flush(flush_episodes, flush_seconds)
-        check_spec(spec)
         self.path = Path(path)
         self.spec = spec
         self._flush_seconds = flush_seconds
