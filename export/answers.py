@@ -81,9 +81,7 @@ def _view(golden: Arrays, view: str, case: int) -> Arrays:
     return {name.replace(view, "observation", 1): np.ascontiguousarray(golden[name][case]) for name in names}
 
 
-def torch_answers(
-    checkpoint: Path, planner: Path | None, manifest: dict[str, Any], golden: Arrays
-) -> Arrays:
+def torch_answers(checkpoint: Path, planner: Path | None, manifest: dict[str, Any], golden: Arrays) -> Arrays:
     from keystep.export.golden import torch_answer, torch_plan  # needs torch, which a robot need not have
     from keystep.export.levels import load_controller, load_planning
 

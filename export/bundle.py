@@ -191,7 +191,9 @@ def _check_answers(folder: Path) -> None:
     except (keystep.PolicyError, keystep.BundleError) as error:  # actions that are not finite, for example
         raise ExportError(f"verify: expected answers to the golden cases, got {error}") from None
     for row in report.different:
-        wanted = f"{row.ours} to be {row.reference} within {row.allowed(report.tolerance):.2g} in network units"
+        wanted = (
+            f"{row.ours} to be {row.reference} within {row.allowed(report.tolerance):.2g} in network units"
+        )
         raise ExportError(f"verify.{row.quantity}: expected {wanted}, got {row.max_error:.2g}")
 
 

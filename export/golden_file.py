@@ -50,7 +50,11 @@ class _Expected:
 
     @property
     def _kind(self) -> str:
-        return f"text of at most {self.dtype[2:]} characters" if self.dtype[1] == "U" else np.dtype(self.dtype).name
+        return (
+            f"text of at most {self.dtype[2:]} characters"
+            if self.dtype[1] == "U"
+            else np.dtype(self.dtype).name
+        )
 
     def holds(self, descr: str) -> bool:
         """Whether an array of `descr` can be one of these; texts may be shorter."""
@@ -77,7 +81,11 @@ def read_golden(folder: Path, manifest: dict[str, Any]) -> Arrays:
             for name in wanted:
                 if name not in members:
                     raise keystep.BundleError(f"golden.{name}: expected an array in golden.npz, got none")
-            arrays = {name: _array(archive, members[name], name, known[name]) for name in known if name in members}
+            arrays = {
+                name: _array(archive, members[name], name, known[name]) for name in known if name in members
+            }
+    except keystep.BundleError:
+        raise
     except _DAMAGE as error:
         raise keystep.BundleError(f"golden.file: expected an archive of arrays (.npz), got {error}") from None
     _check_cases(arrays)
@@ -158,7 +166,11 @@ def _members(archive: zipfile.ZipFile, known: dict[str, _Expected]) -> dict[str,
 def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str, expected: _Expected) -> np.ndarray:
     with archive.open(info) as file:
         descr, fortran, shape = _header(file, name)
-        if not expected.holds(descr) or shape[1:] != expected.shape or not 1 <= (shape or (0,))[0] <= MAX_CASES:
+        if (
+            not expected.holds(descr)
+            or shape[1:] != expected.shape
+            or not 1 <= (shape or (0,))[0] <= MAX_CASES
+        ):
             wanted = f"{expected} with N in 1..{MAX_CASES}"
             raise keystep.BundleError(f"golden.{name}: expected {wanted}, got {descr} {_shape_text(shape)}")
         size = np.dtype(descr).itemsize * math.prod(shape)
@@ -179,7 +191,9 @@ def _header(file: Any, name: str) -> tuple[str, bool, tuple[int, ...]]:
     (length,) = struct.unpack(lengths[magic], file.read(struct.calcsize(lengths[magic])))
     text = file.read(min(length, _SLACK))
     if (match := _HEADER.fullmatch(text)) is None or len(text) != length:
-        raise keystep.BundleError(f"golden.{name}: expected a plain array, got the header {_quoted(text[:80])}")
+        raise keystep.BundleError(
+            f"golden.{name}: expected a plain array, got the header {_quoted(text[:80])}"
+        )
     shape = tuple(int(extent) for extent in re.findall(rb"[0-9]+", match[3]))
     return match[1].decode("ascii", "replace"), match[2] == b"True", shape
 
@@ -196,7 +210,9 @@ def _check_values(arrays: Arrays, manifest: dict[str, Any]) -> None:
     for name, values in arrays.items():
         if values.dtype.kind == "f" and not np.isfinite(values).all():
             case = int(np.argwhere(~np.isfinite(values))[0][0])
-            raise keystep.BundleError(f"golden.{name}: expected finite numbers, got NaN or Inf in case {case}")
+            raise keystep.BundleError(
+                f"golden.{name}: expected finite numbers, got NaN or Inf in case {case}"
+            )
     tasks = len(manifest["tasks"])
     for task in arrays.get("task", ()):
         if not 0 <= task < tasks:

@@ -33,13 +33,17 @@ def resolution(manifest: dict[str, Any], quantity: str, values: np.ndarray) -> f
     return float(np.max(np.spacing(np.abs(values).astype(np.float32)) / found[1]))
 
 
-def magnified(path: Path, manifest: dict[str, Any], golden: Arrays, answers: Arrays, threads: int) -> dict[str, float]:
+def magnified(
+    path: Path, manifest: dict[str, Any], golden: Arrays, answers: Arrays, threads: int
+) -> dict[str, float]:
     """How far `answers`, those of the graphs, move if all their outputs are off by ERROR; by quantity."""
     onnx = OnnxPolicy(path, manifest, threads, ERROR)
     moved = onnx_answers(onnx, manifest, golden)
     found = {
         quantity: float(np.max(np.abs(network_units(manifest, quantity, moved[quantity]) - values)))
-        for quantity, values in ((name, network_units(manifest, name, known)) for name, known in answers.items())
+        for quantity, values in (
+            (name, network_units(manifest, name, known)) for name, known in answers.items()
+        )
     }
     if onnx.has_unrolled:
         wanted = network_units(manifest, "actions", answers["actions"])

@@ -59,7 +59,9 @@ def flung(dimension: int, values: dict[int, float]) -> list[np.ndarray]:
 
 
 def config(kind: type, dataset: Path, output: Path, **changes: Any) -> Any:
-    settings = dict(dataset=dataset, output=output, preset="tiny", steps=2, batch_size=8, device="cpu", threads=1)
+    settings = dict(
+        dataset=dataset, output=output, preset="tiny", steps=2, batch_size=8, device="cpu", threads=1
+    )
     if kind is PlannerTraining:
         settings |= dict(steps_per_subgoal=2, latest_start=4)
     return kind(**settings | changes)
@@ -76,7 +78,9 @@ def recipe(kind: type, dataset: Path, **changes: Any) -> Any:
 def test_quantiles_are_those_of_all_frames(tmp_path: Path) -> None:
     """Episodes at different places: the mean of their quantiles is nowhere near."""
     episodes = [place + part for place, part in zip((0, 5, 9), healthy(3), strict=True)]
-    plan = recipe(ControllerTraining, write_dataset(tmp_path / "d", episodes), normalization=("quantile",)).plan
+    plan = recipe(
+        ControllerTraining, write_dataset(tmp_path / "d", episodes), normalization=("quantile",)
+    ).plan
     frames = np.concatenate(episodes).astype(np.float32).astype(np.float64)
     for key in (STATE, "action"):
         for name, share in (("q01", 0.01), ("q99", 0.99)):
@@ -103,7 +107,10 @@ def test_network_values_of_each_mode() -> None:
         normal = normalizer.normalize(STATE, values)
         assert (float(normal[0]), float(normal[-1])) == pytest.approx(ends)  # none is clipped
         torch.testing.assert_close(normalizer.unnormalize(STATE, normal), values)
-    assert Normalizer({STATE: stats}, {STATE: "quantile"}).normalize(STATE, values)[1:3, 0].tolist() == [-1, 1]
+    assert Normalizer({STATE: stats}, {STATE: "quantile"}).normalize(STATE, values)[1:3, 0].tolist() == [
+        -1,
+        1,
+    ]
 
 
 def test_constant_dimensions_are_widened() -> None:
@@ -185,7 +192,9 @@ def test_nothing_that_was_seen_is_clipped(kind: type, mode: str, tmp_path: Path)
 def test_an_action_that_holds_is_not_clipped(tmp_path: Path) -> None:
     """The chunk of a goal ends with it, and it may lie beyond the actions that were seen."""
     episodes = [5 + part for part in healthy(4)]
-    plan = recipe(ControllerTraining, write_dataset(tmp_path / "d", episodes), normalization=("quantile",)).plan
+    plan = recipe(
+        ControllerTraining, write_dataset(tmp_path / "d", episodes), normalization=("quantile",)
+    ).plan
     held = float(plan.normalizer().normalize("action", torch.zeros(2)).abs().max())
     assert held > 30 and held <= plan.config.sampler.clip_range <= held + 0.01
 
@@ -256,7 +265,12 @@ def remarks(kind: type, dataset: Path, **changes: Any) -> list[str]:
 def test_outliers_are_named(tmp_path: Path) -> None:
     dataset = write_dataset(tmp_path / "d", flung(1, {3: 1.8, 8: -1.1}))
     (remark,) = remarks(PlannerTraining, dataset)
-    for part in (f"{STATE}[1] (y)", "-1.1 .. 1.8", "episode 3 (1.8 in frame 7)", "episode 8 (-1.1 in frame 7)"):
+    for part in (
+        f"{STATE}[1] (y)",
+        "-1.1 .. 1.8",
+        "episode 3 (1.8 in frame 7)",
+        "episode 8 (-1.1 in frame 7)",
+    ):
         assert part in remark, remark
     assert f"--normalization {STATE}=mean_std or quantile" in remark
     assert remark.index("episode 3 ") < remark.index("episode 8 ")  # the farther first
@@ -303,7 +317,9 @@ def test_numbers_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     values[47, 1] = np.nan
     np.save(column, values)
     network = replace(PRESETS["tiny"], state_dim=2, action_dim=2, sampler=SamplerConfig())
-    with pytest.raises(DatasetError, match=r"observation.state\[1\] \(y\): .* got nan in frame 7 of episode 1"):
+    with pytest.raises(
+        DatasetError, match=r"observation.state\[1\] \(y\): .* got nan in frame 7 of episode 1"
+    ):
         normalize(network, reader, {key: dict(value) for key, value in reader.stats.items()}, (), None)
 
 

@@ -74,7 +74,11 @@ class Normalizer(nn.Module):
         for key, entry in self.entries.items():
             offset, scale = (torch.from_numpy(part) for part in offset_and_scale(entry))
             # A narrow range far from zero keeps its digits: single precision holds the offset in two parts.
-            parts = {"offset": offset.float(), "rest": (offset - offset.float()).float(), "scale": scale.float()}
+            parts = {
+                "offset": offset.float(),
+                "rest": (offset - offset.float()).float(),
+                "scale": scale.float(),
+            }
             shape = (-1, 1, 1) if ".images." in key else (-1,)
             for name, part in parts.items():
                 self.register_buffer(f"{_name(key)}_{name}", part.reshape(shape), persistent=False)

@@ -175,4 +175,6 @@ def _advice(key: str, mode: str, column: np.ndarray, spread: float) -> str:
     low, high = np.quantile(column, _ENDS)
     better = "mean_std" if high - low > MANY * spread else "mean_std or quantile"
     share = spread / (column.max() - column.min())
-    return f"{drop}; min_max leaves the rest {share:.1%} of the network's range: --normalization {key}={better}."
+    return (
+        f"{drop}; min_max leaves the rest {share:.1%} of the network's range: --normalization {key}={better}."
+    )
