@@ -1,4 +1,4 @@
-"""What `keystep verify` reports, and the one rule by which two ways to compute a policy are the same policy."""
+"""What `keystep verify` reports, and the one rule by which two ways to compute a policy are the same."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ AMPLIFIED = 4  # of what rounding alone does to this policy on the golden cases:
 class Comparison:
     """Absolute differences between two ways to compute one thing, over all golden cases.
 
-    Network units are those in which all policies have a range of about 2, whatever their actions are measured in.
+    Network units are those in which all policies have a range of about 2, whatever their actions are.
 
     Attributes:
         max_error, rms_error: in network units.
         recorded: the greatest one when the bundle was exported, of weights that are rounded; else 0.
-        rounding: what single precision alone does to this thing, in network units; see `keystep.export.rounding`.
+        rounding: what single precision alone does to it, in network units; see `keystep.export.rounding`.
         physical: the greatest one in physical units (images: 0..1); None of what has none.
     """
 

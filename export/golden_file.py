@@ -1,7 +1,7 @@
 """Reads golden.npz as what it may be: a file from anywhere. Needs no torch.
 
-The bytes that were hashed are those that are parsed. What the manifest says bounds every size before memory is
-taken; headers are matched, not evaluated; nothing is unpickled.
+The bytes that were hashed are those that are parsed. What the manifest says bounds every size before memory
+is taken; headers are matched, not evaluated; nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -30,8 +30,15 @@ _HEADER = re.compile(
     rb"\{'descr': '([^']{2,16})', 'fortran_order': (True|False), 'shape': \(((?:[0-9]{1,19},? ?)*)\), \} *\n"
 )
 _DAMAGE = (
-    zipfile.BadZipFile, NotImplementedError, RuntimeError, ValueError, EOFError, OSError, struct.error, zlib.error
-)  # fmt: skip
+    zipfile.BadZipFile,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+    EOFError,
+    OSError,
+    struct.error,
+    zlib.error,
+)
 
 
 @dataclass(frozen=True)
@@ -112,7 +119,7 @@ def _expected(manifest: dict[str, Any]) -> tuple[dict[str, _Expected], dict[str,
     graphs, sampler, planner = manifest["graphs"], manifest["sampler"], manifest["planner"]
     chunk = (manifest["chunk"]["horizon"], len(manifest["action"]["names"]))
     found = {"actions": _Expected("<f4", chunk)}
-    optional = {}
+    optional: dict[str, _Expected] = {}
     if sampler:
         found["noise"] = _Expected("<f4", (noise_rows(sampler), *chunk))
         (found if "denoise" in graphs else optional)["model_output"] = _Expected("<f4", chunk)

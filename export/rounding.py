@@ -1,8 +1,8 @@
-"""What single precision alone does to a policy: the part of a difference that says nothing about the bundle.
+"""What single precision alone does to a policy: the part of a difference that says nothing of the bundle.
 
 A graph's outputs are right to about ERROR of their greatest value, whoever computes them. Samplers may magnify
-that: near the noisy end by thousands, guidance by its strength, at every step. A trained policy hardly does; an
-untrained one, or strong guidance, does. So the graphs are run once more with outputs that are off by as much.
+that: near the noisy end by thousands, guidance by its strength, at every step. A trained policy hardly does;
+an untrained one, or strong guidance, does. So the graphs are run once more with outputs that far off.
 """
 
 from __future__ import annotations
@@ -38,17 +38,15 @@ def magnified(
 ) -> dict[str, float]:
     """How far `answers`, those of the graphs, move if all their outputs are off by ERROR; by quantity."""
     onnx = OnnxPolicy(path, manifest, threads, ERROR)
-    moved = onnx_answers(onnx, manifest, golden)
-    found = {
-        quantity: float(np.max(np.abs(network_units(manifest, quantity, moved[quantity]) - values)))
-        for quantity, values in (
-            (name, network_units(manifest, name, known)) for name, known in answers.items()
-        )
-    }
+
+    def distance(name: str, moved: np.ndarray) -> float:
+        near, far = (network_units(manifest, name, values) for values in (answers[name], moved))
+        return float(np.max(np.abs(far - near)))
+
+    found = {name: distance(name, moved) for name, moved in onnx_answers(onnx, manifest, golden).items()}
     if onnx.has_unrolled:
-        wanted = network_units(manifest, "actions", answers["actions"])
-        unrolled = network_units(manifest, "actions", unrolled_answers(onnx, golden)["actions"])
-        found["actions"] = max(found["actions"], float(np.max(np.abs(unrolled - wanted))))
+        moved = unrolled_answers(onnx, golden)["actions"]
+        found["actions"] = max(found["actions"], distance("actions", moved))
     return found
 
 
