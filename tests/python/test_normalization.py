@@ -1,4 +1,4 @@
-"""How numbers are normalised: the choice, exact quantiles, the clip range they ask for, outliers that are named."""
+"""How numbers are normalised: the choice, exact quantiles, the clip range they ask for, named outliers."""
 
 from __future__ import annotations
 
@@ -70,6 +70,10 @@ def config(kind: type, dataset: Path, output: Path, **changes: Any) -> Any:
 def recipe(kind: type, dataset: Path, **changes: Any) -> Any:
     settings = config(kind, dataset, dataset.parent / "run", **changes)
     return recipe_of(settings, DatasetReader(dataset))
+
+
+def quantile_plan(dataset: Path) -> Any:
+    return recipe(ControllerTraining, dataset, normalization=("quantile",)).plan
 
 
 # ---- quantiles
@@ -168,7 +172,7 @@ def test_the_command_line() -> None:
 def test_a_resumed_run_keeps_its_choice(tmp_path: Path) -> None:
     dataset = write_dataset(tmp_path / "d", healthy(4))
     train(config(ControllerTraining, dataset, tmp_path / "run", normalization=("quantile",)))
-    with pytest.raises(DatasetError, match="normalization: expected .'quantile'. to resume"):
+    with pytest.raises(DatasetError, match=r"normalization: expected .'quantile'. to resume"):
         train(config(ControllerTraining, dataset, tmp_path / "run", steps=4))
 
 
@@ -251,7 +255,7 @@ def test_a_mode_that_is_unknown_is_refused(tmp_path: Path) -> None:
     checkpoint = random_checkpoint(tmp_path, PRESETS["tiny"])
     policy, _ = load_policy(tmp_path)
     save_checkpoint(tmp_path, replace(checkpoint, normalization={"action": "log"}), policy.state_dict())
-    with pytest.raises(CheckpointError, match="normalization.mode: expected one of min_max, .*, got 'log'"):
+    with pytest.raises(CheckpointError, match=r"normalization.mode: expected one of min_max, .*, got 'log'"):
         read_checkpoint(tmp_path)
 
 
@@ -318,9 +322,7 @@ def test_numbers_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     values[47, 1] = np.nan
     np.save(column, values)
     network = replace(PRESETS["tiny"], state_dim=2, action_dim=2, sampler=SamplerConfig())
-    with pytest.raises(
-        DatasetError, match=r"observation.state\[1\] \(y\): .* got nan in frame 7 of episode 1"
-    ):
+    with pytest.raises(DatasetError, match=r"state\[1\] \(y\): .* got nan in frame 7 of episode 1"):
         normalize(network, reader, {key: dict(value) for key, value in reader.stats.items()}, (), None)
 
 

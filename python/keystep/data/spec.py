@@ -25,8 +25,8 @@ class DatasetSpec:
         notes: kept there, too, as the first writer knew it; may differ to resume.
 
     Raises:
-        DatasetError: what readers would refuse (fps, a feature's name, type or shape), texts that are none, or
-            a feature with the name of a column that the layout fills itself.
+        DatasetError: what readers would refuse (fps, a feature's name, type or shape), texts that are none,
+            or a feature with the name of a column that the layout fills itself.
     """
 
     fps: int

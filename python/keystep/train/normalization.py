@@ -1,4 +1,4 @@
-"""How the numbers that a network reads and writes are normalised: what is chosen, and what the data say to it.
+"""How the numbers that a network reads and writes are normalised: what is chosen, and what the data say.
 
 A range is as wide as its farthest frame. Where a few frames lie far out, min_max leaves the rest a sliver of
 [-1, 1], in which the noise of training is large; every dimension is therefore looked at before step 1.
@@ -23,8 +23,8 @@ from keystep.models.normalizer import MIN_WIDTH, normalization_entry, offset_and
 from keystep.train.config import parse_choices
 
 MANY = 5
-"""A range of more than MANY times the middle 90 % of the frames has outliers: 1.1 of a uniform distribution, 2.7
-of 100,000 frames of a normal one, 4.7 of a Laplace distribution."""
+"""A range of more than MANY times that of the middle 90 % of the frames has outliers. It is 1.1 times as wide
+for a uniform distribution, and of 100,000 frames 2.7 times for a normal, 4.7 times for a Laplace one."""
 _MIDDLE, _ENDS = (0.05, 0.95), (0.01, 0.99)
 _LISTED = 5  # episodes of a warning
 
