@@ -18,7 +18,7 @@ from keystep.models.presets import PLANNER_PRESETS
 from keystep.models.text import load_text_encoder
 from keystep.train.actions import ActionChoices
 from keystep.train.config import PlannerTraining
-from keystep.train.recipe import IMAGES, STATE, state_entry, statistics
+from keystep.train.recipe import IMAGES, STATE, control_rate, state_entry, statistics
 
 
 class PlannerRecipe:
@@ -31,12 +31,13 @@ class PlannerRecipe:
     def __init__(self, config: PlannerTraining, reader: DatasetReader) -> None:
         self._config, self._reader = config, reader
         kept = config.output / TEXT_ENCODER  # of the run to be continued: a name may mean another by then
-        self._encoder = load_text_encoder(kept if kept.exists() else config.text_encoder)
+        self.text_encoder = load_text_encoder(kept if kept.exists() else config.text_encoder)
         self.plan, self.notes = self._plan(), list[str]()
+        self.columns = [] if self._is_image else [config.subgoal]
         self._normalizer = self.plan.normalizer()
         phrasings = [self._phrasings(task) for task in reader.tasks]
         # The encoder is frozen: each sentence is encoded once.
-        self._texts = self._encoder.encode([text for texts in phrasings for text in texts])
+        self._texts = self.text_encoder.encode([text for texts in phrasings for text in texts])
         counts = np.array([len(texts) for texts in phrasings])
         self._first, self._counts = np.cumsum(counts) - counts, counts
 
@@ -60,15 +61,14 @@ class PlannerRecipe:
         batch = {"text": self._texts[torch.from_numpy(arrays["text"]).to(device)]}
         for key in ("observation", "subgoals"):
             value = torch.from_numpy(arrays[key]).to(device)
-            if self._is_image:
-                value = value.movedim(-1, -3).float() / 255.0
+            value = value.movedim(-1, -3).float() / 255.0 if self._is_image else value.float()
             batch[key] = self._normalizer.normalize(self._config.subgoal, value)
         return batch
 
     def save_extras(self, output: Path) -> None:
         folder = output / TEXT_ENCODER
         if not folder.exists():
-            self._encoder.save(folder)
+            self.text_encoder.save(folder)
 
     @property
     def _is_image(self) -> bool:
@@ -94,8 +94,8 @@ class PlannerRecipe:
             **modality,
             subgoals=config.subgoals,
             steps_per_subgoal=config.steps_per_subgoal,
-            text_tokens=self._encoder.tokens,
-            text_width=self._encoder.width,
+            text_tokens=self.text_encoder.tokens,
+            text_width=self.text_encoder.width,
         )
         return Checkpoint(
             config=network,
@@ -106,7 +106,7 @@ class PlannerRecipe:
                 "state": state_entry(reader) if config.subgoal == STATE else None,
                 "images": [camera_entry(camera)] if camera else [],
             },
-            control_rate_hz=float(reader.info["fps"]),
+            control_rate_hz=control_rate(reader),
             provenance={},
         )
 

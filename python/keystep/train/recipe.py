@@ -7,12 +7,14 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from keystep.data import DatasetReader
+from keystep.data import DatasetError, DatasetReader, layout
 from keystep.models.checkpoint import Checkpoint
+from keystep.models.text import TextEncoder
 from keystep.train.actions import ACTION
 from keystep.train.config import ControllerTraining, PlannerTraining, TrainConfig
 from keystep.train.names import numbered, usable_names
 
+MAX_RATE_HZ = 1e6  # of a bundle
 STATE, IMAGES = "observation.state", "observation.images."
 
 
@@ -29,10 +31,16 @@ class Recipe(Protocol):
     Attributes:
         plan: the checkpoint without provenance.
         notes: what was chosen where the dataset leaves a choice, to be told before training.
+        columns: the vectors among what the network sees or does.
+        text_encoder: of a planner.
     """
 
     plan: Checkpoint
     notes: list[str]
+    columns: list[str]
+
+    @property
+    def text_encoder(self) -> TextEncoder | None: ...
 
     def windows(self, episodes: list[int]) -> Windows:
         """The training examples of some episodes."""
@@ -67,6 +75,15 @@ def statistics(reader: DatasetReader) -> dict[str, dict[str, Any]]:
             found[key] = {name: values[name].tolist() for name in ("min", "max", "mean", "std")}
             found[key]["count"] = int(values["count"][0])
     return found
+
+
+def control_rate(reader: DatasetReader) -> float:
+    """Of the manifest, which is what the dataset was recorded at. Raises DatasetError."""
+    fps = reader.info.get("fps")
+    if isinstance(fps, bool) or not isinstance(fps, int | float) or not 0 < fps <= MAX_RATE_HZ:
+        where = reader.path / layout.INFO_PATH
+        raise DatasetError(f"{where}: fps: expected a number in (0, {MAX_RATE_HZ:g}], got {fps!r}")
+    return float(fps)
 
 
 def state_entry(reader: DatasetReader) -> dict[str, Any]:
