@@ -134,7 +134,7 @@ def _check_finite(arrays: Arrays) -> None:
 def _write_controller(controller: Controller, form: Form, folder: Path) -> dict[str, Any]:
     kinds = ("act",) if isinstance(controller.config, ActConfig) else FORMS[form]
     return {
-        kind: _write_graph(kind, *_controller_module(kind, controller), OUTPUTS[kind], folder)
+        kind: _write_graph(kind, *controller_module(kind, controller), OUTPUTS[kind], folder)
         for kind in kinds
     }
 
@@ -206,9 +206,7 @@ def _write_graph(
     row_tensors: tuple[str, ...] = (),
 ) -> dict[str, Any]:
     """Writes `kind`.onnx; returns its entry of the manifest."""
-    size = sum(tensor.numel() * tensor.element_size() for tensor in module.parameters())
-    if size > MAX_BYTES:
-        raise ExportError(f"graphs.{kind}: expected weights of at most {MAX_BYTES} bytes, got {size}")
+    check_size(kind, module)
     path = folder / f"{kind}.onnx"
     rows = tuple(tensor for tensor in row_tensors if tensor in (*inputs, output))
     graphs.to_onnx(module, tuple(inputs.values()), list(inputs), output, path, rows)
@@ -217,6 +215,12 @@ def _write_graph(
     if names != list(inputs):  # the exporter drops inputs that nothing reads
         raise ExportError(f"graphs.{kind}.inputs: expected {list(inputs)}, got {names}")
     return entry
+
+
+def check_size(kind: str, module: nn.Module) -> None:
+    size = sum(tensor.numel() * tensor.element_size() for tensor in module.parameters())
+    if size > MAX_BYTES:
+        raise ExportError(f"graphs.{kind}: expected weights of at most {MAX_BYTES} bytes, got {size}")
 
 
 def graph_entry(path: Path) -> dict[str, Any]:
@@ -232,7 +236,7 @@ def graph_entry(path: Path) -> dict[str, Any]:
     }
 
 
-def _controller_module(kind: str, controller: Controller) -> tuple[nn.Module, dict[str, Tensor]]:
+def controller_module(kind: str, controller: Controller) -> tuple[nn.Module, dict[str, Tensor]]:
     """The graph as a torch module, and an example of each input by name."""
     policy, config = controller.model, controller.config
     if kind in ("encode", "act"):
@@ -264,13 +268,15 @@ def _sampler(controller: Controller) -> SamplerConfig:
 
 
 def _tensor(value: onnx.ValueInfoProto) -> dict[str, Any]:
-    """The manifest's entry for an input or output. A symbolic first axis is the two rows of guidance.
-
-    Conditions are known by name; every other name, without `plan.`, is the role.
-    """
+    """The manifest's entry for an input or output. A symbolic first axis is the two rows of guidance."""
     kind = value.type.tensor_type
     shape = [2 if axis.dim_param == graphs.ROWS else axis.dim_value for axis in kind.shape.dim]
     if not all(shape) or kind.elem_type not in DTYPES:
         raise ExportError(f"graphs.{value.name}: expected a known type and a fixed shape, got {kind}")
-    role = "condition" if value.name in CONDITIONS else value.name.removeprefix("plan.")
-    return {"name": value.name, "dtype": DTYPES[kind.elem_type], "shape": shape, "role": role}
+    return tensor_entry(value.name, DTYPES[kind.elem_type], shape)
+
+
+def tensor_entry(name: str, dtype: str, shape: list[int]) -> dict[str, Any]:
+    """Conditions are known by name; every other name, without `plan.`, is the role."""
+    role = "condition" if name in CONDITIONS else name.removeprefix("plan.")
+    return {"name": name, "dtype": dtype, "shape": shape, "role": role}

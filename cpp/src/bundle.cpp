@@ -160,6 +160,10 @@ std::size_t subgoal_size(const Bundle& bundle) {
 }
 
 void check_manifest(const std::string& manifest) {
+  if (manifest.size() > kMaxManifestBytes) {
+    throw BundleError(expected("manifest.json", "at most " + std::to_string(kMaxManifestBytes) + " bytes",
+                               std::to_string(manifest.size())));
+  }
   const json parsed = parse_json(manifest);
   check_consistency(read_bundle(ManifestNode(parsed, "")));
 }

@@ -140,7 +140,8 @@ def _check_finite(name: str, column: np.ndarray, stops: np.ndarray) -> None:
     if len(bad):
         episode, frame = _place(int(bad[0]), stops)
         raise DatasetError(
-            f"{name}: expected finite numbers, got {column[bad[0]]} in frame {frame} of episode {episode}"
+            f"{name}: expected finite numbers, got {column[bad[0]]} in frame {frame} of "
+            f"episode {episode}; correct it or leave that episode out"
         )
 
 

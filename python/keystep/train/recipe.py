@@ -9,6 +9,7 @@ import numpy as np
 
 from keystep.data import DatasetReader
 from keystep.models.checkpoint import Checkpoint
+from keystep.models.text import TextEncoder
 from keystep.train.actions import ACTION
 from keystep.train.config import ControllerTraining, PlannerTraining, TrainConfig
 from keystep.train.names import numbered, usable_names
@@ -30,10 +31,14 @@ class Recipe(Protocol):
         plan: the checkpoint without provenance.
         notes: what was chosen where the dataset leaves a choice, and what its numbers look like, to be told
             before training.
+        text_encoder: of a planner.
     """
 
     plan: Checkpoint
     notes: list[str]
+
+    @property
+    def text_encoder(self) -> TextEncoder | None: ...
 
     def windows(self, episodes: list[int]) -> Windows:
         """The training examples of some episodes."""
