@@ -19,7 +19,7 @@ from keystep.data import (
     DatasetReader,
     DatasetWriter,
 )
-from keystep.data.check import check_dataset
+from keystep.data.check import check_dataset, inspect_dataset
 
 
 def test_resuming_appends(tmp_path: Path) -> None:
@@ -67,6 +67,11 @@ def test_a_kill_between_any_two_renames_leaves_the_last_commit(
         np.testing.assert_array_equal(after[key], before[key])
     assert DatasetReader(tmp_path).sha256() == digest
     assert DatasetReader(tmp_path).stats["action"]["count"] == stats_before["action"]["count"]
+    findings = inspect_dataset(tmp_path)
+    assert findings.problems == []
+    files_left = [line.partition(":")[0] for line in findings.remarks]
+    new = ["data/chunk-000/file-002.parquet", "meta/episodes/chunk-000/file-002.parquet"]
+    assert files_left == new[:renames]
 
     with DatasetWriter(tmp_path, make_spec(), flush_episodes=2) as again:
         assert again.episodes == 4

@@ -80,7 +80,3 @@ def combine_all(parts: Iterable[Stats]) -> Stats:
 
 def to_json(stats: Stats) -> dict[str, dict[str, list]]:
     return {key: {name: value.tolist() for name, value in found.items()} for key, found in stats.items()}
-
-
-def from_json(value: Mapping[str, Mapping[str, list]]) -> Stats:
-    return {key: {name: np.asarray(item) for name, item in found.items()} for key, found in value.items()}
