@@ -233,9 +233,20 @@ def write_tasks(root: Path, form: str, texts: list[str] = TASKS, numbers: list[i
     kind = pa.large_string() if form == "pandas3" else pa.string_view() if form == "column" else pa.string()
     table = pa.table(
         {"task_index": numbers or list(range(len(texts))), name: pa.array(texts, kind)},
-        metadata=None if form == "column" else {"pandas": json.dumps({"index_columns": [name]})},
+        metadata=None if form == "column" else {"pandas": json.dumps(_pandas(name))},
     )
     pq.write_table(table, root / "meta/tasks.parquet")
+
+
+def _pandas(index: str) -> dict[str, Any]:
+    """What pandas says of a table whose index is the texts."""
+    text = {"pandas_type": "unicode", "numpy_type": "object", "metadata": None}
+    number = {"pandas_type": "int64", "numpy_type": "int64", "metadata": None}
+    columns = [
+        {"name": "task_index", "field_name": "task_index", **number},
+        {"name": None if index.startswith("__") else index, "field_name": index, **text},
+    ]
+    return {"index_columns": [index], "column_indexes": [], "columns": columns, "pandas_version": "2.3.3"}
 
 
 def edit_json(path: Path, change: Callable[[Any], None]) -> None:
