@@ -27,7 +27,7 @@ def read_stats(path: Path) -> Stats:
     if not isinstance(found, dict) or not all(isinstance(entry, dict) for entry in found.values()):
         raise DatasetError(f"{path}: expected an object of statistics by feature, got {quoted(found)}")
     return {
-        key: {name: array for name, value in entry.items() if (array := numeric(value)) is not None}
+        key: {name: array for name in _NEEDED if (array := numeric(entry.get(name))) is not None}
         for key, entry in found.items()
     }
 

@@ -7,7 +7,7 @@ bounds actions by that, repeats the last action where nothing better is known, a
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
