@@ -264,7 +264,7 @@ def test_two_processes_stop_together(dataset: Path, tmp_path: Path) -> None:
         [*command, str(file), str(dataset), str(tmp_path / "run"), __file__],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
     )
     assert done.returncode == 0, done.stderr
     assert [(tmp_path / f"run{rank}").read_text() for rank in range(2)] == ["4 True"] * 2

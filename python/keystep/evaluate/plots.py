@@ -148,6 +148,8 @@ def speed_figure(report: SpeedReport) -> Any:
     below.margins(y=0.15)
     below.set_ylabel(f"ms per action, {common or report.count} episodes")
     below.set_xticks(range(len(names)), names)
+    controller = report.settings.get("controller", "")
+    below.set_xlabel("sampler of the planner" + (controller and f"; controller {controller}"))
     below.legend(fontsize="small")
     for axes in (above, below):
         axes.grid(axis="y", alpha=0.3)
