@@ -51,7 +51,7 @@ def runtime_answers(
 
 
 def _plan(runtime: keystep.Runtime, manifest: dict[str, Any], golden: Arrays, case: int) -> np.ndarray:
-    runtime.reset(task=str(golden["text"][case]))
+    runtime.reset(instruction=str(golden["text"][case]))
     noise = _noise(golden, "plan.noise", case)
     plan = runtime.predict_plan(_view(golden, "observation", case), noise, as_float=True)
     return plan[manifest["planner"]["subgoal"]]
@@ -63,7 +63,7 @@ def _chunk(runtime: keystep.Runtime, manifest: dict[str, Any], golden: Arrays, c
     if manifest["planner"]:
         repeats = manifest["planner"]["subgoals"]
         given = {key: np.repeat(value[None], repeats, axis=0) for key, value in goal.items()}
-        runtime.reset(task=str(golden["text"][case]), subgoals=given)
+        runtime.reset(subgoals=given)
     else:
         task = manifest["tasks"][int(golden["task"][case])]["name"] if "task" in golden else None
         runtime.reset(task=task, goal=goal or None)

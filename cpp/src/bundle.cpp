@@ -146,6 +146,9 @@ const GraphSpec& observing_graph(const Bundle& bundle) {
 }
 
 std::vector<std::int64_t> subgoal_shape(const Bundle& bundle) {
+  if (!bundle.planner) {
+    throw ArgumentError(expected("subgoal", "a bundle with a planner", "family " + bundle.family));
+  }
   for (const ImageSpec& image : bundle.observation.images) {
     if (bundle.planner->subgoal == "observation.images." + image.camera)
       return {3, image.height, image.width};

@@ -4,9 +4,9 @@
 #include <memory>
 #include <string>
 
+#include "epoch.hpp"
 #include "keystep/bundle.hpp"
 #include "keystep/engine.hpp"
-#include "keystep/epoch.hpp"
 
 namespace keystep {
 

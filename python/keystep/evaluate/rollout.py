@@ -31,7 +31,7 @@ class Policy(Protocol):
 
     @property
     def manifest(self) -> dict[str, Any]: ...
-    def reset(self, *args: Any, **options: Any) -> None: ...  # task, seed, episode
+    def reset(self, *args: Any, **options: Any) -> None: ...  # task or instruction, seed, episode
     def act(self, observation: dict[str, Any]) -> np.ndarray: ...
 
 
@@ -89,14 +89,13 @@ class Worker:
         return EpisodeResult(job, len(job.tasks), total)
 
     def _reset_policy(self, job: Job, position: int, subgoals: dict[str, np.ndarray] | None = None) -> None:
-        options: dict[str, Any] = {}
+        options: dict[str, Any] = self.evaluation.told(job, position) if self._takes_task else {}
         if self.evaluation.guidance is not None:
             options["guidance"] = self.evaluation.guidance
         if subgoals is not None:
             options["subgoals"] = subgoals
-        task = self.evaluation.text(job, position) if self._takes_task else None
         episode = job.episode * len(job.tasks) + position
-        self.policy.reset(task=task, seed=job.noise_seed, episode=episode, **options)
+        self.policy.reset(seed=job.noise_seed, episode=episode, **options)
 
     def _play(self, observation: dict[str, Any]) -> tuple[bool, int, str]:
         """One task, up to its first success: whether it was solved, the actions taken, the policy's fault."""
