@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <set>
 #include <thread>
 
+#include "bundle_files.hpp"
 #include "entry.hpp"
 #include "runtime_impl.hpp"
 #include "task.hpp"
@@ -46,12 +48,21 @@ RuntimeOptions checked(RuntimeOptions options, const Bundle& bundle) {
   return options;
 }
 
+/// Every file is hashed; `bundle.files` gets the content of those that the engine will load.
+std::unique_ptr<Engine> engine_for(Bundle& bundle, const EngineOptions& options) {
+  auto engine = make_engine(options);
+  std::set<std::string> wanted;
+  for (const auto& [key, graph] : bundle.graphs) wanted.merge(engine->files(graph));
+  read_files(bundle, wanted);
+  return engine;
+}
+
 }  // namespace
 
 Runtime::Impl::Impl(const std::filesystem::path& folder, const RuntimeOptions& wanted)
-    : bundle(load_bundle(folder)),
+    : bundle(open_bundle(folder)),
       options(checked(wanted, bundle)),
-      engine(make_engine(options.engine)),
+      engine(engine_for(bundle, options.engine)),
       controller(std::make_unique<Controller>(bundle, *engine, options.inference_steps, options.sampler)),
       subgoals(bundle.planner ? std::make_unique<SubgoalPlanner>(
                                     bundle, *engine,
@@ -64,6 +75,7 @@ Runtime::Impl::Impl(const std::filesystem::path& folder, const RuntimeOptions& w
       buffer(bundle.chunk.horizon, bundle.chunk.execute, static_cast<int>(bundle.action.names.size())),
       gate(bundle.action),
       chunk(bundle.chunk.horizon * bundle.action.names.size()) {
+  bundle.files.clear();  // the engine has taken what it needs
   last_error.reserve(kMessageBytes);
 }
 

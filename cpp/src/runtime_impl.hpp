@@ -33,7 +33,7 @@ struct Runtime::Impl {
   Status wrong_size(const char* field, std::size_t wanted, std::size_t got) noexcept;
   Planner& planner() noexcept;
 
-  const Bundle bundle;
+  Bundle bundle;
   const RuntimeOptions options;
   std::unique_ptr<Engine> engine;
   std::unique_ptr<Controller> controller;    // freed by close

@@ -30,20 +30,12 @@ GraphSpec first_row_of(GraphSpec spec) {
   return spec;
 }
 
-TensorMemory memory_of(const Bundle& bundle) {
-  TensorMemory memory;
-  for (const char* key : {"text", "plan_encode", "plan_film", "plan_denoise"}) {
-    if (bundle.graphs.contains(key)) memory.add(bundle.graphs.at(key));
-  }
-  return memory;
-}
-
 }  // namespace
 
 struct SubgoalPlanner::Impl {
   Impl(const Bundle& bundle, Engine& engine, const SubgoalPlannerOptions& options);
 
-  std::unique_ptr<Graph> load(Engine& engine, const std::string& name) const;
+  std::unique_ptr<Graph> load(Engine& engine, const std::string& name);
   float* seen_at(const std::string& role) const;
   Renormalizer renormalizer(const Normalization& from, const Normalization& to) const;
   void take(const std::vector<Observation>& subgoals);
@@ -55,8 +47,8 @@ struct SubgoalPlanner::Impl {
   const Bundle& bundle;
   const PlannerSpec& spec;
   const bool replan;
-  const std::size_t size, plane;  // values of a subgoal, and of each of its channels
-  TensorMemory memory;
+  const std::size_t size, plane;                // values of a subgoal, and of each of its channels
+  TensorMemory memory;                          // of the graphs below: each adds its own
   std::unique_ptr<Graph> text, encode, film;    // encode, film: may be none
   std::unique_ptr<Graph> denoise, conditional;  // conditional: denoise on the first row, if there are two
   DenoiseLoop loop;
@@ -81,7 +73,6 @@ SubgoalPlanner::Impl::Impl(const Bundle& of, Engine& engine, const SubgoalPlanne
       replan(options.replan.value_or(spec.replan)),
       size(subgoal_size(of)),
       plane(subgoal_shape(of).size() == 1 ? 1 : size / 3),
-      memory(memory_of(of)),
       text(load(engine, "text")),
       encode(load(engine, "plan_encode")),
       film(load(engine, "plan_film")),
@@ -107,8 +98,8 @@ SubgoalPlanner::Impl::Impl(const Bundle& of, Engine& engine, const SubgoalPlanne
   conditional = naming_graph("plan_denoise", [&] { return denoise->rebind(first_row, memory.buffers()); });
 }
 
-std::unique_ptr<Graph> SubgoalPlanner::Impl::load(Engine& engine, const std::string& name) const {
-  return load_graph(bundle, engine, name, memory.buffers());
+std::unique_ptr<Graph> SubgoalPlanner::Impl::load(Engine& engine, const std::string& name) {
+  return load_graph(bundle, engine, name, memory);
 }
 
 /// Where the planner's own graphs take this observation.

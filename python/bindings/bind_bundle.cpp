@@ -9,7 +9,7 @@ void bind_bundle(py::module_& module) {
       "read_manifest",
       [](const std::filesystem::path& folder) {
         py::gil_scoped_release release;
-        return load_bundle(folder).manifest_json;
+        return check_bundle(folder).manifest_json;
       },
       py::arg("folder"),
       "Checks the bundle and every file it names as the runtime does, returns manifest.json verbatim.");

@@ -1,6 +1,7 @@
 // The manifest as plain structs, and the loader that refuses everything it does not know.
 #pragma once
 
+#include <cstddef>
 #include <filesystem>
 #include <map>
 #include <memory>
@@ -12,7 +13,7 @@
 
 namespace keystep {
 
-inline constexpr int kManifestVersion = 3;  ///< 1 and 2 are read, too
+inline constexpr int kManifestVersion = 4;  ///< 1 to 3 are read, too
 
 enum class DType { float32, int64, uint8, string };
 const char* name(DType dtype) noexcept;
@@ -28,6 +29,28 @@ struct TensorSpec {
   std::string role;                 ///< what the runtime puts there, see docs/bundle.md
   std::size_t elements() const noexcept;
 };
+
+/// A file of the bundle's folder.
+struct FileSpec {
+  std::string file, sha256;
+};
+
+/// A file's bytes in memory, aligned to 64.
+class FileContent {
+ public:
+  explicit FileContent(std::size_t size);  ///< uninitialised
+  std::byte* data() noexcept { return data_.get(); }
+  const std::byte* data() const noexcept { return data_.get(); }
+  std::size_t size() const noexcept { return size_; }
+
+ private:
+  struct Free {
+    void operator()(std::byte* memory) const noexcept;
+  };
+  std::unique_ptr<std::byte, Free> data_;
+  std::size_t size_;
+};
+using Files = std::map<std::string, std::shared_ptr<const FileContent>>;  ///< by name in the manifest
 
 /// Difference to torch over the golden cases, in network units (normalised actions or plans).
 struct UnetError {
@@ -54,6 +77,7 @@ struct GraphSpec {
   std::string sha256;
   std::vector<TensorSpec> inputs, outputs;
   std::shared_ptr<const UnetSpec> unet{};  ///< what `film` and `denoise` compute; null: only the file knows
+  std::vector<FileSpec> external{};        ///< the graph's weights that are files of their own
 };
 
 inline constexpr int kMaxImageExtent = 16384;  ///< pixels a side, of images in and before resizing
@@ -116,7 +140,10 @@ struct Bundle {
   std::optional<PlannerSpec> planner;       ///< exactly in the family subgoal
   std::optional<SamplerSpec> sampler;       ///< none for a controller that is one graph `act`
   std::map<std::string, GraphSpec> graphs;  ///< see docs/bundle.md
-  std::string manifest_json;                ///< verbatim, for inspection
+  FileSpec golden;
+  std::string manifest_json;  ///< verbatim, for inspection
+  /// What engines load: of the hashes that the manifest gives. Not needed once they have.
+  Files files;
 };
 
 /// The controller's graph that takes the observation: `act`, or else `encode`.
@@ -125,8 +152,14 @@ const GraphSpec& observing_graph(const Bundle& bundle);
 std::vector<std::int64_t> subgoal_shape(const Bundle& bundle);
 std::size_t subgoal_size(const Bundle& bundle);  ///< its number of values
 
-/// Reads and checks `folder/manifest.json` and every file it names. Throws BundleError.
+/// Reads and checks `folder/manifest.json` and the hash of every file it names. `files` has the content of
+/// all but the golden data. Throws BundleError.
 Bundle load_bundle(const std::filesystem::path& folder);
+/// The same without keeping any content.
+Bundle check_bundle(const std::filesystem::path& folder);
+
+/// The content of a file of `files`. Throws BundleError if it is not there.
+const FileContent& content_of(const Files& files, const std::string& name);
 
 /// Lower-case hexadecimal SHA-256 of a file (FIPS 180-4). Throws BundleError if it cannot be read.
 std::string sha256_file(const std::filesystem::path& file);
