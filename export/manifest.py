@@ -18,7 +18,7 @@ from keystep.provenance import git_commit
 if TYPE_CHECKING:
     from keystep.export.levels import Controller, Planning
 
-FORMAT, VERSION = "keystep-bundle", 3
+FORMAT, VERSION = "keystep-bundle", 4
 MAX_TEXT_BYTES = (
     1000  # of a goal in words: no instruction is longer, and one that is was meant for something else
 )

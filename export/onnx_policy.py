@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,19 +16,11 @@ Arrays = dict[str, np.ndarray]
 class OnnxPolicy:
     """What a bundle computes for its golden cases: `golden` the arrays of golden.npz, `case` a row."""
 
-    def __init__(self, path: Path, manifest: dict[str, Any], threads: int) -> None:
-        settings = onnxruntime.SessionOptions()
-        settings.intra_op_num_threads = threads
-        if manifest["planner"] and manifest["planner"]["text"]["encoder"] != "corpus":
-            from onnxruntime_extensions import get_library_path  # tokenisers of other encoders
-
-            settings.register_custom_ops_library(get_library_path())
+    def __init__(self, files: dict[str, bytes], manifest: dict[str, Any], threads: int) -> None:
+        """`files`: the bundle's, by name, hashed: nothing is opened here."""
         self._manifest = manifest
         self._sessions = {
-            kind: onnxruntime.InferenceSession(
-                path / graph["file"], settings, providers=["CPUExecutionProvider"]
-            )
-            for kind, graph in manifest["graphs"].items()
+            kind: _session(graph, files, manifest, threads) for kind, graph in manifest["graphs"].items()
         }
 
     @property
@@ -127,6 +118,22 @@ class OnnxPolicy:
         inputs = {tensor["name"]: known[tensor["name"]] for tensor in graph["inputs"]}
         names = [tensor["name"] for tensor in graph["outputs"]]
         return dict(zip(names, self._sessions[kind].run(names, inputs), strict=True))
+
+
+def _session(
+    graph: dict[str, Any], files: dict[str, bytes], manifest: dict[str, Any], threads: int
+) -> onnxruntime.InferenceSession:
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = threads
+    settings.add_session_config_entry("session.load_model_format", "ONNX")
+    if manifest["planner"] and manifest["planner"]["text"]["encoder"] != "corpus":
+        from onnxruntime_extensions import get_library_path  # tokenisers of other encoders
+
+        settings.register_custom_ops_library(get_library_path())
+    if names := [entry["file"] for entry in graph.get("external", [])]:
+        contents = [files[name] for name in names]
+        settings.add_external_initializers_from_files_in_memory(names, contents, [*map(len, contents)])
+    return onnxruntime.InferenceSession(files[graph["file"]], settings, providers=["CPUExecutionProvider"])
 
 
 def normalized(key: str, value: np.ndarray, entry: dict[str, Any]) -> np.ndarray:

@@ -92,6 +92,7 @@ Bundle load_bundle(const fs::path& folder) {
     for (const FileSpec& external : graph.external) kept.insert(external.file);
     if (graph.unet) kept.insert(graph.unet->file);
   }
+  kept.insert(bundle.golden.file);
   read_files(bundle, kept);
   return bundle;
 }

@@ -14,6 +14,25 @@ void bind_bundle(py::module_& module) {
       py::arg("folder"),
       "Checks the bundle and every file it names as the runtime does, returns manifest.json verbatim.");
   module.def(
+      "read_files",
+      [](const std::filesystem::path& folder) {
+        const Bundle bundle = [&] {
+          py::gil_scoped_release release;
+          Bundle loaded = load_bundle(folder);
+          check_external(loaded);
+          return loaded;
+        }();
+        py::dict files;
+        for (const auto& [name, content] : bundle.files) {
+          files[py::str(name)] = py::bytes(reinterpret_cast<const char*>(content->data()), content->size());
+        }
+        return files;
+      },
+      py::arg("folder"),
+      "Checks the bundle, and its graphs for files that the manifest does not name; the content of every "
+      "file "
+      "it does, by name.");
+  module.def(
       "sha256_file",
       [](const std::filesystem::path& file) {
         py::gil_scoped_release release;

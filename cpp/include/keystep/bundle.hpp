@@ -158,6 +158,10 @@ Bundle load_bundle(const std::filesystem::path& folder);
 /// The same without keeping any content.
 Bundle check_bundle(const std::filesystem::path& folder);
 
+/// Looks through the graphs in `bundle.files` for files that they name and the manifest does not, as engines
+/// do when they load one. Throws BundleError.
+void check_external(const Bundle& bundle);
+
 /// The content of a file of `files`. Throws BundleError if it is not there.
 const FileContent& content_of(const Files& files, const std::string& name);
 

@@ -1,10 +1,12 @@
 #include "engines/onnx_file.hpp"
 
+#include <algorithm>
 #include <charconv>
 #include <optional>
 #include <string_view>
 
 #include "bundle_check.hpp"
+#include "keystep/status.hpp"
 #include "readable.hpp"
 
 namespace keystep {
@@ -198,12 +200,56 @@ class Scan {
   int depth_ = 0;
 };
 
+/// What the graph's file names beside itself must be hashed by the manifest, and hold what it is to hold.
+void check_named(const OnnxFile& file, const Files& external) {
+  for (const auto& [location, bytes] : file.external) {
+    const std::string quoted = "'" + readable(location) + "'";
+    const auto found = external.find(location);
+    if (found == external.end()) {
+      throw BundleError(expected("external", "every file that the graph's weights are in, with its SHA-256",
+                                 "none for " + quoted));
+    }
+    if (bytes > found->second->size()) {
+      throw BundleError(expected("external", quoted + " of at least " + std::to_string(bytes) + " bytes",
+                                 std::to_string(found->second->size())));
+    }
+  }
+  for (const auto& [name, content] : external) {
+    if (file.external.contains(name)) continue;
+    throw BundleError(expected("external", "files that the graph names", "'" + readable(name) + "'"));
+  }
+}
+
+std::shared_ptr<const FileContent> shared_content(const Files& files, const std::string& name) {
+  content_of(files, name);
+  return files.at(name);
+}
+
 }  // namespace
 
-OnnxFile scan_onnx(const FileContent& content) {
+GraphContent content_for(const Files& files, const GraphSpec& spec) {
+  GraphContent content{spec.file, shared_content(files, spec.file), {}};
+  for (const FileSpec& external : spec.external) {
+    content.external[external.file] = shared_content(files, external.file);
+  }
+  return content;
+}
+
+OnnxFile read_onnx(const GraphContent& content) {
   Scan scan;
-  scan.model({reinterpret_cast<const char*>(content.data()), content.size()});
+  scan.model({reinterpret_cast<const char*>(content.graph->data()), content.graph->size()});
+  check_named(scan.found, content.external);
   return std::move(scan.found);
+}
+
+void check_external(const Bundle& bundle) {
+  for (const auto& [key, graph] : bundle.graphs) {
+    try {
+      read_onnx(content_for(bundle.files, graph));
+    } catch (const BundleError& refused) {
+      throw BundleError("graphs." + key + "." + refused.what());
+    }
+  }
 }
 
 }  // namespace keystep

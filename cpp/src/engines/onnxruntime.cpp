@@ -18,26 +18,6 @@ bool takes_text(const GraphSpec& spec) {
   return std::ranges::find(spec.inputs, DType::string, &TensorSpec::dtype) != spec.inputs.end();
 }
 
-/// What the graph's file names beside itself must be hashed by the manifest, and hold what it is to hold.
-void check_external(const OnnxFile& file, const Files& external) {
-  for (const auto& [location, bytes] : file.external) {
-    const std::string quoted = "'" + readable(location) + "'";
-    const auto found = external.find(location);
-    if (found == external.end()) {
-      throw BundleError(expected("external", "every file that the graph's weights are in, with its SHA-256",
-                                 "none for " + quoted));
-    }
-    if (bytes > found->second->size()) {
-      throw BundleError(expected("external", quoted + " of at least " + std::to_string(bytes) + " bytes",
-                                 std::to_string(found->second->size())));
-    }
-  }
-  for (const auto& [name, content] : external) {
-    if (file.external.contains(name)) continue;
-    throw BundleError(expected("external", "files that the graph names", "'" + readable(name) + "'"));
-  }
-}
-
 /// The rows that `spec` gives to the file's symbolic axes, those of guidance.
 Extents rows_of(const OnnxFile& file, const GraphSpec& spec) {
   Extents rows;
@@ -47,19 +27,6 @@ Extents rows_of(const OnnxFile& file, const GraphSpec& spec) {
     if (batched && axis != file.rows.end() && !input.shape.empty()) rows[axis->second] = input.shape[0];
   }
   return rows;
-}
-
-std::shared_ptr<const FileContent> shared_content(const Files& files, const std::string& name) {
-  content_of(files, name);
-  return files.at(name);
-}
-
-ort::GraphContent content_for(const Files& files, const GraphSpec& spec) {
-  ort::GraphContent content{spec.file, shared_content(files, spec.file), {}};
-  for (const FileSpec& external : spec.external) {
-    content.external[external.file] = shared_content(files, external.file);
-  }
-  return content;
 }
 
 class OnnxEngine final : public Engine {
@@ -77,9 +44,8 @@ class OnnxEngine final : public Engine {
 
   std::unique_ptr<Graph> load(const Files& files, const GraphSpec& spec,
                               const BufferSource& memory) override {
-    const ort::GraphContent content = content_for(files, spec);
-    const OnnxFile file = scan_onnx(*content.graph);
-    check_external(file, content.external);
+    const GraphContent content = content_for(files, spec);
+    const OnnxFile file = read_onnx(content);
     const bool on_cpu = provider_ == "cpu" || takes_text(spec);
     // A device compiles a graph for its extents, and must not do so within a tick: there the rows are fixed,
     // and other rows are another session. On the CPU one session runs both.

@@ -11,13 +11,6 @@
 
 namespace keystep::ort {
 
-/// A graph's content with that of its external data.
-struct GraphContent {
-  std::string name;  ///< of its file, for messages
-  std::shared_ptr<const FileContent> graph;
-  Files external;
-};
-
 class Sessions {
  public:
   /// Throws ProviderError or ArgumentError where `options` cannot be met.
