@@ -5,10 +5,11 @@
 The observation is the mean of the training data and grey images; a robot would put its sensors here.
 """
 
-import argparse
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
+import tyro
 
 import keystep
 
@@ -20,6 +21,7 @@ def mean_observation(manifest: dict[str, Any]) -> dict[str, np.ndarray]:
         mean = {
             "mean_std": lambda: np.array(stats["mean"]),
             "min_max": lambda: (np.array(stats["min"]) + np.array(stats["max"])) / 2,
+            "quantile": lambda: (np.array(stats["low"]) + np.array(stats["high"])) / 2,
             "identity": lambda: np.zeros(len(manifest["observation"]["state"]["names"])),
         }[stats["mode"]]()
         observation["observation.state"] = mean.astype(np.float32)
@@ -29,19 +31,20 @@ def mean_observation(manifest: dict[str, Any]) -> dict[str, np.ndarray]:
     return observation
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Tick a bundle.")
-    parser.add_argument("bundle")
-    parser.add_argument("--task")
-    parser.add_argument("--ticks", type=int, default=100)
-    arguments = parser.parse_args()
+def main(bundle: Annotated[Path, tyro.conf.Positional], task: str | None = None, ticks: int = 100) -> None:
+    """Tick a bundle.
 
-    with keystep.load(arguments.bundle) as policy:
+    Args:
+        bundle: its folder.
+        task: what the robot is told; the bundle's first task when not given.
+        ticks: control periods, as fast as they go.
+    """
+    with keystep.load(bundle) as policy:
         print(f"{policy.manifest['name']}: {policy.description}")
         observation = mean_observation(policy.manifest)
         goal = observation if policy.manifest["goal"] == "observation" else None
-        policy.reset(task=arguments.task or next(iter(policy.task_names), None), goal=goal)
-        for tick in range(arguments.ticks):
+        policy.reset(task=task or next(iter(policy.task_names), None), goal=goal)
+        for tick in range(ticks):
             action = policy.act(observation)
             if tick < 3:
                 print(f"tick {tick} ok:", *(f"{value:.6f}" for value in action))
@@ -49,4 +52,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main)

@@ -149,7 +149,8 @@ def offset_and_scale(entry: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
         return np.zeros(1), np.ones(1)
     if entry["mode"] == "mean_std":
         return np.array(entry["mean"]), np.array(entry["std"])
-    low, high = np.array(entry["min"]), np.array(entry["max"])
+    ends = ("low", "high") if entry["mode"] == "quantile" else ("min", "max")
+    low, high = (np.array(entry[end]) for end in ends)
     return (high + low) / 2, (high - low) / 2
 
 

@@ -12,3 +12,9 @@ wheel-venv/bin/keystep inspect "$bundle"
 wheel-venv/bin/keystep verify "$bundle"
 wheel-venv/bin/keystep profile "$bundle" --ticks 200
 wheel-venv/bin/python -c 'import importlib.util as u; assert u.find_spec("torch") is None'
+# Every command explains itself; the demo finds the bundle in the wheel, and says what installs the simulator.
+for command in $(wheel-venv/bin/keystep --help | sed -n 's/^  \([a-z0-9]*\) .*/\1/p'); do
+  wheel-venv/bin/keystep "$command" --help >/dev/null
+done
+wheel-venv/bin/python -c 'from keystep.commands.demo import shipped_bundle as s; assert "site-packages" in str(s())'
+wheel-venv/bin/keystep demo 2>&1 | grep -F "pip install 'keystep[train,sim]'"

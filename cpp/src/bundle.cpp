@@ -14,6 +14,10 @@ namespace keystep {
 
 namespace fs = std::filesystem;
 
+namespace {
+constexpr const char* kManifest = "manifest.json";
+}
+
 const char* name(DType dtype) noexcept {
   switch (dtype) {
     case DType::float32:
@@ -66,9 +70,13 @@ std::size_t subgoal_size(const Bundle& bundle) {
   return count;
 }
 
+void check_manifest(const std::string& manifest) {
+  const nlohmann::json parsed = parse_json(manifest, kManifest);
+  check_consistency(read_bundle(ManifestNode(parsed, "")));
+}
+
 Bundle open_bundle(const fs::path& folder) {
   constexpr std::uintmax_t kMaxManifestBytes = std::uintmax_t{16} << 20;
-  constexpr const char* kManifest = "manifest.json";
   std::error_code error;
   const std::string name = readable(folder.string());
   if (!fs::is_directory(folder, error)) {

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "normalizer.hpp"
+
 namespace keystep {
 namespace {
 
@@ -31,14 +33,27 @@ ObservationSpec read_observation(const ManifestNode& node, std::int64_t version)
   return spec;
 }
 
-ActionSpec read_action(const ManifestNode& node) {
+/// Up to version 3 a hold was always the list of its values.
+void read_hold(const ManifestNode& node, std::int64_t version, ActionSpec& spec) {
+  if (version < 4) {
+    spec.hold = node.numbers<float>();
+    return;
+  }
+  node.check_keys({"mode"}, {"values"});
+  spec.hold_mode = node["mode"].text_of({"values", "last"});
+  if (spec.hold_mode == "last") return node.check_keys({"mode"});
+  node.check_keys({"mode", "values"});
+  spec.hold = node["values"].numbers<float>();
+}
+
+ActionSpec read_action(const ManifestNode& node, std::int64_t version) {
   node.check_keys({"names", "units", "min", "max", "rate_limit", "hold"});
   ActionSpec spec;
   spec.names = node["names"].texts();
   spec.units = node["units"].texts();
   spec.min = node["min"].numbers<float>();
   spec.max = node["max"].numbers<float>();
-  spec.hold = node["hold"].numbers<float>();
+  read_hold(node["hold"], version, spec);
   if (const ManifestNode limit = node["rate_limit"]; !limit.is_null()) {
     spec.rate_limit = limit.numbers<float>();
     if (spec.rate_limit.empty()) limit.refuse("null, or one value per action");
@@ -46,14 +61,15 @@ ActionSpec read_action(const ManifestNode& node) {
   return spec;
 }
 
-Normalization read_normalization(const ManifestNode& node) {
-  const std::string mode = node["mode"].text_of({"min_max", "mean_std", "identity"});
+Normalization read_normalization(const ManifestNode& node, std::int64_t version) {
+  const std::string mode = version < 4
+                               ? node["mode"].text_of({"min_max", "mean_std", "identity"})
+                               : node["mode"].text_of({"min_max", "mean_std", "quantile", "identity"});
   if (mode == "identity") {
     node.check_keys({"mode"});
     return {mode, {}, {}};
   }
-  const char* low = mode == "min_max" ? "min" : "mean";
-  const char* high = mode == "min_max" ? "max" : "std";
+  const auto [low, high] = statistics_keys(mode);
   node.check_keys({"mode", low, high});
   return {mode, node[low].numbers<double>(), node[high].numbers<double>()};
 }
@@ -92,7 +108,7 @@ PlannerSpec read_planner(const ManifestNode& node, std::int64_t version) {
   spec.replan = node["replan"].boolean();
   spec.guided = node["guided"].boolean();
   spec.subgoal = node["subgoal"].text();
-  spec.normalization = read_normalization(node["normalization"]);
+  spec.normalization = read_normalization(node["normalization"], version);
   spec.sampler = read_sampler(node["sampler"]);
   const ManifestNode text = node["text"];
   text.check_keys({"encoder", "max_bytes"});
@@ -246,9 +262,9 @@ Bundle read_bundle(const ManifestNode& root) {
     task.check_keys({"name", "instruction"});
     bundle.tasks.push_back({task["name"].text(), task["instruction"].text()});
   }
-  bundle.action = read_action(root["action"]);
+  bundle.action = read_action(root["action"], version);
   for (const auto& [key, node] : root["normalization"].members()) {
-    bundle.normalization[key] = read_normalization(node);
+    bundle.normalization[key] = read_normalization(node, version);
   }
   const ManifestNode chunk = root["chunk"];
   chunk.check_keys({"horizon", "execute", "merge"});

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <limits>
 #include <set>
 #include <thread>
 
@@ -57,6 +58,11 @@ std::unique_ptr<Engine> engine_for(Bundle& bundle, const EngineOptions& options)
   return engine;
 }
 
+std::vector<float> held_at_first(const ActionSpec& spec) {
+  constexpr float kNone = std::numeric_limits<float>::quiet_NaN();
+  return spec.hold_mode == "last" ? std::vector<float>(spec.names.size(), kNone) : spec.hold;
+}
+
 }  // namespace
 
 Runtime::Impl::Impl(const std::filesystem::path& folder, const RuntimeOptions& wanted)
@@ -74,7 +80,9 @@ Runtime::Impl::Impl(const std::filesystem::path& folder, const RuntimeOptions& w
       plan_size(subgoals ? subgoals->plan_size() : 0),
       buffer(bundle.chunk.horizon, bundle.chunk.execute, static_cast<int>(bundle.action.names.size())),
       gate(bundle.action),
-      chunk(bundle.chunk.horizon * bundle.action.names.size()) {
+      chunk(bundle.chunk.horizon * bundle.action.names.size()),
+      unheld(held_at_first(bundle.action)),
+      held(unheld) {
   bundle.files.clear();  // the engine has taken what it needs
   last_error.reserve(kMessageBytes);
 }
@@ -93,7 +101,7 @@ const std::vector<EngineChoice>& Runtime::engine_choices() const noexcept { retu
 const std::string& Runtime::last_error() const noexcept { return impl_->last_error; }
 void Runtime::interrupt() noexcept { impl_->interrupt(); }
 
-Action Runtime::make_action() const { return {impl_->bundle.action.hold}; }
+Action Runtime::make_action() const { return {impl_->unheld}; }
 
 void Runtime::reset(const EpisodeContext& context) {
   Impl& self = *impl_;
@@ -111,6 +119,7 @@ void Runtime::reset(const EpisodeContext& context) {
   if (wants_goal) self.controller->set_goal(*context.goal);
   self.controller->set_task(task);
   self.started = false;
+  self.held = self.unheld;  // where the last episode led to may be far from where this one starts
   self.planner().reset(context);
   if (self.subgoals) self.controller->set_subgoal(self.subgoals->subgoal());
   self.replan_wanted = false;
@@ -130,14 +139,16 @@ void Runtime::replan() {
 
 Status Runtime::tick(const Observation& observation, Action& action) noexcept {
   Impl& self = *impl_;
-  action.values = self.bundle.action.hold;  // allocates only if the caller did not use make_action
+  action.values = self.unheld;  // allocates only if the caller did not use make_action
   const Entry entry(self.busy);
-  if (!entry) return Status::busy;
+  if (!entry) return Status::busy;  // `held` belongs to the other thread
+  action.values = self.held;
   if (self.closed) return self.fail(Status::closed);
   if (!self.started) return self.fail(Status::not_reset);
   const auto start = Clock::now();
   const Status status = self.tick(observation, action);
   if (status != Status::ok) self.gate.held(action.values);
+  if (status == Status::ok && self.bundle.action.hold_mode == "last") self.held = action.values;
   const auto elapsed = std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start).count();
   self.recorder.record_tick(elapsed, self.options.deadline_us);
   return status;

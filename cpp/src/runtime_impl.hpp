@@ -45,12 +45,15 @@ struct Runtime::Impl {
   ChunkBuffer buffer;
   SafetyGate gate;
   std::vector<float> chunk;
+  const std::vector<float>
+      unheld;  // what is held before an episode's first action; NaN: there is none to hold
 
   // The episode.
   NoiseKey key;                // chunk counts renewals
   bool started = false;        // reset was called
   std::uint64_t at_epoch = 0;  // the epoch the chunk in the buffer belongs to
   std::string last_error;
+  std::vector<float> held;  // what a tick that fails gives
 
   // Shared with other threads.
   std::atomic<std::uint64_t> epoch = 0;  // counts interrupts

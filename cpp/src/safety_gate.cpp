@@ -72,6 +72,7 @@ void SafetyGate::apply(std::span<float> action) noexcept {
 }
 
 void SafetyGate::held(std::span<const float> action) noexcept {
+  if (!all_finite(action)) return;  // none was given
   std::copy(action.begin(), action.end(), previous_.begin());
   has_previous_ = true;
 }

@@ -13,6 +13,8 @@ void bind_bundle(py::module_& module) {
       },
       py::arg("folder"),
       "Checks the bundle and every file it names as the runtime does, returns manifest.json verbatim.");
+  module.def("check_manifest", &check_manifest, py::arg("manifest"),
+             "What `read_manifest` says of a manifest (JSON), without the files it names.");
   module.def(
       "read_files",
       [](const std::filesystem::path& folder) {

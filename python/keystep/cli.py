@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from typing import Any
 
 import keystep
+from keystep import libraries
+from keystep.usage import one_line_errors
 
 COMMANDS = {
     "demo": "run the shipped policy in simulation: success per task and latency",
@@ -19,22 +24,22 @@ COMMANDS = {
     "fig10": "time per action and success by the planner's sampler",
     "plans": "pictures and videos of what a planner imagines",
     "expert": "success of the scripted expert",
+    "check": "read a dataset completely and say what is wrong with it",
     "collect": "write successful demonstrations of the expert or oracle as a dataset",
     "oracle": "success of the oracle on the tabletop suite, or one episode: its code or yours, a video",
     "replay": "simulate a recorded episode again and compare it bit for bit",
     "train": "train a policy on a dataset",
     "export": "compile a training checkpoint into a bundle",
 }
-TRAIN = ("torch", "diffusers", "accelerate", "onnx", "matplotlib", "safetensors", "pyarrow", "jsonschema")
-"""Packages of the extra `train`; others that a command misses belong to `sim`."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
+    """The entry point: run the command line and exit with its status."""
     sys.exit(run(sys.argv[1:] if arguments is None else list(arguments)))
 
 
 def run(arguments: list[str]) -> int:
-    """Run one command line; returns the exit status."""
+    """Run one command line; returns the exit status. SystemExit after a command's --help or bad options."""
     debug = arguments[:1] == ["--traceback"]
     arguments = arguments[debug:]
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -48,17 +53,20 @@ def run(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("keystep"):
-            raise
-        return _fail(_missing_module(error), debug)
+    except ImportError as error:
+        return _fail(libraries.missing_module(error), debug)
     except (keystep.Error, OSError, ValueError, RuntimeError) as error:
         return _fail(" ".join(str(error).split()) or type(error).__name__, debug)
+    except Exception as error:
+        what = " ".join(f"{type(error).__name__}: {error}".split())
+        return _fail(f"{what} (unexpected; keystep --traceback shows where)", debug)
 
 
 def usage() -> str:
+    """What `keystep --help` prints."""
     lines = [
         "usage: keystep [--traceback] COMMAND ...",
+        "       keystep --version",
         "",
         "Compiled hierarchical robot policies in real time.",
         "",
@@ -69,18 +77,24 @@ def usage() -> str:
 
 def _run_command(name: str, arguments: list[str]) -> int:
     if name not in COMMANDS:
-        raise keystep.ArgumentError(f"command: expected one of {', '.join(COMMANDS)}, got {name!r}")
-    import tyro
-
+        near = get_close_matches(name, [*COMMANDS, "--help", "--version", "--traceback"], 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise keystep.ArgumentError(f"command: expected one of {', '.join(COMMANDS)}, got {name!r}{hint}")
     module = importlib.import_module(f"keystep.commands.{name}")
-    result = tyro.cli(module.main, prog=f"keystep {name}", args=arguments)
+    result = parse(module.main, f"keystep {name}", arguments)()
     return 130 if getattr(result, "interrupted", False) else 0
 
 
-def _missing_module(error: ModuleNotFoundError) -> str:
-    package = (error.name or "").partition(".")[0]
-    extra = "train" if package in TRAIN else "sim"
-    return f"this command needs the package {package!r}: pip install 'keystep[{extra}]'"
+def parse(command: Callable[..., Any], program: str, arguments: list[str]) -> Callable[[], Any]:
+    """The call of `command` that the arguments ask for; SystemExit after --help and for bad arguments."""
+    import tyro
+
+    @functools.wraps(command)
+    def deferred(*values: Any, **options: Any) -> Callable[[], Any]:
+        return functools.partial(command, *values, **options)
+
+    with one_line_errors(program, arguments):
+        return tyro.cli(deferred, prog=program, args=arguments)
 
 
 def _fail(message: str, debug: bool) -> int:

@@ -114,8 +114,7 @@ def parse_json(text: str | bytes) -> Any:
     """Any JSON text.
 
     Raises:
-        ValueError: no JSON, no UTF-8, a byte order mark, or more levels than Python's reader takes. The reason
-            quotes none of the text.
+        ValueError: no JSON, no UTF-8, a byte order mark, or more levels than Python's reader takes.
     """
     try:
         return json.loads(text if isinstance(text, str) else text.decode())

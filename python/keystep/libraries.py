@@ -1,10 +1,35 @@
-"""Where the shared libraries of installed wheels are, found without importing them."""
+"""Installed packages: where their shared libraries are, and how to get one that is missing."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
+import sys
 from pathlib import Path
+
+EXTRAS = frozenset(
+    (
+        "torch",
+        "diffusers",
+        "transformers",
+        "accelerate",
+        "safetensors",
+        "onnx",
+        "onnxscript",
+        "pyarrow",
+        "PIL",
+        "matplotlib",
+        "jsonschema",
+        "packaging",
+        "onnxruntime_extensions",
+        "mani_skill",
+        "sapien",
+        "gymnasium",
+        "scipy",
+        "av",
+    )
+)
+"""Modules of pyproject.toml's optional dependencies."""
 
 
 def find_onnxruntime() -> str:
@@ -31,3 +56,21 @@ def _find_library(variable: str, package: str, pattern: str) -> str:
         for library in sorted(Path(folder).glob(pattern)):
             return str(library)
     return ""
+
+
+def checkout() -> Path | None:
+    """The source tree that this package runs from; None for an installed wheel."""
+    root = Path(__file__).resolve().parents[2]
+    return root if (root / "pyproject.toml").is_file() and (root / "python/keystep").is_dir() else None
+
+
+def missing_module(error: ImportError) -> str:
+    """One line for a command that needs a package which is not there, and what installs it."""
+    name = (error.name or "").partition(".")[0]
+    if name not in EXTRAS:
+        return " ".join(str(error).split())
+    root = checkout()
+    if root is None:
+        return f"this command needs the package {name!r}: pip install 'keystep[train,sim]'"
+    install = f"{sys.executable} -m pip install -e '.[train,sim]'"
+    return f"this command needs the package {name!r}: in {root} run make build, or {install}"

@@ -164,6 +164,20 @@ inline std::string version_3(std::string manifest) {
       "outputs": [)" + film);
 }
 
+inline const std::string kHoldsLast = R"({"mode": "last"})";
+
+/// A manifest of version 3 in version 4: the hold has a mode.
+inline std::string version_4(std::string manifest,
+                             const std::string& hold = R"({"mode": "values", "values": [0, 0.5]})") {
+  manifest = replaced(std::move(manifest), R"("version": 3)", R"("version": 4)");
+  return replaced(manifest, R"("hold": [0, 0.5])", R"("hold": )" + hold);
+}
+
+/// The policy of kManifest in version 4.
+inline std::string holding(const std::string& hold) {
+  return version_4(version_3(version_2(kManifest)), hold);
+}
+
 inline const std::string kUnet = R"({"kind": "conditional_unet1d", "file": "unet.safetensors",
     "sha256": "HASH_OF_UNET", "down_dims": [8, 16], "kernel_size": 5, "groups": 4, "film_scale": true,
     "horizon": 4, "condition": 5, "precision": "bf16",

@@ -112,6 +112,29 @@ void refuses_wrong_lengths_and_ranges() {
   refused("\"name\": \"push\"", "\"name\": \"lift\"", "tasks[1]: expected unique names");
 }
 
+/// A mode that came with version 4.
+void quantiles() {
+  const std::string min_max = R"({"mode": "min_max", "min": [-2, 0], "max": [2, 10]})";
+  const auto with = [&](const std::string& entry, const std::string& version) {
+    const std::string newer =
+        replaced(kManifest, "\"version\": 1", "\"planner\": null, \"unet\": null, \"version\": " + version);
+    return replaced(newer, min_max, entry);
+  };
+  const std::string quantile = R"({"mode": "quantile", "low": [-2, 0], "high": [2, 10]})";
+  const Normalization read = load(with(quantile, "4")).normalization.at("action");
+  CHECK(read.mode == "quantile" && read.low_or_mean[1] == 0 && read.high_or_std[1] == 10);
+  const std::string field = "normalization.action";
+  CHECK_THROWS(BundleError, field + ".mode: expected min_max | mean_std | identity, got \"quantile\"",
+               load(with(quantile, "3")));
+  CHECK_THROWS(BundleError, field + ".min", load(with(replaced(min_max, "min_max", "quantile"), "4")));
+  CHECK_THROWS(BundleError, field + ".high[1]: expected more than the low one",
+               load(with(replaced(quantile, "10", "0"), "4")));
+  CHECK_THROWS(BundleError, field + ".low: expected 2 values, got 1",
+               load(with(replaced(quantile, "-2, 0", "-2"), "4")));
+  CHECK_THROWS(BundleError, field + ".low[0]: expected a finite number",
+               load(with(replaced(quantile, "-2, 0", "null, 0"), "4")));
+}
+
 void refuses_wrong_tensors() {
   refused("[1, 4, 2], \"role\": \"sample\"", "[1, 8, 2], \"role\": \"sample\"",
           "graphs.denoise.inputs[0].shape: expected [1, 4, 2] (sample), got [1, 8, 2]");
@@ -285,6 +308,7 @@ int main() {
   refuses_wrong_versions_and_keys();
   refuses_wrong_types_and_values();
   refuses_wrong_lengths_and_ranges();
+  quantiles();
   refuses_wrong_tensors();
   refuses_damaged_manifests();
   messages_are_readable();

@@ -16,7 +16,7 @@ import keystep
 from keystep import cli
 from keystep.envs import ACTION_HOLD, ACTION_NAMES, STATE_NAMES, TASKS
 from keystep.envs.demonstrations import rollout_expert
-from keystep.evaluate.rollout import make_env
+from keystep.evaluate.environments import make_env
 from keystep.evaluate.subgoals import Demonstrator
 from keystep.export.bundle import export_bundle
 from keystep.models import (

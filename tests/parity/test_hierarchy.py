@@ -210,7 +210,7 @@ def test_verify_notices_another_planner(exported: Export, tmp_path: Path) -> Non
 
 def test_a_whole_episode_in_the_simulator(exported: Export) -> None:
     pytest.importorskip("mani_skill")
-    from keystep.evaluate.rollout import make_env
+    from keystep.evaluate.environments import make_env
 
     planner, controller, bundle = exported("state", "state")
     reference, plans = ReferenceHierarchy(planner, controller), []

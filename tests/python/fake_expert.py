@@ -6,6 +6,7 @@ import functools
 import multiprocessing
 import os
 import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -20,13 +21,21 @@ SPEC = DatasetSpec(
 )
 
 
-def open_fake(failing: str = "", die_at: int | None = None, signal_at: int | None = None) -> Rollout:
+def open_fake(
+    failing: str = "",
+    die_at: int | None = None,
+    signal_at: int | None = None,
+    hang_at: int | None = None,
+) -> Rollout:
     """An expert that fails on seeds divisible by 3, and always on the task `failing`.
 
-    On the seed `die_at` its process ends; on `signal_at` the collecting process gets a Ctrl-C.
+    On the seed `die_at` its process ends, on `hang_at` it never comes back; on `signal_at` the collecting
+    process gets a Ctrl-C.
     """
 
     def rollout(task: str, seed: int) -> dict | None:
+        while seed == hang_at:
+            time.sleep(1)
         if seed == die_at:
             os._exit(1)
         if seed == signal_at:

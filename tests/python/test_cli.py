@@ -9,13 +9,35 @@ import sys
 import pytest
 
 import keystep
-from keystep import cli
+from keystep import cli, libraries
 
 
 def run(capsys, *arguments):
     status = cli.run(list(map(str, arguments)))
     captured = capsys.readouterr()
     return status, captured.out, captured.err
+
+
+WITHOUT_EXTRAS = """
+import sys
+from importlib.abc import MetaPathFinder
+from keystep.libraries import EXTRAS
+
+class Refuse(MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name.partition(".")[0] in EXTRAS:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Refuse())
+from keystep import cli
+"""
+"""Python in which none of the packages of the extras can be imported."""
+SUBCOMMANDS = [[], *([name] for name in cli.COMMANDS), ["train", "controller"], ["train", "planner"]]
+
+
+def without_extras(*arguments) -> subprocess.CompletedProcess[str]:
+    program = f"{WITHOUT_EXTRAS}\ncli.main({list(map(str, arguments))!r})"
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=600)
 
 
 def test_installed_command_shows_its_commands():
@@ -26,12 +48,32 @@ def test_installed_command_shows_its_commands():
         assert f"\n  {name} " in output.stdout
 
 
-@pytest.mark.parametrize("name", cli.COMMANDS)
-def test_help_of_every_command(capsys, name):
-    with pytest.raises(SystemExit) as caught:
-        cli.run([name, "--help"])
-    assert caught.value.code == 0
-    assert f"usage: keystep {name}" in capsys.readouterr().out
+@pytest.mark.parametrize("command", SUBCOMMANDS, ids=lambda command: "-".join(command) or "keystep")
+def test_help_needs_no_extra(command):
+    shown = without_extras(*command, "--help")
+    assert shown.returncode == 0 and f"usage: {' '.join(['keystep', *command])}" in shown.stdout, shown.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", "controller", "--dataset", "x", "--output", "y"],
+        ["export", "checkpoint", "new.keystep"],
+        ["collect", "--output", "x"],
+        ["expert"],
+        ["oracle"],
+        ["replay", "x"],
+        ["demo"],
+        ["eval", "{bundle}", "--tasks", "lift_red"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_a_command_without_its_extra_says_what_installs_it(stub_bundle, tmp_path, monkeypatch, arguments):
+    monkeypatch.chdir(tmp_path)
+    ended = without_extras(*(argument.format(bundle=stub_bundle) for argument in arguments))
+    assert ended.returncode == 2 and ended.stderr.count("\n") == 1, ended.stderr
+    assert "error: this command needs the package" in ended.stderr and "'.[train,sim]'" in ended.stderr
+    assert "make build" in ended.stderr
 
 
 def test_version(capsys):
@@ -44,10 +86,44 @@ def test_unknown_command(capsys):
     assert err.startswith("error: command: expected one of demo,") and err.endswith("got 'fly'\n")
 
 
-def test_unknown_option_is_refused(stub_bundle):
+@pytest.mark.parametrize(
+    ("given", "meant"), [("inpect", "inspect"), ("colect", "collect"), ("--verison", "--version")]
+)
+def test_unknown_commands_name_the_nearest(capsys, given, meant):
+    status, _, err = run(capsys, given)
+    assert status == 2 and err.endswith(f"got {given!r}; did you mean {meant!r}?\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["inspect", "x", "--colour", "red"], "--colour"),
+        (["inspect"], "bundle"),
+        (["profile", "x", "--tick", "3"], "--ticks"),
+        (["profile", "x", "--ticks", "many"], "'many'"),
+        (["profile", "x", "--engine", "nativ"], "onnxruntime"),
+        (["profile", "x", "y"], "y"),
+        (["eval", "x", "--guidance", "strong"], "--guidance"),
+        (["train"], "controller"),
+        (["train", "controler"], "controller, planner"),
+        (["train", "planner", "--dataset", "x"], "--output"),
+        (["train", "planner", "--dataset", "x", "--output", "y", "--steps", "0"], "error: steps: expected"),
+    ],
+)
+def test_wrong_options_are_one_line(capsys, arguments, words):
     with pytest.raises(SystemExit) as caught:
-        cli.run(["inspect", str(stub_bundle), "--colour", "red"])
-    assert caught.value.code == 2
+        cli.run(arguments)
+    err = capsys.readouterr().err
+    assert caught.value.code == 2 and err.startswith("error: ") and err.count("\n") == 1
+    assert words in err and err.endswith(f"; see keystep {arguments[0]} --help\n")
+    assert not set("─│╭╰").intersection(err) and "---" not in err and "Argument helptext" not in err
+
+
+def test_long_values_stay_whole(capsys):
+    name = "x" * 150  # int() itself cuts longer ones
+    with pytest.raises(SystemExit):
+        cli.run(["profile", "bundle", "--ticks", name])
+    assert name in capsys.readouterr().err
 
 
 def test_errors_are_one_line(capsys, tmp_path):
@@ -61,15 +137,38 @@ def test_traceback_on_request(capsys, tmp_path):
     assert "Traceback" in err and "BundleError" in err
 
 
-def test_missing_package_says_which_extra(capsys, monkeypatch):
-    monkeypatch.setitem(sys.modules, "keystep.commands.train", None)
-    monkeypatch.setattr(
-        cli, "_run_command", lambda *_: (_ for _ in ()).throw(ModuleNotFoundError(name="torch"))
-    )
-    status, _, err = run(capsys, "train")
-    assert (
-        status == 2 and err == "error: this command needs the package 'torch': pip install 'keystep[train]'\n"
-    )
+@pytest.mark.parametrize(("name", "hint"), [("torch.nn", "'torch'"), ("mani_skill", "'mani_skill'")])
+def test_the_hint_of_an_installed_wheel(monkeypatch, name, hint):
+    monkeypatch.setattr(libraries, "checkout", lambda: None)
+    message = libraries.missing_module(ModuleNotFoundError(name=name))
+    assert message == f"this command needs the package {hint}: pip install 'keystep[train,sim]'"
+
+
+def test_another_missing_module_is_named():
+    error = ModuleNotFoundError("No module named 'mine'", name="mine")
+    assert libraries.missing_module(error) == "No module named 'mine'"
+
+
+def test_what_nobody_expected_is_one_line(capsys, monkeypatch, stub_bundle):
+    from keystep.commands import inspect
+
+    monkeypatch.setattr(inspect, "summary", lambda *_: {}["lost"])
+    status, _, err = run(capsys, "inspect", stub_bundle)
+    assert status == 2 and err.startswith("error: KeyError: 'lost' (") and err.count("\n") == 1
+
+
+def test_the_demo_finds_its_bundle_from_anywhere(monkeypatch, tmp_path):
+    from keystep.commands import demo
+
+    monkeypatch.chdir(tmp_path)
+    assert (demo.shipped_bundle() / "manifest.json").is_file()
+    copy = tmp_path / "site-packages" / "keystep" / "bundles" / demo.SHIPPED
+    copy.mkdir(parents=True)
+    monkeypatch.setattr(libraries, "checkout", lambda: None)
+    with pytest.raises(keystep.ArgumentError, match=r"bundle: expected .* name its folder"):
+        demo.shipped_bundle()
+    monkeypatch.setattr(keystep, "__file__", str(copy.parents[1] / "__init__.py"))
+    assert demo.shipped_bundle() == copy
 
 
 def test_ctrl_c_exits_with_130(capsys, monkeypatch, stub_bundle):

@@ -95,14 +95,15 @@ struct ObservationSpec {
 
 struct ActionSpec {
   std::vector<std::string> names, units;
-  std::vector<float> min, max;    ///< bounds the safety gate enforces
-  std::vector<float> rate_limit;  ///< greatest change per action; empty: none
-  std::vector<float> hold;        ///< the action that keeps the robot where it is
+  std::vector<float> min, max;       ///< bounds the safety gate enforces
+  std::vector<float> rate_limit;     ///< greatest change per action; empty: none
+  std::vector<float> hold;           ///< mode values: the action that keeps the robot where it is; else empty
+  std::string hold_mode = "values";  ///< what a tick that fails gives: values | last (the last action given)
 };
 
 /// y = (x - offset) * scale brings physical values into the range the network was trained in.
 struct Normalization {
-  std::string mode;  ///< min_max (to [-1, 1]) | mean_std | identity
+  std::string mode;  ///< min_max (to [-1, 1]) | quantile (most of it to [-1, 1]) | mean_std | identity
   std::vector<double> low_or_mean, high_or_std;
 };
 
@@ -164,6 +165,9 @@ void check_external(const Bundle& bundle);
 
 /// The content of a file of `files`. Throws BundleError if it is not there.
 const FileContent& content_of(const Files& files, const std::string& name);
+
+/// What `load_bundle` says of a manifest (JSON), without the files it names. Throws BundleError.
+void check_manifest(const std::string& manifest);
 
 /// Lower-case hexadecimal SHA-256 of a file (FIPS 180-4). Throws BundleError if it cannot be read.
 std::string sha256_file(const std::filesystem::path& file);

@@ -45,13 +45,17 @@ class Runtime {
   std::string engine_description() const;
   /// Of every graph in use.
   const std::vector<EngineChoice>& engine_choices() const noexcept;
+  /// Sized for `tick`. It holds the bundle's hold action; NaN where that is the last action given, for there
+  /// is none yet.
   Action make_action() const;
 
   /// Starts an episode. Throws ArgumentError, which leaves the episode before as it was (unknown task, goal
   /// missing or unwanted, text or subgoals that cannot be), or Error (closed, busy, the text encoder failed).
   void reset(const EpisodeContext& context);
-  /// One control period. Allocates nothing in our own code, but where an image comes in a larger size than
-  /// before, and for the message of a bad observation or of a failed engine.
+  /// One control period. A tick that is not ok leaves `action` at the bundle's hold: its values, or the last
+  /// action given in this episode, and NaN before there is one (and where the status is `busy`): check the
+  /// status, and send nothing that is not finite. Allocates nothing in our own code, but where an image comes
+  /// in a larger size than before, and for the message of a bad observation or of a failed engine.
   Status tick(const Observation& observation, Action& action) noexcept;
   /// Drops the rest of the chunk and aborts a plan or a sample in flight. Any thread.
   void interrupt() noexcept;

@@ -22,6 +22,7 @@ class SafetyGate {
   void apply(std::span<float> action) noexcept;
 
   /// The robot was given `action` by someone else (a failed tick holds): the next change starts from it.
+  /// Without effect where it is not finite, which no robot takes.
   void held(std::span<const float> action) noexcept;
 
   GateCounts& counts() noexcept { return counts_; }

@@ -6,7 +6,7 @@
 
 namespace keystep {
 
-/// What a tick did. Every value but `ok` leaves `Action` at the bundle's hold action.
+/// What a tick did. Every value but `ok` leaves `Action` at the bundle's hold action, see `Runtime::tick`.
 enum class Status {
   ok,
   not_reset,          ///< `tick` before the first `reset`

@@ -11,19 +11,22 @@ import numpy as np
 import tyro
 
 import keystep
+from keystep import libraries
 from keystep.commands.eval import FIRST_SEED, run
 from keystep.commands.plans import ENV, first_tasks, missing_driver, open_pictures
 from keystep.commands.video import write_video
+from keystep.evaluate.environments import ObservationReader, make_env
 from keystep.evaluate.recording import record
-from keystep.evaluate.rollout import make_env, observation_keys, reads_text
+from keystep.evaluate.rollout import reads_text
 from keystep.evaluate.settings import Evaluation
 from keystep.evaluate.storyboard import frames
 
 VIDEO_SIZE = 384
+SHIPPED = "franka3blocks-state.keystep"
 
 
 def main(
-    bundle: Annotated[Path, tyro.conf.Positional] = Path("bundles/franka3blocks-state.keystep"),
+    bundle: Annotated[Path | None, tyro.conf.Positional] = None,
     episodes: int = 10,
     seed: int = FIRST_SEED,
     video: Path = Path("demo.mp4"),
@@ -31,11 +34,12 @@ def main(
     """Run the shipped policy closed-loop on Franka-3Blocks: success per task, latency, and a short video.
 
     Args:
-        bundle: the bundle's folder.
+        bundle: its folder; the state hierarchy that keystep ships when not given.
         episodes: per task.
         seed: first env seed, and the seed of the policy's noise.
         video: where to write one episode of a task of each family; needs a Vulkan driver.
     """
+    bundle = shipped_bundle() if bundle is None else bundle
     manifest = keystep.read_manifest(bundle)
     names = tuple(task["name"] for task in manifest["tasks"])
     open_policy = functools.partial(keystep.load, bundle, threads=1)
@@ -50,6 +54,16 @@ def main(
         print(f"\nvideo: {video}")
     else:
         print(f"\nstate mode, no video: no Vulkan driver ({reason}); scripts/install-vulkan.sh installs one")
+
+
+def shipped_bundle() -> Path:
+    """The bundle of the checkout, or the copy of it in an installed wheel."""
+    folders = [root / "bundles" for root in (libraries.checkout(), Path(keystep.__file__).parent) if root]
+    found = [folder / SHIPPED for folder in folders if (folder / SHIPPED).is_dir()]
+    if not found:
+        places = " or ".join(map(str, folders))
+        raise keystep.ArgumentError(f"bundle: expected {SHIPPED} in {places}, found none; name its folder")
+    return found[0]
 
 
 def plan_latency(latency: keystep.LatencyReport) -> str:
@@ -80,13 +94,13 @@ def film(bundle: Path, seed: int) -> Iterator[np.ndarray]:
 
 def watch(policy: keystep.Runtime, env: Any, task: str, seed: int) -> Iterator[np.ndarray]:
     """One episode of a policy without a planner, every other step."""
-    keys = observation_keys(policy.manifest)
+    read = ObservationReader(policy.manifest)
     observation, _ = env.reset(seed=seed, options={"task": task})
     policy.reset(task=task, seed=seed)
     done = False
     while not done:
         if env.unwrapped.elapsed_steps % 2 == 0:
             yield env.render()
-        action = policy.act({key: observation[key] for key in keys})
+        action = policy.act(read(observation))
         observation, _, terminated, truncated, _ = env.step(action)
         done = terminated or truncated

@@ -12,17 +12,15 @@ import tyro
 
 import keystep
 from keystep.commands import reference as references
-from keystep.commands.options import OutputOptions, PolicyOptions
-from keystep.data import instructions
-from keystep.data.instructions import HELD_OUT_KINDS
+from keystep.commands.options import EnvOptions, OutputOptions, PolicyOptions
 from keystep.evaluate.machine import usable_cores
 from keystep.evaluate.parallel import Played, in_order
 from keystep.evaluate.plots import report_figure
 from keystep.evaluate.protocols import Report
 from keystep.evaluate.protocols import report as report_of
 from keystep.evaluate.protocols import run as run_protocol
-from keystep.evaluate.rollout import OpenPolicy, Worker, check
-from keystep.evaluate.settings import CHAIN_LENGTH, EpisodeResult, Evaluation
+from keystep.evaluate.rollout import OpenPolicy, Worker, check, reads_text
+from keystep.evaluate.settings import CHAIN_LENGTH, UNNAMED, EpisodeResult, Evaluation
 from keystep.evaluate.tables import report_markdown
 
 FIRST_SEED = 10_000_000
@@ -30,15 +28,13 @@ FIRST_SEED = 10_000_000
 
 
 @dataclass(frozen=True)
-class ProtocolOptions:
+class ProtocolOptions(EnvOptions):
     """What is evaluated."""
 
-    env: str = "keystep/Franka3Blocks-v0"
-    """Gymnasium environment."""
     protocol: Literal["mtlc", "lh-mtlc"] = "mtlc"
     """mtlc: each task from equal resets; lh-mtlc: tasks in a row from one reset up to the first failure."""
     tasks: tuple[str, ...] = ()
-    """Names; all of the bundle's when empty."""
+    """Names, given to the environment's reset as options={"task": NAME}; all of the bundle's when empty."""
     episodes: int = 100
     """Per task, or chains; episode i starts from env seed `seed` + i."""
     chain_length: int = CHAIN_LENGTH
@@ -57,7 +53,8 @@ class ProtocolOptions:
     """Simulators run in parallel."""
 
     def evaluation(self, manifest: dict[str, Any]) -> Evaluation:
-        tasks = self.tasks or tuple(task["name"] for task in manifest["tasks"])
+        tasks = self.tasks or task_names(manifest)
+        sentences, kinds = held_out(tasks) if self.phrasing == "held_out" else ({}, ())
         return Evaluation(
             self.env,
             tasks,
@@ -67,14 +64,26 @@ class ProtocolOptions:
             chain_length=self.chain_length if self.protocol == "lh-mtlc" else 1,
             ground_truth=self.subgoals == "ground_truth",
             guidance=self.guidance,
-            instructions=held_out(tasks) if self.phrasing == "held_out" else {},
-            kinds=HELD_OUT_KINDS if self.phrasing == "held_out" else (),
+            instructions=sentences,
+            kinds=kinds,
+            **self.env_settings(),
         )
 
 
-def held_out(tasks: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+def task_names(manifest: dict[str, Any]) -> tuple[str, ...]:
+    """The bundle's tasks, or one without a name for a policy that is told none."""
+    names = tuple(task["name"] for task in manifest["tasks"])
+    if not names and reads_text(manifest):
+        raise keystep.ArgumentError("tasks: expected what the planner is told, as the bundle names no task")
+    return names or (UNNAMED,)
+
+
+def held_out(tasks: tuple[str, ...]) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...]]:
+    """Sentences of each task that training never saw, and of which kinds they are."""
+    from keystep.data import instructions
+
     try:
-        return {task: instructions.held_out(task) for task in tasks}
+        return {task: instructions.held_out(task) for task in tasks}, instructions.HELD_OUT_KINDS
     except KeyError as error:
         raise keystep.ArgumentError(f"phrasing: expected a task with paraphrases, got {error}") from None
 
@@ -197,6 +206,8 @@ def cost(open_policy: OpenPolicy, evaluation: Evaluation, processes: int = 1) ->
         steps = worker.max_episode_steps
     finally:
         worker.close()
+    if steps is None:
+        return f"{step * 1e3:.1f} ms a step; --max-episode-steps limits an episode, the environment does not"
     tasks = sum(len(job.tasks) for job in evaluation.jobs)
     parallel = min(processes, usable_cores(), len(evaluation.jobs))
     seconds = (step * steps * tasks + demonstration * len(evaluation.jobs)) / parallel

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from keystep.envs import TASKS
 
-
-def main(
-    tasks: tuple[str, ...] = tuple(TASKS), episodes: int = 100, seed: int = 0, processes: int = 1
-) -> None:
+def main(tasks: tuple[str, ...] = (), episodes: int = 100, seed: int = 0, processes: int = 1) -> None:
     """Success of the scripted expert on Franka-3Blocks.
 
     Args:
-        tasks: names of tasks.
+        tasks: names; all when empty.
         episodes: per task, on the seeds `seed` .. `seed` + episodes - 1.
         seed: first seed.
         processes: simulators run in parallel.
     """
+    from keystep.envs import TASKS
     from keystep.envs.expert_report import evaluate_expert, print_report
 
-    print_report(evaluate_expert(tasks, episodes, seed, processes))
+    print_report(evaluate_expert(tasks or tuple(TASKS), episodes, seed, processes))

@@ -7,8 +7,6 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from keystep.export.bundle import export_bundle
-
 
 def main(
     checkpoint: Annotated[Path, tyro.conf.Positional],
@@ -54,6 +52,8 @@ def main(
         seed: of the golden inputs and noise.
         overwrite: replace a bundle that is there.
     """
+    from keystep.export.bundle import export_bundle
+
     changes = {
         "kind": kind,
         "inference_steps": inference_steps,

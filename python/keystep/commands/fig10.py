@@ -11,8 +11,8 @@ import tyro
 
 import keystep
 from keystep.commands import reference as references
-from keystep.commands.eval import FIRST_SEED, progress_bar, seconds_text
-from keystep.commands.options import OutputOptions, PolicyOptions
+from keystep.commands.eval import FIRST_SEED, progress_bar, seconds_text, task_names
+from keystep.commands.options import EnvOptions, OutputOptions, PolicyOptions
 from keystep.data.interrupts import Interrupts
 from keystep.evaluate.planner_speed import SpeedReport, compare_samplers
 from keystep.evaluate.plots import speed_figure
@@ -22,7 +22,7 @@ from keystep.evaluate.tables import speed_markdown
 
 
 @dataclass(frozen=True)
-class SpeedOptions:
+class SpeedOptions(EnvOptions):
     """What is measured."""
 
     reference: tuple[Path, Path] | None = None
@@ -43,8 +43,6 @@ class SpeedOptions:
     """Threads inside an operator, of runtime and reference."""
     provider: str = "cpu"
     """cpu, openvino, cuda or tensorrt."""
-    env: str = "keystep/Franka3Blocks-v0"
-    """Gymnasium environment."""
 
 
 def main(
@@ -67,8 +65,8 @@ def main(
     slow: dict[str, Policy] = {}
     if speed.reference is not None:
         slow = {name: references.opener(speed.reference, bundle, variants[name])() for name in variants}
-    tasks = speed.tasks or tuple(task["name"] for task in manifest["tasks"])
-    evaluation = Evaluation(speed.env, tasks, speed.episodes, speed.seed)
+    tasks = speed.tasks or task_names(manifest)
+    evaluation = Evaluation(speed.env, tasks, speed.episodes, speed.seed, **speed.env_settings())
     report = run(runtimes, slow, evaluation, speed.reference_episodes)
     report.settings.update(bundle=bundle.name, threads=speed.threads, provider=speed.provider)
     markdown = speed_markdown(report)
@@ -117,6 +115,8 @@ def cost(
     shares += [(policy, min(reference_episodes, evaluation.episodes)) for policy in slow.values()]
     seconds, steps = 0.0, worker.max_episode_steps
     try:
+        if steps is None:
+            return "--max-episode-steps limits an episode, the environment does not"
         for policy, episodes in shares:
             worker.policy = policy
             seconds += worker.seconds_per_step() * steps * episodes * len(evaluation.tasks)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import functools
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -70,6 +73,53 @@ def engine_options(engine: Engine, precision: Precision, isa: Isa) -> dict[str, 
     given = {"engine": engine, "precision": precision, "isa": isa}
     defaults = {"engine": "auto", "precision": "bundle", "isa": "best"}
     return {name: value for name, value in given.items() if value != defaults[name]}
+
+
+@dataclass(frozen=True)
+class EnvOptions:
+    """Where it acts; docs/evaluation.md says what an environment must offer."""
+
+    env: str = "keystep/Franka3Blocks-v0"
+    """Gymnasium environment, ID or MODULE:ID (the module registers it)."""
+    env_kwargs: tuple[str, ...] = ()
+    """For its constructor: NAME=VALUE ..., or one JSON object."""
+    max_episode_steps: int | None = None
+    """Steps until an episode is given up; the environment's own limit when not given."""
+    success_key: str | None = None
+    """The key of `info` that says whether the task is solved, or "terminated": whether the environment ended
+    the episode itself; info["success"] or info["is_success"] when not given."""
+
+    def env_settings(self) -> dict[str, Any]:
+        """For `Evaluation`."""
+        return {
+            "env_kwargs": parse_env_kwargs(self.env_kwargs),
+            "max_episode_steps": self.max_episode_steps,
+            "success_key": self.success_key,
+        }
+
+
+def parse_env_kwargs(texts: Sequence[str]) -> dict[str, Any]:
+    """Options of an environment from the command line; values as JSON or Python writes them, else as text."""
+    options: dict[str, Any] = {}
+    for text in texts:
+        if text.lstrip().startswith("{"):
+            value = _literal(text)
+            if not isinstance(value, dict):
+                raise keystep.ArgumentError(f"env_kwargs: expected a JSON object, got {text!r}")
+            options |= value
+            continue
+        name, equals, value = text.partition("=")
+        if not equals or not name.isidentifier():
+            raise keystep.ArgumentError(f"env_kwargs: expected NAME=VALUE or a JSON object, got {text!r}")
+        options[name] = _literal(value)
+    return options
+
+
+def _literal(text: str) -> Any:
+    for read in (json.loads, ast.literal_eval):
+        with contextlib.suppress(ValueError, SyntaxError, RecursionError):
+            return read(text)
+    return text
 
 
 @dataclass(frozen=True)

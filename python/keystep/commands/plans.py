@@ -14,9 +14,8 @@ import keystep
 from keystep.commands.eval import FIRST_SEED
 from keystep.commands.options import PolicyOptions
 from keystep.commands.video import write_video
-from keystep.evaluate.pictures import CameraPictures, DrawnPictures, SimulatedPictures
+from keystep.evaluate.environments import make_env
 from keystep.evaluate.recording import Pictures, Recording, record
-from keystep.evaluate.rollout import make_env
 from keystep.evaluate.storyboard import VIEW, frames, strip, title
 from keystep.files import replacing, write_json
 
@@ -70,6 +69,8 @@ def first_tasks(manifest: dict[str, Any]) -> list[str]:
 @contextmanager
 def open_pictures(env_id: str, manifest: dict[str, Any]) -> Iterator[tuple[Any, Pictures]]:
     """The environment, and what makes pictures of it and of the planner's subgoals."""
+    from keystep.evaluate.pictures import CameraPictures, DrawnPictures, SimulatedPictures
+
     subgoal = manifest["planner"]["subgoal"]
     env = make_env(env_id, manifest)
     second = None

@@ -7,15 +7,16 @@ from collections.abc import Iterator
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import tyro
 
 import keystep
 from keystep.commands.video import RATE_HZ, write_video
-from keystep.data.replay import CODE, KEYSTEP, Comparison, Recorded, load_recorded, open_env, resimulate
-from keystep.evaluate import code_video
+
+if TYPE_CHECKING:
+    from keystep.data.replay import Recorded
 
 
 def main(
@@ -37,12 +38,15 @@ def main(
         video: also write what the base camera sees, and below it the code (needs a Vulkan driver).
         force: also replay what another version of the simulated world recorded.
     """
+    from keystep.data.replay import Comparison, load_recorded, open_env, resimulate
+    from keystep.evaluate.code_video import WIDTH
+
     recorded = load_recorded(dataset, episode, force=force)
     for warning in recorded.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     print(recorded)
     comparison = Comparison(recorded)
-    with closing(open_env(recorded, code_video.WIDTH if video is not None else None)) as env:
+    with closing(open_env(recorded, WIDTH if video is not None else None)) as env:
         frames = comparison.watch(resimulate(env, recorded))
         if video is not None:
             write_video(video, film(env, recorded, frames))
@@ -55,6 +59,9 @@ def main(
 
 def film(env: Any, recorded: Recorded, frames: Iterator[dict[str, Any]]) -> Iterator[np.ndarray]:
     """The frames of the video; takes all of `frames` but what follows the last action."""
+    from keystep.data.replay import CODE, KEYSTEP
+    from keystep.evaluate import code_video
+
     columns = recorded.columns
     pictures = (env.render() for _ in islice(frames, recorded.episode.length))
     caption = f"{recorded.episode.task}, seed {recorded.episode.seed}"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
-from keystep.train import ControllerTraining, PlannerTraining, TrainResult, train
+from keystep.train.config import ControllerTraining, PlannerTraining
 
 Training = (
     Annotated[ControllerTraining, tyro.conf.subcommand("controller")]
@@ -14,8 +14,10 @@ Training = (
 )
 
 
-def main(config: Annotated[Training, tyro.conf.arg(name="")]) -> TrainResult:
+def main(config: Annotated[Training, tyro.conf.arg(name="")]) -> Any:
     """Train a controller or a planner on a dataset; run again to continue. Ctrl-C saves and stops."""
+    from keystep.train.trainer import train
+
     result = train(config)
     losses = f"train loss {result.train_loss}, validation loss {result.val_loss}"
     print(f"{result.output}: step {result.step}, {losses}")

@@ -1,11 +1,33 @@
 """Datasets in the LeRobotDataset v3.0 layout: write, read, sample windows, check, collect. No torch."""
 
-from keystep.data.layout import DatasetError, Feature, image_feature
-from keystep.data.plans import PlanWindows
-from keystep.data.reader import DatasetReader, EpisodeInfo
-from keystep.data.spec import DatasetSpec
-from keystep.data.windows import ChunkWindows, split_episodes
-from keystep.data.writer import DatasetWriter
+from typing import TYPE_CHECKING
+
+from keystep.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from keystep.data.errors import DatasetError
+    from keystep.data.layout import Feature, image_feature
+    from keystep.data.plans import PlanWindows
+    from keystep.data.reader import DatasetReader, EpisodeInfo
+    from keystep.data.spec import DatasetSpec
+    from keystep.data.windows import ChunkWindows, split_episodes
+    from keystep.data.writer import DatasetWriter
+else:
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            "DatasetError": "errors",
+            "Feature": "layout",
+            "image_feature": "layout",
+            "PlanWindows": "plans",
+            "DatasetReader": "reader",
+            "EpisodeInfo": "reader",
+            "DatasetSpec": "spec",
+            "ChunkWindows": "windows",
+            "split_episodes": "windows",
+            "DatasetWriter": "writer",
+        },
+    )
 
 __all__ = [
     "ChunkWindows",

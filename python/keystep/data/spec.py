@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from keystep.data.layout import INDEX_FEATURES, Feature
+from keystep.data.info import LANGUAGE_KEYS, NUMBERS, check_feature_name, read_feature
+from keystep.data.layout import INDEX_FEATURES, DatasetError, Feature
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,10 @@ class DatasetSpec:
         collection: how the data was made, JSON values; kept in meta/keystep.json. Must be equal to resume.
         extras: what every episode tells besides its frames, such as the names of its objects.
         notes: kept there, too, as the first writer knew it; may differ to resume.
+
+    Raises:
+        DatasetError: what readers would refuse (fps, a feature's name, type or image size), or a feature with
+            the name of a column that the layout fills itself.
     """
 
     fps: int
@@ -31,6 +36,20 @@ class DatasetSpec:
     collection: Mapping[str, Any] = field(default_factory=dict)
     extras: tuple[str, ...] = ()
     notes: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.fps, int) or not 1 <= self.fps <= 10**6:
+            raise DatasetError(f"fps: expected an integer of at least 1, got {self.fps!r}")
+        for key, feature in self.features.items():
+            check_feature_name("features", key)
+            if key in (*INDEX_FEATURES, *LANGUAGE_KEYS):
+                raise DatasetError(f"features.{key}: expected another name, as the layout fills {key} itself")
+            if feature.dtype not in (*NUMBERS, "string", "image"):
+                raise DatasetError(
+                    f"features.{key}: dtype: expected a number type, string or image, got {feature.dtype!r}"
+                )
+            if feature.is_image:
+                read_feature(f"features.{key}", key, feature.to_json())
 
     def all_features(self) -> dict[str, Feature]:
         return {**self.features, **INDEX_FEATURES}

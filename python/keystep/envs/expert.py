@@ -177,9 +177,3 @@ def go_to(error_m: np.ndarray) -> np.ndarray:
     """The spec's law: clamp(error / 0.05, +-1) tanh(distance / 0.005) 0.65."""
     distance = float(np.linalg.norm(error_m))
     return np.clip(error_m / layout.POSITION_SCALE_M, -1.0, 1.0) * np.tanh(distance / 0.005) * SPEED
-
-
-if __name__ == "__main__":
-    from keystep.envs.expert_report import main
-
-    main()

@@ -1,8 +1,7 @@
-"""How often the scripted expert succeeds: `python -m keystep.envs.expert --episodes 100`."""
+"""How often the scripted expert succeeds: `keystep expert --episodes 100`."""
 
 from __future__ import annotations
 
-import argparse
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -98,13 +97,3 @@ def print_report(rows: list[dict[str, Any]]) -> None:
             f"{1e3 * row['median_seconds']:.0f} ms",
         )
     Console().print(table)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m keystep.envs.expert", description=__doc__)
-    parser.add_argument("--tasks", nargs="+", default=list(TASKS), help="names of tasks, all by default")
-    parser.add_argument("--episodes", type=int, default=100, help="episodes per task")
-    parser.add_argument("--seed", type=int, default=0, help="first seed")
-    parser.add_argument("--processes", type=int, default=1)
-    arguments = parser.parse_args()
-    print_report(evaluate_expert(**vars(arguments)))

@@ -8,7 +8,8 @@ from typing import Any, Protocol
 import numpy as np
 
 import keystep
-from keystep.evaluate.rollout import observation_keys, reads_text
+from keystep.evaluate.environments import ObservationReader, solved
+from keystep.evaluate.rollout import reads_text
 
 Picture = np.ndarray
 """uint8 (height, width, 3)"""
@@ -98,15 +99,14 @@ def record(
     if not reads_text(policy.manifest):
         raise keystep.ArgumentError(f"family: expected subgoal, got {policy.manifest['family']!r}")
     recorder = _Recorder(policy, pictures, Recording(task, seed))
-    keys = observation_keys(policy.manifest)
+    read = ObservationReader(policy.manifest)
     observation, _ = env.reset(seed=seed, options={"task": task})
     policy.reset(task=task, seed=seed, **reset_options)
     done = False
     while not done:
-        seen = {key: observation[key] for key in keys}
-        observation, _, terminated, truncated, info = env.step(recorder.act(seen))
+        observation, _, terminated, truncated, info = env.step(recorder.act(read(observation)))
         done = terminated or truncated
-    recorder.finish(observation, bool(info["success"]))
+    recorder.finish(read(observation), bool(solved(info, terminated, None)))
     return recorder.recording
 
 

@@ -9,7 +9,15 @@ from typing import Any, Protocol
 import numpy as np
 
 import keystep
-from keystep.evaluate.settings import EpisodeResult, Evaluation, Job
+from keystep.evaluate.environments import (
+    ObservationReader,
+    check_action_space,
+    make_env,
+    require_success,
+    solved,
+    step_limit,
+)
+from keystep.evaluate.settings import UNNAMED, EpisodeResult, Evaluation, Job
 from keystep.evaluate.subgoals import Demonstrator
 
 PROBE_STEPS = 32
@@ -38,17 +46,32 @@ class Worker:
         self.evaluation = evaluation
         check(policy.manifest, evaluation)
         self._takes_task = bool(policy.manifest["tasks"]) or reads_text(policy.manifest)
-        self._keys = observation_keys(policy.manifest)
-        self.env = make_env(evaluation.env, policy.manifest)
+        self._read = ObservationReader(policy.manifest)
+        self.env = self._make_env()
+        check_action_space(self.env, policy.manifest)
+        if evaluation.chain_length > 1 and not self.env.has_wrapper_attr("set_task"):
+            raise keystep.ArgumentError(
+                f"env: expected set_task(name) for tasks in a row, which {evaluation.env} lacks"
+            )
         self._demonstrator: Demonstrator | None = None
         if evaluation.ground_truth:
-            expert_env = make_env(evaluation.env, policy.manifest)
-            self._demonstrator = Demonstrator(expert_env, policy.manifest["planner"])
+            self._demonstrator = Demonstrator(self._make_env(), policy.manifest["planner"])
+
+    def _make_env(self) -> Any:
+        evaluation = self.evaluation
+        limit = evaluation.max_episode_steps
+        options = dict(evaluation.env_kwargs)
+        return make_env(evaluation.env, self.policy.manifest, max_episode_steps=limit, **options)
+
+    def _reset_env(self, task: str, seed: int) -> Any:
+        """The first observation; what the episode is about goes to environments that know tasks."""
+        options = None if task == UNNAMED else {"task": task}
+        return self.env.reset(seed=seed, options=options)[0]
 
     def run(self, job: Job) -> EpisodeResult:
         """One episode: the tasks in a row, until one is not solved."""
         seed = self.evaluation.seed + job.episode
-        observation, _ = self.env.reset(seed=seed, options={"task": job.tasks[0]})
+        observation = self._reset_env(job.tasks[0], seed)
         subgoals = None
         if self._demonstrator is not None:
             subgoals = self._demonstrator.subgoals(job.tasks[0], seed)
@@ -57,7 +80,7 @@ class Worker:
         total = 0
         for position, task in enumerate(job.tasks):
             if position:
-                observation, _ = self.env.unwrapped.set_task(task)
+                observation, _ = self.env.get_wrapper_attr("set_task")(task)
             self._reset_policy(job, position, subgoals)
             solved, steps, fault = self._play(observation)
             total += steps
@@ -80,13 +103,18 @@ class Worker:
         steps = 0
         while True:
             try:
-                action = self.policy.act({key: observation[key] for key in self._keys})
+                action = self.policy.act(self._read(observation))
             except keystep.PolicyError as error:
                 return False, steps, str(error)
             observation, _, terminated, truncated, info = self.env.step(action)
             steps += 1
+            success = solved(info, terminated, self.evaluation.success_key)
+            if success:
+                return True, steps, ""
             if terminated or truncated:
-                return bool(info["success"]), steps, ""
+                if success is None:
+                    require_success(info, self.evaluation.success_key)
+                return False, steps, ""
 
     def seconds_per_step(self) -> float:
         """Measured over the first steps of one episode, over a whole plan if there is one."""
@@ -97,14 +125,16 @@ class Worker:
     def probe(self, steps: int) -> int:
         """Take so many steps of an episode that is not counted, fewer if the policy fails; their number."""
         job = self.evaluation.jobs[0]
-        observation, _ = self.env.reset(seed=self.evaluation.seed, options={"task": job.tasks[0]})
+        observation = self._reset_env(job.tasks[0], self.evaluation.seed)
         self._reset_policy(job, 0)
         for taken in range(steps):
             try:
-                action = self.policy.act({key: observation[key] for key in self._keys})
+                action = self.policy.act(self._read(observation))
             except keystep.PolicyError:
                 return taken
-            observation, *_ = self.env.step(action)
+            observation, _, terminated, truncated, _ = self.env.step(action)
+            if terminated or truncated:
+                return taken + 1
         return steps
 
     def seconds_per_demonstration(self) -> float:
@@ -116,8 +146,9 @@ class Worker:
         return time.perf_counter() - started
 
     @property
-    def max_episode_steps(self) -> int:
-        return self.env.get_wrapper_attr("max_episode_steps")
+    def max_episode_steps(self) -> int | None:
+        """Steps after which an episode ends; None when the environment says none."""
+        return step_limit(self.env)
 
     def latency(self) -> list[dict[str, Any]]:
         return [self.policy.latency().to_dict()] if hasattr(self.policy, "latency") else []
@@ -161,27 +192,3 @@ def plan_actions(manifest: dict[str, Any]) -> int:
     """Actions that one plan lasts; 0 without a planner."""
     planner = manifest.get("planner")
     return planner["subgoals"] * planner["steps_per_subgoal"] if planner else 0
-
-
-def observation_keys(manifest: dict[str, Any]) -> list[str]:
-    """The keys of an observation the policy wants."""
-    spec = manifest["observation"]
-    state = ["observation.state"] if spec["state"] else []
-    return state + [f"observation.images.{image['camera']}" for image in spec["images"]]
-
-
-def make_env(env_id: str, manifest: dict[str, Any], **options: Any) -> Any:
-    """The environment with what the policy wants to see: state only, or images of the bundle's size."""
-    import gymnasium
-
-    import keystep.envs
-
-    images = manifest["observation"]["images"]
-    if images:
-        options = {"obs_mode": "rgb", "image_size": images[0]["height"]} | options
-    else:
-        options = {"obs_mode": "state"} | options
-    try:
-        return gymnasium.make(env_id, disable_env_checker=True, **options)
-    except gymnasium.error.UnregisteredEnv as error:
-        raise keystep.ArgumentError(f"env: {error}") from error

@@ -17,6 +17,8 @@ import numpy as np
 import keystep
 
 CHAIN_LENGTH = 5  # tasks in a row of LH-MTLC
+UNNAMED = "unnamed"
+"""The task of a policy and an environment that know none."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,9 @@ class Evaluation:
         guidance: of the planner; None: as the bundle says.
         instructions: texts by task; episode i is told text i modulo their number. Empty: the task's name.
         kinds: of the instructions, if there are several: text i is of kind i modulo their number.
+        env_kwargs: for the environment's constructor.
+        max_episode_steps: steps until an episode is given up; None: the environment's own limit.
+        success_key: of `info`; see `keystep.evaluate.environments.solved`.
     """
 
     env: str
@@ -92,6 +97,9 @@ class Evaluation:
     guidance: float | None = None
     instructions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     kinds: tuple[str, ...] = ()
+    env_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    max_episode_steps: int | None = None
+    success_key: str | None = None
 
     def __post_init__(self) -> None:
         self._require(self.episodes >= 1, "episodes", "at least 1", self.episodes)
@@ -99,6 +107,8 @@ class Evaluation:
         self._require(self.chain_length >= 1, "chain_length", "at least 1", self.chain_length)
         enough = self.chain_length == 1 or len(self.tasks) >= self.chain_length
         self._require(enough, "tasks", f"{self.chain_length} for a chain of as many", len(self.tasks))
+        limit = self.max_episode_steps
+        self._require(limit is None or limit >= 1, "max_episode_steps", "at least 1", limit)
         for name, values in (("tasks", self.tasks), ("noise_seeds", self.noise_seeds)):
             self._require(len(set(values)) == len(values), name, "each once", values)
         both = self.ground_truth and self.chain_length > 1
@@ -152,6 +162,9 @@ class Evaluation:
             "noise_seeds": list(self.seeds),
             "subgoals": "ground_truth" if self.ground_truth else "policy",
             "guidance": self.guidance,
+            "env_kwargs": dict(self.env_kwargs),
+            "max_episode_steps": self.max_episode_steps,
+            "success_key": self.success_key,
             "instructions": {task: list(texts) for task, texts in self.instructions.items()},
         }
 

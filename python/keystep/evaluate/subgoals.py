@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+import keystep
+
 
 class Demonstrator:
     """The expert in an environment of its own. Same seed, same reset: bit for bit (`Franka3BlocksEnv.reset`).
@@ -24,7 +26,13 @@ class Demonstrator:
         """M subgoals as `Runtime.reset` wants them; None when the expert fails from this reset."""
         from keystep.envs.demonstrations import rollout_expert
 
-        demonstration = rollout_expert(self._env, task, seed)
+        try:
+            demonstration = rollout_expert(self._env, task, seed)
+        except AttributeError as error:
+            expected = "an environment that the scripted expert knows"
+            raise keystep.ArgumentError(
+                f"ground_truth: expected {expected}, got {self._env} ({error})"
+            ) from error
         if demonstration is None:
             return None
         frames = demonstration[self._key]

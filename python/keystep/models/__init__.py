@@ -1,28 +1,62 @@
 """Networks, normalisation and checkpoints of keystep policies (PyTorch; training and export only)."""
 
-from keystep.models.checkpoint import (
-    Checkpoint,
-    CheckpointError,
-    load_model,
-    load_planner,
-    load_policy,
-    make_model,
-    random_checkpoint,
-    read_checkpoint,
-    save_checkpoint,
-)
-from keystep.models.checks import ConfigError
-from keystep.models.config import (
-    ActConfig,
-    CameraConfig,
-    PlannerConfig,
-    PolicyConfig,
-    ResamplerConfig,
-    SamplerConfig,
-)
-from keystep.models.normalizer import Normalizer, default_modes, normalization_entry
-from keystep.models.policy import DiffusionPolicy
-from keystep.models.presets import ACT_PRESETS, PLANNER_PRESETS, PRESETS
+from typing import TYPE_CHECKING
+
+from keystep.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from keystep.models.checkpoint import (
+        Checkpoint,
+        CheckpointError,
+        load_model,
+        load_planner,
+        load_policy,
+        make_model,
+        random_checkpoint,
+        read_checkpoint,
+        save_checkpoint,
+    )
+    from keystep.models.checks import ConfigError
+    from keystep.models.config import (
+        ActConfig,
+        CameraConfig,
+        PlannerConfig,
+        PolicyConfig,
+        ResamplerConfig,
+        SamplerConfig,
+    )
+    from keystep.models.normalizer import Normalizer, default_modes, normalization_entry
+    from keystep.models.policy import DiffusionPolicy
+    from keystep.models.presets import ACT_PRESETS, PLANNER_PRESETS, PRESETS
+else:
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            "Checkpoint": "checkpoint",
+            "CheckpointError": "checkpoint",
+            "load_model": "checkpoint",
+            "load_planner": "checkpoint",
+            "load_policy": "checkpoint",
+            "make_model": "checkpoint",
+            "random_checkpoint": "checkpoint",
+            "read_checkpoint": "checkpoint",
+            "save_checkpoint": "checkpoint",
+            "ConfigError": "checks",
+            "ActConfig": "config",
+            "CameraConfig": "config",
+            "PlannerConfig": "config",
+            "PolicyConfig": "config",
+            "ResamplerConfig": "config",
+            "SamplerConfig": "config",
+            "Normalizer": "normalizer",
+            "default_modes": "normalizer",
+            "normalization_entry": "normalizer",
+            "DiffusionPolicy": "policy",
+            "ACT_PRESETS": "presets",
+            "PLANNER_PRESETS": "presets",
+            "PRESETS": "presets",
+        },
+    )
 
 __all__ = [
     "ACT_PRESETS",

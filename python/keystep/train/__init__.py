@@ -1,6 +1,22 @@
 """Training of planners and controllers; `train(ControllerTraining(...))`."""
 
-from keystep.train.config import ControllerTraining, PlannerTraining, TrainConfig
-from keystep.train.trainer import TrainResult, train
+from typing import TYPE_CHECKING
+
+from keystep.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from keystep.train.config import ControllerTraining, PlannerTraining, TrainConfig
+    from keystep.train.trainer import TrainResult, train
+else:
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        {
+            "ControllerTraining": "config",
+            "PlannerTraining": "config",
+            "TrainConfig": "config",
+            "TrainResult": "trainer",
+            "train": "trainer",
+        },
+    )
 
 __all__ = ["ControllerTraining", "PlannerTraining", "TrainConfig", "TrainResult", "train"]

@@ -16,8 +16,10 @@ from keystep.models.checkpoint import TEXT_ENCODER, Checkpoint, camera_entry
 from keystep.models.config import CameraConfig, PlannerConfig
 from keystep.models.presets import PLANNER_PRESETS
 from keystep.models.text import load_text_encoder
+from keystep.train.actions import ActionChoices
 from keystep.train.config import PlannerTraining
-from keystep.train.recipe import IMAGES, STATE, action_spec, state_entry, statistics
+from keystep.train.normalization import normalize
+from keystep.train.recipe import IMAGES, STATE, state_entry, statistics
 
 
 class PlannerRecipe:
@@ -31,6 +33,7 @@ class PlannerRecipe:
         self._config, self._reader = config, reader
         kept = config.output / TEXT_ENCODER  # of the run to be continued: a name may mean another by then
         self._encoder = load_text_encoder(kept if kept.exists() else config.text_encoder)
+        self.notes: list[str] = []
         self.plan = self._plan()
         self._normalizer = self.plan.normalizer()
         phrasings = [self._phrasings(task) for task in reader.tasks]
@@ -85,6 +88,8 @@ class PlannerRecipe:
         if config.subgoal not in reader.features:
             known = ", ".join(key for key in reader.features if key.startswith("observation."))
             raise ValueError(f"subgoal: expected one of {known}, got {config.subgoal!r}")
+        if not (self._is_image and config.subgoal in reader.cameras):
+            reader.vector(config.subgoal)
         shape = reader.features[config.subgoal].shape
         camera = CameraConfig(config.subgoal.removeprefix(IMAGES), *shape[:2]) if self._is_image else None
         modality: dict[str, Any] = {"state_dim": 0 if camera else shape[0], "camera": camera}
@@ -96,17 +101,20 @@ class PlannerRecipe:
             text_tokens=self._encoder.tokens,
             text_width=self._encoder.width,
         )
+        normalized = normalize(network, reader, statistics(reader), config.normalization, config.cache)
+        self.notes += normalized.notes
         return Checkpoint(
-            config=network,
-            stats=statistics(reader),
+            config=normalized.network,
+            stats=normalized.stats,
             tasks=reader.tasks,
-            action=action_spec(reader),
+            action=ActionChoices(reader).spec,
             observation={
                 "state": state_entry(reader) if config.subgoal == STATE else None,
                 "images": [camera_entry(camera)] if camera else [],
             },
             control_rate_hz=float(reader.info["fps"]),
             provenance={},
+            normalization=normalized.modes,
         )
 
 

@@ -104,6 +104,8 @@ class Trainer:
         self.batches, self.validation = self._batches()
         self.step, self.seconds, self.rows = 0, 0.0, list[curves.Row]()
         self._resume()
+        if self.accelerator.is_main_process:
+            print(*self.recipe.notes, sep="\n", flush=True)
 
     def run(self) -> TrainResult:
         """Train up to `config.steps`."""
@@ -264,6 +266,7 @@ class Trainer:
         return {
             "dataset_sha256": self.digest,
             "dataset_collection": self.reader.collection,
+            "action_law": self.recipe.plan.action["law"],
             "training": {**figures, **settings, "torch": torch.__version__},
         }
 
