@@ -14,6 +14,7 @@ from torch import Tensor, nn
 import keystep
 from keystep.export import graphs, plan_graphs
 from keystep.export.golden import Arrays, golden_arrays, plan_arrays, write_golden
+from keystep.export.graphs import MAX_BYTES
 from keystep.export.levels import Controller, Planning, load_controller, load_planning, within_subgoals
 from keystep.export.manifest import ExportError, build_manifest, validate
 from keystep.export.text import text_graph
@@ -30,7 +31,6 @@ FORMS: dict[str, tuple[str, ...]] = {
     "sample": ("encode", "film", "sample"),
     "both": ("encode", "film", "denoise", "sample"),
 }
-MAX_BYTES = 2**31 - 2**20  # of a protobuf, with room for the nodes
 DTYPES: dict[int, str] = {
     onnx.TensorProto.FLOAT: "float32",
     onnx.TensorProto.INT64: "int64",
@@ -142,7 +142,7 @@ def _write_controller(controller: Controller, form: Form, folder: Path) -> dict[
 def _write_planner(planning: Planning, folder: Path) -> dict[str, Any]:
     model, guided = planning.model, planning.guided
     path = folder / "text.onnx"
-    text_graph(planning.text_encoder, model, guided, path)
+    text_graph(planning.text_encoder, model, guided, path, MAX_BYTES)
     entries = {"text": graph_entry(path)}
     for kind in plan_graphs.plan_graphs(model):
         module, inputs, output = plan_graphs.plan_module(kind, model, guided)
@@ -206,10 +206,10 @@ def _write_graph(
     row_tensors: tuple[str, ...] = (),
 ) -> dict[str, Any]:
     """Writes `kind`.onnx; returns its entry of the manifest."""
-    check_size(kind, module)
     path = folder / f"{kind}.onnx"
     rows = tuple(tensor for tensor in row_tensors if tensor in (*inputs, output))
-    graphs.to_onnx(module, tuple(inputs.values()), list(inputs), output, path, rows)
+    model = graphs.to_onnx(module, tuple(inputs.values()), list(inputs), output, rows)
+    graphs.save_graph(model, path, MAX_BYTES)
     entry = graph_entry(path)
     names = [tensor["name"] for tensor in entry["inputs"]]
     if names != list(inputs):  # the exporter drops inputs that nothing reads
@@ -217,23 +217,20 @@ def _write_graph(
     return entry
 
 
-def check_size(kind: str, module: nn.Module) -> None:
-    size = sum(tensor.numel() * tensor.element_size() for tensor in module.parameters())
-    if size > MAX_BYTES:
-        raise ExportError(f"graphs.{kind}: expected weights of at most {MAX_BYTES} bytes, got {size}")
-
-
 def graph_entry(path: Path) -> dict[str, Any]:
     """The manifest's entry for a graph file."""
-    model = onnx.load(path)
+    model = onnx.load(path, load_external_data=False)
     if not any(used.domain.startswith(("ai.onnx.contrib", "com.microsoft")) for used in model.opset_import):
-        onnx.checker.check_model(model)
-    return {
+        onnx.checker.check_model(path)
+    entry = {
         "file": path.name,
         "sha256": sha256(path),
         "inputs": [_tensor(value) for value in model.graph.input],
         "outputs": [_tensor(value) for value in model.graph.output],
     }
+    if names := graphs.external_files(model):
+        entry["external"] = [{"file": name, "sha256": sha256(path.parent / name)} for name in names]
+    return entry
 
 
 def controller_module(kind: str, controller: Controller) -> tuple[nn.Module, dict[str, Tensor]]:

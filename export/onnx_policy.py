@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
+from keystep import _core
 from keystep.export import numpy_sampler
 
 Arrays = dict[str, np.ndarray]
@@ -24,18 +25,10 @@ class OnnxPolicy:
 
     def __init__(self, path: Path, manifest: dict[str, Any], threads: int, error: float = 0.0) -> None:
         self._error, self._rng = error, np.random.default_rng(0)
-        settings = onnxruntime.SessionOptions()
-        settings.intra_op_num_threads = threads
-        if manifest["planner"] and manifest["planner"]["text"]["encoder"] != "corpus":
-            from onnxruntime_extensions import get_library_path  # tokenisers of other encoders
-
-            settings.register_custom_ops_library(get_library_path())
+        files = _core.read_files(path)  # hashed
         self._manifest = manifest
         self._sessions = {
-            kind: onnxruntime.InferenceSession(
-                path / graph["file"], settings, providers=["CPUExecutionProvider"]
-            )
-            for kind, graph in manifest["graphs"].items()
+            kind: _session(graph, files, manifest, threads) for kind, graph in manifest["graphs"].items()
         }
 
     @property
@@ -140,6 +133,22 @@ class OnnxPolicy:
     def _blurred(self, output: np.ndarray) -> np.ndarray:
         noise = self._rng.standard_normal(output.shape) * np.abs(output).max(initial=0)
         return (output + self._error * noise).astype(output.dtype)
+
+
+def _session(
+    graph: dict[str, Any], files: dict[str, bytes], manifest: dict[str, Any], threads: int
+) -> onnxruntime.InferenceSession:
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = threads
+    settings.add_session_config_entry("session.load_model_format", "ONNX")
+    if manifest["planner"] and manifest["planner"]["text"]["encoder"] != "corpus":
+        from onnxruntime_extensions import get_library_path  # tokenisers of other encoders
+
+        settings.register_custom_ops_library(get_library_path())
+    if names := [entry["file"] for entry in graph.get("external", [])]:
+        contents = [files[name] for name in names]
+        settings.add_external_initializers_from_files_in_memory(names, contents, [*map(len, contents)])
+    return onnxruntime.InferenceSession(files[graph["file"]], settings, providers=["CPUExecutionProvider"])
 
 
 def normalized(key: str, value: np.ndarray, entry: dict[str, Any]) -> np.ndarray:

@@ -17,7 +17,6 @@ from keystep.export import plan_graphs
 from keystep.export.bundle import (
     FORMS,
     OUTPUTS,
-    check_size,
     controller_module,
     tensor_entry,
 )
@@ -111,7 +110,6 @@ def _planner_entries(planning: Planning) -> dict[str, Any]:
 @torch.no_grad()
 def _entry(kind: str, module: nn.Module, inputs: Tensors, output: str) -> dict[str, Any]:
     """A graph's entry of the manifest, with what the module makes of its inputs."""
-    check_size(kind, module)
     try:
         made = module.to("meta")(*inputs.values())
     except RuntimeError as error:  # torch: sizes that do not fit together

@@ -1,5 +1,7 @@
 #include "bundle_read.hpp"
 
+#include <algorithm>
+
 #include "normalizer.hpp"
 
 namespace keystep {
@@ -7,10 +9,10 @@ namespace {
 
 constexpr std::int64_t kMaxCount = std::int64_t{1} << 31;
 
-// Keys that came with versions 2 and 3.
+// Keys that came with versions 2 to 4.
 using Keys = std::initializer_list<const char*>;
 constexpr Keys kNone = {}, kPlanner = {"planner"}, kResize = {"resize"},
-               kPlannerAndUnet = {"planner", "unet"}, kUnet = {"unet"};
+               kPlannerAndUnet = {"planner", "unet"}, kUnet = {"unet"}, kExternal = {"external"};
 
 ObservationSpec read_observation(const ManifestNode& node, std::int64_t version) {
   node.check_keys({"state", "images"});
@@ -133,9 +135,36 @@ TensorSpec read_tensor(const ManifestNode& node) {
   return spec;
 }
 
-GraphSpec read_graph(const ManifestNode& node) {
-  node.check_keys({"file", "sha256", "inputs", "outputs"});
-  GraphSpec spec{node["file"].text(), node["sha256"].text(), {}, {}};
+std::string read_hash(const ManifestNode& node) {
+  const std::string hash = node.text();
+  if (hash.size() != 64 || hash.find_first_not_of("0123456789abcdef") != std::string::npos) {
+    node.refuse("64 lower-case hexadecimal digits");
+  }
+  return hash;
+}
+
+/// Weights beside a graph. ONNX Runtime is given them by name: a plain one, which no path can dress up.
+std::vector<FileSpec> read_external(const ManifestNode& node) {
+  std::vector<FileSpec> files;
+  for (const ManifestNode& entry : node.items()) {
+    entry.check_keys({"file", "sha256"});
+    const std::string name = entry["file"].text();
+    if (name.empty() || name == "." || name == ".." || name.find('/') != std::string::npos) {
+      entry["file"].refuse("the name of a file, without folders");
+    }
+    if (std::ranges::find(files, name, &FileSpec::file) != files.end()) {
+      entry["file"].refuse("each file once");
+    }
+    files.push_back({name, read_hash(entry["sha256"])});
+  }
+  if (files.empty()) node.refuse("at least one file (or no such key)");
+  return files;
+}
+
+GraphSpec read_graph(const ManifestNode& node, std::int64_t version) {
+  node.check_keys({"file", "sha256", "inputs", "outputs"}, version < 4 ? kNone : kExternal);
+  GraphSpec spec{node["file"].text(), read_hash(node["sha256"]), {}, {}};
+  if (node.contains("external")) spec.external = read_external(node["external"]);
   for (const ManifestNode& tensor : node["inputs"].items()) spec.inputs.push_back(read_tensor(tensor));
   for (const ManifestNode& tensor : node["outputs"].items()) spec.outputs.push_back(read_tensor(tensor));
   return spec;
@@ -154,7 +183,7 @@ UnetSpec read_unet(const ManifestNode& node) {
   spec.kind = node["kind"].text();
   if (spec.kind.empty()) node["kind"].refuse("a name");
   spec.file = node["file"].text();
-  spec.sha256 = node["sha256"].text();
+  spec.sha256 = read_hash(node["sha256"]);
   for (const ManifestNode& width : node["down_dims"].items()) {
     spec.down_dims.push_back(static_cast<int>(width.integer(1, kMaxWidth)));
   }
@@ -246,7 +275,8 @@ Bundle read_bundle(const ManifestNode& root) {
   if (version > 1 && !root["planner"].is_null()) {
     bundle.planner = read_planner(root["planner"], version);
   }
-  for (const auto& [key, node] : root["graphs"].members()) bundle.graphs[key] = read_graph(node);
+  for (const auto& [key, node] : root["graphs"].members()) bundle.graphs[key] = read_graph(node, version);
+  bundle.golden = {root["golden"]["file"].text(), read_hash(root["golden"]["sha256"])};
   if (version > 2) {
     attach_unet(root["unet"], bundle.sampler, "film", "denoise", bundle);
     if (bundle.planner) {

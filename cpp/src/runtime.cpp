@@ -4,8 +4,10 @@
 #include <chrono>
 #include <cmath>
 #include <limits>
+#include <set>
 #include <thread>
 
+#include "bundle_files.hpp"
 #include "entry.hpp"
 #include "runtime_impl.hpp"
 #include "task.hpp"
@@ -50,6 +52,15 @@ RuntimeOptions checked(RuntimeOptions options, const Bundle& bundle) {
   return options;
 }
 
+/// Every file is hashed; `bundle.files` gets the content of those that the engine will load.
+std::unique_ptr<Engine> engine_for(Bundle& bundle, const EngineOptions& options) {
+  auto engine = make_engine(options);
+  std::set<std::string> wanted;
+  for (const auto& [key, graph] : bundle.graphs) wanted.merge(engine->files(graph));
+  read_files(bundle, wanted);
+  return engine;
+}
+
 std::vector<float> held_at_first(const ActionSpec& spec) {
   constexpr float kNone = std::numeric_limits<float>::quiet_NaN();
   return spec.hold_mode == "last" ? std::vector<float>(spec.names.size(), kNone) : spec.hold;
@@ -58,10 +69,10 @@ std::vector<float> held_at_first(const ActionSpec& spec) {
 }  // namespace
 
 Runtime::Impl::Impl(const std::filesystem::path& folder, const RuntimeOptions& wanted)
-    : bundle(load_bundle(folder)),
+    : bundle(open_bundle(folder)),
       options(checked(wanted, bundle)),
       external_clock(options.clock == "external"),
-      engine(make_engine(options.engine)),
+      engine(engine_for(bundle, options.engine)),
       controller(std::make_unique<Controller>(bundle, *engine, options.inference_steps, options.sampler)),
       subgoals(bundle.planner ? std::make_unique<SubgoalPlanner>(
                                     bundle, *engine,
@@ -77,6 +88,7 @@ Runtime::Impl::Impl(const std::filesystem::path& folder, const RuntimeOptions& w
       unheld(held_at_first(bundle.action)),
       held(unheld),
       attention(options.attend) {
+  bundle.files.clear();  // the engine has taken what it needs
   last_error.reserve(kMessageBytes);
 }
 

@@ -42,7 +42,7 @@ struct Runtime::Impl {
   Status wrong_size(const char* field, std::size_t wanted, std::size_t got) noexcept;
   Planner& planner() noexcept;
 
-  const Bundle bundle;
+  Bundle bundle;
   const RuntimeOptions options;
   const bool external_clock;
   const std::uint64_t forks_at_load = forks();

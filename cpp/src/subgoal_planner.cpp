@@ -31,12 +31,12 @@ GraphSpec first_row_of(GraphSpec spec) {
   return spec;
 }
 
-TensorMemory memory_of(const Bundle& bundle) {
-  TensorMemory memory;
-  for (const char* key : {"text", "plan_encode", "plan_film", "plan_denoise"}) {
-    if (bundle.graphs.contains(key)) memory.add(bundle.graphs.at(key));
-  }
-  return memory;
+/// Of the graph `text`; none where the engine did not take its file, as the stub does not.
+Vocabulary vocabulary_of(const Bundle& bundle) {
+  const auto found = bundle.files.find(bundle.graphs.at("text").file);
+  if (found == bundle.files.end()) return {};
+  const FileContent& model = *found->second;
+  return Vocabulary({reinterpret_cast<const char*>(model.data()), model.size()});
 }
 
 }  // namespace
@@ -44,7 +44,7 @@ TensorMemory memory_of(const Bundle& bundle) {
 struct SubgoalPlanner::Impl {
   Impl(const Bundle& bundle, Engine& engine, const SubgoalPlannerOptions& options);
 
-  std::unique_ptr<Graph> load(Engine& engine, const std::string& name) const;
+  std::unique_ptr<Graph> load(Engine& engine, const std::string& name);
   float* seen_at(const std::string& role) const;
   Renormalizer renormalizer(const Normalization& from, const Normalization& to) const;
   void encode_text(const std::string& of_episode, const Epoch& epoch);
@@ -58,8 +58,8 @@ struct SubgoalPlanner::Impl {
   const PlannerSpec& spec;
   const bool replan, strict_text;
   const std::size_t size, plane;  // values of a subgoal, and of each of its channels
-  TensorMemory memory;
   const Vocabulary vocabulary;
+  TensorMemory memory;                          // of the graphs below: each adds its own
   std::unique_ptr<Graph> text, encode, film;    // encode, film: may be none
   std::unique_ptr<Graph> denoise, conditional;  // conditional: denoise on the first row, if there are two
   DenoiseLoop loop;
@@ -86,8 +86,7 @@ SubgoalPlanner::Impl::Impl(const Bundle& of, Engine& engine, const SubgoalPlanne
       strict_text(options.strict_text),
       size(subgoal_size(of)),
       plane(subgoal_shape(of).size() == 1 ? 1 : size / 3),
-      memory(memory_of(of)),
-      vocabulary(Vocabulary::of_file(of.folder / of.graphs.at("text").file)),
+      vocabulary(vocabulary_of(of)),
       text(load(engine, "text")),
       encode(load(engine, "plan_encode")),
       film(load(engine, "plan_film")),
@@ -113,8 +112,8 @@ SubgoalPlanner::Impl::Impl(const Bundle& of, Engine& engine, const SubgoalPlanne
   conditional = naming_graph("plan_denoise", [&] { return denoise->rebind(first_row, memory.buffers()); });
 }
 
-std::unique_ptr<Graph> SubgoalPlanner::Impl::load(Engine& engine, const std::string& name) const {
-  return load_graph(bundle, engine, name, memory.buffers());
+std::unique_ptr<Graph> SubgoalPlanner::Impl::load(Engine& engine, const std::string& name) {
+  return load_graph(bundle, engine, name, memory);
 }
 
 /// Where the planner's own graphs take this observation.

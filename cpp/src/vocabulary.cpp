@@ -1,10 +1,5 @@
 #include "vocabulary.hpp"
 
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <cstdint>
 #include <optional>
 #include <vector>
@@ -128,22 +123,6 @@ Vocabulary::Vocabulary(std::string_view onnx_model) {
     }
   }
   if (!lower || !split) words_.clear();
-}
-
-Vocabulary Vocabulary::of_file(const std::filesystem::path& onnx_file) {
-  const int descriptor = open(onnx_file.c_str(), O_RDONLY | O_CLOEXEC);
-  struct stat status{};
-  void* mapped = MAP_FAILED;
-  std::size_t size = 0;
-  if (descriptor >= 0 && fstat(descriptor, &status) == 0 && S_ISREG(status.st_mode) && status.st_size > 0) {
-    size = static_cast<std::size_t>(status.st_size);
-    mapped = mmap(nullptr, size, PROT_READ, MAP_PRIVATE, descriptor, 0);
-  }
-  if (descriptor >= 0) close(descriptor);  // the mapping keeps the file
-  if (mapped == MAP_FAILED) return {};
-  Vocabulary vocabulary(std::string_view(static_cast<const char*>(mapped), size));
-  munmap(mapped, size);
-  return vocabulary;
 }
 
 std::string Vocabulary::doubt(std::string_view text) const {

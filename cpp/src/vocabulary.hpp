@@ -1,7 +1,6 @@
 // The words that a text encoder knows, where its graph looks them up in a table.
 #pragma once
 
-#include <filesystem>
 #include <string>
 #include <string_view>
 #include <unordered_set>
@@ -16,7 +15,6 @@ class Vocabulary {
   Vocabulary() = default;  ///< nothing is known about it, nothing is doubted
   /// Of an ONNX model; as by default if it has no such tokeniser, or cannot be read.
   explicit Vocabulary(std::string_view onnx_model);
-  static Vocabulary of_file(const std::filesystem::path& onnx_file);
 
   /// Why the encoder may not understand `text`: it does not know most of its words. Otherwise empty.
   std::string doubt(std::string_view text) const;

@@ -3,13 +3,18 @@
 
 #include <stdlib.h>
 
+#include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "keystep/bundle.hpp"
+#include "keystep/engine.hpp"
+#include "tensor_memory.hpp"
 
 namespace keystep::test {
 
@@ -34,6 +39,29 @@ class TemporaryFolder {
 
 inline void write_file(const fs::path& file, const std::string& content) {
   std::ofstream(file, std::ios::binary) << content;
+}
+
+inline FileContent content_with(const std::string& bytes) {
+  FileContent content(bytes.size());
+  std::memcpy(content.data(), bytes.data(), bytes.size());
+  return content;
+}
+
+/// The content of every file of a folder.
+inline Files files_in(const fs::path& folder) {
+  Files files;
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
+    if (!entry.is_regular_file()) continue;
+    std::ifstream in(entry.path(), std::ios::binary);
+    const std::string bytes(std::istreambuf_iterator<char>(in), {});
+    files[entry.path().filename().string()] = std::make_shared<FileContent>(content_with(bytes));
+  }
+  return files;
+}
+
+/// For `Engine::load`; `memory` outlives it.
+inline BufferSource source_of(const TensorMemory& memory) {
+  return [&memory]() -> const Buffers& { return memory.buffers(); };
 }
 
 inline std::string replaced(std::string text, const std::string& from, const std::string& to) {

@@ -1,7 +1,11 @@
 // The loader reads what it should and refuses the rest, naming the field.
+#include <random>
+
 #include "bundle_fixture.hpp"
 #include "check.hpp"
 #include "keystep/keystep.hpp"
+#include "readable.hpp"
+#include "sha256.hpp"
 
 using namespace keystep;
 using namespace keystep::test;
@@ -173,6 +177,43 @@ void refuses_damaged_manifests() {
   CHECK_THROWS(BundleError, "manifest.json: expected at most 32 levels", load(std::string(100000, '[')));
   CHECK_THROWS(BundleError, "manifest.json: expected at most 32 levels",
                load(replaced(kManifest, "[1, 2, null]", std::string(40, '[') + std::string(40, ']'))));
+  CHECK_THROWS(BundleError, "manifest.json: expected JSON in UTF-8 without a byte order mark",
+               load("\xef\xbb\xbf" + kManifest));
+  refused("\"name\": \"test\"", "\"name\": \"\xff\"", "ill-formed UTF-8 byte; last read: '\"\\xff'");
+  refused("\"name\": \"test\"", "\"name\": \"\\ud800\"", "manifest.json: expected valid JSON");
+  refused("\"goal\"", "\"go\\u0000al\": 1, \"goal\"", "go\\x00al: expected one of the keys");
+  refused("\"goal\"", "\"" + std::string(1 << 20, 'k') + "\": 1, \"goal\"",
+          "kkk...: expected one of the keys");
+}
+
+/// Whatever a message quotes, it is short, valid UTF-8 and whole as a C string.
+void messages_are_readable() {
+  const auto what = [](const std::string& message) { return std::string(Error(message).what()); };
+  CHECK(what("plain é\n\U0001f600") == "plain é\n\U0001f600");
+  CHECK(what(std::string("a\0b\xff\x1b", 5)) == "a\\x00b\\xff\\x1b");
+  // Overlong, a surrogate, beyond the last character, cut short.
+  CHECK(what("\xc0\xaf \xed\xa0\x80 \xf4\x90\x80\x80 \xe2\x82") ==
+        "\\xc0\\xaf \\xed\\xa0\\x80 \\xf4\\x90\\x80\\x80 \\xe2\\x82");
+  CHECK(what(std::string(1 << 20, '\xff')).size() <= 2000);
+  CHECK(readable("abcdef", 6) == "abcdef" && readable("abcdefg", 6) == "abc..." &&
+        readable("aééé", 6) == "aé...");
+}
+
+/// Tensors together, in any number of graphs; a condition that two graphs share counts once.
+void bounds_the_memory_of_tensors() {
+  const auto wide = [](const std::string& width) {
+    std::string manifest = kManifest;
+    for (const char* name : {"\"film\""}) {
+      for (std::size_t at = manifest.find(name); at != std::string::npos; at = manifest.find(name, at + 1)) {
+        const std::size_t shape = manifest.find("[1, 6]", at);
+        if (shape != std::string::npos) manifest.replace(shape, 6, "[1, " + width + "]");
+      }
+    }
+    return manifest;
+  };
+  CHECK(load(wide("268000000")).graphs.size() == 2);
+  CHECK_THROWS(BundleError, "graphs: expected tensors of at most 1073741824 bytes together, got ",
+               load(wide("268435456")));
 }
 
 void refuses_damaged_files() {
@@ -242,6 +283,24 @@ void hashes_as_fips_180_4() {
   CHECK_THROWS(BundleError, "expected a readable file", sha256_file(folder.path() / "none"));
 }
 
+/// By the CPU's instructions as by the portable code, whatever the pieces.
+void hashes_alike_with_and_without_instructions() {
+  if (sha256_by_instructions() == nullptr) std::printf("no SHA instructions here: the portable code alone\n");
+  std::mt19937 random(7);
+  for (int round = 0; round < 400; ++round) {
+    std::vector<std::byte> data(random() % 2000);
+    for (std::byte& byte : data) byte = static_cast<std::byte>(random());
+    Sha256 fast, portable(&sha256_portable);
+    for (std::size_t at = 0; at < data.size();) {
+      const std::size_t piece = std::min<std::size_t>(random() % 200, data.size() - at);
+      fast.update(std::span(data).subspan(at, piece));
+      at += piece;
+    }
+    portable.update(data);
+    CHECK(fast.finish() == portable.finish());
+  }
+}
+
 }  // namespace
 
 int main() {
@@ -253,9 +312,12 @@ int main() {
   quantiles();
   refuses_wrong_tensors();
   refuses_damaged_manifests();
+  messages_are_readable();
+  bounds_the_memory_of_tensors();
   refuses_damaged_files();
   refuses_paths_that_leave_the_folder();
   follows_links_that_stay_inside();
   hashes_as_fips_180_4();
+  hashes_alike_with_and_without_instructions();
   return result();
 }

@@ -52,7 +52,6 @@ void knows_nothing_of_other_tokenisers() {
        {model("UPPER"), model("LOWER", "[a-z]+"), std::string(), std::string("no ONNX")}) {
     CHECK(Vocabulary(other).doubt("grab").empty());
   }
-  CHECK(Vocabulary::of_file("/nowhere/text.onnx").doubt("grab").empty());
 }
 
 /// Cut short or spoiled anywhere: the engine refuses such a file, this must only survive it.

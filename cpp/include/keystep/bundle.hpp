@@ -1,6 +1,7 @@
 // The manifest as plain structs, and the loader that refuses everything it does not know.
 #pragma once
 
+#include <cstddef>
 #include <filesystem>
 #include <map>
 #include <memory>
@@ -29,6 +30,28 @@ struct TensorSpec {
   std::size_t elements() const noexcept;
 };
 
+/// A file of the bundle's folder.
+struct FileSpec {
+  std::string file, sha256;
+};
+
+/// A file's bytes in memory, aligned to 64.
+class FileContent {
+ public:
+  explicit FileContent(std::size_t size);  ///< uninitialised
+  std::byte* data() noexcept { return data_.get(); }
+  const std::byte* data() const noexcept { return data_.get(); }
+  std::size_t size() const noexcept { return size_; }
+
+ private:
+  struct Free {
+    void operator()(std::byte* memory) const noexcept;
+  };
+  std::unique_ptr<std::byte, Free> data_;
+  std::size_t size_;
+};
+using Files = std::map<std::string, std::shared_ptr<const FileContent>>;  ///< by name in the manifest
+
 /// Difference to torch over the golden cases, in network units (normalised actions or plans).
 struct UnetError {
   double max = 0, rms = 0;
@@ -54,6 +77,7 @@ struct GraphSpec {
   std::string sha256;
   std::vector<TensorSpec> inputs, outputs;
   std::shared_ptr<const UnetSpec> unet{};  ///< what `film` and `denoise` compute; null: only the file knows
+  std::vector<FileSpec> external{};        ///< the graph's weights that are files of their own
 };
 
 inline constexpr int kMaxImageExtent = 16384;  ///< pixels a side, of images in and before resizing
@@ -117,7 +141,10 @@ struct Bundle {
   std::optional<PlannerSpec> planner;       ///< exactly in the family subgoal
   std::optional<SamplerSpec> sampler;       ///< none for a controller that is one graph `act`
   std::map<std::string, GraphSpec> graphs;  ///< see docs/bundle.md
-  std::string manifest_json;                ///< verbatim, for inspection
+  FileSpec golden;
+  std::string manifest_json;  ///< verbatim, for inspection
+  /// What engines load: of the hashes that the manifest gives. Not needed once they have.
+  Files files;
 };
 
 /// The controller's graph that takes the observation: `act`, or else `encode`.
@@ -131,8 +158,19 @@ std::size_t subgoal_size(const Bundle& bundle);  ///< its number of values
 /// which lists the names and the nearest.
 int find_task(const Bundle& bundle, const std::string& task);
 
-/// Reads and checks `folder/manifest.json` and every file it names. Throws BundleError.
+/// Reads and checks `folder/manifest.json` and the hash of every file it names. `files` has the content of
+/// all but the golden data. Throws BundleError.
 Bundle load_bundle(const std::filesystem::path& folder);
+/// The same without keeping any content.
+Bundle check_bundle(const std::filesystem::path& folder);
+
+/// Looks through the graphs in `bundle.files` for files that they name and the manifest does not, as engines
+/// do when they load one. Throws BundleError.
+void check_external(const Bundle& bundle);
+
+/// The content of a file of `files`. Throws BundleError if it is not there.
+const FileContent& content_of(const Files& files, const std::string& name);
+
 /// What `load_bundle` says of a manifest (JSON), without the files it names. Throws BundleError.
 void check_manifest(const std::string& manifest);
 

@@ -65,7 +65,8 @@ class Runtime {
   /// One control period. A tick that is not ok leaves `action` at the bundle's hold: its values, or the last
   /// action given in this episode, and NaN before there is one (and where the status is `busy` or `forked`):
   /// check the status, and send nothing that is not finite. Allocates nothing in our own code, but where an
-  /// image comes in a larger size than before, and for the message of a bad observation or of a failed engine.
+  /// image comes in a larger size than before, and for the message of a bad observation or of a failed
+  /// engine.
   Status tick(const Observation& observation, Action& action) noexcept;
   /// Drops the rest of the chunk and aborts a plan or a sample in flight. Any thread.
   void interrupt() noexcept;

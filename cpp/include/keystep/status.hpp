@@ -25,9 +25,10 @@ enum class Status {
 
 const char* describe(Status status) noexcept;
 
-/// Base of everything keystep throws. The message names the field, what was expected and what came.
+/// Base of everything keystep throws. The message names the field, what was expected and what came; it is
+/// valid UTF-8 without NUL, whatever text of a file or a caller it quotes, and of at most 2,000 bytes.
 struct Error : std::runtime_error {
-  using std::runtime_error::runtime_error;
+  explicit Error(const std::string& message);
 };
 /// The bundle on disk is damaged, unsafe, of a newer version, or disagrees with itself.
 struct BundleError : Error {

@@ -5,7 +5,6 @@ A planner's checkpoint also holds its frozen text encoder, in `text_encoder/`.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from keystep.files import replacing, to_json
+from keystep.files import parse_json, replacing, to_json
 from keystep.models.act import ActPolicy
 from keystep.models.checks import ConfigError
 from keystep.models.config import ActConfig, CameraConfig, PlannerConfig, PolicyConfig
@@ -115,11 +114,13 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     """Reads and checks `policy.json`. Raises CheckpointError."""
     path = folder / "policy.json"
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = parse_json(path.read_bytes())
     except FileNotFoundError:
         raise CheckpointError(f"checkpoint: expected {path}, got no such file") from None
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"{path}: expected JSON, got {error}") from None
+    if not isinstance(document, dict):
+        raise CheckpointError(f"{path}: expected an object, got {type(document).__name__}")
     if document.get("format") != FORMAT or document.get("version") not in range(1, VERSION + 1):
         got = f"{document.get('format')} version {document.get('version')}"
         raise CheckpointError(f"{path}: expected {FORMAT} of at most version {VERSION}, got {got}")
