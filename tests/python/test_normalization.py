@@ -219,12 +219,13 @@ def test_act_has_no_sampler_to_clip(tmp_path: Path) -> None:
 # ---- from training to the checkpoint
 
 
-def test_the_checkpoint_says_how(tmp_path: Path) -> None:
+def test_the_checkpoint_says_how(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     dataset = write_dataset(tmp_path / "d", healthy(4))
     choices = (f"{STATE}=quantile", "action=mean_std")
     train(config(ControllerTraining, dataset, tmp_path / "run", normalization=choices))
     document = json.loads((tmp_path / "run/policy.json").read_text())
     assert document["normalization"] == {STATE: "quantile", "action": "mean_std"}
+    assert f"normalization: {STATE} quantile, action mean_std" in capsys.readouterr().out
     assert document["policy"]["sampler"]["clip_range"] > 1
     checkpoint = read_checkpoint(tmp_path / "run")
     assert {key: entry["mode"] for key, entry in checkpoint.normalizer().entries.items()} == {

@@ -3,8 +3,8 @@
 Keys and conventions are LeRobot's (src/lerobot/datasets/compute_stats.py): images per channel in [0, 1] with
 shape (3, 1, 1), vectors per element, truth values as 0 and 1, none of strings, `count` of shape (1,).
 Combined minimum, maximum, mean and standard deviation are exact. Quantiles of a union do not follow from
-those of its parts: each episode has its own, the dataset has none (LeRobot averages the episodes' there, which
-is another number). Where training needs some it takes them from the frames (keystep.train.normalization).
+those of its parts: each episode has its own, the dataset has none (LeRobot averages the episodes' there,
+another number). Where training needs some it takes them from the frames (keystep.train.normalization).
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ class Normalized:
         network: with the clip range that the data need.
         modes: by key, of everything the network reads or writes.
         stats: of the dataset; of keys normalised by quantiles with `q01` and `q99`.
-        remarks: on outliers, to be printed.
+        remarks: what was chosen, and on outliers; to be printed.
     """
 
     network: Config
@@ -82,6 +82,9 @@ def normalize(
         ends = [columns[sampled].min(axis=0), columns[sampled].max(axis=0), *([] if hold is None else [hold])]
         sampler = dataclasses.replace(network.sampler, clip_range=clip_range(entry, ends))
         network = dataclasses.replace(network, sampler=sampler)
+    if choices:
+        chosen = ", ".join(f"{key} {modes[key]}" for key in vectors)
+        remarks.insert(0, f"normalization: {chosen}")
     return Normalized(network, modes, stats, remarks)
 
 
