@@ -194,13 +194,27 @@ def test_one_rule() -> None:
     assert not replace(row, max_error=float("nan"), rounding=1.0).within()
 
 
-def test_a_policy_without_finite_answers_is_not_exported(tmp_path: Path) -> None:
-    random_checkpoint(tmp_path / "run", TINY)
-    policy, checkpoint = load_policy(tmp_path / "run")
-    weights = {name: 1e30 * value for name, value in policy.state_dict().items()}
-    save_checkpoint(tmp_path / "run", checkpoint, weights)
+def test_a_policy_without_finite_answers_is_not_exported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unit_checkpoint(tmp_path / "run", TINY)
+    nothing = {"actions": np.full((4, 8, 7), np.nan, np.float32)}
+    monkeypatch.setattr(bundle, "golden_arrays", lambda *_: nothing)
     with pytest.raises(ExportError, match=r"golden.actions: expected finite answers of the trained policy"):
         export_bundle(tmp_path / "run", tmp_path / "x.keystep")
+    assert not (tmp_path / "x.keystep").exists()
+
+
+def test_verify_refuses_what_is_no_graph(tmp_path: Path) -> None:
+    unit_checkpoint(tmp_path / "run", TINY)
+    folder = export_bundle(tmp_path / "run", tmp_path / "x.keystep")
+    content = b"hello"
+    (folder / "encode.onnx").write_bytes(content)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["graphs"]["encode"]["sha256"] = hashlib.sha256(content).hexdigest()
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(keystep.Error, match=r"encode"):
+        verify_bundle(folder)
 
 
 @pytest.mark.parametrize("name", ["actions", "noise", "observation.state"])
