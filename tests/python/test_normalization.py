@@ -303,6 +303,15 @@ def test_healthy_data_are_not_remarked_on(scale: float, tmp_path: Path) -> None:
     assert remarks(PlannerTraining, write_dataset(tmp_path / "d", episodes)) == []
 
 
+def test_a_switch_is_not_remarked_on_but_one_frame_is(tmp_path: Path) -> None:
+    episodes = [np.zeros((100, 2)) for _ in range(4)]
+    for states in episodes:
+        states[50:53, 0] = 1.0
+    episodes[2][9, 1] = 1.0
+    (remark,) = remarks(PlannerTraining, write_dataset(tmp_path / "d", episodes))
+    assert f"{STATE}[1] (y)" in remark and "episode 2 (1 in frame 9)" in remark
+
+
 def test_what_never_moves_is_not_remarked_on(tmp_path: Path) -> None:
     episodes = [np.full((20, 2), 90.0) for _ in range(3)]
     assert remarks(ControllerTraining, write_dataset(tmp_path / "d", episodes, 0.01)) == []
