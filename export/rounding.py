@@ -1,8 +1,8 @@
 """What single precision alone does to a policy: the part of a difference that says nothing of the bundle.
 
-A graph's outputs are right to about ERROR of their greatest value, whoever computes them. Samplers may magnify
-that: near the noisy end by thousands, guidance by its strength, at every step. A trained policy hardly does;
-an untrained one, or strong guidance, does. So the graphs are run once more with outputs that far off.
+A graph's outputs are right to about ERROR of their greatest value, whoever computes them. Samplers may
+magnify that: near the noisy end by thousands, guidance by its strength, every step. A trained policy hardly
+does; an untrained one, or strong guidance, does. So the graphs are run once more with outputs that far off.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from keystep.export.answers import Arrays, onnx_answers, unrolled_answers
 from keystep.export.onnx_policy import OnnxPolicy, physical_range
 
-ERROR = 2e-6  # relative; measured of our fast Mish against torch's
+ERROR = 5e-7  # relative; of 36 random networks the differences were 0.2 to 2 times what this one makes
 
 
 def network_units(manifest: dict[str, Any], quantity: str, values: np.ndarray) -> np.ndarray:

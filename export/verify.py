@@ -50,14 +50,16 @@ def verify_bundle(
     if planner is not None and checkpoint is None:
         raise keystep.ArgumentError("planner: expected the controller's checkpoint beside it, got none")
     manifest, golden = _read(path)
+    wanted = ("actions", "plan") if manifest["planner"] else ("actions",)
+    options = {"engine": "onnxruntime", "threads": threads} | options
+    cpp = runtime_answers(
+        path, manifest, golden, wanted, **options
+    )  # first: it says what is wrong with a graph
     onnx = OnnxPolicy(path, manifest, threads)
     answers = onnx_answers(onnx, manifest, golden)
     rows = _rows(manifest, ONNX, answers, GOLDEN, golden)
     if onnx.has_unrolled:
         rows += _rows(manifest, "ONNX, one graph", unrolled_answers(onnx, golden), GOLDEN, golden)
-    wanted = ("actions", "plan") if manifest["planner"] else ("actions",)
-    options = {"engine": "onnxruntime", "threads": threads} | options
-    cpp = runtime_answers(path, manifest, golden, wanted, **options)
     rows += _rows(manifest, CPP, cpp, GOLDEN, golden) + _rows(manifest, CPP, cpp, ONNX, answers)
     if options.get("provider", "cpu") == "cpu":
         rows += _native_rows(path, manifest, golden, threads)

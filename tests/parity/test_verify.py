@@ -98,6 +98,8 @@ def test_verify_refuses_a_damaged_bundle(tmp_path: Path) -> None:
 
 # ---- units and rounding
 
+STEADY = replace(TINY, sampler=SamplerConfig(prediction="sample", timestep_rule="leading"))
+
 
 def scaled_checkpoint(folder: Path, config: PolicyConfig, offset: float, width: float, mode: str) -> None:
     """A random policy whose states and actions are offset +- width."""
@@ -126,10 +128,9 @@ def scaled_checkpoint(folder: Path, config: PolicyConfig, offset: float, width: 
 )
 def test_units_make_no_difference(offset: float, width: float, mode: str, tmp_path: Path) -> None:
     """Degrees, counts, a narrow range far from zero: the same network is as right in all of them."""
-    config = replace(TINY, sampler=SamplerConfig(prediction="sample", timestep_rule="leading"))
     if width == 1e-4 and mode != "mean_std":
         offset, width = 0, 1.1e-3  # what is narrower counts as constant
-    scaled_checkpoint(tmp_path / "run", config, offset, width, mode)
+    scaled_checkpoint(tmp_path / "run", STEADY, offset, width, mode)
     folder = export_bundle(tmp_path / "run", tmp_path / "x.keystep")
     report = verify_bundle(folder, tmp_path / "run")
     assert report.ok, str(report)
@@ -147,14 +148,15 @@ AMPLIFYING = {
 }
 
 
-@pytest.mark.parametrize("name", AMPLIFYING)
-@pytest.mark.parametrize("form", ["denoise", "sample", "both"])
+@pytest.mark.parametrize(
+    ("name", "form"), [("guided", "denoise"), ("guided", "sample"), ("noisy end", "both")]
+)
 def test_a_policy_that_magnifies_rounding(name: str, form: str, tmp_path: Path) -> None:
     """What export accepts verify accepts, and both say why; and another's weights are still noticed."""
-    guidance = {"guidance": 5.0} if name == "guided" else {}
+    options = {"inference_steps": 4} | ({"guidance": 5.0} if name == "guided" else {})
     for seed in (0, 1):
         random_checkpoint(tmp_path / f"run{seed}", AMPLIFYING[name], seed=seed)
-        export_bundle(tmp_path / f"run{seed}", tmp_path / f"{seed}.keystep", form=form, **guidance)
+        export_bundle(tmp_path / f"run{seed}", tmp_path / f"{seed}.keystep", form=form, **options)
     report = verify_bundle(tmp_path / "0.keystep", tmp_path / "run0")
     beyond = [row for row in report.comparisons if row.max_error > TOLERANCE and not row.recorded]
     assert report.ok and beyond and "(rounding " in str(report), str(report)
@@ -168,7 +170,7 @@ def test_export_refuses_what_verify_refuses(
     form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Graphs that compute another policy than torch: nothing is left behind."""
-    unit_checkpoint(tmp_path / "run", TINY)
+    unit_checkpoint(tmp_path / "run", STEADY)
     right = bundle.golden_arrays
 
     def wrong(*arguments: object) -> dict[str, np.ndarray]:
@@ -192,13 +194,27 @@ def test_one_rule() -> None:
     assert not replace(row, max_error=float("nan"), rounding=1.0).within()
 
 
-def test_a_policy_without_finite_answers_is_not_exported(tmp_path: Path) -> None:
-    random_checkpoint(tmp_path / "run", TINY)
-    policy, checkpoint = load_policy(tmp_path / "run")
-    weights = {name: 1e30 * value for name, value in policy.state_dict().items()}
-    save_checkpoint(tmp_path / "run", checkpoint, weights)
+def test_a_policy_without_finite_answers_is_not_exported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unit_checkpoint(tmp_path / "run", TINY)
+    nothing = {"actions": np.full((4, 8, 7), np.nan, np.float32)}
+    monkeypatch.setattr(bundle, "golden_arrays", lambda *_: nothing)
     with pytest.raises(ExportError, match=r"golden.actions: expected finite answers of the trained policy"):
         export_bundle(tmp_path / "run", tmp_path / "x.keystep")
+    assert not (tmp_path / "x.keystep").exists()
+
+
+def test_verify_refuses_what_is_no_graph(tmp_path: Path) -> None:
+    unit_checkpoint(tmp_path / "run", TINY)
+    folder = export_bundle(tmp_path / "run", tmp_path / "x.keystep")
+    content = b"hello"
+    (folder / "encode.onnx").write_bytes(content)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["graphs"]["encode"]["sha256"] = hashlib.sha256(content).hexdigest()
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(keystep.Error, match=r"encode"):
+        verify_bundle(folder)
 
 
 @pytest.mark.parametrize("name", ["actions", "noise", "observation.state"])

@@ -219,12 +219,13 @@ def test_act_has_no_sampler_to_clip(tmp_path: Path) -> None:
 # ---- from training to the checkpoint
 
 
-def test_the_checkpoint_says_how(tmp_path: Path) -> None:
+def test_the_checkpoint_says_how(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     dataset = write_dataset(tmp_path / "d", healthy(4))
     choices = (f"{STATE}=quantile", "action=mean_std")
     train(config(ControllerTraining, dataset, tmp_path / "run", normalization=choices))
     document = json.loads((tmp_path / "run/policy.json").read_text())
     assert document["normalization"] == {STATE: "quantile", "action": "mean_std"}
+    assert f"normalization: {STATE} quantile, action mean_std" in capsys.readouterr().out
     assert document["policy"]["sampler"]["clip_range"] > 1
     checkpoint = read_checkpoint(tmp_path / "run")
     assert {key: entry["mode"] for key, entry in checkpoint.normalizer().entries.items()} == {
@@ -301,6 +302,15 @@ def test_healthy_data_are_not_remarked_on(scale: float, tmp_path: Path) -> None:
     for states in episodes:
         states[:, 1] = scale * np.sign(states[:, 1] - 2 * scale)  # a gripper, closed most of the time
     assert remarks(PlannerTraining, write_dataset(tmp_path / "d", episodes)) == []
+
+
+def test_a_switch_is_not_remarked_on_but_one_frame_is(tmp_path: Path) -> None:
+    episodes = [np.zeros((100, 2)) for _ in range(4)]
+    for states in episodes:
+        states[50:53, 0] = 1.0
+    episodes[2][9, 1] = 1.0
+    (remark,) = remarks(PlannerTraining, write_dataset(tmp_path / "d", episodes))
+    assert f"{STATE}[1] (y)" in remark and "episode 2 (1 in frame 9)" in remark
 
 
 def test_what_never_moves_is_not_remarked_on(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ class Normalized:
         network: with the clip range that the data need.
         modes: by key, of everything the network reads or writes.
         stats: of the dataset; of keys normalised by quantiles with `q01` and `q99`.
-        notes: on outliers, to be printed.
+        notes: what was chosen, and on outliers; to be printed.
     """
 
     network: Config
@@ -83,6 +83,9 @@ def normalize(
         ends = [low, high, low if still is None else np.where(np.isnan(still), low, still)]
         sampler = dataclasses.replace(network.sampler, clip_range=clip_range(entry, ends))
         network = dataclasses.replace(network, sampler=sampler)
+    if choices:
+        chosen = ", ".join(f"{key} {modes[key]}" for key in vectors)
+        notes.insert(0, f"normalization: {chosen}")
     return Normalized(network, modes, stats, notes)
 
 
@@ -116,8 +119,9 @@ def clip_range(entry: dict[str, Any], values: Iterable[np.ndarray]) -> float:
 
 def _columns(values: np.ndarray) -> Iterator[np.ndarray]:
     """One dimension after the other: a whole memory-mapped column need not fit into memory."""
-    for dimension in range(values.shape[1]):
-        yield values[:, dimension].astype(np.float64)
+    rows = values.reshape(len(values), -1)
+    for dimension in range(rows.shape[1]):
+        yield rows[:, dimension].astype(np.float64)
 
 
 def _outliers(
@@ -129,10 +133,15 @@ def _outliers(
         name = f"{key}[{dimension}]" + (f" ({names[dimension]})" if dimension < len(names) else "")
         _check_finite(name, column, stops)
         low, high = np.quantile(column, _MIDDLE)
-        least, most = column.min(), column.max()
-        if most - least < MIN_WIDTH or most - least <= MANY * (high - low):
+        if column.max() - column.min() <= max(MIN_WIDTH, MANY * (high - low)) or _is_switch(column):
             continue
         yield _remark(name, key, mode, column, (low, high), stops)
+
+
+def _is_switch(column: np.ndarray) -> bool:
+    """Two values, the rarer in at least 1 % of the frames: a gripper that is seldom open is no outlier."""
+    counts = np.unique(column, return_counts=True)[1]
+    return len(counts) == 2 and counts.min() >= 0.01 * len(column)
 
 
 def _check_finite(name: str, column: np.ndarray, stops: np.ndarray) -> None:
