@@ -15,7 +15,7 @@ from keystep.commands.eval import FIRST_SEED, run
 from keystep.commands.plans import ENV, first_tasks, missing_driver, open_pictures
 from keystep.commands.video import write_video
 from keystep.evaluate.recording import record
-from keystep.evaluate.rollout import make_env, observation_keys, reads_text
+from keystep.evaluate.rollout import make_env, observation_keys, reads_text, sendable
 from keystep.evaluate.settings import Evaluation
 from keystep.evaluate.storyboard import frames
 
@@ -87,6 +87,6 @@ def watch(policy: keystep.Runtime, env: Any, task: str, seed: int) -> Iterator[n
     while not done:
         if env.unwrapped.elapsed_steps % 2 == 0:
             yield env.render()
-        action = policy.act({key: observation[key] for key in keys})
+        action = sendable(policy.act({key: observation[key] for key in keys}))
         observation, _, terminated, truncated, _ = env.step(action)
         done = terminated or truncated

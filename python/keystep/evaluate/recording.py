@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 
 import keystep
-from keystep.evaluate.rollout import observation_keys, reads_text
+from keystep.evaluate.rollout import observation_keys, reads_text, sendable
 
 Picture = np.ndarray
 """uint8 (height, width, 3)"""
@@ -104,7 +104,7 @@ def record(
     done = False
     while not done:
         seen = {key: observation[key] for key in keys}
-        observation, _, terminated, truncated, info = env.step(recorder.act(seen))
+        observation, _, terminated, truncated, info = env.step(sendable(recorder.act(seen)))
         done = terminated or truncated
     recorder.finish(observation, bool(info["success"]))
     return recorder.recording

@@ -80,7 +80,7 @@ class Worker:
         steps = 0
         while True:
             try:
-                action = self.policy.act({key: observation[key] for key in self._keys})
+                action = sendable(self.policy.act({key: observation[key] for key in self._keys}))
             except keystep.PolicyError as error:
                 return False, steps, str(error)
             observation, _, terminated, truncated, info = self.env.step(action)
@@ -101,7 +101,7 @@ class Worker:
         self._reset_policy(job, 0)
         for taken in range(steps):
             try:
-                action = self.policy.act({key: observation[key] for key in self._keys})
+                action = sendable(self.policy.act({key: observation[key] for key in self._keys}))
             except keystep.PolicyError:
                 return taken
             observation, *_ = self.env.step(action)
@@ -129,6 +129,15 @@ class Worker:
         self.env.close()
         if self._demonstrator is not None:
             self._demonstrator.close()
+
+
+def sendable(action: np.ndarray) -> np.ndarray:
+    """`action`, if a robot may have it: a policy that has nothing to give gives NaN. Raises PolicyError."""
+    finite = np.isfinite(action)
+    if finite.all():
+        return action
+    number = int(np.argmin(finite))
+    raise keystep.PolicyError(f"action[{number}]: expected a finite number, got {action[number]}")
 
 
 def check(manifest: dict[str, Any], evaluation: Evaluation) -> None:

@@ -68,7 +68,8 @@ def default_modes(keys: list[str]) -> dict[str, str]:
 
 
 def _name(key: str) -> str:
-    return key.replace(".", "_")
+    """Of a buffer, which may have no dot; different for all keys."""
+    return key.replace("_", "__").replace(".", "_")
 
 
 def _offset_and_scale(entry: dict[str, Any]) -> tuple[Tensor, Tensor]:
