@@ -200,7 +200,8 @@ class Runtime:
 
         Raises:
             ArgumentError: a key is missing or unknown; an array has the wrong dtype, shape or layout.
-            PolicyError: the tick was not ok; `status` says why (NaN in it, act before reset, ...).
+            PolicyError: the tick was not ok; `status` says why (NaN in it, act before reset, ...). The robot
+                is to hold: `manifest["action"]["hold"]` has the values, or says that the last action stands.
         """
         self._check_task(observation)
         return self._core.act(observation)

@@ -33,7 +33,8 @@ def join(folder: Path, manifest: dict[str, Any], first: str, second: str) -> Non
 
 
 def without_unets(folder: Path, manifest: dict[str, Any]) -> None:
-    """Graphs and manifest as before version 3."""
+    """Graphs and manifest as before version 3, and the hold as before version 4."""
+    manifest["action"]["hold"] = manifest["action"]["hold"]["values"]
     for owner in filter(None, (manifest, manifest["planner"])):
         if unet := owner.pop("unet"):
             (folder / unet["file"]).unlink()
