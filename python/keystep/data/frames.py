@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from keystep.data import layout
 from keystep.data.columns import to_numpy
 from keystep.data.episodes import EpisodeTable
-from keystep.data.layout import DatasetError, Feature
+from keystep.data.layout import DatasetError, Feature, quoted
 from keystep.data.task_texts import TaskTexts
 
 _CHECKED = ("index", "episode_index", "frame_index", "task_index")
@@ -150,6 +150,6 @@ class Frames:
                 texts = self._instructions.texts
                 names = [texts[n] for n in sorted(self._tasks[episode])]
                 raise DatasetError(
-                    f"{path}: episode {episode}: tasks: expected {[texts[told]]} as task_index says, "
-                    f"got {names}"
+                    f"{path}: episode {episode}: tasks: expected {quoted([texts[told]])} as task_index says, "
+                    f"got {quoted(names)}"
                 )
