@@ -39,10 +39,11 @@ class Frames:
     def __init__(
         self, root: Path, features: dict[str, Feature], episodes: EpisodeTable, instructions: TaskTexts
     ) -> None:
-        self._root, self._features, self._instructions = root, features, instructions
-        self._starts, self._tasks, self._files = self._survey(episodes)
+        self._root, self._features = root, features
+        self._episodes, self._instructions = episodes, instructions
+        self._starts, self._tasks, self._files = self._survey()
 
-    def _survey(self, episodes: EpisodeTable) -> tuple[np.ndarray, list[frozenset[int]], list[DataFile]]:
+    def _survey(self) -> tuple[np.ndarray, list[frozenset[int]], list[DataFile]]:
         starts: list[int] = []
         tasks: list[frozenset[int]] = []
         known: dict[tuple[str, ...], frozenset[int]] = {}
@@ -50,7 +51,7 @@ class Frames:
         numbers: dict[str, list[int]] = {}
         for number, text in enumerate(self._instructions.texts):
             numbers.setdefault(text, []).append(number)
-        for episode in episodes:
+        for episode in self._episodes:
             starts.append(episode.start)
             told = episode.instructions
             tasks.append(known.setdefault(told, frozenset(n for text in told for n in numbers.get(text, ()))))
@@ -147,9 +148,8 @@ class Frames:
                     f"says, got {told}"
                 )
             if told not in self._tasks[episode]:
-                texts = self._instructions.texts
-                names = [texts[n] for n in sorted(self._tasks[episode])]
+                text, tasks = self._instructions.texts[told], list(self._episodes[episode].instructions)
                 raise DatasetError(
-                    f"{path}: episode {episode}: tasks: expected {quoted([texts[told]])} as task_index says, "
-                    f"got {quoted(names)}"
+                    f"{path}: episode {episode}: tasks: expected {quoted([text])} as task_index says, got "
+                    f"{quoted(tasks)} in meta/episodes; give meta/tasks.parquet and meta/episodes the same texts"
                 )
