@@ -151,5 +151,5 @@ class Frames:
                 text, tasks = self._instructions.texts[told], list(self._episodes[episode].instructions)
                 raise DatasetError(
                     f"{path}: episode {episode}: tasks: expected {quoted([text])} as task_index says, got "
-                    f"{quoted(tasks)} in meta/episodes; give meta/tasks.parquet and meta/episodes the same texts"
+                    f"{quoted(tasks)} in meta/episodes; write the same texts into both"
                 )
