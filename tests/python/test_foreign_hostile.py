@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import random
 import resource
@@ -14,8 +15,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from foreign_dataset import CAMERA, column, edit_column, encode, write_foreign
-from foreign_faults import DATA, INFO, STATS, patched, refusal, refused_by_both, set_info
+from foreign_faults import DATA, INFO, STATS, patched, refusal, refused_by_both, set_feature, set_info
 
+from keystep.data import DatasetError, DatasetReader
 from keystep.data.check import check_dataset
 
 
@@ -142,3 +144,20 @@ def test_garbled_parquet_is_a_dataset_error_or_read(root: Path, name: str) -> No
 
 def test_the_generator_makes_what_it_says() -> None:
     assert column(np.zeros((2, 3), np.float32), "large_list").type == pa.large_list(pa.float32())
+
+
+def test_deep_values_are_ignored_or_told_short(root: Path) -> None:
+    deep: Any = json.loads("[" * 850 + "]" * 850)
+    set_info(splits=deep)(root)
+    set_feature("action", names=deep)(root)
+    (root / STATS).write_text(json.dumps({"action": {"min": deep}}))
+    assert refusal(root) is None and check_dataset(root) == []
+    set_feature("action", shape=deep)(root)
+    refused_by_both(root, "features.action.shape: expected one to five positive integers, got [[[[...]]]]")
+
+
+def test_an_episode_of_another_dataset(root: Path) -> None:
+    reader = DatasetReader(root)
+    other = dataclasses.replace(reader.episode(2), stop=10**9)
+    with pytest.raises(DatasetError, match=r"episode: expected one of .* got 11\.\.1000000000"):
+        reader.read_episode(other)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -92,7 +93,7 @@ class Frames:
 
     def _image_bytes(self, columns: Sequence[str]) -> int:
         shapes = [self._features[name].shape for name in columns if self._features[name].is_image]
-        return sum(int(np.prod(shape)) for shape in shapes)
+        return sum(math.prod(shape) for shape in shapes)
 
     def _tables(
         self, file: DataFile, names: list[str], size: int, first: int, last: int
