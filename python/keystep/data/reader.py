@@ -143,7 +143,7 @@ class DatasetReader:
         """By data file, in order, the index of its first frame: as long as there are files, not episodes."""
         found: dict[str, int] = {}
         for path, rows in self._episode_rows:
-            for row in _index_columns(path, _PLACE).slice(0, rows).to_pylist():
+            for row in _index_columns(path, _PLACE)[:rows].to_pylist():
                 name = self._data_file(row["data/chunk_index"], row["data/file_index"])
                 found.setdefault(name, row["dataset_from_index"])
         return found
@@ -152,8 +152,7 @@ class DatasetReader:
     def _committed_rows(self) -> dict[Path, int]:
         """By file of meta/episodes and data file, how many rows are committed: a crash may leave more."""
         starts = list(self._first_frames.values())
-        stops = [*starts[1:], self.episode(len(self) - 1).stop] if starts else []
-        rows = [stop - start for start, stop in zip(starts, stops, strict=True)]
+        rows = np.diff([*starts, self.episode(len(self) - 1).stop]).tolist() if starts else []
         return {**dict(self._episode_rows), **dict(zip(self.data_files(), rows, strict=True))}
 
     def _data_file(self, chunk: int, file: int) -> str:
@@ -166,8 +165,7 @@ class DatasetReader:
     def episodes(self) -> Iterator[EpisodeInfo]:
         """All episodes in order, read file by file."""
         for path, rows in self._episode_rows:
-            table = _index_columns(path, _COLUMNS, _OPTIONAL).slice(0, rows)
-            yield from map(self._episode, table.to_pylist())
+            yield from map(self._episode, _index_columns(path, _COLUMNS, _OPTIONAL)[:rows].to_pylist())
 
     def episode(self, index: int) -> EpisodeInfo:
         """One episode, of whose file alone the index is read; DatasetError if there is none."""
@@ -198,8 +196,7 @@ class DatasetReader:
     def episode_stats(self) -> Iterator[Stats]:
         """The per-episode statistics in meta/episodes."""
         for path, rows in self._episode_rows:
-            table = layout.read_parquet(path, lambda name: name.startswith("stats/"))
-            for row in table.slice(0, rows).to_pylist():
+            for row in layout.read_parquet(path, lambda name: name.startswith("stats/"))[:rows].to_pylist():
                 found: Stats = {}
                 for name, value in row.items():
                     _, key, field = name.split("/")
@@ -224,8 +221,7 @@ class DatasetReader:
             left = self._committed_rows[path]
             try:
                 for batch in layout.open_parquet(path).iter_batches(batch_size, columns=names):
-                    batch = batch.slice(0, left)
-                    left -= len(batch)
+                    batch, left = batch[:left], max(left - len(batch), 0)
                     if len(batch):
                         yield {name: self._to_numpy(name, batch[name]) for name in names}
             except (OSError, pa.ArrowException) as error:
@@ -289,10 +285,9 @@ class DatasetReader:
         """A file as the last commit left it. After a crash the task table and the last files may be ahead."""
         if path == self.path / layout.TASKS_PATH and len(read_task_texts(path)) > len(self.instructions):
             return io.BytesIO(self.instructions.to_bytes())
-        if path.suffix == ".parquet" and path != self.path / layout.TASKS_PATH:
-            rows = self._committed_rows[path]
-            if layout.open_parquet(path).metadata.num_rows > rows:
-                return io.BytesIO(first_rows(path, rows))
+        rows = self._committed_rows.get(path)
+        if rows is not None and layout.open_parquet(path).metadata.num_rows > rows:
+            return io.BytesIO(first_rows(path, rows))
         return path.open("rb")
 
 
