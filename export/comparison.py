@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from keystep.notebook import html_lines, new_figure
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -39,10 +41,28 @@ class VerifyReport:
 
     @property
     def ok(self) -> bool:
+        """Whether every difference is within the tolerance."""
         return all(comparison.within(self.tolerance) for comparison in self.comparisons)
 
     def to_dict(self) -> dict[str, Any]:
+        """All differences, for a JSON file."""
         return asdict(self) | {"ok": self.ok}
+
+    def plot(self) -> Any:
+        """A matplotlib figure: the greatest difference of each comparison beside the tolerance."""
+        figure = new_figure(7, 1.2 + 0.3 * len(self.comparisons))
+        axes = figure.subplots()
+        names = [f"{row.ours} = {row.reference}: {row.quantity}" for row in self.comparisons]
+        axes.barh(names, [row.max_error for row in self.comparisons], color="#0072B2")
+        axes.axvline(self.tolerance, color="black", linestyle="--", label=f"tolerance {self.tolerance:g}")
+        axes.invert_yaxis()
+        axes.set_xscale("log")
+        axes.set_xlabel(f"greatest difference over {self.cases} golden cases")
+        axes.legend(fontsize="small")
+        return figure
+
+    def _repr_html_(self) -> str:
+        return html_lines(str(self))
 
     def __str__(self) -> str:
         lines = [f"{self.bundle}: {self.cases} golden cases, tolerance {self.tolerance:g}"]

@@ -49,10 +49,12 @@ class Feature:
 
     @property
     def is_image(self) -> bool:
+        """Whether it is a camera's."""
         return self.dtype == "image"
 
     @property
     def is_string(self) -> bool:
+        """Whether it is text."""
         return self.dtype == "string"
 
     @property
@@ -61,6 +63,7 @@ class Feature:
         return () if self.shape == (1,) and self.dtype in ("string", "bool") else self.shape
 
     def to_json(self) -> dict[str, Any]:
+        """Its entry in info.json."""
         return {
             "dtype": self.dtype,
             "shape": list(self.shape),
@@ -69,11 +72,13 @@ class Feature:
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> Feature:
+        """The feature of an entry of info.json."""
         names = value.get("names")
         return Feature(value["dtype"], tuple(value["shape"]), tuple(names) if names else None)
 
 
 def image_feature(height: int, width: int) -> Feature:
+    """A camera: uint8 (height, width, 3), stored as PNG."""
     return Feature("image", (height, width, 3), ("height", "width", "channels"))
 
 

@@ -33,6 +33,7 @@ class DatasetSpec:
     notes: Mapping[str, Any] = field(default_factory=dict)
 
     def all_features(self) -> dict[str, Feature]:
+        """`features`, and the index columns of the layout."""
         return {**self.features, **INDEX_FEATURES}
 
     def instructions(self) -> list[str]:
@@ -40,6 +41,7 @@ class DatasetSpec:
         return list(dict.fromkeys(text for text in self.tasks.values() if text is not None))
 
     def side_file(self) -> dict[str, Any]:
+        """What meta/keystep.json says."""
         named = [
             {"name": name} if text is None else {"name": name, "instruction": text}
             for name, text in self.tasks.items()

@@ -49,10 +49,12 @@ class Normalizer(nn.Module):
             self.register_buffer(_name(key) + "_scale", scale.reshape(shape), persistent=False)
 
     def normalize(self, key: str, value: Tensor) -> Tensor:
+        """Physical units to the network's."""
         offset, scale = self._coefficients(key)
         return (value - offset) / scale
 
     def unnormalize(self, key: str, value: Tensor) -> Tensor:
+        """The network's units to physical ones."""
         offset, scale = self._coefficients(key)
         return value * scale + offset
 
