@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from keystep.notebook import html_lines, new_figure
+
 TOLERANCE = 1e-4
 TWICE = 2  # of what was recorded: other CPUs add up in another order
 AMPLIFIED = 4  # of what rounding alone does to this policy on the golden cases: it is a sample of few
@@ -64,14 +66,33 @@ class VerifyReport:
 
     @property
     def different(self) -> list[Comparison]:
+        """The rows that are further apart than they may be."""
         return [row for row in self.comparisons if not row.within(self.tolerance)]
 
     @property
     def ok(self) -> bool:
+        """Whether every difference is as small as it may be."""
         return not self.different
 
-    def to_dict(self) -> dict[str, object]:
+    def to_dict(self) -> dict[str, Any]:
+        """All differences, for a JSON file."""
         return asdict(self) | {"ok": self.ok}
+
+    def plot(self) -> Any:
+        """A matplotlib figure: the greatest difference of each comparison beside the tolerance."""
+        figure = new_figure(7, 1.2 + 0.3 * len(self.comparisons))
+        axes = figure.subplots()
+        names = [f"{row.ours} = {row.reference}: {row.quantity}" for row in self.comparisons]
+        axes.barh(names, [row.max_error for row in self.comparisons], color="#0072B2")
+        axes.axvline(self.tolerance, color="black", linestyle="--", label=f"tolerance {self.tolerance:g}")
+        axes.invert_yaxis()
+        axes.set_xscale("log")
+        axes.set_xlabel(f"greatest difference over {self.cases} golden cases")
+        axes.legend(fontsize="small")
+        return figure
+
+    def _repr_html_(self) -> str:
+        return html_lines(str(self))
 
     def __str__(self) -> str:
         lines = [f"{self.bundle}: {self.cases} golden cases, tolerance {self.tolerance:g} in network units"]

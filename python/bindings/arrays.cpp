@@ -54,8 +54,13 @@ void check_image(std::span<const py::ssize_t> shape, const ImageSpec& wanted, co
   const py::ssize_t exact[] = {wanted.height, wanted.width, 3};
   const std::string any =
       "shape (height, width, 3) of 1.." + std::to_string(kMaxImageExtent) + " pixels a side";
+  const bool channels_first = shape.size() == 3 && shape[0] == 3 && shape[2] != 3;
+  const bool batch = shape.size() == 4 && shape[0] == 1;
+  const char* hint = channels_first ? ": looks like channels first (3, h, w); expected (h, w, 3)"
+                     : batch        ? ": looks like a batch of one; expected a single image (h, w, 3)"
+                                    : "";
   throw ArgumentError(expected(field, wanted.resize ? any : "shape " + shape_text(exact, 3),
-                               shape_text(shape.data(), std::ssize(shape))));
+                               shape_text(shape.data(), std::ssize(shape)) + hint));
 }
 
 py::array float_array(py::handle value, const std::string& field) {

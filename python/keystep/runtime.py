@@ -126,6 +126,22 @@ def read_manifest(path: str | os.PathLike[str]) -> dict[str, Any]:
     return json.loads(_core.read_manifest(path))
 
 
+def inputs(manifest: dict[str, Any]) -> list[str]:
+    """What `act` wants, such as "observation.state float32 (26,)", and what `reset` wants beside it."""
+    spec = manifest["observation"]
+    wanted = [f"observation.state float32 ({len(spec['state']['names'])},)"] if spec["state"] else []
+    wanted += [
+        f"observation.images.{image['camera']} uint8 ({image['height']}, {image['width']}, 3)"
+        for image in spec["images"]
+    ]
+    names = [task["name"] for task in manifest["tasks"]]
+    if manifest["goal"] == "text":
+        wanted.append("task or instruction")
+    elif names:
+        wanted.append(f"task, one of {', '.join(names)}")
+    return wanted + (["goal, an observation"] if manifest["goal"] == "observation" else [])
+
+
 class Runtime:
     """A loaded policy. Made by `keystep.load`; close it, or use it as a context manager.
 
@@ -264,6 +280,7 @@ class Runtime:
         return LatencyReport.from_dict(self._core.latency())
 
     def reset_latency(self) -> None:
+        """Measure from now on."""
         self._core.reset_latency()
 
     def close(self) -> None:
@@ -272,10 +289,12 @@ class Runtime:
 
     @property
     def manifest(self) -> dict[str, Any]:
+        """The bundle's manifest.json, see docs/bundle.md."""
         return self._manifest
 
     @property
     def task_names(self) -> list[str]:
+        """The tasks that the bundle names; empty for a policy without any."""
         return [task["name"] for task in self._tasks]
 
     @property
@@ -287,6 +306,22 @@ class Runtime:
     def engine_choices(self) -> list[dict[str, str]]:
         """Of each graph in use: its `file`, the `engine` that runs it, and the `reason`."""
         return self._core.engine_choices
+
+    def __repr__(self) -> str:
+        """Bundle, family, engine, inputs and outputs, a line each."""
+        try:
+            engine = self._core.engine_description
+        except _core.PolicyError as error:
+            engine = error.status
+        manifest = self._manifest
+        lines = [
+            f"keystep.Runtime {manifest['name']!r}",
+            f"family {manifest['family']}, {manifest['control_rate_hz']:g} Hz",
+            f"engine {engine}",
+            f"inputs {', '.join(inputs(manifest))}",
+            f"outputs action float32 ({len(manifest['action']['names'])},)",
+        ]
+        return f"<{'; '.join(lines)}>"
 
     def __enter__(self) -> Runtime:
         self._core.check_usable()

@@ -14,6 +14,28 @@ Denoise = Callable[[np.ndarray, int], np.ndarray]
 """(sample, timestep) -> model_output of the sample's shape. With guidance: (2, *shape), conditional first."""
 
 
+FIELDS = {
+    "kind": "ddpm or ddim.",
+    "train_steps": "Length of the beta schedule.",
+    "inference_steps": "Denoise steps per sample, 1..train_steps.",
+    "beta_schedule": "linear, scaled_linear, squaredcos_cap_v2 or table.",
+    "beta_start": "Of linear and scaled_linear.",
+    "beta_end": "Of linear and scaled_linear.",
+    "betas": "Of table: train_steps values in (0, 1).",
+    "prediction": "What the network predicts: epsilon, sample or v_prediction.",
+    "clip_sample": "Clip the predicted clean sample to +-clip_range.",
+    "clip_range": "See clip_sample.",
+    "timestep_rule": "Which training steps are visited: leading, trailing, linspace or hd_expit.",
+    "steps_offset": "Added to the time-steps of leading.",
+    "set_alpha_to_one": "DDIM: alpha-bar before the first step is 1.",
+    "eta": "DDIM: 0 deterministic .. 1 like DDPM.",
+    "guidance": "lambda, 0..1e6: eps = (1 + lambda) eps_c - lambda eps_u; 0: one branch.",
+    "noise": "Law of the generated noise, philox4x32-10.",
+}
+for _name, _text in FIELDS.items():  # the C++ struct has no docstrings of its own
+    vars(SamplerSpec)[_name].__doc__ = _text
+
+
 class Sampler:
     """DDPM or DDIM (arXiv:2006.11239, arXiv:2010.02502), coefficients precomputed.
 
@@ -30,6 +52,7 @@ class Sampler:
 
     @property
     def spec(self) -> SamplerSpec:
+        """The specification it was made of, a copy."""
         return self._core.spec
 
     @property

@@ -48,10 +48,12 @@ class DatasetReader:
 
     @property
     def frames(self) -> int:
+        """Number of frames of the dataset."""
         return self.info["total_frames"]
 
     @property
     def image_keys(self) -> list[str]:
+        """The cameras' features, in the order of info.json."""
         return [key for key, feature in self.features.items() if feature.is_image]
 
     @property

@@ -41,6 +41,7 @@ class DatasetSpec:
         check_spec(self)
 
     def all_features(self) -> dict[str, Feature]:
+        """`features`, and the index columns of the layout."""
         return {**self.features, **INDEX_FEATURES}
 
     def instructions(self) -> list[str]:
@@ -48,6 +49,7 @@ class DatasetSpec:
         return list(dict.fromkeys(text for text in self.tasks.values() if text is not None))
 
     def side_file(self) -> dict[str, Any]:
+        """What meta/keystep.json says."""
         named = [
             {"name": name} if text is None else {"name": name, "instruction": text}
             for name, text in self.tasks.items()

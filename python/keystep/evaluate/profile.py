@@ -15,6 +15,7 @@ import numpy as np
 import keystep
 from keystep.evaluate.machine import describe_machine, peak_memory_mb, resident_memory_mb
 from keystep.latency import LatencyReport
+from keystep.notebook import html_lines
 from keystep.runtime import Observation
 
 WARM_UP_CHUNKS = 3
@@ -48,23 +49,37 @@ class ProfileReport:
     machine: dict[str, Any]
 
     def to_dict(self) -> dict[str, Any]:
+        """All figures, for a JSON file."""
         return asdict(self)
 
+    def plot(self) -> Any:
+        """A matplotlib figure of the latency per stage. Needs matplotlib."""
+        figure = self.latency.plot()
+        figure.suptitle(f"{self.bundle}: {self.provider}", fontsize="small")
+        return figure
+
+    def _repr_html_(self) -> str:
+        above, below = (html_lines("\n".join(lines)) for lines in (self._above(), self._below()))
+        return above + self.latency._repr_html_() + below
+
     def __str__(self) -> str:
+        return "\n".join([*self._above(), "", str(self.latency), *self._below()])
+
+    def _above(self) -> list[str]:
         machine = self.machine
+        return [
+            f"{self.bundle}: {self.provider}, {self.inference_steps} denoise steps, {self.ticks} ticks",
+            ", ".join(f"{name} {machine[name]}" for name in ("cpu", "cores", "kernel", "commit")),
+        ]
+
+    def _below(self) -> list[str]:
         from_chunk = f"{self.act_from_chunk_us:.1f} us" if self.act_from_chunk_us is not None else "-"
-        return "\n".join(
-            [
-                f"{self.bundle}: {self.provider}, {self.inference_steps} denoise steps, {self.ticks} ticks",
-                ", ".join(f"{name} {machine[name]}" for name in ("cpu", "cores", "kernel", "commit")),
-                "",
-                str(self.latency),
-                f"act from Python, action from the chunk: {from_chunk} (median)",
-                f"allocations per tick (keystep's own code): {self.allocations_per_tick:g}",
-                f"loading {self.load_ms:,.0f} ms; memory {self.loaded_memory_mb:,.0f} MB loaded, "
-                f"{self.peak_memory_mb:,.0f} MB peak",
-            ]
-        )
+        return [
+            f"act from Python, action from the chunk: {from_chunk} (median)",
+            f"allocations per tick (keystep's own code): {self.allocations_per_tick:g}",
+            f"loading {self.load_ms:,.0f} ms; memory {self.loaded_memory_mb:,.0f} MB loaded, "
+            f"{self.peak_memory_mb:,.0f} MB peak",
+        ]
 
 
 def profile(

@@ -30,9 +30,17 @@ class Policy(Protocol):
     """
 
     @property
-    def manifest(self) -> dict[str, Any]: ...
-    def reset(self, *args: Any, **options: Any) -> None: ...  # task or instruction, seed, episode
-    def act(self, observation: dict[str, Any]) -> np.ndarray: ...
+    def manifest(self) -> dict[str, Any]:
+        """Of its bundle."""
+        ...
+
+    def reset(self, *args: Any, **options: Any) -> None:
+        """Start an episode: task or instruction, seed, episode."""
+        ...
+
+    def act(self, observation: dict[str, Any]) -> np.ndarray:
+        """The next action, float32 (A,)."""
+        ...
 
 
 OpenPolicy = Callable[[], Policy]

@@ -59,10 +59,12 @@ class EpisodeResult:
 
     @property
     def episode(self) -> int:
+        """Number of the reset."""
         return self.job.episode
 
     @property
     def success(self) -> bool:
+        """Whether all tasks of the job were solved."""
         return self.reached == len(self.job.tasks)
 
 
@@ -123,10 +125,12 @@ class Evaluation:
 
     @property
     def seeds(self) -> tuple[int, ...]:
+        """Of the policy's noise."""
         return self.noise_seeds or (self.seed,)
 
     @property
     def protocol(self) -> str:
+        """MTLC or LH-MTLC."""
         return "LH-MTLC" if self.chain_length > 1 else "MTLC"
 
     @property

@@ -84,10 +84,12 @@ class Normalizer(nn.Module):
                 self.register_buffer(f"{_name(key)}_{name}", part.reshape(shape), persistent=False)
 
     def normalize(self, key: str, value: Tensor) -> Tensor:
+        """Physical units to the network's."""
         offset, rest, scale = self._coefficients(key)
         return ((value - offset) - rest) / scale
 
     def unnormalize(self, key: str, value: Tensor) -> Tensor:
+        """The network's units to physical ones."""
         offset, rest, scale = self._coefficients(key)
         return (value * scale + rest) + offset
 
