@@ -68,7 +68,7 @@ Runtime::Impl::Impl(const std::filesystem::path& folder, const RuntimeOptions& w
       buffer(bundle.chunk.horizon, bundle.chunk.execute, static_cast<int>(bundle.action.names.size())),
       gate(bundle.action),
       chunk(bundle.chunk.horizon * bundle.action.names.size()),
-      attention(options.attend) {
+      attention(options.attendant) {
   last_error.reserve(kMessageBytes);
 }
 
@@ -95,7 +95,7 @@ void Runtime::reset(const EpisodeContext& context) {
   const Entry entry(self.busy);
   if (!entry) throw Error(describe(Status::busy));
   if (self.closed) throw Error(describe(Status::closed));
-  self.attention.begin_call();
+  const Attention::Call call(self.attention);
   // First everything that may be refused.
   const int task = std::max(aim_of(self.bundle, context).task, 0);
   const bool wants_goal = self.bundle.goal == "observation";
@@ -138,7 +138,7 @@ Status Runtime::tick(const Observation& observation, Action& action) noexcept {
   if (!entry) return Status::busy;
   if (self.closed) return self.fail(Status::closed);
   if (!self.started) return self.fail(Status::not_reset);
-  self.attention.begin_call();
+  const Attention::Call call(self.attention);
   const auto start = Clock::now();
   const Status status = self.tick(observation, action);
   if (status != Status::ok) self.gate.held(action.values);
@@ -155,7 +155,7 @@ Status Runtime::predict_chunk(const Observation& observation, std::span<const fl
   if (!entry) return Status::busy;
   if (self.closed) return self.fail(Status::closed);
   if (!self.started) return self.fail(Status::not_reset);
-  self.attention.begin_call();
+  const Attention::Call call(self.attention);
   return self.predict_chunk(observation, noise, chunk);
 }
 
@@ -167,7 +167,7 @@ Status Runtime::predict_plan(const Observation& observation, std::span<const flo
   if (!entry) return Status::busy;
   if (self.closed) return self.fail(Status::closed);
   if (!self.started) return self.fail(Status::not_reset);
-  self.attention.begin_call();
+  const Attention::Call call(self.attention);
   return self.predict_plan(observation, noise, plan);
 }
 
