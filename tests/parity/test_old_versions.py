@@ -77,6 +77,6 @@ def test_a_hierarchy_as_version_2_wrote_it(tmp_path: Path, controller: str) -> N
     report = verify_bundle(bundle, tmp_path / "run", tmp_path / "planner")
     assert report.ok, str(report)
     with keystep.load(bundle, threads=1) as policy:
-        policy.reset(task="Lift the red block.")
+        policy.reset(instruction="Lift the red block.")
         assert policy.act({"observation.state": np.zeros(26, np.float32)}).shape == (7,)
         assert {choice["engine"] for choice in policy.engine_choices} == {"onnxruntime"}

@@ -15,7 +15,7 @@ HINTS = {
     "action.names": "--action-bounds FILE gives names",
     "action.units": "--action-bounds FILE gives units",
     "action": "--action-bounds gives others",
-    "normalization.action": "--normalization action=MODE chooses another, or scale the actions of the dataset",
+    "normalization.action": "--normalization action=MODE chooses another; or scale them in the dataset",
     "normalization": "--normalization KEY=MODE chooses another, --observe what is seen",
     "planner.normalization": "--normalization KEY=MODE chooses another, --subgoal what a subgoal is",
     "tasks": "give every task of meta/tasks.parquet a text of its own; a controller that is told none takes "
