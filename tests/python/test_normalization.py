@@ -208,6 +208,7 @@ def test_clip_ranges() -> None:
     assert clip_range(entry, [np.array([1.0, 0.0]), np.array([2.0, -5.0])]) == 2.5
     assert clip_range(entry, [np.array([1.1, 0.1])]) == 1.0  # noise is as wide as that
     assert clip_range(entry, [np.array([1.0, -5.001])]) == 2.51
+    assert clip_range(entry, [np.array([1.0, -3.0]), np.array([2.0, np.nan])]) == 2.0
 
 
 def test_act_has_no_sampler_to_clip(tmp_path: Path) -> None:
@@ -225,7 +226,7 @@ def test_the_checkpoint_says_how(tmp_path: Path, capsys: pytest.CaptureFixture[s
     train(config(ControllerTraining, dataset, tmp_path / "run", normalization=choices))
     document = json.loads((tmp_path / "run/policy.json").read_text())
     assert document["normalization"] == {STATE: "quantile", "action": "mean_std"}
-    assert f"normalization: {STATE} quantile, action mean_std" in capsys.readouterr().out
+    assert f"normalization: {STATE} quantile, action mean_std" in capsys.readouterr().err
     assert document["policy"]["sampler"]["clip_range"] > 1
     checkpoint = read_checkpoint(tmp_path / "run")
     assert {key: entry["mode"] for key, entry in checkpoint.normalizer().entries.items()} == {
@@ -264,7 +265,7 @@ def test_a_mode_that_is_unknown_is_refused(tmp_path: Path) -> None:
 
 
 def remarks(kind: type, dataset: Path, **changes: Any) -> list[str]:
-    return recipe(kind, dataset, **changes).remarks
+    return recipe(kind, dataset, **changes).notes
 
 
 def test_outliers_are_named(tmp_path: Path) -> None:
@@ -320,7 +321,7 @@ def test_what_never_moves_is_not_remarked_on(tmp_path: Path) -> None:
 def test_training_prints_it_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     dataset = write_dataset(tmp_path / "d", flung(1, {3: 1.8}))
     assert train(config(PlannerTraining, dataset, tmp_path / "run")).step == 2
-    assert "episode 3 (1.8 in frame 7)" in capsys.readouterr().out
+    assert "episode 3 (1.8 in frame 7)" in capsys.readouterr().err
 
 
 def test_numbers_that_are_not_finite_are_refused(tmp_path: Path) -> None:

@@ -134,9 +134,9 @@ def test_the_checkpoint_folder(dataset: Path, tmp_path: Path) -> None:
     document = json.loads((tmp_path / "policy.json").read_text())
     assert set(document) == {
         "format", "version", "kind", "policy", "stats", "tasks", "action", "observation",
-        "control_rate_hz", "provenance"
+        "control_rate_hz", "provenance", "normalization"
     }  # fmt: skip
-    assert (document["format"], document["version"]) == ("keystep-checkpoint", 2)
+    assert (document["format"], document["version"]) == ("keystep-checkpoint", 3)
     assert (document["kind"], document["control_rate_hz"]) == ("diffusion", 60.0)
     assert document["tasks"] == [{"name": name, "instruction": text} for name, text in TASKS.items()]
     assert document["observation"]["state"]["names"] == ["x", "constant"]

@@ -14,7 +14,7 @@ from keystep.models.config import ActConfig, CameraConfig, PolicyConfig
 from keystep.models.presets import ACT_PRESETS, PRESETS
 from keystep.train.config import ControllerTraining
 from keystep.train.normalization import normalize
-from keystep.train.recipe import ACTION, IMAGES, STATE, action_spec, held_action, state_entry, statistics
+from keystep.train.recipe import ACTION, IMAGES, STATE, action_spec, state_entry, statistics, still_action
 
 
 class ControllerRecipe:
@@ -26,6 +26,7 @@ class ControllerRecipe:
 
     def __init__(self, config: ControllerTraining, reader: DatasetReader) -> None:
         self._config, self._reader = config, reader
+        self.notes = list[str]()
         self.plan = self._plan()
         self._normalizer = self.plan.normalizer()
 
@@ -85,9 +86,9 @@ class ControllerRecipe:
         )
         action = action_spec(reader)
         normalized = normalize(
-            network, reader, statistics(reader), config.normalization, config.cache, held_action(action)
+            network, reader, statistics(reader), config.normalization, config.cache, still_action(action)
         )
-        self.remarks = normalized.remarks
+        self.notes += normalized.notes
         return Checkpoint(
             config=normalized.network,
             stats=normalized.stats,

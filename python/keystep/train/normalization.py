@@ -37,13 +37,13 @@ class Normalized:
         network: with the clip range that the data need.
         modes: by key, of everything the network reads or writes.
         stats: of the dataset; of keys normalised by quantiles with `q01` and `q99`.
-        remarks: what was chosen, and on outliers; to be printed.
+        notes: what was chosen, and on outliers; to be printed.
     """
 
     network: Config
     modes: dict[str, str]
     stats: dict[str, dict[str, Any]]
-    remarks: list[str]
+    notes: list[str]
 
 
 def normalize(
@@ -52,7 +52,7 @@ def normalize(
     stats: dict[str, dict[str, Any]],
     choices: Sequence[str],
     cache: Path | None,
-    hold: np.ndarray | None = None,
+    still: np.ndarray | None = None,
 ) -> Normalized:
     """Applies the choices to a network, and looks at the data.
 
@@ -60,7 +60,7 @@ def normalize(
         stats: of the dataset's features: `min`, `max`, `mean`, `std`.
         choices: see `parse_choices`.
         cache: folder of the memory-mapped columns.
-        hold: (A,) an action that is a target besides those of the dataset.
+        still: (A,) an action that is a target besides those of the dataset; NaN where it is none.
 
     Raises:
         ValueError: a choice for what the network does not know.
@@ -69,23 +69,27 @@ def normalize(
     modes = network_modes(network)
     vectors = [key for key in modes if ".images." not in key]
     modes |= _chosen(choices, vectors)
-    remarks, stats = [], dict(stats)
+    notes, stats = list[str](), dict(stats)
     columns = mapped_columns(reader, vectors, cache) if vectors else {}
     for key, values in columns.items():
         names = reader.features[key].names or ()
-        remarks += list(_outliers(key, modes[key], names, values, reader))
+        notes += list(_outliers(key, modes[key], names, values, reader))
         if modes[key] == "quantile":
             stats[key] = stats[key] | quantiles(values)
     sampled = getattr(network, "subgoal", "action")
     if sampled in columns and not isinstance(network, ActConfig):
         entry = normalization_entry(modes[sampled], stats[sampled])
-        ends = [columns[sampled].min(axis=0), columns[sampled].max(axis=0), *([] if hold is None else [hold])]
+        ends = [
+            columns[sampled].min(axis=0),
+            columns[sampled].max(axis=0),
+            *([] if still is None else [still]),
+        ]
         sampler = dataclasses.replace(network.sampler, clip_range=clip_range(entry, ends))
         network = dataclasses.replace(network, sampler=sampler)
     if choices:
         chosen = ", ".join(f"{key} {modes[key]}" for key in vectors)
-        remarks.insert(0, f"normalization: {chosen}")
-    return Normalized(network, modes, stats, remarks)
+        notes.insert(0, f"normalization: {chosen}")
+    return Normalized(network, modes, stats, notes)
 
 
 def _chosen(choices: Sequence[str], vectors: Sequence[str]) -> dict[str, str]:
@@ -112,8 +116,8 @@ def clip_range(entry: dict[str, Any], values: Iterable[np.ndarray]) -> float:
     if entry["mode"] == "min_max":
         return 1.0
     offset, scale = offset_and_scale(entry)
-    farthest = max(float(np.abs((np.asarray(value, np.float64) - offset) / scale).max()) for value in values)
-    return max(1.0, math.ceil(100 * farthest) / 100)
+    sizes = np.abs((np.stack([*values]).astype(np.float64) - offset) / scale)
+    return max(1.0, math.ceil(100 * float(np.nanmax(sizes))) / 100)
 
 
 def _columns(values: np.ndarray) -> Iterator[np.ndarray]:

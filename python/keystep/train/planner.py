@@ -32,6 +32,7 @@ class PlannerRecipe:
         self._config, self._reader = config, reader
         kept = config.output / TEXT_ENCODER  # of the run to be continued: a name may mean another by then
         self._encoder = load_text_encoder(kept if kept.exists() else config.text_encoder)
+        self.notes = list[str]()
         self.plan = self._plan()
         self._normalizer = self.plan.normalizer()
         phrasings = [self._phrasings(task) for task in reader.tasks]
@@ -98,7 +99,7 @@ class PlannerRecipe:
             text_width=self._encoder.width,
         )
         normalized = normalize(network, reader, statistics(reader), config.normalization, config.cache)
-        self.remarks = normalized.remarks
+        self.notes += normalized.notes
         return Checkpoint(
             config=normalized.network,
             stats=normalized.stats,

@@ -26,11 +26,11 @@ class Recipe(Protocol):
 
     Attributes:
         plan: the checkpoint without provenance.
-        remarks: on the data, to be printed before the first step.
+        notes: what was chosen, and what the data look like, to be told before training.
     """
 
     plan: Checkpoint
-    remarks: list[str]
+    notes: list[str]
 
     def windows(self, episodes: list[int]) -> Windows:
         """The training examples of some episodes."""
@@ -83,7 +83,7 @@ def action_spec(reader: DatasetReader) -> dict[str, Any]:
     }
 
 
-def held_action(action: dict[str, Any]) -> np.ndarray | None:
+def still_action(action: dict[str, Any]) -> np.ndarray | None:
     """The values that hold the robot, (A,); None where it is the last action that does."""
     hold = action["hold"]
     values = hold if isinstance(hold, list) else hold.get("values")

@@ -83,8 +83,6 @@ class Trainer:
             )
         torch.manual_seed(config.seed)
         self.recipe = recipe_of(config, self.reader)
-        if self.accelerator.is_main_process:
-            print(*self.recipe.remarks, sep="\n", end="\n" if self.recipe.remarks else "", flush=True)
         model = make_model(self.recipe.plan.config)
         optimizer = torch.optim.AdamW(
             model.parameters(),
@@ -112,11 +110,10 @@ class Trainer:
         config = self.config
         losses, norms = [], []
         interrupted, quiet = False, not self.accelerator.is_main_process
-        if (
-            self.step >= config.steps
-        ):  # the last run may have been killed between its state and its checkpoint
+        if self.step >= config.steps:  # it may have been killed between its state and its checkpoint
             self._save()
-        with Interrupts() as interrupts, Reporter(config.steps, self.step, quiet) as reporter:
+        reporter = Reporter(config.steps, self.step, quiet, self.recipe.notes)
+        with Interrupts() as interrupts, reporter:
             started = time.perf_counter() - self.seconds
             while self.step < config.steps and not interrupted:
                 loss, norm = self._train_step()
