@@ -46,6 +46,7 @@ def verify_bundle(
 
     Raises:
         BundleError: the bundle is damaged. A difference does not raise: see `VerifyReport.ok`.
+        PolicyError: the runtime's answers are not finite.
     """
     if planner is not None and checkpoint is None:
         raise keystep.ArgumentError("planner: expected the controller's checkpoint beside it, got none")

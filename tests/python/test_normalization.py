@@ -16,7 +16,13 @@ import torch
 import tyro
 
 from keystep.data import DatasetError, DatasetReader, DatasetSpec, DatasetWriter, Feature
-from keystep.models import SamplerConfig, normalization_entry, random_checkpoint, read_checkpoint
+from keystep.models import (
+    CameraConfig,
+    SamplerConfig,
+    normalization_entry,
+    random_checkpoint,
+    read_checkpoint,
+)
 from keystep.models.checkpoint import save_checkpoint
 from keystep.models.normalizer import Normalizer
 from keystep.models.presets import ACT_PRESETS, PLANNER_PRESETS, PRESETS
@@ -160,6 +166,15 @@ def test_choices_of_what_the_network_does_not_know(kind: type, key: str, tmp_pat
     if kind is PlannerTraining:
         with pytest.raises(ValueError, match="got action=quantile"):
             recipe(kind, dataset, normalization=("action=quantile",))
+
+
+@pytest.mark.parametrize("choice", ["quantile", "observation.images.top=quantile"])
+def test_images_have_their_own(choice: str, tmp_path: Path) -> None:
+    network = replace(PLANNER_PRESETS["tiny"], state_dim=0, camera=CameraConfig("top", 16, 16))
+    reader = DatasetReader(write_dataset(tmp_path / "d", healthy(3)))
+    assert normalize(network, reader, {}, (), None).modes == {"observation.images.top": "min_max"}
+    with pytest.raises(ValueError, match=rf"normalization: .*none \(images have their own\), got {choice}"):
+        normalize(network, reader, {}, (choice,), None)
 
 
 def test_the_command_line() -> None:

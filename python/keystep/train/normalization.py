@@ -95,6 +95,8 @@ def normalize(
 def _chosen(choices: Sequence[str], vectors: Sequence[str]) -> dict[str, str]:
     given = parse_choices(choices)
     for_all = given.pop("", None)
+    if for_all and not vectors:
+        raise ValueError(f"normalization: expected none (images have their own), got {for_all}")
     for key, mode in given.items():
         if key not in vectors:
             known = ", ".join(vectors) or "none (images have their own)"
