@@ -114,11 +114,10 @@ class Trainer:
         config = self.config
         losses, norms = [], []
         interrupted, quiet = False, not self.accelerator.is_main_process
-        if (
-            self.step >= config.steps
-        ):  # the last run may have been killed between its state and its checkpoint
+        if self.step >= config.steps:  # it may have been killed between its state and its checkpoint
             self._save()
-        with Interrupts() as interrupts, Reporter(config.steps, self.step, quiet) as reporter:
+        reporter = Reporter(config.steps, self.step, quiet, self.recipe.notes)
+        with Interrupts() as interrupts, reporter:
             started = time.perf_counter() - self.seconds
             while self.step < config.steps and not interrupted:
                 loss, norm = self._train_step()
