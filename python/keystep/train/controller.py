@@ -32,6 +32,7 @@ class ControllerRecipe:
         self.notes = self._actions.notes
         self.plan = self._plan()
         self.columns = [STATE] if self._network.state_dim else []  # actions were read already
+        self.notes += self._unseen()
         self._normalizer = self.plan.normalizer()
 
     @property
@@ -70,6 +71,12 @@ class ControllerRecipe:
         value = self._normalizer.normalize(key.replace("goal.", "observation.", 1), value.float())
         noise = self._config.goal_noise if key.startswith("goal.") else 0.0
         return value + noise * torch.randn_like(value) if noise else value  # the step's global generator
+
+    def _unseen(self) -> list[str]:
+        """A line if the dataset observes more than the policy sees."""
+        seen = {*self.columns, *(IMAGES + camera.name for camera in self._network.cameras)}
+        keys = [key for key in self._reader.features if key.startswith("observation.") and key not in seen]
+        return [f"not seen by the policy: {', '.join(keys)}"] if keys else []
 
     def _camera_keys(self) -> list[str]:
         """Of the cameras that are seen."""
