@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -40,11 +42,12 @@ HINTS = {
 """By the beginning of a field of the manifest: what mends it."""
 
 
-def rehearse(recipe: Recipe, reader: DatasetReader) -> None:
+def rehearse(recipe: Recipe, reader: DatasetReader, output: Path) -> None:
     """Looks for everything that export, or the loader of what it wrote, would refuse.
 
     Raises:
-        DatasetError: a value that is no finite number in what the network sees or does.
+        DatasetError: a value that is no finite number in what the network sees or does; `output` cannot be
+            written to.
         ExportError: any other; the message ends with what mends it.
     """
     from keystep.export.manifest import ExportError
@@ -58,6 +61,12 @@ def rehearse(recipe: Recipe, reader: DatasetReader) -> None:
         rehearse_export(plan, recipe.text_encoder)
     except ValueError as error:
         raise ExportError(f"{error}{hint(str(error))}") from None
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=output):
+            pass
+    except OSError as error:
+        raise DatasetError(f"{output}: expected a folder to write checkpoints to, got {error}") from None
 
 
 def hint(message: str) -> str:

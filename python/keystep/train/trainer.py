@@ -83,7 +83,7 @@ class Trainer:
             )
         torch.manual_seed(config.seed)
         self.recipe = recipe_of(config, self.reader)
-        rehearse(self.recipe, self.reader)
+        rehearse(self.recipe, self.reader, config.output)
         # What a run is about besides its settings.
         self.subject = {"dataset_sha256": self.digest, "action_law": self.recipe.plan.action["law"]}
         model = make_model(self.recipe.plan.config)
