@@ -12,6 +12,8 @@ from keystep.data.layout import DatasetError, Feature
 
 Column = np.ndarray | Sequence[str]
 MAX_SEED = 2**63 - 1
+MAX_LEVELS = 64
+"""Of JSON values, which every reader can follow."""
 MAX_NUMBER = 1e150
 """Of floats: their squares, summed over the frames of a dataset, are finite."""
 
@@ -126,6 +128,10 @@ def checked_flag(name: str, value: Any) -> bool:
 def checked_json(name: str, value: Any) -> str:
     """The value as JSON; DatasetError for what JSON or UTF-8 does not have, such as NaN."""
     try:
+        if (levels := _levels(value)) > MAX_LEVELS:
+            raise DatasetError(
+                f"{name}: expected at most {MAX_LEVELS} levels inside one another, got {levels}"
+            )
         text = json.dumps(value, allow_nan=False)
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:
@@ -133,6 +139,14 @@ def checked_json(name: str, value: Any) -> str:
     except (TypeError, ValueError, RecursionError) as error:
         raise DatasetError(f"{name}: expected JSON values, got {error}") from None
     return text
+
+
+def _levels(value: Any) -> int:
+    """Lists and mappings inside one another."""
+    inner = (
+        value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else None
+    )
+    return 0 if inner is None else 1 + max(map(_levels, inner), default=0)
 
 
 def checked_extras(extras: Mapping[str, Any], names: Sequence[str]) -> str:
