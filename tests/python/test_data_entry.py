@@ -84,6 +84,10 @@ BAD = [
     ({"extras": {**EXTRAS, "names": np.zeros(2)}}, "extras: expected JSON values, .*ndarray"),
     ({"extras": {**EXTRAS, "weight": NAN}}, "extras: expected JSON values"),
     ({"extras": {**EXTRAS, "weight": 10**5000}}, "extras: expected JSON values"),
+    (
+        {"extras": {**EXTRAS, "names": [{1: "a"}]}},
+        "extras: expected JSON values, got a key that is no string",
+    ),
     ({"extras": {**EXTRAS, "weight": DEEP}}, "extras: expected at most 64 levels inside one another, got 72"),
     ({"extras": {**EXTRAS, "weight": ENDLESS}}, "extras: expected JSON values"),
     ({"extras": {**EXTRAS, "names": ["\udcff"]}}, "extras: expected text that is valid UTF-8"),

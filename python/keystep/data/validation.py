@@ -142,11 +142,12 @@ def checked_json(name: str, value: Any) -> str:
 
 
 def _levels(value: Any) -> int:
-    """Lists and mappings inside one another."""
-    inner = (
-        value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else None
-    )
-    return 0 if inner is None else 1 + max(map(_levels, inner), default=0)
+    """Lists and mappings inside one another. Raises TypeError for keys that JSON would turn into strings."""
+    if isinstance(value, Mapping):
+        if not all(isinstance(key, str) for key in value):
+            raise TypeError("a key that is no string")
+        value = list(value.values())
+    return 1 + max(map(_levels, value), default=0) if isinstance(value, list | tuple) else 0
 
 
 def checked_extras(extras: Mapping[str, Any], names: Sequence[str]) -> str:
