@@ -59,7 +59,8 @@ class Scaling:
             return np.float32(0), np.float32(1)
         if entry["mode"] == "mean_std":
             return np.array(entry["mean"], np.float32), np.array(entry["std"], np.float32)
-        low, high = np.array(entry["min"], np.float32), np.array(entry["max"], np.float32)
+        ends = ("low", "high") if entry["mode"] == "quantile" else ("min", "max")
+        low, high = (np.array(entry[end], np.float32) for end in ends)
         return (low + high) / 2, (high - low) / 2
 
     def state(self, state: Array) -> Array:

@@ -21,6 +21,7 @@ def mean_observation(manifest: dict[str, Any]) -> dict[str, np.ndarray]:
         mean = {
             "mean_std": lambda: np.array(stats["mean"]),
             "min_max": lambda: (np.array(stats["min"]) + np.array(stats["max"])) / 2,
+            "quantile": lambda: (np.array(stats["low"]) + np.array(stats["high"])) / 2,
             "identity": lambda: np.zeros(len(manifest["observation"]["state"]["names"])),
         }[stats["mode"]]()
         observation["observation.state"] = mean.astype(np.float32)

@@ -13,6 +13,7 @@ import contextlib
 import copy
 import io
 import logging
+import tempfile
 import warnings
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from keystep.models.unet1d import ConditionalUnet1d
 
 OPSET = 18
 CONDITION, FILM = "condition", "film"
+MAX_BYTES = 2**31 - 2**20  # of a protobuf, with room for the nodes; more weights are a file of their own
 ROWS = "rows"  # the symbolic axis of tensors that the runtime binds with one row or two
 
 
@@ -141,32 +143,54 @@ def to_onnx(
     inputs: tuple[Tensor, ...],
     names: list[str],
     output: str,
-    path: Path,
     row_tensors: tuple[str, ...] = (),
-) -> None:
-    """Writes one self-contained ONNX file with fixed shapes, but for the first axis of `row_tensors`."""
+) -> onnx.ModelProto:
+    """The module as an ONNX model with fixed shapes, but for the first axis of `row_tensors`."""
     quiet = (contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()))
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    with quiet[0], quiet[1], warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            graph.eval(),
-            inputs,
-            str(path),
-            input_names=names,
-            output_names=[output],
-            opset_version=OPSET,
-            dynamic_axes={name: {0: ROWS} for name in row_tensors},
-            dynamo=False,
-        )
-        shape = [*graph(*inputs).shape]
-    _state_output_shape(path, [ROWS, *shape[1:]] if output in row_tensors else shape)
+    with tempfile.TemporaryDirectory() as folder:  # of more than 2 GB torch makes many files
+        path = Path(folder) / "graph.onnx"
+        with quiet[0], quiet[1], warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                graph.eval(),
+                inputs,
+                str(path),
+                input_names=names,
+                output_names=[output],
+                opset_version=OPSET,
+                dynamic_axes={name: {0: ROWS} for name in row_tensors},
+                dynamo=False,
+            )
+            shape = [*graph(*inputs).shape]
+        model = onnx.load(path)
+    _state_output_shape(model, [ROWS, *shape[1:]] if output in row_tensors else shape)
+    return model
 
 
-def _state_output_shape(path: Path, shape: list[int | str]) -> None:
+def _state_output_shape(model: onnx.ModelProto, shape: list[int | str]) -> None:
     """The exporter loses track of the shape behind a Pad, and leaves the output's open."""
-    model = onnx.load(path)
     declared = model.graph.output[0]
     kind = declared.type.tensor_type.elem_type
     declared.CopyFrom(onnx.helper.make_tensor_value_info(declared.name, kind, shape))
-    onnx.save(model, path)
+
+
+def save_graph(model: onnx.ModelProto, path: Path, most: int) -> None:
+    """Writes the file; where its weights have more than `most` bytes, they are `<file>.data` beside it."""
+    size = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
+    if size <= most:
+        onnx.save(model, path)
+        return
+    onnx.save(model, path, save_as_external_data=True, location=f"{path.name}.data")
+
+
+def external_files(model: onnx.ModelProto) -> list[str]:
+    """Names of the files beside the graph that its weights are in, each once."""
+    return sorted(
+        {
+            entry.value
+            for tensor in model.graph.initializer
+            for entry in tensor.external_data
+            if entry.key == "location"
+        }
+    )

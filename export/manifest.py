@@ -11,14 +11,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jsonschema
+import numpy as np
 
+import keystep
+from keystep import _core
+from keystep.files import to_json
 from keystep.models import SamplerConfig
 from keystep.provenance import git_commit
 
 if TYPE_CHECKING:
     from keystep.export.levels import Controller, Planning
 
-FORMAT, VERSION = "keystep-bundle", 3
+FORMAT, VERSION = "keystep-bundle", 4
 MAX_TEXT_BYTES = (
     1000  # of a goal in words: no instruction is longer, and one that is was meant for something else
 )
@@ -55,7 +59,7 @@ def build_manifest(
         "goal": "text" if planning else config.goal,
         "tasks": tasks,
         "planner": planner_entry(planning, unets.get("planner.unet")) if planning else None,
-        "action": checkpoint.action,
+        "action": action_entry(checkpoint.action),
         "normalization": checkpoint.normalizer().entries,
         "chunk": {"horizon": config.horizon, "execute": controller.execute, "merge": "consumed_index"},
         "sampler": sampler_entry(controller.sampler) if controller.sampler else None,
@@ -66,6 +70,19 @@ def build_manifest(
     }
     validate(manifest)
     return manifest
+
+
+def action_entry(action: dict[str, Any]) -> dict[str, Any]:
+    """What the runtime has to know. Bounds of a constant dimension are widened to the next float, no more."""
+    entry = {key: action[key] for key in ("names", "units", "min", "max", "rate_limit", "hold")}
+    low, high = np.float32(entry["min"]), np.float32(entry["max"])
+    if low.shape == high.shape:
+        wider = np.nextafter(low, np.float32(np.inf))
+        entry["max"] = [
+            float(wide) if same else value
+            for wide, same, value in zip(wider, low == high, entry["max"], strict=True)
+        ]
+    return entry
 
 
 def planner_entry(planning: Planning, unet: dict[str, Any] | None) -> dict[str, Any]:
@@ -88,7 +105,11 @@ def sampler_entry(sampler: SamplerConfig) -> dict[str, Any]:
 
 
 def validate(manifest: dict[str, Any]) -> None:
-    """Checks a manifest against the published schema and for what a schema cannot say. Raises ExportError."""
+    """Checks a manifest by the published schema, for what a schema cannot say, and as the loader does.
+
+    Raises:
+        ExportError: "field: expected X, got Y".
+    """
     for field, value in _numbers(manifest, ""):
         if not math.isfinite(value):
             raise ExportError(f"{field}: expected a finite number, got {value}")
@@ -96,6 +117,10 @@ def validate(manifest: dict[str, Any]) -> None:
     _check_schema(manifest, schema, "manifest")
     _check_lengths(manifest)
     _check_sampler(manifest)
+    try:
+        _core.check_manifest(to_json(manifest))
+    except keystep.BundleError as error:
+        raise ExportError(str(error)) from None
 
 
 def validate_sampler(sampler: SamplerConfig, where: str = "sampler") -> None:
@@ -128,7 +153,9 @@ def _check_lengths(manifest: dict[str, Any]) -> None:
     state = manifest["observation"]["state"]
     widths = {"action": len(action["names"])} | ({"observation.state": len(state["names"])} if state else {})
     widths |= {f"observation.images.{image['camera']}": 3 for image in manifest["observation"]["images"]}
-    lists = {f"action.{key}": (action[key], widths["action"]) for key in ("units", "min", "max", "hold")}
+    lists = {f"action.{key}": (action[key], widths["action"]) for key in ("units", "min", "max")}
+    if action["hold"]["mode"] == "values":
+        lists["action.hold.values"] = (action["hold"]["values"], widths["action"])
     if action["rate_limit"] is not None:
         lists["action.rate_limit"] = (action["rate_limit"], widths["action"])
     if set(manifest["normalization"]) != set(widths):

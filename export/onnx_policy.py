@@ -9,27 +9,26 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
+from keystep import _core
 from keystep.export import numpy_sampler
 
 Arrays = dict[str, np.ndarray]
 
 
 class OnnxPolicy:
-    """What a bundle computes for its golden cases: `golden` the arrays of golden.npz, `case` a row."""
+    """What a bundle computes for its golden cases: `golden` the arrays of golden.npz, `case` a row.
 
-    def __init__(self, path: Path, manifest: dict[str, Any], threads: int) -> None:
-        settings = onnxruntime.SessionOptions()
-        settings.intra_op_num_threads = threads
-        if manifest["planner"] and manifest["planner"]["text"]["encoder"] != "corpus":
-            from onnxruntime_extensions import get_library_path  # tokenisers of other encoders
+    Args:
+        error: standard deviation of noise on every graph's outputs, relative to their greatest value; see
+            `keystep.export.rounding`.
+    """
 
-            settings.register_custom_ops_library(get_library_path())
+    def __init__(self, path: Path, manifest: dict[str, Any], threads: int, error: float = 0.0) -> None:
+        self._error, self._rng = error, np.random.default_rng(0)
+        files = _core.read_files(path)  # hashed
         self._manifest = manifest
         self._sessions = {
-            kind: onnxruntime.InferenceSession(
-                path / graph["file"], settings, providers=["CPUExecutionProvider"]
-            )
-            for kind, graph in manifest["graphs"].items()
+            kind: _session(graph, files, manifest, threads) for kind, graph in manifest["graphs"].items()
         }
 
     @property
@@ -100,7 +99,7 @@ class OnnxPolicy:
         predict, noise = self._predict_plan(golden, case), golden["plan.noise"][case]
         plan = numpy_sampler.sample(spec, predict, noise)
         rows = np.repeat(noise[:1], 2 if spec["guidance"] else 1, axis=0)
-        offset, scale = _broadcast(planner["subgoal"], *offset_and_scale(entry))
+        offset, scale = physical_range(entry, planner["subgoal"])
         return plan * scale + offset, predict(rows, numpy_sampler.timesteps(spec)[0])[0]
 
     def _predict_plan(self, golden: Arrays, case: int) -> Callable[[np.ndarray, int], np.ndarray]:
@@ -126,14 +125,37 @@ class OnnxPolicy:
         graph = self._manifest["graphs"][kind]
         inputs = {tensor["name"]: known[tensor["name"]] for tensor in graph["inputs"]}
         names = [tensor["name"] for tensor in graph["outputs"]]
-        return dict(zip(names, self._sessions[kind].run(names, inputs), strict=True))
+        outputs = self._sessions[kind].run(names, inputs)
+        if self._error:
+            outputs = [self._blurred(output) for output in outputs]
+        return dict(zip(names, outputs, strict=True))
+
+    def _blurred(self, output: np.ndarray) -> np.ndarray:
+        noise = self._rng.standard_normal(output.shape) * np.abs(output).max(initial=0)
+        return (output + self._error * noise).astype(output.dtype)
+
+
+def _session(
+    graph: dict[str, Any], files: dict[str, bytes], manifest: dict[str, Any], threads: int
+) -> onnxruntime.InferenceSession:
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = threads
+    settings.add_session_config_entry("session.load_model_format", "ONNX")
+    if manifest["planner"] and manifest["planner"]["text"]["encoder"] != "corpus":
+        from onnxruntime_extensions import get_library_path  # tokenisers of other encoders
+
+        settings.register_custom_ops_library(get_library_path())
+    if names := [entry["file"] for entry in graph.get("external", [])]:
+        contents = [files[name] for name in names]
+        settings.add_external_initializers_from_files_in_memory(names, contents, [*map(len, contents)])
+    return onnxruntime.InferenceSession(files[graph["file"]], settings, providers=["CPUExecutionProvider"])
 
 
 def normalized(key: str, value: np.ndarray, entry: dict[str, Any]) -> np.ndarray:
     """A state (S,) or an image uint8 (h, w, 3) as the network takes it, float32."""
     if ".images." in key:
         value = value.transpose(2, 0, 1) / 255
-    offset, scale = _broadcast(key, *offset_and_scale(entry))
+    offset, scale = physical_range(entry, key)
     return ((value - offset) / scale).astype(np.float32)
 
 
@@ -142,11 +164,14 @@ def offset_and_scale(entry: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
         return np.zeros(1), np.ones(1)
     if entry["mode"] == "mean_std":
         return np.array(entry["mean"]), np.array(entry["std"])
-    low, high = np.array(entry["min"]), np.array(entry["max"])
+    ends = ("low", "high") if entry["mode"] == "quantile" else ("min", "max")
+    low, high = (np.array(entry[end]) for end in ends)
     return (high + low) / 2, (high - low) / 2
 
 
-def _broadcast(key: str, offset: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def physical_range(entry: dict[str, Any], key: str) -> tuple[np.ndarray, np.ndarray]:
+    """Offset and scale of `key`, to be broadcast to its values (images: channels first)."""
+    offset, scale = offset_and_scale(entry)
     if ".images." not in key:
         return offset, scale
     return offset.reshape(-1, 1, 1), scale.reshape(-1, 1, 1)

@@ -19,7 +19,7 @@ import torch
 from onnx import helper, numpy_helper
 from torch import Tensor, nn
 
-from keystep.export.graphs import to_onnx
+from keystep.export.graphs import MAX_BYTES, save_graph, to_onnx
 from keystep.models.text import TextEncoder
 from keystep.models.text.corpus_encoder import CorpusEncoder
 from keystep.models.text.pretrained import NOT_PLAIN, PretrainedEncoder
@@ -30,23 +30,23 @@ DOMAINS = {"ai.onnx.ml": 3, "com.microsoft": 1, EXTENSIONS: 1}  # and their vers
 TEXT, GOAL = "text", "goal_text"
 
 
-def text_graph(encoder: TextEncoder, planner: nn.Module, guided: bool, path: Path) -> None:
+def text_graph(
+    encoder: TextEncoder, planner: nn.Module, guided: bool, path: Path, most: int = MAX_BYTES
+) -> None:
     """Writes the ONNX file: `text` string [1] -> `goal_text` float32 [R, E].
 
     Args:
         planner: its method `goal` turns tokens [B, T, D] into [B, E].
         guided: R = 2, and row 1 is the goal of tokens that are all zero; else R = 1.
+        most: bytes of weights in the file, see `save_graph`.
 
     The planner is in evaluation mode afterwards.
 
     Raises:
         ValueError: the encoder's tokeniser cannot be written as a graph.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "encoder.onnx"
-        inputs = (torch.ones(1, encoder.tokens, dtype=torch.int64),) * 2
-        to_onnx(GoalGraph(encoder, planner, guided), inputs, ["text/ids", "text/mask"], GOAL, file)
-        model = onnx.load(file)
+    inputs = (torch.ones(1, encoder.tokens, dtype=torch.int64),) * 2
+    model = to_onnx(GoalGraph(encoder, planner, guided), inputs, ["text/ids", "text/mask"], GOAL)
     nodes = tokenizer_nodes(encoder)
     graph = helper.make_graph(
         [*nodes.nodes, *model.graph.node],
@@ -58,7 +58,7 @@ def text_graph(encoder: TextEncoder, planner: nn.Module, guided: bool, path: Pat
     versions = {entry.domain: entry.version for entry in model.opset_import}
     versions |= {node.domain: DOMAINS[node.domain] for node in nodes.nodes if node.domain}
     opsets = [helper.make_opsetid(domain, version) for domain, version in versions.items()]
-    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=model.ir_version), path)
+    save_graph(helper.make_model(graph, opset_imports=opsets, ir_version=model.ir_version), path, most)
 
 
 class GoalGraph(nn.Module):

@@ -49,7 +49,7 @@ struct MeanObservation {
     for (std::size_t i = 0; i < state.size(); ++i) {
       const keystep::Normalization& stats = bundle.normalization.at("observation.state");
       if (stats.mode == "mean_std") state[i] = static_cast<float>(stats.low_or_mean[i]);
-      if (stats.mode == "min_max")
+      if (stats.mode == "min_max" || stats.mode == "quantile")
         state[i] = static_cast<float>((stats.low_or_mean[i] + stats.high_or_std[i]) / 2);
     }
     for (const keystep::ImageSpec& spec : bundle.observation.images) {

@@ -44,12 +44,13 @@ void check_action(const ActionSpec& action) {
   check_length(action.units, dim, "action.units");
   check_length(action.min, dim, "action.min");
   check_length(action.max, dim, "action.max");
-  check_length(action.hold, dim, "action.hold");
+  const bool holds_values = action.hold_mode == "values";
+  if (holds_values) check_length(action.hold, dim, "action.hold");
   if (!action.rate_limit.empty()) check_length(action.rate_limit, dim, "action.rate_limit");
   for (std::size_t i = 0; i < dim; ++i) {
     const std::string min = std::to_string(action.min[i]), max = std::to_string(action.max[i]);
     if (!(action.min[i] < action.max[i])) refuse(at("action.max", i), "more than the minimum " + min, max);
-    if (!(action.min[i] <= action.hold[i] && action.hold[i] <= action.max[i])) {
+    if (holds_values && !(action.min[i] <= action.hold[i] && action.hold[i] <= action.max[i])) {
       refuse(at("action.hold", i), "a value in " + min + ".." + max, std::to_string(action.hold[i]));
     }
     if (!action.rate_limit.empty() && !(action.rate_limit[i] > 0)) {
@@ -77,15 +78,18 @@ bool is_usable(const Affine& map) {
 
 void check_statistics(const Normalization& stats, std::size_t length, const std::string& field) {
   if (stats.mode == "identity") return;
-  const bool min_max = stats.mode == "min_max";
-  const std::string low = field + (min_max ? ".min" : ".mean"), high = field + (min_max ? ".max" : ".std");
+  const bool range = stats.mode != "mean_std";
+  const auto [low_key, high_key] = statistics_keys(stats.mode);
+  const std::string low = field + "." + low_key, high = field + "." + high_key;
   check_length(stats.low_or_mean, length, low);
   check_length(stats.high_or_std, length, high);
   for (std::size_t i = 0; i < length; ++i) {
-    const double width = stats.high_or_std[i] - (min_max ? stats.low_or_mean[i] : 0.0);
+    const double width = stats.high_or_std[i] - (range ? stats.low_or_mean[i] : 0.0);
     if (!(width > 0 && std::isfinite(width))) {
       refuse(at(high, i),
-             min_max ? "more than the minimum (a width that is not zero)" : "a positive deviation",
+             range ? std::string("more than the ") + (stats.mode == "quantile" ? "low one" : "minimum") +
+                         " (a width that is not zero)"
+                   : "a positive deviation",
              std::to_string(stats.high_or_std[i]));
     }
     // Normalisation multiplies by the reciprocal: a width that is too small is as good as none.

@@ -212,6 +212,23 @@ void check_shared_names(const Bundle& bundle, const std::map<std::string, Sides>
   }
 }
 
+/// Tensors take memory before a tick, so their sum is bounded: of policies that people run, images included,
+/// it is some 100 MB.
+void check_memory(const Bundle& bundle) {
+  constexpr std::size_t kMaxTensorBytes = std::size_t{1} << 30;
+  std::map<std::string, std::size_t> bytes;
+  for (const auto& [key, graph] : bundle.graphs) {
+    for (const auto* list : {&graph.inputs, &graph.outputs}) {
+      for (const TensorSpec& tensor : *list) bytes[tensor.name] = tensor.elements() * size_of(tensor.dtype);
+    }
+  }
+  std::size_t sum = 0;
+  for (const auto& [name, size] : bytes) sum += size;
+  if (sum <= kMaxTensorBytes) return;
+  refuse("graphs", "tensors of at most " + std::to_string(kMaxTensorBytes) + " bytes together",
+         std::to_string(sum));
+}
+
 /// The controller is `act`, or `encode` with `denoise` or `sample`; a planner brings its graphs.
 void check_graph_keys(const Bundle& bundle) {
   const auto needs = [&](const std::string& key, const std::string& why) {
@@ -264,6 +281,7 @@ void check_graphs(const Bundle& bundle) {
   check_taken(bundle);
   check_shared_names(bundle, planner);
   check_unets(bundle);
+  check_memory(bundle);
 }
 
 }  // namespace keystep

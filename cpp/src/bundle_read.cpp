@@ -1,14 +1,18 @@
 #include "bundle_read.hpp"
 
+#include <algorithm>
+
+#include "normalizer.hpp"
+
 namespace keystep {
 namespace {
 
 constexpr std::int64_t kMaxCount = std::int64_t{1} << 31;
 
-// Keys that came with versions 2 and 3.
+// Keys that came with versions 2 to 4.
 using Keys = std::initializer_list<const char*>;
 constexpr Keys kNone = {}, kPlanner = {"planner"}, kResize = {"resize"},
-               kPlannerAndUnet = {"planner", "unet"}, kUnet = {"unet"};
+               kPlannerAndUnet = {"planner", "unet"}, kUnet = {"unet"}, kExternal = {"external"};
 
 ObservationSpec read_observation(const ManifestNode& node, std::int64_t version) {
   node.check_keys({"state", "images"});
@@ -29,14 +33,27 @@ ObservationSpec read_observation(const ManifestNode& node, std::int64_t version)
   return spec;
 }
 
-ActionSpec read_action(const ManifestNode& node) {
+/// Up to version 3 a hold was always the list of its values.
+void read_hold(const ManifestNode& node, std::int64_t version, ActionSpec& spec) {
+  if (version < 4) {
+    spec.hold = node.numbers<float>();
+    return;
+  }
+  node.check_keys({"mode"}, {"values"});
+  spec.hold_mode = node["mode"].text_of({"values", "last"});
+  if (spec.hold_mode == "last") return node.check_keys({"mode"});
+  node.check_keys({"mode", "values"});
+  spec.hold = node["values"].numbers<float>();
+}
+
+ActionSpec read_action(const ManifestNode& node, std::int64_t version) {
   node.check_keys({"names", "units", "min", "max", "rate_limit", "hold"});
   ActionSpec spec;
   spec.names = node["names"].texts();
   spec.units = node["units"].texts();
   spec.min = node["min"].numbers<float>();
   spec.max = node["max"].numbers<float>();
-  spec.hold = node["hold"].numbers<float>();
+  read_hold(node["hold"], version, spec);
   if (const ManifestNode limit = node["rate_limit"]; !limit.is_null()) {
     spec.rate_limit = limit.numbers<float>();
     if (spec.rate_limit.empty()) limit.refuse("null, or one value per action");
@@ -44,14 +61,15 @@ ActionSpec read_action(const ManifestNode& node) {
   return spec;
 }
 
-Normalization read_normalization(const ManifestNode& node) {
-  const std::string mode = node["mode"].text_of({"min_max", "mean_std", "identity"});
+Normalization read_normalization(const ManifestNode& node, std::int64_t version) {
+  const std::string mode = version < 4
+                               ? node["mode"].text_of({"min_max", "mean_std", "identity"})
+                               : node["mode"].text_of({"min_max", "mean_std", "quantile", "identity"});
   if (mode == "identity") {
     node.check_keys({"mode"});
     return {mode, {}, {}};
   }
-  const char* low = mode == "min_max" ? "min" : "mean";
-  const char* high = mode == "min_max" ? "max" : "std";
+  const auto [low, high] = statistics_keys(mode);
   node.check_keys({"mode", low, high});
   return {mode, node[low].numbers<double>(), node[high].numbers<double>()};
 }
@@ -90,7 +108,7 @@ PlannerSpec read_planner(const ManifestNode& node, std::int64_t version) {
   spec.replan = node["replan"].boolean();
   spec.guided = node["guided"].boolean();
   spec.subgoal = node["subgoal"].text();
-  spec.normalization = read_normalization(node["normalization"]);
+  spec.normalization = read_normalization(node["normalization"], version);
   spec.sampler = read_sampler(node["sampler"]);
   const ManifestNode text = node["text"];
   text.check_keys({"encoder", "max_bytes"});
@@ -117,9 +135,36 @@ TensorSpec read_tensor(const ManifestNode& node) {
   return spec;
 }
 
-GraphSpec read_graph(const ManifestNode& node) {
-  node.check_keys({"file", "sha256", "inputs", "outputs"});
-  GraphSpec spec{node["file"].text(), node["sha256"].text(), {}, {}};
+std::string read_hash(const ManifestNode& node) {
+  const std::string hash = node.text();
+  if (hash.size() != 64 || hash.find_first_not_of("0123456789abcdef") != std::string::npos) {
+    node.refuse("64 lower-case hexadecimal digits");
+  }
+  return hash;
+}
+
+/// Weights beside a graph. ONNX Runtime is given them by name: a plain one, which no path can dress up.
+std::vector<FileSpec> read_external(const ManifestNode& node) {
+  std::vector<FileSpec> files;
+  for (const ManifestNode& entry : node.items()) {
+    entry.check_keys({"file", "sha256"});
+    const std::string name = entry["file"].text();
+    if (name.empty() || name == "." || name == ".." || name.find('/') != std::string::npos) {
+      entry["file"].refuse("the name of a file, without folders");
+    }
+    if (std::ranges::find(files, name, &FileSpec::file) != files.end()) {
+      entry["file"].refuse("each file once");
+    }
+    files.push_back({name, read_hash(entry["sha256"])});
+  }
+  if (files.empty()) node.refuse("at least one file (or no such key)");
+  return files;
+}
+
+GraphSpec read_graph(const ManifestNode& node, std::int64_t version) {
+  node.check_keys({"file", "sha256", "inputs", "outputs"}, version < 4 ? kNone : kExternal);
+  GraphSpec spec{node["file"].text(), read_hash(node["sha256"]), {}, {}};
+  if (node.contains("external")) spec.external = read_external(node["external"]);
   for (const ManifestNode& tensor : node["inputs"].items()) spec.inputs.push_back(read_tensor(tensor));
   for (const ManifestNode& tensor : node["outputs"].items()) spec.outputs.push_back(read_tensor(tensor));
   return spec;
@@ -138,7 +183,7 @@ UnetSpec read_unet(const ManifestNode& node) {
   spec.kind = node["kind"].text();
   if (spec.kind.empty()) node["kind"].refuse("a name");
   spec.file = node["file"].text();
-  spec.sha256 = node["sha256"].text();
+  spec.sha256 = read_hash(node["sha256"]);
   for (const ManifestNode& width : node["down_dims"].items()) {
     spec.down_dims.push_back(static_cast<int>(width.integer(1, kMaxWidth)));
   }
@@ -217,9 +262,9 @@ Bundle read_bundle(const ManifestNode& root) {
     task.check_keys({"name", "instruction"});
     bundle.tasks.push_back({task["name"].text(), task["instruction"].text()});
   }
-  bundle.action = read_action(root["action"]);
+  bundle.action = read_action(root["action"], version);
   for (const auto& [key, node] : root["normalization"].members()) {
-    bundle.normalization[key] = read_normalization(node);
+    bundle.normalization[key] = read_normalization(node, version);
   }
   const ManifestNode chunk = root["chunk"];
   chunk.check_keys({"horizon", "execute", "merge"});
@@ -230,7 +275,8 @@ Bundle read_bundle(const ManifestNode& root) {
   if (version > 1 && !root["planner"].is_null()) {
     bundle.planner = read_planner(root["planner"], version);
   }
-  for (const auto& [key, node] : root["graphs"].members()) bundle.graphs[key] = read_graph(node);
+  for (const auto& [key, node] : root["graphs"].members()) bundle.graphs[key] = read_graph(node, version);
+  bundle.golden = {root["golden"]["file"].text(), read_hash(root["golden"]["sha256"])};
   if (version > 2) {
     attach_unet(root["unet"], bundle.sampler, "film", "denoise", bundle);
     if (bundle.planner) {

@@ -1,4 +1,4 @@
-#include "keystep/controller.hpp"
+#include "controller.hpp"
 
 #include <algorithm>
 #include <optional>
@@ -57,8 +57,8 @@ struct Controller::Impl {
                  Histogram& denoising) noexcept;
 
   const std::optional<SamplerSpec> sampler;
-  const std::string last_key;  // of `last`
-  TensorMemory memory;
+  const std::string last_key;           // of `last`
+  TensorMemory memory;                  // of the graphs below: each adds its own
   std::unique_ptr<Graph> encode, film;  // film: may be none; neither where `last` is act
   std::unique_ptr<Graph> last;
   std::optional<DenoiseLoop> loop;  // none where `last` is act
@@ -68,27 +68,14 @@ struct Controller::Impl {
   std::span<const float> actions;
   VectorNormalizer action_normalizer;
   std::string error;
-
- private:
-  /// Every buffer, before what points into them.
-  static TensorMemory memory_of(const Bundle& bundle, const std::string& last_key);
 };
-
-TensorMemory Controller::Impl::memory_of(const Bundle& bundle, const std::string& last_key) {
-  TensorMemory memory;
-  for (const std::string& key : {std::string("encode"), std::string("film"), last_key}) {
-    if (bundle.graphs.contains(key)) memory.add(bundle.graphs.at(key));
-  }
-  return memory;
-}
 
 Controller::Impl::Impl(const Bundle& bundle, Engine& engine, int inference_steps, const std::string& kind)
     : sampler(sampler_of(bundle, inference_steps, kind)),
       last_key(last_graph(bundle)),
-      memory(memory_of(bundle, last_key)),
-      encode(load_graph(bundle, engine, "encode", memory.buffers())),
-      film(load_graph(bundle, engine, "film", memory.buffers())),
-      last(load_graph(bundle, engine, last_key, memory.buffers())),
+      encode(load_graph(bundle, engine, "encode", memory)),
+      film(load_graph(bundle, engine, "film", memory)),
+      last(load_graph(bundle, engine, last_key, memory)),
       observation(inputs_of(bundle, "observation.")),
       goal(inputs_of(bundle, "goal.")),
       task(memory.by_role<std::int64_t>(observing_graph(bundle), "task")),
@@ -159,7 +146,7 @@ void Controller::set_goal(const Observation& goal) {
 }
 
 void Controller::set_subgoal(std::span<const float> values) noexcept {
-  std::ranges::copy(values, impl_->subgoal.begin());
+  if (values.size() == impl_->subgoal.size()) std::ranges::copy(values, impl_->subgoal.begin());
 }
 
 Status Controller::check(const Observation& observation) noexcept {
@@ -170,12 +157,11 @@ Status Controller::observe(const Observation& observation) noexcept {
   return impl_->observation.fill(observation, "observation", impl_->error);
 }
 
-Status Controller::sample(const NoiseKey& key, std::span<const float> noise,
-                          const std::atomic<std::uint64_t>& epoch, std::uint64_t at_epoch, Histogram& encode,
-                          Histogram& denoise, std::span<float> chunk) noexcept {
+Status Controller::sample(const NoiseKey& key, std::span<const float> noise, const Epoch& epoch,
+                          Histogram& encode, Histogram& denoise, std::span<float> chunk) noexcept {
   Impl& self = *impl_;
-  if (!self.noise_fits(noise)) return Status::bad_observation;
-  const Status status = self.predict(key, noise, {epoch, at_epoch}, encode, denoise);
+  if (chunk.size() != self.actions.size() || !self.noise_fits(noise)) return Status::bad_observation;
+  const Status status = self.predict(key, noise, epoch, encode, denoise);
   if (status == Status::ok) self.action_normalizer.unnormalize(self.actions, chunk.data());
   return status;
 }

@@ -7,11 +7,12 @@
 #include <filesystem>
 #include <initializer_list>
 #include <limits>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
+#include "json_text.hpp"
 #include "keystep/status.hpp"
+#include "readable.hpp"
 
 namespace keystep {
 
@@ -23,7 +24,7 @@ class ManifestNode {
   bool is_null() const { return value_.is_null(); }
 
   [[noreturn]] void refuse(const std::string& wanted) const {
-    throw BundleError(expected(path_.empty() ? "manifest.json" : path_, wanted, summary()));
+    throw BundleError(expected(path_.empty() ? "manifest.json" : path_, wanted, summary(value_)));
   }
 
   /// An object with all of `required`, and nothing but those and `optional`.
@@ -125,14 +126,8 @@ class ManifestNode {
   }
 
  private:
-  std::string child(const std::string& key) const { return path_.empty() ? key : path_ + "." + key; }
-
-  std::string summary() const {
-    if (value_.is_array()) return "an array of " + std::to_string(value_.size());
-    if (value_.is_object()) return "an object";
-    std::string text = value_.dump(-1, ' ', true);  // ASCII: a cut must not split a character
-    if (text.size() > 80) text = text.substr(0, 77) + "...";
-    return text;
+  std::string child(const std::string& key) const {
+    return path_.empty() ? readable(key) : path_ + "." + readable(key);
   }
 
   const nlohmann::json& value_;

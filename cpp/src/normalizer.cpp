@@ -2,11 +2,16 @@
 
 namespace keystep {
 
-/// min_max: 2 (x - min) / (max - min) - 1;  mean_std: (x - mean) / std.
+StatisticsKeys statistics_keys(const std::string& mode) {
+  if (mode == "mean_std") return {"mean", "std"};
+  return mode == "quantile" ? StatisticsKeys{"low", "high"} : StatisticsKeys{"min", "max"};
+}
+
+/// min_max, quantile: 2 (x - low) / (high - low) - 1;  mean_std: (x - mean) / std.
 Affine affine(const Normalization& stats, std::size_t i) {
   if (stats.mode == "identity") return {};
   const double low = stats.low_or_mean[i], high = stats.high_or_std[i];
-  if (stats.mode == "min_max") return {2 / (high - low), -2 * low / (high - low) - 1};
+  if (stats.mode != "mean_std") return {2 / (high - low), -2 * low / (high - low) - 1};
   return {1 / high, -low / high};
 }
 

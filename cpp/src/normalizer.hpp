@@ -4,12 +4,20 @@
 #include <array>
 #include <cstdint>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "keystep/bundle.hpp"
 #include "keystep/observation.hpp"
 
 namespace keystep {
+
+/// The manifest's names of `Normalization::low_or_mean` and `high_or_std`; of any mode but identity.
+struct StatisticsKeys {
+  const char* low;
+  const char* high;
+};
+StatisticsKeys statistics_keys(const std::string& mode);
 
 /// network = scale * physical + shift
 struct Affine {

@@ -4,9 +4,10 @@
 #include <memory>
 #include <string>
 
+#include "epoch.hpp"
 #include "keystep/bundle.hpp"
 #include "keystep/engine.hpp"
-#include "keystep/epoch.hpp"
+#include "tensor_memory.hpp"
 
 namespace keystep {
 
@@ -20,12 +21,16 @@ std::unique_ptr<Graph> naming_graph(const std::string& key, const Work& work) {
   }
 }
 
-/// `graphs.<key>`, nullptr if the bundle has none. Throws.
+/// `graphs.<key>`, its tensors added to `memory`; nullptr if the bundle has none. Throws.
 inline std::unique_ptr<Graph> load_graph(const Bundle& bundle, Engine& engine, const std::string& key,
-                                         const Buffers& buffers) {
+                                         TensorMemory& memory) {
   if (!bundle.graphs.contains(key)) return nullptr;
   const GraphSpec& graph = bundle.graphs.at(key);
-  return naming_graph(key, [&] { return engine.load(bundle.folder / graph.file, graph, buffers); });
+  const auto buffers = [&]() -> const Buffers& {
+    memory.add(graph);
+    return memory.buffers();
+  };
+  return naming_graph(key, [&] { return engine.load(bundle.files, graph, buffers); });
 }
 
 /// One run; `interrupted` if the epoch is over at its end. `error` is the engine's message of a failure.

@@ -1,24 +1,12 @@
-// SHA-256 (FIPS 180-4), streamed: memory does not grow with the file.
-#include <algorithm>
-#include <array>
-#include <bit>
-#include <cerrno>
-#include <cstdint>
-#include <cstring>
-#include <fstream>
-#include <span>
-#include <vector>
+#include "sha256.hpp"
 
-#include "keystep/bundle.hpp"
-#include "keystep/status.hpp"
+#include <algorithm>
+#include <bit>
+#include <cstring>
 
 namespace keystep {
-namespace {
 
-constexpr std::size_t kBlock = 64;
-
-// First 32 bits of the fractional parts of the cube roots of the first 64 primes (section 4.2.2).
-constexpr std::array<std::uint32_t, 64> kRound = {
+constexpr std::array<std::uint32_t, 64> kSha256Rounds = {
     0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5,
     0xd807aa98, 0x12835b01, 0x243185be, 0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174,
     0xe49b69c1, 0xefbe4786, 0x0fc19dc6, 0x240ca1cc, 0x2de92c6f, 0x4a7484aa, 0x5cb0a9dc, 0x76f988da,
@@ -28,81 +16,59 @@ constexpr std::array<std::uint32_t, 64> kRound = {
     0x19a4c116, 0x1e376c08, 0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f, 0x682e6ff3,
     0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2};
 
-class Sha256 {
- public:
-  void update(std::span<const std::uint8_t> data) noexcept {
-    bytes_ += data.size();
-    while (!data.empty()) {
-      const std::size_t n = std::min(kBlock - filled_, data.size());
-      std::memcpy(block_.data() + filled_, data.data(), n);
-      filled_ += n;
-      data = data.subspan(n);
-      if (filled_ == kBlock) {
-        compress();
-        filled_ = 0;
-      }
-    }
-  }
-
-  std::string finish() {
-    const std::uint64_t bits = bytes_ * 8;
-    static constexpr std::array<std::uint8_t, kBlock> kPadding = {0x80};
-    update(std::span(kPadding).first(1 + (kBlock + 55 - filled_) % kBlock));
-    std::array<std::uint8_t, 8> length{};
-    for (int i = 0; i < 8; ++i) length[i] = static_cast<std::uint8_t>(bits >> (56 - 8 * i));
-    update(length);
-    std::string hex;
-    for (const std::uint32_t word : state_) {
-      for (int shift = 28; shift >= 0; shift -= 4) hex += "0123456789abcdef"[(word >> shift) & 15];
-    }
-    return hex;
-  }
-
- private:
-  void compress() noexcept {
+void sha256_portable(Sha256State& state, const std::byte* blocks, std::size_t count) noexcept {
+  for (const std::byte* block = blocks; block != blocks + 64 * count; block += 64) {
     std::array<std::uint32_t, 64> w;
     for (int t = 0; t < 16; ++t) {
-      const std::uint8_t* p = &block_[4 * t];
-      w[t] = std::uint32_t{p[0]} << 24 | std::uint32_t{p[1]} << 16 | std::uint32_t{p[2]} << 8 | p[3];
+      const auto byte = [&](int i) { return std::to_integer<std::uint32_t>(block[4 * t + i]); };
+      w[t] = byte(0) << 24 | byte(1) << 16 | byte(2) << 8 | byte(3);
     }
     for (int t = 16; t < 64; ++t) {
       const std::uint32_t s0 = std::rotr(w[t - 15], 7) ^ std::rotr(w[t - 15], 18) ^ (w[t - 15] >> 3);
       const std::uint32_t s1 = std::rotr(w[t - 2], 17) ^ std::rotr(w[t - 2], 19) ^ (w[t - 2] >> 10);
       w[t] = w[t - 16] + s0 + w[t - 7] + s1;
     }
-    auto [a, b, c, d, e, f, g, h] = state_;
+    auto [a, b, c, d, e, f, g, h] = state;
     for (int t = 0; t < 64; ++t) {
       const std::uint32_t s1 = std::rotr(e, 6) ^ std::rotr(e, 11) ^ std::rotr(e, 25);
-      const std::uint32_t t1 = h + s1 + ((e & f) ^ (~e & g)) + kRound[t] + w[t];
+      const std::uint32_t t1 = h + s1 + ((e & f) ^ (~e & g)) + kSha256Rounds[t] + w[t];
       const std::uint32_t s0 = std::rotr(a, 2) ^ std::rotr(a, 13) ^ std::rotr(a, 22);
       const std::uint32_t t2 = s0 + ((a & b) ^ (a & c) ^ (b & c));
       h = g, g = f, f = e, e = d + t1, d = c, c = b, b = a, a = t1 + t2;
     }
-    const std::array<std::uint32_t, 8> sum = {a, b, c, d, e, f, g, h};
-    for (int i = 0; i < 8; ++i) state_[i] += sum[i];
+    const Sha256State sum = {a, b, c, d, e, f, g, h};
+    for (int i = 0; i < 8; ++i) state[i] += sum[i];
   }
+}
 
-  std::array<std::uint32_t, 8> state_ = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
-                                         0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
-  std::array<std::uint8_t, kBlock> block_{};
-  std::size_t filled_ = 0;
-  std::uint64_t bytes_ = 0;
-};
-
-}  // namespace
-
-std::string sha256_file(const std::filesystem::path& file) {
-  std::ifstream in(file, std::ios::binary);
-  if (!in) throw BundleError(expected(file.string(), "a readable file", std::strerror(errno)));
-  Sha256 hash;
-  std::vector<char> buffer(1 << 16);
-  while (in) {
-    in.read(buffer.data(), static_cast<std::streamsize>(buffer.size()));
-    hash.update(
-        {reinterpret_cast<const std::uint8_t*>(buffer.data()), static_cast<std::size_t>(in.gcount())});
+void Sha256::update(std::span<const std::byte> data) noexcept {
+  if (data.empty()) return;
+  bytes_ += data.size();
+  const std::size_t missing = std::min((kBlock - filled_) % kBlock, data.size());
+  if (missing > 0) {
+    std::memcpy(rest_.data() + filled_, data.data(), missing);
+    filled_ += missing;
+    if (filled_ < kBlock) return;
+    compress_(state_, rest_.data(), 1);
+    data = data.subspan(missing);
   }
-  if (in.bad()) throw BundleError(expected(file.string(), "a readable file", "a read error"));
-  return hash.finish();
+  compress_(state_, data.data(), data.size() / kBlock);
+  filled_ = data.size() % kBlock;
+  if (filled_ > 0) std::memcpy(rest_.data(), data.data() + data.size() - filled_, filled_);
+}
+
+std::string Sha256::finish() {
+  const std::uint64_t bits = bytes_ * 8;
+  static constexpr std::array<std::byte, kBlock> kPadding = {std::byte{0x80}};
+  update(std::span(kPadding).first(1 + (kBlock + 55 - filled_) % kBlock));
+  std::array<std::byte, 8> length{};
+  for (int i = 0; i < 8; ++i) length[i] = static_cast<std::byte>(bits >> (56 - 8 * i));
+  update(length);
+  std::string hex;
+  for (const std::uint32_t word : state_) {
+    for (int shift = 28; shift >= 0; shift -= 4) hex += "0123456789abcdef"[(word >> shift) & 15];
+  }
+  return hex;
 }
 
 }  // namespace keystep

@@ -1,6 +1,10 @@
 #include "keystep/status.hpp"
 
+#include "readable.hpp"
+
 namespace keystep {
+
+Error::Error(const std::string& message) : std::runtime_error(readable(message, kMaxMessageBytes)) {}
 
 const char* describe(Status status) noexcept {
   switch (status) {
@@ -10,6 +14,8 @@ const char* describe(Status status) noexcept {
       return "act was called before reset";
     case Status::closed:
       return "the runtime is closed";
+    case Status::forked:
+      return "the runtime was loaded by the parent of this process; load the bundle here";
     case Status::busy:
       return "another thread is inside the runtime";
     case Status::bad_observation:
@@ -29,7 +35,9 @@ const char* describe(Status status) noexcept {
 }
 
 std::string expected(const std::string& field, const std::string& wanted, const std::string& got) {
-  return field + ": expected " + wanted + ", got " + got;
+  constexpr std::size_t kFieldBytes = 200, kPartBytes = 500;  // of names that nobody would choose
+  return readable(field, kFieldBytes) + ": expected " + readable(wanted, kPartBytes) + ", got " +
+         readable(got, kPartBytes);
 }
 
 }  // namespace keystep

@@ -1,21 +1,42 @@
-#include <pybind11/stl/filesystem.h>
-
-#include "bindings.hpp"
+#include "convert.hpp"
 
 namespace keystep::python {
 
 void bind_bundle(py::module_& module) {
   module.def(
       "read_manifest",
-      [](const std::filesystem::path& folder) {
+      [](py::handle path_or_text) {
+        const std::filesystem::path folder = path(path_or_text, "path");
         py::gil_scoped_release release;
-        return load_bundle(folder).manifest_json;
+        return check_bundle(folder).manifest_json;
       },
       py::arg("folder"),
       "Checks the bundle and every file it names as the runtime does, returns manifest.json verbatim.");
+  module.def("check_manifest", &check_manifest, py::arg("manifest"),
+             "What `read_manifest` says of a manifest (JSON), without the files it names.");
+  module.def(
+      "read_files",
+      [](const std::filesystem::path& folder) {
+        const Bundle bundle = [&] {
+          py::gil_scoped_release release;
+          Bundle loaded = load_bundle(folder);
+          check_external(loaded);
+          return loaded;
+        }();
+        py::dict files;
+        for (const auto& [name, content] : bundle.files) {
+          files[py::str(name)] = py::bytes(reinterpret_cast<const char*>(content->data()), content->size());
+        }
+        return files;
+      },
+      py::arg("folder"),
+      "Checks the bundle, and its graphs for files that the manifest does not name; the content of every "
+      "file "
+      "it does, by name.");
   module.def(
       "sha256_file",
-      [](const std::filesystem::path& file) {
+      [](py::handle path_or_text) {
+        const std::filesystem::path file = path(path_or_text, "file");
         py::gil_scoped_release release;
         return sha256_file(file);
       },

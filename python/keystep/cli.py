@@ -24,6 +24,7 @@ COMMANDS = {
     "fig10": "time per action and success by the planner's sampler",
     "plans": "pictures and videos of what a planner imagines",
     "expert": "success of the scripted expert",
+    "check": "read a dataset completely and say what is wrong with it",
     "collect": "write successful demonstrations of the expert or oracle as a dataset",
     "oracle": "success of the oracle on the tabletop suite, or one episode: its code or yours, a video",
     "replay": "simulate a recorded episode again and compare it bit for bit",

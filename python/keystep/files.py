@@ -110,6 +110,18 @@ def to_json(value: Any) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
+def parse_json(text: str | bytes) -> Any:
+    """Any JSON text.
+
+    Raises:
+        ValueError: no JSON, no UTF-8, a byte order mark, or more levels than Python's reader takes.
+    """
+    try:
+        return json.loads(text if isinstance(text, str) else text.decode())
+    except RecursionError:
+        raise ValueError("more levels than any file of ours has") from None
+
+
 def write_text(path: Path, text: str) -> None:
     """Replace a small text file atomically."""
     with replacing(path) as (staged,):

@@ -3,13 +3,18 @@
 
 #include <stdlib.h>
 
+#include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "keystep/bundle.hpp"
+#include "keystep/engine.hpp"
+#include "tensor_memory.hpp"
 
 namespace keystep::test {
 
@@ -34,6 +39,29 @@ class TemporaryFolder {
 
 inline void write_file(const fs::path& file, const std::string& content) {
   std::ofstream(file, std::ios::binary) << content;
+}
+
+inline FileContent content_with(const std::string& bytes) {
+  FileContent content(bytes.size());
+  std::memcpy(content.data(), bytes.data(), bytes.size());
+  return content;
+}
+
+/// The content of every file of a folder.
+inline Files files_in(const fs::path& folder) {
+  Files files;
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder)) {
+    if (!entry.is_regular_file()) continue;
+    std::ifstream in(entry.path(), std::ios::binary);
+    const std::string bytes(std::istreambuf_iterator<char>(in), {});
+    files[entry.path().filename().string()] = std::make_shared<FileContent>(content_with(bytes));
+  }
+  return files;
+}
+
+/// For `Engine::load`; `memory` outlives it.
+inline BufferSource source_of(const TensorMemory& memory) {
+  return [&memory]() -> const Buffers& { return memory.buffers(); };
 }
 
 inline std::string replaced(std::string text, const std::string& from, const std::string& to) {
@@ -134,6 +162,20 @@ inline std::string version_3(std::string manifest) {
     "film": {"file": "film.onnx", "sha256": "HASH_OF_FILM",
       "inputs": [)" + condition + R"(,
       "outputs": [)" + film);
+}
+
+inline const std::string kHoldsLast = R"({"mode": "last"})";
+
+/// A manifest of version 3 in version 4: the hold has a mode.
+inline std::string version_4(std::string manifest,
+                             const std::string& hold = R"({"mode": "values", "values": [0, 0.5]})") {
+  manifest = replaced(std::move(manifest), R"("version": 3)", R"("version": 4)");
+  return replaced(manifest, R"("hold": [0, 0.5])", R"("hold": )" + hold);
+}
+
+/// The policy of kManifest in version 4.
+inline std::string holding(const std::string& hold) {
+  return version_4(version_3(version_2(kManifest)), hold);
 }
 
 inline const std::string kUnet = R"({"kind": "conditional_unet1d", "file": "unet.safetensors",

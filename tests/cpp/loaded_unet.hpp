@@ -2,8 +2,8 @@
 #pragma once
 
 #include <span>
-#include <thread>
 
+#include "engines/cores.hpp"
 #include "engines/native/native.hpp"
 #include "tensor_memory.hpp"
 #include "unet_fixture.hpp"
@@ -42,7 +42,7 @@ inline EngineOptions native_options(const std::string& isa, const std::string& p
 }
 
 /// How many threads the tests may ask for.
-inline int cores_here() { return static_cast<int>(std::max(1u, std::thread::hardware_concurrency())); }
+inline int cores_here() { return usable_cores(); }
 
 /// Both graphs of a U-Net with their memory. The engine outlives it.
 class LoadedUnet {
@@ -52,8 +52,8 @@ class LoadedUnet {
     step_spec_ = step_graph(shape_, folder.spec);
     memory_.add(film_spec);
     memory_.add(step_spec_);
-    film = engine.load(folder.path(), film_spec, memory_.buffers());
-    step = engine.load(folder.path(), step_spec_, memory_.buffers());
+    film = engine.load(files_in(folder.path()), film_spec, source_of(memory_));
+    step = engine.load(files_in(folder.path()), step_spec_, source_of(memory_));
   }
 
   std::span<float> condition() { return floats("condition"); }

@@ -189,6 +189,7 @@ int main() {
   check_stub(replaced(kManifest, "\"ddim\"", "\"ddpm\""));
   check_stub(replaced(kManifest, "\"rate_limit\": null", "\"rate_limit\": [0.1, 0.1]"));
   check_stub(one_step(kManifest));
+  check_stub(holding(kHoldsLast));
   check_stub(kSubgoalManifest);
   check_stub(unguided(kSubgoalManifest));
   check_stub(subgoals_version_3(kSubgoalManifest));

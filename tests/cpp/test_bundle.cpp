@@ -1,7 +1,11 @@
 // The loader reads what it should and refuses the rest, naming the field.
+#include <random>
+
 #include "bundle_fixture.hpp"
 #include "check.hpp"
 #include "keystep/keystep.hpp"
+#include "readable.hpp"
+#include "sha256.hpp"
 
 using namespace keystep;
 using namespace keystep::test;
@@ -42,8 +46,8 @@ void reads_every_form() {
 }
 
 void refuses_wrong_versions_and_keys() {
-  refused("\"version\": 1", "\"version\": 4",
-          "version: expected at most 3 (a newer keystep wrote this bundle), got 4");
+  refused("\"version\": 1", "\"version\": 5",
+          "version: expected at most 4 (a newer keystep wrote this bundle), got 5");
   refused("\"version\": 1", "\"version\": \"1\"", "version: expected an integer");
   refused("keystep-bundle", "lerobot", "format: expected \"keystep-bundle\", got \"lerobot\"");
   refused("\"goal\"", "\"planner\": 1, \"goal\"", "planner: expected one of the keys format, ");
@@ -108,6 +112,30 @@ void refuses_wrong_lengths_and_ranges() {
   refused("\"name\": \"push\"", "\"name\": \"lift\"", "tasks[1]: expected unique names");
 }
 
+/// A mode that came with version 4.
+void quantiles() {
+  const std::string min_max = R"({"mode": "min_max", "min": [-2, 0], "max": [2, 10]})";
+  const auto with = [&](const std::string& entry, const std::string& version) {
+    const std::string newer =
+        replaced(kManifest, "\"version\": 1", "\"planner\": null, \"unet\": null, \"version\": " + version);
+    return replaced(newer, min_max, entry);
+  };
+  const std::string quantile = R"({"mode": "quantile", "low": [-2, 0], "high": [2, 10]})";
+  const Normalization read = load(with(quantile, "4")).normalization.at("action");
+  CHECK(read.mode == "quantile" && read.low_or_mean[1] == 0 && read.high_or_std[1] == 10);
+  const std::string field = "normalization.action";
+  CHECK_THROWS(BundleError, field + ".mode: expected min_max | mean_std | identity, got \"quantile\"",
+               load(with(quantile, "3")));
+  CHECK_THROWS(BundleError, field + ".low: expected a value",
+               load(with(replaced(min_max, "min_max", "quantile"), "4")));
+  CHECK_THROWS(BundleError, field + ".high[1]: expected more than the low one",
+               load(with(replaced(quantile, "10", "0"), "4")));
+  CHECK_THROWS(BundleError, field + ".low: expected 2 values, got 1",
+               load(with(replaced(quantile, "-2, 0", "-2"), "4")));
+  CHECK_THROWS(BundleError, field + ".low[0]: expected a finite number",
+               load(with(replaced(quantile, "-2, 0", "null, 0"), "4")));
+}
+
 void refuses_wrong_tensors() {
   refused("[1, 4, 2], \"role\": \"sample\"", "[1, 8, 2], \"role\": \"sample\"",
           "graphs.denoise.inputs[0].shape: expected [1, 4, 2] (sample), got [1, 8, 2]");
@@ -149,6 +177,43 @@ void refuses_damaged_manifests() {
   CHECK_THROWS(BundleError, "manifest.json: expected at most 32 levels", load(std::string(100000, '[')));
   CHECK_THROWS(BundleError, "manifest.json: expected at most 32 levels",
                load(replaced(kManifest, "[1, 2, null]", std::string(40, '[') + std::string(40, ']'))));
+  CHECK_THROWS(BundleError, "manifest.json: expected JSON in UTF-8 without a byte order mark",
+               load("\xef\xbb\xbf" + kManifest));
+  refused("\"name\": \"test\"", "\"name\": \"\xff\"", "ill-formed UTF-8 byte; last read: '\"\\xff'");
+  refused("\"name\": \"test\"", "\"name\": \"\\ud800\"", "manifest.json: expected valid JSON");
+  refused("\"goal\"", "\"go\\u0000al\": 1, \"goal\"", "go\\x00al: expected one of the keys");
+  refused("\"goal\"", "\"" + std::string(1 << 20, 'k') + "\": 1, \"goal\"",
+          "kkk...: expected one of the keys");
+}
+
+/// Whatever a message quotes, it is short, valid UTF-8 and whole as a C string.
+void messages_are_readable() {
+  const auto what = [](const std::string& message) { return std::string(Error(message).what()); };
+  CHECK(what("plain é\n\U0001f600") == "plain é\n\U0001f600");
+  CHECK(what(std::string("a\0b\xff\x1b", 5)) == "a\\x00b\\xff\\x1b");
+  // Overlong, a surrogate, beyond the last character, cut short.
+  CHECK(what("\xc0\xaf \xed\xa0\x80 \xf4\x90\x80\x80 \xe2\x82") ==
+        "\\xc0\\xaf \\xed\\xa0\\x80 \\xf4\\x90\\x80\\x80 \\xe2\\x82");
+  CHECK(what(std::string(1 << 20, '\xff')).size() <= 2000);
+  CHECK(readable("abcdef", 6) == "abcdef" && readable("abcdefg", 6) == "abc..." &&
+        readable("aééé", 6) == "aé...");
+}
+
+/// Tensors together, in any number of graphs; a condition that two graphs share counts once.
+void bounds_the_memory_of_tensors() {
+  const auto wide = [](const std::string& width) {
+    std::string manifest = kManifest;
+    for (const char* name : {"\"film\""}) {
+      for (std::size_t at = manifest.find(name); at != std::string::npos; at = manifest.find(name, at + 1)) {
+        const std::size_t shape = manifest.find("[1, 6]", at);
+        if (shape != std::string::npos) manifest.replace(shape, 6, "[1, " + width + "]");
+      }
+    }
+    return manifest;
+  };
+  CHECK(load(wide("268000000")).graphs.size() == 2);
+  CHECK_THROWS(BundleError, "graphs: expected tensors of at most 1073741824 bytes together, got ",
+               load(wide("268435456")));
 }
 
 void refuses_damaged_files() {
@@ -218,6 +283,24 @@ void hashes_as_fips_180_4() {
   CHECK_THROWS(BundleError, "expected a readable file", sha256_file(folder.path() / "none"));
 }
 
+/// By the CPU's instructions as by the portable code, whatever the pieces.
+void hashes_alike_with_and_without_instructions() {
+  if (sha256_by_instructions() == nullptr) std::printf("no SHA instructions here: the portable code alone\n");
+  std::mt19937 random(7);
+  for (int round = 0; round < 400; ++round) {
+    std::vector<std::byte> data(random() % 2000);
+    for (std::byte& byte : data) byte = static_cast<std::byte>(random());
+    Sha256 fast, portable(&sha256_portable);
+    for (std::size_t at = 0; at < data.size();) {
+      const std::size_t piece = std::min<std::size_t>(random() % 200, data.size() - at);
+      fast.update(std::span(data).subspan(at, piece));
+      at += piece;
+    }
+    portable.update(data);
+    CHECK(fast.finish() == portable.finish());
+  }
+}
+
 }  // namespace
 
 int main() {
@@ -226,11 +309,15 @@ int main() {
   refuses_wrong_versions_and_keys();
   refuses_wrong_types_and_values();
   refuses_wrong_lengths_and_ranges();
+  quantiles();
   refuses_wrong_tensors();
   refuses_damaged_manifests();
+  messages_are_readable();
+  bounds_the_memory_of_tensors();
   refuses_damaged_files();
   refuses_paths_that_leave_the_folder();
   follows_links_that_stay_inside();
   hashes_as_fips_180_4();
+  hashes_alike_with_and_without_instructions();
   return result();
 }

@@ -1,4 +1,7 @@
 // Which engine runs which graph, and why. Without ONNX Runtime only the options are tested.
+#include <sched.h>
+
+#include <limits>
 #include <thread>
 
 #include "engines/cores.hpp"
@@ -38,9 +41,72 @@ void refuses_wrong_options() {
                make_engine({.engine = "auto | native"}));
 }
 
-void counts_cores() {
-  CHECK(available_cores() >= 1 && physical_cores() >= 1);
-  CHECK(available_cores() <= static_cast<int>(std::thread::hardware_concurrency()));
+/// A file of a pretended /proc or /sys.
+void put(const fs::path& file, const std::string& text) {
+  fs::create_directories(file.parent_path());
+  write_file(file, text + "\n");
+}
+
+std::optional<double> quota_with(const std::vector<std::pair<std::string, std::string>>& files) {
+  const TemporaryFolder root;
+  for (const auto& [file, text] : files) put(root.path() / file, text);
+  return cpu_quota(root.path());
+}
+
+void reads_cpu_quotas() {
+  const std::string groups = "proc/self/cgroup", v2 = "sys/fs/cgroup/", v1 = "sys/fs/cgroup/cpu,cpuacct/";
+  CHECK(!quota_with({}));
+  CHECK(!quota_with({{groups, "0::/"}}));
+  CHECK(!quota_with({{groups, "0::/a"}, {v2 + "a/cpu.max", "max 100000"}}));
+  CHECK(quota_with({{groups, "0::/"}, {v2 + "cpu.max", "150000 100000"}}) == 1.5);
+  // The strictest of a group and its ancestors.
+  CHECK(quota_with(
+            {{groups, "0::/a/b"}, {v2 + "a/cpu.max", "200000 100000"}, {v2 + "a/b/cpu.max", "max 100000"}}) ==
+        2);
+  CHECK(quota_with({{groups, "0::/a/b"},
+                    {v2 + "a/cpu.max", "400000 100000"},
+                    {v2 + "a/b/cpu.max", "50000 100000"}}) == 0.5);
+  // v1; -1: none. In a container the group may be the host's path, and the mount the container's own group.
+  const std::string mixed = "9:name=systemd:/x\n4:cpuset:/x\n2:cpu,cpuacct:/docker/0123\n0::/";
+  CHECK(
+      !quota_with({{groups, mixed}, {v1 + "cpu.cfs_quota_us", "-1"}, {v1 + "cpu.cfs_period_us", "100000"}}));
+  CHECK(quota_with(
+            {{groups, mixed}, {v1 + "cpu.cfs_quota_us", "300000"}, {v1 + "cpu.cfs_period_us", "100000"}}) ==
+        3);
+  CHECK(quota_with({{groups, mixed},
+                    {v1 + "docker/0123/cpu.cfs_quota_us", "100000"},
+                    {v1 + "docker/0123/cpu.cfs_period_us", "50000"},
+                    {v2 + "unified/cpu.max", "100000 100000"}}) == 1);
+  CHECK(!quota_with({{groups, "4:cpuset:/x"}, {"sys/fs/cgroup/cpuset/cpu.cfs_quota_us", "1"}}));
+  CHECK(!quota_with({{groups, "0::/"}, {v2 + "cpu.max", "garbage"}}));
+}
+
+/// Every engine has the same rule for threads, and says the same.
+void one_rule_for_threads() {
+  const int cores = usable_cores();
+  CHECK(cores >= 1 && cores <= static_cast<int>(std::thread::hardware_concurrency()));
+  CHECK(resolved_threads(0) == cores && resolved_threads(1) == 1 && resolved_threads(cores) == cores);
+  const std::string message = "threads: expected 0 (one per core) .. " + std::to_string(cores);
+  for (const char* engine : {"auto", "native", "onnxruntime", "stub"}) {
+    for (const int threads : {-1, cores + 1, 400, 5000, std::numeric_limits<int>::max()}) {
+      CHECK_THROWS(ArgumentError, message, make_engine({.engine = engine, .threads = threads}));
+    }
+  }
+  cpu_set_t before, one;
+  CHECK(sched_getaffinity(0, sizeof before, &before) == 0);
+  CPU_ZERO(&one);
+  for (int cpu = 0; cpu < CPU_SETSIZE && CPU_COUNT(&one) == 0; ++cpu) {
+    if (CPU_ISSET(cpu, &before)) CPU_SET(cpu, &one);
+  }
+  CHECK(sched_setaffinity(0, sizeof one, &one) == 0);
+  CHECK(usable_cores() == 1);
+  CHECK_THROWS(ArgumentError, "threads: expected 0 (one per core) .. 1 ",
+               make_engine({.engine = "stub", .threads = 2}));
+  try {
+    CHECK(make_engine({.engine = "onnxruntime"})->description().ends_with(", 1 thread"));
+  } catch (const ProviderError&) {  // no library here
+  }
+  CHECK(sched_setaffinity(0, sizeof before, &before) == 0);
 }
 
 /// The U-Net's `film`, whose spec `change` may edit, loaded by an engine.
@@ -55,7 +121,10 @@ std::unique_ptr<Engine> loaded(const EngineOptions& options, const Change& chang
   TensorMemory memory;
   memory.add(film);
   auto engine = make_engine(options);
-  CHECK(engine->load(folder.path() / "film.onnx", film, memory.buffers())->run() == Status::ok);
+  CHECK(engine->load(files_in(folder.path()), film, source_of(memory))->run() == Status::ok);
+  const bool native = engine->choices()[0].engine == "native", stub = options.engine == "stub";
+  const std::string file = native ? "unet.safetensors" : "film.onnx";
+  CHECK(engine->files(film) == (stub ? std::set<std::string>() : std::set{file}));
   return engine;
 }
 const auto as_it_is = [](UnetSpec&) {};
@@ -95,13 +164,6 @@ void runs_what_is_asked_for() {
   CHECK_THROWS(ProviderError, message, loaded({.threads = 1, .precision = "fp32"}, unknown));
   CHECK_THROWS(ProviderError, "a U-Net that native runs",
                loaded({.threads = 1, .precision = "fp32"}, [](UnetSpec& unet) { unet.precision = "bf16"; }));
-}
-
-/// The native engine's limits are no business of a bundle without a U-Net.
-void limits_come_with_the_unet() {
-  const int most = available_cores();
-  CHECK_THROWS(ArgumentError, "threads: expected", loaded({.threads = most + 1}, as_it_is));
-  chosen(*loaded({.threads = most + 1}, unmeasured), "onnxruntime", "unet.errors.fp32");
 }
 
 void a_policy_of_both_engines() {
@@ -147,11 +209,11 @@ bool has_onnxruntime() {
 
 int main() {
   refuses_wrong_options();
-  counts_cores();
+  reads_cpu_quotas();
+  one_rule_for_threads();
   if (!has_onnxruntime()) return failures ? result() : kSkipped;
   runs_what_is_known_to_be_right();
   runs_what_is_asked_for();
-  limits_come_with_the_unet();
   a_policy_of_both_engines();
   native_needs_a_unet();
   return result();

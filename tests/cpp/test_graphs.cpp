@@ -39,7 +39,7 @@ struct Bench {
   std::unique_ptr<Graph> load(const std::string& file, const GraphSpec& spec) {
     std::ofstream(folder.path() / spec.file, std::ios::binary) << file;
     memory.add(spec);
-    return engine->load(folder.path() / spec.file, spec, memory.buffers());
+    return engine->load(files_in(folder.path()), spec, source_of(memory));
   }
   template <class T>
   T* data(const std::string& name) const {

@@ -73,8 +73,8 @@ void load(const UnetFolder& folder, const std::function<void(GraphSpec&, GraphSp
   TensorMemory memory;
   memory.add(film);
   memory.add(step);
-  engine.load(folder.path(), film, memory.buffers());
-  engine.load(folder.path(), step, memory.buffers());
+  engine.load(files_in(folder.path()), film, source_of(memory));
+  engine.load(files_in(folder.path()), step, source_of(memory));
 }
 
 void graphs() {
@@ -181,6 +181,27 @@ void files() {
     std::memcpy(file.data(), &length, sizeof length);
     refused(file, "unet.safetensors");
   }
+  const std::string nested = []() {
+    std::string text;
+    for (int i = 0; i < 200'000; ++i) text += R"({"a":)";
+    return text + "1" + std::string(200'000, '}');
+  }();
+  const auto entry = [](const std::string& shape, const std::string& offsets) {
+    return "{" + kMetadata + R"(, "x": {"dtype": "F32", "shape": )" + shape + R"(, "data_offsets": )" +
+           offsets + "}}";
+  };
+  for (const std::string& deep : {nested, std::string(100'000, '[') + std::string(100'000, ']')}) {
+    for (const std::string& header :
+         {entry(deep, "[0, 4]"), entry("[1]", deep), entry("[" + deep + "]", "[0, 4]"),
+          "{\"__metadata__\": " + deep + "}", deep}) {
+      refused(safetensors_file(header, data), "unet.safetensors: expected at most 32 levels, got more");
+    }
+  }
+  const std::string wide = "[" + std::string(200'000, '9') + "]", text(200'000, 'x');
+  refused(safetensors_file(entry(wide, "[0, 4]"), data), "unet.safetensors: expected valid JSON");
+  refused(safetensors_file(entry('"' + text + '"', "[0, 4]"), data),
+          "unet.safetensors.x.shape: expected an array, got \"xxx");
+  refused(safetensors_file("\xef\xbb\xbf{" + kMetadata + "}", data), "a byte order mark");
   for (const std::string header :
        {"", "{", "{}", "[]", "null", "7", "\"text\"", "garbage!", "{\"a\": 1}", "[[]]"}) {
     refused(safetensors_file(header, data), "unet.safetensors");

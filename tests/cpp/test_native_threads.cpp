@@ -1,6 +1,7 @@
 // The native engine among threads: several callers, two engines, interrupts, an engine that ends elsewhere.
 #include <atomic>
 #include <optional>
+#include <thread>
 
 #include "check.hpp"
 #include "loaded_unet.hpp"

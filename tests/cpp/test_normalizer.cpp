@@ -20,6 +20,12 @@ void vectors() {
   min_max.unnormalize(y, back.data());
   for (std::size_t i = 0; i < x.size(); ++i) CHECK_NEAR(back[i], x[i], 1e-4);
 
+  std::vector<float> z(6);  // quantile is the same line, and goes on beyond its ends
+  VectorNormalizer({"quantile", low, high}, 3).normalize(x, z.data());
+  CHECK(z == y && y[1] < -0.5f);
+  VectorNormalizer({"quantile", {-1}, {1}}, 1).normalize(std::vector<float>{7}, z.data());
+  CHECK_NEAR(z[0], 7, 1e-6);
+
   const VectorNormalizer mean_std({"mean_std", {1, 2, 3}, {0.5, 2, 4}}, 3);
   mean_std.normalize(x, y.data());
   CHECK_NEAR(y[0], 4, 1e-6);

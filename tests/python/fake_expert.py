@@ -6,12 +6,14 @@ import functools
 import multiprocessing
 import os
 import signal
+import time
 from pathlib import Path
 
 import numpy as np
 
 from keystep.data import DatasetSpec, Feature
-from keystep.data.collect import Source, collect_from
+from keystep.data.collect import collect_from
+from keystep.data.source import Source
 from keystep.data.workers import Rollout
 
 TASKS = {"lift": "Lift the block.", "push": "Push the block."}
@@ -20,13 +22,21 @@ SPEC = DatasetSpec(
 )
 
 
-def open_fake(failing: str = "", die_at: int | None = None, signal_at: int | None = None) -> Rollout:
+def open_fake(
+    failing: str = "",
+    die_at: int | None = None,
+    signal_at: int | None = None,
+    hang_at: int | None = None,
+) -> Rollout:
     """An expert that fails on seeds divisible by 3, and always on the task `failing`.
 
-    On the seed `die_at` its process ends; on `signal_at` the collecting process gets a Ctrl-C.
+    On the seed `die_at` its process ends, on `hang_at` it never comes back; on `signal_at` the collecting
+    process gets a Ctrl-C.
     """
 
     def rollout(task: str, seed: int) -> dict | None:
+        while seed == hang_at:
+            time.sleep(1)
         if seed == die_at:
             os._exit(1)
         if seed == signal_at:

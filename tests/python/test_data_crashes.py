@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from toy_dataset import TASKS, edit_info, make_frames, make_spec, read_all, write
+from toy_dataset import TASKS, die_in_flush, edit_info, make_frames, make_spec, read_all, write
 
 from keystep import files
 from keystep.data import (
@@ -19,7 +19,7 @@ from keystep.data import (
     DatasetReader,
     DatasetWriter,
 )
-from keystep.data.check import check_dataset
+from keystep.data.check import check_dataset, inspect_dataset
 
 
 def test_resuming_appends(tmp_path: Path) -> None:
@@ -38,38 +38,36 @@ def test_resuming_appends(tmp_path: Path) -> None:
         np.testing.assert_allclose(parts[key]["std"], whole[key]["std"], rtol=1e-12)
 
 
+@pytest.mark.parametrize("flush", [2, 3])
 @pytest.mark.parametrize("renames", [0, 1, 2, 3])
 def test_a_kill_between_any_two_renames_leaves_the_last_commit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, renames: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, renames: int, flush: int
 ) -> None:
-    """A flush renames data, episodes, stats, info; the process dies before rename number `renames`."""
-    write(tmp_path, 4, flush_episodes=2)
+    """A flush renames data, episodes, stats, info: of a new file, or of the last one, which grows."""
+    write(tmp_path, 4, flush_episodes=flush)
     before, digest = read_all(tmp_path), DatasetReader(tmp_path).sha256()
+    episodes = list(DatasetReader(tmp_path).episodes())
     stats_before = DatasetReader(tmp_path).stats
-    real, done = os.replace, []
-
-    def replace(source: Path, target: Path) -> None:
-        if len(done) == renames:
-            raise SystemExit("killed")
-        done.append(target)
-        real(source, target)
-
-    writer = DatasetWriter(tmp_path, make_spec(), flush_episodes=2)
+    writer = DatasetWriter(tmp_path, make_spec(), flush_episodes=flush)
     writer.add_episode(make_frames(9, 5), "stack", seed=9)
-    monkeypatch.setattr(os, "replace", replace)
-    with pytest.raises(SystemExit):
-        writer.flush()
-    os.close(writer._lock)  # as the death of the process does
-    monkeypatch.undo()
+    name = "file-002.parquet" if flush == 2 else "file-001.parquet"
+    assert die_in_flush(writer, renames, monkeypatch) == [name, name, "stats.json"][:renames]
 
-    after = read_all(tmp_path)
+    after, reader = read_all(tmp_path), DatasetReader(tmp_path)
     for key in before:
         np.testing.assert_array_equal(after[key], before[key])
-    assert DatasetReader(tmp_path).sha256() == digest
-    assert DatasetReader(tmp_path).stats["action"]["count"] == stats_before["action"]["count"]
+    assert list(reader.episodes()) == episodes and len(list(reader.episode_stats())) == 4
+    assert reader.sha256() == digest
+    assert reader.stats["action"]["count"] == stats_before["action"]["count"]
+    findings = inspect_dataset(tmp_path)
+    assert findings.problems == []
+    files_left = [line.partition(":")[0] for line in findings.remarks]
+    new = ["data/chunk-000/file-002.parquet", "meta/episodes/chunk-000/file-002.parquet"]
+    assert files_left == (new[:renames] if flush == 2 else [])
 
-    with DatasetWriter(tmp_path, make_spec(), flush_episodes=2) as again:
+    with DatasetWriter(tmp_path, make_spec(), flush_episodes=flush) as again:
         assert again.episodes == 4
+        assert check_dataset(tmp_path) == [] and DatasetReader(tmp_path).sha256() == digest
         again.add_episode(make_frames(9, 5), "stack", seed=9)
     assert check_dataset(tmp_path) == []
     assert len(read_all(tmp_path)["index"]) == len(before["index"]) + 5
@@ -141,17 +139,18 @@ def failing(monkeypatch: pytest.MonkeyPatch, first: int, last: int) -> list[str]
 FLUSH = 5 * ["sync"] + 5 * ["rename", "sync"]  # data, episodes, stats, tasks, info
 
 
-@pytest.mark.parametrize("kept", [0, 3])
+@pytest.mark.parametrize("kept", [0, 2, 4])
 @pytest.mark.parametrize("operation", range(len(FLUSH)))
 def test_a_flush_that_fails_anywhere_leaves_the_dataset_as_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, operation: int, kept: int
 ) -> None:
-    with DatasetWriter(tmp_path, make_spec(), flush_episodes=2) as writer:
+    """It is the first one, one into the last file, or one into a new file."""
+    with DatasetWriter(tmp_path, make_spec(), flush_episodes=4) as writer:
         for number in range(kept):
             writer.add_episode(make_frames(number, 5), "stack", seed=number, instruction=f"words {number}")
         writer.flush()
         before = contents(tmp_path)
-        writer.add_episode(make_frames(7, 5), "stack", seed=7, instruction="lost words")
+        writer.add_episode(make_frames(7, 5), "stack", seed=7, instruction="words 7")
         with monkeypatch.context() as patch:
             done = failing(patch, operation, operation)
             with pytest.raises(
@@ -159,10 +158,11 @@ def test_a_flush_that_fails_anywhere_leaves_the_dataset_as_it_was(
             ):
                 writer.flush()
         assert done[: operation + 1] == FLUSH[: operation + 1]
-        assert contents(tmp_path) == before
-        writer.add_episode(make_frames(8, 5), "stack", seed=8, instruction="kept words")
-    assert [episode.seed for episode in DatasetReader(tmp_path).episodes()] == [*range(kept), 8]
-    assert "lost words" not in DatasetReader(tmp_path).instructions.texts
+        assert contents(tmp_path) == before and writer.episodes == kept + 1
+        writer.add_episode(make_frames(8, 5), "stack", seed=8, instruction="words 8")
+        assert len(DatasetReader(tmp_path)) == kept + 2  # at once: the last flush failed
+    assert [episode.seed for episode in DatasetReader(tmp_path).episodes()] == [*range(kept), 7, 8]
+    assert DatasetReader(tmp_path).instructions.texts[-2:] == ["words 7", "words 8"]
     assert check_dataset(tmp_path) == []
 
 
@@ -178,6 +178,7 @@ def test_a_disk_that_stays_broken_leaves_a_dataset_that_opens(
         failing(patch, operation, 10**6)
         with pytest.raises(DatasetError, match="could not write episodes 3"):
             writer.flush()
+    writer._stop_timer()
     os.close(writer._lock)
     committed = operation == len(FLUSH) - 1
     for _ in range(2):
@@ -212,7 +213,7 @@ def test_a_write_that_fails_in_the_middle(tmp_path: Path) -> None:
     )
     assert done.returncode == 1 and "could not write episodes 3..5" in done.stderr, done.stderr
     assert "Traceback" not in done.stderr
-    assert len(DatasetReader(tmp_path / "d")) == 3
+    assert len(DatasetReader(tmp_path / "d")) == 5  # all but the one that does not fit
     assert check_dataset(tmp_path / "d") == []
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from toy_dataset import TASKS, make_frames, make_spec, write
+from toy_dataset import TASKS, die_in_flush, make_frames, make_spec, write
 
 from keystep.data import DatasetError, DatasetReader, DatasetSpec, DatasetWriter, Feature
 from keystep.data.check import check_dataset
@@ -141,21 +140,9 @@ def test_an_empty_dataset_takes_other_settings(tmp_path: Path) -> None:
 def test_so_does_one_whose_first_flush_was_killed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, renames: int
 ) -> None:
-    real, done = os.replace, []
-
-    def replace(source: Path, target: Path) -> None:
-        if len(done) == renames:
-            raise SystemExit("killed")
-        done.append(target)
-        real(source, target)
-
     writer = DatasetWriter(tmp_path, make_spec(noise=0.5))
     writer.add_episode(make_frames(9, 5), "stack", seed=9)
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "replace", replace)
-        with pytest.raises(SystemExit):
-            writer.flush()
-    os.close(writer._lock)
+    die_in_flush(writer, renames, monkeypatch)
     with DatasetWriter(tmp_path, make_spec(noise=0.0)):
         assert check_dataset(tmp_path) == [] and DatasetReader(tmp_path).stats == {}
         kept = {file.name for file in tmp_path.rglob("*") if file.is_file()}

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from keystep.data import (
     DatasetReader,
@@ -14,6 +16,7 @@ from keystep.data import (
     Feature,
     image_feature,
 )
+from keystep.data.store import Store
 
 TASKS = {"lift_red": "Lift the red block.", "stack": "Stack one block on top of another block."}
 
@@ -47,6 +50,26 @@ def write(
         for number, frames in enumerate(written):
             writer.add_episode(frames, list(TASKS)[number % 2], seed=100 + number)
     return written
+
+
+def die_in_flush(writer: DatasetWriter, renames: int, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Flush as a process that is killed before rename number `renames`; names of the files renamed."""
+    real, done = os.replace, []
+
+    def replace(source: Path, target: Path) -> None:
+        if len(done) == renames:
+            raise SystemExit("killed")
+        done.append(Path(target).name)
+        real(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", replace)
+        patch.setattr(Store, "_restore", lambda store: None)  # the dead put nothing back
+        with pytest.raises(SystemExit):
+            writer.flush()
+    writer._stop_timer()
+    os.close(writer._lock)
+    return done
 
 
 def read_all(path: Path) -> dict[str, np.ndarray]:

@@ -1,6 +1,7 @@
 // The manifest as plain structs, and the loader that refuses everything it does not know.
 #pragma once
 
+#include <cstddef>
 #include <filesystem>
 #include <map>
 #include <memory>
@@ -12,7 +13,7 @@
 
 namespace keystep {
 
-inline constexpr int kManifestVersion = 3;  ///< 1 and 2 are read, too
+inline constexpr int kManifestVersion = 4;  ///< 1 to 3 are read, too
 
 enum class DType { float32, int64, uint8, string };
 const char* name(DType dtype) noexcept;
@@ -28,6 +29,28 @@ struct TensorSpec {
   std::string role;                 ///< what the runtime puts there, see docs/bundle.md
   std::size_t elements() const noexcept;
 };
+
+/// A file of the bundle's folder.
+struct FileSpec {
+  std::string file, sha256;
+};
+
+/// A file's bytes in memory, aligned to 64.
+class FileContent {
+ public:
+  explicit FileContent(std::size_t size);  ///< uninitialised
+  std::byte* data() noexcept { return data_.get(); }
+  const std::byte* data() const noexcept { return data_.get(); }
+  std::size_t size() const noexcept { return size_; }
+
+ private:
+  struct Free {
+    void operator()(std::byte* memory) const noexcept;
+  };
+  std::unique_ptr<std::byte, Free> data_;
+  std::size_t size_;
+};
+using Files = std::map<std::string, std::shared_ptr<const FileContent>>;  ///< by name in the manifest
 
 /// Difference to torch over the golden cases, in network units (normalised actions or plans).
 struct UnetError {
@@ -54,6 +77,7 @@ struct GraphSpec {
   std::string sha256;
   std::vector<TensorSpec> inputs, outputs;
   std::shared_ptr<const UnetSpec> unet{};  ///< what `film` and `denoise` compute; null: only the file knows
+  std::vector<FileSpec> external{};        ///< the graph's weights that are files of their own
 };
 
 inline constexpr int kMaxImageExtent = 16384;  ///< pixels a side, of images in and before resizing
@@ -71,14 +95,15 @@ struct ObservationSpec {
 
 struct ActionSpec {
   std::vector<std::string> names, units;
-  std::vector<float> min, max;    ///< bounds the safety gate enforces
-  std::vector<float> rate_limit;  ///< greatest change per action; empty: none
-  std::vector<float> hold;        ///< the action that keeps the robot where it is
+  std::vector<float> min, max;       ///< bounds the safety gate enforces
+  std::vector<float> rate_limit;     ///< greatest change per action; empty: none
+  std::vector<float> hold;           ///< mode values: the action that keeps the robot where it is; else empty
+  std::string hold_mode = "values";  ///< what a tick that fails gives: values | last (the last action given)
 };
 
 /// y = (x - offset) * scale brings physical values into the range the network was trained in.
 struct Normalization {
-  std::string mode;  ///< min_max (to [-1, 1]) | mean_std | identity
+  std::string mode;  ///< min_max (to [-1, 1]) | quantile (most of it to [-1, 1]) | mean_std | identity
   std::vector<double> low_or_mean, high_or_std;
 };
 
@@ -116,17 +141,38 @@ struct Bundle {
   std::optional<PlannerSpec> planner;       ///< exactly in the family subgoal
   std::optional<SamplerSpec> sampler;       ///< none for a controller that is one graph `act`
   std::map<std::string, GraphSpec> graphs;  ///< see docs/bundle.md
-  std::string manifest_json;                ///< verbatim, for inspection
+  FileSpec golden;
+  std::string manifest_json;  ///< verbatim, for inspection
+  /// What engines load: of the hashes that the manifest gives. Not needed once they have.
+  Files files;
 };
 
 /// The controller's graph that takes the observation: `act`, or else `encode`.
 const GraphSpec& observing_graph(const Bundle& bundle);
-/// A subgoal as network values: {S} of the state, or {3, height, width}. Requires a planner.
+/// A subgoal as network values: {S} of the state, or {3, height, width}. Throws ArgumentError without a
+/// planner.
 std::vector<std::int64_t> subgoal_shape(const Bundle& bundle);
 std::size_t subgoal_size(const Bundle& bundle);  ///< its number of values
 
-/// Reads and checks `folder/manifest.json` and every file it names. Throws BundleError.
+/// Index in `tasks` of the one with this name or, word for word, this instruction. Throws ArgumentError,
+/// which lists the names and the nearest.
+int find_task(const Bundle& bundle, const std::string& task);
+
+/// Reads and checks `folder/manifest.json` and the hash of every file it names. `files` has the content of
+/// all but the golden data. Throws BundleError.
 Bundle load_bundle(const std::filesystem::path& folder);
+/// The same without keeping any content.
+Bundle check_bundle(const std::filesystem::path& folder);
+
+/// Looks through the graphs in `bundle.files` for files that they name and the manifest does not, as engines
+/// do when they load one. Throws BundleError.
+void check_external(const Bundle& bundle);
+
+/// The content of a file of `files`. Throws BundleError if it is not there.
+const FileContent& content_of(const Files& files, const std::string& name);
+
+/// What `load_bundle` says of a manifest (JSON), without the files it names. Throws BundleError.
+void check_manifest(const std::string& manifest);
 
 /// Lower-case hexadecimal SHA-256 of a file (FIPS 180-4). Throws BundleError if it cannot be read.
 std::string sha256_file(const std::filesystem::path& file);

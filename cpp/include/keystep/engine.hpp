@@ -1,9 +1,10 @@
-// An engine turns graph files into runnable graphs. One backend per file in src/engines/.
+// An engine turns the content of graph files into runnable graphs. One backend per file in src/engines/.
 #pragma once
 
-#include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -17,8 +18,10 @@ struct EngineOptions {
   /// auto: our own kernels for the U-Nets whose bundle has weights for them, ONNX Runtime for the rest;
   /// native: the same, or an error; onnxruntime: for everything; stub: no inference.
   std::string engine = "auto";
-  std::string provider = "cpu";      ///< cpu | openvino | cuda | tensorrt
-  int threads = 0;                   ///< intra-op threads; 0: one per physical core
+  std::string provider = "cpu";  ///< cpu | openvino | cuda | tensorrt
+  /// Threads inside an operator or a U-Net, at most as many as there are cores: physical ones, of the
+  /// affinity mask, of the CPU quota of the cgroup, whatever is least. 0: so many.
+  int threads = 0;
   std::string optimization = "all";  ///< none | basic | extended | all
   std::string
       onnxruntime_library{};  ///< path of libonnxruntime.so; empty: KEYSTEP_ONNXRUNTIME, then the loader
@@ -45,6 +48,9 @@ struct Buffer {
   TensorSpec spec;
 };
 using Buffers = std::map<std::string, Buffer>;
+/// Takes the memory of a graph's tensors. Asked once the graph's file is known to fit its spec: what a
+/// manifest claims costs no memory before.
+using BufferSource = std::function<const Buffers&()>;
 
 /// A graph with its inputs and outputs bound once to memory that outlives it.
 class Graph {
@@ -58,18 +64,21 @@ class Graph {
   /// Message of the last failed run, or empty.
   virtual const std::string& error() const noexcept = 0;
   /// The same loaded graph, its weights shared, bound to `spec`: the same tensors with another extent on the
-  /// file's symbolic axis, no larger than the buffer's. Do not run both at once. Throws BundleError.
+  /// file's symbolic axis, no larger than the buffer's. Do not run both at once. Throws as `load`.
   virtual std::unique_ptr<Graph> rebind(const GraphSpec& spec, const Buffers& buffers) const = 0;
 };
 
 class Engine {
  public:
   virtual ~Engine() = default;
-  /// Loads `file`, checks every tensor of `spec` against it (BundleError; in the file only
-  /// the axis of guidance's two rows may be symbolic) and binds `buffers[name]`. Throws ProviderError when it
-  /// needs operators of the package onnxruntime-extensions, and that is not there.
-  virtual std::unique_ptr<Graph> load(const std::filesystem::path& file, const GraphSpec& spec,
-                                      const Buffers& buffers) = 0;
+  /// Names of the files that `load` will want the content of. Throws ProviderError if no file will do.
+  virtual std::set<std::string> files(const GraphSpec& spec) = 0;
+  /// Loads the graph from the content of its files, checks every tensor of `spec` against it (BundleError; in
+  /// the file only the axis of guidance's two rows may be symbolic) and binds the buffers. Throws
+  /// ProviderError when it needs operators of the package onnxruntime-extensions, and that is not there; when
+  /// the provider fails where the CPU does not.
+  virtual std::unique_ptr<Graph> load(const Files& files, const GraphSpec& spec,
+                                      const BufferSource& memory) = 0;
   /// E.g. "onnxruntime 1.31.1, cpu, 2 threads".
   virtual std::string description() const = 0;
   /// Of the graphs loaded so far, in that order.

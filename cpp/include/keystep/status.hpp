@@ -1,18 +1,21 @@
 // Two error regimes: loading throws, the tick returns a Status. Nothing prints and carries on.
 #pragma once
 
+#include <span>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 
 namespace keystep {
 
-/// What a tick did. Every value but `ok` leaves `Action` at the bundle's hold action.
+/// What a tick did. Every value but `ok` leaves `Action` at the bundle's hold action, see `Runtime::tick`.
 enum class Status {
   ok,
-  not_reset,          ///< `tick` before the first `reset`
-  closed,             ///< use after `close`
-  busy,               ///< another thread is inside the runtime
-  bad_observation,    ///< wrong size, NaN or Inf; `Runtime::last_error` names the field
+  not_reset,        ///< `tick` before the first `reset`
+  closed,           ///< use after `close`
+  forked,           ///< use in a child of the process that loaded the bundle: load it there
+  busy,             ///< another thread is inside the runtime
+  bad_observation,  ///< wrong size, NaN or Inf, a stamp that cannot be; `Runtime::last_error` names the field
   stale_observation,  ///< older than `RuntimeOptions::max_observation_age_us`
   interrupted,        ///< `interrupt` arrived during a plan or a chunk; the next tick makes it anew
   rejected_plan,      ///< the planner produced NaN or Inf; the next tick plans again, with new noise
@@ -22,9 +25,10 @@ enum class Status {
 
 const char* describe(Status status) noexcept;
 
-/// Base of everything keystep throws. The message names the field, what was expected and what came.
+/// Base of everything keystep throws. The message names the field, what was expected and what came; it is
+/// valid UTF-8 without NUL, whatever text of a file or a caller it quotes, and of at most 2,000 bytes.
 struct Error : std::runtime_error {
-  using std::runtime_error::runtime_error;
+  explicit Error(const std::string& message);
 };
 /// The bundle on disk is damaged, unsafe, of a newer version, or disagrees with itself.
 struct BundleError : Error {
@@ -41,5 +45,11 @@ struct ArgumentError : Error {
 
 /// "field: expected X, got Y".
 std::string expected(const std::string& field, const std::string& wanted, const std::string& got);
+
+/// " (nearest: 'X')", X being the entry of `known` that `word` is most likely a slip of, by edit distance
+/// without regard to case; "" where none is similar.
+std::string nearest(std::string_view word, std::span<const std::string> known);
+/// `text` in quotes for a message, cut where it is long.
+std::string in_quotes(std::string_view text);
 
 }  // namespace keystep

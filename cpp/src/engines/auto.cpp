@@ -17,15 +17,19 @@ class AutoEngine final : public Engine {
         demanded_(options.engine == "native" || !options.precision.empty()),
         graphs_(make_onnxruntime_engine(options)) {}
 
-  std::unique_ptr<Graph> load(const std::filesystem::path& file, const GraphSpec& spec,
-                              const Buffers& buffers) override {
-    const std::string reason = spec.unet ? why_not_native(*spec.unet) : "no U-Net with weights of its own";
+  std::set<std::string> files(const GraphSpec& spec) override {
+    return why_not_native(spec).empty() ? std::set{spec.unet->file} : graphs_->files(spec);
+  }
+
+  std::unique_ptr<Graph> load(const Files& files, const GraphSpec& spec,
+                              const BufferSource& memory) override {
+    const std::string reason = why_not_native(spec);
     if (!reason.empty()) {
-      auto graph = graphs_->load(file, spec, buffers);
+      auto graph = graphs_->load(files, spec, memory);
       choices_.push_back({spec.file, "onnxruntime", reason});
       return graph;
     }
-    auto graph = native_->load(file.parent_path(), spec, buffers);
+    auto graph = native_->load(files, spec, memory);
     choices_.push_back({spec.file, "native", spec.unet->file + ", " + accuracy(*spec.unet)});
     const std::string description = native_->description(*spec.unet);
     if (std::ranges::find(descriptions_, description) == descriptions_.end()) {
@@ -49,7 +53,9 @@ class AutoEngine final : public Engine {
 
   /// Empty: the native engine runs it. Only a precision whose error is known is taken unasked. The engine
   /// is made for the first U-Net that may need it: its options are no business of other bundles.
-  std::string why_not_native(const UnetSpec& unet) {
+  std::string why_not_native(const GraphSpec& spec) {
+    if (!spec.unet) return "no U-Net with weights of its own";
+    const UnetSpec& unet = *spec.unet;
     if (options_.provider != "cpu") return expected("provider", "cpu", options_.provider);
     if (!demanded_ && !unet.errors.contains(precision(unet))) {
       return expected("unet.errors." + precision(unet), "a measured error", "none");

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "bundle_check.hpp"
+#include "engines/cores.hpp"
 #include "engines/engines.hpp"
 #include "engines/native/cpu.hpp"
 #include "engines/native/native.hpp"
@@ -38,10 +39,7 @@ void check_native(const EngineOptions& options) {
 }  // namespace
 
 std::unique_ptr<Engine> make_engine(const EngineOptions& options) {
-  if (options.threads < 0) {
-    throw ArgumentError(
-        expected("threads", "0 (one per physical core) or more", std::to_string(options.threads)));
-  }
+  resolved_threads(options.threads);
   check_choice("engine", options.engine, {"auto", "native", "onnxruntime", "stub"});
   check_native(options);
   if (options.engine == "onnxruntime") return make_onnxruntime_engine(options);

@@ -1,29 +1,32 @@
-// ONNX Runtime over its C ABI: the session options, and files turned into sessions.
-#include <cstdlib>
+// ONNX Runtime over its C ABI: which of a bundle's files become which sessions.
+#include <algorithm>
 
-#include "engines/cores.hpp"
 #include "engines/engines.hpp"
+#include "engines/ort_check.hpp"
 #include "engines/ort_graph.hpp"
-#include "engines/ort_providers.hpp"
+#include "engines/ort_session.hpp"
 #include "keystep/status.hpp"
+#include "readable.hpp"
 
 namespace keystep {
 namespace {
 
-int optimization_level(const std::string& name) {
-  if (name == "none") return ort::kOptimizeNone;
-  if (name == "basic") return ort::kOptimizeBasic;
-  if (name == "extended") return ort::kOptimizeExtended;
-  if (name == "all") return ort::kOptimizeAll;
-  throw ArgumentError(expected("optimization", "none | basic | extended | all", "'" + name + "'"));
+using Extents = std::map<std::string, std::int64_t>;
+
+/// Text stays on the CPU: its operators have no other kernels.
+bool takes_text(const GraphSpec& spec) {
+  return std::ranges::find(spec.inputs, DType::string, &TensorSpec::dtype) != spec.inputs.end();
 }
 
-/// The operators of onnxruntime-extensions, as ONNX Runtime's messages name them.
-constexpr const char* kExtensionsDomain = "ai.onnx.contrib";
-
-std::string find_extensions(const std::string& path) {
-  const char* variable = std::getenv("KEYSTEP_ORT_EXTENSIONS");
-  return path.empty() && variable != nullptr ? variable : path;
+/// The rows that `spec` gives to the file's symbolic axes, those of guidance.
+Extents rows_of(const OnnxFile& file, const GraphSpec& spec) {
+  Extents rows;
+  for (const TensorSpec& input : spec.inputs) {
+    const auto axis = file.rows.find(input.name);
+    const bool batched = input.role == "sample" || input.role == "condition";
+    if (batched && axis != file.rows.end() && !input.shape.empty()) rows[axis->second] = input.shape[0];
+  }
+  return rows;
 }
 
 class OnnxEngine final : public Engine {
@@ -31,99 +34,51 @@ class OnnxEngine final : public Engine {
   explicit OnnxEngine(const EngineOptions& options)
       : library_(ort::Library::open(options.onnxruntime_library)),
         provider_(options.provider),
-        threads_(options.threads > 0 ? options.threads : physical_cores()),
-        session_options_(nullptr, library_->api().ReleaseSessionOptions),
-        extensions_library_(find_extensions(options.extensions_library)) {
-    const ort::Api& api = library_->api();
-    const auto check = [this](ort::Status* status) { library_->check<ProviderError>(status, "onnxruntime"); };
-    ort::SessionOptions* raw = nullptr;
-    check(api.CreateSessionOptions(&raw));
-    session_options_.reset(raw);
-    check(api.SetSessionExecutionMode(raw, ort::kSequential));
-    check(api.SetIntraOpNumThreads(raw, threads_));
-    check(api.SetInterOpNumThreads(raw, 1));
-    check(api.SetSessionGraphOptimizationLevel(raw, optimization_level(options.optimization)));
-    check(api.EnableMemPattern(raw));  // one block for all intermediate results, for each set of input shapes
-    add_spinning(options, *raw);
-    ort::append_provider(*library_, options, threads_, *raw);
+        sessions_(std::make_shared<ort::Sessions>(library_, options)) {}
+
+  std::set<std::string> files(const GraphSpec& spec) override {
+    std::set<std::string> names = {spec.file};
+    for (const FileSpec& external : spec.external) names.insert(external.file);
+    return names;
   }
 
-  std::unique_ptr<Graph> load(const std::filesystem::path& file, const GraphSpec& spec,
-                              const Buffers& buffers) override {
-    const bool has_own_memory = provider_ == "cuda" || provider_ == "tensorrt";
-    auto graph = make_onnx_graph(library_, open_session(file), has_own_memory, spec, buffers);
+  std::unique_ptr<Graph> load(const Files& files, const GraphSpec& spec,
+                              const BufferSource& memory) override {
+    const GraphContent content = content_for(files, spec);
+    const OnnxFile file = read_onnx(content);
+    const bool on_cpu = provider_ == "cpu" || takes_text(spec);
+    // A device compiles a graph for its extents, and must not do so within a tick: there the rows are fixed,
+    // and other rows are another session. On the CPU one session runs both.
+    Extents rows = on_cpu ? Extents() : rows_of(file, spec);
+    std::erase_if(rows, [](const auto& axis) { return axis.second != 2; });  // no other may be symbolic
+    std::shared_ptr<ort::Session> session = sessions_->open(content, on_cpu, rows);
+    ort::check_graph(*library_, *session, spec, {});
+    const bool has_own_memory = !on_cpu && (provider_ == "cuda" || provider_ == "tensorrt");
+    auto graph = make_onnx_graph(library_, std::move(session), has_own_memory,
+                                 rows.empty() ? Reopen() : reopen(files, file), spec, memory());
     choices_.push_back({spec.file, "onnxruntime", "engine: onnxruntime"});
     return graph;
   }
 
   std::string description() const override {
-    return "onnxruntime " + library_->version() + ", " + provider_ + ", " + std::to_string(threads_) +
-           (threads_ == 1 ? " thread" : " threads");
+    const int threads = sessions_->threads();
+    return "onnxruntime " + library_->version() + ", " + provider_ + ", " + std::to_string(threads) +
+           (threads == 1 ? " thread" : " threads");
   }
 
   std::vector<EngineChoice> choices() const override { return choices_; }
 
  private:
-  std::shared_ptr<ort::Session> open_session(const std::filesystem::path& file) {
-    std::shared_ptr<ort::Session> session;
-    const auto open = [&] {
-      ort::Session* raw = nullptr;
-      const ort::Api& api = library_->api();
-      std::string message = library_->take_message(
-          api.CreateSession(&library_->env(), file.c_str(), session_options_.get(), &raw));
-      if (raw != nullptr) session.reset(raw, api.ReleaseSession);
-      return message;
+  /// While the files are in memory, as they are until all graphs are loaded: the graph keeps none of them.
+  Reopen reopen(const Files& files, const OnnxFile& file) const {
+    return [&files, file, sessions = sessions_](const GraphSpec& spec) {
+      return sessions->open(content_for(files, spec), false, rows_of(file, spec));
     };
-    std::string message = open();
-    if (session == nullptr && !extended_ && message.find(kExtensionsDomain) != std::string::npos) {
-      add_extensions(file.filename().string());
-      message = open();
-    }
-    if (session == nullptr) {
-      throw BundleError(expected("file", "a graph that onnxruntime " + library_->version() + " loads",
-                                 file.filename().string()) +
-                        ": " + message);
-    }
-    return session;
-  }
-
-  /// Only once a graph needs them: most policies do without that library.
-  void add_extensions(const std::string& file) {
-    const std::string what = "extensions_library: expected the operators of onnxruntime-extensions, which " +
-                             file + " needs, got ";
-    constexpr const char* kInstall =
-        "; pip install onnxruntime-extensions and give the path of its library as extensions_library or in "
-        "KEYSTEP_ORT_EXTENSIONS";
-    if (extensions_library_.empty()) throw ProviderError(what + "no path" + kInstall);
-    const std::string message = library_->take_message(
-        library_->api().RegisterCustomOpsLibrary_V2(session_options_.get(), extensions_library_.c_str()));
-    if (!message.empty()) throw ProviderError(what + message + kInstall);
-    extended_ = true;
-  }
-
-  /// Threads that spin while they wait save a wake-up on an idle machine and fight the rest of a busy one.
-  /// ONNX Runtime's own 1 ms loses on both: 10 steps of a 16 M U-Net with 2 threads took 24 ms asleep, 33 ms
-  /// with its default and 17 ms with 20 us; on a busy machine 73 M took 131, 256 and 130 ms. Before 1.31 the
-  /// duration is not known, so there the threads sleep. `provider_options` override both.
-  void add_spinning(const EngineOptions& options, ort::SessionOptions& session) const {
-    constexpr const char* kAllow = "session.intra_op.allow_spinning";
-    constexpr const char* kDuration = "session.intra_op.spin_duration_us";
-    if (options.provider_options.contains(kAllow)) return;
-    const bool timed = library_->minor_version() >= 31;
-    const auto add = [&](const char* key, const char* value) {
-      library_->check<ProviderError>(library_->api().AddSessionConfigEntry(&session, key, value),
-                                     "onnxruntime");
-    };
-    add(kAllow, timed ? "1" : "0");
-    if (timed && !options.provider_options.contains(kDuration)) add(kDuration, "20");
   }
 
   std::shared_ptr<const ort::Library> library_;
-  std::string provider_;
-  int threads_;
-  ort::Handle<ort::SessionOptions> session_options_;
-  std::string extensions_library_;
-  bool extended_ = false;  // extensions_library_ is registered
+  const std::string provider_;
+  std::shared_ptr<ort::Sessions> sessions_;
   std::vector<EngineChoice> choices_;
 };
 

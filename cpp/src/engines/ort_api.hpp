@@ -1,6 +1,6 @@
 // The part of ONNX Runtime's C ABI that keystep calls, declared here because the wheels carry no headers.
 //
-// `OrtGetApiBase()->GetApi(17)` returns a table of function pointers that later versions only append to, so
+// `OrtGetApiBase()->GetApi(18)` returns a table of function pointers that later versions only append to, so
 // a slot number and a signature are all that is needed. Nothing else in keystep includes this file but the
 // other ort_* files and onnxruntime.cpp.
 #pragma once
@@ -10,7 +10,7 @@
 
 namespace keystep::ort {
 
-inline constexpr std::uint32_t kApiVersion = 17;
+inline constexpr std::uint32_t kApiVersion = 18;
 
 // Opaque handles, owned by the library.
 struct Status;
@@ -52,7 +52,8 @@ struct ApiBase {
   X(2, GetErrorMessage, const char*, const Status*)                                                           \
   X(3, CreateEnv, Status*, int log_level, const char* log_id, Env**)                                          \
   X(6, DisableTelemetryEvents, Status*, const Env*)                                                           \
-  X(7, CreateSession, Status*, const Env*, const char* path, const SessionOptions*, Session**)                \
+  X(8, CreateSessionFromArray, Status*, const Env*, const void* model, std::size_t bytes,                     \
+    const SessionOptions*, Session**)                                                                         \
   X(10, CreateSessionOptions, Status*, SessionOptions**)                                                      \
   X(13, SetSessionExecutionMode, Status*, SessionOptions*, int)                                               \
   X(16, EnableMemPattern, Status*, SessionOptions*)                                                           \
@@ -88,6 +89,7 @@ struct ApiBase {
   X(97, ReleaseRunOptions, void, RunOptions*)                                                                 \
   X(98, ReleaseTypeInfo, void, TypeInfo*)                                                                     \
   X(100, ReleaseSessionOptions, void, SessionOptions*)                                                        \
+  X(124, AddFreeDimensionOverrideByName, Status*, SessionOptions*, const char* name, std::int64_t)            \
   X(125, GetAvailableProviders, Status*, char***, int* count)                                                 \
   X(126, ReleaseAvailableProviders, Status*, char**, int count)                                               \
   X(130, AddSessionConfigEntry, Status*, SessionOptions*, const char* key, const char* value)                 \
@@ -110,7 +112,9 @@ struct ApiBase {
   X(216, SessionOptionsAppendExecutionProvider, Status*, SessionOptions*, const char* provider,               \
     const char* const* keys, const char* const* values, std::size_t count)                                    \
   X(228, RegisterCustomOpsLibrary_V2, Status*, SessionOptions*, const char* path)                             \
-  X(252, GetResizedStringTensorElementBuffer, Status*, Value*, std::size_t index, std::size_t bytes, char**)
+  X(252, GetResizedStringTensorElementBuffer, Status*, Value*, std::size_t index, std::size_t bytes, char**)  \
+  X(279, AddExternalInitializersFromFilesInMemory, Status*, SessionOptions*, const char* const* names,        \
+    char* const* contents, const std::size_t* bytes, std::size_t count)
 // clang-format on
 
 /// The calls above as typed members, copied out of the table once.

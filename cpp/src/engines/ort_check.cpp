@@ -66,21 +66,22 @@ class GraphReader {
 };
 
 /// Whether the leading axis is the rows of guidance: then it may be symbolic, for one row or both.
-bool has_rows(const TensorSpec& spec, const Buffers& buffers) {
+bool has_rows(const TensorSpec& spec, const Buffers& bound) {
   if (spec.role != "sample" && spec.role != "model_output" && spec.role != "condition") return false;
-  const auto found = buffers.find(spec.name);  // as large as it ever gets; `spec` may be the first row alone
-  return found != buffers.end() && !found->second.spec.shape.empty() && found->second.spec.shape[0] == 2;
+  const auto found = bound.find(spec.name);  // as large as it ever gets; `spec` may be the first row alone
+  const auto& shape = found != bound.end() ? found->second.spec.shape : spec.shape;
+  return !shape.empty() && shape[0] == 2;
 }
 
-bool takes(std::vector<std::int64_t> graph, const TensorSpec& spec, const Buffers& buffers) {
-  if (!graph.empty() && graph.size() == spec.shape.size() && graph[0] == -1 && has_rows(spec, buffers)) {
+bool takes(std::vector<std::int64_t> graph, const TensorSpec& spec, const Buffers& bound) {
+  if (!graph.empty() && graph.size() == spec.shape.size() && graph[0] == -1 && has_rows(spec, bound)) {
     graph[0] = spec.shape[0];
   }
   return graph == spec.shape;
 }
 
 void check_tensors(const std::vector<TensorSpec>& manifest, const std::vector<GraphTensor>& graph,
-                   const Buffers& buffers, const std::string& side) {
+                   const Buffers& bound, const std::string& side) {
   for (std::size_t i = 0; i < manifest.size(); ++i) {
     const TensorSpec& spec = manifest[i];
     const std::string field = side + "[" + std::to_string(i) + "]";
@@ -94,7 +95,7 @@ void check_tensors(const std::vector<TensorSpec>& manifest, const std::vector<Gr
       throw BundleError(expected(field + ".dtype", std::string(name(spec.dtype)) + " (manifest)",
                                  element_name(same->element_type) + " (graph)"));
     }
-    if (!takes(same->shape, spec, buffers)) {
+    if (!takes(same->shape, spec, bound)) {
       throw BundleError(expected(field + ".shape", to_string(spec.shape) + " (manifest)",
                                  to_string(same->shape) + " (graph)"));
     }
@@ -124,10 +125,10 @@ int element_type(DType dtype) noexcept {
 }
 
 void check_graph(const Library& library, const Session& session, const GraphSpec& spec,
-                 const Buffers& buffers) {
+                 const Buffers& bound) {
   const GraphReader reader(library, session);
-  check_tensors(spec.inputs, reader.tensors(true), buffers, "inputs");
-  check_tensors(spec.outputs, reader.tensors(false), buffers, "outputs");
+  check_tensors(spec.inputs, reader.tensors(true), bound, "inputs");
+  check_tensors(spec.outputs, reader.tensors(false), bound, "outputs");
 }
 
 }  // namespace keystep::ort

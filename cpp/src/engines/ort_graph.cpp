@@ -14,8 +14,9 @@ namespace {
 class OnnxGraph final : public Graph {
  public:
   OnnxGraph(std::shared_ptr<const ort::Library> library, std::shared_ptr<ort::Session> session,
-            bool copies_inputs)
+            bool copies_inputs, Reopen reopen)
       : copies_inputs_(copies_inputs),
+        reopen_(std::move(reopen)),
         library_(std::move(library)),
         session_(std::move(session)),
         run_options_(nullptr, api().ReleaseRunOptions),
@@ -60,7 +61,9 @@ class OnnxGraph final : public Graph {
   const std::string& error() const noexcept override { return error_; }
 
   std::unique_ptr<Graph> rebind(const GraphSpec& spec, const Buffers& buffers) const override {
-    return make_onnx_graph(library_, session_, copies_inputs_, spec, buffers);
+    const auto session = reopen_ ? reopen_(spec) : session_;
+    ort::check_graph(*library_, *session, spec, buffers);
+    return make_onnx_graph(library_, session, copies_inputs_, {}, spec, buffers);
   }
 
  private:
@@ -132,6 +135,7 @@ class OnnxGraph final : public Graph {
   }
 
   const bool copies_inputs_;
+  const Reopen reopen_;
   std::shared_ptr<const ort::Library> library_;
   std::shared_ptr<ort::Session> session_;
   ort::Handle<ort::RunOptions> run_options_;
@@ -148,9 +152,9 @@ class OnnxGraph final : public Graph {
 
 std::unique_ptr<Graph> make_onnx_graph(std::shared_ptr<const ort::Library> library,
                                        std::shared_ptr<ort::Session> session, bool copies_inputs,
-                                       const GraphSpec& spec, const Buffers& buffers) {
-  ort::check_graph(*library, *session, spec, buffers);
-  auto graph = std::make_unique<OnnxGraph>(std::move(library), std::move(session), copies_inputs);
+                                       Reopen reopen, const GraphSpec& spec, const Buffers& buffers) {
+  auto graph =
+      std::make_unique<OnnxGraph>(std::move(library), std::move(session), copies_inputs, std::move(reopen));
   for (const TensorSpec& tensor : spec.inputs) graph->bind(buffer_of(tensor, buffers), true);
   for (const TensorSpec& tensor : spec.outputs) graph->bind(buffer_of(tensor, buffers), false);
   return graph;

@@ -32,9 +32,10 @@ constexpr Provider kProviders[] = {
     {"cuda", "CUDAExecutionProvider",
      "pip install onnxruntime-gpu (in place of onnxruntime), with the CUDA and cuDNN libraries it names"},
     {"tensorrt", "TensorrtExecutionProvider",
-     "pip install onnxruntime-gpu (in place of onnxruntime) and tensorrt: libnvinfer and libnvonnxparser "
-     "must be "
-     "found by the loader, beside the CUDA and cuDNN libraries"}};
+     "pip install onnxruntime-gpu (in place of onnxruntime) and 'tensorrt-cu13>=10,<11', whose "
+     "libnvinfer.so.10 "
+     "it links (plain tensorrt brings another): libnvinfer and libnvonnxparser must be found by the loader, "
+     "beside the CUDA and cuDNN libraries"}};
 
 const Provider& known_provider(const std::string& name) {
   for (const Provider& provider : kProviders) {
@@ -99,7 +100,9 @@ void append_openvino(const Library& library, Options options, int threads, Sessi
 
 }  // namespace
 
-void append_provider(const Library& library, const EngineOptions& options, int threads,
+std::string provider_hint(const std::string& provider) { return known_provider(provider).needs; }
+
+void append_provider(const Library& library, const EngineOptions& options, bool on_cpu, int threads,
                      SessionOptions& session) {
   const Provider& provider = known_provider(options.provider);
   check_available(library, provider);
@@ -112,7 +115,8 @@ void append_provider(const Library& library, const EngineOptions& options, int t
     library.check<ArgumentError>(library.api().AddSessionConfigEntry(&session, key.c_str(), value.c_str()),
                                  "provider_options." + key);
   }
-  const std::string what = std::string("provider ") + provider.name + " (" + provider.needs + ")";
+  if (on_cpu && options.provider != "cpu") return;
+  const std::string what = "provider " + options.provider + " (" + provider_hint(options.provider) + ")";
   if (options.provider == "openvino") return append_openvino(library, own, threads, session, what);
   if (options.provider == "cuda") return append_cuda(library, own, session, what);
   if (options.provider == "tensorrt") return append_tensorrt(library, own, session, what);

@@ -195,9 +195,10 @@ class StubEngine final : public Engine {
     }
   }
 
-  std::unique_ptr<Graph> load(const std::filesystem::path&, const GraphSpec& spec,
-                              const Buffers& buffers) override {
-    auto graph = std::make_unique<StubGraph>(spec, buffers, injection_);
+  std::set<std::string> files(const GraphSpec&) override { return {}; }
+
+  std::unique_ptr<Graph> load(const Files&, const GraphSpec& spec, const BufferSource& memory) override {
+    auto graph = std::make_unique<StubGraph>(spec, memory(), injection_);
     choices_.push_back({spec.file, "stub", "engine: stub"});
     return graph;
   }

@@ -62,8 +62,12 @@ def summary(bundle: Path, manifest: dict[str, Any]) -> Rows:
                 action["names"], action["units"], action["min"], action["max"], strict=True
             )
         ),
+        "hold": _hold(action["hold"]),
         "chunk": f"horizon {chunk['horizon']}, executes {chunk['execute']}, merged by {chunk['merge']}",
         "sampler": _sampler(manifest["sampler"]) if manifest["sampler"] else "none",
+        "normalization": ", ".join(
+            f"{key} {entry['mode']}" for key, entry in manifest["normalization"].items()
+        ),
     }
     if planner:
         held = (
@@ -71,6 +75,7 @@ def summary(bundle: Path, manifest: dict[str, Any]) -> Rows:
         )
         rows["subgoals"] = f"{held}, {'planned again' if planner['replan'] else 'planned once'}"
         rows["plan sampler"] = _sampler(planner["sampler"])
+        rows["plan normalization"] = planner["normalization"]["mode"]
     for name, graph in manifest["graphs"].items():
         rows[f"graph {name}"] = f"{_file(bundle, graph)}, {_tensors(graph)}"
     for name, unet in {"unet": manifest.get("unet"), "plan unet": (planner or {}).get("unet")}.items():
@@ -89,6 +94,14 @@ def engines(bundle: Path, options: dict[str, Any]) -> Rows:
             return rows
     except (keystep.BundleError, keystep.ProviderError) as error:
         return {"engine": f"not opened: {error}"}
+
+
+def _hold(hold: dict[str, Any] | list[float]) -> str:
+    """Up to version 3 a hold was the list of its values."""
+    entry = {"mode": "values", "values": hold} if isinstance(hold, list) else hold
+    if entry["mode"] == "last":
+        return "last: a tick that fails repeats the last action given"
+    return f"values {', '.join(f'{value:g}' for value in entry['values'])}"
 
 
 def _sampler(sampler: dict[str, Any]) -> str:

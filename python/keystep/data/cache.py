@@ -17,8 +17,10 @@ from pathlib import Path
 import numpy as np
 
 from keystep import files
-from keystep.data.layout import INDEX_FEATURES, DatasetError
+from keystep.data.layout import DatasetError
 from keystep.data.reader import DatasetReader
+
+_VERSION = 2  # of what the columns hold
 
 
 def cache_folder() -> Path:
@@ -33,17 +35,24 @@ def mapped_columns(
 ) -> dict[str, np.ndarray]:
     """Read-only memory maps (frames, *shape) of the columns, converting those not yet in the cache.
 
+    What policies see and do (`action`, `observation.*`) is float32, however precisely it was recorded, or
+    uint8 images; other columns have the declared type.
+
     Args:
         folder: cache root; `cache_folder()` when None.
+
+    Raises:
+        DatasetError: an unknown column or texts, frames that cannot be read, or no place for the cache.
     """
     for name in columns:
-        if name in reader.features and reader.features[name].is_string:
+        feature = reader.features.get(name)
+        if feature is not None and not (feature.is_number or feature.is_image):
             raise DatasetError(f"columns: expected numbers or images, got {name!r}, which holds strings")
-    root = (folder or cache_folder()) / reader.sha256()[:32]
+    root = (folder or cache_folder()) / f"{reader.sha256()[:32]}-{_VERSION}"
     missing = [name for name in columns if not (root / f"{name}.npy").exists()]
     if missing:
-        root.mkdir(parents=True, exist_ok=True)
         try:
+            root.mkdir(parents=True, exist_ok=True)
             _convert(reader, missing, root)
         except OSError as error:
             raise DatasetError(
@@ -55,27 +64,30 @@ def mapped_columns(
 def _convert(reader: DatasetReader, columns: Sequence[str], root: Path) -> None:
     staging = Path(tempfile.mkdtemp(dir=root, prefix=".converting-"))
     try:
-        arrays = {}
-        for name in columns:
-            feature = reader.features[name]
-            shape = () if name in INDEX_FEATURES else feature.frame_shape
-            dtype = np.dtype("uint8" if feature.is_image else feature.dtype)
-            arrays[name] = np.lib.format.open_memmap(
-                staging / f"{name}.npy", mode="w+", dtype=dtype, shape=(reader.frames, *shape)
-            )
+        arrays: dict[str, np.memmap] = {}
         start = 0
         for batch in reader.iter_batches(columns):
             stop = start + len(batch[columns[0]])
-            for name in columns:
-                arrays[name][start:stop] = batch[name]
+            for name, values in batch.items():
+                if name not in arrays:  # only now, as it is known that frames have the declared shape
+                    arrays[name] = np.lib.format.open_memmap(
+                        staging / f"{name}.npy",
+                        "w+",
+                        _dtype(name, values),
+                        (reader.frames, *values.shape[1:]),
+                    )
+                arrays[name][start:stop] = values
             start = stop
-        if start != reader.frames:
-            raise DatasetError(
-                f"{reader.path}: total_frames: expected {start} as in the data files, got {reader.frames}"
-            )
+        if not arrays:
+            raise DatasetError(f"{reader.path}: expected at least one episode, found none")
         for name in columns:
             arrays.pop(name).flush()
             files.sync(staging / f"{name}.npy")
             (staging / f"{name}.npy").replace(root / f"{name}.npy")
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def _dtype(name: str, values: np.ndarray) -> np.dtype:
+    seen = name == "action" or name.startswith("observation.")
+    return np.dtype(np.float32) if seen and values.ndim < 4 else values.dtype

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,34 +12,50 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from keystep.data.layout import CHUNKS_SIZE, IMAGE_TYPE, Feature, data_schema
+from keystep.data.layout import CHUNKS_SIZE, IMAGE_TYPE, DatasetError, Feature, data_schema
+from keystep.data.stats import Stats
+
+_STATS = "stats/"
+_PLACE = ("data/chunk_index", "data/file_index", "meta/episodes/chunk_index", "meta/episodes/file_index")
 
 
 def frames_table(columns: Mapping[str, np.ndarray], features: Mapping[str, Feature]) -> pa.Table:
-    """The rows of a data file; the columns are in the order of `features`."""
-    arrays = [_to_arrow(columns[key], feature) for key, feature in features.items()]
+    """The rows of a data file; the columns are in the order of `features`.
+
+    Raises:
+        DatasetError: values that a column cannot hold.
+    """
+    arrays = []
+    for key, feature in features.items():
+        try:
+            arrays.append(_to_arrow(columns[key], feature))
+        except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
+            raise DatasetError(f"{key}: expected values of {feature.dtype}, got {error}") from error
     return pa.Table.from_arrays(arrays, schema=data_schema(features))
 
 
-def episodes_table(rows: list[dict[str, Any]], number: int) -> pa.Table:
-    """The rows of the `number`-th file of meta/episodes, whose frames are in the data file of this number.
+def episode_row(row: Mapping[str, Any], found: Stats) -> pa.Table:
+    """A row of meta/episodes but for the place of its frames, with columns such as "stats/action/mean"."""
+    statistics = {
+        f"{_STATS}{key}/{name}": value.tolist()
+        for key, values in found.items()
+        for name, value in values.items()
+    }
+    return pa.Table.from_pylist([{**row, **statistics}])
 
-    Args:
-        rows: columns, and under "stats" statistics, which get columns such as "stats/action/mean".
-    """
-    chunk, file = divmod(number, CHUNKS_SIZE)
-    place = {f"{kind}/{part}_index": value for kind in ("data", "meta/episodes")
-             for part, value in (("chunk", chunk), ("file", file))}  # fmt: skip
-    flat = []
-    for row in rows:
-        plain = {key: value for key, value in row.items() if key != "stats"}
-        nested = {
-            f"stats/{key}/{name}": value.tolist()
-            for key, found in row["stats"].items()
-            for name, value in found.items()
-        }
-        flat.append({**plain, **place, **nested})
-    return pa.Table.from_pylist(flat)
+
+def episodes_table(rows: Sequence[pa.Table], number: int) -> pa.Table:
+    """The rows of the `number`-th file of meta/episodes, whose frames are in the data file of this number."""
+    table = pa.concat_tables(rows).combine_chunks()
+    place = divmod(number, CHUNKS_SIZE) * 2
+    columns = {name: table[name] for name in table.column_names if not name.startswith(_STATS)}
+    columns |= {name: pa.repeat(value, len(table)) for name, value in zip(_PLACE, place, strict=True)}
+    return pa.table({**columns, **{name: table[name] for name in table.column_names}})
+
+
+def without_place(rows: pa.Table) -> pa.Table:
+    """What `episodes_table` was given, as one table."""
+    return rows.select([name for name in rows.column_names if name not in _PLACE])
 
 
 def _to_arrow(values: np.ndarray, feature: Feature) -> pa.Array:
@@ -50,7 +66,7 @@ def _to_arrow(values: np.ndarray, feature: Feature) -> pa.Array:
         return pa.array(encoded, IMAGE_TYPE)
     if feature.is_string:
         return pa.array(values.tolist(), pa.string())
-    flat = pa.array(np.ascontiguousarray(values).reshape(-1))
+    flat = pa.array(np.array(values).reshape(-1))  # a copy: the caller may fill its array anew
     if feature.shape == (1,):
         return flat
     return pa.FixedSizeListArray.from_arrays(flat, feature.shape[0])
@@ -63,7 +79,7 @@ def encode_png(image: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def write_row_groups(path: Path, tables: list[pa.Table]) -> None:
+def write_row_groups(path: Path | io.BytesIO, tables: Sequence[pa.Table]) -> None:
     """One row group per table, so that one episode can be read alone.
 
     Columns are dictionary-encoded, pyarrow's default: code that is repeated at every step is stored once.
@@ -71,6 +87,31 @@ def write_row_groups(path: Path, tables: list[pa.Table]) -> None:
     with pq.ParquetWriter(path, tables[0].schema, compression="snappy") as writer:
         for table in tables:
             writer.write_table(table)
+
+
+def as_written(table: pa.Table) -> pa.Table:
+    """A table that was read, with the types that were written: parquet renames the items of lists."""
+
+    def written(kind: pa.DataType) -> pa.DataType:
+        if pa.types.is_fixed_size_list(kind):
+            return pa.list_(written(kind.value_type), kind.list_size)
+        return pa.list_(written(kind.value_type)) if pa.types.is_list(kind) else kind
+
+    fields = [pa.field(field.name, written(field.type)) for field in table.schema]
+    return table.cast(pa.schema(fields, table.schema.metadata))
+
+
+def first_rows(path: Path, rows: int) -> bytes:
+    """The parquet file as it was when it had so many rows, if it was written by `write_row_groups`."""
+    tables, buffer = [], io.BytesIO()
+    with pq.ParquetFile(path) as file:
+        for number in range(file.num_row_groups):
+            tables.append(as_written(file.read_row_group(number).slice(0, rows)))
+            rows -= len(tables[-1])
+            if not rows:
+                break
+    write_row_groups(buffer, tables)
+    return buffer.getvalue()
 
 
 def decode_image(data: bytes) -> np.ndarray:

@@ -52,6 +52,7 @@ def franka3blocks_source(
         "max": layout.ACTION_HIGH.tolist(),
         "rate_limit": None,
         "hold": layout.ACTION_HOLD.tolist(),
+        "law": list(layout.ACTION_LAW),
     }
     how = {
         "env_id": env_id,

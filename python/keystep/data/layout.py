@@ -7,6 +7,7 @@ Source: LeRobot (Apache-2.0), docs/source/lerobot-dataset-v3.mdx and the constan
 from __future__ import annotations
 
 import json
+import reprlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +22,13 @@ CODEBASE_VERSION = "v3.0"
 CHUNKS_SIZE = 1000  # files per chunk folder
 DATA_FILES_SIZE_MB = 100
 VIDEO_FILES_SIZE_MB = 200
+MAX_JSON_BYTES = 16 << 20
 
 INFO_PATH = "meta/info.json"
 STATS_PATH = "meta/stats.json"
 TASKS_PATH = "meta/tasks.parquet"
 COLLECTION_PATH = "meta/keystep.json"  # ours; readers of the layout ignore it
+IMAGES = "observation.images."
 TASK_COLUMN = "keystep.task"  # of meta/episodes, ours: name of the task
 EXTRAS_COLUMN = "keystep.extras"  # of meta/episodes, ours: a JSON object
 EPISODES_PATH = "meta/episodes/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
@@ -38,7 +41,7 @@ class Feature:
     """One column of the data files.
 
     Attributes:
-        dtype: numpy name ("float32", "int64", "bool"), "string" or "image".
+        dtype: numpy name ("float32", "int64", "bool"), "string", "image", or "language" (annotations).
         shape: of one frame; images are (height, width, 3), strings (1,).
         names: one per element, for images the axes; None if there are none.
     """
@@ -58,6 +61,11 @@ class Feature:
         return self.dtype == "string"
 
     @property
+    def is_number(self) -> bool:
+        """Also truth values; not images."""
+        return self.dtype not in ("image", "string", "language")
+
+    @property
     def frame_shape(self) -> tuple[int, ...]:
         """Of one frame in memory: strings and truth values are (), where numbers keep `shape`."""
         return () if self.shape == (1,) and self.dtype in ("string", "bool") else self.shape
@@ -69,12 +77,6 @@ class Feature:
             "shape": list(self.shape),
             "names": list(self.names) if self.names else None,
         }
-
-    @staticmethod
-    def from_json(value: Mapping[str, Any]) -> Feature:
-        """The feature of an entry of info.json."""
-        names = value.get("names")
-        return Feature(value["dtype"], tuple(value["shape"]), tuple(names) if names else None)
 
 
 def image_feature(height: int, width: int) -> Feature:
@@ -170,13 +172,26 @@ def file_name(template: str, number: int, chunks_size: int = CHUNKS_SIZE) -> str
 
 
 def load_json(path: Path) -> Any:
-    """Read a JSON file; DatasetError naming the file if it is missing or broken."""
+    """Read a JSON file; DatasetError naming it if it is missing, broken or larger than MAX_JSON_BYTES."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            data = file.read(MAX_JSON_BYTES + 1)
     except FileNotFoundError:
         raise DatasetError(f"{path}: expected a dataset file, found none") from None
-    except json.JSONDecodeError as error:
+    except OSError as error:
+        raise DatasetError(f"{path}: expected a readable file, got {error}") from None
+    if len(data) > MAX_JSON_BYTES:
+        raise DatasetError(f"{path}: expected at most {MAX_JSON_BYTES >> 20} MiB of JSON, got more")
+    try:
+        value = json.loads(data.decode("utf-8"))
+        json.dumps(value, ensure_ascii=False).encode("utf-8")  # refuses lone surrogates, which \u can spell
+    except (UnicodeDecodeError, UnicodeEncodeError) as error:
+        raise DatasetError(f"{path}: expected JSON in UTF-8, got {error.reason}") from None
+    except ValueError as error:
         raise DatasetError(f"{path}: expected JSON, got {error}") from None
+    except RecursionError:
+        raise DatasetError(f"{path}: expected JSON, got too many levels") from None
+    return value
 
 
 def open_parquet(path: Path) -> pq.ParquetFile:
@@ -185,8 +200,8 @@ def open_parquet(path: Path) -> pq.ParquetFile:
         return pq.ParquetFile(path)
     except FileNotFoundError:
         raise DatasetError(f"{path}: expected a dataset file, found none") from None
-    except (OSError, pa.ArrowException) as error:
-        raise DatasetError(f"{path}: expected a readable parquet file, got {error}") from error
+    except PARQUET_ERRORS as error:
+        raise unreadable(path, error) from error
 
 
 def read_parquet(path: Path, wanted: Callable[[str], bool] = lambda name: True) -> pa.Table:
@@ -194,5 +209,23 @@ def read_parquet(path: Path, wanted: Callable[[str], bool] = lambda name: True) 
     file = open_parquet(path)
     try:
         return file.read(columns=[name for name in file.schema_arrow.names if wanted(name)])
-    except (OSError, pa.ArrowException) as error:
-        raise DatasetError(f"{path}: expected a readable parquet file, got {error}") from error
+    except PARQUET_ERRORS as error:
+        raise unreadable(path, error) from error
+
+
+PARQUET_ERRORS = (OSError, pa.ArrowException, UnicodeError, OverflowError)
+"""What pyarrow raises for files that are damaged."""
+
+
+def unreadable(path: Path, error: Exception) -> DatasetError:
+    return DatasetError(f"{path}: expected a readable parquet file, got {quoted(str(error))}")
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 120
+_SHORT.maxlevel = 3
+
+
+def quoted(value: Any) -> str:
+    """A value from a file for a message: one line, bounded in length and depth."""
+    return _SHORT.repr(value)

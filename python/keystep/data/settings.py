@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from keystep.data import layout
+from keystep.data.action_law import with_law
 from keystep.data.layout import DatasetError
 from keystep.data.reader import DatasetReader
 from keystep.data.spec import DatasetSpec
@@ -19,10 +20,10 @@ def check_resumable(reader: DatasetReader, spec: DatasetSpec) -> None:
     """
     expected = layout.empty_info(spec.all_features(), spec.fps, spec.robot_type, 0)
     pairs = [
-        (key, expected[key], reader.info[key])
+        (key, expected[key], reader.info.get(key))
         for key in ("fps", "features", "robot_type", "chunks_size", "data_path")
     ]
-    wanted, found = spec.side_file(), reader.collection
+    wanted, found = with_law(spec.side_file()), with_law(reader.collection)
     compared = sorted({*wanted, *found} - {"tasks", *spec.notes})
     pairs += [(key, wanted.get(key), found.get(key)) for key in compared]
     for key, value, other in pairs:

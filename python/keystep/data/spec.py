@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from keystep.data.layout import INDEX_FEATURES, Feature
+from keystep.data.spec_checks import check_spec
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,10 @@ class DatasetSpec:
         collection: how the data was made, JSON values; kept in meta/keystep.json. Must be equal to resume.
         extras: what every episode tells besides its frames, such as the names of its objects.
         notes: kept there, too, as the first writer knew it; may differ to resume.
+
+    Raises:
+        DatasetError: what readers would refuse (fps, a feature's name, type or shape), texts that are none,
+            or a feature with the name of a column that the layout fills itself.
     """
 
     fps: int
@@ -31,6 +36,9 @@ class DatasetSpec:
     collection: Mapping[str, Any] = field(default_factory=dict)
     extras: tuple[str, ...] = ()
     notes: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_spec(self)
 
     def all_features(self) -> dict[str, Feature]:
         """`features`, and the index columns of the layout."""

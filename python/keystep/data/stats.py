@@ -2,8 +2,10 @@
 
 Keys and conventions are LeRobot's (src/lerobot/datasets/compute_stats.py): images per channel in [0, 1] with
 shape (3, 1, 1), vectors per element, truth values as 0 and 1, none of strings, `count` of shape (1,).
-Combined minimum, maximum, mean and standard deviation are exact; combined quantiles are the frame-weighted
-mean of the episodes' quantiles, as LeRobot defines them.
+Combined minimum, maximum, mean and standard deviation are exact. Quantiles of a union do not follow from
+those of its parts: each episode has its own, the dataset has none (LeRobot averages the episodes' there,
+which is another number). Where training needs some it takes them from the frames
+(keystep.train.normalization).
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 QUANTILES = {"q01": 0.01, "q10": 0.10, "q50": 0.50, "q90": 0.90, "q99": 0.99}
-FIELDS = ("min", "max", "mean", "std", "count", *QUANTILES)
+COMBINED = ("min", "max", "mean", "std", "count")
 
 FeatureStats = dict[str, np.ndarray]
 Stats = dict[str, FeatureStats]
@@ -49,9 +51,9 @@ def episode_stats(columns: Mapping[str, np.ndarray]) -> Stats:
 
 
 def combine(first: FeatureStats | None, second: FeatureStats) -> FeatureStats:
-    """Statistics of the union of two sets of frames (Chan's parallel variance)."""
+    """Statistics of the union of two sets of frames (Chan's parallel variance), without quantiles."""
     if first is None:
-        return second
+        return {name: second[name] for name in COMBINED}
     n, m = int(first["count"][0]), int(second["count"][0])
     share = m / (n + m)
     delta = second["mean"] - first["mean"]
@@ -62,11 +64,6 @@ def combine(first: FeatureStats | None, second: FeatureStats) -> FeatureStats:
         "mean": first["mean"] + share * delta,
         "std": np.sqrt(variance),
         "count": np.array([n + m]),
-        **{
-            key: (1 - share) * first[key] + share * second[key]
-            for key in QUANTILES
-            if key in first and key in second
-        },
     }
 
 
@@ -80,7 +77,3 @@ def combine_all(parts: Iterable[Stats]) -> Stats:
 
 def to_json(stats: Stats) -> dict[str, dict[str, list]]:
     return {key: {name: value.tolist() for name, value in found.items()} for key, found in stats.items()}
-
-
-def from_json(value: Mapping[str, Mapping[str, list]]) -> Stats:
-    return {key: {name: np.asarray(item) for name, item in found.items()} for key, found in value.items()}

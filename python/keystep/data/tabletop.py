@@ -101,6 +101,7 @@ def action_description() -> dict[str, Any]:
         "max": layout.ACTION_HIGH.tolist(),
         "rate_limit": None,
         "hold": [0.0] * len(layout.ACTION_NAMES),
+        "law": list(layout.ACTION_LAW),
     }
 
 

@@ -12,23 +12,25 @@ from keystep.data.layout import DatasetError
 from keystep.data.reader import DatasetReader
 
 CONDITIONS = ("task", "goal", "none")
+PADDING = "action_is_pad"
 Batch = dict[str, np.ndarray]
 
 
 class ChunkWindows:
     """Random access to all windows of some episodes.
 
-    A window starts at frame t of an episode of T frames. Without goals its chunk is a[t : t+H]. With goals it
+    A window starts at frame t of an episode of T frames. Without goals its chunk is a[t : t+H]; rows past the
+    end repeat the last action and are marked: they were never seen, and do not count in a loss. With goals it
     has m actions a[t : t+m], m uniform in `lengths` (shorter where the episode ends), and its goal is the
     observation of frame t+m, on which the chunk ends (HD-ExpIt, see the paper's training of the low-level
-    policy). Chunks shorter than H are filled with the hold action.
+    policy). There the rest is a target like any other: standing still, which is `still`.
 
     Args:
         reader: the dataset.
         horizon: H.
         condition: "task" adds `task`, "goal" adds `goal.*`, "none" adds neither.
         observations: keys to see; all when None.
-        hold: (A,) the action that does nothing.
+        still: (A,) the action without motion, NaN where that is to repeat the last one; None: everywhere.
         lengths: shortest and longest m, both at most H.
         episodes: indices to use; all when None.
         cache: folder of the memory-mapped columns; `keystep.data.cache.cache_folder()` when None.
@@ -41,7 +43,7 @@ class ChunkWindows:
         *,
         condition: str = "task",
         observations: Sequence[str] | None = None,
-        hold: np.ndarray | None = None,
+        still: np.ndarray | None = None,
         lengths: tuple[int, int] = (4, 8),
         episodes: Sequence[int] | None = None,
         cache: Path | None = None,
@@ -55,9 +57,9 @@ class ChunkWindows:
         self.observations = known if observations is None else list(observations)
         self._columns = mapped_columns(reader, [*self.observations, "action", "task_index"], cache)
         actions = reader.features["action"].shape[0]
-        self.hold = np.zeros(actions, np.float32) if hold is None else np.asarray(hold, np.float32)
-        if self.hold.shape != (actions,):
-            raise DatasetError(f"hold: expected shape {(actions,)}, got {self.hold.shape}")
+        self.still = np.asarray(np.full(actions, np.nan) if still is None else still, np.float32)
+        if self.still.shape != (actions,):
+            raise DatasetError(f"still: expected shape {(actions,)}, got {self.still.shape}")
         self._starts, self._stops = self._find_windows(reader, episodes)
 
     def _find_windows(
@@ -86,8 +88,9 @@ class ChunkWindows:
             rng: draws the chunk lengths; used only with goals.
 
         Returns:
-            "action" (B, H, A) float32; every observation key, (B, S) float32 or (B, h, w, 3) uint8; with
-            goals the same under "goal.*"; with tasks "task" (B,) int64.
+            "action" (B, H, A) float32; without goals "action_is_pad" (B, H) bool, true past the episode's
+            end; every observation key, (B, S) float32 or (B, h, w, 3) uint8; with goals the same under
+            "goal.*"; with tasks "task" (B,) int64.
         """
         start, stop = self._starts[windows], self._stops[windows]
         length = np.minimum(self.horizon, stop - start)
@@ -96,6 +99,8 @@ class ChunkWindows:
             length = rng.integers(self.lengths[0], longest, endpoint=True)
         batch = {key: self._columns[key][start] for key in self.observations}
         batch["action"] = self._chunks(start, length)
+        if self.condition != "goal":
+            batch[PADDING] = np.arange(self.horizon) >= length[:, None]
         if self.condition == "task":
             batch["task"] = self._columns["task_index"][start]
         if self.condition == "goal":
@@ -105,9 +110,12 @@ class ChunkWindows:
 
     def _chunks(self, start: np.ndarray, length: np.ndarray) -> np.ndarray:
         offset = np.arange(self.horizon)
-        inside = offset < length[:, None]
-        rows = start[:, None] + np.where(inside, offset, 0)
-        return np.where(inside[:, :, None], self._columns["action"][rows], self.hold)
+        rows = start[:, None] + np.minimum(offset, length[:, None] - 1)
+        chunks = self._columns["action"][rows]
+        if self.condition != "goal":
+            return chunks
+        stands = (offset >= length[:, None])[:, :, None] & ~np.isnan(self.still)
+        return np.where(stands, self.still, chunks)
 
 
 def split_episodes(count: int, val_fraction: float, seed: int) -> tuple[list[int], list[int]]:

@@ -64,5 +64,7 @@ ACTION_LOW = np.full(7, -1.0, dtype=np.float32)
 ACTION_HIGH = np.full(7, 1.0, dtype=np.float32)
 ACTION_HOLD = np.zeros(7, dtype=np.float32)
 """The static action: targets equal the current pose and finger position."""
+ACTION_LAW: tuple[str, ...] = ("relative",) * 6 + ("absolute",)
+"""Whether 0 is no motion, or the last command is repeated: HD-ExpIt pads chunks with that of the gripper."""
 for _constant in (ACTION_LOW, ACTION_HIGH, ACTION_HOLD, START_JOINTS_RAD, NEUTRAL_HAND_M):
     _constant.flags.writeable = False

@@ -126,6 +126,7 @@ def profile(
 @dataclass(frozen=True)
 class GoldenCase:
     task: str | None
+    instruction: str | None
     observation: Observation
     goal: Observation | None
 
@@ -144,13 +145,14 @@ def golden_cases(bundle: Path, manifest: dict[str, Any]) -> list[GoldenCase]:
     goals = [name for name in arrays if name.startswith("goal.") and not planned]
     cases = []
     for row in range(len(arrays["actions"])):
-        task = None
+        task = instruction = None
         if planned:
-            task = str(arrays["text"][row])
+            instruction = str(arrays["text"][row])
         elif "task" in arrays and manifest["tasks"]:
             task = manifest["tasks"][int(arrays["task"][row])]["name"]
         goal = {name.replace("goal.", "observation.", 1): arrays[name][row] for name in goals}
-        cases.append(GoldenCase(task, {name: arrays[name][row] for name in observations}, goal or None))
+        observation = {name: arrays[name][row] for name in observations}
+        cases.append(GoldenCase(task, instruction, observation, goal or None))
     return cases
 
 
@@ -158,7 +160,7 @@ def _tick(policy: keystep.Runtime, cases: list[GoldenCase], ticks: int) -> list[
     """Tick every case for its share of `ticks`; the seconds of each `act` that took from the chunk."""
     seconds = []
     for case, count in zip(cases, _shares(ticks, len(cases)), strict=True):
-        policy.reset(task=case.task, goal=case.goal, seed=0)
+        policy.reset(case.task, case.goal, seed=0, instruction=case.instruction)
         for tick in range(count):
             started = time.perf_counter()
             policy.act(case.observation)

@@ -35,7 +35,7 @@ class Policy(Protocol):
         ...
 
     def reset(self, *args: Any, **options: Any) -> None:
-        """Start an episode: task, seed, episode."""
+        """Start an episode: task or instruction, seed, episode."""
         ...
 
     def act(self, observation: dict[str, Any]) -> np.ndarray:
@@ -97,14 +97,13 @@ class Worker:
         return EpisodeResult(job, len(job.tasks), total)
 
     def _reset_policy(self, job: Job, position: int, subgoals: dict[str, np.ndarray] | None = None) -> None:
-        options: dict[str, Any] = {}
+        options: dict[str, Any] = self.evaluation.told(job, position) if self._takes_task else {}
         if self.evaluation.guidance is not None:
             options["guidance"] = self.evaluation.guidance
         if subgoals is not None:
             options["subgoals"] = subgoals
-        task = self.evaluation.text(job, position) if self._takes_task else None
         episode = job.episode * len(job.tasks) + position
-        self.policy.reset(task=task, seed=job.noise_seed, episode=episode, **options)
+        self.policy.reset(seed=job.noise_seed, episode=episode, **options)
 
     def _play(self, observation: dict[str, Any]) -> tuple[bool, int, str]:
         """One task, up to its first success: whether it was solved, the actions taken, the policy's fault."""

@@ -148,11 +148,11 @@ class Evaluation:
             for episode in range(self.episodes)
         ]
 
-    def text(self, job: Job, position: int) -> str:
-        """What the policy is told at `position` of the chain: the task's name, or one of its instructions."""
+    def told(self, job: Job, position: int) -> dict[str, str]:
+        """What `reset` is told at `position` of the chain: the task's name, or one of its instructions."""
         task = job.tasks[position]
-        texts = self.instructions.get(task, (task,))
-        return texts[job.episode % len(texts)]
+        texts = self.instructions.get(task, ())
+        return {"instruction": texts[job.episode % len(texts)]} if texts else {"task": task}
 
     def kind(self, job: Job) -> str:
         """Of what a single task is told."""

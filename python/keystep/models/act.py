@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from keystep.models.config import ActConfig
 from keystep.models.encoders import resnet18
+from keystep.models.padding import unpadded
 
 Batch = dict[str, Tensor]
 
@@ -47,13 +48,13 @@ class Attention(nn.Module):
         nn.init.zeros_(self.qkv.bias)
         nn.init.zeros_(self.out.bias)
 
-    def forward(self, x: Tensor, position: Tensor) -> Tensor:
-        """Self-attention. position: [T, D]."""
+    def forward(self, x: Tensor, position: Tensor, seen: Tensor | None = None) -> Tensor:
+        """Self-attention. position: [T, D]; seen: [B, 1, 1, T] bool, the keys to attend to, None: all."""
         query_key, bias = self.qkv.weight.chunk(3)[:2], self.qkv.bias
         shift = functional.linear(position, torch.cat(query_key))
         offset = functional.pad(shift, (0, x.shape[-1])) + bias
         query, key, value = (functional.linear(x, self.qkv.weight) + offset).chunk(3, dim=-1)
-        return self.attend(query, key, value)
+        return self.attend(query, key, value, seen)
 
     def cross(self, x: Tensor, position: Tensor, memory: Tensor, memory_position: Tensor) -> Tensor:
         """From x [B, T, D] to memory [B, S, D]."""
@@ -64,10 +65,10 @@ class Attention(nn.Module):
         key, value = (functional.linear(memory, weight[1]) + (shift + bias[1])).chunk(2, dim=-1)
         return self.attend(query, key, value)
 
-    def attend(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, seen: Tensor | None = None) -> Tensor:
         rows = [part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in (query, key, value)]
         dropout = self.dropout if self.training else 0.0
-        mixed = functional.scaled_dot_product_attention(rows[0], rows[1], rows[2], dropout_p=dropout)
+        mixed = functional.scaled_dot_product_attention(rows[0], rows[1], rows[2], seen, dropout)
         return self.out(mixed.transpose(1, 2).flatten(2))
 
 
@@ -88,8 +89,8 @@ class EncoderLayer(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(config.width) for _ in range(2))
         self.drop = nn.Dropout(config.dropout)
 
-    def forward(self, x: Tensor, position: Tensor) -> Tensor:
-        x = self.norms[0](x + self.drop(self.attention(x, position)))
+    def forward(self, x: Tensor, position: Tensor, seen: Tensor | None = None) -> Tensor:
+        x = self.norms[0](x + self.drop(self.attention(x, position, seen)))
         return self.norms[1](x + self.drop(self.feedforward(x)))
 
 
@@ -116,7 +117,7 @@ class ActPolicy(nn.Module):
 
     Batches are those of `DiffusionPolicy`: `observation.state` [B, S], `observation.images.<camera>`
     [B, 3, h, w], `task` [B] int64, `goal.state`, `goal.images.<camera>` as configured, and `action` [B, H, A]
-    for `loss`; all normalised.
+    and perhaps `action_is_pad` [B, H] for `loss`; all normalised.
     """
 
     def __init__(self, config: ActConfig) -> None:
@@ -168,18 +169,20 @@ class ActPolicy(nn.Module):
     def loss(self, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
         """L1 of the chunk plus kl_weight times the divergence of the latent from N(0, 1).
 
+        Rows of `action_is_pad` do not count, nor does the posterior see them (as in Zhao et al.'s code).
         The generator decides dropout, too: a resumed training continues exactly.
         """
-        action = batch["action"]
+        action, padding = batch["action"], batch.get("action_is_pad")
         device = action.device
         seed = int(torch.randint(2**62, (), generator=generator, device=device))
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             torch.manual_seed(seed)
-            mean, log_variance = self.posterior(action, batch.get("observation.state"))
+            mean, log_variance = self.posterior(action, batch.get("observation.state"), padding)
             noise = torch.randn_like(mean)
             chunk = self.decode(batch, mean + (0.5 * log_variance).exp() * noise)
         divergence = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(dim=1).mean()
-        return functional.l1_loss(chunk, action) + self.config.kl_weight * divergence
+        error = functional.l1_loss(unpadded(chunk, padding), unpadded(action, padding))
+        return error + self.config.kl_weight * divergence
 
     def _inputs(self) -> list[str]:
         state = ["state"] if self.config.state_dim else []
@@ -218,13 +221,22 @@ class Posterior(nn.Module):
         tokens = config.horizon + 1 + (config.state_dim > 0)
         self.register_buffer("positions", sinusoids(torch.arange(tokens), width), persistent=False)
 
-    def forward(self, action: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
-        """[B, H, A], [B, S] or None -> mean and log variance, [B, latent] each."""
+    def forward(
+        self, action: Tensor, state: Tensor | None, padding: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """[B, H, A], [B, S] or None -> mean and log variance, [B, latent] each.
+
+        padding: [B, H] bool, rows to overlook.
+        """
         parts = [self.summary.expand(len(action), -1, -1)]
         if state is not None:
             parts.append(self.state(state)[:, None])
         x = torch.cat([*parts, self.action(action)], dim=1)
+        seen = None
+        if padding is not None:
+            others = padding.new_ones(len(padding), x.shape[1] - padding.shape[1])
+            seen = torch.cat([others, ~padding], dim=1)[:, None, None]
         for layer in self.layers:
-            x = layer(x, self.positions)
+            x = layer(x, self.positions, seen)
         mean, log_variance = self.out(x[:, 0]).chunk(2, dim=-1)
         return mean, log_variance

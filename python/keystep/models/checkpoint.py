@@ -5,8 +5,7 @@ A planner's checkpoint also holds its frozen text encoder, in `text_encoder/`.
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from keystep.files import replacing, to_json
+from keystep.files import parse_json, replacing, to_json
 from keystep.models.act import ActPolicy
 from keystep.models.checks import ConfigError
 from keystep.models.config import ActConfig, CameraConfig, PlannerConfig, PolicyConfig
@@ -27,7 +26,8 @@ from keystep.models.text import TextEncoder, load_text_encoder
 Config = PolicyConfig | ActConfig | PlannerConfig
 KINDS: dict[str, Any] = {"diffusion": PolicyConfig, "act": ActConfig, "planner": PlannerConfig}
 
-FORMAT, VERSION = "keystep-checkpoint", 2
+FORMAT, VERSION = "keystep-checkpoint", 3
+_FIELDS = ("stats", "tasks", "action", "observation", "control_rate_hz", "provenance")
 TEXT_ENCODER = "text_encoder"  # folder of a planner's frozen text encoder, inside the checkpoint
 
 
@@ -41,11 +41,14 @@ class Checkpoint:
 
     Attributes:
         config: what the network is: a diffusion controller, ACT or a planner.
-        stats: per key `min`, `max`, `mean`, `std` (lists) and `count`; images per channel in [0, 1].
+        stats: per key `min`, `max`, `mean`, `std` (lists), `count`, and of keys normalised by quantiles `q01`
+            and `q99`; images per channel in [0, 1].
         tasks: `name` and `instruction` of each task, in the order of the task embedding.
-        action: names, units, min, max, rate_limit (or None), hold.
+        action: names, units, min, max, rate_limit (or None), hold ({"mode": "values", "values"} or {"mode":
+            "last"}) and, where it is known, law ("relative" or "absolute", of each dimension).
         observation: {"state": {"names"}, "images": [..]}.
         provenance: free form: git commit, data set hash, metrics.
+        normalization: mode by key, of keys that differ from the default; see `keystep.models.normalizer`.
     """
 
     config: Config
@@ -55,6 +58,7 @@ class Checkpoint:
     observation: dict[str, Any]
     control_rate_hz: float
     provenance: dict[str, Any]
+    normalization: dict[str, str] = field(default_factory=dict)
 
     @property
     def kind(self) -> str:
@@ -62,14 +66,23 @@ class Checkpoint:
         return next(kind for kind, config in KINDS.items() if isinstance(self.config, config))
 
     def normalizer(self) -> Normalizer:
-        """Of a planner: its one observation key, to [-1, 1], where its sampler clips."""
-        if isinstance(self.config, PlannerConfig):
-            key = self.config.subgoal
-            full = {"min": [0.0] * 3, "max": [1.0] * 3}
-            return Normalizer({key: full if self.config.camera else self.stats[key]}, {key: "min_max"})
-        keys = ["observation.state"] if self.config.state_dim else []
-        keys += [f"observation.images.{camera.name}" for camera in self.config.cameras]
-        return Normalizer(self.stats, default_modes([*keys, "action"]))
+        """Of all that the network reads and writes: of a planner, its one observation key."""
+        modes = network_modes(self.config) | self.normalization
+        if isinstance(self.config, PlannerConfig) and self.config.camera:
+            return Normalizer({self.config.subgoal: {"min": [0.0] * 3, "max": [1.0] * 3}}, modes)
+        return Normalizer(self.stats, modes)
+
+
+def network_modes(config: Config) -> dict[str, str]:
+    """The default normalisation of every key that a network reads or writes.
+
+    What it samples goes to [-1, 1], where samplers clip: a planner's subgoals, a controller's actions.
+    """
+    if isinstance(config, PlannerConfig):
+        return {config.subgoal: "min_max"}
+    keys = ["observation.state"] if config.state_dim else []
+    keys += [f"observation.images.{camera.name}" for camera in config.cameras]
+    return default_modes([*keys, "action"])
 
 
 def make_model(config: Config) -> DiffusionPolicy | ActPolicy | StatePlanner | ImagePlanner:
@@ -85,16 +98,13 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, weights: dict[str, tor
     Args:
         weights: state dict of `make_model(checkpoint.config)`; the trainer gives the EMA weights.
     """
-    fields = {
-        f: getattr(checkpoint, f) for f in ("stats", "tasks", "action", "observation", "control_rate_hz")
-    }
+    fields = {name: getattr(checkpoint, name) for name in (*_FIELDS, "normalization")}
     document = {
         "format": FORMAT,
         "version": VERSION,
         "kind": checkpoint.kind,
         "policy": checkpoint.config.to_dict(),
         **fields,
-        "provenance": checkpoint.provenance,
     }
     with replacing(folder / "model.safetensors", folder / "policy.json") as (tensors, description):
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}, tensors)
@@ -105,11 +115,13 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     """Reads and checks `policy.json`. Raises CheckpointError."""
     path = folder / "policy.json"
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = parse_json(path.read_bytes())
     except FileNotFoundError:
         raise CheckpointError(f"checkpoint: expected {path}, got no such file") from None
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"{path}: expected JSON, got {error}") from None
+    if not isinstance(document, dict):
+        raise CheckpointError(f"{path}: expected an object, got {type(document).__name__}")
     if document.get("format") != FORMAT or document.get("version") not in range(1, VERSION + 1):
         got = f"{document.get('format')} version {document.get('version')}"
         raise CheckpointError(f"{path}: expected {FORMAT} of at most version {VERSION}, got {got}")
@@ -118,9 +130,14 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         raise CheckpointError(f"{path}: kind: expected one of {', '.join(KINDS)}, got {kind!r}")
     try:
         config = KINDS[kind].from_dict(document["policy"])
-        fields = ("stats", "tasks", "action", "observation", "control_rate_hz", "provenance")
-        return Checkpoint(config, *(document[f] for f in fields))
-    except (KeyError, ConfigError) as error:
+        if isinstance(document["action"]["hold"], list):  # before version 3
+            document["action"]["hold"] = {"mode": "values", "values": document["action"]["hold"]}
+        known = {name: document[name] for name in _FIELDS}
+        # Before version 3 every key had its default.
+        checkpoint = Checkpoint(config, **known, normalization=document.get("normalization", {}))
+        checkpoint.normalizer()
+        return checkpoint
+    except (KeyError, ValueError, ConfigError) as error:
         raise CheckpointError(f"{path}: {error}") from None
 
 
@@ -197,6 +214,8 @@ def random_checkpoint(folder: Path, config: Config, seed: int = 0) -> Checkpoint
             "max": high.tolist(),
             "mean": mean.tolist(),
             "std": spread.tolist(),
+            "q01": (mean - 1.5 * spread).tolist(),
+            "q99": (mean + 1.5 * spread).tolist(),
             "count": 1000,
         }
 
@@ -218,7 +237,7 @@ def random_checkpoint(folder: Path, config: Config, seed: int = 0) -> Checkpoint
             "min": [-10.0] * dim,
             "max": [10.0] * dim,
             "rate_limit": None,
-            "hold": [0.0] * dim,
+            "hold": {"mode": "values", "values": [0.0] * dim},
         },
         observation={
             "state": {"names": [f"state_{i}" for i in range(config.state_dim)]} if config.state_dim else None,

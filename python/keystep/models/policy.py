@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from keystep.models.config import PolicyConfig, SamplerConfig
 from keystep.models.encoders import ImageEncoder, mlp
+from keystep.models.padding import unpadded
 from keystep.models.unet1d import ConditionalUnet1d
 
 Batch = dict[str, Tensor]
@@ -31,7 +32,8 @@ class DiffusionPolicy(nn.Module):
     """A chunk of actions from an observation, and a task or a goal (HD-ExpIt sec. 4.1; Chi et al. 2023).
 
     Batches are dictionaries: `observation.state` [B, S], `observation.images.<camera>` [B, 3, h, w],
-    `task` [B] int64, `goal.state`, `goal.images.<camera>` as configured, and `action` [B, H, A] for `loss`.
+    `task` [B] int64, `goal.state`, `goal.images.<camera>` as configured; for `loss` also `action` [B, H, A]
+    and, where some of its rows do not count, `action_is_pad` [B, H] bool.
     """
 
     def __init__(self, config: PolicyConfig) -> None:
@@ -100,7 +102,10 @@ class DiffusionPolicy(nn.Module):
         return self.unet(sample, timestep, condition)
 
     def loss(self, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
-        """Mean squared error of the prediction at random denoise steps (Ho et al. 2020, eq. 14)."""
+        """Mean squared error of the prediction at random denoise steps (Ho et al. 2020, eq. 14).
+
+        Over the rows that count: what follows the end of an episode was never seen.
+        """
         action = batch["action"]
         size, device = action.shape[0], action.device
         noise = torch.randn(action.shape, generator=generator, device=device)
@@ -111,7 +116,8 @@ class DiffusionPolicy(nn.Module):
             keep = (drawn >= self.config.condition_dropout).float()
         condition = self.encode(batch, keep)
         predicted = self.denoise(self.scheduler.add_noise(action, noise, timestep), timestep, condition)
-        return nn.functional.mse_loss(predicted, self._target(action, noise, timestep))
+        padding, target = batch.get("action_is_pad"), self._target(action, noise, timestep)
+        return nn.functional.mse_loss(unpadded(predicted, padding), unpadded(target, padding))
 
     def _target(self, action: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
         prediction = self.config.sampler.prediction

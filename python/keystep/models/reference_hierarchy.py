@@ -57,11 +57,21 @@ class ReferenceHierarchy:
         self._goals: list[Tensor] | None = None
         self._plan: Tensor | None = None
 
-    def reset(self, task: str, *, seed: int = 0, episode: int = 0, guidance: float | None = None) -> None:
-        """Starts an episode. task: a known task's name, or any sentence; guidance: lambda."""
+    def reset(
+        self,
+        task: str | None = None,
+        *,
+        seed: int = 0,
+        episode: int = 0,
+        instruction: str | None = None,
+        guidance: float | None = None,
+    ) -> None:
+        """Starts an episode. task: by name; instruction: in its place, any sentence; guidance: lambda."""
+        if instruction is None and task not in self.instructions:
+            raise ValueError(f"task: expected one of {', '.join(self.task_names)}, got {task!r}")
         self.controller.reset(seed=seed, episode=episode)
         self._guidance = self.sampler.guidance if guidance is None else guidance
-        self._goal = self._goal_rows(self.instructions.get(task, task))
+        self._goal = self._goal_rows(instruction or self.instructions[str(task)])
         self._seed, self._episode, self._plans = seed, episode, 0
         self._goals = self._plan = None
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
+
+NORMALIZATIONS = ("min_max", "mean_std", "quantile")
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,10 @@ class TrainConfig:
     """Continue the run in `output`; when false there must not be one."""
     cache: Path | None = None
     """Folder for the memory-mapped columns; see keystep.data.cache."""
+    normalization: tuple[str, ...] = ()
+    """Of vectors: min_max, mean_std or quantile (1 % and 99 % to -1 and 1), or KEY=MODE for each, e.g.
+    observation.state=quantile action=min_max. Default: min_max of what is sampled (a controller's action, a
+    planner's subgoal), mean_std of the rest."""
 
     def __post_init__(self) -> None:
         positive = (
@@ -81,6 +88,7 @@ class TrainConfig:
         for name in ("ema_decay", "val_fraction"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected [0, 1), got {getattr(self, name)}")
+        parse_choices(self.normalization)
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"betas: expected two values in [0, 1), got {self.betas}")
 
@@ -93,10 +101,21 @@ class ControllerTraining(TrainConfig):
     """What the controller is told besides the observation; `goal` makes one for a planner's subgoals."""
     observe: Literal["all", "state", "images"] = "all"
     """What it sees of the dataset's observations, and what its goals are made of."""
+    cameras: tuple[str, ...] = ()
+    """Names of the cameras it sees of these; all when empty."""
     chunk_lengths: tuple[int, int] = (4, 8)
     """With goals: shortest and longest number of actions between observation and goal."""
     goal_noise: float = 0.0
     """Standard deviation of noise on normalised goals, against the imprecision of planned ones."""
+    hold: str | None = None
+    """What a tick that fails gives: `last`, the last action given, or values, 0,0,1, or a JSON file of them.
+    As collected; else last: of other data no action is known that stands still."""
+    action_bounds: str | None = None
+    """Of actions: `data`, the range of the data; `margin=F`, wider by F times that on either side; or a JSON
+    file with min and max, and perhaps names, units and rate_limit. As collected; else data."""
+    action_law: str | None = None
+    """`relative`: 0 is no motion; `absolute`: the last command is repeated. One for all, a list with commas,
+    or a JSON file of it; with goals it fills chunks that end before H. As collected; else absolute."""
 
 
 @dataclass(frozen=True)
@@ -125,10 +144,26 @@ class PlannerTraining(TrainConfig):
             )
 
 
+def parse_choices(choices: Sequence[str]) -> dict[str, str]:
+    """`MODE` for all vectors (key ""), or `KEY=MODE`. Raises ValueError."""
+    found: dict[str, str] = {}
+    for choice in choices:
+        key, _, mode = choice.rpartition("=")
+        if mode not in NORMALIZATIONS:
+            wanted = f"MODE or KEY=MODE with a MODE of {', '.join(NORMALIZATIONS)}"
+            raise ValueError(f"normalization: expected {wanted}, got {choice!r}")
+        if key in found:
+            raise ValueError(f"normalization: expected {key or 'a mode for all'} once, got {choice!r} again")
+        found[key] = mode
+    return found
+
+
 FREE_ON_RESUME = frozenset(
     {"output", "dataset", "steps", "device", "threads", "log_every", "checkpoint_every", "resume", "cache"}
+    | {"hold", "action_bounds"}
 )
-"""Fields that may change when a run is resumed (the dataset may move; its digest must not change)."""
+"""Fields that may change when a run is resumed (the dataset may move; its digest must not change). Hold and
+bounds are of what is exported, not of what is learned."""
 
 
 def defaults(config: TrainConfig) -> dict[str, Any]:

@@ -9,11 +9,14 @@ import numpy as np
 import torch
 
 from keystep.data import ChunkWindows, DatasetReader
+from keystep.data.windows import PADDING
 from keystep.models.checkpoint import Checkpoint, camera_entry
 from keystep.models.config import ActConfig, CameraConfig, PolicyConfig
 from keystep.models.presets import ACT_PRESETS, PRESETS
+from keystep.train.actions import ActionChoices
 from keystep.train.config import ControllerTraining
-from keystep.train.recipe import ACTION, IMAGES, STATE, action_spec, state_entry, statistics
+from keystep.train.normalization import normalize
+from keystep.train.recipe import IMAGES, STATE, state_entry, statistics
 
 
 class ControllerRecipe:
@@ -25,8 +28,14 @@ class ControllerRecipe:
 
     def __init__(self, config: ControllerTraining, reader: DatasetReader) -> None:
         self._config, self._reader = config, reader
+        self._actions = ActionChoices(reader, config.hold, config.action_bounds, config.action_law)
+        self.notes = self._actions.notes
         self.plan = self._plan()
         self._normalizer = self.plan.normalizer()
+
+    @property
+    def text_encoder(self) -> None:
+        """None: it is told tasks by number."""
 
     def windows(self, episodes: list[int]) -> ChunkWindows:
         network = self._network
@@ -36,27 +45,40 @@ class ControllerRecipe:
             network.horizon,
             condition=self._config.condition,
             observations=[*seen, *(IMAGES + camera.name for camera in network.cameras)],
-            hold=np.asarray(self.plan.action["hold"], np.float32),
+            still=self._actions.still(),
             lengths=self._config.chunk_lengths,
             episodes=episodes,
             cache=self._config.cache,
         )
 
     def prepare(self, arrays: dict[str, np.ndarray], device: torch.device) -> dict[str, torch.Tensor]:
+        """Without `action_is_pad` where no row is padding: the loss is then the plain mean, bit for bit."""
         self._normalizer.to(device)
+        if PADDING in arrays and not arrays[PADDING].any():
+            arrays = {key: value for key, value in arrays.items() if key != PADDING}
         return {key: self._prepare(key, torch.from_numpy(value).to(device)) for key, value in arrays.items()}
 
     def save_extras(self, output: Path) -> None:
         """Nothing."""
 
     def _prepare(self, key: str, value: torch.Tensor) -> torch.Tensor:
-        if key == "task":
+        if key in ("task", PADDING):
             return value
         if ".images." in key:
             value = value.permute(0, 3, 1, 2).float() / 255.0
-        value = self._normalizer.normalize(key.replace("goal.", "observation.", 1), value)
+        value = self._normalizer.normalize(key.replace("goal.", "observation.", 1), value.float())
         noise = self._config.goal_noise if key.startswith("goal.") else 0.0
         return value + noise * torch.randn_like(value) if noise else value  # the step's global generator
+
+    def _camera_keys(self) -> list[str]:
+        """Of the cameras that are seen."""
+        known = self._reader.cameras
+        wanted = [IMAGES + name for name in self._config.cameras]
+        for key in wanted:
+            if key not in known:
+                names = ", ".join(name.removeprefix(IMAGES) for name in known) or "none"
+                raise ValueError(f"cameras: expected some of {names}, got {key.removeprefix(IMAGES)!r}")
+        return [key for key in known if key in wanted] or known
 
     @property
     def _network(self) -> PolicyConfig | ActConfig:
@@ -68,29 +90,34 @@ class ControllerRecipe:
         presets: dict[str, PolicyConfig | ActConfig] = {**PRESETS, **ACT_PRESETS}
         if config.preset not in presets:
             raise ValueError(f"preset: expected one of {', '.join(presets)}, got {config.preset!r}")
-        state = reader.features.get(STATE) if config.observe != "images" else None
-        keys = reader.image_keys if config.observe != "state" else []
+        state = reader.vector(STATE) if config.observe != "images" and STATE in reader.features else None
+        keys = self._camera_keys() if config.observe != "state" else []
         cameras = tuple(
             CameraConfig(key.removeprefix(IMAGES), *reader.features[key].shape[:2]) for key in keys
         )
         told = config.condition == "task"
         network = dataclasses.replace(
             presets[config.preset],
-            action_dim=reader.features[ACTION].shape[0],
+            action_dim=len(self._actions.spec["names"]),
             state_dim=state.shape[0] if state else 0,
             cameras=cameras,
             goal="observation" if config.condition == "goal" else "none",
             tasks=len(reader.tasks) if told else 0,
         )
+        normalized = normalize(
+            network, reader, statistics(reader), config.normalization, config.cache, self._actions.still()
+        )
+        self.notes += normalized.notes
         return Checkpoint(
-            config=network,
-            stats=statistics(reader),
+            config=normalized.network,
+            stats=normalized.stats,
             tasks=reader.tasks if told else [],
-            action=action_spec(reader),
+            action=self._actions.spec,
             observation={
                 "state": state_entry(reader) if state else None,
                 "images": [camera_entry(camera) for camera in cameras],
             },
             control_rate_hz=float(reader.info["fps"]),
             provenance={},
+            normalization=normalized.modes,
         )

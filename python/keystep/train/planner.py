@@ -16,8 +16,10 @@ from keystep.models.checkpoint import TEXT_ENCODER, Checkpoint, camera_entry
 from keystep.models.config import CameraConfig, PlannerConfig
 from keystep.models.presets import PLANNER_PRESETS
 from keystep.models.text import load_text_encoder
+from keystep.train.actions import ActionChoices
 from keystep.train.config import PlannerTraining
-from keystep.train.recipe import IMAGES, STATE, action_spec, state_entry, statistics
+from keystep.train.normalization import normalize
+from keystep.train.recipe import IMAGES, STATE, state_entry, statistics
 
 
 class PlannerRecipe:
@@ -30,12 +32,13 @@ class PlannerRecipe:
     def __init__(self, config: PlannerTraining, reader: DatasetReader) -> None:
         self._config, self._reader = config, reader
         kept = config.output / TEXT_ENCODER  # of the run to be continued: a name may mean another by then
-        self._encoder = load_text_encoder(kept if kept.exists() else config.text_encoder)
+        self.text_encoder = load_text_encoder(kept if kept.exists() else config.text_encoder)
+        self.notes: list[str] = []
         self.plan = self._plan()
         self._normalizer = self.plan.normalizer()
         phrasings = [self._phrasings(task) for task in reader.tasks]
         # The encoder is frozen: each sentence is encoded once.
-        self._texts = self._encoder.encode([text for texts in phrasings for text in texts])
+        self._texts = self.text_encoder.encode([text for texts in phrasings for text in texts])
         counts = np.array([len(texts) for texts in phrasings])
         self._first, self._counts = np.cumsum(counts) - counts, counts
 
@@ -59,15 +62,14 @@ class PlannerRecipe:
         batch = {"text": self._texts[torch.from_numpy(arrays["text"]).to(device)]}
         for key in ("observation", "subgoals"):
             value = torch.from_numpy(arrays[key]).to(device)
-            if self._is_image:
-                value = value.movedim(-1, -3).float() / 255.0
+            value = value.movedim(-1, -3).float() / 255.0 if self._is_image else value.float()
             batch[key] = self._normalizer.normalize(self._config.subgoal, value)
         return batch
 
     def save_extras(self, output: Path) -> None:
         folder = output / TEXT_ENCODER
         if not folder.exists():
-            self._encoder.save(folder)
+            self.text_encoder.save(folder)
 
     @property
     def _is_image(self) -> bool:
@@ -85,6 +87,8 @@ class PlannerRecipe:
         if config.subgoal not in reader.features:
             known = ", ".join(key for key in reader.features if key.startswith("observation."))
             raise ValueError(f"subgoal: expected one of {known}, got {config.subgoal!r}")
+        if not (self._is_image and config.subgoal in reader.cameras):
+            reader.vector(config.subgoal)
         shape = reader.features[config.subgoal].shape
         camera = CameraConfig(config.subgoal.removeprefix(IMAGES), *shape[:2]) if self._is_image else None
         modality: dict[str, Any] = {"state_dim": 0 if camera else shape[0], "camera": camera}
@@ -93,20 +97,23 @@ class PlannerRecipe:
             **modality,
             subgoals=config.subgoals,
             steps_per_subgoal=config.steps_per_subgoal,
-            text_tokens=self._encoder.tokens,
-            text_width=self._encoder.width,
+            text_tokens=self.text_encoder.tokens,
+            text_width=self.text_encoder.width,
         )
+        normalized = normalize(network, reader, statistics(reader), config.normalization, config.cache)
+        self.notes += normalized.notes
         return Checkpoint(
-            config=network,
-            stats=statistics(reader),
+            config=normalized.network,
+            stats=normalized.stats,
             tasks=reader.tasks,
-            action=action_spec(reader),
+            action=ActionChoices(reader).spec,
             observation={
                 "state": state_entry(reader) if config.subgoal == STATE else None,
                 "images": [camera_entry(camera)] if camera else [],
             },
             control_rate_hz=float(reader.info["fps"]),
             provenance={},
+            normalization=normalized.modes,
         )
 
 

@@ -9,9 +9,12 @@ import numpy as np
 
 from keystep.data import DatasetReader
 from keystep.models.checkpoint import Checkpoint
+from keystep.models.text import TextEncoder
+from keystep.train.actions import ACTION
 from keystep.train.config import ControllerTraining, PlannerTraining, TrainConfig
+from keystep.train.names import numbered, usable_names
 
-ACTION, STATE, IMAGES = "action", "observation.state", "observation.images."
+STATE, IMAGES = "observation.state", "observation.images."
 
 
 class Windows(Protocol):
@@ -26,9 +29,16 @@ class Recipe(Protocol):
 
     Attributes:
         plan: the checkpoint without provenance.
+        notes: what was chosen where the dataset leaves a choice, and what its numbers look like, to be told
+            before training.
+        text_encoder: of a planner.
     """
 
     plan: Checkpoint
+    notes: list[str]
+
+    @property
+    def text_encoder(self) -> TextEncoder | None: ...
 
     def windows(self, episodes: list[int]) -> Windows:
         """The training examples of some episodes."""
@@ -57,30 +67,17 @@ def recipe_of(config: TrainConfig, reader: DatasetReader) -> Recipe:
 def statistics(reader: DatasetReader) -> dict[str, dict[str, Any]]:
     """The dataset's statistics of the policy's keys, one value per dimension or image channel."""
     found: dict[str, dict[str, Any]] = {}
-    for key in reader.features:
-        if key == ACTION or key.startswith("observation."):
+    for key, feature in reader.features.items():
+        measured = feature.is_number or feature.is_image
+        if measured and (key == ACTION or key.startswith("observation.")):
             values = {name: np.asarray(value).reshape(-1) for name, value in reader.stats[key].items()}
             found[key] = {name: values[name].tolist() for name in ("min", "max", "mean", "std")}
             found[key]["count"] = int(values["count"][0])
     return found
 
 
-def action_spec(reader: DatasetReader) -> dict[str, Any]:
-    """As collected; that of a dataset from elsewhere is bounded by what was seen, and zero holds."""
-    if "action" in reader.collection:
-        return reader.collection["action"]
-    feature, seen = reader.features[ACTION], reader.stats[ACTION]
-    width = feature.shape[0]
-    return {
-        "names": list(feature.names or [f"action_{number}" for number in range(width)]),
-        "units": [""] * width,
-        "min": seen["min"].tolist(),
-        "max": seen["max"].tolist(),
-        "rate_limit": None,
-        "hold": [0.0] * width,
-    }
-
-
 def state_entry(reader: DatasetReader) -> dict[str, Any]:
-    """The manifest's entry for the state."""
-    return {"names": list(reader.features[STATE].names or [])}
+    """The manifest's entry for the state; a dataset's names that are not one each are replaced by numbers."""
+    feature = reader.features[STATE]
+    width = feature.shape[0]
+    return {"names": usable_names(feature.names, width) or numbered("state", width)}

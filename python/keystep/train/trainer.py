@@ -25,6 +25,7 @@ from keystep.train.config import FREE_ON_RESUME, TrainConfig, defaults, plain
 from keystep.train.loss import Loss
 from keystep.train.progress import Reporter
 from keystep.train.recipe import recipe_of
+from keystep.train.rehearsal import rehearse
 from keystep.train.schedule import learning_rate
 
 _log = logging.getLogger(__name__)
@@ -83,6 +84,7 @@ class Trainer:
             )
         torch.manual_seed(config.seed)
         self.recipe = recipe_of(config, self.reader)
+        rehearse(self.recipe, self.reader)
         model = make_model(self.recipe.plan.config)
         optimizer = torch.optim.AdamW(
             model.parameters(),
@@ -104,6 +106,8 @@ class Trainer:
         self.batches, self.validation = self._batches()
         self.step, self.seconds, self.rows = 0, 0.0, list[curves.Row]()
         self._resume()
+        if self.accelerator.is_main_process:
+            print(*self.recipe.notes, sep="\n", flush=True)
 
     def run(self) -> TrainResult:
         """Train up to `config.steps`."""
@@ -264,6 +268,7 @@ class Trainer:
         return {
             "dataset_sha256": self.digest,
             "dataset_collection": self.reader.collection,
+            "action_law": self.recipe.plan.action["law"],
             "training": {**figures, **settings, "torch": torch.__version__},
         }
 

@@ -10,6 +10,7 @@
 #include "engines/native/cpu.hpp"
 #include "engines/native/native.hpp"
 #include "engines/native/unet.hpp"
+#include "readable.hpp"
 
 namespace keystep::native {
 namespace {
@@ -20,13 +21,9 @@ constexpr const char* kKind = "conditional_unet1d";
 /// more threads would only wait.
 constexpr int kMostUnasked = 8;
 
-int checked_threads(int threads) {
-  const int cores = std::min(available_cores(), Team::kMostThreads);
-  if (threads == 0) return std::min({physical_cores(), cores, kMostUnasked});
-  if (threads > 0 && threads <= cores) return threads;
-  throw ArgumentError(expected("threads",
-                               "0 (one per physical core) .. " + std::to_string(cores) + " (cores)",
-                               std::to_string(threads)));
+int team_size(int threads) {
+  const int most = threads == 0 ? kMostUnasked : Team::kMostThreads;
+  return std::min(resolved_threads(threads), most);
 }
 
 const TensorSpec* tensor_with(const std::vector<TensorSpec>& tensors, const char* role) {
@@ -136,7 +133,7 @@ struct NativeEngine::Impl {
   explicit Impl(const EngineOptions& options)
       : precision(options.precision),
         isa(isa_named(options.isa)),
-        threads(checked_threads(options.threads)),
+        threads(team_size(options.threads)),
         pin(options.pin_threads),
         spin_us(options.spin_us) {
     check_spin(spin_us);
@@ -156,10 +153,10 @@ struct NativeEngine::Impl {
     return started;
   }
 
-  std::unique_ptr<Graph> load_film(const std::filesystem::path& file, const GraphSpec& spec,
-                                   const Buffers& buffers);
-  std::unique_ptr<Graph> load_step(const std::filesystem::path& file, const GraphSpec& spec,
-                                   const Buffers& buffers);
+  std::unique_ptr<Graph> load_film(const Safetensors& file, const GraphSpec& spec,
+                                   const BufferSource& memory);
+  std::unique_ptr<Graph> load_step(const Safetensors& file, const GraphSpec& spec,
+                                   const BufferSource& memory);
 
   const std::string precision;
   const std::optional<Isa> isa;
@@ -169,19 +166,19 @@ struct NativeEngine::Impl {
   std::shared_ptr<Team> started;
 };
 
-std::unique_ptr<Graph> NativeEngine::Impl::load_film(const std::filesystem::path& file, const GraphSpec& spec,
-                                                     const Buffers& buffers) {
+std::unique_ptr<Graph> NativeEngine::Impl::load_film(const Safetensors& file, const GraphSpec& spec,
+                                                     const BufferSource& memory) {
   const UnetSpec& unet = *spec.unet;
   const int width = film_width(unet.down_dims, unet.film_scale);
   const std::int64_t rows = required(spec, false, "condition", 2).shape[0];
   check_shape(required(spec, false, "condition", 2), {rows, width});
   check_shape(required(spec, true, "condition", 2), {rows, unet.condition});
   auto network = std::make_shared<const FilmNetwork>(file, unet.condition, width, kernels(unet), *team());
-  return std::make_unique<FilmGraph>(std::move(network), team(), spec, buffers);
+  return std::make_unique<FilmGraph>(std::move(network), team(), spec, memory());
 }
 
-std::unique_ptr<Graph> NativeEngine::Impl::load_step(const std::filesystem::path& file, const GraphSpec& spec,
-                                                     const Buffers& buffers) {
+std::unique_ptr<Graph> NativeEngine::Impl::load_step(const Safetensors& file, const GraphSpec& spec,
+                                                     const BufferSource& memory) {
   const UnetSpec& unet = *spec.unet;
   if (spec.inputs.size() != 3)
     refuse("inputs", "sample, timestep, condition", std::to_string(spec.inputs.size()));
@@ -202,7 +199,7 @@ std::unique_ptr<Graph> NativeEngine::Impl::load_step(const std::filesystem::path
                            .down_dims = unet.down_dims,
                            .film_scale = unet.film_scale};
   auto network = std::make_shared<const Network>(file, shape, kernels(unet), *team());
-  return std::make_unique<StepGraph>(std::move(network), team(), spec, buffers);
+  return std::make_unique<StepGraph>(std::move(network), team(), spec, memory());
 }
 
 // ---- the engine's face
@@ -234,11 +231,12 @@ std::string NativeEngine::refusal(const UnetSpec& unet) const {
   return {};
 }
 
-std::unique_ptr<Graph> NativeEngine::load(const std::filesystem::path& folder, const GraphSpec& spec,
-                                          const Buffers& buffers) {
-  const std::filesystem::path file = folder / spec.unet->file;
-  return tensor_with(spec.outputs, "model_output") != nullptr ? impl_->load_step(file, spec, buffers)
-                                                              : impl_->load_film(file, spec, buffers);
+std::unique_ptr<Graph> NativeEngine::load(const Files& files, const GraphSpec& spec,
+                                          const BufferSource& memory) {
+  const std::string& name = spec.unet->file;
+  const Safetensors file(content_of(files, name), readable(name));
+  return tensor_with(spec.outputs, "model_output") != nullptr ? impl_->load_step(file, spec, memory)
+                                                              : impl_->load_film(file, spec, memory);
 }
 
 std::string NativeEngine::description(const UnetSpec& unet) const {

@@ -112,10 +112,6 @@ class Network::Builder {
   const Safetensors& file_;
 };
 
-Network::Network(const std::filesystem::path& file, const NetworkShape& shape, const Kernels& kernels,
-                 Team& team)
-    : Network(Safetensors(file), shape, kernels, team) {}
-
 Network::Network(const Safetensors& file, const NetworkShape& shape, const Kernels& kernels, Team& team)
     : shape_(shape), layers_(file, kernels, team.size()) {
   Builder(*this, file).build();
@@ -127,10 +123,6 @@ int film_width(const std::vector<int>& down_dims, bool film_scale) noexcept {
   const int channels = 4 * std::accumulate(down_dims.begin(), down_dims.end(), 0);
   return channels * (film_scale ? 2 : 1);
 }
-
-FilmNetwork::FilmNetwork(const std::filesystem::path& file, int condition, int width, const Kernels& kernels,
-                         Team& team)
-    : FilmNetwork(Safetensors(file), condition, width, kernels, team) {}
 
 FilmNetwork::FilmNetwork(const Safetensors& file, int condition, int width, const Kernels& kernels,
                          Team& team)

@@ -3,7 +3,6 @@
 
 #include <array>
 #include <cstdint>
-#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -42,7 +41,7 @@ using Grow = std::array<const Layer*, 2>;
 class Network {
  public:
   /// Reads and packs the weights, on all of the team's threads. Throws BundleError.
-  Network(const std::filesystem::path& file, const NetworkShape& shape, const Kernels& kernels, Team& team);
+  Network(const Safetensors& file, const NetworkShape& shape, const Kernels& kernels, Team& team);
 
   const NetworkShape& shape() const noexcept { return shape_; }
   const Layers& layers() const noexcept { return layers_; }
@@ -61,7 +60,6 @@ class Network {
 
  private:
   class Builder;
-  Network(const Safetensors& file, const NetworkShape& shape, const Kernels& kernels, Team& team);
 
   const NetworkShape shape_;
   Layers layers_;
@@ -73,15 +71,12 @@ class Network {
 class FilmNetwork {
  public:
   /// `condition`: C; `width`: F. Throws BundleError.
-  FilmNetwork(const std::filesystem::path& file, int condition, int width, const Kernels& kernels,
-              Team& team);
+  FilmNetwork(const Safetensors& file, int condition, int width, const Kernels& kernels, Team& team);
 
   const Layers& layers() const noexcept { return layers_; }
   const Layer& layer() const noexcept { return layers_.all().front(); }
 
  private:
-  FilmNetwork(const Safetensors& file, int condition, int width, const Kernels& kernels, Team& team);
-
   Layers layers_;
 };
 

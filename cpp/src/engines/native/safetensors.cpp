@@ -1,16 +1,12 @@
 #include "engines/native/safetensors.hpp"
 
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <bit>
 #include <cstring>
-#include <nlohmann/json.hpp>
 
 #include "bundle_check.hpp"
+#include "json_text.hpp"
 #include "keystep/status.hpp"
+#include "readable.hpp"
 
 namespace keystep::native {
 namespace {
@@ -19,44 +15,63 @@ using nlohmann::json;
 
 constexpr std::size_t kMaxHeaderBytes = std::size_t{16} << 20;
 constexpr std::size_t kLengthBytes = 8;
+constexpr const char* kMetadata = "__metadata__";
 
 const std::map<std::string, std::size_t> kElementBytes = {{"F32", 4}, {"BF16", 2}, {"I8", 1}};
 
 /// a * b <= limit, without overflow.
 bool fits(std::size_t a, std::size_t b, std::size_t limit) { return b == 0 || a <= limit / b; }
 
-/// A whole number of the header. Throws BundleError.
-std::size_t count_of(const std::string& field, const json& value) {
-  if (!value.is_number_unsigned()) refuse(field, "whole numbers", value.dump());
-  return value.get<std::size_t>();
+/// A member of the header's entry of one tensor. Throws BundleError.
+const json& member(const std::string& field, const json& entry, const char* key) {
+  if (!entry.is_object()) refuse(field, "an object", summary(entry));
+  const auto found = entry.find(key);
+  if (found == entry.end()) refuse(field + "." + key, "a value", "no such key");
+  return *found;
 }
 
-/// The header's entry of one tensor. `data`: where its bytes may lie. Throws json::exception or BundleError.
+/// An array of whole numbers of the header. Throws BundleError.
+std::vector<std::size_t> counts_of(const std::string& field, const json& value) {
+  if (!value.is_array()) refuse(field, "an array", summary(value));
+  std::vector<std::size_t> counts;
+  for (const json& item : value) {
+    if (!item.is_number_unsigned()) refuse(field, "whole numbers", summary(item));
+    counts.push_back(item.get<std::size_t>());
+  }
+  return counts;
+}
+
+/// Product of the shape's extents with `bytes`. Throws BundleError if it is more than `size`.
+std::size_t bytes_of(const std::string& field, const std::vector<std::size_t>& shape, std::size_t bytes,
+                     std::size_t size) {
+  for (const std::size_t extent : shape) {
+    if (!fits(bytes, extent, size)) refuse(field, "a shape that fits into the file", "a larger one");
+    bytes *= extent;
+  }
+  return bytes;
+}
+
+/// The header's entry of one tensor. `data`: where its bytes may lie. Throws BundleError.
 Tensor tensor_of(const std::string& field, const json& entry, const std::byte* data, std::size_t size) {
-  Tensor tensor{entry.at("dtype").get<std::string>(), {}, nullptr};
-  const auto known = kElementBytes.find(tensor.dtype);
-  if (known == kElementBytes.end()) refuse(field + ".dtype", "F32, BF16 or I8", tensor.dtype);
-  std::size_t bytes = known->second;
-  if (!entry.at("shape").is_array()) refuse(field + ".shape", "an array", entry.at("shape").dump());
-  for (const json& extent : entry.at("shape")) {
-    const std::size_t length = count_of(field + ".shape", extent);
-    if (!fits(bytes, length, size)) {
-      refuse(field + ".shape", "a shape that fits into the file", entry.at("shape").dump());
-    }
-    bytes *= length;
-    tensor.shape.push_back(static_cast<std::int64_t>(length));
+  const json& dtype = member(field, entry, "dtype");
+  const auto known =
+      dtype.is_string() ? kElementBytes.find(dtype.get_ref<const std::string&>()) : kElementBytes.end();
+  if (known == kElementBytes.end()) refuse(field + ".dtype", "F32, BF16 or I8", summary(dtype));
+  const std::vector<std::size_t> shape = counts_of(field + ".shape", member(field, entry, "shape"));
+  const std::size_t bytes = bytes_of(field + ".shape", shape, known->second, size);
+  const std::vector<std::size_t> offsets =
+      counts_of(field + ".data_offsets", member(field, entry, "data_offsets"));
+  if (offsets.size() != 2) {
+    refuse(field + ".data_offsets", "begin and end", std::to_string(offsets.size()) + " numbers");
   }
-  const json& offsets = entry.at("data_offsets");
-  if (offsets.size() != 2) refuse(field + ".data_offsets", "begin and end", offsets.dump());
-  const std::size_t begin = count_of(field + ".data_offsets", offsets.at(0)),
-                    end = count_of(field + ".data_offsets", offsets.at(1));
+  const auto [begin, end] = std::pair(offsets[0], offsets[1]);
+  const std::string got = "[" + std::to_string(begin) + ", " + std::to_string(end) + "]";
   if (begin > end || end > size || end - begin != bytes) {
-    refuse(field + ".data_offsets", std::to_string(bytes) + " bytes inside the file",
-           entry.at("data_offsets").dump());
+    refuse(field + ".data_offsets", std::to_string(bytes) + " bytes inside the file", got);
   }
-  tensor.data = data + begin;
+  Tensor tensor{known->first, {shape.begin(), shape.end()}, data + begin};
   if (reinterpret_cast<std::uintptr_t>(tensor.data) % known->second != 0) {
-    refuse(field + ".data_offsets", "an aligned tensor", entry.at("data_offsets").dump());
+    refuse(field + ".data_offsets", "an aligned tensor", got);
   }
   return tensor;
 }
@@ -69,57 +84,40 @@ std::size_t Tensor::elements() const noexcept {
   return count;
 }
 
-Safetensors::Safetensors(const std::filesystem::path& file) : name_(file.filename().string()) {
+Safetensors::Safetensors(const FileContent& content, std::string name) : name_(std::move(name)) {
   static_assert(std::endian::native == std::endian::little, "the file's numbers are little-endian");
-  const int descriptor = open(file.c_str(), O_RDONLY | O_CLOEXEC);
-  struct stat status{};
-  const bool readable = descriptor >= 0 && fstat(descriptor, &status) == 0 && S_ISREG(status.st_mode);
-  void* mapped = MAP_FAILED;
-  if (readable && status.st_size > 0) {
-    size_ = static_cast<std::size_t>(status.st_size);
-    // All of it will be read: one call instead of a fault for every page.
-    mapped = mmap(nullptr, size_, PROT_READ, MAP_PRIVATE | MAP_POPULATE, descriptor, 0);
-  }
-  if (descriptor >= 0) close(descriptor);  // the mapping keeps the file
-  if (mapped == MAP_FAILED) refuse(name_, "a readable safetensors file", "none");
-  bytes_ = static_cast<const std::byte*>(mapped);
-  try {
-    read_header();
-  } catch (...) {
-    munmap(mapped, size_);
-    throw;
-  }
-}
-
-Safetensors::~Safetensors() { munmap(const_cast<std::byte*>(bytes_), size_); }
-
-void Safetensors::read_header() {
-  std::uint64_t length = 0;
-  if (size_ >= kLengthBytes) std::memcpy(&length, bytes_, kLengthBytes);
-  if (length == 0 || length > kMaxHeaderBytes || length > size_ - kLengthBytes) {
-    refuse(name_, "a safetensors header inside the file", std::to_string(length) + " bytes of header");
-  }
-  const auto* text = reinterpret_cast<const char*>(bytes_ + kLengthBytes);
-  const std::byte* data = bytes_ + kLengthBytes + length;
-  try {
-    const json header = json::parse(text, text + length);
-    check_metadata(header.value("__metadata__", std::map<std::string, std::string>()));
-    for (const auto& [key, entry] : header.items()) {
-      if (key == "__metadata__") continue;
-      tensors_[key] = tensor_of(name_ + "." + key, entry, data, size_ - kLengthBytes - length);
-    }
-  } catch (const json::exception& error) {
-    throw BundleError(expected(name_, "a safetensors header", error.what()));
-  }
+  read_header(content);
   check_overlap();
 }
 
-void Safetensors::check_metadata(const std::map<std::string, std::string>& metadata) const {
-  for (const auto& [key, wanted] :
-       {std::pair<std::string, std::string>("format", "keystep-unet1d"), {"version", "1"}}) {
+void Safetensors::read_header(const FileContent& content) {
+  std::uint64_t length = 0;
+  if (content.size() >= kLengthBytes) std::memcpy(&length, content.data(), kLengthBytes);
+  if (length == 0 || length > kMaxHeaderBytes || length > content.size() - kLengthBytes) {
+    refuse(name_, "a safetensors header inside the file", std::to_string(length) + " bytes of header");
+  }
+  const std::string_view text(reinterpret_cast<const char*>(content.data() + kLengthBytes), length);
+  const std::byte* data = content.data() + kLengthBytes + length;
+  const json header = parse_json(text, name_);
+  if (!header.is_object()) refuse(name_, "a header that is an object", summary(header));
+  check_metadata(header);
+  for (const auto& [key, entry] : header.items()) {
+    if (key == kMetadata) continue;
+    tensors_[key] =
+        tensor_of(name_ + "." + readable(key), entry, data, content.size() - kLengthBytes - length);
+  }
+}
+
+void Safetensors::check_metadata(const json& header) const {
+  const std::string field = name_ + "." + kMetadata;
+  const json none = json::object();
+  const json& metadata = header.contains(kMetadata) ? header.at(kMetadata) : none;
+  if (!metadata.is_object()) refuse(field, "an object", summary(metadata));
+  for (const auto& [key, wanted] : {std::pair("format", "keystep-unet1d"), {"version", "1"}}) {
     const auto found = metadata.find(key);
-    const std::string got = found == metadata.end() ? "no such key" : "'" + found->second + "'";
-    if (got != "'" + wanted + "'") refuse(name_ + ".__metadata__." + key, "'" + wanted + "'", got);
+    if (found != metadata.end() && *found == wanted) continue;
+    refuse(field + "." + key, std::string("'") + wanted + "'",
+           found == metadata.end() ? "no such key" : summary(*found));
   }
 }
 

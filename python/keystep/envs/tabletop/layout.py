@@ -67,6 +67,8 @@ GRID_CELLS = 10
 
 ACTION_NAMES: tuple[str, ...] = ("dx", "dy", "dz", "droll", "dpitch", "dyaw", "gripper")
 ACTION_UNITS: tuple[str, ...] = ("0.05 m",) * 3 + ("0.25 rad",) * 3 + ("+1 open, -1 closed",)
+ACTION_LAW: tuple[str, ...] = ("relative",) * 6 + ("absolute",)
+"""Whether 0 is no motion, or the command itself is held."""
 POSITION_SCALE_M = 0.05
 ROTATION_SCALE_RAD = 0.25
 ACTION_LOW = np.full(7, -1.0, dtype=np.float32)

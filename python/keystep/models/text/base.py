@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from keystep.files import replacing_folder, sha256, to_json
+from keystep.files import parse_json, replacing_folder, sha256, to_json
 
 FORMAT, VERSION = "keystep-text-encoder", 1
 DESCRIPTION = "text_encoder.json"
@@ -90,7 +89,7 @@ def read_description(folder: Path) -> dict[str, Any]:
     """Reads `text_encoder.json` and checks every file that it names. Raises TextEncoderError."""
     path = folder / DESCRIPTION
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = parse_json(path.read_bytes())
     except (OSError, ValueError) as error:
         raise TextEncoderError(f"{path}: expected JSON, got {error}") from None
     if not isinstance(document, dict):

@@ -1,0 +1,36 @@
+"""keystep check"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+from rich.progress import Progress
+
+import keystep
+
+
+def main(dataset: Annotated[Path, tyro.conf.Positional]) -> None:
+    """Read a dataset in the LeRobotDataset v3.0 layout completely, images included, and say what is wrong.
+
+    A problem is what reading or training refuses. A remark is where the dataset leaves the layout and is read
+    all the same. Ends with an error when there are problems.
+
+    Args:
+        dataset: the dataset's folder.
+    """
+    from keystep.data.check import inspect_dataset
+
+    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task("reading", total=None)
+        findings = inspect_dataset(dataset, lambda done, total: bar.update(task, completed=done, total=total))
+    for kind, lines in (("remark", findings.remarks), ("problem", findings.problems)):
+        for line in lines:
+            print(f"{kind}: {line}".encode(errors="backslashreplace").decode())
+    if findings.problems:
+        count = len(findings.problems)
+        raise keystep.Error(f"{dataset}: expected a dataset that can be read, found {count} problem(s)")
+    print("conforms to LeRobotDataset v3.0" if not findings.remarks else "can be read")
