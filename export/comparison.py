@@ -68,15 +68,15 @@ class VerifyReport:
 
     @property
     def different(self) -> list[Comparison]:
-        """Those that are not within the tolerance."""
+        """The rows that are further apart than they may be."""
         return [row for row in self.comparisons if not row.within(self.tolerance)]
 
     @property
     def ok(self) -> bool:
-        """Whether every difference is within the tolerance."""
+        """Whether every difference is as small as it may be."""
         return not self.different
 
-    def to_dict(self) -> dict[str, object]:
+    def to_dict(self) -> dict[str, Any]:
         """All differences, for a JSON file."""
         return asdict(self) | {"ok": self.ok}
 

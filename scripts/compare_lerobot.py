@@ -70,6 +70,7 @@ def read(root: Path) -> None:
         foreign.edit_column(root / SHIFTED, "index", lambda column: _plus_5(column), number)
     _recorded(root / "LeRobot", 0, matrix=True)
     _merged(root / "LeRobot, merged", [_recorded(root / f"LeRobot, part {n}", n) for n in (1, 2)])
+    _edited(root / "LeRobot, merged", root / "LeRobot, edited")
     for folder in sorted(path for path in root.iterdir() if path.is_dir()):
         np.savez(folder.with_suffix(".npz"), **_values(folder))
 
@@ -115,6 +116,15 @@ def _merged(folder: Path, parts: list[Path]) -> None:
     from lerobot.datasets.aggregate import aggregate_datasets
 
     aggregate_datasets([part.name for part in parts], "merged", roots=parts, aggr_root=folder)
+
+
+def _edited(source: Path, folder: Path) -> None:
+    """Without two episodes, and one with another task."""
+    from lerobot.datasets.dataset_tools import delete_episodes, modify_tasks
+    from lerobot.datasets.lerobot_dataset import LeRobotDataset
+
+    delete_episodes(LeRobotDataset("me/test", root=source), [1, 4], folder, "me/edited")
+    modify_tasks(LeRobotDataset("me/test", root=folder), episode_tasks={2: "another task"})
 
 
 def _values(folder: Path) -> dict[str, np.ndarray]:

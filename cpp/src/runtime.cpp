@@ -87,7 +87,7 @@ Runtime::Impl::Impl(const std::filesystem::path& folder, const RuntimeOptions& w
       chunk(bundle.chunk.horizon * bundle.action.names.size()),
       unheld(held_at_first(bundle.action)),
       held(unheld),
-      attention(options.attend) {
+      attention(options.attendant) {
   bundle.files.clear();  // the engine has taken what it needs
   last_error.reserve(kMessageBytes);
 }
@@ -115,7 +115,7 @@ void Runtime::reset(const EpisodeContext& context) {
   const Entry entry(self.busy);
   if (!entry) throw Error(describe(Status::busy));
   if (self.closed) throw Error(describe(Status::closed));
-  self.attention.begin_call();
+  const Attention::Call call(self.attention);
   // First everything that may be refused.
   const int task = std::max(aim_of(self.bundle, context).task, 0);
   const bool wants_goal = self.bundle.goal == "observation";
@@ -160,7 +160,7 @@ Status Runtime::tick(const Observation& observation, Action& action) noexcept {
   action.values = self.held;
   if (self.closed) return self.fail(Status::closed);
   if (!self.started) return self.fail(Status::not_reset);
-  self.attention.begin_call();
+  const Attention::Call call(self.attention);
   const auto start = Clock::now();
   const Status status = self.tick(observation, action);
   if (status != Status::ok) self.gate.held(action.values);
@@ -178,7 +178,7 @@ Status Runtime::predict_chunk(const Observation& observation, std::span<const fl
   if (!entry) return Status::busy;
   if (self.closed) return self.fail(Status::closed);
   if (!self.started) return self.fail(Status::not_reset);
-  self.attention.begin_call();
+  const Attention::Call call(self.attention);
   return self.predict_chunk(observation, noise, chunk);
 }
 
@@ -190,7 +190,7 @@ Status Runtime::predict_plan(const Observation& observation, std::span<const flo
   if (!entry) return Status::busy;
   if (self.closed) return self.fail(Status::closed);
   if (!self.started) return self.fail(Status::not_reset);
-  self.attention.begin_call();
+  const Attention::Call call(self.attention);
   return self.predict_plan(observation, noise, plan);
 }
 

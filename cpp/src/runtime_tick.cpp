@@ -110,7 +110,7 @@ void Runtime::Impl::interrupt() noexcept {
 }
 
 void Runtime::Impl::call_attention(bool at_once) noexcept {
-  if (forks() != forks_at_load || !options.attend) return;
+  if (forks() != forks_at_load || !options.attendant) return;
   attention.call();
   if (at_once) terminate();
 }

@@ -2,7 +2,7 @@
 
 #include "convert.hpp"
 #include "observation_reader.hpp"
-#include "signal_watch.hpp"
+#include "signals.hpp"
 
 namespace keystep::python {
 namespace {
@@ -113,6 +113,11 @@ class PyRuntime {
   }
 
   void close() {
+    if (signals_->handling()) {  // by a handler that interrupts a call of ours
+      close_later_ = true;
+      signals_->give_up();
+      return;
+    }
     py::gil_scoped_release release;
     runtime_->close();
   }
@@ -145,25 +150,27 @@ class PyRuntime {
     std::atomic_flag& flag_;
   };
 
-  static std::unique_ptr<Runtime> open(const std::filesystem::path& bundle, RuntimeOptions options) {
-    options.attend = handlers_raised;
+  std::unique_ptr<Runtime> open(const std::filesystem::path& bundle, RuntimeOptions options) {
+    options.attendant = signals_;
     py::gil_scoped_release release;
-    return std::make_unique<Runtime>(bundle, std::move(options));
+    auto runtime = std::make_unique<Runtime>(bundle, std::move(options));
+    signals_->attend(*runtime);
+    return runtime;
   }
 
   /// `work` with the GIL released. A signal whose handler raises ends it, and that is raised.
   template <class Work>
   void call(const Work& work) {
-    const SignalWatch watch(*runtime_);
-    if (PyErr_CheckSignals() == 0) {  // one that came just before
-      try {
-        py::gil_scoped_release release;
-        work();
-      } catch (const Error&) {
-        if (!PyErr_Occurred()) throw;
-      }
+    try {
+      py::gil_scoped_release release;
+      work();
+    } catch (const Error&) {
+      if (!PyErr_Occurred()) throw;
     }
-    if (PyErr_Occurred()) throw py::error_already_set();
+    const bool raised = PyErr_Occurred() != nullptr;
+    if (close_later_) runtime_->close();
+    if (raised) throw py::error_already_set();
+    if (close_later_) check_usable();
   }
 
   using Shape = std::vector<py::ssize_t>;
@@ -214,10 +221,12 @@ class PyRuntime {
     throw PolicyError(status, detail.empty() || detail == what ? what : what + ": " + detail);
   }
 
+  const std::shared_ptr<SignalAttendant> signals_ = std::make_shared<SignalAttendant>();
   std::unique_ptr<Runtime> runtime_;
   ObservationReader reader_;
   std::atomic_flag in_use_;
   std::uint64_t tick_allocations_ = 0;
+  bool close_later_ = false;
 };
 
 py::dict progress_dict(PyRuntime& self) {

@@ -1,5 +1,5 @@
 #include "bindings.hpp"
-#include "signal_watch.hpp"
+#include "signals.hpp"
 
 PYBIND11_MODULE(_keystep, module) {
   using namespace keystep::python;

@@ -17,8 +17,9 @@ from keystep.libraries import find_extensions, find_onnxruntime
 
 Observation = dict[str, Any]
 """`observation.state` float32 (S,), `observation.images.<camera>` uint8 (height, width, 3) RGB, optionally
-`task` (a name or a known instruction) and `timestamp_us` (when it was taken, by the clock of `load`; of an external
-clock with `now_us`, the time it shows now). Images may have another size where the manifest says `resize`."""
+`task` (a name or a known instruction) and `timestamp_us` (when it was taken, by the clock of `load`; of an
+external clock with `now_us`, the time it shows now). Images may have another size where the manifest says
+`resize`."""
 
 Subgoals = dict[str, np.ndarray]
 """M subgoals under the observation key they are: `observation.state` float32 (M, S), or
@@ -75,13 +76,13 @@ def load(
         planner_steps: denoise steps of a plan; 0: as the bundle says.
         planner_sampler: of plans, ddpm or ddim; "": as the bundle says.
         replan: plan anew when a plan is used up, or stay on the last subgoal; None: as the bundle says.
-        strict_text: refuse an instruction of whose words the text encoder does not know most, where that is known
-            of it; False: TextWarning.
+        strict_text: refuse an instruction of whose words the text encoder does not know most, where that is
+            known of it; False: TextWarning.
         deadline_us: of a tick, for counting misses; 0: the control period.
         max_observation_age_us: older stamped observations are refused; 0: no limit.
         clock: of `timestamp_us`. steady: `keystep.now_us()` on this machine; a server stamps what arrives.
-            external: any other, e.g. simulated time, which every stamped observation gives as `now_us`. A stamp
-            more than 10 ms ahead is of another clock (the wall's?), and always refused.
+            external: any other, e.g. simulated time, which every stamped observation gives as `now_us`. A
+            stamp more than 10 ms ahead is of another clock (the wall's?), and always refused.
         provider_options: handed to the provider as they are.
         onnxruntime_library: path of libonnxruntime.so; by default that of the installed onnxruntime wheel.
         extensions_library: path of the operators of onnxruntime-extensions, which some text encoders need; by
@@ -216,7 +217,8 @@ class Runtime:
 
         Raises:
             ArgumentError: a key is missing or unknown; an array has the wrong dtype, shape or layout.
-            PolicyError: the tick was not ok; `status` says why (NaN in it, act before reset, ...).
+            PolicyError: the tick was not ok; `status` says why (NaN in it, act before reset, ...). The robot
+                is to hold: `manifest["action"]["hold"]` has the values, or says that the last action stands.
         """
         self._check_task(observation)
         return self._core.act(observation)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from foreign_dataset import (
     CAMERA,
@@ -173,8 +174,6 @@ def test_a_single_image_can_be_read_but_names_no_camera(tmp_path: Path) -> None:
 
 
 def rename(path: Path, old: str, new: str) -> None:
-    import pyarrow.parquet as pq
-
     table = pq.read_table(path)
     pq.write_table(table.rename_columns([new if name == old else name for name in table.column_names]), path)
 
@@ -194,8 +193,6 @@ def test_annotations_are_rows_of_text(tmp_path: Path) -> None:
 
 
 def add_column(path: Path, name: str, values: pa.Array) -> None:
-    import pyarrow.parquet as pq
-
     pq.write_table(pq.read_table(path).append_column(name, values), path)
 
 
@@ -252,3 +249,33 @@ def test_more_instructions_than_were_committed(tmp_path: Path) -> None:
     assert DatasetReader(tmp_path).instructions.texts == TASKS and check_dataset(tmp_path) == []
     assert len(digest) == len(DatasetReader(tmp_path).sha256())
     assert frames().keys() == read_all(tmp_path).keys()
+
+
+def test_rows_beyond_the_last_commit_are_not_seen(tmp_path: Path) -> None:
+    """Here info.json has committed to the first two episodes only, and not to all rows of their files."""
+    written = write_foreign(tmp_path)
+    path = tmp_path / "data/chunk-000/file-000.parquet"
+    table = pq.read_table(path)
+    pq.write_table(pa.concat_tables([table, table.slice(3)]), path)
+    committed = {"total_episodes": 2, "total_frames": 11}
+    edit_json(tmp_path / "meta/info.json", lambda info: info.update(committed))
+    found = read_all(tmp_path)
+    for key, values in written.items():
+        np.testing.assert_array_equal(found[key], values[:11])
+    findings = inspect_dataset(tmp_path)
+    assert findings.problems == []
+    assert any(line.startswith("data/chunk-000/file-001.parquet: left over") for line in findings.remarks)
+
+
+def test_what_policies_cannot_take_is_refused_by_name(tmp_path: Path) -> None:
+    write_foreign(tmp_path)
+    reader = DatasetReader(tmp_path)
+    assert reader.vector("action").shape == (3,)
+    for key, found in (
+        ("observation.pose", r"float32 of shape \[4, 4\]"),
+        ("note", r"string of shape \[1\]"),
+        ("observation.velocity", "none"),
+    ):
+        message = f"features.{key}: expected numbers of one dimension, found {found}"
+        with pytest.raises(DatasetError, match=message):
+            reader.vector(key)

@@ -4,7 +4,6 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -20,6 +19,18 @@
 
 namespace keystep {
 
+/// Somebody who may end a call that takes long; from Python the handlers of signals, Ctrl-C's above all. All
+/// is called by the thread inside, never for a tick that runs no graph.
+class Attendant {
+ public:
+  virtual ~Attendant() = default;
+  virtual void begin() noexcept = 0;  ///< graphs will run until `end`
+  virtual void end() noexcept = 0;
+  /// Asked between two runs, soon after `Runtime::call_attention` and every 200 ms. True ends the call with
+  /// Status::interrupted (`reset` with Error).
+  virtual bool gives_up() noexcept = 0;
+};
+
 struct RuntimeOptions {
   EngineOptions engine{};
   int inference_steps = 0;                  ///< denoise steps of a chunk; 0: as the manifest says
@@ -33,8 +44,7 @@ struct RuntimeOptions {
   /// Of stamps. steady: `now_us()`, on this machine; a server stamps what arrives. external: any other
   /// (simulated time), which the caller reads: `Observation::now_us`.
   std::string clock = "steady";
-  /// See `Runtime::call_attention`. Must not throw.
-  std::function<bool()> attend{};
+  std::shared_ptr<Attendant> attendant{};
 };
 
 class Runtime {
@@ -70,10 +80,8 @@ class Runtime {
   Status tick(const Observation& observation, Action& action) noexcept;
   /// Drops the rest of the chunk and aborts a plan or a sample in flight. Any thread.
   void interrupt() noexcept;
-  /// The thread inside a call will ask `RuntimeOptions::attend`, between two runs of a graph: true ends the
-  /// call with Status::interrupted (`reset` with Error). `at_once`: a run in flight is broken off, and
-  /// repeated if the answer is false, with the same result. Without effect where there is no `attend`. Any
-  /// thread.
+  /// The attendant will be asked soon. `at_once`: a run of a graph is broken off for it, and begun again,
+  /// with the same result, if it does not give up. Without effect where there is none. Any thread.
   void call_attention(bool at_once) noexcept;
   /// The next tick makes a new plan and drops the chunk; without effect on subgoals handed in. Any thread.
   /// Throws ArgumentError if the bundle has no planner, Error if closed.

@@ -164,6 +164,8 @@ class DatasetReader:
     ) -> dict[str, np.ndarray]:
         """The frames of one episode, as `iter_batches` gives them; other row groups are not read."""
         names = self._known(columns)
+        if not 0 <= episode.start < episode.stop <= self.frames:
+            raise DatasetError(f"episode: expected one of {self.path}, got {episode.start}..{episode.stop}")
         batches = list(self._frames.read(names, episode.length, episode.start, episode.stop))
         return {name: np.concatenate([batch[name] for batch in batches]) for name in names}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,7 @@ def usable(found: Mapping[str, FeatureStats], features: Mapping[str, Feature], f
 
 
 def _fits(found: FeatureStats, feature: Feature, frames: int | None) -> bool:
-    size = 3 if feature.is_image else int(np.prod(feature.shape))
+    size = 3 if feature.is_image else math.prod(feature.shape)
     for name in _NEEDED:
         value = found.get(name)
         if value is None or value.size != (1 if name == "count" else size) or not np.isfinite(value).all():

@@ -110,7 +110,7 @@ class Worker:
         steps = 0
         while True:
             try:
-                action = self.policy.act(self._read(observation))
+                action = sendable(self.policy.act(self._read(observation)))
             except keystep.PolicyError as error:
                 return False, steps, str(error)
             observation, _, terminated, truncated, info = self.env.step(action)
@@ -136,7 +136,7 @@ class Worker:
         self._reset_policy(job, 0)
         for taken in range(steps):
             try:
-                action = self.policy.act(self._read(observation))
+                action = sendable(self.policy.act(self._read(observation)))
             except keystep.PolicyError:
                 return taken
             observation, _, terminated, truncated, _ = self.env.step(action)
@@ -167,6 +167,15 @@ class Worker:
         self.env.close()
         if self._demonstrator is not None:
             self._demonstrator.close()
+
+
+def sendable(action: np.ndarray) -> np.ndarray:
+    """`action`, if a robot may have it: a policy that has nothing to give gives NaN. Raises PolicyError."""
+    finite = np.isfinite(action)
+    if finite.all():
+        return action
+    number = int(np.argmin(finite))
+    raise keystep.PolicyError(f"action[{number}]: expected a finite number, got {action[number]}")
 
 
 def check(manifest: dict[str, Any], evaluation: Evaluation) -> None:

@@ -105,4 +105,5 @@ def default_modes(keys: list[str]) -> dict[str, str]:
 
 
 def _name(key: str) -> str:
-    return key.replace(".", "_")
+    """Of a buffer, which may have no dot; different for all keys."""
+    return key.replace("_", "__").replace(".", "_")

@@ -15,7 +15,7 @@ HINTS = {
     "action.names": "--action-bounds FILE gives names",
     "action.units": "--action-bounds FILE gives units",
     "action": "--action-bounds gives others",
-    "normalization.action": "--normalization action=MODE chooses another, --action-bounds does not change it",
+    "normalization.action": "--normalization action=MODE chooses another; or scale them in the dataset",
     "normalization": "--normalization KEY=MODE chooses another, --observe what is seen",
     "planner.normalization": "--normalization KEY=MODE chooses another, --subgoal what a subgoal is",
     "tasks": "give every task of meta/tasks.parquet a text of its own; a controller that is told none takes "
@@ -24,6 +24,10 @@ HINTS = {
     "policy.cameras": "--cameras chooses those that are seen, --observe state none",
     "act.cameras": "--cameras chooses those that are seen, --observe state none",
     "observation.state": "--observe images leaves it out",
+    "policy.state_dim": "--observe chooses what is seen",
+    "policy.horizon": "--preset chooses another network",
+    "planner.subgoals": "--subgoals gives another number of them",
+    "camera": "--subgoal chooses another observation, --preset another network",
     "graphs": "--preset chooses another network, --cameras and --observe what it sees",
     "sampler": "--preset chooses another network",
     "chunk": "--preset chooses another network",
@@ -45,10 +49,11 @@ def rehearse(recipe: Recipe, reader: DatasetReader) -> None:
     try:
         rehearse_export(plan, recipe.text_encoder)
     except ValueError as error:
-        raise ExportError(f"{error}{_hint(str(error))}") from None
+        raise ExportError(f"{error}{hint(str(error))}") from None
 
 
-def _hint(message: str) -> str:
+def hint(message: str) -> str:
+    """What mends a refusal, "; .."; empty where that is not known."""
     field = message.split(":", 1)[0].removeprefix("manifest.")
     known = [start for start in HINTS if field.startswith(start)]
     return f"; {HINTS[max(known, key=len)]}" if known else ""
