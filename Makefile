@@ -55,16 +55,16 @@ lint: build
 cpp-test: build
 	cmake -S . -B build/release -G Ninja -DKEYSTEP_BUILD_TESTS=ON -DKEYSTEP_BUILD_EXAMPLES=ON -DKEYSTEP_WERROR=ON
 	cmake --build build/release -j $(JOBS)
-	KEYSTEP_ONNXRUNTIME=$(ONNXRUNTIME) ctest --test-dir build/release --output-on-failure
+	KEYSTEP_ONNXRUNTIME=$(ONNXRUNTIME) ctest --test-dir build/release -j $(JOBS) --output-on-failure
 
 # Threads: without ONNX Runtime (those tests skip), because the sanitizer cannot see into its threads.
 sanitize: build
 	cmake -S . -B build/address -G Ninja -DKEYSTEP_BUILD_TESTS=ON -DKEYSTEP_SANITIZE=address,undefined
 	cmake --build build/address -j $(JOBS)
-	KEYSTEP_ONNXRUNTIME=$(ONNXRUNTIME) ctest --test-dir build/address --output-on-failure
+	KEYSTEP_ONNXRUNTIME=$(ONNXRUNTIME) ctest --test-dir build/address -j $(JOBS) --output-on-failure
 	cmake -S . -B build/thread -G Ninja -DKEYSTEP_BUILD_TESTS=ON -DKEYSTEP_SANITIZE=thread
 	cmake --build build/thread -j $(JOBS)
-	ctest --test-dir build/thread --output-on-failure
+	ctest --test-dir build/thread -j $(JOBS) --output-on-failure
 
 # A project of its own finds the installed package; its program has no Python in it.
 consumer: cpp-test

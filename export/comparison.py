@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -40,6 +41,7 @@ class Comparison:
         return max(tolerance, TWICE * self.recorded, AMPLIFIED * self.rounding)
 
     def within(self, tolerance: float = TOLERANCE) -> bool:
+        """Whether both are the same policy."""
         return self.max_error <= self.allowed(tolerance)  # false for NaN
 
     def described(self, tolerance: float) -> str:
@@ -79,15 +81,16 @@ class VerifyReport:
         return asdict(self) | {"ok": self.ok}
 
     def plot(self) -> Any:
-        """A matplotlib figure: the greatest difference of each comparison beside the tolerance."""
+        """A matplotlib figure: the greatest difference of each comparison beside what is allowed."""
         figure = new_figure(7, 1.2 + 0.3 * len(self.comparisons))
         axes = figure.subplots()
         names = [f"{row.ours} = {row.reference}: {row.quantity}" for row in self.comparisons]
         axes.barh(names, [row.max_error for row in self.comparisons], color="#0072B2")
-        axes.axvline(self.tolerance, color="black", linestyle="--", label=f"tolerance {self.tolerance:g}")
+        allowed = [row.allowed(self.tolerance) for row in self.comparisons]
+        axes.plot(allowed, range(len(allowed)), "|", color="black", markersize=12, label="allowed")
         axes.invert_yaxis()
         axes.set_xscale("log")
-        axes.set_xlabel(f"greatest difference over {self.cases} golden cases")
+        axes.set_xlabel(f"greatest difference over {self.cases} golden cases, network units")
         axes.legend(fontsize="small")
         return figure
 

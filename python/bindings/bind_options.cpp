@@ -16,7 +16,7 @@ void bind_path(py::class_<T>& type, const char* name, std::string T::* member) {
 }  // namespace
 
 void bind_options(py::module_& module) {
-  py::class_<EngineOptions> engine(module, "EngineOptions");
+  py::class_<EngineOptions> engine(module, "EngineOptions", "Arguments of `keystep.load`; see there.");
   engine.def(py::init());
   bind_field(engine, "engine", &EngineOptions::engine);
   bind_field(engine, "provider", &EngineOptions::provider);
@@ -29,7 +29,7 @@ void bind_options(py::module_& module) {
   bind_field(engine, "isa", &EngineOptions::isa);
   bind_field(engine, "pin_threads", &EngineOptions::pin_threads);
   bind_field(engine, "spin_us", &EngineOptions::spin_us);
-  py::class_<RuntimeOptions> runtime(module, "RuntimeOptions");
+  py::class_<RuntimeOptions> runtime(module, "RuntimeOptions", "Arguments of `keystep.load`; see there.");
   runtime.def(py::init()).def_readwrite("engine", &RuntimeOptions::engine);
   bind_field(runtime, "inference_steps", &RuntimeOptions::inference_steps);
   bind_field(runtime, "sampler", &RuntimeOptions::sampler);

@@ -273,7 +273,7 @@ py::dict latency_dict(PyRuntime& self) {
 
 void bind_runtime(py::module_& module) {
   module.def("now_us", &now_us, "Microseconds of the steady clock that `timestamp_us` is compared with.");
-  py::class_<PyRuntime>(module, "Runtime")
+  py::class_<PyRuntime>(module, "Runtime", "What `keystep.Runtime` wraps; see there.")
       .def(py::init<py::handle, const RuntimeOptions&>(), py::arg("path"), py::arg("options"))
       .def("check_usable", &PyRuntime::check_usable)
       .def("reset", &PyRuntime::reset, py::arg("task"), py::arg("instruction"), py::arg("goal"),

@@ -103,7 +103,7 @@ py::array_t<float> guide(const Sampler& sampler, py::handle conditional, py::han
 
 void bind_sampler(py::module_& module) {
   bind_spec(module);
-  py::class_<Sampler>(module, "Sampler")
+  py::class_<Sampler>(module, "Sampler", "What `keystep.Sampler` wraps; see there.")
       .def(py::init([](py::handle spec) {
              if (py::isinstance<SamplerSpec>(spec)) return Sampler(spec.cast<SamplerSpec>());
              throw ArgumentError(expected("spec", "a SamplerSpec", shown(spec)));

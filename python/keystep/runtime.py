@@ -311,6 +311,7 @@ class Runtime:
     def __repr__(self) -> str:
         """Bundle, family, engine, inputs and outputs, a line each."""
         try:
+            self._core.check_usable()
             engine = self._core.engine_description
         except _core.PolicyError as error:
             engine = error.status

@@ -55,6 +55,13 @@ def test_everything_public_has_a_docstring(name):
     assert missing == []
 
 
+def test_bound_classes_say_what_they_are():
+    from keystep import _core
+
+    classes = [thing for thing in vars(_core).values() if inspect.isclass(thing)]
+    assert len(classes) >= 10 and all(thing.__doc__ for thing in classes)
+
+
 def test_packages_list_what_they_load_later():
     import keystep.data
 
@@ -84,7 +91,7 @@ def test_the_repr_of_a_policy(stub_bundle):
     ):
         assert word in text
     policy.close()
-    assert "'stub'" in repr(policy)
+    assert "'stub'" in repr(policy) and "engine closed" in repr(policy)
 
 
 def test_the_inputs_of_a_hierarchy():

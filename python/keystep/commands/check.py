@@ -11,7 +11,6 @@ from rich.console import Console
 from rich.progress import Progress
 
 import keystep
-from keystep.data.check import inspect_dataset
 
 
 def main(dataset: Annotated[Path, tyro.conf.Positional]) -> None:
@@ -23,6 +22,8 @@ def main(dataset: Annotated[Path, tyro.conf.Positional]) -> None:
     Args:
         dataset: the dataset's folder.
     """
+    from keystep.data.check import inspect_dataset
+
     with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
         task = bar.add_task("reading", total=None)
         findings = inspect_dataset(dataset, lambda done, total: bar.update(task, completed=done, total=total))

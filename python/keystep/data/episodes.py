@@ -55,6 +55,7 @@ class EpisodeInfo:
 
     @property
     def length(self) -> int:
+        """Number of frames."""
         return self.stop - self.start
 
 
