@@ -277,7 +277,7 @@ def test_threads_follow_the_affinity(onnx_bundle: Path) -> None:
 import os, keystep
 os.sched_setaffinity(0, {{min(os.sched_getaffinity(0))}})
 policy = keystep.load({str(onnx_bundle)!r}, engine="onnxruntime")
-print(policy.engine)
+print(policy.description)
 """
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=900, check=True
