@@ -20,6 +20,7 @@ torch = pytest.importorskip("torch")
 from keystep.export import bundle  # noqa: E402
 from keystep.export.bundle import export_bundle  # noqa: E402
 from keystep.export.manifest import ExportError, validate  # noqa: E402
+from keystep.export.verify import verify_bundle  # noqa: E402
 from keystep.models import PRESETS, CheckpointError, random_checkpoint  # noqa: E402
 
 CONFIG = replace(PRESETS["tiny"], tasks=2)
