@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 
 import keystep
-from keystep import _core
 from keystep.export.comparison import Comparison, VerifyReport, compare
 from keystep.export.onnx_policy import OnnxPolicy, offset_and_scale
 
@@ -53,7 +52,7 @@ def verify_bundle(
     if planner is not None and checkpoint is None:
         raise keystep.ArgumentError("planner: expected the controller's checkpoint beside it, got none")
     manifest, golden = _read(path)
-    onnx = OnnxPolicy(_core.read_files(path), manifest, threads)
+    onnx = OnnxPolicy(keystep._core.read_files(path), manifest, threads)
     answers = _onnx_answers(onnx, manifest, golden)
     rows = _rows(ONNX, answers, GOLDEN, golden)
     if onnx.has_unrolled:
