@@ -137,7 +137,7 @@ def count_allocations(case: Path) -> dict[str, int]:
     """Heap allocations of keystep's own code in an episode that replans, by itself and when asked."""
     text, observations, seed = make_inputs(case, 0)
     with keystep.load(case / "bundle.keystep", threads=1, planner_steps=2, replan=True) as runtime:
-        runtime.reset(text, seed=seed)
+        runtime.reset(instruction=text, seed=seed)
         for observation in observations:
             runtime.act(observation)
         runtime.reset_latency()

@@ -40,7 +40,7 @@ def _golden(case: Path) -> dict[str, Any]:
 
 def live(policy: Any, text: str, observations: Observations, seed: int) -> Array:
     """One episode."""
-    policy.reset(text, seed=seed)
+    policy.reset(instruction=text, seed=seed)
     return np.stack([policy.act(observation) for observation in observations])
 
 
@@ -96,7 +96,7 @@ def _plan(case: Path, threads: int, guidance: float | None) -> Policy:
 
     runtime = keystep.load(case / "bundle.keystep", threads=threads)
 
-    runtime.reset(make_inputs(case, 0)[0], guidance=guidance)
+    runtime.reset(instruction=make_inputs(case, 0)[0], guidance=guidance)
 
     def predict(text: str, observations: Observations, seed: int) -> Array:
         (plan,) = runtime.predict_plan(observations[0]).values()

@@ -17,6 +17,7 @@ if(KEYSTEP_WERROR)
   add_compile_options(-Werror)
 endif()
 if(KEYSTEP_SANITIZE)
-  add_compile_options(-fsanitize=${KEYSTEP_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer -g)
+  # -O1: every check is in the code just the same, which compiles in half the time.
+  add_compile_options(-O1 -g1 -fsanitize=${KEYSTEP_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
   add_link_options(-fsanitize=${KEYSTEP_SANITIZE})
 endif()

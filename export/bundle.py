@@ -6,18 +6,20 @@ import math
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import onnx
 import torch
 from torch import Tensor, nn
 
+import keystep
 from keystep.export import graphs, plan_graphs
-from keystep.export.golden import golden_arrays, plan_arrays, write_golden
+from keystep.export.golden import Arrays, golden_arrays, plan_arrays, write_golden
 from keystep.export.graphs import MAX_BYTES
 from keystep.export.levels import Controller, Planning, load_controller, load_planning, within_subgoals
 from keystep.export.manifest import ExportError, build_manifest, validate
 from keystep.export.text import text_graph
 from keystep.export.unet_weights import Precision, check_precision, runnable, write_unet
-from keystep.export.verify import TOLERANCE, graph_error, measured_errors
+from keystep.export.verify import measured_errors, verify_bundle
 from keystep.files import replacing_folder, sha256, write_json
 from keystep.models import ActConfig, DiffusionPolicy, SamplerConfig
 from keystep.models.act import ActPolicy
@@ -29,7 +31,6 @@ FORMS: dict[str, tuple[str, ...]] = {
     "sample": ("encode", "film", "sample"),
     "both": ("encode", "film", "denoise", "sample"),
 }
-AMPLIFIED = 4  # an error beyond TOLERANCE is the policy's if ONNX Runtime has at least a quarter of it
 DTYPES: dict[int, str] = {
     onnx.TensorProto.FLOAT: "float32",
     onnx.TensorProto.INT64: "int64",
@@ -89,7 +90,7 @@ def export_bundle(
         CheckpointError: a checkpoint is missing, damaged, or has weights that are not finite.
         TextEncoderError: the planner's text encoder is damaged or unknown.
         ExportError: an option is out of range or does not fit, or planner and controller do not fit together;
-            the native engine in fp32 differs from torch, and ONNX Runtime does not.
+            an engine differs from torch by more than `keystep verify` allows.
         FileExistsError: `output` exists and is not to be replaced.
         OSError: the disk is full, for example; `output` is as it was.
     """
@@ -112,6 +113,7 @@ def export_bundle(
         if planning is not None:
             entries |= _write_planner(planning, folder)
             arrays |= plan_arrays(planning, arrays, seed)
+        _check_finite(arrays)
         write_golden(folder / "golden.npz", arrays)
         golden = {"file": "golden.npz", "sha256": sha256(folder / "golden.npz")}
         title = name if name is not None else output.name.removesuffix(".keystep")
@@ -119,13 +121,20 @@ def export_bundle(
         write_json(folder / "manifest.json", manifest)
         if unets:
             _record_errors(manifest, unets, precision, folder)
+        _check_answers(folder)
     return output
+
+
+def _check_finite(arrays: Arrays) -> None:
+    for name, values in arrays.items():
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            raise ExportError(f"golden.{name}: expected finite answers of the trained policy, got NaN or Inf")
 
 
 def _write_controller(controller: Controller, form: Form, folder: Path) -> dict[str, Any]:
     kinds = ("act",) if isinstance(controller.config, ActConfig) else FORMS[form]
     return {
-        kind: _write_graph(kind, *_controller_module(kind, controller), OUTPUTS[kind], folder)
+        kind: _write_graph(kind, *controller_module(kind, controller), OUTPUTS[kind], folder)
         for kind in kinds
     }
 
@@ -170,21 +179,22 @@ def _record_errors(
         if precision not in finite:
             wanted = "finite outputs on the golden data"
             raise ExportError(f"{place}.errors.{precision}: expected {wanted}, got NaN or Inf")
-        if precision == "fp32":
-            _check_fp32(finite["fp32"]["max"], place, folder)
         unets[place]["errors"] = finite
     validate(manifest)
     write_json(folder / "manifest.json", manifest)
 
 
-def _check_fp32(error: float, place: str, folder: Path) -> None:
-    """Rounded weights may cost what they do, but fp32 computes what the graphs do."""
-    if error <= TOLERANCE:
-        return
-    limit = AMPLIFIED * graph_error(folder, place)
-    if error > limit:
-        wanted = f"at most {TOLERANCE:g}, or {AMPLIFIED} times ONNX Runtime's {limit / AMPLIFIED:.2g}"
-        raise ExportError(f"{place}.errors.fp32: expected {wanted}, got {error:.2g}")
+def _check_answers(folder: Path) -> None:
+    """What `keystep verify` would refuse is not exported."""
+    try:
+        report = verify_bundle(folder)
+    except (keystep.PolicyError, keystep.BundleError) as error:  # actions that are not finite, for example
+        raise ExportError(f"verify: expected answers to the golden cases, got {error}") from None
+    for row in report.different:
+        wanted = (
+            f"{row.ours} to be {row.reference} within {row.allowed(report.tolerance):.2g} in network units"
+        )
+        raise ExportError(f"verify.{row.quantity}: expected {wanted}, got {row.max_error:.2g}")
 
 
 def _write_graph(
@@ -223,7 +233,7 @@ def graph_entry(path: Path) -> dict[str, Any]:
     return entry
 
 
-def _controller_module(kind: str, controller: Controller) -> tuple[nn.Module, dict[str, Tensor]]:
+def controller_module(kind: str, controller: Controller) -> tuple[nn.Module, dict[str, Tensor]]:
     """The graph as a torch module, and an example of each input by name."""
     policy, config = controller.model, controller.config
     if kind in ("encode", "act"):
@@ -255,13 +265,15 @@ def _sampler(controller: Controller) -> SamplerConfig:
 
 
 def _tensor(value: onnx.ValueInfoProto) -> dict[str, Any]:
-    """The manifest's entry for an input or output. A symbolic first axis is the two rows of guidance.
-
-    Conditions are known by name; every other name, without `plan.`, is the role.
-    """
+    """The manifest's entry for an input or output. A symbolic first axis is the two rows of guidance."""
     kind = value.type.tensor_type
     shape = [2 if axis.dim_param == graphs.ROWS else axis.dim_value for axis in kind.shape.dim]
     if not all(shape) or kind.elem_type not in DTYPES:
         raise ExportError(f"graphs.{value.name}: expected a known type and a fixed shape, got {kind}")
-    role = "condition" if value.name in CONDITIONS else value.name.removeprefix("plan.")
-    return {"name": value.name, "dtype": DTYPES[kind.elem_type], "shape": shape, "role": role}
+    return tensor_entry(value.name, DTYPES[kind.elem_type], shape)
+
+
+def tensor_entry(name: str, dtype: str, shape: list[int]) -> dict[str, Any]:
+    """Conditions are known by name; every other name, without `plan.`, is the role."""
+    role = "condition" if name in CONDITIONS else name.removeprefix("plan.")
+    return {"name": name, "dtype": dtype, "shape": shape, "role": role}

@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any
 import jsonschema
 import numpy as np
 
+import keystep
+from keystep import _core
+from keystep.files import to_json
 from keystep.models import SamplerConfig
 from keystep.provenance import git_commit
 
@@ -102,7 +105,11 @@ def sampler_entry(sampler: SamplerConfig) -> dict[str, Any]:
 
 
 def validate(manifest: dict[str, Any]) -> None:
-    """Checks a manifest against the published schema and for what a schema cannot say. Raises ExportError."""
+    """Checks a manifest by the published schema, for what a schema cannot say, and as the loader does.
+
+    Raises:
+        ExportError: "field: expected X, got Y".
+    """
     for field, value in _numbers(manifest, ""):
         if not math.isfinite(value):
             raise ExportError(f"{field}: expected a finite number, got {value}")
@@ -110,6 +117,10 @@ def validate(manifest: dict[str, Any]) -> None:
     _check_schema(manifest, schema, "manifest")
     _check_lengths(manifest)
     _check_sampler(manifest)
+    try:
+        _core.check_manifest(to_json(manifest))
+    except keystep.BundleError as error:
+        raise ExportError(str(error)) from None
 
 
 def validate_sampler(sampler: SamplerConfig, where: str = "sampler") -> None:

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime
 
+from keystep import _core
 from keystep.export import numpy_sampler
 
 Arrays = dict[str, np.ndarray]
 
 
 class OnnxPolicy:
-    """What a bundle computes for its golden cases: `golden` the arrays of golden.npz, `case` a row."""
+    """What a bundle computes for its golden cases: `golden` the arrays of golden.npz, `case` a row.
 
-    def __init__(self, files: dict[str, bytes], manifest: dict[str, Any], threads: int) -> None:
-        """`files`: the bundle's, by name, hashed: nothing is opened here."""
+    Args:
+        error: standard deviation of noise on every graph's outputs, relative to their greatest value; see
+            `keystep.export.rounding`.
+    """
+
+    def __init__(self, path: Path, manifest: dict[str, Any], threads: int, error: float = 0.0) -> None:
+        self._error, self._rng = error, np.random.default_rng(0)
+        files = _core.read_files(path)  # hashed
         self._manifest = manifest
         self._sessions = {
             kind: _session(graph, files, manifest, threads) for kind, graph in manifest["graphs"].items()
@@ -91,7 +99,7 @@ class OnnxPolicy:
         predict, noise = self._predict_plan(golden, case), golden["plan.noise"][case]
         plan = numpy_sampler.sample(spec, predict, noise)
         rows = np.repeat(noise[:1], 2 if spec["guidance"] else 1, axis=0)
-        offset, scale = _broadcast(planner["subgoal"], *offset_and_scale(entry))
+        offset, scale = physical_range(entry, planner["subgoal"])
         return plan * scale + offset, predict(rows, numpy_sampler.timesteps(spec)[0])[0]
 
     def _predict_plan(self, golden: Arrays, case: int) -> Callable[[np.ndarray, int], np.ndarray]:
@@ -117,7 +125,14 @@ class OnnxPolicy:
         graph = self._manifest["graphs"][kind]
         inputs = {tensor["name"]: known[tensor["name"]] for tensor in graph["inputs"]}
         names = [tensor["name"] for tensor in graph["outputs"]]
-        return dict(zip(names, self._sessions[kind].run(names, inputs), strict=True))
+        outputs = self._sessions[kind].run(names, inputs)
+        if self._error:
+            outputs = [self._blurred(output) for output in outputs]
+        return dict(zip(names, outputs, strict=True))
+
+    def _blurred(self, output: np.ndarray) -> np.ndarray:
+        noise = self._rng.standard_normal(output.shape) * np.abs(output).max(initial=0)
+        return (output + self._error * noise).astype(output.dtype)
 
 
 def _session(
@@ -140,7 +155,7 @@ def normalized(key: str, value: np.ndarray, entry: dict[str, Any]) -> np.ndarray
     """A state (S,) or an image uint8 (h, w, 3) as the network takes it, float32."""
     if ".images." in key:
         value = value.transpose(2, 0, 1) / 255
-    offset, scale = _broadcast(key, *offset_and_scale(entry))
+    offset, scale = physical_range(entry, key)
     return ((value - offset) / scale).astype(np.float32)
 
 
@@ -154,7 +169,9 @@ def offset_and_scale(entry: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     return (high + low) / 2, (high - low) / 2
 
 
-def _broadcast(key: str, offset: np.ndarray, scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def physical_range(entry: dict[str, Any], key: str) -> tuple[np.ndarray, np.ndarray]:
+    """Offset and scale of `key`, to be broadcast to its values (images: channels first)."""
+    offset, scale = offset_and_scale(entry)
     if ".images." not in key:
         return offset, scale
     return offset.reshape(-1, 1, 1), scale.reshape(-1, 1, 1)

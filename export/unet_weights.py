@@ -61,11 +61,16 @@ def write_unet(
         if not torch.isfinite(tensor).all():
             raise ExportError(f"{where}.{name}: expected finite weights in {precision}, got NaN or Inf")
     _save(weights, path)
+    return unet_entry(unet, precision, path.name, sha256(path))
+
+
+def unet_entry(unet: ConditionalUnet1d, precision: Precision, file: str, digest: str) -> dict[str, Any]:
+    """The manifest's entry, with no errors measured yet."""
     first = unet.blocks()[0]
     return {
         "kind": "conditional_unet1d",
-        "file": path.name,
-        "sha256": sha256(path),
+        "file": file,
+        "sha256": digest,
         "down_dims": [_conv(level).out_channels for level in unet.down],
         "kernel_size": _conv(unet.down[0]).kernel_size[0],
         "groups": cast(nn.GroupNorm, first.first[1]).num_groups,

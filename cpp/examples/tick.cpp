@@ -96,12 +96,13 @@ int run(const Arguments& arguments) {
   keystep::Action action = runtime.make_action();
   for (int i = 0; i < arguments.ticks; ++i) {
     const keystep::Status status = runtime.tick(mean.view(), action);
+    // A robot would go on holding: it is sent what a failed tick gives, too, but never what is not finite.
+    if (status != keystep::Status::ok) throw keystep::Error(runtime.last_error());
     if (i < 3) {
       std::printf("tick %d %s:", i, keystep::describe(status));
       for (const float value : action.values) std::printf(" %.6f", value);
       std::printf("\n");
     }
-    if (status != keystep::Status::ok) throw keystep::Error(runtime.last_error());
   }
   print(runtime.latency());
   return 0;

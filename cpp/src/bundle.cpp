@@ -16,7 +16,8 @@ namespace fs = std::filesystem;
 
 namespace {
 constexpr const char* kManifest = "manifest.json";
-}
+constexpr std::uintmax_t kMaxManifestBytes = std::uintmax_t{16} << 20;
+}  // namespace
 
 const char* name(DType dtype) noexcept {
   switch (dtype) {
@@ -57,6 +58,9 @@ const GraphSpec& observing_graph(const Bundle& bundle) {
 }
 
 std::vector<std::int64_t> subgoal_shape(const Bundle& bundle) {
+  if (!bundle.planner) {
+    throw ArgumentError(expected("subgoal", "a bundle with a planner", "family " + bundle.family));
+  }
   for (const ImageSpec& image : bundle.observation.images) {
     if (bundle.planner->subgoal == "observation.images." + image.camera)
       return {3, image.height, image.width};
@@ -71,12 +75,15 @@ std::size_t subgoal_size(const Bundle& bundle) {
 }
 
 void check_manifest(const std::string& manifest) {
+  if (manifest.size() > kMaxManifestBytes) {
+    throw BundleError(expected("manifest.json", "at most " + std::to_string(kMaxManifestBytes) + " bytes",
+                               std::to_string(manifest.size())));
+  }
   const nlohmann::json parsed = parse_json(manifest, kManifest);
   check_consistency(read_bundle(ManifestNode(parsed, "")));
 }
 
 Bundle open_bundle(const fs::path& folder) {
-  constexpr std::uintmax_t kMaxManifestBytes = std::uintmax_t{16} << 20;
   std::error_code error;
   const std::string name = readable(folder.string());
   if (!fs::is_directory(folder, error)) {

@@ -31,7 +31,7 @@ int ChunkBuffer::remaining() const noexcept {
 }
 
 bool ChunkBuffer::install(std::int64_t start, std::span<const float> chunk) noexcept {
-  const bool has_next = start <= consumed_ && consumed_ - start < execute_;
+  const bool has_next = start <= consumed_ && start > consumed_ - execute_;  // no start overflows
   if (!has_next || chunk.size() != actions_.size()) return false;
   std::copy(chunk.begin(), chunk.end(), actions_.begin());
   start_ = start;

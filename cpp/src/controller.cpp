@@ -1,4 +1,4 @@
-#include "keystep/controller.hpp"
+#include "controller.hpp"
 
 #include <algorithm>
 #include <optional>
@@ -146,7 +146,7 @@ void Controller::set_goal(const Observation& goal) {
 }
 
 void Controller::set_subgoal(std::span<const float> values) noexcept {
-  std::ranges::copy(values, impl_->subgoal.begin());
+  if (values.size() == impl_->subgoal.size()) std::ranges::copy(values, impl_->subgoal.begin());
 }
 
 Status Controller::check(const Observation& observation) noexcept {
@@ -157,12 +157,11 @@ Status Controller::observe(const Observation& observation) noexcept {
   return impl_->observation.fill(observation, "observation", impl_->error);
 }
 
-Status Controller::sample(const NoiseKey& key, std::span<const float> noise,
-                          const std::atomic<std::uint64_t>& epoch, std::uint64_t at_epoch, Histogram& encode,
-                          Histogram& denoise, std::span<float> chunk) noexcept {
+Status Controller::sample(const NoiseKey& key, std::span<const float> noise, const Epoch& epoch,
+                          Histogram& encode, Histogram& denoise, std::span<float> chunk) noexcept {
   Impl& self = *impl_;
-  if (!self.noise_fits(noise)) return Status::bad_observation;
-  const Status status = self.predict(key, noise, {epoch, at_epoch}, encode, denoise);
+  if (chunk.size() != self.actions.size() || !self.noise_fits(noise)) return Status::bad_observation;
+  const Status status = self.predict(key, noise, epoch, encode, denoise);
   if (status == Status::ok) self.action_normalizer.unnormalize(self.actions, chunk.data());
   return status;
 }

@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "epoch.hpp"
 #include "keystep/engine.hpp"
-#include "keystep/epoch.hpp"
 #include "keystep/noise.hpp"
 #include "keystep/sampler.hpp"
 

@@ -42,11 +42,16 @@ std::array<std::uint32_t, 4> philox4x32(std::array<std::uint32_t, 4> counter,
 }
 
 void fill_normal(const NoiseKey& key, std::span<float> out) noexcept {
-  const std::array<std::uint32_t, 2> seed = {static_cast<std::uint32_t>(key.seed),
-                                             static_cast<std::uint32_t>(key.seed >> 32)};
+  std::array<std::uint32_t, 2> seed = {static_cast<std::uint32_t>(key.seed),
+                                       static_cast<std::uint32_t>(key.seed >> 32)};
+  const auto chunk = static_cast<std::uint32_t>(key.chunk);
+  if (const auto high = static_cast<std::uint32_t>(key.chunk >> 32); high != 0) {
+    const auto words = philox4x32({high, 0, 0, 0}, seed);
+    seed = {words[0], words[1]};
+  }
   std::uint32_t block = 0;
   while (!out.empty()) {
-    const auto words = philox4x32({block++, key.step, key.chunk, key.episode}, seed);
+    const auto words = philox4x32({block++, key.step, chunk, key.episode}, seed);
     const auto first = box_muller(words[0], words[1]);
     const auto second = box_muller(words[2], words[3]);
     const std::array<float, 4> normals = {first[0], first[1], second[0], second[1]};

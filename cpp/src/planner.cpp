@@ -1,4 +1,4 @@
-#include "keystep/planner.hpp"
+#include "planner.hpp"
 
 #include "keystep/status.hpp"
 

@@ -4,9 +4,9 @@
 #include <memory>
 #include <string>
 
+#include "epoch.hpp"
 #include "keystep/bundle.hpp"
 #include "keystep/engine.hpp"
-#include "keystep/epoch.hpp"
 #include "tensor_memory.hpp"
 
 namespace keystep {
@@ -36,6 +36,7 @@ inline std::unique_ptr<Graph> load_graph(const Bundle& bundle, Engine& engine, c
 /// One run; `interrupted` if the epoch is over at its end. `error` is the engine's message of a failure.
 inline Status run_graph(Graph& graph, const Epoch& epoch, std::string& error) noexcept {
   // A terminate may be left from an interrupt that came too late for the run it was meant for: run again.
+  if (epoch.attention != nullptr) epoch.attention->begin_run();
   while (!epoch.over()) {
     const Status status = graph.run();
     if (status == Status::interrupted) continue;

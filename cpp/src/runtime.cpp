@@ -29,6 +29,9 @@ RuntimeOptions checked(RuntimeOptions options, const Bundle& bundle) {
     throw ArgumentError(expected("max_observation_age_us", "0 (no limit) or more",
                                  std::to_string(options.max_observation_age_us)));
   }
+  if (options.clock != "steady" && options.clock != "external") {
+    throw ArgumentError(expected("clock", "steady | external", in_quotes(options.clock)));
+  }
   const auto needs_planner = [&](bool given, const char* option, const std::string& got) {
     if (given && !bundle.planner)
       throw ArgumentError(expected(option, "none (the bundle has no planner)", got));
@@ -68,12 +71,13 @@ std::vector<float> held_at_first(const ActionSpec& spec) {
 Runtime::Impl::Impl(const std::filesystem::path& folder, const RuntimeOptions& wanted)
     : bundle(open_bundle(folder)),
       options(checked(wanted, bundle)),
+      external_clock(options.clock == "external"),
       engine(engine_for(bundle, options.engine)),
       controller(std::make_unique<Controller>(bundle, *engine, options.inference_steps, options.sampler)),
       subgoals(bundle.planner ? std::make_unique<SubgoalPlanner>(
                                     bundle, *engine,
                                     SubgoalPlannerOptions{options.planner_steps, options.planner_sampler,
-                                                          options.replan})
+                                                          options.replan, options.strict_text})
                               : nullptr),
       description(engine->description()),
       choices(engine->choices()),
@@ -82,7 +86,8 @@ Runtime::Impl::Impl(const std::filesystem::path& folder, const RuntimeOptions& w
       gate(bundle.action),
       chunk(bundle.chunk.horizon * bundle.action.names.size()),
       unheld(held_at_first(bundle.action)),
-      held(unheld) {
+      held(unheld),
+      attention(options.attendant) {
   bundle.files.clear();  // the engine has taken what it needs
   last_error.reserve(kMessageBytes);
 }
@@ -100,16 +105,19 @@ std::string Runtime::engine_description() const { return impl_->description; }
 const std::vector<EngineChoice>& Runtime::engine_choices() const noexcept { return impl_->choices; }
 const std::string& Runtime::last_error() const noexcept { return impl_->last_error; }
 void Runtime::interrupt() noexcept { impl_->interrupt(); }
+void Runtime::call_attention(bool at_once) noexcept { impl_->call_attention(at_once); }
 
 Action Runtime::make_action() const { return {impl_->unheld}; }
 
 void Runtime::reset(const EpisodeContext& context) {
   Impl& self = *impl_;
+  if (const Status status = usable(); status != Status::ok) throw Error(describe(status));
   const Entry entry(self.busy);
   if (!entry) throw Error(describe(Status::busy));
   if (self.closed) throw Error(describe(Status::closed));
+  const Attention::Call call(self.attention);
   // First everything that may be refused.
-  const int task = self.subgoals ? 0 : task_index(self.bundle, context.task);
+  const int task = std::max(aim_of(self.bundle, context).task, 0);
   const bool wants_goal = self.bundle.goal == "observation";
   if (wants_goal != context.goal.has_value()) {
     const char* wanted = wants_goal ? "a goal observation" : "none (the policy takes no goal)";
@@ -120,7 +128,8 @@ void Runtime::reset(const EpisodeContext& context) {
   self.controller->set_task(task);
   self.started = false;
   self.held = self.unheld;  // where the last episode led to may be far from where this one starts
-  self.planner().reset(context);
+  const std::atomic<std::uint64_t> never = 0;  // an interrupt is for plans and chunks
+  self.planner().reset(context, {never, 0, &self.attention});
   if (self.subgoals) self.controller->set_subgoal(self.subgoals->subgoal());
   self.replan_wanted = false;
   self.buffer.reset();
@@ -129,22 +138,29 @@ void Runtime::reset(const EpisodeContext& context) {
   self.started = true;
 }
 
+std::string Runtime::text_warning(const std::string& instruction) const {
+  const Entry entry(impl_->busy);  // close frees the planner
+  return entry && impl_->subgoals ? impl_->subgoals->text_warning(instruction) : "";
+}
+
 void Runtime::replan() {
   if (!impl_->bundle.planner) {
     throw ArgumentError(expected("replan", "a bundle with a planner", "family " + impl_->bundle.family));
   }
-  if (impl_->closed) throw Error(describe(Status::closed));
+  if (const Status status = usable(); status != Status::ok) throw Error(describe(status));
   impl_->replan_wanted = true;
 }
 
 Status Runtime::tick(const Observation& observation, Action& action) noexcept {
   Impl& self = *impl_;
   action.values = self.unheld;  // allocates only if the caller did not use make_action
+  if (const Status status = usable(); status != Status::ok) return self.fail(status);
   const Entry entry(self.busy);
   if (!entry) return Status::busy;  // `held` belongs to the other thread
   action.values = self.held;
   if (self.closed) return self.fail(Status::closed);
   if (!self.started) return self.fail(Status::not_reset);
+  const Attention::Call call(self.attention);
   const auto start = Clock::now();
   const Status status = self.tick(observation, action);
   if (status != Status::ok) self.gate.held(action.values);
@@ -157,24 +173,33 @@ Status Runtime::tick(const Observation& observation, Action& action) noexcept {
 Status Runtime::predict_chunk(const Observation& observation, std::span<const float> noise,
                               std::span<float> chunk) noexcept {
   Impl& self = *impl_;
+  if (const Status status = usable(); status != Status::ok) return self.fail(status);
   const Entry entry(self.busy);
   if (!entry) return Status::busy;
   if (self.closed) return self.fail(Status::closed);
   if (!self.started) return self.fail(Status::not_reset);
+  const Attention::Call call(self.attention);
   return self.predict_chunk(observation, noise, chunk);
 }
 
 Status Runtime::predict_plan(const Observation& observation, std::span<const float> noise,
                              std::span<float> plan) noexcept {
   Impl& self = *impl_;
+  if (const Status status = usable(); status != Status::ok) return self.fail(status);
   const Entry entry(self.busy);
   if (!entry) return Status::busy;
   if (self.closed) return self.fail(Status::closed);
   if (!self.started) return self.fail(Status::not_reset);
+  const Attention::Call call(self.attention);
   return self.predict_plan(observation, noise, plan);
 }
 
 bool Runtime::closed() const noexcept { return impl_->closed; }
+
+Status Runtime::usable() const noexcept {
+  if (impl_->closed) return Status::closed;
+  return forks() == impl_->forks_at_load ? Status::ok : Status::forked;
+}
 
 std::size_t Runtime::plan_size() const noexcept { return impl_->plan_size; }
 
@@ -207,6 +232,12 @@ void Runtime::reset_latency() noexcept {
 
 void Runtime::close() noexcept {
   Impl& self = *impl_;
+  if (forks() != self.forks_at_load) {  // whoever was inside, or holds a lock, is not in this process
+    self.closed = true;
+    [[maybe_unused]] const void* left[] = {self.controller.release(), self.subgoals.release(),
+                                           self.engine.release()};
+    return;
+  }
   if (self.closed.exchange(true)) return;
   // A tick on another thread ends first. One that has just begun may take an interrupt for an old one:
   // repeat.

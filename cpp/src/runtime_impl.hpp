@@ -7,12 +7,16 @@
 #include <string>
 #include <vector>
 
+#include "attention.hpp"
+#include "controller.hpp"
+#include "epoch.hpp"
+#include "fork.hpp"
 #include "keystep/chunk_buffer.hpp"
-#include "keystep/controller.hpp"
-#include "keystep/planner.hpp"
 #include "keystep/runtime.hpp"
 #include "keystep/safety_gate.hpp"
 #include "latency_recorder.hpp"
+#include "planner.hpp"
+#include "subgoal_planner.hpp"
 
 namespace keystep {
 
@@ -27,14 +31,21 @@ struct Runtime::Impl {
   Status predict_plan(const Observation& observation, std::span<const float> noise,
                       std::span<float> out) noexcept;
   void interrupt() noexcept;
+  void call_attention(bool at_once) noexcept;
+  void terminate() noexcept;
   void absorb_interrupts() noexcept;
-  bool is_stale(const Observation& observation) noexcept;
+  Status check_stamp(const Observation& observation) noexcept;
+  Status refuse(const char* field, const char* wanted, std::int64_t got) noexcept;
+  Epoch epoch_of_tick() noexcept { return {epoch, at_epoch, &attention}; }
+  Epoch epoch_of_call() noexcept { return {epoch, epoch.load(), &attention}; }
   Status fail(Status status, const char* message = "") noexcept;
   Status wrong_size(const char* field, std::size_t wanted, std::size_t got) noexcept;
   Planner& planner() noexcept;
 
   Bundle bundle;
   const RuntimeOptions options;
+  const bool external_clock;
+  const std::uint64_t forks_at_load = forks();
   std::unique_ptr<Engine> engine;
   std::unique_ptr<Controller> controller;    // freed by close
   std::unique_ptr<SubgoalPlanner> subgoals;  // likewise; none in the family flat
@@ -56,6 +67,7 @@ struct Runtime::Impl {
   std::vector<float> held;  // what a tick that fails gives
 
   // Shared with other threads.
+  Attention attention;
   std::atomic<std::uint64_t> epoch = 0;  // counts interrupts
   std::atomic<bool> replan_wanted = false;
   std::atomic<bool> sampling = false;  // a plan or a chunk is in flight: terminate has something to end

@@ -12,7 +12,7 @@ Status Runtime::Impl::tick(const Observation& observation, Action& action) noexc
   absorb_interrupts();
 
   // Note the observation.
-  if (is_stale(observation)) return fail(Status::stale_observation);
+  if (const Status status = check_stamp(observation); status != Status::ok) return status;
   if (controller->check(observation) != Status::ok)
     return fail(Status::bad_observation, controller->error().c_str());
 
@@ -40,7 +40,7 @@ Status Runtime::Impl::tick(const Observation& observation, Action& action) noexc
 PlanReply Runtime::Impl::ask(const Observation& observation) noexcept {
   sampling = true;
   const PlanReply reply = planner().ask({observation, buffer.consumed(), replan_wanted.exchange(false),
-                                         Epoch{epoch, at_epoch}, recorder[Stage::plan]});
+                                         epoch_of_tick(), recorder[Stage::plan]});
   sampling = false;
   recorder.plans += reply.planned;
   gate.counts().rejected_plans += reply.status == Status::rejected_plan;
@@ -55,9 +55,9 @@ Status Runtime::Impl::renew(const Observation& observation) noexcept {
       return fail(Status::bad_observation, controller->error().c_str());
   }
   const NoiseKey noise = key;
-  ++key.chunk;
+  key.chunk = after(key.chunk);
   sampling = true;
-  const Status status = controller->sample(noise, {}, epoch, at_epoch, recorder[Stage::encode],
+  const Status status = controller->sample(noise, {}, epoch_of_tick(), recorder[Stage::encode],
                                            recorder[Stage::denoise], chunk);
   sampling = false;
   if (status != Status::ok) return fail(status, controller->error().c_str());
@@ -79,10 +79,11 @@ Status Runtime::Impl::predict_chunk(const Observation& observation, std::span<co
     return fail(Status::not_reset,
                 "subgoal: expected a plan (made by a tick) or subgoals given to reset, got none");
   }
+  if (const Status status = check_stamp(observation); status != Status::ok) return status;
   if (controller->observe(observation) != Status::ok)
     return fail(Status::bad_observation, controller->error().c_str());
   sampling = true;
-  const Status status = controller->sample(key, noise, epoch, epoch.load(), unrecorded[Stage::encode],
+  const Status status = controller->sample(key, noise, epoch_of_call(), unrecorded[Stage::encode],
                                            unrecorded[Stage::denoise], out);
   sampling = false;
   if (status != Status::ok) return fail(status, controller->error().c_str());
@@ -94,16 +95,28 @@ Status Runtime::Impl::predict_plan(const Observation& observation, std::span<con
   if (!subgoals)
     return fail(Status::bad_observation, "plan: expected a bundle with a planner, got family flat");
   if (out.size() != subgoals->plan_size()) return wrong_size("plan", subgoals->plan_size(), out.size());
+  if (const Status status = check_stamp(observation); status != Status::ok) return status;
   sampling = true;
-  const Status status = subgoals->predict(observation, noise, {epoch, epoch.load()}, out);
+  const Status status = subgoals->predict(observation, noise, epoch_of_call(), out);
   sampling = false;
   return status == Status::ok ? status : fail(status, subgoals->error().c_str());
 }
 
 /// The epoch first, then terminate: a sample that starts in between sees the new epoch by itself.
 void Runtime::Impl::interrupt() noexcept {
+  if (forks() != forks_at_load) return;  // the lock may be held by a thread that is not here
   epoch.fetch_add(1);
-  if (!sampling) return;
+  if (sampling) terminate();
+}
+
+void Runtime::Impl::call_attention(bool at_once) noexcept {
+  if (forks() != forks_at_load || !options.attendant) return;
+  attention.call();
+  if (at_once) terminate();
+}
+
+/// Runs in flight end early; whoever made them looks at its epoch.
+void Runtime::Impl::terminate() noexcept {
   const std::lock_guard lock(engine_mutex);
   if (controller) controller->terminate();
   if (subgoals) subgoals->terminate();
@@ -114,11 +127,24 @@ void Runtime::Impl::absorb_interrupts() noexcept {
   if (before != at_epoch) buffer.drop();
 }
 
-bool Runtime::Impl::is_stale(const Observation& observation) noexcept {
-  if (options.max_observation_age_us == 0 || observation.timestamp_us < 0) return false;
-  if (now_us() - observation.timestamp_us <= options.max_observation_age_us) return false;
+Status Runtime::Impl::check_stamp(const Observation& seen) noexcept {
+  const std::int64_t stamp = seen.timestamp_us;
+  if (!external_clock && seen.now_us != -1) {
+    return refuse("now_us", "none (the runtime's clock is steady)", seen.now_us);
+  }
+  if (stamp == -1) return Status::ok;
+  if (stamp < 0) return refuse("timestamp_us", "0 or more", stamp);
+  if (external_clock && seen.now_us < 0) {
+    return refuse("now_us", "the time that the external clock shows, 0 or more", seen.now_us);
+  }
+  const std::int64_t now = external_clock ? seen.now_us : now_us();
+  if (stamp - now > kStampSlackUs) {
+    return refuse("timestamp_us",
+                  external_clock ? "no later than now_us" : "no later than keystep's now_us()", stamp);
+  }
+  if (options.max_observation_age_us == 0 || now - stamp <= options.max_observation_age_us) return Status::ok;
   ++gate.counts().stale_observations;
-  return true;
+  return fail(Status::stale_observation);
 }
 
 Planner& Runtime::Impl::planner() noexcept {
@@ -130,6 +156,15 @@ Status Runtime::Impl::wrong_size(const char* field, std::size_t wanted, std::siz
   try {
     return fail(Status::bad_observation,
                 expected(field, std::to_string(wanted) + " values", std::to_string(got)).c_str());
+  } catch (...) {
+    return fail(Status::bad_observation);  // out of memory: the status still tells
+  }
+}
+
+Status Runtime::Impl::refuse(const char* field, const char* wanted, std::int64_t got) noexcept {
+  try {
+    return fail(Status::bad_observation,
+                expected(std::string("observation.") + field, wanted, std::to_string(got)).c_str());
   } catch (...) {
     return fail(Status::bad_observation);  // out of memory: the status still tells
   }

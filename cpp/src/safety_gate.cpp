@@ -57,7 +57,8 @@ bool SafetyGate::admit(std::span<const float> chunk) noexcept {
   return finite;
 }
 
-void SafetyGate::apply(std::span<float> action) noexcept {
+bool SafetyGate::apply(std::span<float> action) noexcept {
+  if (action.size() != min_.size()) return false;
   for (std::size_t i = 0; i < action.size(); ++i) {
     counts_.bounded_values += limit(action[i], min_[i], max_[i]);
   }
@@ -68,13 +69,14 @@ void SafetyGate::apply(std::span<float> action) noexcept {
       counts_.rate_limited_values += limit(action[i], low, high);
     }
   }
-  held(action);
+  return held(action);
 }
 
-void SafetyGate::held(std::span<const float> action) noexcept {
-  if (!all_finite(action)) return;  // none was given
+bool SafetyGate::held(std::span<const float> action) noexcept {
+  if (action.size() != previous_.size() || !all_finite(action)) return false;
   std::copy(action.begin(), action.end(), previous_.begin());
   has_previous_ = true;
+  return true;
 }
 
 }  // namespace keystep

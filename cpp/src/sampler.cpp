@@ -1,7 +1,6 @@
 #include "keystep/sampler.hpp"
 
 #include <algorithm>
-#include <cassert>
 #include <cmath>
 #include <cstdio>
 #include <initializer_list>
@@ -35,6 +34,11 @@ void check_choice(const char* field, const std::string& value, std::initializer_
 
 void check(bool good, const std::string& field, const std::string& wanted, double got) {
   if (!good) throw ArgumentError(expected(field, wanted, text(got)));
+}
+
+void check_length(const char* field, std::span<const float> values, std::size_t wanted) {
+  if (values.size() == wanted) return;  // the message is made only if needed
+  throw ArgumentError(expected(field, std::to_string(wanted) + " values", std::to_string(values.size())));
 }
 
 void check_betas(const SamplerSpec& spec) {
@@ -202,13 +206,16 @@ Sampler::Coefficients Sampler::coefficients(std::size_t index) const {
 }
 
 bool Sampler::needs_noise(int index) const noexcept {
-  return coefficients_[static_cast<std::size_t>(index)].sigma > 0;
+  const auto step = static_cast<std::size_t>(index);
+  return step < coefficients_.size() && coefficients_[step].sigma > 0;
 }
 
 void Sampler::step(int index, std::span<const float> model_output, std::span<const float> noise,
-                   std::span<float> sample) const noexcept {
-  assert(model_output.size() == sample.size());
-  assert(!needs_noise(index) || noise.size() == sample.size());
+                   std::span<float> sample) const {
+  const auto steps = static_cast<int>(coefficients_.size());
+  if (index < 0 || index >= steps) check(false, "index", "0.." + std::to_string(steps - 1), index);
+  check_length("model_output", model_output, sample.size());
+  if (needs_noise(index)) check_length("noise", noise, sample.size());
   const Coefficients c = coefficients_[static_cast<std::size_t>(index)];
   const float* __restrict m = model_output.data();
   float* __restrict x = sample.data();
@@ -226,8 +233,8 @@ void Sampler::step(int index, std::span<const float> model_output, std::span<con
   }
 }
 
-void Sampler::guide(std::span<float> conditional, std::span<const float> unconditional) const noexcept {
-  assert(conditional.size() == unconditional.size());
+void Sampler::guide(std::span<float> conditional, std::span<const float> unconditional) const {
+  check_length("unconditional", unconditional, conditional.size());
   const auto lambda = static_cast<float>(spec_.guidance);
   for (std::size_t i = 0; i < conditional.size(); ++i) {
     conditional[i] = (1 + lambda) * conditional[i] - lambda * unconditional[i];

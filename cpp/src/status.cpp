@@ -14,6 +14,8 @@ const char* describe(Status status) noexcept {
       return "act was called before reset";
     case Status::closed:
       return "the runtime is closed";
+    case Status::forked:
+      return "the runtime was loaded by the parent of this process; load the bundle here";
     case Status::busy:
       return "another thread is inside the runtime";
     case Status::bad_observation:

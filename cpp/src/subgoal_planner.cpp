@@ -1,4 +1,4 @@
-#include "keystep/subgoal_planner.hpp"
+#include "subgoal_planner.hpp"
 
 #include <algorithm>
 #include <vector>
@@ -12,6 +12,7 @@
 #include "run_graph.hpp"
 #include "task.hpp"
 #include "tensor_memory.hpp"
+#include "vocabulary.hpp"
 
 namespace keystep {
 namespace {
@@ -30,6 +31,14 @@ GraphSpec first_row_of(GraphSpec spec) {
   return spec;
 }
 
+/// Of the graph `text`; none where the engine did not take its file, as the stub does not.
+Vocabulary vocabulary_of(const Bundle& bundle) {
+  const auto found = bundle.files.find(bundle.graphs.at("text").file);
+  if (found == bundle.files.end()) return {};
+  const FileContent& model = *found->second;
+  return Vocabulary({reinterpret_cast<const char*>(model.data()), model.size()});
+}
+
 }  // namespace
 
 struct SubgoalPlanner::Impl {
@@ -38,6 +47,7 @@ struct SubgoalPlanner::Impl {
   std::unique_ptr<Graph> load(Engine& engine, const std::string& name);
   float* seen_at(const std::string& role) const;
   Renormalizer renormalizer(const Normalization& from, const Normalization& to) const;
+  void encode_text(const std::string& of_episode, const Epoch& epoch);
   void take(const std::vector<Observation>& subgoals);
   Status imagine(const Observation& observation, const NoiseKey& with, std::span<const float> noise,
                  const Epoch& epoch) noexcept;
@@ -46,8 +56,9 @@ struct SubgoalPlanner::Impl {
 
   const Bundle& bundle;
   const PlannerSpec& spec;
-  const bool replan;
-  const std::size_t size, plane;                // values of a subgoal, and of each of its channels
+  const bool replan, strict_text;
+  const std::size_t size, plane;  // values of a subgoal, and of each of its channels
+  const Vocabulary vocabulary;
   TensorMemory memory;                          // of the graphs below: each adds its own
   std::unique_ptr<Graph> text, encode, film;    // encode, film: may be none
   std::unique_ptr<Graph> denoise, conditional;  // conditional: denoise on the first row, if there are two
@@ -59,6 +70,7 @@ struct SubgoalPlanner::Impl {
 
   // The episode.
   std::vector<float> plan;  // M subgoals as the controller takes them
+  bool has_text = false;
   bool planned = false, is_given = false;
   int subgoal = 0;         // index of the current one
   std::int64_t since = 0;  // consumed index at which it became so
@@ -71,8 +83,10 @@ SubgoalPlanner::Impl::Impl(const Bundle& of, Engine& engine, const SubgoalPlanne
     : bundle(of),
       spec(*of.planner),
       replan(options.replan.value_or(spec.replan)),
+      strict_text(options.strict_text),
       size(subgoal_size(of)),
       plane(subgoal_shape(of).size() == 1 ? 1 : size / 3),
+      vocabulary(vocabulary_of(of)),
       text(load(engine, "text")),
       encode(load(engine, "plan_encode")),
       film(load(engine, "plan_film")),
@@ -120,6 +134,16 @@ std::span<const float> SubgoalPlanner::Impl::current() const noexcept {
   return std::span(plan).subspan(static_cast<std::size_t>(subgoal) * size, size);
 }
 
+/// Empty: subgoals were handed in, and there is nothing to plan for.
+void SubgoalPlanner::Impl::encode_text(const std::string& of_episode, const Epoch& epoch) {
+  has_text = !of_episode.empty();
+  if (!has_text) return;
+  *memory.by_role<std::string>(bundle.graphs.at("text"), "text") = of_episode;
+  const Status status = run_graph(*text, epoch, error);
+  if (status == Status::interrupted) throw Error(describe(status));
+  if (status != Status::ok) throw Error("graphs.text: " + error);
+}
+
 /// Subgoals from outside become the plan.
 void SubgoalPlanner::Impl::take(const std::vector<Observation>& subgoals) {
   for (std::size_t i = 0; i < subgoals.size(); ++i) {
@@ -146,7 +170,7 @@ Status SubgoalPlanner::Impl::imagine(const Observation& observation, const Noise
 Status SubgoalPlanner::Impl::make_plan(const PlanRequest& request) noexcept {
   const StageTimer timer(request.timing);
   const NoiseKey noise = key;
-  ++key.chunk;
+  key.chunk = after(key.chunk);
   planned = false;
   if (const Status status = imagine(request.observation, noise, {}, request.epoch); status != Status::ok) {
     return status;
@@ -168,7 +192,10 @@ SubgoalPlanner::~SubgoalPlanner() = default;
 
 void SubgoalPlanner::check(const EpisodeContext& context) const {
   Impl& self = *impl_;
-  instruction_of(self.bundle, context.task);
+  const Aim aim = aim_of(self.bundle, context);
+  if (self.strict_text && !aim.text.empty()) {
+    if (const std::string warning = text_warning(aim.text); !warning.empty()) throw ArgumentError(warning);
+  }
   SamplerSpec sampler = self.loop.sampler().spec();
   sampler.guidance = context.guidance.value_or(0);
   validate(sampler);
@@ -191,13 +218,10 @@ void SubgoalPlanner::check(const EpisodeContext& context) const {
   }
 }
 
-void SubgoalPlanner::reset(const EpisodeContext& context) {
+void SubgoalPlanner::reset(const EpisodeContext& context, const Epoch& epoch) {
   Impl& self = *impl_;
-  *self.memory.by_role<std::string>(self.bundle.graphs.at("text"), "text") =
-      instruction_of(self.bundle, context.task);
   self.planned = false;
-  const std::atomic<std::uint64_t> never = 0;
-  if (run_graph(*self.text, {never, 0}, self.error) != Status::ok) throw Error("graphs.text: " + self.error);
+  self.encode_text(aim_of(self.bundle, context).text, epoch);
   self.loop.set_guidance(context.guidance.value_or(self.spec.sampler.guidance));
   self.key = {context.seed, context.episode, kPlanNoise, 0};
   self.subgoal = 0;
@@ -235,13 +259,28 @@ void SubgoalPlanner::terminate() noexcept {
 }
 
 const std::string& SubgoalPlanner::error() const noexcept { return impl_->error; }
+
+std::string SubgoalPlanner::text_warning(const std::string& instruction) const {
+  const bool trained = std::ranges::any_of(
+      impl_->bundle.tasks, [&](const TaskSpec& task) { return task.instruction == instruction; });
+  return trained ? "" : impl_->vocabulary.doubt(instruction);
+}
+
 std::size_t SubgoalPlanner::plan_size() const noexcept { return impl_->plan.size(); }
 std::span<const float> SubgoalPlanner::subgoal() const noexcept { return impl_->current(); }
 
 Status SubgoalPlanner::predict(const Observation& observation, std::span<const float> noise,
                                const Epoch& epoch, std::span<float> out) noexcept {
   Impl& self = *impl_;
-  if (!self.loop.fits(noise, self.error)) return Status::bad_observation;
+  if (!self.has_text) {
+    try {
+      self.error = expected("task", "a task or an instruction given to reset", "subgoals alone");
+    } catch (...) {
+      self.error.clear();  // out of memory: the status still tells
+    }
+    return Status::not_reset;
+  }
+  if (out.size() != self.plan.size() || !self.loop.fits(noise, self.error)) return Status::bad_observation;
   if (const Status status = self.imagine(observation, self.key, noise, epoch); status != Status::ok) {
     return status;
   }

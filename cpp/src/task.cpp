@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <string_view>
+#include <vector>
 
 #include "keystep/status.hpp"
 
@@ -67,30 +68,61 @@ void check_text(const std::string& text, std::size_t max_bytes, const std::strin
   if (blank) refuse("a task or an instruction", "white space only");
 }
 
-int task_index(const Bundle& bundle, const std::string& task) {
+int find_task(const Bundle& bundle, const std::string& task) {
   constexpr std::size_t kShown = 20;
-  const auto& inputs = observing_graph(bundle).inputs;
-  const bool needed = std::any_of(inputs.begin(), inputs.end(),
-                                  [](const TensorSpec& tensor) { return tensor.role == "task"; });
-  if (task.empty() && !needed) return 0;
-  std::string known;
-  for (std::size_t i = 0; i < bundle.tasks.size(); ++i) {
-    const TaskSpec& spec = bundle.tasks[i];
-    if (!task.empty() && (task == spec.name || task == spec.instruction)) return static_cast<int>(i);
-    if (i < kShown) known += (i ? ", " : "") + spec.name;
+  std::vector<std::string> names;
+  for (const TaskSpec& known : bundle.tasks) {
+    if (task == known.name || task == known.instruction) return static_cast<int>(names.size());
+    names.push_back(known.name);
   }
-  if (bundle.tasks.size() > kShown) known += " and " + std::to_string(bundle.tasks.size() - kShown) + " more";
-  throw ArgumentError(expected("task", known.empty() ? "none (the policy has no tasks)" : "one of " + known,
-                               task.empty() ? "none" : "'" + task + "'"));
+  std::string wanted = bundle.tasks.empty() ? "none (the policy has no tasks)" : "one of ";
+  for (std::size_t i = 0; i < std::min(names.size(), kShown); ++i) wanted += (i ? ", " : "") + names[i];
+  if (names.size() > kShown) wanted += " and " + std::to_string(names.size() - kShown) + " more";
+  if (bundle.planner) wanted += " (a sentence is given as instruction)";
+  throw ArgumentError(
+      expected("task", wanted, task.empty() ? "none" : in_quotes(task) + nearest(task, names)));
 }
 
-std::string instruction_of(const Bundle& bundle, const std::string& task) {
-  std::string text = task;
-  for (const TaskSpec& known : bundle.tasks) {
-    if (!task.empty() && task == known.name) text = known.instruction;
+namespace {
+
+bool takes_task(const Bundle& bundle) {
+  return std::ranges::any_of(observing_graph(bundle).inputs,
+                             [](const TensorSpec& tensor) { return tensor.role == "task"; });
+}
+
+/// Of the task with this instruction, -1 if there is none.
+int index_of_instruction(const Bundle& bundle, const std::string& instruction) {
+  const auto found = std::ranges::find(bundle.tasks, instruction, &TaskSpec::instruction);
+  return found == bundle.tasks.end() ? -1 : static_cast<int>(found - bundle.tasks.begin());
+}
+
+[[noreturn]] void refuse_instruction(const Bundle& bundle, const std::string& instruction) {
+  std::vector<std::string> known;
+  for (const TaskSpec& task : bundle.tasks) known.push_back(task.instruction);
+  throw ArgumentError(expected("instruction", "that of a task, word for word (the policy has no planner)",
+                               in_quotes(instruction) + nearest(instruction, known)));
+}
+
+}  // namespace
+
+Aim aim_of(const Bundle& bundle, const EpisodeContext& context) {
+  const std::string &task = context.task, &instruction = context.instruction;
+  if (!task.empty() && !instruction.empty()) {
+    throw ArgumentError(expected("instruction", "none beside a task", in_quotes(instruction)));
   }
-  check_text(text, bundle.planner->max_text_bytes, "task");
-  return text;
+  Aim aim;
+  if (!instruction.empty()) {
+    if (bundle.planner) check_text(instruction, bundle.planner->max_text_bytes, "instruction");
+    aim.task = index_of_instruction(bundle, instruction);
+    if (aim.task < 0 && !bundle.planner) refuse_instruction(bundle, instruction);
+    aim.text = instruction;
+  } else if (!task.empty() || (!bundle.planner && takes_task(bundle))) {
+    aim.task = find_task(bundle, task);
+    aim.text = bundle.tasks[static_cast<std::size_t>(aim.task)].instruction;
+  } else if (bundle.planner && context.subgoals.empty()) {
+    throw ArgumentError(expected("task", "a task or an instruction", "none"));
+  }
+  return aim;
 }
 
 }  // namespace keystep

@@ -1,9 +1,10 @@
-// The task of an episode, as the caller names it.
+// What an episode is about, as the caller says it: one law for both languages.
 #pragma once
 
 #include <string>
 
 #include "keystep/bundle.hpp"
+#include "keystep/episode.hpp"
 
 namespace keystep {
 
@@ -11,12 +12,12 @@ namespace keystep {
 /// at most `max_bytes` long, and more than white space.
 void check_text(const std::string& text, std::size_t max_bytes, const std::string& field);
 
-/// Flat: index of a task by name or instruction; 0 where the policy takes none and none is given. Throws
-/// ArgumentError.
-int task_index(const Bundle& bundle, const std::string& task);
+struct Aim {
+  int task = -1;       ///< index in `Bundle::tasks`; -1: none of them
+  std::string text{};  ///< for the planner; empty: subgoals say it, or the policy takes no task
+};
 
-/// Subgoal: the instruction of the task with this name; anything else is itself the instruction. Throws
-/// ArgumentError, see `check_text`.
-std::string instruction_of(const Bundle& bundle, const std::string& task);
+/// A task's name, a mistyped one above all, is never taken for a sentence. Throws ArgumentError.
+Aim aim_of(const Bundle& bundle, const EpisodeContext& context);
 
 }  // namespace keystep

@@ -1,6 +1,16 @@
 #include "bindings.hpp"
 
 namespace keystep::python {
+namespace {
+
+/// Its mask says which values are none; the memory holds any there.
+bool is_masked(py::handle array) {
+  static const py::handle plain = py::object(py::module_::import("numpy").attr("ndarray")).release();
+  if (py::type::handle_of(array).is(plain)) return false;
+  return py::isinstance(array, py::module_::import("numpy.ma").attr("MaskedArray"));
+}
+
+}  // namespace
 
 std::string shape_text(const py::ssize_t* shape, py::ssize_t ndim) {
   std::string text = "(";
@@ -12,6 +22,8 @@ py::array checked_array(py::handle value, const py::dtype& dtype, const std::str
   if (!py::isinstance<py::array>(value)) {
     throw ArgumentError(expected(field, "a numpy array", Py_TYPE(value.ptr())->tp_name));
   }
+  if (is_masked(value))
+    throw ArgumentError(expected(field, "an array without a mask", "numpy.ma.MaskedArray"));
   auto array = py::reinterpret_borrow<py::array>(value);
   if (!array.dtype().equal(dtype)) {
     throw ArgumentError(expected(field, py::cast<std::string>(py::str(dtype)),
@@ -42,8 +54,13 @@ void check_image(std::span<const py::ssize_t> shape, const ImageSpec& wanted, co
   const py::ssize_t exact[] = {wanted.height, wanted.width, 3};
   const std::string any =
       "shape (height, width, 3) of 1.." + std::to_string(kMaxImageExtent) + " pixels a side";
+  const bool channels_first = shape.size() == 3 && shape[0] == 3 && shape[2] != 3;
+  const bool batch = shape.size() == 4 && shape[0] == 1;
+  const char* hint = channels_first ? ": looks like channels first (3, h, w); expected (h, w, 3)"
+                     : batch        ? ": looks like a batch of one; expected a single image (h, w, 3)"
+                                    : "";
   throw ArgumentError(expected(field, wanted.resize ? any : "shape " + shape_text(exact, 3),
-                               shape_text(shape.data(), std::ssize(shape))));
+                               shape_text(shape.data(), std::ssize(shape)) + hint));
 }
 
 py::array float_array(py::handle value, const std::string& field) {

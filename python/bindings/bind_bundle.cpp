@@ -1,13 +1,12 @@
-#include <pybind11/stl/filesystem.h>
-
-#include "bindings.hpp"
+#include "convert.hpp"
 
 namespace keystep::python {
 
 void bind_bundle(py::module_& module) {
   module.def(
       "read_manifest",
-      [](const std::filesystem::path& folder) {
+      [](py::handle path_or_text) {
+        const std::filesystem::path folder = path(path_or_text, "path");
         py::gil_scoped_release release;
         return check_bundle(folder).manifest_json;
       },
@@ -36,7 +35,8 @@ void bind_bundle(py::module_& module) {
       "it does, by name.");
   module.def(
       "sha256_file",
-      [](const std::filesystem::path& file) {
+      [](py::handle path_or_text) {
+        const std::filesystem::path file = path(path_or_text, "file");
         py::gil_scoped_release release;
         return sha256_file(file);
       },

@@ -25,6 +25,8 @@ const char* status_name(Status status) {
       return "not_reset";
     case Status::closed:
       return "closed";
+    case Status::forked:
+      return "forked";
     case Status::busy:
       return "busy";
     case Status::bad_observation:

@@ -1,10 +1,8 @@
-#include <pybind11/stl.h>
-#include <pybind11/stl/filesystem.h>
-
 #include <atomic>
 
-#include "bindings.hpp"
+#include "convert.hpp"
 #include "observation_reader.hpp"
+#include "signals.hpp"
 
 namespace keystep::python {
 namespace {
@@ -12,14 +10,17 @@ namespace {
 /// The runtime with what a call from Python needs around it.
 class PyRuntime {
  public:
-  PyRuntime(const std::filesystem::path& bundle, const RuntimeOptions& options)
-      : runtime_(open(bundle, options)), reader_(runtime_->bundle().observation) {}
+  PyRuntime(py::handle bundle, const RuntimeOptions& options)
+      : runtime_(open(path(bundle, "path"), options)), reader_(runtime_->bundle().observation) {}
 
-  void reset(const std::string& task, py::handle goal, std::uint64_t seed, std::uint32_t episode,
-             std::optional<double> guidance, py::handle subgoals) {
-    const Use use(in_use_);
-    check_open();
-    EpisodeContext context{.task = task, .seed = seed, .episode = episode, .guidance = guidance};
+  void reset(py::handle task, py::handle instruction, py::handle goal, py::handle seed, py::handle episode,
+             py::handle guidance, py::handle subgoals) {
+    const Use use(*this);
+    EpisodeContext context{.task = text(task, "task"),
+                           .seed = integer<std::uint64_t>(seed, "seed"),
+                           .episode = integer<std::uint32_t>(episode, "episode"),
+                           .guidance = convert<std::optional<double>>(guidance, "guidance"),
+                           .instruction = text(instruction, "instruction")};
     ReadObservation read;
     if (!goal.is_none()) {
       read = reader_.read(goal, "goal: ");
@@ -31,27 +32,37 @@ class PyRuntime {
       if (given.empty()) throw ArgumentError(expected("subgoals", "at least one", "none"));
     }
     for (const ReadObservation& subgoal : given) context.subgoals.push_back(subgoal.view());
-    py::gil_scoped_release release;
-    runtime_->reset(context);
+    call([&] { runtime_->reset(context); });
+  }
+
+  /// The name of a task given by name or instruction.
+  std::string find_task(py::handle given) const {
+    const std::string task = text(given, "task");
+    const Bundle& bundle = runtime_->bundle();
+    return bundle.tasks[static_cast<std::size_t>(keystep::find_task(bundle, task))].name;
+  }
+
+  /// Empty where `reset` raises it.
+  std::string text_warning(py::handle instruction) const {
+    return runtime_->options().strict_text ? "" : runtime_->text_warning(text(instruction, "instruction"));
   }
 
   py::array_t<float> act(py::handle dictionary) {
-    const Use use(in_use_);
+    const Use use(*this);
     const ReadObservation read = reader_.read(dictionary);
     Action action = runtime_->make_action();
     Status status;
-    {
-      py::gil_scoped_release release;
+    call([&] {
       const std::uint64_t before = allocation_count();
       status = runtime_->tick(read.view(), action);
       tick_allocations_ += allocation_count() - before;
-    }
+    });
     check(status);
     return py::array_t<float>(std::ssize(action.values), action.values.data());
   }
 
   py::array_t<float> predict_chunk(py::handle dictionary, py::handle noise) {
-    const Use use(in_use_);
+    const Use use(*this);
     const ReadObservation read = reader_.read(dictionary);
     const Shape shape = {runtime_->bundle().chunk.horizon, std::ssize(runtime_->bundle().action.names)};
     return predict(shape, noise, [&](std::span<const float> given, std::span<float> out) {
@@ -61,7 +72,7 @@ class PyRuntime {
 
   /// (M, S) physical units, or (M, 3, height, width) with 0..1 for black..white.
   py::array_t<float> predict_plan(py::handle dictionary, py::handle noise) {
-    const Use use(in_use_);
+    const Use use(*this);
     const Shape shape = plan_shape("predict_plan");
     const ReadObservation read = reader_.read(dictionary);
     return predict(shape, noise, [&](std::span<const float> given, std::span<float> out) {
@@ -71,26 +82,42 @@ class PyRuntime {
 
   /// The same of the plan being followed; None where there is none.
   py::object plan() {
-    const Use use(in_use_);
+    const Use use(*this);
     py::array_t<float> plan(plan_shape("plan"));
     if (runtime_->plan({plan.mutable_data(), static_cast<std::size_t>(plan.size())})) return plan;
-    check_open();  // now: another thread may have closed it meanwhile
+    check_usable();  // now: another thread may have closed it meanwhile
     return py::none();
   }
 
   PlanProgress plan_progress() {
-    const Use use(in_use_);
+    const Use use(*this);
     const PlanProgress progress = runtime_->plan_progress();
-    check_open();
+    check_usable();
     return progress;
   }
 
   void replan() {
-    check_open();
+    check_usable();
     runtime_->replan();
   }
 
+  void interrupt() {
+    check_usable();
+    runtime_->interrupt();
+  }
+
+  /// Any thread.
+  void check_usable() const {
+    if (const Status status = runtime_->usable(); status != Status::ok)
+      throw PolicyError(status, describe(status));
+  }
+
   void close() {
+    if (signals_->handling()) {  // by a handler that interrupts a call of ours
+      close_later_ = true;
+      signals_->give_up();
+      return;
+    }
     py::gil_scoped_release release;
     runtime_->close();
   }
@@ -98,11 +125,11 @@ class PyRuntime {
   Runtime& runtime() const { return *runtime_; }
   std::uint64_t tick_allocations() const { return tick_allocations_; }
   LatencyReport latency() {
-    const Use use(in_use_);  // not synchronised with a tick
+    const Use use(*this);  // not synchronised with a tick
     return runtime_->latency();
   }
   void reset_latency() {
-    const Use use(in_use_);
+    const Use use(*this);
     tick_allocations_ = 0;
     runtime_->reset_latency();
   }
@@ -111,7 +138,8 @@ class PyRuntime {
   /// One thread at a time: `act` in two threads would hand each the other's error message.
   class Use {
    public:
-    explicit Use(std::atomic_flag& flag) : flag_(flag) {
+    explicit Use(PyRuntime& runtime) : flag_(runtime.in_use_) {
+      runtime.check_usable();
       if (flag_.test_and_set()) throw PolicyError(Status::busy, describe(Status::busy));
     }
     ~Use() { flag_.clear(); }
@@ -122,9 +150,27 @@ class PyRuntime {
     std::atomic_flag& flag_;
   };
 
-  static std::unique_ptr<Runtime> open(const std::filesystem::path& bundle, const RuntimeOptions& options) {
+  std::unique_ptr<Runtime> open(const std::filesystem::path& bundle, RuntimeOptions options) {
+    options.attendant = signals_;
     py::gil_scoped_release release;
-    return std::make_unique<Runtime>(bundle, options);
+    auto runtime = std::make_unique<Runtime>(bundle, std::move(options));
+    signals_->attend(*runtime);
+    return runtime;
+  }
+
+  /// `work` with the GIL released. A signal whose handler raises ends it, and that is raised.
+  template <class Work>
+  void call(const Work& work) {
+    try {
+      py::gil_scoped_release release;
+      work();
+    } catch (const Error&) {
+      if (!PyErr_Occurred()) throw;
+    }
+    const bool raised = PyErr_Occurred() != nullptr;
+    if (close_later_) runtime_->close();
+    if (raised) throw py::error_already_set();
+    if (close_later_) check_usable();
   }
 
   using Shape = std::vector<py::ssize_t>;
@@ -138,10 +184,7 @@ class PyRuntime {
     py::array_t<float> result(shape);
     const std::span<float> out(result.mutable_data(), static_cast<std::size_t>(result.size()));
     Status status;
-    {
-      py::gil_scoped_release release;
-      status = compute(noise_values, out);
-    }
+    call([&] { status = compute(noise_values, out); });
     check(status);
     return result;
   }
@@ -150,8 +193,8 @@ class PyRuntime {
   static py::array checked_noise(py::handle noise, const Shape& shape) {
     py::array array = float_array(noise, "noise");
     const py::ssize_t extra = array.ndim() - std::ssize(shape);
-    const bool fits =
-        (extra == 0 || extra == 1) && std::equal(shape.begin(), shape.end(), array.shape() + extra);
+    const bool fits = (extra == 0 || (extra == 1 && array.shape(0) > 0)) &&
+                      std::equal(shape.begin(), shape.end(), array.shape() + extra);
     if (!fits) {
       const std::string one = shape_text(shape.data(), std::ssize(shape));
       throw ArgumentError(expected("noise", "shape " + one + " or (K, " + one.substr(1),
@@ -172,20 +215,18 @@ class PyRuntime {
     return shape;
   }
 
-  void check_open() const {
-    if (runtime_->closed()) throw PolicyError(Status::closed, describe(Status::closed));
-  }
-
   void check(Status status) const {
     if (status == Status::ok) return;
     const std::string what = describe(status), &detail = runtime_->last_error();
     throw PolicyError(status, detail.empty() || detail == what ? what : what + ": " + detail);
   }
 
+  const std::shared_ptr<SignalAttendant> signals_ = std::make_shared<SignalAttendant>();
   std::unique_ptr<Runtime> runtime_;
   ObservationReader reader_;
   std::atomic_flag in_use_;
   std::uint64_t tick_allocations_ = 0;
+  bool close_later_ = false;
 };
 
 py::dict progress_dict(PyRuntime& self) {
@@ -228,48 +269,23 @@ py::dict latency_dict(PyRuntime& self) {
       "stale_observations"_a = report.gate.stale_observations);
 }
 
-void bind_options(py::module_& module) {
-  py::class_<EngineOptions>(module, "EngineOptions")
-      .def(py::init())
-      .def_readwrite("engine", &EngineOptions::engine)
-      .def_readwrite("provider", &EngineOptions::provider)
-      .def_readwrite("threads", &EngineOptions::threads)
-      .def_readwrite("optimization", &EngineOptions::optimization)
-      .def_readwrite("onnxruntime_library", &EngineOptions::onnxruntime_library)
-      .def_readwrite("extensions_library", &EngineOptions::extensions_library)
-      .def_readwrite("provider_options", &EngineOptions::provider_options)
-      .def_readwrite("precision", &EngineOptions::precision)
-      .def_readwrite("isa", &EngineOptions::isa)
-      .def_readwrite("pin_threads", &EngineOptions::pin_threads)
-      .def_readwrite("spin_us", &EngineOptions::spin_us);
-  py::class_<RuntimeOptions>(module, "RuntimeOptions")
-      .def(py::init())
-      .def_readwrite("engine", &RuntimeOptions::engine)
-      .def_readwrite("inference_steps", &RuntimeOptions::inference_steps)
-      .def_readwrite("sampler", &RuntimeOptions::sampler)
-      .def_readwrite("planner_steps", &RuntimeOptions::planner_steps)
-      .def_readwrite("planner_sampler", &RuntimeOptions::planner_sampler)
-      .def_readwrite("replan", &RuntimeOptions::replan)
-      .def_readwrite("deadline_us", &RuntimeOptions::deadline_us)
-      .def_readwrite("max_observation_age_us", &RuntimeOptions::max_observation_age_us);
-}
-
 }  // namespace
 
 void bind_runtime(py::module_& module) {
-  bind_options(module);
   module.def("now_us", &now_us, "Microseconds of the steady clock that `timestamp_us` is compared with.");
   py::class_<PyRuntime>(module, "Runtime")
-      .def(py::init<const std::filesystem::path&, const RuntimeOptions&>(), py::arg("bundle"),
-           py::arg("options"))
-      .def("reset", &PyRuntime::reset, py::arg("task"), py::arg("goal"), py::arg("seed"), py::arg("episode"),
-           py::arg("guidance"), py::arg("subgoals"))
+      .def(py::init<py::handle, const RuntimeOptions&>(), py::arg("path"), py::arg("options"))
+      .def("check_usable", &PyRuntime::check_usable)
+      .def("reset", &PyRuntime::reset, py::arg("task"), py::arg("instruction"), py::arg("goal"),
+           py::arg("seed"), py::arg("episode"), py::arg("guidance"), py::arg("subgoals"))
+      .def("find_task", &PyRuntime::find_task, py::arg("task"))
+      .def("text_warning", &PyRuntime::text_warning, py::arg("instruction"))
       .def("act", &PyRuntime::act, py::arg("observation"))
       .def("predict_chunk", &PyRuntime::predict_chunk, py::arg("observation"), py::arg("noise"))
       .def("predict_plan", &PyRuntime::predict_plan, py::arg("observation"), py::arg("noise"))
       .def("plan", &PyRuntime::plan)
       .def("plan_progress", &progress_dict)
-      .def("interrupt", [](PyRuntime& self) { self.runtime().interrupt(); })
+      .def("interrupt", &PyRuntime::interrupt)
       .def("replan", &PyRuntime::replan)
       .def("latency", &latency_dict)
       .def("reset_latency", &PyRuntime::reset_latency)

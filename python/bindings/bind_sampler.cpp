@@ -1,6 +1,6 @@
 #include <pybind11/stl.h>
 
-#include "bindings.hpp"
+#include "convert.hpp"
 
 namespace keystep::python {
 namespace {
@@ -13,8 +13,11 @@ constexpr const char* kFields[] = {"kind",        "train_steps",      "inference
 SamplerSpec spec_from(const py::kwargs& fields) {
   py::object spec = py::cast(SamplerSpec{});
   for (const auto& [key, value] : fields) {
-    if (!py::hasattr(spec, key))
-      throw py::type_error("SamplerSpec has no field " + py::cast<std::string>(py::repr(key)));
+    const std::vector<std::string> fields_known(std::begin(kFields), std::end(kFields));
+    const auto name = py::cast<std::string>(key);
+    if (std::ranges::find(fields_known, name) == fields_known.end()) {
+      throw py::type_error("SamplerSpec has no field '" + name + "'" + nearest(name, fields_known));
+    }
     spec.attr(key) = value;
   }
   return spec.cast<SamplerSpec>();
@@ -27,26 +30,27 @@ py::dict as_dict(py::handle spec) {
 }
 
 void bind_spec(py::module_& module) {
-  py::class_<SamplerSpec>(
-      module, "SamplerSpec",
-      "All the settings of a sampler; the manifest's \"sampler\" object has exactly these keys.")
-      .def(py::init(&spec_from))
-      .def_readwrite("kind", &SamplerSpec::kind)
-      .def_readwrite("train_steps", &SamplerSpec::train_steps)
-      .def_readwrite("inference_steps", &SamplerSpec::inference_steps)
-      .def_readwrite("beta_schedule", &SamplerSpec::beta_schedule)
-      .def_readwrite("beta_start", &SamplerSpec::beta_start)
-      .def_readwrite("beta_end", &SamplerSpec::beta_end)
-      .def_readwrite("betas", &SamplerSpec::betas)
-      .def_readwrite("prediction", &SamplerSpec::prediction)
-      .def_readwrite("clip_sample", &SamplerSpec::clip_sample)
-      .def_readwrite("clip_range", &SamplerSpec::clip_range)
-      .def_readwrite("timestep_rule", &SamplerSpec::timestep_rule)
-      .def_readwrite("steps_offset", &SamplerSpec::steps_offset)
-      .def_readwrite("set_alpha_to_one", &SamplerSpec::set_alpha_to_one)
-      .def_readwrite("eta", &SamplerSpec::eta)
-      .def_readwrite("guidance", &SamplerSpec::guidance)
-      .def_readwrite("noise", &SamplerSpec::noise)
+  py::class_<SamplerSpec> type(module, "SamplerSpec",
+                               "All the settings of a sampler; the manifest's \"sampler\" object has exactly "
+                               "these keys. Raises TypeError for another\nkey, ArgumentError for a value of "
+                               "another type.");
+  bind_field(type, "kind", &SamplerSpec::kind);
+  bind_field(type, "train_steps", &SamplerSpec::train_steps);
+  bind_field(type, "inference_steps", &SamplerSpec::inference_steps);
+  bind_field(type, "beta_schedule", &SamplerSpec::beta_schedule);
+  bind_field(type, "beta_start", &SamplerSpec::beta_start);
+  bind_field(type, "beta_end", &SamplerSpec::beta_end);
+  bind_field(type, "betas", &SamplerSpec::betas);
+  bind_field(type, "prediction", &SamplerSpec::prediction);
+  bind_field(type, "clip_sample", &SamplerSpec::clip_sample);
+  bind_field(type, "clip_range", &SamplerSpec::clip_range);
+  bind_field(type, "timestep_rule", &SamplerSpec::timestep_rule);
+  bind_field(type, "steps_offset", &SamplerSpec::steps_offset);
+  bind_field(type, "set_alpha_to_one", &SamplerSpec::set_alpha_to_one);
+  bind_field(type, "eta", &SamplerSpec::eta);
+  bind_field(type, "guidance", &SamplerSpec::guidance);
+  bind_field(type, "noise", &SamplerSpec::noise);
+  type.def(py::init(&spec_from))
       .def("validate", &validate, "Raises ArgumentError naming the first field that is out of range.")
       .def("as_dict", &as_dict, "The fields, as they stand in the manifest.")
       .def("__eq__",
@@ -56,8 +60,10 @@ void bind_spec(py::module_& module) {
       });
 }
 
-py::array_t<float> step(const Sampler& sampler, int index, py::handle model_output, py::handle sample,
+py::array_t<float> step(const Sampler& sampler, py::handle number, py::handle model_output, py::handle sample,
                         py::handle noise) {
+  const auto last = static_cast<int>(sampler.timesteps().size()) - 1;
+  const int index = integer<int>(number, "index", 0, last);
   const py::array x = float_array(sample, "sample");
   const py::array output = float_array(model_output, "model_output");
   if (output.ndim() != x.ndim() || !std::equal(x.shape(), x.shape() + x.ndim(), output.shape())) {
@@ -98,11 +104,20 @@ py::array_t<float> guide(const Sampler& sampler, py::handle conditional, py::han
 void bind_sampler(py::module_& module) {
   bind_spec(module);
   py::class_<Sampler>(module, "Sampler")
-      .def(py::init<SamplerSpec>(), py::arg("spec"))
+      .def(py::init([](py::handle spec) {
+             if (py::isinstance<SamplerSpec>(spec)) return Sampler(spec.cast<SamplerSpec>());
+             throw ArgumentError(expected("spec", "a SamplerSpec", shown(spec)));
+           }),
+           py::arg("spec"))
       .def_property_readonly("spec", &Sampler::spec, py::return_value_policy::copy)
       .def_property_readonly("timesteps", &Sampler::timesteps)
       .def_property_readonly("alphas_cumprod", &Sampler::alphas_cumprod)
-      .def("needs_noise", &Sampler::needs_noise, py::arg("index"))
+      .def(
+          "needs_noise",
+          [](const Sampler& sampler, py::handle index) {
+            return sampler.needs_noise(integer<int>(index, "index"));
+          },
+          py::arg("index"))
       .def("step", &step, py::arg("index"), py::arg("model_output"), py::arg("sample"),
            py::arg("noise") = py::none())
       .def("guide", &guide, py::arg("conditional"), py::arg("unconditional"));

@@ -1,11 +1,22 @@
 #include "bindings.hpp"
+#include "signals.hpp"
 
-PYBIND11_MODULE(_core, module) {
+PYBIND11_MODULE(_keystep, module) {
   using namespace keystep::python;
   module.attr("__version__") = KEYSTEP_VERSION;
+  watch_signals(module);
   bind_errors(module);
   bind_bundle(module);
   bind_noise(module);
   bind_sampler(module);
+  bind_options(module);
   bind_runtime(module);
+}
+
+/// Before pybind11, which waits for ever in a subinterpreter.
+extern "C" PYBIND11_EXPORT PyObject* PyInit__core() {
+  if (PyInterpreterState_Get() == PyInterpreterState_Main()) return PyInit__keystep();
+  PyErr_SetString(PyExc_ImportError,
+                  "keystep: expected the main interpreter, got a subinterpreter; use threads or processes");
+  return nullptr;
 }

@@ -1,11 +1,14 @@
 #include "observation_reader.hpp"
 
+#include <algorithm>
 #include <cstddef>
+
+#include "convert.hpp"
 
 namespace keystep::python {
 namespace {
 
-std::string text(const py::str& key) { return py::cast<std::string>(key); }
+std::string name_of(const py::str& key) { return py::cast<std::string>(key); }
 
 /// An image whose shape was checked.
 ImageView view_of(const void* pixels, std::span<const py::ssize_t> shape) {
@@ -22,10 +25,15 @@ py::handle find(const py::dict& dictionary, const py::str& key) {
   return value;
 }
 
-py::handle get(const py::dict& dictionary, const py::str& key, const std::string& prefix) {
+[[noreturn]] void refuse_missing(const py::str& key, const std::string& prefix) {
+  throw ArgumentError(expected(prefix + name_of(key), "an array", "no such key"));
+}
+
+/// -1: none.
+std::int64_t time_of(const py::dict& dictionary, const py::str& key, const std::string& prefix) {
   const py::handle value = find(dictionary, key);
-  if (!value) throw ArgumentError(expected(prefix + text(key), "an array", "no such key"));
-  return value;
+  if (!value || value.is_none()) return -1;
+  return integer<std::int64_t>(value, prefix + name_of(key), 0);
 }
 
 }  // namespace
@@ -34,6 +42,7 @@ ObservationReader::ObservationReader(const ObservationSpec& spec)
     : state_size_(std::ssize(spec.state_names)),
       state_key_("observation.state"),
       timestamp_key_("timestamp_us"),
+      now_key_("now_us"),
       task_key_("task") {
   for (const ImageSpec& image : spec.images) {
     images_.push_back({py::str("observation.images." + image.camera), image});
@@ -50,26 +59,21 @@ ReadObservation ObservationReader::read(py::handle dictionary, const std::string
   ReadObservation result;
   if (state_size_ > 0) {
     const py::handle value = get(dict, state_key_, prefix);
-    const std::string field = prefix + text(state_key_);
+    const std::string field = prefix + name_of(state_key_);
     py::array array = checked_array(value, float32, field);
     check_shape(array, {state_size_}, field);
     result.state = values(array);
     result.owners.push_back(std::move(array));
   }
   for (const Image& image : images_) {
-    const std::string field = prefix + text(image.key);
+    const std::string field = prefix + name_of(image.key);
     py::array array = checked_array(get(dict, image.key, prefix), uint8, field);
     check_image(shape_of(array), image.spec, field);
     result.images.push_back(view_of(array.data(), shape_of(array)));
     result.owners.push_back(std::move(array));
   }
-  if (const py::handle stamp = find(dict, timestamp_key_); stamp && !stamp.is_none()) {
-    if (!PyIndex_Check(stamp.ptr())) {  // int, or an integer of numpy
-      throw ArgumentError(
-          expected(prefix + text(timestamp_key_), "an integer", Py_TYPE(stamp.ptr())->tp_name));
-    }
-    result.timestamp_us = py::cast<std::int64_t>(stamp);
-  }
+  result.timestamp_us = time_of(dict, timestamp_key_, prefix);
+  result.now_us = time_of(dict, now_key_, prefix);
   check_keys(dict, prefix);
   return result;
 }
@@ -82,8 +86,10 @@ std::vector<ReadObservation> ObservationReader::read_subgoals(py::handle diction
   const auto dict = py::reinterpret_borrow<py::dict>(dictionary);
   const std::string field = "subgoals: " + key;
   const bool state = key == "observation.state";
-  const py::array all = checked_array(get(dict, py::str(key), "subgoals: "),
-                                      state ? py::dtype::of<float>() : py::dtype::of<std::uint8_t>(), field);
+  const py::handle given = find(dict, py::str(key));
+  if (!given) refuse_missing(py::str(key), "subgoals: ");
+  const py::array all =
+      checked_array(given, state ? py::dtype::of<float>() : py::dtype::of<std::uint8_t>(), field);
   if (dict.size() != 1) throw ArgumentError(expected("subgoals", "the key " + key + " alone", "more keys"));
   const py::ssize_t ndim = state ? 2 : 4;
   if (all.ndim() != ndim || (state && all.shape(1) != state_size_)) {
@@ -103,7 +109,7 @@ std::vector<ReadObservation> ObservationReader::read_subgoals(py::handle diction
       continue;
     }
     for (const Image& image : images_) {
-      const bool wanted = text(image.key) == key;
+      const bool wanted = name_of(image.key) == key;
       if (wanted) check_image(shape_of(all).subspan(1), image.spec, field + "[" + std::to_string(i) + "]");
       subgoals[i].images.push_back(wanted ? view_of(row, shape_of(all).subspan(1)) : ImageView{});
     }
@@ -111,21 +117,38 @@ std::vector<ReadObservation> ObservationReader::read_subgoals(py::handle diction
   return subgoals;
 }
 
+py::handle ObservationReader::get(const py::dict& dictionary, const py::str& key,
+                                  const std::string& prefix) const {
+  const py::handle value = find(dictionary, key);
+  if (value) return value;
+  refuse_unknown(dictionary, prefix);  // it may be there, misspelt
+  refuse_missing(key, prefix);
+}
+
 void ObservationReader::check_keys(const py::dict& dictionary, const std::string& prefix) const {
   std::size_t known = (state_size_ > 0) + images_.size();
-  known += (find(dictionary, timestamp_key_) ? 1 : 0) + (find(dictionary, task_key_) ? 1 : 0);
-  if (dictionary.size() == known) return;
+  for (const py::str* key : {&timestamp_key_, &now_key_, &task_key_}) known += find(dictionary, *key) ? 1 : 0;
+  if (dictionary.size() != known) refuse_unknown(dictionary, prefix);
+}
+
+void ObservationReader::refuse_unknown(const py::dict& dictionary, const std::string& prefix) const {
+  std::vector<std::string> known;
+  if (state_size_ > 0) known.push_back(name_of(state_key_));
+  for (const Image& image : images_) known.push_back(name_of(image.key));
+  std::string wanted;
+  for (const std::string& name : known) wanted += (wanted.empty() ? "" : ", ") + name;
+  for (const py::str* key : {&timestamp_key_, &now_key_, &task_key_}) known.push_back(name_of(*key));
   for (const auto& [key, value] : dictionary) {
-    if (!py::isinstance<py::str>(key)) continue;
-    const auto name = py::cast<std::string>(key);
-    if (!name.starts_with("observation.")) continue;
-    std::string wanted = state_size_ > 0 ? text(state_key_) : "";
-    bool found = state_size_ > 0 && name == wanted;
-    for (const Image& image : images_) {
-      found = found || name == text(image.key);
-      wanted += (wanted.empty() ? "" : ", ") + text(image.key);
+    if (!PyUnicode_Check(key.ptr())) {
+      throw ArgumentError(expected(
+          prefix + "observation", "keys of type str",
+          in_quotes(py::cast<std::string>(py::repr(key))) + " of type " + Py_TYPE(key.ptr())->tp_name));
     }
-    if (!found) throw ArgumentError(expected(prefix + name, "one of " + wanted, "an unknown key"));
+    const std::string name = PyUnicode_AsUTF8(key.ptr()) ? py::cast<std::string>(key) : shown(key);
+    PyErr_Clear();  // of halves of surrogate pairs
+    if (std::ranges::find(known, name) != known.end()) continue;
+    throw ArgumentError(expected(prefix + name, "one of " + wanted + " (and timestamp_us, now_us, task)",
+                                 "an unknown key" + nearest(name, known)));
   }
 }
 

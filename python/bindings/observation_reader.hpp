@@ -9,10 +9,10 @@ namespace keystep::python {
 
 /// Views into the arrays of one dictionary; `owners` keeps them alive while the GIL is released.
 struct ReadObservation {
-  Observation view() const { return {state, images, timestamp_us}; }
+  Observation view() const { return {state, images, timestamp_us, now_us}; }
   std::span<const float> state;
   std::vector<ImageView> images;
-  std::int64_t timestamp_us = -1;
+  std::int64_t timestamp_us = -1, now_us = -1;
   std::vector<py::object> owners;
 };
 
@@ -30,10 +30,12 @@ class ObservationReader {
     py::str key;
     ImageSpec spec;
   };
+  py::handle get(const py::dict& dictionary, const py::str& key, const std::string& prefix) const;
   void check_keys(const py::dict& dictionary, const std::string& prefix) const;
+  void refuse_unknown(const py::dict& dictionary, const std::string& prefix) const;
 
   py::ssize_t state_size_;
-  py::str state_key_, timestamp_key_, task_key_;
+  py::str state_key_, timestamp_key_, now_key_, task_key_;
   std::vector<Image> images_;
 };
 

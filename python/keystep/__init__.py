@@ -19,7 +19,7 @@ from keystep._core import (
     now_us,
 )
 from keystep.latency import LatencyReport, StageLatency
-from keystep.runtime import Runtime, load, read_manifest
+from keystep.runtime import Runtime, TextWarning, load, read_manifest
 from keystep.sampler import Sampler
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "Sampler",
     "SamplerSpec",
     "StageLatency",
+    "TextWarning",
     "__version__",
     "load",
     "noise",

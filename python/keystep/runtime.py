@@ -4,25 +4,33 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
+import warnings
 from types import TracebackType
 from typing import Any
 
 import numpy as np
 
 from keystep import _core
-from keystep.arguments import engine_options, utf8
+from keystep.arguments import engine_options, text
 from keystep.latency import LatencyReport
 from keystep.libraries import find_extensions, find_onnxruntime
 
 Observation = dict[str, Any]
 """`observation.state` float32 (S,), `observation.images.<camera>` uint8 (height, width, 3) RGB, optionally
-`task` (name or instruction) and `timestamp_us` (`keystep.now_us()` when it was taken). Images may have
-another size where the manifest says `resize`."""
+`task` (a name or a known instruction) and `timestamp_us` (when it was taken, by the clock of `load`; of an
+external clock with `now_us`, the time it shows now). Images may have another size where the manifest says
+`resize`."""
 
 Subgoals = dict[str, np.ndarray]
 """M subgoals under the observation key they are: `observation.state` float32 (M, S), or
 `observation.images.<camera>` uint8 (M, height, width, 3) RGB."""
+
+
+class TextWarning(UserWarning):
+    """The text encoder does not know most of the words of an instruction: the plan may be about anything.
+
+    `load(strict_text=True)` makes it an ArgumentError.
+    """
 
 
 def load(
@@ -41,8 +49,10 @@ def load(
     planner_steps: int = 0,
     planner_sampler: str = "",
     replan: bool | None = None,
+    strict_text: bool = False,
     deadline_us: float = 0.0,
     max_observation_age_us: int = 0,
+    clock: str = "steady",
     provider_options: dict[str, str] | None = None,
     onnxruntime_library: str | os.PathLike[str] | None = None,
     extensions_library: str | os.PathLike[str] | None = None,
@@ -67,8 +77,13 @@ def load(
         planner_steps: denoise steps of a plan; 0: as the bundle says.
         planner_sampler: of plans, ddpm or ddim; "": as the bundle says.
         replan: plan anew when a plan is used up, or stay on the last subgoal; None: as the bundle says.
+        strict_text: refuse an instruction of whose words the text encoder does not know most, where that is
+            known of it; False: TextWarning.
         deadline_us: of a tick, for counting misses; 0: the control period.
         max_observation_age_us: older stamped observations are refused; 0: no limit.
+        clock: of `timestamp_us`. steady: `keystep.now_us()` on this machine; a server stamps what arrives.
+            external: any other, e.g. simulated time, which every stamped observation gives as `now_us`. A
+            stamp more than 10 ms ahead is of another clock (the wall's?), and always refused.
         provider_options: handed to the provider as they are.
         onnxruntime_library: path of libonnxruntime.so; by default that of the installed onnxruntime wheel.
         extensions_library: path of the operators of onnxruntime-extensions, which some text encoders need; by
@@ -90,28 +105,54 @@ def load(
         threads=threads,
         optimization=optimization,
         provider_options=provider_options,
-        onnxruntime_library=os.fspath(onnxruntime_library or find_onnxruntime()),
-        extensions_library=os.fspath(extensions_library or find_extensions()),
+        onnxruntime_library=find_onnxruntime() if onnxruntime_library is None else onnxruntime_library,
+        extensions_library=find_extensions() if extensions_library is None else extensions_library,
     )
     options.inference_steps = inference_steps
     options.sampler = sampler
     options.planner_steps = planner_steps
     options.planner_sampler = planner_sampler
     options.replan = replan
+    options.strict_text = strict_text
     options.deadline_us = deadline_us
     options.max_observation_age_us = max_observation_age_us
-    return Runtime(_core.Runtime(Path(path), options))
+    options.clock = clock
+    return Runtime(_core.Runtime(path, options))
 
 
 def read_manifest(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The manifest, after checking the bundle and its files as the runtime does. Raises BundleError."""
-    return json.loads(_core.read_manifest(Path(path)))
+    """The manifest, after checking the bundle and its files as the runtime does.
+
+    Raises BundleError, and ArgumentError for what is no path.
+    """
+    return json.loads(_core.read_manifest(path))
+
+
+def inputs(manifest: dict[str, Any]) -> list[str]:
+    """What `act` wants, such as "observation.state float32 (26,)", and what `reset` wants beside it."""
+    spec = manifest["observation"]
+    wanted = [f"observation.state float32 ({len(spec['state']['names'])},)"] if spec["state"] else []
+    wanted += [
+        f"observation.images.{image['camera']} uint8 ({image['height']}, {image['width']}, 3)"
+        for image in spec["images"]
+    ]
+    names = [task["name"] for task in manifest["tasks"]]
+    if manifest["goal"] == "text":
+        wanted.append("task or instruction")
+    elif names:
+        wanted.append(f"task, one of {', '.join(names)}")
+    return wanted + (["goal, an observation"] if manifest["goal"] == "observation" else [])
 
 
 class Runtime:
     """A loaded policy. Made by `keystep.load`; close it, or use it as a context manager.
 
-    One thread ticks; `interrupt` may be called from any. The GIL is released while the policy computes.
+    One thread ticks; `interrupt` and `replan` may be called from any. The GIL is released while the policy
+    computes; in the main thread Ctrl-C ends a computation, and the next `act` begins it anew.
+
+    After `close` every method but `close` raises PolicyError "closed". In a child that was forked after
+    loading they raise PolicyError "forked": threads do not come along, so a child loads the bundle itself.
+    Properties that describe the bundle stay.
     """
 
     def __init__(self, core: _core.Runtime) -> None:
@@ -122,7 +163,7 @@ class Runtime:
         graphs = self._manifest["graphs"]
         inputs = graphs["act" if "act" in graphs else "encode"]["inputs"]
         self._needs_task = bool(self._planner) or any(tensor["role"] == "task" for tensor in inputs)
-        self._task: str | None = None  # of this episode, by name
+        self._task: str | None = None  # of this episode, by name; or its instruction
         self._seen_task: object = None  # the last value of observation["task"] that was accepted
         self._context: tuple[Any, ...] | None = None  # of a reset that left the task open
 
@@ -133,30 +174,41 @@ class Runtime:
         seed: int = 0,
         episode: int = 0,
         *,
+        instruction: str | None = None,
         guidance: float | None = None,
         subgoals: Subgoals | None = None,
     ) -> None:
         """Start an episode. (seed, episode) determine its noise.
 
+        With neither task, instruction nor subgoals, a policy that needs a task takes it from
+        `observation["task"]` of the first `act`.
+
         Args:
-            task: a task's name or its instruction; None: taken from `observation["task"]` of the first `act`.
-                With a planner: any instruction.
+            task: one of `task_names`, or word for word its instruction.
             goal: with the keys of an observation; exactly when the bundle's goal is "observation".
+            instruction: in place of `task`, with a planner: any sentence. Else word for word that of a task.
             guidance: lambda of plans, 0 or more: eps = (1 + lambda) conditional - lambda unconditional; None:
                 as the bundle says.
             subgoals: in place of plans. The planner is never asked, and the last one stays.
+
+        Warns:
+            TextWarning: the text encoder does not know most of the words of `instruction`.
 
         Raises:
             ArgumentError: unknown task, or a text no encoder takes; goal missing, unwanted, or of the wrong
                 shape; guidance of a planner trained without dropout; subgoals of wrong count, shape or NaN.
                 The episode before goes on.
         """
-        given = "" if task is None else utf8(task)
-        open_task = task is None and self._needs_task
+        self._core.check_usable()
+        if task is not None:
+            text("task", task)
+        if instruction is not None:
+            self._check_instruction(instruction)
+        open_task = task is None and instruction is None and subgoals is None and self._needs_task
         context = (goal, seed, episode, guidance, subgoals)
-        self._core.reset(self._any_task() if open_task else given, *context)
+        self._core.reset(self._any_task() if open_task else task or "", instruction or "", *context)
         self._context = context if open_task else None
-        self._task = self._task_name(given) if given else None
+        self._task = self._about(task, instruction)
         self._seen_task = None
 
     def act(self, observation: Observation) -> np.ndarray:
@@ -166,7 +218,8 @@ class Runtime:
 
         Raises:
             ArgumentError: a key is missing or unknown; an array has the wrong dtype, shape or layout.
-            PolicyError: the tick was not ok; `status` says why (NaN in it, act before reset, ...).
+            PolicyError: the tick was not ok; `status` says why (NaN in it, act before reset, ...). The robot
+                is to hold: `manifest["action"]["hold"]` has the values, or says that the last action stands.
         """
         self._check_task(observation)
         return self._core.act(observation)
@@ -229,18 +282,21 @@ class Runtime:
         return LatencyReport.from_dict(self._core.latency())
 
     def reset_latency(self) -> None:
+        """Measure from now on."""
         self._core.reset_latency()
 
     def close(self) -> None:
-        """Free the engine. Using the runtime afterwards raises PolicyError with status "closed"."""
+        """Free the engine; once more does nothing. Frees nothing in a forked child."""
         self._core.close()
 
     @property
     def manifest(self) -> dict[str, Any]:
+        """The bundle's manifest.json, see docs/bundle.md."""
         return self._manifest
 
     @property
     def task_names(self) -> list[str]:
+        """The tasks that the bundle names; empty for a policy without any."""
         return [task["name"] for task in self._tasks]
 
     @property
@@ -253,7 +309,24 @@ class Runtime:
         """Of each graph in use: its `file`, the `engine` that runs it, and the `reason`."""
         return self._core.engine_choices
 
+    def __repr__(self) -> str:
+        """Bundle, family, engine, inputs and outputs, a line each."""
+        try:
+            engine = self._core.engine_description
+        except _core.PolicyError as error:
+            engine = error.status
+        manifest = self._manifest
+        lines = [
+            f"keystep.Runtime {manifest['name']!r}",
+            f"family {manifest['family']}, {manifest['control_rate_hz']:g} Hz",
+            f"engine {engine}",
+            f"inputs {', '.join(inputs(manifest))}",
+            f"outputs action float32 ({len(manifest['action']['names'])},)",
+        ]
+        return f"<{'; '.join(lines)}>"
+
     def __enter__(self) -> Runtime:
+        self._core.check_usable()
         return self
 
     def __exit__(
@@ -268,27 +341,37 @@ class Runtime:
 
     def _accept_task(self, task: object) -> None:
         """Compare `observation["task"]` with the episode's, or start the episode left open with it."""
+        self._core.check_usable()
         if self._context is not None:
-            name = utf8(self._task_name(task))
-            self._core.reset(name, *self._context)
+            name = self._task_name(task)
+            self._core.reset(name, "", *self._context)
             self._task, self._context = name, None
         elif task is not None and self._task is not None and self._task_name(task) != self._task:
             raise _core.ArgumentError(f"task: expected {self._task!r} as given to reset, got {task!r}")
         self._seen_task = task
 
     def _task_name(self, task: object) -> str:
-        if isinstance(task, str):
-            for candidate in self._tasks:
-                if task in (candidate["name"], candidate["instruction"]):
-                    return candidate["name"]
-            if self._planner:
-                return task
-        wanted = ("a text, or " if self._planner else "") + "one of " + ", ".join(self.task_names)
-        raise _core.ArgumentError(f"task: expected {wanted}, got {task!r}")
+        if not isinstance(task, str):
+            wanted = "one of " + ", ".join(self.task_names)
+            raise _core.ArgumentError(f"task: expected {wanted}, got {task!r}")
+        return task if task == self._task else self._core.find_task(text("task", task))
+
+    def _about(self, task: str | None, instruction: str | None) -> str | None:
+        """What an episode is about: the name of a task where it is one, else the instruction."""
+        if task:
+            return self._core.find_task(task)
+        known = (entry["name"] for entry in self._tasks if entry["instruction"] == instruction)
+        return next(known, instruction)
+
+    def _check_instruction(self, instruction: str) -> None:
+        if not text("instruction", instruction):
+            raise _core.ArgumentError("instruction: expected a sentence, got ''")
+        if warning := self._core.text_warning(instruction):
+            warnings.warn(warning, TextWarning, stacklevel=3)
 
     def _any_task(self) -> str:
         """What the episode is about until `observation["task"]` says it."""
-        return self._tasks[0]["name"] if self._tasks else "task"
+        return self._tasks[0]["name"] if self._tasks else ""
 
     def _subgoals(self, plan: np.ndarray, as_float: bool = False) -> Subgoals:
         """Images to what a camera gives, unless floats are wanted."""

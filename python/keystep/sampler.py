@@ -8,9 +8,32 @@ import numpy as np
 
 from keystep import _core
 from keystep._core import SamplerSpec
+from keystep.arguments import integer, rows
 
 Denoise = Callable[[np.ndarray, int], np.ndarray]
 """(sample, timestep) -> model_output of the sample's shape. With guidance: (2, *shape), conditional first."""
+
+
+FIELDS = {
+    "kind": "ddpm or ddim.",
+    "train_steps": "Length of the beta schedule.",
+    "inference_steps": "Denoise steps per sample, 1..train_steps.",
+    "beta_schedule": "linear, scaled_linear, squaredcos_cap_v2 or table.",
+    "beta_start": "Of linear and scaled_linear.",
+    "beta_end": "Of linear and scaled_linear.",
+    "betas": "Of table: train_steps values in (0, 1).",
+    "prediction": "What the network predicts: epsilon, sample or v_prediction.",
+    "clip_sample": "Clip the predicted clean sample to +-clip_range.",
+    "clip_range": "See clip_sample.",
+    "timestep_rule": "Which training steps are visited: leading, trailing, linspace or hd_expit.",
+    "steps_offset": "Added to the time-steps of leading.",
+    "set_alpha_to_one": "DDIM: alpha-bar before the first step is 1.",
+    "eta": "DDIM: 0 deterministic .. 1 like DDPM.",
+    "guidance": "lambda, 0..1e6: eps = (1 + lambda) eps_c - lambda eps_u; 0: one branch.",
+    "noise": "Law of the generated noise, philox4x32-10.",
+}
+for _name, _text in FIELDS.items():  # the C++ struct has no docstrings of its own
+    vars(SamplerSpec)[_name].__doc__ = _text
 
 
 class Sampler:
@@ -29,6 +52,7 @@ class Sampler:
 
     @property
     def spec(self) -> SamplerSpec:
+        """The specification it was made of, a copy."""
         return self._core.spec
 
     @property
@@ -45,9 +69,10 @@ class Sampler:
         self, model_output: np.ndarray, timestep: int, sample: np.ndarray, noise: np.ndarray | None = None
     ) -> np.ndarray:
         """x_t -> x_{t-1}. `noise`: where the step has variance (DDPM but its last, DDIM with eta > 0)."""
-        if int(timestep) not in self._index:
-            raise _core.ArgumentError(f"timestep: expected one of {self._timesteps.tolist()}, got {timestep}")
-        return self._core.step(self._index[int(timestep)], model_output, sample, noise)
+        number = integer("timestep", timestep)
+        if number not in self._index:
+            raise _core.ArgumentError(f"timestep: expected one of {self._timesteps.tolist()}, got {number}")
+        return self._core.step(self._index[number], model_output, sample, noise)
 
     def sample(self, denoise: Denoise, noise: np.ndarray) -> np.ndarray:
         """The whole loop from noise to a clean sample.
@@ -57,13 +82,11 @@ class Sampler:
                 each step that needs some, in order.
         """
         needing = [index for index in range(len(self._timesteps)) if self._core.needs_noise(index)]
-        if needing and noise.shape[0] != 1 + len(needing):
-            raise _core.ArgumentError(f"noise: expected {1 + len(needing)} rows, got {noise.shape[0]}")
-        sample = noise[0] if needing else noise
+        sample = rows("noise", noise, 1 + len(needing))[0] if needing else noise
         row_of = {index: row for row, index in enumerate(needing, start=1)}
         for index, timestep in enumerate(self._timesteps):
             output = denoise(sample, int(timestep))
             if self.spec.guidance != 0.0:
-                output = self._core.guide(output[0], output[1])
+                output = self._core.guide(*rows("denoise", output, 2))
             sample = self._core.step(index, output, sample, noise[row_of[index]] if index in row_of else None)
         return sample

@@ -21,6 +21,25 @@ inline int result() {
   return failures ? 1 : 0;
 }
 
+#ifdef KEYSTEP_SANITIZE
+inline constexpr bool kSanitized = true;
+#else
+inline constexpr bool kSanitized = false;
+#endif
+
+/// How many cases of a kind a long test tries: a sanitizer makes each of them many times as slow, and sees in
+/// the first ones what it would see in all.
+constexpr int cases(int all, int sanitized) { return kSanitized ? sanitized : all; }
+
+/// For loops over numbers, which matter little to a sanitizer: true for every case, or for one in five.
+class Chosen {
+ public:
+  bool next() { return count_++ % cases(1, 5) == 0; }
+
+ private:
+  int count_ = 0;
+};
+
 /// What CTest's SKIP_RETURN_CODE is set to: a test that lacks something never passes silently.
 inline constexpr int kSkipped = 77;
 

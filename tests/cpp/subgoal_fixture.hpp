@@ -139,6 +139,9 @@ struct Hierarchy : Policy {
   void reset(std::optional<double> guidance = {}, const std::string& task = "push") {
     runtime->reset({.task = task, .seed = 7, .episode = 1, .guidance = guidance});
   }
+  void tell(const std::string& instruction) {
+    runtime->reset({.seed = 7, .episode = 1, .instruction = instruction});
+  }
   const SamplerSpec& sampler() const { return runtime->bundle().planner->sampler; }
   std::vector<float> plan() const {
     std::vector<float> plan(runtime->plan_size());

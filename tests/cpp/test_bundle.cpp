@@ -126,7 +126,8 @@ void quantiles() {
   const std::string field = "normalization.action";
   CHECK_THROWS(BundleError, field + ".mode: expected min_max | mean_std | identity, got \"quantile\"",
                load(with(quantile, "3")));
-  CHECK_THROWS(BundleError, field + ".min", load(with(replaced(min_max, "min_max", "quantile"), "4")));
+  CHECK_THROWS(BundleError, field + ".low: expected a value",
+               load(with(replaced(min_max, "min_max", "quantile"), "4")));
   CHECK_THROWS(BundleError, field + ".high[1]: expected more than the low one",
                load(with(replaced(quantile, "10", "0"), "4")));
   CHECK_THROWS(BundleError, field + ".low: expected 2 values, got 1",

@@ -7,7 +7,7 @@ using namespace keystep::test;
 
 namespace {
 
-constexpr int kFiles = 400;  // of each precision and kind of damage
+constexpr int kFiles = cases(400, 60);  // of each precision and kind of damage
 
 const UnetShape kShape = {
     .dims = {4, 6}, .actions = 2, .horizon = 4, .condition = 3, .groups = 2, .train_steps = 2};

@@ -124,9 +124,11 @@ void spoil(FileTensor& tensor, float bad) {
 }
 
 void tensors() {
+  Chosen chosen;
   for (const std::string& precision : kPrecisions) {
     const FileTensors right = file_tensors(random_weights(kShape), precision);
     for (const auto& [name, tensor] : right) {
+      if (!chosen.next()) continue;
       const auto changed = [&](const std::function<void(FileTensor&)>& change) {
         FileTensors tensors = right;
         change(tensors.at(name));

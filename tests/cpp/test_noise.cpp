@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <random>
+#include <set>
 #include <vector>
 
 #include "check.hpp"
@@ -87,6 +88,27 @@ void every_part_of_the_key_matters() {
   CHECK(std::unique(seen.begin(), seen.end()) - seen.begin() >= count - 3);
 }
 
+void chunks_and_plans_never_meet() {
+  CHECK(after(0) == 1 && after(kPlanNoise) == (kPlanNoise | 1));
+  const std::uint64_t last = 0x7fffffffu, later = std::uint64_t{1} << 32;
+  CHECK(after(last) == later && after(kPlanNoise | last) == (later | kPlanNoise));
+  CHECK(after(later | last) == 2 * later);
+  std::set<std::vector<float>> seen;
+  std::size_t count = 0;
+  for (const std::uint64_t start : {std::uint64_t{0}, last - 2, (later | last) - 2}) {
+    std::uint64_t chunk = start, plan = kPlanNoise | start;
+    for (int i = 0; i < 6; ++i, chunk = after(chunk), plan = after(plan), count += 2) {
+      seen.insert(normals({.seed = 7, .chunk = chunk}, 8));
+      seen.insert(normals({.seed = 7, .chunk = plan}, 8));
+    }
+  }
+  CHECK(seen.size() == count);
+  // Beyond the first 2^31 of each the key is drawn under the seed; before, all is as it was.
+  const auto words = philox4x32({1, 0, 0, 0}, {7, 0});
+  const std::uint64_t seed = std::uint64_t{words[1]} << 32 | words[0];
+  CHECK(normals({.seed = 7, .chunk = later | 5}, 8) == normals({.seed = seed, .chunk = 5}, 8));
+}
+
 }  // namespace
 
 int main() {
@@ -95,5 +117,6 @@ int main() {
   moments_are_those_of_a_standard_normal();
   a_longer_draw_begins_with_the_shorter();
   every_part_of_the_key_matters();
+  chunks_and_plans_never_meet();
   return result();
 }

@@ -1,5 +1,12 @@
 // What goes wrong in a tick, and other threads: each fault has its status and message, and the loop goes on.
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <atomic>
+#include <chrono>
+#include <cstdio>
+#include <functional>
+#include <limits>
 #include <thread>
 
 #include "policy_fixture.hpp"
@@ -30,8 +37,136 @@ void refuses_stale_observations() {
         Status::stale_observation);
   CHECK(holds(policy) && policy.runtime->latency().gate.stale_observations == 1);
   CHECK(policy.tick() == Status::ok);  // not stamped
-  CHECK(policy.runtime->tick({.state = kState, .timestamp_us = now_us() + 1'000'000}, policy.action) ==
-        Status::ok);
+}
+
+/// Its status; `said` begins the message.
+Status stamped(Policy& policy, std::int64_t timestamp_us, std::int64_t clock_us = -1, const std::string& said = "") {
+  const Observation seen{.state = kState, .timestamp_us = timestamp_us, .now_us = clock_us};
+  const Status status = policy.runtime->tick(seen, policy.action);
+  CHECK(said.empty() || (holds(policy) && policy.runtime->last_error().starts_with(said)));
+  return status;
+}
+
+void refuses_stamps_of_another_clock() {
+  constexpr std::int64_t kWall = 1'790'000'000'000'000, kFar = std::numeric_limits<std::int64_t>::max();
+  for (const std::int64_t limit : {std::int64_t{0}, std::int64_t{50'000}}) {
+    Policy policy(kManifest, {}, {.max_observation_age_us = limit});
+    policy.reset();
+    for (const std::int64_t ahead : {now_us() + 10'000'000, kWall, kWall - 10'000'000, kFar}) {
+      CHECK(stamped(policy, ahead, -1, "observation.timestamp_us: expected no later than keystep's now_us(), got ") ==
+            Status::bad_observation);
+    }
+    for (const std::int64_t negative : {std::int64_t{-2}, std::numeric_limits<std::int64_t>::min()}) {
+      CHECK(stamped(policy, negative, -1, "observation.timestamp_us: expected 0 or more, got -") ==
+            Status::bad_observation);
+    }
+    CHECK(stamped(policy, now_us(), 5, "observation.now_us: expected none") == Status::bad_observation);
+    CHECK(stamped(policy, now_us()) == Status::ok);
+    std::vector<float> chunk(kChunk);
+    CHECK(policy.runtime->predict_chunk({.state = kState, .timestamp_us = kWall}, {}, chunk) ==
+          Status::bad_observation);
+  }
+}
+
+void an_external_clock_is_the_caller_s() {
+  Policy policy(kManifest, {}, {.max_observation_age_us = 50, .clock = "external"});
+  policy.reset();
+  CHECK(stamped(policy, 1000, 1040) == Status::ok);
+  CHECK(stamped(policy, 1000, 1050) == Status::ok);
+  CHECK(stamped(policy, 1000, 1051) == Status::stale_observation);
+  CHECK(stamped(policy, 1000, std::numeric_limits<std::int64_t>::max()) == Status::stale_observation);
+  CHECK(stamped(policy, 1000 + kStampSlackUs, 1000) == Status::ok);
+  CHECK(stamped(policy, 1001 + kStampSlackUs, 1000, "observation.timestamp_us: expected no later than now_us") ==
+        Status::bad_observation);
+  CHECK(stamped(policy, 1000, -1, "observation.now_us: expected the time that the external clock shows") ==
+        Status::bad_observation);
+  CHECK(policy.tick() == Status::ok);  // not stamped
+  CHECK_THROWS(ArgumentError, "clock: expected steady | external, got 'wall'",
+               Policy(kManifest, {}, {.clock = "wall"}));
+}
+
+/// A child of this process, at most 30 s long. Its exit status; -1: it did not end by itself.
+int in_child(const std::function<bool()>& right) {
+  std::fflush(nullptr);
+  const pid_t child = fork();
+  if (child == 0) {
+    alarm(30);
+    _exit(right() ? 0 : 1);
+  }
+  int status = 0;
+  waitpid(child, &status, 0);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+void a_forked_child_is_told_and_can_close() {
+  Policy policy;
+  policy.reset();
+  CHECK(policy.tick() == Status::ok);
+  std::vector<float> chunk(kChunk);
+  const auto refuses = [&] {
+    Runtime& runtime = *policy.runtime;
+    bool right = policy.tick() == Status::forked && runtime.usable() == Status::forked && holds(policy);
+    right &= runtime.predict_chunk({.state = kState}, {}, chunk) == Status::forked;
+    runtime.interrupt();
+    try {
+      policy.reset();
+      right = false;
+    } catch (const Error&) {
+    }
+    runtime.close();
+    return right && policy.tick() == Status::closed;
+  };
+  CHECK(in_child(refuses) == 0);
+  // Forked while another thread is inside: whatever it holds is never given back in the child.
+  Policy slow(kManifest, {{"stub.sleep_us", "100000"}});
+  slow.reset();
+  std::thread inside([&] { slow.tick(); });
+  std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  CHECK(in_child([&] {
+          const bool told = slow.tick() == Status::forked;
+          slow.runtime.reset();
+          return told;
+        }) == 0);
+  inside.join();
+  CHECK(slow.tick() == Status::ok && policy.tick() == Status::ok);
+}
+
+/// Gives up when told to.
+struct Listener final : Attendant {
+  void begin() noexcept override { ++begun; }
+  void end() noexcept override { ++ended; }
+  bool gives_up() noexcept override {
+    ++asked;
+    return giving_up;
+  }
+  std::atomic<int> begun = 0, ended = 0, asked = 0;
+  std::atomic<bool> giving_up = false;
+};
+
+void an_attendant_may_end_a_call() {
+  const auto listener = std::make_shared<Listener>();
+  Policy policy(kManifest, {{"stub.sleep_us", "200000"}}, {.attendant = listener});  // 3 runs a chunk
+  policy.reset();
+  const auto tick_called = [&](bool giving_up) {
+    listener->giving_up = giving_up;
+    std::thread caller([&] {
+      std::this_thread::sleep_for(std::chrono::milliseconds(50));
+      policy.runtime->call_attention(true);
+    });
+    const Status status = policy.tick();
+    caller.join();
+    return status;
+  };
+  CHECK(tick_called(true) == Status::interrupted && listener->asked > 0);
+  listener->giving_up = false;
+  CHECK(policy.tick() == Status::ok);  // usable as before
+  policy.reset();
+  CHECK(tick_called(false) == Status::ok);  // the run broken off is begun again: the same bits
+  const std::vector<float> again = policy.action.values;
+  check_action(policy.action, predicted(*policy.runtime->bundle().sampler, kStateMean + 1, {7, 1, 0, 0}), 0);
+  const int begun = listener->begun;
+  CHECK(policy.tick() == Status::ok && listener->begun == begun);  // from the chunk: no attendance
+  CHECK(listener->begun == listener->ended);
 }
 
 void survives_nan_and_failure() {
@@ -191,6 +326,10 @@ void counts_deadline_misses() {
 int main() {
   refuses_bad_observations();
   refuses_stale_observations();
+  refuses_stamps_of_another_clock();
+  an_external_clock_is_the_caller_s();
+  a_forked_child_is_told_and_can_close();
+  an_attendant_may_end_a_call();
   survives_nan_and_failure();
   the_rate_is_limited_against_the_hold_of_a_failed_tick();
   refuses_wrong_episodes();

@@ -121,6 +121,17 @@ void the_rate_is_limited_against_the_executed_action() {
   CHECK(through(-1) == -0.25f && gate.counts().rate_limited_values == 3);
 }
 
+void other_sizes_are_refused() {
+  SafetyGate gate({.names = {}, .units = {}, .min = {-1, -1}, .max = {1, 1}, .rate_limit = {}, .hold = {}});
+  for (const std::size_t size : {0u, 1u, 3u, 1000u}) {
+    std::vector<float> action(size, 5);
+    CHECK(!gate.apply(action) && !gate.held(action));
+    CHECK(action == std::vector<float>(size, 5));
+  }
+  std::vector<float> right = {5, -5};
+  CHECK(gate.apply(right) && right == std::vector<float>({1, -1}) && gate.counts().bounded_values == 2);
+}
+
 void bad_limits_are_refused() {
   const auto make = [](std::vector<float> min, std::vector<float> max, std::vector<float> rate) {
     SafetyGate({.names = {}, .units = {}, .min = min, .max = max, .rate_limit = rate, .hold = {}});
@@ -139,6 +150,7 @@ int main() {
   random_actions_agree_with_the_naive_gate();
   one_bad_value_anywhere_rejects_the_chunk();
   the_rate_is_limited_against_the_executed_action();
+  other_sizes_are_refused();
   bad_limits_are_refused();
   return result();
 }

@@ -243,6 +243,22 @@ void bad_fields_are_named() {
   CHECK_THROWS(ArgumentError, "inference_steps: expected 1..100", Sampler{none});
 }
 
+void other_sizes_are_refused() {
+  SamplerSpec spec;
+  spec.kind = "ddpm";
+  Sampler sampler(spec);
+  std::vector<float> three(3), four(4), none;
+  for (const int index : {-1, 10, std::numeric_limits<int>::min(), std::numeric_limits<int>::max()}) {
+    CHECK_THROWS(ArgumentError, "index: expected 0..9, got ", sampler.step(index, four, four, four));
+    CHECK(!sampler.needs_noise(index));
+  }
+  CHECK_THROWS(ArgumentError, "model_output: expected 4 values, got 3", sampler.step(0, three, four, four));
+  CHECK_THROWS(ArgumentError, "noise: expected 4 values, got 3", sampler.step(0, four, three, four));
+  CHECK_THROWS(ArgumentError, "noise: expected 4 values, got 0", sampler.step(0, four, none, four));
+  sampler.step(9, four, none, four);  // needs none
+  CHECK_THROWS(ArgumentError, "unconditional: expected 4 values, got 3", sampler.guide(four, three));
+}
+
 }  // namespace
 
 int main() {
@@ -254,5 +270,6 @@ int main() {
   non_finite_outputs_are_never_clipped_away();
   guidance_extrapolates();
   bad_fields_are_named();
+  other_sizes_are_refused();
   return result();
 }

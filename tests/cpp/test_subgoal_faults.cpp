@@ -11,24 +11,24 @@ using namespace keystep::test;
 namespace {
 
 void refused_text(Hierarchy& policy, const std::string& text, const std::string& message) {
-  CHECK_THROWS(ArgumentError, message, policy.reset({}, text));
+  CHECK_THROWS(ArgumentError, message, policy.tell(text));
 }
 
 void refuses_texts_no_encoder_takes() {
   Hierarchy policy;
   refused_text(policy, "", "task: expected a task or an instruction, got none");
-  refused_text(policy, " \t\n", "task: expected a task or an instruction, got white space only");
+  refused_text(policy, " \t\n", "instruction: expected a task or an instruction, got white space only");
   refused_text(policy, "\u3000\u00a0\u2003", "got white space only");
-  refused_text(policy, std::string(10000, 'a'), "task: expected at most 64 bytes, got 10000");
-  refused_text(policy, std::string("a\0b", 3), "task: expected text, got a NUL at 1");
+  refused_text(policy, std::string(10000, 'a'), "instruction: expected at most 64 bytes, got 10000");
+  refused_text(policy, std::string("a\0b", 3), "instruction: expected text, got a NUL at 1");
   for (const char* bytes :
        {"\xff", "\xc0\xaf", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\xe2\x82", "\x80", "\xf8\x88"}) {
-    refused_text(policy, std::string("abc") + bytes, "task: expected UTF-8, got the byte 0x");
+    refused_text(policy, std::string("abc") + bytes, "instruction: expected UTF-8, got the byte 0x");
     refused_text(policy, std::string("abc") + bytes, " at 3");
   }
   refused_text(policy, std::string("abc\xe2\x82") + "d", "got the byte 0xE2 at 3");
-  policy.reset({}, std::string(64, 'a'));  // exactly as long as allowed
-  policy.reset({}, "\u20ac \U0001F916 \u00fc");
+  policy.tell(std::string(64, 'a'));  // exactly as long as allowed
+  policy.tell("\u20ac \U0001F916 \u00fc");
   CHECK(policy.tick() == Status::ok);
 }
 

@@ -50,17 +50,64 @@ void guidance_belongs_to_the_episode() {
   check_plan(policy.plan(), imagined(policy.sampler(), 2, "Push it.", plan_key(0)));
 }
 
-void the_text_is_a_task_or_any_instruction() {
+void a_task_is_known_and_an_instruction_is_any_sentence() {
   Hierarchy policy;
-  const auto planned = [&](const std::string& task) {
-    policy.reset({}, task);
+  const auto planned = [&](const EpisodeContext& about) {
+    EpisodeContext context = about;
+    context.seed = 7;
+    context.episode = 1;
+    policy.runtime->reset(context);
     CHECK(policy.tick() == Status::ok);
     return policy.plan();
   };
-  CHECK(planned("lift") == planned("Lift it."));
-  CHECK(planned("lift") != planned("push"));
+  CHECK(planned({.task = "lift"}) == planned({.task = "Lift it."}));
+  CHECK(planned({.task = "lift"}) == planned({.instruction = "Lift it."}));
+  CHECK(planned({.task = "lift"}) != planned({.task = "push"}));
   const std::string text = "H\u00f6her, \u4e0a\u3078!";
-  check_plan(planned(text), imagined(policy.sampler(), 2, text, plan_key(0)));
+  check_plan(planned({.instruction = text}), imagined(policy.sampler(), 2, text, plan_key(0)));
+  const auto before = policy.plan();
+  CHECK_THROWS(
+      ArgumentError,
+      "task: expected one of lift, push (a sentence is given as instruction), got 'Lfit' (nearest: 'lift')",
+      policy.reset({}, "Lfit"));
+  CHECK_THROWS(ArgumentError,
+               "task: expected one of lift, push (a sentence is given as instruction), got 'Lift it!",
+               policy.reset({}, "Lift it!"));
+  CHECK_THROWS(ArgumentError, "instruction: expected none beside a task, got 'Lift it.'",
+               policy.runtime->reset({.task = "lift", .instruction = "Lift it."}));
+  CHECK_THROWS(ArgumentError, "task: expected a task or an instruction, got none", policy.runtime->reset({}));
+  CHECK(policy.plan() == before);  // the episode before goes on
+}
+
+void without_a_planner_an_instruction_is_that_of_a_task() {
+  Policy flat;
+  const auto first = [&](const EpisodeContext& context) {
+    flat.runtime->reset(context);
+    CHECK(flat.tick() == Status::ok);
+    return flat.action.values;
+  };
+  CHECK(first({.task = "push"}) == first({.instruction = "Push it."}));
+  CHECK(first({.task = "push"}) != first({.instruction = "Lift it."}));
+  CHECK_THROWS(
+      ArgumentError,
+      "instruction: expected that of a task, word for word (the policy has no planner), got 'Push it' "
+      "(nearest: 'Push it.')",
+      flat.runtime->reset({.instruction = "Push it"}));
+  CHECK_THROWS(ArgumentError, "task: expected one of lift, push, got 'pusj' (nearest: 'push')",
+               flat.runtime->reset({.task = "pusj"}));
+}
+
+void subgoals_need_no_task() {
+  Hierarchy policy;
+  const std::vector<float> goal = {1, 2, 3};
+  EpisodeContext context;
+  context.subgoals.assign(3, {.state = goal});
+  policy.runtime->reset(context);
+  CHECK(policy.tick() == Status::ok);
+  std::vector<float> plan(policy.runtime->plan_size());
+  CHECK(policy.runtime->predict_plan({.state = kState}, {}, plan) == Status::not_reset);
+  CHECK(policy.runtime->last_error() ==
+        "task: expected a task or an instruction given to reset, got subgoals alone");
 }
 
 void without_replanning_the_last_subgoal_stays() {
@@ -145,7 +192,7 @@ void predict_plan_changes_nothing() {
 
 void episodes_are_reproducible() {
   const auto rollout = [](Hierarchy& policy, std::uint64_t seed, std::uint32_t episode) {
-    policy.runtime->reset({.task = "any words", .seed = seed, .episode = episode});
+    policy.runtime->reset({.seed = seed, .episode = episode, .instruction = "any words"});
     std::vector<float> all;
     for (int i = 0; i < 30; ++i) {
       const std::vector<float> state = {static_cast<float>(i), 1, 2};
@@ -236,7 +283,9 @@ int main() {
   follows_plans(kSubgoalManifest, {.planner_steps = 10, .planner_sampler = "ddpm"});
   follows_plans(kSubgoalManifest, {.planner_steps = 7});
   guidance_belongs_to_the_episode();
-  the_text_is_a_task_or_any_instruction();
+  a_task_is_known_and_an_instruction_is_any_sentence();
+  without_a_planner_an_instruction_is_that_of_a_task();
+  subgoals_need_no_task();
   without_replanning_the_last_subgoal_stays();
   replan_makes_a_new_plan_at_once();
   subgoals_from_outside();

@@ -165,10 +165,24 @@ def test_figure_10(hierarchy: tuple[Path, Path, Path], tmp_path: Path, capsys) -
     planner, controller, bundle = hierarchy
     path = tmp_path / "fig10.json"
     options = ["--reference", str(planner), str(controller), "--tasks", "lift_red", "--episodes", "1"]
-    samplers = ["--ddpm", "8", "--ddim", "4", "--threads", "1", "--json", str(path)]
+    samplers = [
+        "--ddpm",
+        "8",
+        "--ddim",
+        "4",
+        "--controller-steps",
+        "4",
+        "--threads",
+        "1",
+        "--json",
+        str(path),
+    ]
     assert cli.run(["fig10", str(bundle), *options, *samplers]) == 0
-    assert "| DDPM 8 |" in capsys.readouterr().out
-    for sampler in json.loads(path.read_text())["samplers"]:
+    out = capsys.readouterr().out
+    assert "| DDPM 8 |" in out and "; controller DDPM 4; " in out
+    result = json.loads(path.read_text())
+    assert result["settings"]["controller"] == "DDPM 4"
+    for sampler in result["samplers"]:
         assert sampler["max_difference"] < 1e-3 and sampler["times_reference"] > 0  # both did the same
 
 

@@ -64,14 +64,14 @@ def compare(
     controller: str,
     *,
     ticks: int = TICKS,
-    task: str = "Lift the red block.",
+    instruction: str = "Lift the red block.",
     seed: int = 3,
     **context: Any,
 ) -> tuple[np.ndarray, np.ndarray]:
     """One episode, each policy in a world of its own: actions [ticks, A] and plans [ticks, M, ...]."""
     both = []
     for policy in (runtime, reference):
-        policy.reset(task, seed=seed, episode=1, **context)
+        policy.reset(instruction=instruction, seed=seed, episode=1, **context)
         both.append(live(policy, world(controller, seed), ticks))
     (actions, plans), (wanted, imagined) = both
     np.testing.assert_allclose(actions, wanted, atol=TOLERANCE, rtol=0)
@@ -170,7 +170,7 @@ def test_images_are_resized_as_pillow_does(exported: Export) -> None:
     with keystep.load(exported("images", "images")[2], threads=1) as runtime:
         for height, width in ((50, 37), (16, 16), (9, 200)):
             given = np.random.default_rng(height).integers(0, 256, (SUBGOALS, height, width, 3), np.uint8)
-            runtime.reset("Lift it.", subgoals={key: given})
+            runtime.reset(instruction="Lift it.", subgoals={key: given})
             runtime.act({key: given[0]})
             wanted = [
                 image.fromarray(picture).resize((16, 16), image.Resampling.BILINEAR) for picture in given
@@ -218,7 +218,7 @@ def test_a_whole_episode_in_the_simulator(exported: Export) -> None:
         env = make_env("keystep/Franka3Blocks-v0", runtime.manifest)
         observation, _ = env.reset(seed=3, options={"task": "lift_red"})
         for policy in (runtime, reference):
-            policy.reset("Lift the red block.", seed=3, episode=2)
+            policy.reset(instruction="Lift the red block.", seed=3, episode=2)
         ended = False
         while not ended:
             seen = {"observation.state": observation["observation.state"]}

@@ -182,10 +182,10 @@ def test_plans_equal_torch(guidance: float, tmp_path: Path) -> None:
     controller = write_checkpoint(tmp_path / "controller", CONTROLLERS["state"], seed=6)
     bundle = export_bundle(controller, tmp_path / "x.keystep", planner=planner)
     reference = ReferenceHierarchy(planner, controller)
-    reference.reset("Lift it.", seed=3, episode=1, guidance=guidance)
+    reference.reset(instruction="Lift it.", seed=3, episode=1, guidance=guidance)
     wanted = reference.predict_plan(observation(0)).numpy()
     with keystep.load(bundle, engine="native", threads=1) as runtime:
-        runtime.reset("Lift it.", seed=3, episode=1, guidance=guidance)
+        runtime.reset(instruction="Lift it.", seed=3, episode=1, guidance=guidance)
         plan = runtime.predict_plan(observation(0))["observation.state"]
         np.testing.assert_allclose(plan, wanted, atol=TOLERANCE, rtol=0)
         for i in range(4):

@@ -1,4 +1,4 @@
-"""Every mode of normalisation, of planner and controller alike: torch = ONNX = C++, over whole episodes, too."""
+"""Every mode of normalisation, of planner and controller alike: torch = ONNX = C++, over episodes, too."""
 
 from __future__ import annotations
 

@@ -33,7 +33,8 @@ def join(folder: Path, manifest: dict[str, Any], first: str, second: str) -> Non
 
 
 def without_unets(folder: Path, manifest: dict[str, Any]) -> None:
-    """Graphs and manifest as before version 3."""
+    """Graphs and manifest as before version 3, and the hold as before version 4."""
+    manifest["action"]["hold"] = manifest["action"]["hold"]["values"]
     for owner in filter(None, (manifest, manifest["planner"])):
         if unet := owner.pop("unet"):
             (folder / unet["file"]).unlink()
@@ -76,6 +77,6 @@ def test_a_hierarchy_as_version_2_wrote_it(tmp_path: Path, controller: str) -> N
     report = verify_bundle(bundle, tmp_path / "run", tmp_path / "planner")
     assert report.ok, str(report)
     with keystep.load(bundle, threads=1) as policy:
-        policy.reset(task="Lift the red block.")
+        policy.reset(instruction="Lift the red block.")
         assert policy.act({"observation.state": np.zeros(26, np.float32)}).shape == (7,)
         assert {choice["engine"] for choice in policy.engine_choices} == {"onnxruntime"}

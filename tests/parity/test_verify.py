@@ -16,8 +16,12 @@ pytest.importorskip("torch")
 
 from unit_policy import TINY, unit_checkpoint
 
+from keystep.export import bundle
 from keystep.export.bundle import export_bundle
-from keystep.export.verify import TOLERANCE, verify_bundle
+from keystep.export.comparison import TOLERANCE, Comparison
+from keystep.export.manifest import ExportError
+from keystep.export.verify import verify_bundle
+from keystep.models import PolicyConfig, SamplerConfig, load_policy, random_checkpoint, save_checkpoint
 
 
 def take_from(other: Path, target: Path, *place: str) -> None:
@@ -45,7 +49,7 @@ def test_verify_notices_other_weights(tmp_path: Path) -> None:
     by_pair = {(row.ours, row.reference, row.quantity): row.max_error for row in report.comparisons}
     assert by_pair["C++ runtime", "golden (torch)", "actions"] > 1e-2
     assert by_pair["C++ runtime", "ONNX from Python", "actions"] < TOLERANCE  # both run the wrong graph
-    assert by_pair["native fp32", "golden (torch)", "norm. actions"] < TOLERANCE  # it has weights of its own
+    assert by_pair["native fp32", "golden (torch)", "actions"] < TOLERANCE  # it has weights of its own
 
 
 def test_verify_notices_other_weights_of_the_native_engine(tmp_path: Path) -> None:
@@ -89,6 +93,127 @@ def test_verify_refuses_a_damaged_bundle(tmp_path: Path) -> None:
     with (folder / "denoise.onnx").open("ab") as file:
         file.write(b"\0")
     with pytest.raises(keystep.BundleError, match="sha256"):
+        verify_bundle(folder)
+
+
+# ---- units and rounding
+
+STEADY = replace(TINY, sampler=SamplerConfig(prediction="sample", timestep_rule="leading"))
+
+
+def scaled_checkpoint(folder: Path, config: PolicyConfig, offset: float, width: float, mode: str) -> None:
+    """A random policy whose states and actions are offset +- width."""
+    checkpoint = random_checkpoint(folder, config)
+    policy, _ = load_policy(folder)
+
+    def stats(dimensions: int) -> dict[str, object]:
+        ends = {"min": [offset - width] * dimensions, "max": [offset + width] * dimensions}
+        spread = {"mean": [offset + width / 7] * dimensions, "std": [width / 2] * dimensions}
+        return ends | spread | {"q01": ends["min"], "q99": ends["max"], "count": 1000}
+
+    table = {"action": stats(config.action_dim), "observation.state": stats(config.state_dim)}
+    bounds = {
+        "min": [offset - 2 * width] * config.action_dim,
+        "max": [offset + 2 * width] * config.action_dim,
+    }
+    action = checkpoint.action | bounds | {"hold": [offset] * config.action_dim}
+    modes = {"action": mode, "observation.state": mode}
+    changed = replace(checkpoint, stats=table, action=action, normalization=modes)
+    save_checkpoint(folder, changed, policy.state_dict())
+
+
+@pytest.mark.parametrize("mode", ["min_max", "mean_std", "quantile"])
+@pytest.mark.parametrize(
+    ("offset", "width"), [(0, 180), (750, 750), (0, 1e6), (2048.3, 0.5), (1e6, 10), (0, 1e-4)]
+)
+def test_units_make_no_difference(offset: float, width: float, mode: str, tmp_path: Path) -> None:
+    """Degrees, counts, a narrow range far from zero: the same network is as right in all of them."""
+    if width == 1e-4 and mode != "mean_std":
+        offset, width = 0, 1.1e-3  # what is narrower counts as constant
+    scaled_checkpoint(tmp_path / "run", STEADY, offset, width, mode)
+    folder = export_bundle(tmp_path / "run", tmp_path / "x.keystep")
+    report = verify_bundle(folder, tmp_path / "run")
+    assert report.ok, str(report)
+    for row in report.comparisons:
+        if row.quantity == "actions":
+            scale = max(width / 2, 1e-2) if mode == "mean_std" else width
+            assert row.physical == pytest.approx(row.max_error * scale, rel=0.05, abs=1e-12)
+        else:
+            assert row.physical is None
+
+
+AMPLIFYING = {
+    "guided": replace(TINY, tasks=3, condition_dropout=0.1),
+    "noisy end": replace(TINY, sampler=SamplerConfig(timestep_rule="trailing")),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "form"), [("guided", "denoise"), ("guided", "sample"), ("noisy end", "both")]
+)
+def test_a_policy_that_magnifies_rounding(name: str, form: str, tmp_path: Path) -> None:
+    """What export accepts verify accepts, and both say why; and another's weights are still noticed."""
+    options = {"inference_steps": 4} | ({"guidance": 5.0} if name == "guided" else {})
+    for seed in (0, 1):
+        random_checkpoint(tmp_path / f"run{seed}", AMPLIFYING[name], seed=seed)
+        export_bundle(tmp_path / f"run{seed}", tmp_path / f"{seed}.keystep", form=form, **options)
+    report = verify_bundle(tmp_path / "0.keystep", tmp_path / "run0")
+    beyond = [row for row in report.comparisons if row.max_error > TOLERANCE and not row.recorded]
+    assert report.ok and beyond and "(rounding " in str(report), str(report)
+    kind = "sample" if form == "sample" else "denoise"
+    take_from(tmp_path / "1.keystep", tmp_path / "0.keystep", "graphs", kind)
+    assert not verify_bundle(tmp_path / "0.keystep").ok
+
+
+@pytest.mark.parametrize("form", ["denoise", "sample"])
+def test_export_refuses_what_verify_refuses(
+    form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Graphs that compute another policy than torch: nothing is left behind."""
+    unit_checkpoint(tmp_path / "run", STEADY)
+    right = bundle.golden_arrays
+
+    def wrong(*arguments: object) -> dict[str, np.ndarray]:
+        arrays = right(*arguments)  # type: ignore[arg-type]
+        return arrays | {"actions": arrays["actions"] + np.float32(3e-4)}
+
+    monkeypatch.setattr(bundle, "golden_arrays", wrong)
+    with pytest.raises(
+        ExportError, match=r"verify.actions: expected ONNX from Python to be golden"
+    ) as caught:
+        export_bundle(tmp_path / "run", tmp_path / "x.keystep", form=form)
+    assert "within 0.0001 in network units, got 0.0003" in str(caught.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_one_rule() -> None:
+    row = Comparison("native int8", "golden (torch)", "actions", 0.1, 0.1)
+    assert row.allowed() == TOLERANCE and row.allowed(0.2) == 0.2 and not row.within()
+    assert replace(row, recorded=0.06).within() and not replace(row, recorded=0.04).within()
+    assert replace(row, rounding=0.03).within() and not replace(row, rounding=0.02).within()
+    assert not replace(row, max_error=float("nan"), rounding=1.0).within()
+
+
+def test_a_policy_without_finite_answers_is_not_exported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unit_checkpoint(tmp_path / "run", TINY)
+    nothing = {"actions": np.full((4, 8, 7), np.nan, np.float32)}
+    monkeypatch.setattr(bundle, "golden_arrays", lambda *_: nothing)
+    with pytest.raises(ExportError, match=r"golden.actions: expected finite answers of the trained policy"):
+        export_bundle(tmp_path / "run", tmp_path / "x.keystep")
+    assert not (tmp_path / "x.keystep").exists()
+
+
+def test_verify_refuses_what_is_no_graph(tmp_path: Path) -> None:
+    unit_checkpoint(tmp_path / "run", TINY)
+    folder = export_bundle(tmp_path / "run", tmp_path / "x.keystep")
+    content = b"hello"
+    (folder / "encode.onnx").write_bytes(content)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["graphs"]["encode"]["sha256"] = hashlib.sha256(content).hexdigest()
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(keystep.Error, match=r"encode"):
         verify_bundle(folder)
 
 

@@ -137,4 +137,59 @@ ATTACKS = [
     "#" * 2001,
     "done()" + " " * 10**6,
     "done()\n" * 10**5,
+    # strings that hide lines, statements and characters from a check by line
+    "x = '''a' #\n# '''" + ";done()" * 100,
+    "x = '''a' #\n# ''';done();done()",
+    'x = """a" #\n# """;done();done()',
+    "x = '''a' #\n# '''\\\n;done()",
+    "x = '''a' #\n# \0'''",
+    "x = '''a' #\n# \\'''",
+    "x = '''a''';done()",
+    "x = '''a\nb'''",
+    "x = '''a\\\nb'''",
+    "x = '''a\\b'''",
+    "x = '''a'''; y = '''b'''",
+    "x = ''''a'''; done() #'",
+    "pick(get_actor('''a' 'b''' #\n'c'))\ndone();done()",
+    "'''\n'''\ndone()",
+    "x = ''' '\n'''",
+    *(f"x = {prefix}'a'" for prefix in ("r", "b", "f", "u", "R", "B", "F", "U", "rb", "bR", "fr", "Rf", "t")),
+    *(f"x = {prefix}'''a'''" for prefix in ("r", "b", "f", "u", "rb", "fr")),
+    "x = 'a' f'b'",
+    "x = 'a'r'b'",
+    "x = x'a'",
+    # other ends of lines, white space and letters
+    *(f"done(){end}done()" for end in "\v\f\r\x1c\x1d\x1e\x85\u2028\u2029"),
+    *(f"# a{end}done()" for end in "\v\f\r\x1c\x85\u2028\u2029"),
+    *(f"x = 'a{end}'" for end in "\t\v\f\r\0\u2028"),
+    *(f"done({space})" for space in "\t\f\v\u00a0\u2003\u3000\u200b\ufeff"),
+    "x\u0301 = 1",
+    "\u00b5 = 1",
+    "\u212b = 1",
+    "x\u00b2 = 1",
+    "done() # \U000e0041",
+    "done()\\",
+    "\\\ndone()",
+    "x \\\n= 1",
+    "x = 'a' \\\n'b'",
+    "# a\\\ndone();done()",
+    # numbers
+    *(
+        f"x = {number}"
+        for number in ("1e400", "-1e400", "1e7", "0b1", "0o7", "0x1F", "1__0", "1_", "01", "00.5j")
+    ),
+    *(
+        f"x = {number}"
+        for number in ("1J", "1e5j", "1.5.5", "1..5", "1e", "1e+", ".", "..1", "1.e", "1.real")
+    ),
+    "x = 1.0or 1",
+    "x = 1if 1else 2",
+    "x = - -1",
+    "x = -(1)",
+    "x = -\n1",
+    "x = (-\n1)",
+    "x = 5-1",
+    "x = 1 -1",
+    # canonical text that would be longer than code may be
+    "topple_structure([" + ",".join(["get_actor('a',(1,1))"] * 90) + "])",
 ]

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from keystep.data import DatasetSpec, Feature
-from keystep.data.collect import Source, collect_from
+from keystep.data.collect import collect_from
+from keystep.data.source import Source
 from keystep.data.workers import Rollout
 
 TASKS = {"lift": "Lift the block.", "push": "Push the block."}

@@ -121,21 +121,24 @@ def test_an_episode_that_is_refused_leaves_the_one_before(exported: Path) -> Non
     spoiled[2, 5] = np.nan
     refused: list[tuple[dict[str, Any], str]] = [
         ({"task": ""}, "task: expected a task or an instruction, got none"),
-        ({"task": "a" * 10_000}, "task: expected at most 1000 bytes, got 10000"),
-        ({"task": b"lift\xff"}, "task: expected"),
-        ({"task": "\udcff"}, "task: expected UTF-8"),
-        ({"task": "lift it", "guidance": 1.0}, "guidance: expected 0"),
-        ({"task": "lift it", "subgoals": {"observation.state": given[1:]}}, "subgoals: expected 4, got 3"),
-        ({"task": "lift it", "subgoals": {"observation.state": spoiled}}, "subgoals[2].state[5]"),
+        ({"instruction": "a" * 10_000}, "instruction: expected at most 1000 bytes, got 10000"),
+        ({"instruction": b"lift\xff"}, "instruction: expected"),
+        ({"instruction": "\udcff"}, "instruction: expected UTF-8"),
+        ({"instruction": "lift it", "guidance": 1.0}, "guidance: expected 0"),
         (
-            {"task": "lift it", "subgoals": {"observation.state": given[:, 1:].copy()}},
+            {"instruction": "lift it", "subgoals": {"observation.state": given[1:]}},
+            "subgoals: expected 4, got 3",
+        ),
+        ({"instruction": "lift it", "subgoals": {"observation.state": spoiled}}, "subgoals[2].state[5]"),
+        (
+            {"instruction": "lift it", "subgoals": {"observation.state": given[:, 1:].copy()}},
             "expected shape (subgoals, 26)",
         ),
     ]
     with keystep.load(exported, threads=1) as policy:
-        policy.reset("Lift the red block.", seed=1)
+        policy.reset(instruction="Lift the red block.", seed=1)
         wanted = [policy.act(STATE) for _ in range(STEPS + 1)]
-        policy.reset("Lift the red block.", seed=1)
+        policy.reset(instruction="Lift the red block.", seed=1)
         got = [policy.act(STATE)]
         for arguments, message in refused:
             with pytest.raises(keystep.ArgumentError, match=re.escape(message)):

@@ -119,7 +119,7 @@ def test_external_data_are_loaded_from_memory(
     manifest = json.loads((external_bundle / "manifest.json").read_text())
     files = keystep._core.read_files(external_bundle)
     assert set(files) == {"encode.onnx", "denoise.onnx", "weights.bin", "golden.npz"}
-    python = OnnxPolicy(files, manifest, 1)
+    python = OnnxPolicy(external_bundle, manifest, 1)
     sample = np.ones((1, HORIZON, ACTION), np.float32)
     film = np.zeros((1, 2), np.float32)
     known = {"sample": sample, "timestep": np.array([0]), "film": film}

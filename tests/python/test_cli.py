@@ -119,6 +119,12 @@ def test_wrong_options_are_one_line(capsys, arguments, words):
     assert not set("─│╭╰").intersection(err) and "---" not in err and "Argument helptext" not in err
 
 
+def test_a_plot_without_matplotlib_is_refused_at_once(capsys, monkeypatch):
+    monkeypatch.setattr("keystep.commands.options.find_spec", lambda name: None)
+    status, _, err = run(capsys, "eval", "nothing.keystep", "--plot", "x.png")
+    assert status == 2 and err == "error: plot: expected matplotlib to be installed: pip install matplotlib\n"
+
+
 def test_long_values_stay_whole(capsys):
     name = "x" * 150  # int() itself cuts longer ones
     with pytest.raises(SystemExit):

@@ -125,7 +125,9 @@ def test_samplers_play_the_same_episodes_and_the_reference_their_observations():
     table = speed_markdown(report)
     assert "PyTorch : runtime" in table and "PyTorch ms (4 common)" in table and table.count("\n| DD") == 2
     alone = list(compare_samplers(runtimes, {}, evaluation, reference_episodes=2))[-1]
-    assert "PyTorch" not in speed_markdown(alone)
+    assert "PyTorch" not in speed_markdown(alone) and "controller" not in speed_markdown(alone)
+    alone.settings["controller"] = "DDPM 100"
+    assert "; controller DDPM 100; " in speed_markdown(alone)
     pytest.importorskip("matplotlib")
     from keystep.evaluate.plots import speed_figure
 
@@ -170,6 +172,28 @@ def test_a_fault_is_a_failure():
     assert report.runtime_ms("DDIM 10") is None and report.success("DDIM 10")[0] == 0
     json.dumps(report.to_dict(), allow_nan=False)
     assert speed_markdown(report).count("| - |") == 1
+
+
+@pytest.mark.parametrize(
+    ("own", "options", "wanted"),
+    [
+        ("ddim", ("ddpm", 0), ("ddpm", 100)),
+        ("ddpm", ("ddpm", 0), ("ddpm", 100)),
+        ("ddim", ("ddpm", 50), ("ddpm", 50)),
+        ("ddim", ("ddim", 0), ("ddim", 10)),
+        ("ddim", ("bundle", 0), ("ddim", 10)),
+        ("ddpm", ("bundle", 7), ("ddpm", 7)),
+    ],
+)
+def test_the_controller_of_figure_10(own, options, wanted):
+    """DDPM with all its steps unless something else is asked for, as in the paper."""
+    from keystep.commands.fig10 import controller_sampler
+
+    sampler = {"kind": own, "train_steps": 100, "inference_steps": 10}
+    assert controller_sampler({"sampler": sampler}, *options) == wanted
+    assert controller_sampler({"sampler": None}, "ddpm", 0) == ("bundle", 0)
+    with pytest.raises(keystep.ArgumentError, match="controller: expected one that has a sampler"):
+        controller_sampler({"sampler": None}, "ddim", 0)
 
 
 class Interrupting(FakeHierarchy):

@@ -19,7 +19,7 @@ from keystep.data import (
     DatasetWriter,
     stats,
 )
-from keystep.data.check import check_dataset
+from keystep.data.check import check_dataset, inspect_dataset
 
 # ---- layout -----------------------------------------------------------------------------------------------
 
@@ -27,7 +27,8 @@ from keystep.data.check import check_dataset
 @pytest.mark.parametrize("image", [False, True])
 def test_what_is_written_conforms_and_is_read_back(tmp_path: Path, image: bool) -> None:
     written = write(tmp_path / "d", 8, image)
-    assert check_dataset(tmp_path / "d") == []
+    findings = inspect_dataset(tmp_path / "d")
+    assert findings.problems == findings.remarks == []
     found = read_all(tmp_path / "d")
     for key in written[0]:
         np.testing.assert_array_equal(found[key], np.concatenate([frames[key] for frames in written]))

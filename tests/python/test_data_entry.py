@@ -215,7 +215,7 @@ def feature(dtype: Any, shape: Any = (1,), names: Any = None) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (feature("flot32"), r"features\.x\.dtype: expected one of bool, .*, string, image, got 'flot32'"),
+        (feature("flot32"), r"features\.x\.dtype: expected one of .*, string, image, got 'flot32'"),
         (feature("float"), r"features\.x\.dtype: .* got 'float'"),
         (feature("object"), r"features\.x\.dtype: .* got 'object'"),
         (feature("complex64"), r"features\.x\.dtype: .* got 'complex64'"),
@@ -228,8 +228,8 @@ def feature(dtype: Any, shape: Any = (1,), names: Any = None) -> dict[str, Any]:
         (feature("image", (4, 6, 1)), r"features\.x\.shape: expected \(height, width, 3\) of images"),
         (feature("float32", (1,), ("\ud800",)), r"features\.x\.names: expected text that is valid UTF-8"),
         ({"features": {}}, "features: expected at least one, got none"),
-        ({"features": {"\ud800": Feature("bool", (1,))}}, "features: expected text that is valid UTF-8"),
-        ({"fps": 0}, "fps: expected a whole number of at least 1, got 0"),
+        ({"features": {"\ud800": Feature("bool", (1,))}}, "features: expected a printable name"),
+        ({"fps": 0}, "fps: expected a whole number from 1 to 1000000, got 0"),
         ({"fps": 30.0}, r"fps: .* got 30\.0"),
         ({"tasks": {"lift": "\ud800"}}, r"tasks\.lift: expected text that is valid UTF-8"),
         ({"tasks": {"lift": 3}}, r"tasks\.lift: expected a string, got int"),

@@ -136,6 +136,7 @@ def test_a_kill_between_any_two_renames_keeps_the_instructions(
     reader = DatasetReader(tmp_path)
     assert reader.instructions.texts == before and len(reader.tasks) == len(before)
     assert reader.sha256() == digest
+    assert check_dataset(tmp_path) == []  # as the reader, it trusts the last commit
     with DatasetWriter(tmp_path, make_spec()) as again:
         assert len(pq.read_table(tmp_path / "meta/tasks.parquet")) == len(before)  # repaired
         assert DatasetReader(tmp_path).sha256() == digest

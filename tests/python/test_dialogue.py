@@ -28,7 +28,7 @@ TRICKY = [
     "done()  # Please give a keystep reply",
 ]
 KEYSTEPS = st.sampled_from([PICK, STORE, *TRICKY]) | programs(3).map(lambda made: made.text).filter(
-    is_keystep
+    lambda text: is_keystep(text) and "<image>" not in text
 )
 WILD = st.text(st.sampled_from("ab;\\ \n#'<>")).filter(is_keystep)
 PROMPTS = st.text(min_size=1).filter(lambda text: text.isprintable() and "<image>" not in text)

@@ -179,8 +179,8 @@ def test_schema_refuses_a_missing_key_anywhere(written: dict[str, Any]) -> None:
         (lambda m: m["graphs"]["encode"].update(sha256="no"), "graphs.encode.sha256"),
         (lambda m: m["action"]["min"].append(0.0), "action.min: expected 7 values, got 8"),
         (
-            lambda m: m["action"]["hold"].__setitem__(0, float("nan")),
-            r"action.hold\[0\]: expected a finite number",
+            lambda m: m["action"]["hold"]["values"].__setitem__(0, float("nan")),
+            r"action.hold.values\[0\]: expected a finite number",
         ),
         (lambda m: m["unet"].update(precision="fp64"), "unet.precision"),
         (lambda m: m["unet"].update(down_dims=[]), "unet.down_dims"),

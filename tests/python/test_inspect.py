@@ -56,6 +56,8 @@ def test_unets_with_their_size_and_errors(
             error = unet["errors"][precision]
             assert f"{precision} max {error['max']:.1e} rms {error['rms']:.1e}" in shown[label]
         assert "fp32" not in shown[label]
+    assert shown["normalization"] == "observation.state mean_std, action min_max"
+    assert shown["plan normalization"] == "min_max"
     assert shown["subgoals"] == "4 of observation.state, each for 5 actions, planned again"
     assert shown["plan sampler"].startswith("ddim, 10 of 100 steps, predicts v_prediction, guidance 0.5")
 

@@ -238,8 +238,8 @@ def test_damaged_checkpoints_are_refused(tmp_path: Path) -> None:
     spoil_json(folder, "kind", "oracle")
     with pytest.raises(CheckpointError, match="kind: expected one of diffusion, act, planner, got 'oracle'"):
         read_checkpoint(folder)
-    spoil_json(folder, "version", 3)
-    with pytest.raises(CheckpointError, match="of at most version 2, got keystep-checkpoint version 3"):
+    spoil_json(folder, "version", 4)
+    with pytest.raises(CheckpointError, match="of at most version 3, got keystep-checkpoint version 4"):
         read_checkpoint(folder)
 
 

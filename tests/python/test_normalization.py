@@ -1,4 +1,4 @@
-"""How numbers are normalised: the choice, exact quantiles, the clip range they ask for, outliers that are named."""
+"""How numbers are normalised: the choice, exact quantiles, the clip range they ask for, named outliers."""
 
 from __future__ import annotations
 
@@ -59,7 +59,9 @@ def flung(dimension: int, values: dict[int, float]) -> list[np.ndarray]:
 
 
 def config(kind: type, dataset: Path, output: Path, **changes: Any) -> Any:
-    settings = dict(dataset=dataset, output=output, preset="tiny", steps=2, batch_size=8, device="cpu", threads=1)
+    settings = dict(
+        dataset=dataset, output=output, preset="tiny", steps=2, batch_size=8, device="cpu", threads=1
+    )
     if kind is PlannerTraining:
         settings |= dict(steps_per_subgoal=2, latest_start=4)
     return kind(**settings | changes)
@@ -70,13 +72,19 @@ def recipe(kind: type, dataset: Path, **changes: Any) -> Any:
     return recipe_of(settings, DatasetReader(dataset))
 
 
+def quantile_plan(dataset: Path) -> Any:
+    return recipe(ControllerTraining, dataset, normalization=("quantile",)).plan
+
+
 # ---- quantiles
 
 
 def test_quantiles_are_those_of_all_frames(tmp_path: Path) -> None:
     """Episodes at different places: the mean of their quantiles is nowhere near."""
     episodes = [place + part for place, part in zip((0, 5, 9), healthy(3), strict=True)]
-    plan = recipe(ControllerTraining, write_dataset(tmp_path / "d", episodes), normalization=("quantile",)).plan
+    plan = recipe(
+        ControllerTraining, write_dataset(tmp_path / "d", episodes), normalization=("quantile",)
+    ).plan
     frames = np.concatenate(episodes).astype(np.float32).astype(np.float64)
     for key in (STATE, "action"):
         for name, share in (("q01", 0.01), ("q99", 0.99)):
@@ -103,7 +111,10 @@ def test_network_values_of_each_mode() -> None:
         normal = normalizer.normalize(STATE, values)
         assert (float(normal[0]), float(normal[-1])) == pytest.approx(ends)  # none is clipped
         torch.testing.assert_close(normalizer.unnormalize(STATE, normal), values)
-    assert Normalizer({STATE: stats}, {STATE: "quantile"}).normalize(STATE, values)[1:3, 0].tolist() == [-1, 1]
+    assert Normalizer({STATE: stats}, {STATE: "quantile"}).normalize(STATE, values)[1:3, 0].tolist() == [
+        -1,
+        1,
+    ]
 
 
 def test_constant_dimensions_are_widened() -> None:
@@ -161,7 +172,7 @@ def test_the_command_line() -> None:
 def test_a_resumed_run_keeps_its_choice(tmp_path: Path) -> None:
     dataset = write_dataset(tmp_path / "d", healthy(4))
     train(config(ControllerTraining, dataset, tmp_path / "run", normalization=("quantile",)))
-    with pytest.raises(DatasetError, match="normalization: expected .'quantile'. to resume"):
+    with pytest.raises(DatasetError, match=r"normalization: expected .'quantile'. to resume"):
         train(config(ControllerTraining, dataset, tmp_path / "run", steps=4))
 
 
@@ -185,7 +196,9 @@ def test_nothing_that_was_seen_is_clipped(kind: type, mode: str, tmp_path: Path)
 def test_an_action_that_holds_is_not_clipped(tmp_path: Path) -> None:
     """The chunk of a goal ends with it, and it may lie beyond the actions that were seen."""
     episodes = [5 + part for part in healthy(4)]
-    plan = recipe(ControllerTraining, write_dataset(tmp_path / "d", episodes), normalization=("quantile",)).plan
+    plan = recipe(
+        ControllerTraining, write_dataset(tmp_path / "d", episodes), normalization=("quantile",)
+    ).plan
     held = float(plan.normalizer().normalize("action", torch.zeros(2)).abs().max())
     assert held > 30 and held <= plan.config.sampler.clip_range <= held + 0.01
 
@@ -206,12 +219,13 @@ def test_act_has_no_sampler_to_clip(tmp_path: Path) -> None:
 # ---- from training to the checkpoint
 
 
-def test_the_checkpoint_says_how(tmp_path: Path) -> None:
+def test_the_checkpoint_says_how(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     dataset = write_dataset(tmp_path / "d", healthy(4))
     choices = (f"{STATE}=quantile", "action=mean_std")
     train(config(ControllerTraining, dataset, tmp_path / "run", normalization=choices))
     document = json.loads((tmp_path / "run/policy.json").read_text())
     assert document["normalization"] == {STATE: "quantile", "action": "mean_std"}
+    assert f"normalization: {STATE} quantile, action mean_std" in capsys.readouterr().out
     assert document["policy"]["sampler"]["clip_range"] > 1
     checkpoint = read_checkpoint(tmp_path / "run")
     assert {key: entry["mode"] for key, entry in checkpoint.normalizer().entries.items()} == {
@@ -242,7 +256,7 @@ def test_a_mode_that_is_unknown_is_refused(tmp_path: Path) -> None:
     checkpoint = random_checkpoint(tmp_path, PRESETS["tiny"])
     policy, _ = load_policy(tmp_path)
     save_checkpoint(tmp_path, replace(checkpoint, normalization={"action": "log"}), policy.state_dict())
-    with pytest.raises(CheckpointError, match="normalization.mode: expected one of min_max, .*, got 'log'"):
+    with pytest.raises(CheckpointError, match=r"normalization.mode: expected one of min_max, .*, got 'log'"):
         read_checkpoint(tmp_path)
 
 
@@ -257,7 +271,12 @@ def remarks(kind: type, dataset: Path, **changes: Any) -> list[str]:
 def test_outliers_are_named(tmp_path: Path) -> None:
     dataset = write_dataset(tmp_path / "d", flung(1, {3: 1.8, 8: -1.1}))
     (remark,) = remarks(PlannerTraining, dataset)
-    for part in (f"{STATE}[1] (y)", "-1.1 .. 1.8", "episode 3 (1.8 in frame 7)", "episode 8 (-1.1 in frame 7)"):
+    for part in (
+        f"{STATE}[1] (y)",
+        "-1.1 .. 1.8",
+        "episode 3 (1.8 in frame 7)",
+        "episode 8 (-1.1 in frame 7)",
+    ):
         assert part in remark, remark
     assert f"--normalization {STATE}=mean_std or quantile" in remark
     assert remark.index("episode 3 ") < remark.index("episode 8 ")  # the farther first
@@ -285,6 +304,15 @@ def test_healthy_data_are_not_remarked_on(scale: float, tmp_path: Path) -> None:
     assert remarks(PlannerTraining, write_dataset(tmp_path / "d", episodes)) == []
 
 
+def test_a_switch_is_not_remarked_on_but_one_frame_is(tmp_path: Path) -> None:
+    episodes = [np.zeros((100, 2)) for _ in range(4)]
+    for states in episodes:
+        states[50:53, 0] = 1.0
+    episodes[2][9, 1] = 1.0
+    (remark,) = remarks(PlannerTraining, write_dataset(tmp_path / "d", episodes))
+    assert f"{STATE}[1] (y)" in remark and "episode 2 (1 in frame 9)" in remark
+
+
 def test_what_never_moves_is_not_remarked_on(tmp_path: Path) -> None:
     episodes = [np.full((20, 2), 90.0) for _ in range(3)]
     assert remarks(ControllerTraining, write_dataset(tmp_path / "d", episodes, 0.01)) == []
@@ -304,7 +332,7 @@ def test_numbers_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     values[47, 1] = np.nan
     np.save(column, values)
     network = replace(PRESETS["tiny"], state_dim=2, action_dim=2, sampler=SamplerConfig())
-    with pytest.raises(DatasetError, match=r"observation.state\[1\] \(y\): .* got nan in frame 7 of episode 1"):
+    with pytest.raises(DatasetError, match=r"state\[1\] \(y\): .* got nan in frame 7 of episode 1"):
         normalize(network, reader, {key: dict(value) for key, value in reader.stats.items()}, (), None)
 
 

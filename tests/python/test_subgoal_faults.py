@@ -24,22 +24,21 @@ def narrow_state(planner_std=1.0):
 
 
 @pytest.mark.parametrize(
-    ("task", "message"),
+    ("instruction", "message"),
     [
-        ("", "task: expected a task or an instruction, got none"),
-        ("  \n", "task: expected a task or an instruction, got white space only"),
-        ("a" * 10_000, "task: expected at most 64 bytes, got 10000"),
-        ("\udcff", "task: expected UTF-8"),
-        (b"lift\xff", "task: expected a str or None, got bytes"),
-        ("a\0b", "task: expected text, got a NUL at 1"),
+        ("  \n", "instruction: expected a task or an instruction, got white space only"),
+        ("a" * 10_000, "instruction: expected at most 64 bytes, got 10000"),
+        ("\udcff", "instruction: expected UTF-8"),
+        (b"lift\xff", "instruction: expected a str or None, got bytes"),
+        ("a\0b", "instruction: expected text, got a NUL at 1"),
     ],
 )
-def test_text_no_encoder_takes(make_stub, observation, task, message):
+def test_text_no_encoder_takes(make_stub, observation, instruction, message):
     policy = make_stub(subgoal_changes())
     wanted = rollout(policy, observation, 2)
     rollout(policy, observation, 1)
     with pytest.raises(keystep.ArgumentError, match=re.escape(message)):
-        policy.reset(task=task, seed=8)
+        policy.reset(instruction=instruction, seed=8)
     np.testing.assert_array_equal(policy.act(observation), wanted[1])  # the episode before goes on
 
 

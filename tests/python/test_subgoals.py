@@ -51,7 +51,7 @@ def test_episode_is_reproducible(make_stub, observation):
 def test_plan_by_the_public_sampler(make_stub, observation):
     """Unguided, the stub's denoiser is 0.1 sample + 0.001 timestep + c; the plan is min_max of [0, 1]."""
     policy = make_stub(subgoal_changes(guided=False))
-    policy.reset(task="Lift!", seed=5, episode=2)
+    policy.reset(instruction="Lift!", seed=5, episode=2)
     text = np.frombuffer(b"Lift!", np.uint8).mean() / 256
     bias = np.float32(text + (2 * observation[STATE_KEY] - 1).mean())
     sampler = keystep.Sampler(keystep.SamplerSpec(**policy.manifest["planner"]["sampler"]))
@@ -81,7 +81,7 @@ def test_onnxruntime_runs_the_same_hierarchy(make_stub, observation, tmp_path):
         sampler = keystep.Sampler(keystep.SamplerSpec(**policy.manifest["planner"]["sampler"]))
         chunks = keystep.Sampler(keystep.SamplerSpec(**policy.manifest["sampler"]))
         for guidance, text in ((2.0, "0.5"), (0.0, "0.5"), (0.0, "-1"), (0.25, "-1")):
-            policy.reset(task=text, seed=3, guidance=guidance)
+            policy.reset(instruction=text, seed=3, guidance=guidance)
             action = policy.act(observation)
 
             def both_rows(sample, timestep, number=float(text), guidance=guidance):
@@ -98,10 +98,10 @@ def test_onnxruntime_runs_the_same_hierarchy(make_stub, observation, tmp_path):
             )
             np.testing.assert_allclose(action, np.clip(chunk[0], -1, 1), atol=1e-5)
         with pytest.raises(keystep.Error, match=r"graphs\.text: "):
-            policy.reset(task="not a number")
+            policy.reset(instruction="not a number")
         with pytest.raises(keystep.PolicyError, match="act was called before reset"):
             policy.act(observation)
-        policy.reset(task="7")
+        policy.reset(instruction="7")
         assert np.isfinite(policy.act(observation)).all()
 
 
@@ -176,7 +176,7 @@ def test_task_is_a_name_or_any_text(make_stub, observation):
     )
     with pytest.raises(keystep.ArgumentError, match="task: expected 'words of my own' as given to reset"):
         policy.act(observation | {"task": "others"})
-    make_stub(subgoal_changes() | {"tasks": []}).reset(task="no task is known")
+    make_stub(subgoal_changes() | {"tasks": []}).reset(instruction="no task is known")
 
 
 def test_images_of_sizes_seen_before_allocate_nothing(make_stub, observation):

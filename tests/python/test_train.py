@@ -136,11 +136,12 @@ def test_the_checkpoint_folder(dataset: Path, tmp_path: Path) -> None:
         "format", "version", "kind", "policy", "stats", "tasks", "action", "observation",
         "control_rate_hz", "provenance"
     }  # fmt: skip
-    assert (document["format"], document["version"]) == ("keystep-checkpoint", 2)
+    assert (document["format"], document["version"]) == ("keystep-checkpoint", 3)
     assert (document["kind"], document["control_rate_hz"]) == ("diffusion", 60.0)
     assert document["tasks"] == [{"name": name, "instruction": text} for name, text in TASKS.items()]
     assert document["observation"]["state"]["names"] == ["x", "constant"]
-    assert document["action"]["hold"] == [0.0] * 3
+    assert document["action"]["hold"] == {"mode": "values", "values": [0.0] * 3}
+    assert document["action"]["law"] == ["absolute"] * 3
     assert document["stats"]["observation.state"]["count"] == 120
     loaded, checkpoint = load_policy(tmp_path)
     assert checkpoint.config.tasks == 2 and not loaded.training
@@ -263,7 +264,7 @@ def test_two_processes_stop_together(dataset: Path, tmp_path: Path) -> None:
         [*command, str(file), str(dataset), str(tmp_path / "run"), __file__],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
     )
     assert done.returncode == 0, done.stderr
     assert [(tmp_path / f"run{rank}").read_text() for rank in range(2)] == ["4 True"] * 2

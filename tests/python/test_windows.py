@@ -16,10 +16,10 @@ from keystep.data import (
 )
 
 
-def test_flat_windows_are_the_next_actions_padded_with_hold(tmp_path: Path) -> None:
+def test_flat_windows_are_the_next_actions_then_the_last_again(tmp_path: Path) -> None:
     written = write(tmp_path / "d", 3)
-    hold = np.array([0.0, 7.0], np.float32)
-    windows = ChunkWindows(DatasetReader(tmp_path / "d"), 8, hold=hold, cache=tmp_path / "c")
+    still = np.array([0.0, 7.0], np.float32)  # of no use without goals
+    windows = ChunkWindows(DatasetReader(tmp_path / "d"), 8, still=still, cache=tmp_path / "c")
     assert len(windows) == 10 + 11 + 12
     batch = windows.batch(np.arange(len(windows)), np.random.default_rng(0))
     row = 0
@@ -27,17 +27,24 @@ def test_flat_windows_are_the_next_actions_padded_with_hold(tmp_path: Path) -> N
         for t in range(len(frames["action"])):
             real = frames["action"][t : t + 8]
             np.testing.assert_array_equal(
-                batch["action"][row], np.concatenate([real, np.tile(hold, (8 - len(real), 1))])
+                batch["action"][row], np.concatenate([real, np.tile(real[-1], (8 - len(real), 1))])
             )
+            assert batch["action_is_pad"][row].tolist() == [False] * len(real) + [True] * (8 - len(real))
             np.testing.assert_array_equal(batch["observation.state"][row], frames["observation.state"][t])
             assert batch["task"][row] == number % 2
             row += 1
 
 
-def test_goal_windows_end_on_their_goal(tmp_path: Path) -> None:
+@pytest.mark.parametrize("still", [None, (0.0, np.nan), (np.nan, 3.0), (0.0, 0.0)])
+def test_goal_windows_end_on_their_goal(tmp_path: Path, still: tuple[float, float] | None) -> None:
     written = write(tmp_path / "d", 3, image=True)
     windows = ChunkWindows(
-        DatasetReader(tmp_path / "d"), 8, condition="goal", lengths=(4, 8), cache=tmp_path / "c"
+        DatasetReader(tmp_path / "d"),
+        8,
+        condition="goal",
+        lengths=(4, 8),
+        still=None if still is None else np.array(still, np.float32),
+        cache=tmp_path / "c",
     )
     assert len(windows) == 6 + 7 + 8
     where = {frames["observation.state"][t].tobytes(): (n, t) for n, frames in enumerate(written)
@@ -55,10 +62,12 @@ def test_goal_windows_end_on_their_goal(tmp_path: Path) -> None:
                 batch["goal.images.static"][row], frames["observation.images.static"][end]
             )
             np.testing.assert_array_equal(batch["action"][row, :length], frames["action"][start:end])
-            assert (batch["action"][row, length:] == 0).all()
+            last = frames["action"][end - 1]
+            standing = last if still is None else np.where(np.isnan(still), last, np.float32(still))
+            assert (batch["action"][row, length:] == standing).all()
             lengths.add(length)
     assert lengths == {4, 5, 6, 7, 8}
-    assert "task" not in batch
+    assert "task" not in batch and "action_is_pad" not in batch  # all rows are targets
 
 
 def test_the_cache_is_keyed_by_the_content(tmp_path: Path) -> None:

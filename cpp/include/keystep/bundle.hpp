@@ -149,9 +149,14 @@ struct Bundle {
 
 /// The controller's graph that takes the observation: `act`, or else `encode`.
 const GraphSpec& observing_graph(const Bundle& bundle);
-/// A subgoal as network values: {S} of the state, or {3, height, width}. Requires a planner.
+/// A subgoal as network values: {S} of the state, or {3, height, width}. Throws ArgumentError without a
+/// planner.
 std::vector<std::int64_t> subgoal_shape(const Bundle& bundle);
 std::size_t subgoal_size(const Bundle& bundle);  ///< its number of values
+
+/// Index in `tasks` of the one with this name or, word for word, this instruction. Throws ArgumentError,
+/// which lists the names and the nearest.
+int find_task(const Bundle& bundle, const std::string& task);
 
 /// Reads and checks `folder/manifest.json` and the hash of every file it names. `files` has the content of
 /// all but the golden data. Throws BundleError.

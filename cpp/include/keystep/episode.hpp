@@ -1,4 +1,4 @@
-// What an episode is about: the argument of `Runtime::reset`.
+// What an episode is about: the argument of `Runtime::reset`; and how far its plan is.
 #pragma once
 
 #include <cstdint>
@@ -11,16 +11,23 @@
 namespace keystep {
 
 struct EpisodeContext {
-  /// Flat: a task's name or its instruction; empty if the policy takes none. Subgoal: a task's name, or any
-  /// instruction in UTF-8.
+  /// One of `Bundle::tasks`, by its name or word for word by its instruction; empty: none.
   std::string task{};
   std::optional<Observation> goal{};  ///< required exactly when `Bundle::goal` is "observation"
   std::uint64_t seed = 0;
   std::uint32_t episode = 0;
   std::optional<double> guidance{};  ///< of plans, lambda >= 0; none: the manifest's
   /// Subgoals in place of plans: one observation each, of which only `PlannerSpec::subgoal` is read. As many
-  /// as a plan has, or none. The planner is never asked; the last one stays.
+  /// as a plan has, or none. The planner is never asked, so it needs no task; the last one stays.
   std::vector<Observation> subgoals{};
+  /// In place of `task`, with a planner: any sentence in UTF-8. Without one: the instruction of a task.
+  std::string instruction{};
+};
+
+struct PlanProgress {
+  std::uint64_t plans = 0;   ///< made since reset
+  int subgoal = 0;           ///< index of the current one; 0 without a plan
+  std::int64_t actions = 0;  ///< taken on it; 0 without a plan
 };
 
 }  // namespace keystep

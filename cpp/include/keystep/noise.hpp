@@ -11,15 +11,24 @@ namespace keystep {
 struct NoiseKey {
   std::uint64_t seed = 0;
   std::uint32_t episode = 0;
-  std::uint32_t chunk = 0;  ///< counts renewals since reset
+  std::uint64_t chunk = 0;  ///< renewals since reset, counted by `after`
   std::uint32_t step = 0;   ///< 0: the initial sample; k+1: the noise of denoise step k
 };
+
+/// Plans of an episode have this bit in `chunk`, chunks of actions do not.
+inline constexpr std::uint64_t kPlanNoise = 0x80000000u;
+
+/// The `chunk` that follows: counts past bit 31, so that plans and chunks never meet.
+constexpr std::uint64_t after(std::uint64_t chunk) noexcept {
+  return (((chunk | kPlanNoise) + 1) & ~kPlanNoise) | (chunk & kPlanNoise);
+}
 
 /// One Philox 4x32-10 block: counter and key to four random words.
 std::array<std::uint32_t, 4> philox4x32(std::array<std::uint32_t, 4> counter,
                                         std::array<std::uint32_t, 2> key) noexcept;
 
-/// Fills `out` with independent standard normals. Counter (block, step, chunk, episode), key = seed.
+/// Fills `out` with independent standard normals. Counter (block, step, chunk's low word, episode); key =
+/// seed or, where chunk's high word is not 0, the first words of the block (high, 0, 0, 0) under the seed.
 void fill_normal(const NoiseKey& key, std::span<float> out) noexcept;
 
 }  // namespace keystep

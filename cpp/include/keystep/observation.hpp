@@ -18,7 +18,9 @@ struct ImageView {
 struct Observation {
   std::span<const float> state{};       ///< physical units, as recorded in the data set
   std::span<const ImageView> images{};  ///< one per camera, in the bundle's order
-  std::int64_t timestamp_us = -1;       ///< steady clock (`now_us`); -1: not stamped, never stale
+  /// When it was taken, by the clock of `RuntimeOptions::clock`; -1: not stamped, never stale.
+  std::int64_t timestamp_us = -1;
+  std::int64_t now_us = -1;  ///< with a stamp of an external clock: the time it shows now; else -1
 };
 
 /// Physical units of the action spec. Sized once by `Runtime::make_action`.
@@ -26,7 +28,10 @@ struct Action {
   std::vector<float> values;
 };
 
-/// Microseconds of the steady clock that observation stamps are compared with.
+/// A stamp may be so far ahead of its clock; further ahead it is of another clock, and refused.
+inline constexpr std::int64_t kStampSlackUs = 10'000;
+
+/// Microseconds of the steady clock, with which observation stamps are compared.
 std::int64_t now_us() noexcept;
 
 }  // namespace keystep

@@ -16,9 +16,20 @@
 #include "keystep/latency.hpp"
 #include "keystep/observation.hpp"
 #include "keystep/status.hpp"
-#include "keystep/subgoal_planner.hpp"
 
 namespace keystep {
+
+/// Somebody who may end a call that takes long; from Python the handlers of signals, Ctrl-C's above all. All
+/// is called by the thread inside, never for a tick that runs no graph.
+class Attendant {
+ public:
+  virtual ~Attendant() = default;
+  virtual void begin() noexcept = 0;  ///< graphs will run until `end`
+  virtual void end() noexcept = 0;
+  /// Asked between two runs, soon after `Runtime::call_attention` and every 200 ms. True ends the call with
+  /// Status::interrupted (`reset` with Error).
+  virtual bool gives_up() noexcept = 0;
+};
 
 struct RuntimeOptions {
   EngineOptions engine{};
@@ -27,8 +38,13 @@ struct RuntimeOptions {
   int planner_steps = 0;                    ///< denoise steps of a plan; 0: as the manifest says
   std::string planner_sampler{};            ///< of plans: ddpm | ddim; empty: as the manifest says
   std::optional<bool> replan{};             ///< when a plan is used up; none: as the manifest says
+  bool strict_text = false;                 ///< `text_warning` of an instruction is an error
   double deadline_us = 0;                   ///< of a tick; 0: the control period
   std::int64_t max_observation_age_us = 0;  ///< older stamped observations are refused; 0: no limit
+  /// Of stamps. steady: `now_us()`, on this machine; a server stamps what arrives. external: any other
+  /// (simulated time), which the caller reads: `Observation::now_us`.
+  std::string clock = "steady";
+  std::shared_ptr<Attendant> attendant{};
 };
 
 class Runtime {
@@ -50,40 +66,55 @@ class Runtime {
   Action make_action() const;
 
   /// Starts an episode. Throws ArgumentError, which leaves the episode before as it was (unknown task, goal
-  /// missing or unwanted, text or subgoals that cannot be), or Error (closed, busy, the text encoder failed).
+  /// missing or unwanted, text or subgoals that cannot be, doubtful text if strict), or Error (closed, busy,
+  /// the text encoder failed).
   void reset(const EpisodeContext& context);
+  /// Why the text encoder may not understand this sentence: it does not know most of its words. Empty where
+  /// it does, where that is not known, for the instruction of a task, and without a planner.
+  std::string text_warning(const std::string& instruction) const;
   /// One control period. A tick that is not ok leaves `action` at the bundle's hold: its values, or the last
-  /// action given in this episode, and NaN before there is one (and where the status is `busy`): check the
-  /// status, and send nothing that is not finite. Allocates nothing in our own code, but where an image comes
-  /// in a larger size than before, and for the message of a bad observation or of a failed engine.
+  /// action given in this episode, and NaN before there is one (and where the status is `busy` or `forked`):
+  /// check the status, and send nothing that is not finite. Allocates nothing in our own code, but where an
+  /// image comes in a larger size than before, and for the message of a bad observation or of a failed
+  /// engine.
   Status tick(const Observation& observation, Action& action) noexcept;
   /// Drops the rest of the chunk and aborts a plan or a sample in flight. Any thread.
   void interrupt() noexcept;
+  /// The attendant will be asked soon. `at_once`: a run of a graph is broken off for it, and begun again,
+  /// with the same result, if it does not give up. Without effect where there is none. Any thread.
+  void call_attention(bool at_once) noexcept;
   /// The next tick makes a new plan and drops the chunk; without effect on subgoals handed in. Any thread.
   /// Throws ArgumentError if the bundle has no planner, Error if closed.
   void replan();
   /// One whole chunk for one observation and the current subgoal, outside the loop: nothing of the episode
-  /// changes. `noise`: see Controller::sample. `chunk`: horizon x action dim, physical units, before the
-  /// gate's bounds. `not_reset` also before there is a subgoal.
+  /// changes. `noise` empty: what the next chunk would draw; else one chunk of
+  /// initial noise, followed by as much again for each step that needs noise. `chunk`: horizon x action dim,
+  /// physical units, before the gate's bounds. `not_reset` also before there is a subgoal.
   Status predict_chunk(const Observation& observation, std::span<const float> noise,
                        std::span<float> chunk) noexcept;
-  /// One whole plan for one observation: see SubgoalPlanner::predict. `plan`: `plan_size` values.
+  /// One whole plan for one observation: subgoals x `subgoal_shape` floats, states in physical units, images
+  /// [3, h, w] in 0..1 and a little beyond. `noise` empty: what the next plan would draw; else one plan of
+  /// initial noise, followed by as much again for each step that needs noise. `not_reset` also without a task
+  /// or an instruction.
   Status predict_plan(const Observation& observation, std::span<const float> noise,
                       std::span<float> plan) noexcept;
 
   std::size_t plan_size() const noexcept;  ///< subgoals x `subgoal_shape`; 0 without a planner
-  /// Writes the plan being followed, see SubgoalPlanner. False if there is none (yet, or since one failed),
+  /// Writes the plan being followed, as `predict_plan`. False if there is none (yet, or since one failed),
   /// and while another thread is inside.
   bool plan(std::span<float> out) const noexcept;
   PlanProgress plan_progress() const noexcept;  ///< all 0 where `plan` would be false for these reasons
   bool closed() const noexcept;                 ///< any thread
+  Status usable() const noexcept;               ///< ok, closed or forked; any thread
 
   /// The rest between ticks: it is not synchronised with a tick on another thread.
 
   LatencyReport latency() const noexcept;
   void reset_latency() noexcept;
   const std::string& last_error() const noexcept;  ///< of the last tick that was not ok
-  void close() noexcept;  ///< frees the engine; everything afterwards is Status::closed
+  /// Frees the engine; everything afterwards is Status::closed. In a forked child nothing is freed: its
+  /// threads are the parent's.
+  void close() noexcept;
 
  private:
   struct Impl;

@@ -18,12 +18,13 @@ class SafetyGate {
   /// False, and counted, if any value is NaN or Inf.
   bool admit(std::span<const float> chunk) noexcept;
   /// Bounds `action` (admitted, one value per bound) in place, then limits its change against the action
-  /// before (none after reset). The result is within the bounds.
-  void apply(std::span<float> action) noexcept;
+  /// before (none after reset). The result is within the bounds. False, and nothing changes, if the sizes
+  /// differ.
+  bool apply(std::span<float> action) noexcept;
 
   /// The robot was given `action` by someone else (a failed tick holds): the next change starts from it.
-  /// Without effect where it is not finite, which no robot takes.
-  void held(std::span<const float> action) noexcept;
+  /// False, and nothing changes, if the sizes differ or it is not finite, which no robot takes.
+  bool held(std::span<const float> action) noexcept;
 
   GateCounts& counts() noexcept { return counts_; }
   const GateCounts& counts() const noexcept { return counts_; }

@@ -47,17 +47,19 @@ class Sampler {
   const std::vector<int>& timesteps() const noexcept { return timesteps_; }
   /// alpha-bar for every training step, length train_steps.
   const std::vector<double>& alphas_cumprod() const noexcept { return alphas_cumprod_; }
-  /// Whether step `index` adds noise (never when the DDIM variance is zero nor at the last DDPM step).
+  /// Whether step `index` adds noise (never when the DDIM variance is zero nor at the last DDPM step, nor
+  /// where there is no such step).
   bool needs_noise(int index) const noexcept;
 
   /// x_t -> x_{t-1} in place, for the `index`-th of `timesteps()`. `noise` may be empty where
-  /// `needs_noise(index)` is false. All spans have equal length and none overlaps another. NaN and Inf in
-  /// `model_output` are never clipped away.
+  /// `needs_noise(index)` is false. No span overlaps another. NaN and Inf in `model_output` are never clipped
+  /// away. Throws ArgumentError for another index, or spans of different lengths.
   void step(int index, std::span<const float> model_output, std::span<const float> noise,
-            std::span<float> sample) const noexcept;
+            std::span<float> sample) const;
 
-  /// (1+lambda) * conditional - lambda * unconditional, written over `conditional`.
-  void guide(std::span<float> conditional, std::span<const float> unconditional) const noexcept;
+  /// (1+lambda) * conditional - lambda * unconditional, written over `conditional`. Throws ArgumentError if
+  /// their lengths differ.
+  void guide(std::span<float> conditional, std::span<const float> unconditional) const;
 
  private:
   /// Of one denoise step, for every kind and prediction (x: the sample, m: the model output):

@@ -1,18 +1,21 @@
 // Two error regimes: loading throws, the tick returns a Status. Nothing prints and carries on.
 #pragma once
 
+#include <span>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 
 namespace keystep {
 
 /// What a tick did. Every value but `ok` leaves `Action` at the bundle's hold action, see `Runtime::tick`.
 enum class Status {
   ok,
-  not_reset,          ///< `tick` before the first `reset`
-  closed,             ///< use after `close`
-  busy,               ///< another thread is inside the runtime
-  bad_observation,    ///< wrong size, NaN or Inf; `Runtime::last_error` names the field
+  not_reset,        ///< `tick` before the first `reset`
+  closed,           ///< use after `close`
+  forked,           ///< use in a child of the process that loaded the bundle: load it there
+  busy,             ///< another thread is inside the runtime
+  bad_observation,  ///< wrong size, NaN or Inf, a stamp that cannot be; `Runtime::last_error` names the field
   stale_observation,  ///< older than `RuntimeOptions::max_observation_age_us`
   interrupted,        ///< `interrupt` arrived during a plan or a chunk; the next tick makes it anew
   rejected_plan,      ///< the planner produced NaN or Inf; the next tick plans again, with new noise
@@ -42,5 +45,11 @@ struct ArgumentError : Error {
 
 /// "field: expected X, got Y".
 std::string expected(const std::string& field, const std::string& wanted, const std::string& got);
+
+/// " (nearest: 'X')", X being the entry of `known` that `word` is most likely a slip of, by edit distance
+/// without regard to case; "" where none is similar.
+std::string nearest(std::string_view word, std::span<const std::string> known);
+/// `text` in quotes for a message, cut where it is long.
+std::string in_quotes(std::string_view text);
 
 }  // namespace keystep

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -22,7 +23,7 @@ def main(dataset: Annotated[Path, tyro.conf.Positional]) -> None:
     Args:
         dataset: the dataset's folder.
     """
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
         task = bar.add_task("reading", total=None)
         findings = inspect_dataset(dataset, lambda done, total: bar.update(task, completed=done, total=total))
     for kind, lines in (("remark", findings.remarks), ("problem", findings.problems)):

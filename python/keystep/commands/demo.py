@@ -17,7 +17,7 @@ from keystep.commands.plans import ENV, first_tasks, missing_driver, open_pictur
 from keystep.commands.video import write_video
 from keystep.evaluate.environments import ObservationReader, make_env
 from keystep.evaluate.recording import record
-from keystep.evaluate.rollout import reads_text
+from keystep.evaluate.rollout import reads_text, sendable
 from keystep.evaluate.settings import Evaluation
 from keystep.evaluate.storyboard import frames
 
@@ -101,6 +101,6 @@ def watch(policy: keystep.Runtime, env: Any, task: str, seed: int) -> Iterator[n
     while not done:
         if env.unwrapped.elapsed_steps % 2 == 0:
             yield env.render()
-        action = policy.act(read(observation))
+        action = sendable(policy.act(read(observation)))
         observation, _, terminated, truncated, _ = env.step(action)
         done = terminated or truncated

@@ -5,14 +5,14 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
 import keystep
 from keystep.commands import reference as references
 from keystep.commands.eval import FIRST_SEED, progress_bar, seconds_text, task_names
-from keystep.commands.options import EnvOptions, OutputOptions, PolicyOptions
+from keystep.commands.options import EnvOptions, Kind, OutputOptions, PolicyOptions
 from keystep.data.interrupts import Interrupts
 from keystep.evaluate.planner_speed import SpeedReport, compare_samplers
 from keystep.evaluate.plots import speed_figure
@@ -31,6 +31,10 @@ class SpeedOptions(EnvOptions):
     """Numbers of denoise steps; the first of all samplers is what the others are compared with."""
     ddim: tuple[int, ...] = (10, 30, 50, 70)
     """Numbers of denoise steps."""
+    controller: Kind = "ddpm"
+    """The controller's sampler under every one of the planner's; ddpm, as in the paper."""
+    controller_steps: int = 0
+    """Its denoise steps; 0: all training steps with ddpm (the paper: 100), else as the bundle says."""
     tasks: tuple[str, ...] = ()
     """Names; all of the bundle's when empty."""
     episodes: int = 10
@@ -50,7 +54,7 @@ def main(
     speed: Annotated[SpeedOptions, tyro.conf.arg(name="")],
     output: Annotated[OutputOptions, tyro.conf.arg(name="")],
 ) -> None:
-    """HD-ExpIt's Figure 10: time per action and success by the planner's sampler, the controller unchanged.
+    """HD-ExpIt's Figure 10: time per action and success by the planner's sampler, the controller on DDPM.
 
     All samplers play the same episodes in one interleaved run, each opened once. Ctrl-C writes what is done.
 
@@ -60,7 +64,11 @@ def main(
     manifest = keystep.read_manifest(bundle)
     if manifest["family"] != "subgoal":
         raise keystep.ArgumentError(f"family: expected subgoal, got {manifest['family']!r}")
-    variants = samplers(PolicyOptions(provider=speed.provider, threads=speed.threads), speed.ddpm, speed.ddim)
+    kind, steps = controller_sampler(manifest, speed.controller, speed.controller_steps)
+    common = PolicyOptions(
+        provider=speed.provider, threads=speed.threads, sampler=kind, inference_steps=steps
+    )
+    variants = samplers(common, speed.ddpm, speed.ddim)
     runtimes: dict[str, Policy] = {name: options.opener(bundle)() for name, options in variants.items()}
     slow: dict[str, Policy] = {}
     if speed.reference is not None:
@@ -69,11 +77,24 @@ def main(
     evaluation = Evaluation(speed.env, tasks, speed.episodes, speed.seed, **speed.env_settings())
     report = run(runtimes, slow, evaluation, speed.reference_episodes)
     report.settings.update(bundle=bundle.name, threads=speed.threads, provider=speed.provider)
+    report.settings["controller"] = f"{kind.upper()} {steps}" if steps else "without a sampler"
     markdown = speed_markdown(report)
     print(f"\n{markdown}")
     output.write(report.to_dict(), markdown, functools.partial(speed_figure, report))
     if report.count < len(evaluation.jobs):
         raise KeyboardInterrupt
+
+
+def controller_sampler(manifest: dict[str, Any], kind: Kind, steps: int) -> tuple[Kind, int]:
+    """The controller's sampler and its number of steps, for all rows; ("bundle", 0) of one without (ACT)."""
+    own = manifest["sampler"]
+    if own is None:
+        if kind == "ddim" or steps:
+            raise keystep.ArgumentError("controller: expected one that has a sampler, got one without")
+        return "bundle", 0
+    if kind == "ddpm":
+        return kind, steps or own["train_steps"]
+    return own["kind"] if kind == "bundle" else kind, steps or own["inference_steps"]
 
 
 def samplers(

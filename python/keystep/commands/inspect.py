@@ -65,6 +65,9 @@ def summary(bundle: Path, manifest: dict[str, Any]) -> Rows:
         "hold": _hold(action["hold"]),
         "chunk": f"horizon {chunk['horizon']}, executes {chunk['execute']}, merged by {chunk['merge']}",
         "sampler": _sampler(manifest["sampler"]) if manifest["sampler"] else "none",
+        "normalization": ", ".join(
+            f"{key} {entry['mode']}" for key, entry in manifest["normalization"].items()
+        ),
     }
     if planner:
         held = (
@@ -72,6 +75,7 @@ def summary(bundle: Path, manifest: dict[str, Any]) -> Rows:
         )
         rows["subgoals"] = f"{held}, {'planned again' if planner['replan'] else 'planned once'}"
         rows["plan sampler"] = _sampler(planner["sampler"])
+        rows["plan normalization"] = planner["normalization"]["mode"]
     for name, graph in manifest["graphs"].items():
         rows[f"graph {name}"] = f"{_file(bundle, graph)}, {_tensors(graph)}"
     for name, unet in {"unet": manifest.get("unet"), "plan unet": (planner or {}).get("unet")}.items():

@@ -8,6 +8,7 @@ import functools
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -132,6 +133,10 @@ class OutputOptions:
     """Also write a Markdown table to this file."""
     plot: Path | None = None
     """Also draw the results into this PNG file."""
+
+    def __post_init__(self) -> None:
+        if self.plot is not None and find_spec("matplotlib") is None:  # known before anything is played
+            raise ValueError("plot: expected matplotlib to be installed: pip install matplotlib")
 
     def write(self, results: dict[str, Any], markdown: str, figure: Callable[[], Any]) -> None:
         if self.json is not None:

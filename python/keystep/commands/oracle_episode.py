@@ -26,6 +26,9 @@ from keystep.oracle.grammar import CodeError, parse
 from keystep.oracle.outcome import Outcome
 from keystep.oracle.questions import questions
 
+MAX_FILE_BYTES = 1 << 20
+"""Of a file of code: many more than the longest episode needs."""
+
 
 class KeyStep(NamedTuple):
     """Code, and the line of its file where it starts."""
@@ -76,10 +79,10 @@ def read_code(path: Path) -> list[KeyStep]:
 
     Raises:
         CodeError: the grammar refuses one; the line is that of the file.
-        ValueError: there is none.
+        ValueError: there is none, or the file is no text or too large.
     """
     found = []
-    for step in texts(path.read_text(encoding="utf-8")):
+    for step in texts(_read(path)):
         try:
             statements = parse(step.code)
         except CodeError as error:
@@ -89,6 +92,18 @@ def read_code(path: Path) -> list[KeyStep]:
     if not found:
         raise ValueError(f"code: expected at least one line that is not a comment, got none in {path}")
     return found
+
+
+def _read(path: Path) -> str:
+    with path.open("rb") as file:
+        data = file.read(MAX_FILE_BYTES + 1)
+    if len(data) > MAX_FILE_BYTES:
+        raise ValueError(f"code: expected a file of at most {MAX_FILE_BYTES} bytes, got more in {path}")
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"code: expected UTF-8 text in {path}, got {error}") from None
+    return text.replace("\r\n", "\n")
 
 
 def texts(text: str) -> Iterator[KeyStep]:

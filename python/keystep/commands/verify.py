@@ -29,7 +29,8 @@ def main(
         bundle: the bundle's folder.
         checkpoint: also compute with torch now, from this controller's checkpoint.
         planner: and from this planner's.
-        tolerance: greatest absolute difference allowed; of rounded weights, also twice the recorded one.
+        tolerance: greatest difference allowed, in network units (whose range is about 2); of rounded weights
+            also twice the recorded one, of policies that magnify rounding more (see docs/bundle.md).
         threads: threads inside an operator.
         provider: cpu, openvino, cuda or tensorrt.
         json: also write the differences to this file.
@@ -43,4 +44,6 @@ def main(
     if json is not None:
         write_json(json, report.to_dict())
     if not report.ok:
-        raise keystep.Error(f"{bundle}: expected differences of at most {tolerance:g}, got greater ones")
+        raise keystep.Error(
+            f"{bundle}: expected differences of at most {tolerance:g} in network units, got greater ones"
+        )

@@ -49,12 +49,13 @@ def inspect_dataset(path: str | Path, progress: Progress = lambda done, total: N
         return findings
     findings.remarks += [*leftovers(reader), *training_findings(reader)]
     deviations = findings.problems if own else findings.remarks
-    for find in (layout_findings, timestamp_findings):
-        with _collecting(root, findings.problems):
-            deviations.extend(find(reader))
     _read_columns(reader, findings.problems, progress)
-    with _collecting(root, findings.problems):
-        _ = reader.stats if not findings.problems else None
+    if not findings.problems:
+        with _collecting(root, findings.problems):
+            _ = reader.stats
+        deviations.extend(timestamp_findings(reader))
+    with _collecting(root, deviations):
+        deviations.extend(layout_findings(reader))
     return findings
 
 

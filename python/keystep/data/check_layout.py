@@ -9,6 +9,7 @@ compute_stats.py; [features] get_hf_features_from_features in feature_utils.py.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -82,7 +83,7 @@ def _check_features(reader: DatasetReader) -> Iterator[str]:
             yield f"info.json: features.{key}: expected dtype, shape and names [doc], got {found}"
         names = element_names(declared.get("names"))
         if feature.is_number and names and feature.names is None:
-            size = int(np.prod(feature.shape))
+            size = math.prod(feature.shape)
             yield f"info.json: features.{key}.names: expected {size}, got {len(names)}; they are not used"
 
 

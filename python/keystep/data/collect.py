@@ -97,7 +97,8 @@ def collect(
         max_failures: give up after this many failures in a row.
         suite: the simulated world and its tasks.
         flush_seconds: a finished episode is on its way to the disk after so many seconds at the latest, so a
-            killed job loses no others. Episodes are finished in the order of their seeds.
+            killed job loses no others; earlier where writing takes no more than 2 % of the time. Episodes are
+            finished in the order of their seeds.
         flush_episodes: or when so many wait in memory; also the episodes per data file.
 
     Raises:
@@ -191,6 +192,7 @@ def collect_from(
                     instruction=frames.get("instruction"),
                     extras=frames.get("extras"),
                 )
+                writer.flush_at_leisure()
                 kept += 1
                 progress.update(bars[task], completed=kept)
                 if kept == episodes:

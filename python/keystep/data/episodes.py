@@ -141,7 +141,7 @@ class EpisodeTable:
         """The statistics of every episode; without what is missing or no number."""
         for path, rows in self.parts:
             table = layout.read_parquet(path, lambda name: name.startswith("stats/")).slice(0, rows)
-            for row in table.to_pylist():
+            for row in _rows(path, table):
                 found: Stats = {}
                 for name, value in row.items():
                     key, _, kind = name.removeprefix("stats/").rpartition("/")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +15,7 @@ import pyarrow.parquet as pq
 from keystep.data import layout
 from keystep.data.columns import to_numpy
 from keystep.data.episodes import EpisodeTable
-from keystep.data.layout import DatasetError, Feature
+from keystep.data.layout import DatasetError, Feature, quoted
 from keystep.data.task_texts import TaskTexts
 
 _CHECKED = ("index", "episode_index", "frame_index", "task_index")
@@ -39,10 +40,11 @@ class Frames:
     def __init__(
         self, root: Path, features: dict[str, Feature], episodes: EpisodeTable, instructions: TaskTexts
     ) -> None:
-        self._root, self._features, self._instructions = root, features, instructions
-        self._starts, self._tasks, self._files = self._survey(episodes)
+        self._root, self._features = root, features
+        self._episodes, self._instructions = episodes, instructions
+        self._starts, self._tasks, self._files = self._survey()
 
-    def _survey(self, episodes: EpisodeTable) -> tuple[np.ndarray, list[frozenset[int]], list[DataFile]]:
+    def _survey(self) -> tuple[np.ndarray, list[frozenset[int]], list[DataFile]]:
         starts: list[int] = []
         tasks: list[frozenset[int]] = []
         known: dict[tuple[str, ...], frozenset[int]] = {}
@@ -50,7 +52,7 @@ class Frames:
         numbers: dict[str, list[int]] = {}
         for number, text in enumerate(self._instructions.texts):
             numbers.setdefault(text, []).append(number)
-        for episode in episodes:
+        for episode in self._episodes:
             starts.append(episode.start)
             told = episode.instructions
             tasks.append(known.setdefault(told, frozenset(n for text in told for n in numbers.get(text, ()))))
@@ -91,7 +93,7 @@ class Frames:
 
     def _image_bytes(self, columns: Sequence[str]) -> int:
         shapes = [self._features[name].shape for name in columns if self._features[name].is_image]
-        return sum(int(np.prod(shape)) for shape in shapes)
+        return sum(math.prod(shape) for shape in shapes)
 
     def _tables(
         self, file: DataFile, names: list[str], size: int, first: int, last: int
@@ -147,9 +149,8 @@ class Frames:
                     f"says, got {told}"
                 )
             if told not in self._tasks[episode]:
-                texts = self._instructions.texts
-                names = [texts[n] for n in sorted(self._tasks[episode])]
+                text, tasks = self._instructions.texts[told], list(self._episodes[episode].instructions)
                 raise DatasetError(
-                    f"{path}: episode {episode}: tasks: expected {[texts[told]]} as task_index says, "
-                    f"got {names}"
+                    f"{path}: episode {episode}: tasks: expected {quoted([text])} as task_index says, got "
+                    f"{quoted(tasks)} in meta/episodes; write the same texts into both"
                 )

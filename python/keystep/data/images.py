@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 
 import numpy as np
 from PIL import Image
@@ -19,10 +20,10 @@ def decode_image(data: bytes, height: int, width: int) -> np.ndarray:
         ValueError: another size or kind of image, or damaged data (checksums included).
     """
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        with _opened(data) as image:
             _check_kind(image, height, width)
             image.verify()  # the checksums, which decoding skips
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        with _opened(data) as image:
             pixels = np.asarray(image.convert("RGB"))
             turned = image.getexif().get(_ORIENTATION, 1)
     except _Kind as error:
@@ -34,6 +35,13 @@ def decode_image(data: bytes, height: int, width: int) -> np.ndarray:
     if turned not in (0, 1):
         raise ValueError(f"expected an upright image, got EXIF orientation {turned}")
     return pixels
+
+
+def _opened(data: bytes) -> Image.Image:
+    """Reads the header. A size that Pillow would warn of is not the declared one: that is told anyway."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        return Image.open(io.BytesIO(data), formats=FORMATS)
 
 
 class _Kind(Exception):

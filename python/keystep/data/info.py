@@ -73,6 +73,8 @@ def read_features(root: Path, info: Mapping[str, Any]) -> dict[str, Feature]:
         DatasetError: a feature that cannot be read, or no index columns.
     """
     path = root / layout.INFO_PATH
+    for key in info["features"]:  # before a message quotes it
+        check_feature_name(f"{path}: features", key)
     features = {key: read_feature(f"{path}: features.{key}", key, value)
                 for key, value in info["features"].items()}  # fmt: skip
     for key, expected in layout.INDEX_FEATURES.items():
@@ -89,7 +91,6 @@ def read_features(root: Path, info: Mapping[str, Any]) -> dict[str, Feature]:
 
 def read_feature(where: str, key: str, value: Any) -> Feature:
     """One entry of `features`; DatasetError when it cannot be read."""
-    check_feature_name(where, key)
     if not isinstance(value, dict):
         raise DatasetError(f"{where}: expected an object, got {quoted(value)}")
     dtype = value.get("dtype")
@@ -122,7 +123,9 @@ def check_feature_name(where: str, name: Any) -> None:
             f"{where}: expected a printable name without '/', got {quoted(name)}; rename the column"
         )
     if len(name.encode()) > 200:
-        raise DatasetError(f"{where[:300]}: expected a name of at most 200 bytes; rename the column")
+        raise DatasetError(
+            f"{where}: expected a name of at most 200 bytes, got {quoted(name)}; rename the column"
+        )
 
 
 def _shape(where: str, shape: Any) -> tuple[int, ...]:

@@ -52,10 +52,12 @@ class Feature:
 
     @property
     def is_image(self) -> bool:
+        """Whether it is a camera's."""
         return self.dtype == "image"
 
     @property
     def is_string(self) -> bool:
+        """Whether it is text."""
         return self.dtype == "string"
 
     @property
@@ -69,6 +71,7 @@ class Feature:
         return () if self.shape == (1,) and self.dtype in ("string", "bool") else self.shape
 
     def to_json(self) -> dict[str, Any]:
+        """Its entry in info.json."""
         return {
             "dtype": self.dtype,
             "shape": list(self.shape),
@@ -77,6 +80,7 @@ class Feature:
 
 
 def image_feature(height: int, width: int) -> Feature:
+    """A camera: uint8 (height, width, 3), stored as PNG."""
     return Feature("image", (height, width, 3), ("height", "width", "channels"))
 
 

@@ -48,10 +48,12 @@ class DatasetReader:
 
     @property
     def frames(self) -> int:
+        """Number of frames of the dataset."""
         return self.info["total_frames"]
 
     @property
     def image_keys(self) -> list[str]:
+        """The cameras' features, in the order of info.json."""
         return [key for key, feature in self.features.items() if feature.is_image]
 
     @property
@@ -162,6 +164,8 @@ class DatasetReader:
     ) -> dict[str, np.ndarray]:
         """The frames of one episode, as `iter_batches` gives them; other row groups are not read."""
         names = self._known(columns)
+        if not 0 <= episode.start < episode.stop <= self.frames:
+            raise DatasetError(f"episode: expected one of {self.path}, got {episode.start}..{episode.stop}")
         batches = list(self._frames.read(names, episode.length, episode.start, episode.stop))
         return {name: np.concatenate([batch[name] for batch in batches]) for name in names}
 

@@ -179,12 +179,14 @@ def load_recorded(path: str | Path, index: int, *, force: bool = False) -> Recor
         raise DatasetError(f"{path}: expected the column seed in meta/episodes, found none")
     if NAMES not in episode.extras:
         raise DatasetError(f"{path}: expected {NAMES} in the extras of episode {index}, found none")
+    columns = reader.read_episode(episode, COLUMNS)
+    _require_code(path, columns[CODE])
     return Recorded(
         episode,
         str(reader.collection["env_id"]).replace("<Task>", episode.task),
         reader.info["fps"],
         tuple(version_warnings(reader.collection)),
-        reader.read_episode(episode, COLUMNS),
+        columns,
         {key: _element_names(reader, key) for key in COMPARED},
         episode.extras[NAMES],
     )
@@ -209,6 +211,18 @@ def _require_columns(reader: DatasetReader) -> None:
             raise DatasetError(
                 f"{reader.path}: {column}: expected vectors of float32, got {feature.dtype} {feature.shape}"
             )
+
+
+def _require_code(path: str | Path, codes: np.ndarray) -> None:
+    """Text that is too long for code would take hours to lay out in a video."""
+    from keystep.oracle.characters import check_length
+    from keystep.oracle.grammar import CodeError
+
+    for frame, code in enumerate(codes):
+        try:
+            check_length(code)
+        except CodeError as error:
+            raise DatasetError(f"{path}: {CODE}: frame {frame}: {error.problem}") from None
 
 
 def _element_names(reader: DatasetReader, key: str) -> tuple[str, ...]:

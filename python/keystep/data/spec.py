@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from keystep.data.info import LANGUAGE_KEYS, NUMBERS, check_feature_name, read_feature
-from keystep.data.layout import INDEX_FEATURES, DatasetError, Feature
+from keystep.data.layout import INDEX_FEATURES, Feature
+from keystep.data.spec_checks import check_spec
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class DatasetSpec:
         notes: kept there, too, as the first writer knew it; may differ to resume.
 
     Raises:
-        DatasetError: what readers would refuse (fps, a feature's name, type or image size), or a feature with
-            the name of a column that the layout fills itself.
+        DatasetError: what readers would refuse (fps, a feature's name, type or shape), texts that are none,
+            or a feature with the name of a column that the layout fills itself.
     """
 
     fps: int
@@ -38,20 +38,10 @@ class DatasetSpec:
     notes: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.fps, int) or not 1 <= self.fps <= 10**6:
-            raise DatasetError(f"fps: expected an integer of at least 1, got {self.fps!r}")
-        for key, feature in self.features.items():
-            check_feature_name("features", key)
-            if key in (*INDEX_FEATURES, *LANGUAGE_KEYS):
-                raise DatasetError(f"features.{key}: expected another name, as the layout fills {key} itself")
-            if feature.dtype not in (*NUMBERS, "string", "image"):
-                raise DatasetError(
-                    f"features.{key}: dtype: expected a number type, string or image, got {feature.dtype!r}"
-                )
-            if feature.is_image:
-                read_feature(f"features.{key}", key, feature.to_json())
+        check_spec(self)
 
     def all_features(self) -> dict[str, Feature]:
+        """`features`, and the index columns of the layout."""
         return {**self.features, **INDEX_FEATURES}
 
     def instructions(self) -> list[str]:
@@ -59,6 +49,7 @@ class DatasetSpec:
         return list(dict.fromkeys(text for text in self.tasks.values() if text is not None))
 
     def side_file(self) -> dict[str, Any]:
+        """What meta/keystep.json says."""
         named = [
             {"name": name} if text is None else {"name": name, "instruction": text}
             for name, text in self.tasks.items()

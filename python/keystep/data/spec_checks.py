@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from keystep.data.layout import DatasetError, Feature
-from keystep.data.spec import DatasetSpec
+from keystep.data.info import LANGUAGE_KEYS, MAX_SIDE, NUMBERS, check_feature_name
+from keystep.data.layout import INDEX_FEATURES, DatasetError, Feature
 from keystep.data.validation import checked_json, checked_text, checked_words, told
 
-DTYPES = (
-    "bool",
-    *(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)),
-    *(f"float{bits}" for bits in (16, 32, 64)),
-    "string",
-    "image",
-)
+if TYPE_CHECKING:
+    from keystep.data.spec import DatasetSpec
+
+DTYPES = (*NUMBERS, "string", "image")
+MAX_FPS = 10**6
 
 
 def check_spec(spec: DatasetSpec) -> None:
     """Raises DatasetError for what a dataset cannot have, before anything of it is written."""
-    check_count("fps", spec.fps)
+    check_count("fps", spec.fps, MAX_FPS)
     if not spec.tasks:
         raise DatasetError("tasks: expected at least one, got none")
     for name, words in spec.tasks.items():
@@ -29,7 +27,10 @@ def check_spec(spec: DatasetSpec) -> None:
     if not spec.features:
         raise DatasetError("features: expected at least one, got none")
     for name, feature in spec.features.items():
-        _check_feature(f"features.{checked_words('features', name)}", feature)
+        check_feature_name("features", name)
+        if name in (*INDEX_FEATURES, *LANGUAGE_KEYS):
+            raise DatasetError(f"features.{name}: expected another name, as the layout fills {name} itself")
+        _check_feature(f"features.{name}", feature)
     if spec.robot_type is not None:
         checked_text("robot_type", spec.robot_type)
     for name in spec.extras:
@@ -38,10 +39,12 @@ def check_spec(spec: DatasetSpec) -> None:
     checked_json("notes", dict(spec.notes))
 
 
-def check_count(name: str, value: Any) -> None:
-    """Raises DatasetError unless it is a whole number of at least 1."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise DatasetError(f"{name}: expected a whole number of at least 1, got {told(value)}")
+def check_count(name: str, value: Any, most: int | None = None) -> None:
+    """Raises DatasetError unless it is a whole number from 1 to `most`."""
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if not whole or value < 1 or (most is not None and value > most):
+        wanted = "of at least 1" if most is None else f"from 1 to {most}"
+        raise DatasetError(f"{name}: expected a whole number {wanted}, got {told(value)}")
 
 
 def _check_feature(name: str, feature: Feature) -> None:
@@ -50,7 +53,8 @@ def _check_feature(name: str, feature: Feature) -> None:
     shape = feature.shape
     if not isinstance(shape, tuple) or not shape or not all(type(size) is int and size > 0 for size in shape):
         raise DatasetError(f"{name}.shape: expected a tuple of whole numbers above 0, got {told(shape)}")
-    if feature.is_image and (len(shape) != 3 or shape[2] != 3):
-        raise DatasetError(f"{name}.shape: expected (height, width, 3) of images, got {shape}")
+    if feature.is_image and (len(shape) != 3 or shape[2] != 3 or max(shape) > MAX_SIDE):
+        wanted = f"(height, width, 3) of images, at most {MAX_SIDE} pixels each"
+        raise DatasetError(f"{name}.shape: expected {wanted}, got {shape}")
     for text in feature.names or ():
         checked_text(f"{name}.names", text)

@@ -2,9 +2,10 @@
 
 Keys and conventions are LeRobot's (src/lerobot/datasets/compute_stats.py): images per channel in [0, 1] with
 shape (3, 1, 1), vectors per element, truth values as 0 and 1, none of strings, `count` of shape (1,).
-Combined minimum, maximum, mean and standard deviation are exact. Quantiles of a union do not follow from those of
-its parts: each episode has its own, the dataset has none (LeRobot averages the episodes' there, which is another
-number). Where training needs some it takes them from the frames (keystep.train.normalization).
+Combined minimum, maximum, mean and standard deviation are exact. Quantiles of a union do not follow from
+those of its parts: each episode has its own, the dataset has none (LeRobot averages the episodes' there,
+which is another number). Where training needs some it takes them from the frames
+(keystep.train.normalization).
 """
 
 from __future__ import annotations
@@ -76,11 +77,3 @@ def combine_all(parts: Iterable[Stats]) -> Stats:
 
 def to_json(stats: Stats) -> dict[str, dict[str, list]]:
     return {key: {name: value.tolist() for name, value in found.items()} for key, found in stats.items()}
-
-
-def from_json(value: Mapping[str, Mapping[str, list]]) -> Stats:
-    """Without quantiles, which in the files of others are those of no set of frames."""
-    return {
-        key: {name: np.asarray(item) for name, item in found.items() if name not in QUANTILES}
-        for key, found in value.items()
-    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ def read_stats(path: Path) -> Stats:
     if not isinstance(found, dict) or not all(isinstance(entry, dict) for entry in found.values()):
         raise DatasetError(f"{path}: expected an object of statistics by feature, got {quoted(found)}")
     return {
-        key: {name: array for name, value in entry.items() if (array := numeric(value)) is not None}
+        key: {name: array for name in _NEEDED if (array := numeric(entry.get(name))) is not None}
         for key, entry in found.items()
     }
 
@@ -53,7 +54,7 @@ def usable(found: Mapping[str, FeatureStats], features: Mapping[str, Feature], f
 
 
 def _fits(found: FeatureStats, feature: Feature, frames: int | None) -> bool:
-    size = 3 if feature.is_image else int(np.prod(feature.shape))
+    size = 3 if feature.is_image else math.prod(feature.shape)
     for name in _NEEDED:
         value = found.get(name)
         if value is None or value.size != (1 if name == "count" else size) or not np.isfinite(value).all():

@@ -24,7 +24,7 @@ from keystep.data.encoding import episode_row, frames_table
 from keystep.data.flush import FLUSH_EPISODES, FLUSH_SECONDS
 from keystep.data.layout import DatasetError
 from keystep.data.spec import DatasetSpec
-from keystep.data.spec_checks import check_count, check_spec
+from keystep.data.spec_checks import check_count
 from keystep.data.store import Episode, Store
 from keystep.data.validation import (
     Column,
@@ -36,6 +36,7 @@ from keystep.data.validation import (
     told,
 )
 
+FLUSH_SHARE = 0.02
 RETRY_SECONDS = 1.0
 
 
@@ -68,7 +69,6 @@ class DatasetWriter:
         flush_seconds: float = FLUSH_SECONDS,
     ) -> None:
         check_flush(flush_episodes, flush_seconds)
-        check_spec(spec)
         self.path = Path(path)
         self.spec = spec
         self._flush_seconds = flush_seconds
@@ -80,6 +80,7 @@ class DatasetWriter:
         self._waiting: list[Episode] = []
         self._deadline = math.inf  # of the first one that waits
         self._timer: threading.Timer | None = None
+        self._flushed, self._took = -math.inf, 0.0  # when the last flush ended, and its seconds
         self._mutex = threading.RLock()  # of everything above, which the timer's thread flushes, too
         self._closed = False
 
@@ -208,6 +209,7 @@ class DatasetWriter:
             if not self._waiting:
                 return
             self._stop_timer()
+            begin = time.monotonic()
             try:
                 self._store.commit(self._waiting, self._texts)
             except BaseException:
@@ -215,6 +217,13 @@ class DatasetWriter:
                 self._start_timer(max(self._flush_seconds, RETRY_SECONDS))
                 raise
             self._waiting = []
+            self._flushed, self._took = time.monotonic(), time.monotonic() - begin
+
+    def flush_at_leisure(self) -> None:
+        """Flush, the first time at once, unless that would take more than FLUSH_SHARE of the time."""
+        with self._mutex:
+            if self._took <= FLUSH_SHARE * (time.monotonic() - self._flushed):
+                self.flush()
 
     def _flush_or_wait(self) -> None:
         """After an episode was added."""

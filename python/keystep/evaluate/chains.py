@@ -31,6 +31,7 @@ class ChainReport(Measured):
 
     @property
     def average_length(self) -> float:
+        """Tasks solved in a row, the mean over chains."""
         return sum(chain.reached for chain in self.chains) / len(self.chains)
 
     @property
@@ -51,6 +52,7 @@ class ChainReport(Measured):
         return deviation(self.by_seed)
 
     def to_dict(self) -> dict[str, Any]:
+        """All figures and chains, for a JSON file."""
         return self.origin() | {
             "reached": list(self.reached),
             "average_length": self.average_length,

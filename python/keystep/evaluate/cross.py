@@ -10,6 +10,7 @@ from typing import Any
 
 import keystep
 from keystep.evaluate.protocols import Report
+from keystep.notebook import html_markdown
 
 Export = Callable[[Path, Path, Path], Path]
 """(planner checkpoint, controller checkpoint, new folder) -> bundle"""
@@ -31,6 +32,7 @@ class Pair:
     error: str = ""
 
     def to_dict(self) -> dict[str, Any]:
+        """All pairs, for a JSON file."""
         report = None if self.report is None else self.report.to_dict()
         return {"planner": self.planner, "controller": self.controller, "report": report, "error": self.error}
 
@@ -54,7 +56,19 @@ class CrossReport:
                 return pair.report
         return None
 
+    def plot(self) -> Any:
+        """A matplotlib figure: success of each pair. Needs matplotlib."""
+        from keystep.evaluate.plots import cross_figure
+
+        return cross_figure(self)
+
+    def _repr_html_(self) -> str:
+        from keystep.evaluate.tables import cross_markdown
+
+        return html_markdown(cross_markdown(self))
+
     def to_dict(self) -> dict[str, Any]:
+        """All pairs, for a JSON file."""
         return {
             "planners": list(self.planners),
             "controllers": list(self.controllers),

@@ -7,6 +7,7 @@ from typing import Any
 
 from keystep.evaluate.parallel import Played
 from keystep.evaluate.settings import Evaluation
+from keystep.notebook import html_markdown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +30,22 @@ class Measured:
     latency: tuple[dict[str, Any], ...] = ()
     machine: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Of the policy: its bundle, or what runs it."""
+        return str(self.settings.get("bundle") or self.description or "policy")
+
+    def plot(self) -> Any:
+        """A matplotlib figure of the success rates, or of how far chains get. Needs matplotlib."""
+        from keystep.evaluate.plots import report_figure
+
+        return report_figure({self.name: self})  # type: ignore[dict-item]
+
+    def _repr_html_(self) -> str:
+        from keystep.evaluate.tables import report_markdown
+
+        return html_markdown(report_markdown({self.name: self}))  # type: ignore[dict-item]
 
     def origin(self) -> dict[str, Any]:
         """These fields, for a result file."""

@@ -18,6 +18,7 @@ from keystep.evaluate.machine import describe_machine
 from keystep.evaluate.rollout import Policy, Worker
 from keystep.evaluate.settings import Evaluation, Job
 from keystep.evaluate.uncertainty import wilson_interval
+from keystep.notebook import html_markdown
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,19 @@ class SpeedReport:
     def difference(self, sampler: str) -> float | None:
         return max((e.difference for e in self.episodes[sampler] if e.difference is not None), default=None)
 
+    def plot(self) -> Any:
+        """A matplotlib figure: success and time per action by sampler. Needs matplotlib."""
+        from keystep.evaluate.plots import speed_figure
+
+        return speed_figure(self)
+
+    def _repr_html_(self) -> str:
+        from keystep.evaluate.tables import speed_markdown
+
+        return html_markdown(speed_markdown(self))
+
     def to_dict(self) -> dict[str, Any]:
+        """All figures and episodes, for a JSON file."""
         return {
             "settings": self.settings,
             "machine": self.machine,

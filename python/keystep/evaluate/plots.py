@@ -1,4 +1,4 @@
-"""Results as pictures. Figures are made without pyplot: no global state, no display."""
+"""Results as pictures."""
 
 from __future__ import annotations
 
@@ -14,20 +14,11 @@ from keystep.evaluate.planner_speed import SpeedReport
 from keystep.evaluate.protocols import Report
 from keystep.evaluate.report import EvaluationReport, TaskResult
 from keystep.evaluate.tables import headline, notes
+from keystep.notebook import new_figure
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
 """Told apart by colour-blind readers, too (Okabe and Ito 2008)."""
 MARKERS = "osD^vPX*"
-
-
-def new_figure(width: float, height: float) -> Any:
-    """A matplotlib figure of so many inches."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
 
 
 def report_figure(reports: Mapping[str, Report]) -> Any:
@@ -148,6 +139,8 @@ def speed_figure(report: SpeedReport) -> Any:
     below.margins(y=0.15)
     below.set_ylabel(f"ms per action, {common or report.count} episodes")
     below.set_xticks(range(len(names)), names)
+    controller = report.settings.get("controller", "")
+    below.set_xlabel("sampler of the planner" + (controller and f"; controller {controller}"))
     below.legend(fontsize="small")
     for axes in (above, below):
         axes.grid(axis="y", alpha=0.3)

@@ -15,6 +15,7 @@ import numpy as np
 import keystep
 from keystep.evaluate.machine import describe_machine, peak_memory_mb, resident_memory_mb
 from keystep.latency import LatencyReport
+from keystep.notebook import html_lines
 from keystep.runtime import Observation
 
 WARM_UP_CHUNKS = 3
@@ -48,23 +49,37 @@ class ProfileReport:
     machine: dict[str, Any]
 
     def to_dict(self) -> dict[str, Any]:
+        """All figures, for a JSON file."""
         return asdict(self)
 
+    def plot(self) -> Any:
+        """A matplotlib figure of the latency per stage. Needs matplotlib."""
+        figure = self.latency.plot()
+        figure.suptitle(f"{self.bundle}: {self.provider}", fontsize="small")
+        return figure
+
+    def _repr_html_(self) -> str:
+        above, below = (html_lines("\n".join(lines)) for lines in (self._above(), self._below()))
+        return above + self.latency._repr_html_() + below
+
     def __str__(self) -> str:
+        return "\n".join([*self._above(), "", str(self.latency), *self._below()])
+
+    def _above(self) -> list[str]:
         machine = self.machine
+        return [
+            f"{self.bundle}: {self.provider}, {self.inference_steps} denoise steps, {self.ticks} ticks",
+            ", ".join(f"{name} {machine[name]}" for name in ("cpu", "cores", "kernel", "commit")),
+        ]
+
+    def _below(self) -> list[str]:
         from_chunk = f"{self.act_from_chunk_us:.1f} us" if self.act_from_chunk_us is not None else "-"
-        return "\n".join(
-            [
-                f"{self.bundle}: {self.provider}, {self.inference_steps} denoise steps, {self.ticks} ticks",
-                ", ".join(f"{name} {machine[name]}" for name in ("cpu", "cores", "kernel", "commit")),
-                "",
-                str(self.latency),
-                f"act from Python, action from the chunk: {from_chunk} (median)",
-                f"allocations per tick (keystep's own code): {self.allocations_per_tick:g}",
-                f"loading {self.load_ms:,.0f} ms; memory {self.loaded_memory_mb:,.0f} MB loaded, "
-                f"{self.peak_memory_mb:,.0f} MB peak",
-            ]
-        )
+        return [
+            f"act from Python, action from the chunk: {from_chunk} (median)",
+            f"allocations per tick (keystep's own code): {self.allocations_per_tick:g}",
+            f"loading {self.load_ms:,.0f} ms; memory {self.loaded_memory_mb:,.0f} MB loaded, "
+            f"{self.peak_memory_mb:,.0f} MB peak",
+        ]
 
 
 def profile(
@@ -111,6 +126,7 @@ def profile(
 @dataclass(frozen=True)
 class GoldenCase:
     task: str | None
+    instruction: str | None
     observation: Observation
     goal: Observation | None
 
@@ -129,13 +145,14 @@ def golden_cases(bundle: Path, manifest: dict[str, Any]) -> list[GoldenCase]:
     goals = [name for name in arrays if name.startswith("goal.") and not planned]
     cases = []
     for row in range(len(arrays["actions"])):
-        task = None
+        task = instruction = None
         if planned:
-            task = str(arrays["text"][row])
+            instruction = str(arrays["text"][row])
         elif "task" in arrays and manifest["tasks"]:
             task = manifest["tasks"][int(arrays["task"][row])]["name"]
         goal = {name.replace("goal.", "observation.", 1): arrays[name][row] for name in goals}
-        cases.append(GoldenCase(task, {name: arrays[name][row] for name in observations}, goal or None))
+        observation = {name: arrays[name][row] for name in observations}
+        cases.append(GoldenCase(task, instruction, observation, goal or None))
     return cases
 
 
@@ -143,7 +160,7 @@ def _tick(policy: keystep.Runtime, cases: list[GoldenCase], ticks: int) -> list[
     """Tick every case for its share of `ticks`; the seconds of each `act` that took from the chunk."""
     seconds = []
     for case, count in zip(cases, _shares(ticks, len(cases)), strict=True):
-        policy.reset(task=case.task, goal=case.goal, seed=0)
+        policy.reset(case.task, case.goal, seed=0, instruction=case.instruction)
         for tick in range(count):
             started = time.perf_counter()
             policy.act(case.observation)

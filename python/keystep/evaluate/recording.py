@@ -9,7 +9,7 @@ import numpy as np
 
 import keystep
 from keystep.evaluate.environments import ObservationReader, solved
-from keystep.evaluate.rollout import reads_text
+from keystep.evaluate.rollout import reads_text, sendable
 
 Picture = np.ndarray
 """uint8 (height, width, 3)"""
@@ -104,7 +104,7 @@ def record(
     policy.reset(task=task, seed=seed, **reset_options)
     done = False
     while not done:
-        observation, _, terminated, truncated, info = env.step(recorder.act(read(observation)))
+        observation, _, terminated, truncated, info = env.step(sendable(recorder.act(read(observation))))
         done = terminated or truncated
     recorder.finish(read(observation), bool(solved(info, terminated, None)))
     return recorder.recording

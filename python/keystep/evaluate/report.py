@@ -64,6 +64,7 @@ class TaskResult:
         return deviation([rate for rate in self.by_seed if rate is not None])
 
     def to_dict(self) -> dict[str, Any]:
+        """All figures, for a JSON file."""
         return {
             "name": self.name,
             "episodes": self.episodes,
@@ -123,6 +124,7 @@ class EvaluationReport(Measured):
 
     @property
     def total(self) -> TaskResult:
+        """All tasks as one."""
         return merge("all", self.tasks)
 
     @property
@@ -132,6 +134,7 @@ class EvaluationReport(Measured):
         return tuple(filter(None, (self.tasks, families, self.kinds, (self.total,))))
 
     def to_dict(self) -> dict[str, Any]:
+        """All figures, for a JSON file."""
         return self.origin() | {
             "tasks": [task.to_dict() for task in self.tasks],
             "families": [family.to_dict() for family in self.families],

@@ -30,9 +30,17 @@ class Policy(Protocol):
     """
 
     @property
-    def manifest(self) -> dict[str, Any]: ...
-    def reset(self, *args: Any, **options: Any) -> None: ...  # task, seed, episode
-    def act(self, observation: dict[str, Any]) -> np.ndarray: ...
+    def manifest(self) -> dict[str, Any]:
+        """Of its bundle."""
+        ...
+
+    def reset(self, *args: Any, **options: Any) -> None:
+        """Start an episode: task or instruction, seed, episode."""
+        ...
+
+    def act(self, observation: dict[str, Any]) -> np.ndarray:
+        """The next action, float32 (A,)."""
+        ...
 
 
 OpenPolicy = Callable[[], Policy]
@@ -89,21 +97,20 @@ class Worker:
         return EpisodeResult(job, len(job.tasks), total)
 
     def _reset_policy(self, job: Job, position: int, subgoals: dict[str, np.ndarray] | None = None) -> None:
-        options: dict[str, Any] = {}
+        options: dict[str, Any] = self.evaluation.told(job, position) if self._takes_task else {}
         if self.evaluation.guidance is not None:
             options["guidance"] = self.evaluation.guidance
         if subgoals is not None:
             options["subgoals"] = subgoals
-        task = self.evaluation.text(job, position) if self._takes_task else None
         episode = job.episode * len(job.tasks) + position
-        self.policy.reset(task=task, seed=job.noise_seed, episode=episode, **options)
+        self.policy.reset(seed=job.noise_seed, episode=episode, **options)
 
     def _play(self, observation: dict[str, Any]) -> tuple[bool, int, str]:
         """One task, up to its first success: whether it was solved, the actions taken, the policy's fault."""
         steps = 0
         while True:
             try:
-                action = self.policy.act(self._read(observation))
+                action = sendable(self.policy.act(self._read(observation)))
             except keystep.PolicyError as error:
                 return False, steps, str(error)
             observation, _, terminated, truncated, info = self.env.step(action)
@@ -129,7 +136,7 @@ class Worker:
         self._reset_policy(job, 0)
         for taken in range(steps):
             try:
-                action = self.policy.act(self._read(observation))
+                action = sendable(self.policy.act(self._read(observation)))
             except keystep.PolicyError:
                 return taken
             observation, _, terminated, truncated, _ = self.env.step(action)
@@ -160,6 +167,15 @@ class Worker:
         self.env.close()
         if self._demonstrator is not None:
             self._demonstrator.close()
+
+
+def sendable(action: np.ndarray) -> np.ndarray:
+    """`action`, if a robot may have it: a policy that has nothing to give gives NaN. Raises PolicyError."""
+    finite = np.isfinite(action)
+    if finite.all():
+        return action
+    number = int(np.argmin(finite))
+    raise keystep.PolicyError(f"action[{number}]: expected a finite number, got {action[number]}")
 
 
 def check(manifest: dict[str, Any], evaluation: Evaluation) -> None:

@@ -59,10 +59,12 @@ class EpisodeResult:
 
     @property
     def episode(self) -> int:
+        """Number of the reset."""
         return self.job.episode
 
     @property
     def success(self) -> bool:
+        """Whether all tasks of the job were solved."""
         return self.reached == len(self.job.tasks)
 
 
@@ -123,10 +125,12 @@ class Evaluation:
 
     @property
     def seeds(self) -> tuple[int, ...]:
+        """Of the policy's noise."""
         return self.noise_seeds or (self.seed,)
 
     @property
     def protocol(self) -> str:
+        """MTLC or LH-MTLC."""
         return "LH-MTLC" if self.chain_length > 1 else "MTLC"
 
     @property
@@ -144,11 +148,11 @@ class Evaluation:
             for episode in range(self.episodes)
         ]
 
-    def text(self, job: Job, position: int) -> str:
-        """What the policy is told at `position` of the chain: the task's name, or one of its instructions."""
+    def told(self, job: Job, position: int) -> dict[str, str]:
+        """What `reset` is told at `position` of the chain: the task's name, or one of its instructions."""
         task = job.tasks[position]
-        texts = self.instructions.get(task, (task,))
-        return texts[job.episode % len(texts)]
+        texts = self.instructions.get(task, ())
+        return {"instruction": texts[job.episode % len(texts)]} if texts else {"task": task}
 
     def kind(self, job: Job) -> str:
         """Of what a single task is told."""

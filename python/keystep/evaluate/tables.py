@@ -105,7 +105,8 @@ def speed_markdown(report: SpeedReport) -> str:
     )
     common = f"; the reference on {count} of them, the common ones" if count else ""
     caption = f"All planning and control, text encoding included, over all actions of {report.count} episodes"
-    return f"{markdown_table(header, rows)}\n{caption}{common}; {machine}.\n"
+    controller = f"; controller {report.settings['controller']}" if "controller" in report.settings else ""
+    return f"{markdown_table(header, rows)}\n{caption}{common}{controller}; {machine}.\n"
 
 
 def _cell(value: float | None, spec: str) -> str:

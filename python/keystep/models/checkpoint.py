@@ -62,6 +62,7 @@ class Checkpoint:
 
     @property
     def kind(self) -> str:
+        """Which model it is of."""
         return next(kind for kind, config in KINDS.items() if isinstance(self.config, config))
 
     def normalizer(self) -> Normalizer:

@@ -101,12 +101,14 @@ class PolicyConfig:
 
     @property
     def parts_width(self) -> int:
+        """Features of all parts of the condition together."""
         views = 2 if self.goal == "observation" else 1
         state = self.state_features if self.state_dim else 0
         images = self.image_features * len(self.cameras)
         return views * (state + images) + (self.task_features if self.tasks else 0)
 
     def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
         return asdict(self)
 
     @classmethod
@@ -160,6 +162,7 @@ class ActConfig:
         require(0 <= self.dropout < 1, "act.dropout", "0 <= p < 1", self.dropout)
 
     def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
         return asdict(self)
 
     @classmethod
@@ -262,6 +265,7 @@ class PlannerConfig:
         return (3, self.camera.height, self.camera.width) if self.camera else (self.state_dim,)
 
     def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
         return asdict(self)
 
     @classmethod

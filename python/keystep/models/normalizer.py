@@ -74,16 +74,22 @@ class Normalizer(nn.Module):
         for key, entry in self.entries.items():
             offset, scale = (torch.from_numpy(part) for part in offset_and_scale(entry))
             # A narrow range far from zero keeps its digits: single precision holds the offset in two parts.
-            parts = {"offset": offset.float(), "rest": (offset - offset.float()).float(), "scale": scale.float()}
+            parts = {
+                "offset": offset.float(),
+                "rest": (offset - offset.float()).float(),
+                "scale": scale.float(),
+            }
             shape = (-1, 1, 1) if ".images." in key else (-1,)
             for name, part in parts.items():
                 self.register_buffer(f"{_name(key)}_{name}", part.reshape(shape), persistent=False)
 
     def normalize(self, key: str, value: Tensor) -> Tensor:
+        """Physical units to the network's."""
         offset, rest, scale = self._coefficients(key)
         return ((value - offset) - rest) / scale
 
     def unnormalize(self, key: str, value: Tensor) -> Tensor:
+        """The network's units to physical ones."""
         offset, rest, scale = self._coefficients(key)
         return (value * scale + rest) + offset
 
@@ -99,4 +105,5 @@ def default_modes(keys: list[str]) -> dict[str, str]:
 
 
 def _name(key: str) -> str:
-    return key.replace(".", "_")
+    """Of a buffer, which may have no dot; different for all keys."""
+    return key.replace("_", "__").replace(".", "_")

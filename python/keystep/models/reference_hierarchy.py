@@ -52,16 +52,29 @@ class ReferenceHierarchy:
         self.sampler = replace(self.config.sampler, **dict(planner_sampler or {}))
         self.replan = replan
         self.normalizer = self.checkpoint.normalizer()
-        self.instructions = {task["name"]: task["instruction"] for task in self.checkpoint.tasks}
-        self.task_names = list(self.instructions)
+        self.task_names = [task["name"] for task in self.checkpoint.tasks]
         self._goals: list[Tensor] | None = None
         self._plan: Tensor | None = None
 
-    def reset(self, task: str, *, seed: int = 0, episode: int = 0, guidance: float | None = None) -> None:
-        """Starts an episode. task: a known task's name, or any sentence; guidance: lambda."""
+    def reset(
+        self,
+        task: str | None = None,
+        *,
+        seed: int = 0,
+        episode: int = 0,
+        instruction: str | None = None,
+        guidance: float | None = None,
+    ) -> None:
+        """Starts an episode. task: as `keystep.Runtime`; instruction: in its place, any sentence; guidance: lambda."""
+        if instruction is None:
+            tasks = self.checkpoint.tasks
+            known = {text: entry["instruction"] for entry in tasks for text in entry.values()}
+            if task not in known:
+                raise ValueError(f"task: expected one of {', '.join(self.task_names)}, got {task!r}")
+            instruction = known[task]
         self.controller.reset(seed=seed, episode=episode)
         self._guidance = self.sampler.guidance if guidance is None else guidance
-        self._goal = self._goal_rows(self.instructions.get(task, task))
+        self._goal = self._goal_rows(instruction)
         self._seed, self._episode, self._plans = seed, episode, 0
         self._goals = self._plan = None
 

@@ -83,7 +83,8 @@ def run(
     """Runs key-steps on an environment that was just reset, up to the first that does not succeed.
 
     Args:
-        keysteps: gives them; a text without a control step belongs to the next one in the trace.
+        keysteps: gives them; a text without a control step belongs to the next one in the trace. The executor
+            ends an episode whose texts go on without one.
         on_step: called before every control step with what was seen and the action.
         on_result: called after every key-step.
 

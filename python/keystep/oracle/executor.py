@@ -25,6 +25,10 @@ from keystep.oracle.language import (
 )
 from keystep.oracle.outcome import CallResult, OracleError, Outcome
 
+IDLE_CALLS = 256
+"""Texts and calls of functions that may follow each other without a control step; many more than a text holds
+or a task needs. Code that goes on so would never come to the end of its episode."""
+
 
 class Api(Protocol):
     """Whatever gives the functions of the language a meaning. Actors and poses are its own values.
@@ -70,7 +74,7 @@ class Result:
 
 
 class Executor:
-    """Runs one episode's key-steps.
+    """Runs one episode's key-steps. After IDLE_CALLS without a control step the next is a TIMEOUT.
 
     Attributes:
         api: what the functions do.
@@ -80,6 +84,7 @@ class Executor:
     def __init__(self, api: Api, pose_dict: Mapping[str, Any] | None = None) -> None:
         self.api = api
         self.pose_dict: dict[str, Any] = dict(pose_dict or {})
+        self._idle = 0  # calls, and texts, since the last control step
 
     def run(self, text: str) -> Result:
         """Parses all of a text, then executes it. Raises CodeError, and then nothing has been executed.
@@ -90,11 +95,11 @@ class Executor:
 
     def execute(self, statements: tuple[Statement, ...]) -> Result:
         """Runs all statements that `parse` found in a text, up to the first one that does not succeed."""
-        run = _Run(self.api, self.pose_dict)
-        for statement in statements:
-            if stopped := run.statement(statement):
-                return stopped
-        return Result(Outcome.SUCCESS, calls=tuple(run.calls), steps=run.steps)
+        run = _Run(self.api, self.pose_dict, self._idle)
+        try:
+            return run.text(statements)
+        finally:
+            self._idle = run.idle
 
 
 @dataclass
@@ -103,18 +108,26 @@ class _Run:
 
     api: Api
     pose_dict: dict[str, Any]
+    idle: int
     names: dict[str, Any] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
     steps: int = 0
 
-    def statement(self, statement: Statement) -> Result | None:
-        """None when it succeeded."""
+    def text(self, statements: tuple[Statement, ...]) -> Result:
         try:
-            if isinstance(statement, Call):
-                return self._act(statement)
-            value = self._value(statement.value)
+            self._count_idle(statements[0] if statements else Literal(""))
+            for statement in statements:
+                if stopped := self._statement(statement):
+                    return stopped
         except _Refused as refused:
-            return self._stopped(Outcome.FAILURE, str(refused), refused.node)
+            return self._stopped(refused.outcome, str(refused), refused.node)
+        return Result(Outcome.SUCCESS, calls=tuple(self.calls), steps=self.steps)
+
+    def _statement(self, statement: Statement) -> Result | None:
+        """None when it succeeded."""
+        if isinstance(statement, Call):
+            return self._act(statement)
+        value = self._value(statement.value)
         if isinstance(statement, AssignPose):
             self.pose_dict[statement.key] = value
         else:
@@ -124,6 +137,7 @@ class _Run:
     def _act(self, call: Call) -> Result | None:
         result: CallResult = self._call(call)
         self.steps += result.steps
+        self.idle = 0 if result.steps else self.idle
         if result.outcome is Outcome.SUCCESS:
             return None
         return self._stopped(result.outcome, f"{call.function}: {result.reason}", call)
@@ -134,12 +148,20 @@ class _Run:
 
     def _call(self, call: Call) -> Any:
         arguments = {name: self._value(value) for name, value in call.arguments}
+        self._count_idle(call)
         if call.function in ACTIONS:
             self.calls.append(call.function)
         try:
             return getattr(self.api, call.function)(**arguments)  # the grammar lets only names of API pass
         except OracleError as error:
             raise _Refused(call, f"{call.function}: {error}") from error
+
+    def _count_idle(self, node: Statement | Expression) -> None:
+        if self.idle >= IDLE_CALLS:
+            raise _Refused(
+                node, f"expected a control step within {IDLE_CALLS} calls, got none", Outcome.TIMEOUT
+            )
+        self.idle += 1
 
     def _value(self, expression: Expression) -> Any:
         match expression:
@@ -161,6 +183,8 @@ class _Run:
 class _Refused(Exception):
     """A value that could not be had, and where."""
 
-    def __init__(self, node: Expression, problem: str) -> None:
+    def __init__(
+        self, node: Statement | Expression, problem: str, outcome: Outcome = Outcome.FAILURE
+    ) -> None:
         super().__init__(problem)
-        self.node = node
+        self.node, self.outcome = node, outcome

@@ -2,7 +2,7 @@
 
 The code language is a small piece of Python: a line calls one action, stores a pose in `pose_dict`, or names
 a value. `keystep.oracle.language` lists functions and tree; `keystep.oracle.characters` says what text may
-hold at all. What `ast.parse` finds in such text is checked against the table of functions, types included.
+hold at all. What Python's parser finds in it is checked against the table of functions, types included.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from keystep.oracle.characters import CodeError, check_text
+from keystep.oracle.characters import MAX_CHARACTERS, CodeError, python_tree
 from keystep.oracle.language import (
     API,
     POSE_DICT,
@@ -42,17 +42,13 @@ POSE_ASSIGNMENT = re.compile(r"""^pose_dict *\[ *(?:'[^'\n]*'|"[^"\n]*") *\] *=(
 
 def parse(text: str) -> tuple[Statement, ...]:
     """The statements of a text; () when it holds comments and blank lines only. Raises CodeError."""
-    check_text(text)
-    try:
-        module = ast.parse(text)
-    except SyntaxError as error:
-        line = min(max(error.lineno or 1, 1), text.count("\n") + 1)
-        problem = f"expected a complete statement, got {error.msg}"
-        raise CodeError(line, max(error.offset or 1, 1), problem) from None
-    except (ValueError, RecursionError, MemoryError) as error:
-        raise CodeError(1, 1, f"expected a complete statement, got {error}") from None
+    tree = python_tree(text)
     reader = _Reader(text)
-    return tuple(reader.statement(node) for node in module.body)
+    statements = tuple(reader.statement(node) for node in tree.body)
+    if (characters := len(format_statements(statements))) > MAX_CHARACTERS:
+        expected = f"at most {MAX_CHARACTERS} characters in the form that format_statements writes"
+        raise CodeError(1, 1, f"expected {expected}, got {characters}")
+    return statements
 
 
 def _refuse(node: Any, expected: str, got: str) -> NoReturn:

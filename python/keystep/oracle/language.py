@@ -176,7 +176,7 @@ def format_statements(statements: tuple[Statement, ...]) -> str:
     """Canonical text, a line per statement: required arguments by place, optional ones by name.
 
     `parse` reads it back as the same tree. It can be longer than the text that was read, by a name for each
-    optional argument, so text at the limit of characters may pass it.
+    optional argument; `parse` refuses text for which it would be too long.
     """
     return "\n".join(_statement_text(statement) for statement in statements)
 

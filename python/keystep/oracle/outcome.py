@@ -11,6 +11,8 @@ class OracleError(ValueError):
 
 
 class Outcome(Enum):
+    """How a call ended."""
+
     SUCCESS = "success"
     FAILURE = "failure"
     TIMEOUT = "timeout"

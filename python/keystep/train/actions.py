@@ -18,6 +18,7 @@ from keystep.train.choices import numbers, read_choice
 from keystep.train.names import numbered, usable_names
 
 ACTION = "action"
+_ROWS = 4096  # read at a time
 BOUNDS = "data, margin=F (F times the range of the data on either side) or a JSON file"
 FIELDS = ("min", "max", "names", "units", "rate_limit")
 """Of a file of bounds; the first two are needed."""
@@ -48,7 +49,7 @@ class ActionChoices:
         bounds: str | None = None,
         law: str | None = None,
     ) -> None:
-        self._reader, self._width = reader, _width(reader)
+        self._reader, self._width = reader, reader.vector(ACTION).shape[0]
         collected = _collected(reader, self._width)
         self._low, self._high = _range(reader)
         self.spec = self._bounds(bounds, collected)
@@ -107,7 +108,7 @@ class ActionChoices:
         if len(low) != self._width or ((low <= self._low) & (self._high <= high)).all():
             return []
         counts = np.zeros(self._width, np.int64)
-        for rows in _actions(self._reader):
+        for rows in _finite_rows(self._reader, ACTION):
             counts += ((rows < low) | (rows > high)).sum(axis=0)
         named = [f"{name} {count}" for name, count in zip(self.spec["names"], counts, strict=True) if count]
         told = f"of {self._reader.frames} frames so many have an action outside: {', '.join(named)}"
@@ -166,26 +167,9 @@ def told_hold(hold: dict[str, Any]) -> str:
     return f"values {', '.join(f'{value:g}' for value in hold['values'])}"
 
 
-def _width(reader: DatasetReader) -> int:
-    """Of the actions, which must be vectors of numbers."""
-    feature = reader.features.get(ACTION)
-    if feature is None:
-        raise DatasetError(f"{reader.path}: expected a feature 'action', got {', '.join(reader.features)}")
-    if len(feature.shape) != 1 or feature.shape[0] < 1 or feature.is_string or feature.is_image:
-        got = f"{feature.dtype} of shape {feature.shape}"
-        raise DatasetError(f"{reader.path}: action: expected a vector of numbers, got {got}")
-    return feature.shape[0]
-
-
-def _actions(reader: DatasetReader) -> Iterator[np.ndarray]:
-    """All actions, [N, A] float64, batch after batch."""
-    for batch in reader.iter_batches([ACTION]):
-        yield np.asarray(batch[ACTION], np.float64).reshape(len(batch[ACTION]), -1)
-
-
 def _range(reader: DatasetReader) -> tuple[np.ndarray, np.ndarray]:
     """Least and greatest action of each dimension, of the frames: statistics may be another tool's."""
-    parts = [(rows.min(axis=0), rows.max(axis=0)) for rows in _actions(reader) if len(rows)]
+    parts = [(rows.min(axis=0), rows.max(axis=0)) for rows in _finite_rows(reader, ACTION) if len(rows)]
     if not parts:
         raise DatasetError(f"{reader.path}: action: expected at least one frame, found none")
     lows, highs = zip(*parts, strict=True)
@@ -229,3 +213,31 @@ def _check_texts(where: str, entry: dict[str, Any], width: int) -> None:
     units = entry.get("units", [""] * width)
     if not isinstance(units, list) or len(units) != width or not all(isinstance(unit, str) for unit in units):
         raise ValueError(f"{where}.units: expected {width} texts, got {units!r:.80}")
+
+
+def _finite_rows(reader: DatasetReader, key: str) -> Iterator[np.ndarray]:
+    """All frames of a vector, (N, D) float64, batch after batch.
+
+    Raises:
+        DatasetError: NaN, Inf or what single precision, in which networks compute, cannot hold.
+    """
+    first = 0
+    for batch in reader.iter_batches([key], _ROWS):
+        rows = np.asarray(batch[key], np.float64).reshape(len(batch[key]), -1)
+        with np.errstate(over="ignore"):
+            bad = ~np.isfinite(rows.astype(np.float32))
+        if bad.any():
+            frame, number = (int(place) for place in np.argwhere(bad)[0])
+            where = f"frame {_frame(reader, first + frame)}"
+            wanted = "finite numbers of single precision"
+            got = f"{rows[frame, number]} in {where}; correct it or leave that episode out"
+            raise DatasetError(f"{reader.path}: {key}[{number}]: expected {wanted}, got {got}")
+        first += len(rows)
+        yield rows
+
+
+def _frame(reader: DatasetReader, index: int) -> str:
+    for episode in reader.episodes():
+        if index < episode.stop:
+            return f"{index - episode.start} of episode {episode.index}"
+    return str(index)

@@ -101,6 +101,8 @@ class ControllerTraining(TrainConfig):
     """What the controller is told besides the observation; `goal` makes one for a planner's subgoals."""
     observe: Literal["all", "state", "images"] = "all"
     """What it sees of the dataset's observations, and what its goals are made of."""
+    cameras: tuple[str, ...] = ()
+    """Names of the cameras it sees of these; all when empty."""
     chunk_lengths: tuple[int, int] = (4, 8)
     """With goals: shortest and longest number of actions between observation and goal."""
     goal_noise: float = 0.0

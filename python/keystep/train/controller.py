@@ -13,7 +13,7 @@ from keystep.data.windows import PADDING
 from keystep.models.checkpoint import Checkpoint, camera_entry
 from keystep.models.config import ActConfig, CameraConfig, PolicyConfig
 from keystep.models.presets import ACT_PRESETS, PRESETS
-from keystep.train.actions import ACTION, ActionChoices
+from keystep.train.actions import ActionChoices
 from keystep.train.config import ControllerTraining
 from keystep.train.normalization import normalize
 from keystep.train.recipe import IMAGES, STATE, state_entry, statistics
@@ -32,6 +32,10 @@ class ControllerRecipe:
         self.notes = self._actions.notes
         self.plan = self._plan()
         self._normalizer = self.plan.normalizer()
+
+    @property
+    def text_encoder(self) -> None:
+        """None: it is told tasks by number."""
 
     def windows(self, episodes: list[int]) -> ChunkWindows:
         network = self._network
@@ -62,9 +66,19 @@ class ControllerRecipe:
             return value
         if ".images." in key:
             value = value.permute(0, 3, 1, 2).float() / 255.0
-        value = self._normalizer.normalize(key.replace("goal.", "observation.", 1), value)
+        value = self._normalizer.normalize(key.replace("goal.", "observation.", 1), value.float())
         noise = self._config.goal_noise if key.startswith("goal.") else 0.0
         return value + noise * torch.randn_like(value) if noise else value  # the step's global generator
+
+    def _camera_keys(self) -> list[str]:
+        """Of the cameras that are seen."""
+        known = self._reader.cameras
+        wanted = [IMAGES + name for name in self._config.cameras]
+        for key in wanted:
+            if key not in known:
+                names = ", ".join(name.removeprefix(IMAGES) for name in known) or "none"
+                raise ValueError(f"cameras: expected some of {names}, got {key.removeprefix(IMAGES)!r}")
+        return [key for key in known if key in wanted] or known
 
     @property
     def _network(self) -> PolicyConfig | ActConfig:
@@ -77,14 +91,14 @@ class ControllerRecipe:
         if config.preset not in presets:
             raise ValueError(f"preset: expected one of {', '.join(presets)}, got {config.preset!r}")
         state = reader.vector(STATE) if config.observe != "images" and STATE in reader.features else None
-        keys = reader.cameras if config.observe != "state" else []
+        keys = self._camera_keys() if config.observe != "state" else []
         cameras = tuple(
             CameraConfig(key.removeprefix(IMAGES), *reader.features[key].shape[:2]) for key in keys
         )
         told = config.condition == "task"
         network = dataclasses.replace(
             presets[config.preset],
-            action_dim=reader.vector(ACTION).shape[0],
+            action_dim=len(self._actions.spec["names"]),
             state_dim=state.shape[0] if state else 0,
             cameras=cameras,
             goal="observation" if config.condition == "goal" else "none",

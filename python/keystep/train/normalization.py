@@ -1,4 +1,4 @@
-"""How the numbers that a network reads and writes are normalised: what is chosen, and what the data say to it.
+"""How the numbers that a network reads and writes are normalised: what is chosen, and what the data say.
 
 A range is as wide as its farthest frame. Where a few frames lie far out, min_max leaves the rest a sliver of
 [-1, 1], in which the noise of training is large; every dimension is therefore looked at before step 1.
@@ -23,8 +23,8 @@ from keystep.models.normalizer import MIN_WIDTH, normalization_entry, offset_and
 from keystep.train.config import parse_choices
 
 MANY = 5
-"""A range of more than MANY times the middle 90 % of the frames has outliers: 1.1 of a uniform distribution, 2.7
-of 100,000 frames of a normal one, 4.7 of a Laplace distribution."""
+"""A range of more than MANY times that of the middle 90 % of the frames has outliers. It is 1.1 times as wide
+for a uniform distribution, and of 100,000 frames 2.7 times for a normal, 4.7 times for a Laplace one."""
 _MIDDLE, _ENDS = (0.05, 0.95), (0.01, 0.99)
 _LISTED = 5  # episodes of a warning
 
@@ -37,7 +37,7 @@ class Normalized:
         network: with the clip range that the data need.
         modes: by key, of everything the network reads or writes.
         stats: of the dataset; of keys normalised by quantiles with `q01` and `q99`.
-        notes: on outliers, to be printed.
+        notes: what was chosen, and on outliers; to be printed.
     """
 
     network: Config
@@ -83,6 +83,9 @@ def normalize(
         ends = [low, high, low if still is None else np.where(np.isnan(still), low, still)]
         sampler = dataclasses.replace(network.sampler, clip_range=clip_range(entry, ends))
         network = dataclasses.replace(network, sampler=sampler)
+    if choices:
+        chosen = ", ".join(f"{key} {modes[key]}" for key in vectors)
+        notes.insert(0, f"normalization: {chosen}")
     return Normalized(network, modes, stats, notes)
 
 
@@ -116,8 +119,9 @@ def clip_range(entry: dict[str, Any], values: Iterable[np.ndarray]) -> float:
 
 def _columns(values: np.ndarray) -> Iterator[np.ndarray]:
     """One dimension after the other: a whole memory-mapped column need not fit into memory."""
-    for dimension in range(values.shape[1]):
-        yield values[:, dimension].astype(np.float64)
+    rows = values.reshape(len(values), -1)
+    for dimension in range(rows.shape[1]):
+        yield rows[:, dimension].astype(np.float64)
 
 
 def _outliers(
@@ -129,10 +133,15 @@ def _outliers(
         name = f"{key}[{dimension}]" + (f" ({names[dimension]})" if dimension < len(names) else "")
         _check_finite(name, column, stops)
         low, high = np.quantile(column, _MIDDLE)
-        least, most = column.min(), column.max()
-        if most - least < MIN_WIDTH or most - least <= MANY * (high - low):
+        if column.max() - column.min() <= max(MIN_WIDTH, MANY * (high - low)) or _is_switch(column):
             continue
         yield _remark(name, key, mode, column, (low, high), stops)
+
+
+def _is_switch(column: np.ndarray) -> bool:
+    """Two values, the rarer in at least 1 % of the frames: a gripper that is seldom open is no outlier."""
+    counts = np.unique(column, return_counts=True)[1]
+    return len(counts) == 2 and counts.min() >= 0.01 * len(column)
 
 
 def _check_finite(name: str, column: np.ndarray, stops: np.ndarray) -> None:
@@ -140,7 +149,8 @@ def _check_finite(name: str, column: np.ndarray, stops: np.ndarray) -> None:
     if len(bad):
         episode, frame = _place(int(bad[0]), stops)
         raise DatasetError(
-            f"{name}: expected finite numbers, got {column[bad[0]]} in frame {frame} of episode {episode}"
+            f"{name}: expected finite numbers, got {column[bad[0]]} in frame {frame} of "
+            f"episode {episode}; correct it or leave that episode out"
         )
 
 
@@ -176,4 +186,6 @@ def _advice(key: str, mode: str, column: np.ndarray, spread: float) -> str:
     low, high = np.quantile(column, _ENDS)
     better = "mean_std" if high - low > MANY * spread else "mean_std or quantile"
     share = spread / (column.max() - column.min())
-    return f"{drop}; min_max leaves the rest {share:.1%} of the network's range: --normalization {key}={better}."
+    return (
+        f"{drop}; min_max leaves the rest {share:.1%} of the network's range: --normalization {key}={better}."
+    )

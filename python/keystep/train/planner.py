@@ -32,13 +32,13 @@ class PlannerRecipe:
     def __init__(self, config: PlannerTraining, reader: DatasetReader) -> None:
         self._config, self._reader = config, reader
         kept = config.output / TEXT_ENCODER  # of the run to be continued: a name may mean another by then
-        self._encoder = load_text_encoder(kept if kept.exists() else config.text_encoder)
+        self.text_encoder = load_text_encoder(kept if kept.exists() else config.text_encoder)
         self.notes: list[str] = []
         self.plan = self._plan()
         self._normalizer = self.plan.normalizer()
         phrasings = [self._phrasings(task) for task in reader.tasks]
         # The encoder is frozen: each sentence is encoded once.
-        self._texts = self._encoder.encode([text for texts in phrasings for text in texts])
+        self._texts = self.text_encoder.encode([text for texts in phrasings for text in texts])
         counts = np.array([len(texts) for texts in phrasings])
         self._first, self._counts = np.cumsum(counts) - counts, counts
 
@@ -62,15 +62,14 @@ class PlannerRecipe:
         batch = {"text": self._texts[torch.from_numpy(arrays["text"]).to(device)]}
         for key in ("observation", "subgoals"):
             value = torch.from_numpy(arrays[key]).to(device)
-            if self._is_image:
-                value = value.movedim(-1, -3).float() / 255.0
+            value = value.movedim(-1, -3).float() / 255.0 if self._is_image else value.float()
             batch[key] = self._normalizer.normalize(self._config.subgoal, value)
         return batch
 
     def save_extras(self, output: Path) -> None:
         folder = output / TEXT_ENCODER
         if not folder.exists():
-            self._encoder.save(folder)
+            self.text_encoder.save(folder)
 
     @property
     def _is_image(self) -> bool:
@@ -98,8 +97,8 @@ class PlannerRecipe:
             **modality,
             subgoals=config.subgoals,
             steps_per_subgoal=config.steps_per_subgoal,
-            text_tokens=self._encoder.tokens,
-            text_width=self._encoder.width,
+            text_tokens=self.text_encoder.tokens,
+            text_width=self.text_encoder.width,
         )
         normalized = normalize(network, reader, statistics(reader), config.normalization, config.cache)
         self.notes += normalized.notes

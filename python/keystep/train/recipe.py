@@ -9,9 +9,12 @@ import numpy as np
 
 from keystep.data import DatasetReader
 from keystep.models.checkpoint import Checkpoint
+from keystep.models.checks import ConfigError
+from keystep.models.text import TextEncoder
 from keystep.train.actions import ACTION
 from keystep.train.config import ControllerTraining, PlannerTraining, TrainConfig
 from keystep.train.names import numbered, usable_names
+from keystep.train.rehearsal import hint
 
 STATE, IMAGES = "observation.state", "observation.images."
 
@@ -30,10 +33,14 @@ class Recipe(Protocol):
         plan: the checkpoint without provenance.
         notes: what was chosen where the dataset leaves a choice, and what its numbers look like, to be told
             before training.
+        text_encoder: of a planner.
     """
 
     plan: Checkpoint
     notes: list[str]
+
+    @property
+    def text_encoder(self) -> TextEncoder | None: ...
 
     def windows(self, episodes: list[int]) -> Windows:
         """The training examples of some episodes."""
@@ -46,6 +53,14 @@ class Recipe(Protocol):
 
 
 def recipe_of(config: TrainConfig, reader: DatasetReader) -> Recipe:
+    """Raises DatasetError, ValueError; what of a network is refused says what mends it."""
+    try:
+        return _recipe_of(config, reader)
+    except ConfigError as error:
+        raise ConfigError(f"{error}{hint(str(error))}") from None
+
+
+def _recipe_of(config: TrainConfig, reader: DatasetReader) -> Recipe:
     if isinstance(config, PlannerTraining):
         from keystep.train.planner import PlannerRecipe
 

@@ -25,6 +25,7 @@ from keystep.train.config import FREE_ON_RESUME, TrainConfig, defaults, plain
 from keystep.train.loss import Loss
 from keystep.train.progress import Reporter
 from keystep.train.recipe import recipe_of
+from keystep.train.rehearsal import rehearse
 from keystep.train.schedule import learning_rate
 
 _log = logging.getLogger(__name__)
@@ -83,6 +84,7 @@ class Trainer:
             )
         torch.manual_seed(config.seed)
         self.recipe = recipe_of(config, self.reader)
+        rehearse(self.recipe, self.reader)
         model = make_model(self.recipe.plan.config)
         optimizer = torch.optim.AdamW(
             model.parameters(),

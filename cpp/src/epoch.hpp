@@ -4,12 +4,17 @@
 #include <atomic>
 #include <cstdint>
 
+#include "attention.hpp"
+
 namespace keystep {
 
 struct Epoch {
   const std::atomic<std::uint64_t>& count;
   std::uint64_t at;
-  bool over() const noexcept { return count.load() != at; }
+  Attention* attention = nullptr;  ///< likewise ends the work; none: nobody calls for it
+  bool over() const noexcept {
+    return count.load() != at || (attention != nullptr && attention->ends_call());
+  }
 };
 
 }  // namespace keystep

@@ -5,8 +5,8 @@
 #include <span>
 #include <string>
 
+#include "epoch.hpp"
 #include "keystep/episode.hpp"
-#include "keystep/epoch.hpp"
 #include "keystep/latency.hpp"
 #include "keystep/observation.hpp"
 #include "keystep/status.hpp"
@@ -33,8 +33,8 @@ class Planner {
   virtual ~Planner() = default;
   /// Whether an episode can be about this; changes nothing. Throws ArgumentError.
   virtual void check(const EpisodeContext& context) const = 0;
-  /// Starts an episode that was checked. Throws Error.
-  virtual void reset(const EpisodeContext& context) = 0;
+  /// Starts an episode that was checked. Throws Error, also when the epoch is over.
+  virtual void reset(const EpisodeContext& context, const Epoch& epoch) = 0;
   virtual PlanReply ask(const PlanRequest& request) noexcept = 0;
   virtual void terminate() noexcept = 0;  ///< any thread: ends a plan in the making
   virtual const std::string& error() const noexcept = 0;
@@ -44,7 +44,7 @@ class Planner {
 class NoPlanner final : public Planner {
  public:
   void check(const EpisodeContext& context) const override;
-  void reset(const EpisodeContext&) override {}
+  void reset(const EpisodeContext&, const Epoch&) override {}
   PlanReply ask(const PlanRequest&) noexcept override { return {}; }
   void terminate() noexcept override {}
   const std::string& error() const noexcept override { return none_; }

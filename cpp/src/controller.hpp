@@ -1,11 +1,11 @@
 // The lower level: an observation (and task, goal or subgoal) to a chunk of actions.
 #pragma once
 
-#include <atomic>
 #include <memory>
 #include <span>
 #include <string>
 
+#include "epoch.hpp"
 #include "keystep/bundle.hpp"
 #include "keystep/engine.hpp"
 #include "keystep/latency.hpp"
@@ -25,19 +25,18 @@ class Controller {
   void set_task(int index) noexcept;
   /// Normalises and stores the goal observation. Throws ArgumentError.
   void set_goal(const Observation& goal);
-  /// Of family subgoal: the goal as normalised values, `subgoal_shape` of them.
+  /// Of family subgoal: the goal as normalised values, `subgoal_shape` of them; without effect otherwise.
   void set_subgoal(std::span<const float> values) noexcept;
   /// Sizes and finiteness; on failure `error()` names the field.
   Status check(const Observation& observation) noexcept;
   /// Checks, then normalises into the engine's inputs.
   Status observe(const Observation& observation) noexcept;
   /// encode (and `film`), then every denoise step (or `act` alone), then un-normalise into `chunk` (horizon x
-  /// action dim, physical units). Returns `interrupted` as soon as `epoch` differs from `at_epoch`. `noise`
+  /// action dim, physical units). Returns `interrupted` as soon as the epoch is over. `noise`
   /// empty: Philox with `key`; otherwise horizon x dim initial noise, followed by as much again for each step
   /// that needs noise. `act` is timed as encode and takes no noise.
-  Status sample(const NoiseKey& key, std::span<const float> noise, const std::atomic<std::uint64_t>& epoch,
-                std::uint64_t at_epoch, Histogram& encode, Histogram& denoise,
-                std::span<float> chunk) noexcept;
+  Status sample(const NoiseKey& key, std::span<const float> noise, const Epoch& epoch, Histogram& encode,
+                Histogram& denoise, std::span<float> chunk) noexcept;
   void terminate() noexcept;  ///< any thread
 
   const std::string& error() const noexcept;

@@ -1,0 +1,101 @@
+"""What a bundle answers on its golden cases, by every way to compute it: arrays by the names of golden.npz.
+
+`actions` and `plan` are in physical units (images in 0..1), model outputs in network units.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import keystep
+from keystep.export.onnx_policy import OnnxPolicy
+
+Arrays = dict[str, np.ndarray]
+
+
+def onnx_answers(onnx: OnnxPolicy, manifest: dict[str, Any], golden: Arrays) -> Arrays:
+    """By the names of golden.npz."""
+    answers = {"actions": _each(onnx.actions, golden)}
+    if onnx.has_steps:
+        answers["model_output"] = _each(onnx.first_output, golden)
+    if manifest["planner"]:
+        plans = [onnx.plan(golden, case) for case in range(len(golden["actions"]))]
+        answers["plan"], answers["plan.model_output"] = (np.stack(part) for part in zip(*plans, strict=True))
+    return answers
+
+
+def unrolled_answers(onnx: OnnxPolicy, golden: Arrays) -> Arrays:
+    """By the one graph, beside the steps."""
+    return {"actions": _each(onnx.unrolled_actions, golden)}
+
+
+def _each(answer: Callable[[Arrays, int], np.ndarray], golden: Arrays) -> np.ndarray:
+    return np.stack([answer(golden, case) for case in range(len(golden["actions"]))])
+
+
+def runtime_answers(
+    path: Path, manifest: dict[str, Any], golden: Arrays, quantities: Sequence[str], **options: Any
+) -> Arrays:
+    """`actions` and `plan`, as wanted, in physical units (images in 0..1)."""
+    answer = {"actions": _chunk, "plan": _plan}
+    with keystep.load(path, **options) as runtime:
+        return {
+            quantity: _each(functools.partial(answer[quantity], runtime, manifest), golden)
+            for quantity in quantities
+        }
+
+
+def _plan(runtime: keystep.Runtime, manifest: dict[str, Any], golden: Arrays, case: int) -> np.ndarray:
+    runtime.reset(instruction=str(golden["text"][case]))
+    noise = _noise(golden, "plan.noise", case)
+    plan = runtime.predict_plan(_view(golden, "observation", case), noise, as_float=True)
+    return plan[manifest["planner"]["subgoal"]]
+
+
+def _chunk(runtime: keystep.Runtime, manifest: dict[str, Any], golden: Arrays, case: int) -> np.ndarray:
+    """By the controller alone: of a hierarchy, a goal is handed in as every subgoal."""
+    goal = _view(golden, "goal", case)
+    if manifest["planner"]:
+        repeats = manifest["planner"]["subgoals"]
+        given = {key: np.repeat(value[None], repeats, axis=0) for key, value in goal.items()}
+        runtime.reset(subgoals=given)
+    else:
+        task = manifest["tasks"][int(golden["task"][case])]["name"] if "task" in golden else None
+        runtime.reset(task=task, goal=goal or None)
+    return runtime.predict_chunk(_view(golden, "observation", case), _noise(golden, "noise", case))
+
+
+def _noise(golden: Arrays, name: str, case: int) -> np.ndarray | None:
+    rows = golden[name][case] if name in golden else None
+    return rows[0] if rows is not None and len(rows) == 1 else rows
+
+
+def _view(golden: Arrays, view: str, case: int) -> Arrays:
+    """Row `case` of `observation.*` or `goal.*`, with the keys of an observation."""
+    names = [name for name in golden if name.startswith(f"{view}.")]
+    return {name.replace(view, "observation", 1): np.ascontiguousarray(golden[name][case]) for name in names}
+
+
+def torch_answers(checkpoint: Path, planner: Path | None, manifest: dict[str, Any], golden: Arrays) -> Arrays:
+    from keystep.export.golden import torch_answer, torch_plan  # needs torch, which a robot need not have
+    from keystep.export.levels import load_controller, load_planning
+
+    form, execute = "denoise", manifest["chunk"]["execute"]
+    changes = _sampler_changes(manifest["sampler"])
+    controller = load_controller(checkpoint, changes, form, execute, resize=False)
+    cases = range(len(golden["actions"]))
+    answers = {"actions": np.stack([torch_answer(controller, golden, case)[0] for case in cases])}
+    if planner is not None:
+        changes = _sampler_changes(manifest["planner"]["sampler"])
+        planning = load_planning(planner, changes, True, controller)
+        answers["plan"] = np.stack([torch_plan(planning, golden, case)[0] for case in cases])
+    return answers
+
+
+def _sampler_changes(entry: dict[str, Any] | None) -> dict[str, Any]:
+    return {} if entry is None else entry | {"betas": tuple(entry["betas"])}

@@ -1,0 +1,139 @@
+"""Whether a network could be exported, asked before it is trained.
+
+The graphs are walked on torch's meta device, which has shapes but no numbers: their tensors are those of the
+real bundle, and no time is spent. The manifest made of them goes through every check that the exporter and
+the loader have.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from keystep.export import plan_graphs
+from keystep.export.bundle import (
+    FORMS,
+    OUTPUTS,
+    controller_module,
+    tensor_entry,
+)
+from keystep.export.levels import Controller, Planning, changed_sampler, within_subgoals
+from keystep.export.manifest import ExportError, build_manifest
+from keystep.export.text import TEXT, tokenizer_nodes
+from keystep.export.unet_weights import unet_entry
+from keystep.models import PRESETS, ActConfig, Checkpoint, DiffusionPolicy, PlannerConfig
+from keystep.models.checkpoint import make_model
+from keystep.models.planner import StatePlanner
+from keystep.models.text import TextEncoder
+
+_HASH = "0" * 64
+Tensors = dict[str, Tensor]
+
+
+def rehearse(plan: Checkpoint, text_encoder: TextEncoder | None = None) -> None:
+    """Exports a network of this checkpoint with the default options, but for its numbers.
+
+    Args:
+        plan: of a controller, or of a planner, which is given a controller to go with it.
+        text_encoder: of the planner.
+
+    Raises:
+        ExportError: what `export_bundle`, or loading the bundle, would refuse: "field: expected X, got Y".
+    """
+    planning = None
+    with torch.device("meta"):
+        if isinstance(plan.config, PlannerConfig):
+            assert text_encoder is not None
+            model = make_model(plan.config).eval()
+            sampler = changed_sampler(plan.config.sampler, {}, "planner.sampler")
+            planning = Planning(model, plan, text_encoder, sampler, replan=True)  # type: ignore[arg-type]
+            plan = _controller_for(plan)
+        controller = _controller(plan)
+        if planning is not None:
+            controller = within_subgoals(controller, planning, None)
+        entries = _controller_entries(controller)
+        entries |= _planner_entries(planning) if planning is not None else {}
+    golden = {"file": "golden.npz", "sha256": _HASH}
+    build_manifest("rehearsal", controller, planning, entries, golden, _unets(controller, planning))
+
+
+def _controller(plan: Checkpoint) -> Controller:
+    model, config = make_model(plan.config).eval(), plan.config
+    assert not isinstance(config, PlannerConfig)
+    sampler = None if isinstance(config, ActConfig) else changed_sampler(config.sampler, {})
+    return Controller(model, plan, sampler, config.execute)  # type: ignore[arg-type]
+
+
+def _controller_for(planner: Checkpoint) -> Checkpoint:
+    """A small one whose goal is what the planner imagines."""
+    known = planner.config
+    assert isinstance(known, PlannerConfig)
+    config = replace(
+        PRESETS["tiny"],
+        action_dim=len(planner.action["names"]),
+        state_dim=known.state_dim,
+        cameras=(known.camera,) if known.camera else (),
+        goal="observation",
+        tasks=0,
+    )
+    return replace(planner, config=config)
+
+
+def _controller_entries(controller: Controller) -> dict[str, Any]:
+    kinds = ("act",) if isinstance(controller.config, ActConfig) else FORMS["denoise"]
+    entries = {}
+    for kind in kinds:
+        module, inputs = controller_module(kind, controller)
+        entries[kind] = _entry(kind, module, inputs, OUTPUTS[kind])
+    return entries
+
+
+def _planner_entries(planning: Planning) -> dict[str, Any]:
+    model, config = planning.model, planning.config
+    tokenizer_nodes(planning.text_encoder)  # refuses a vocabulary that no graph can have
+    tokens = torch.zeros(2 if planning.guided else 1, config.text_tokens, config.text_width)
+    goal = model.goal(tokens)
+    text = {
+        "inputs": [tensor_entry(TEXT, "string", [1])],
+        "outputs": [tensor_entry(plan_graphs.GOAL, "float32", list(goal.shape))],
+    }
+    entries = {"text": {"file": "text.onnx", "sha256": _HASH, **text}}
+    for kind in plan_graphs.plan_graphs(model):
+        module, inputs, output = plan_graphs.plan_module(kind, model, planning.guided)
+        entries[kind] = _entry(kind, module, inputs, output)
+    return entries
+
+
+@torch.no_grad()
+def _entry(kind: str, module: nn.Module, inputs: Tensors, output: str) -> dict[str, Any]:
+    """A graph's entry of the manifest, with what the module makes of its inputs."""
+    try:
+        made = module.to("meta")(*inputs.values())
+    except RuntimeError as error:  # torch: sizes that do not fit together
+        sizes = ", ".join(f"{name} {list(value.shape)}" for name, value in inputs.items())
+        wanted = "inputs that the network takes"
+        raise ExportError(f"graphs.{kind}: expected {wanted}, got {sizes}: {error}") from None
+    return {
+        "file": f"{kind}.onnx",
+        "sha256": _HASH,
+        "inputs": [tensor_entry(name, _dtype(value), list(value.shape)) for name, value in inputs.items()],
+        "outputs": [tensor_entry(output, _dtype(made), list(made.shape))],
+    }
+
+
+def _dtype(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _unets(controller: Controller, planning: Planning | None) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    if isinstance(controller.model, DiffusionPolicy):
+        found["unet"] = unet_entry(controller.model.unet, "fp32", "unet.safetensors", _HASH)
+        found["unet"]["horizon"] = controller.config.horizon
+    if planning is not None and isinstance(planning.model, StatePlanner):
+        found["planner.unet"] = unet_entry(planning.model.unet, "fp32", "plan_unet.safetensors", _HASH)
+        found["planner.unet"]["horizon"] = planning.config.subgoals
+    return found

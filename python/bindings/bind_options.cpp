@@ -1,0 +1,45 @@
+#include <pybind11/stl.h>
+
+#include "convert.hpp"
+
+namespace keystep::python {
+namespace {
+
+/// The path of a library, as dlopen takes it.
+template <class T>
+void bind_path(py::class_<T>& type, const char* name, std::string T::* member) {
+  type.def_property(
+      name, [member](const T& self) { return self.*member; },
+      [member, name](T& self, py::handle value) { self.*member = path(value, name).string(); });
+}
+
+}  // namespace
+
+void bind_options(py::module_& module) {
+  py::class_<EngineOptions> engine(module, "EngineOptions");
+  engine.def(py::init());
+  bind_field(engine, "engine", &EngineOptions::engine);
+  bind_field(engine, "provider", &EngineOptions::provider);
+  bind_field(engine, "threads", &EngineOptions::threads);
+  bind_field(engine, "optimization", &EngineOptions::optimization);
+  bind_path(engine, "onnxruntime_library", &EngineOptions::onnxruntime_library);
+  bind_path(engine, "extensions_library", &EngineOptions::extensions_library);
+  bind_field(engine, "provider_options", &EngineOptions::provider_options);
+  bind_field(engine, "precision", &EngineOptions::precision);
+  bind_field(engine, "isa", &EngineOptions::isa);
+  bind_field(engine, "pin_threads", &EngineOptions::pin_threads);
+  bind_field(engine, "spin_us", &EngineOptions::spin_us);
+  py::class_<RuntimeOptions> runtime(module, "RuntimeOptions");
+  runtime.def(py::init()).def_readwrite("engine", &RuntimeOptions::engine);
+  bind_field(runtime, "inference_steps", &RuntimeOptions::inference_steps);
+  bind_field(runtime, "sampler", &RuntimeOptions::sampler);
+  bind_field(runtime, "planner_steps", &RuntimeOptions::planner_steps);
+  bind_field(runtime, "planner_sampler", &RuntimeOptions::planner_sampler);
+  bind_field(runtime, "replan", &RuntimeOptions::replan);
+  bind_field(runtime, "strict_text", &RuntimeOptions::strict_text);
+  bind_field(runtime, "deadline_us", &RuntimeOptions::deadline_us);
+  bind_field(runtime, "max_observation_age_us", &RuntimeOptions::max_observation_age_us);
+  bind_field(runtime, "clock", &RuntimeOptions::clock);
+}
+
+}  // namespace keystep::python

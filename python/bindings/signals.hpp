@@ -1,0 +1,33 @@
+// Ctrl-C while the main thread computes.
+#pragma once
+
+#include "bindings.hpp"
+
+namespace keystep::python {
+
+/// Runs Python's handlers of signals while a runtime computes in the main thread; one that raises ends the
+/// call, and what it raised is pending then. In another thread it does nothing: handlers run in the main
+/// thread only.
+///
+/// Python's own handler of a signal only makes a note of it. SIGINT and SIGTERM, which are meant to end what
+/// is going on, reach a handler of ours first: it wakes a thread that calls for the runtime's attention in
+/// the middle of a graph, then calls Python's. Others have their turn between two graphs.
+class SignalAttendant final : public Attendant {
+ public:
+  void attend(Runtime& runtime) { runtime_ = &runtime; }
+  void begin() noexcept override;
+  void end() noexcept override;
+  bool gives_up() noexcept override;
+
+  bool handling() const noexcept;  ///< this thread runs handlers in the middle of a call
+  void give_up() noexcept { given_up_ = true; }
+
+ private:
+  Runtime* runtime_ = nullptr;
+  Runtime* outer_ = nullptr;  // of the call in whose handler this one is
+  bool watching_ = false, handling_ = false, given_up_ = false;
+};
+
+void watch_signals(py::module_& module);  ///< when the module is loaded
+
+}  // namespace keystep::python

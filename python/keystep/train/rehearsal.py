@@ -1,0 +1,59 @@
+"""What a training would be spent on in vain, found before its first step."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from keystep.data import DatasetReader
+
+if TYPE_CHECKING:
+    from keystep.train.recipe import Recipe
+
+HINTS = {
+    "action.hold": "--hold gives another",
+    "action.names": "--action-bounds FILE gives names",
+    "action.units": "--action-bounds FILE gives units",
+    "action": "--action-bounds gives others",
+    "normalization.action": "--normalization action=MODE chooses another; or scale them in the dataset",
+    "normalization": "--normalization KEY=MODE chooses another, --observe what is seen",
+    "planner.normalization": "--normalization KEY=MODE chooses another, --subgoal what a subgoal is",
+    "tasks": "give every task of meta/tasks.parquet a text of its own; a controller that is told none takes "
+    "--condition none",
+    "observation.images": "--cameras chooses those that are seen, --observe state none",
+    "policy.cameras": "--cameras chooses those that are seen, --observe state none",
+    "act.cameras": "--cameras chooses those that are seen, --observe state none",
+    "observation.state": "--observe images leaves it out",
+    "policy.state_dim": "--observe chooses what is seen",
+    "policy.horizon": "--preset chooses another network",
+    "planner.subgoals": "--subgoals gives another number of them",
+    "camera": "--subgoal chooses another observation, --preset another network",
+    "graphs": "--preset chooses another network, --cameras and --observe what it sees",
+    "sampler": "--preset chooses another network",
+    "chunk": "--preset chooses another network",
+    "provenance": "correct meta/keystep.json",
+}
+"""By the beginning of a field of the manifest: what mends it."""
+
+
+def rehearse(recipe: Recipe, reader: DatasetReader) -> None:
+    """Looks for everything that export, or the loader of what it wrote, would refuse.
+
+    Raises:
+        ExportError: the message ends with what mends it.
+    """
+    from keystep.export.manifest import ExportError
+    from keystep.export.rehearsal import rehearse as rehearse_export
+
+    plan = replace(recipe.plan, provenance={"dataset_collection": dict(reader.collection)})
+    try:
+        rehearse_export(plan, recipe.text_encoder)
+    except ValueError as error:
+        raise ExportError(f"{error}{hint(str(error))}") from None
+
+
+def hint(message: str) -> str:
+    """What mends a refusal, "; .."; empty where that is not known."""
+    field = message.split(":", 1)[0].removeprefix("manifest.")
+    known = [start for start in HINTS if field.startswith(start)]
+    return f"; {HINTS[max(known, key=len)]}" if known else ""

@@ -1,0 +1,106 @@
+"""`keystep check`, and that writers refuse what readers refuse."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from foreign_dataset import edit_json, write_foreign
+from toy_dataset import TASKS, write
+
+from keystep.cli import run
+from keystep.data import DatasetError, DatasetSpec, DatasetWriter, Feature
+from keystep.data.check import check_dataset, inspect_dataset
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path / "own", 3, image=True)
+    assert run(["check", str(tmp_path / "own")]) == 0
+    assert capsys.readouterr().out == "conforms to LeRobotDataset v3.0\n"
+    write_foreign(tmp_path / "foreign")
+    assert run(["check", str(tmp_path / "foreign")]) == 0
+    assert capsys.readouterr().out.startswith("remark: stats.json: expected statistics of next.done")
+    edit_json(tmp_path / "foreign/meta/info.json", lambda info: info.update(fps=0))
+    assert run(["check", str(tmp_path / "foreign")]) == 2
+    told = capsys.readouterr()
+    assert told.out == "problem: meta/info.json: fps: expected a positive number, got 0\n"
+    assert told.err.startswith("error: ") and "found 1 problem" in told.err
+
+
+def test_videos_are_refused_by_check_as_by_training(tmp_path: Path) -> None:
+    write_foreign(tmp_path)
+    video = {"dtype": "video", "shape": [480, 640, 3], "names": ["height", "width", "channels"]}
+    edit_json(
+        tmp_path / "meta/info.json", lambda info: info["features"].update({"observation.images.a": video})
+    )
+    assert len(problems := check_dataset(tmp_path)) == 1
+    assert "features.observation.images.a: expected images as PNG" in problems[0]
+    assert "got video, which cannot be trained on" in problems[0]
+
+
+def test_every_column_tells_its_problem(tmp_path: Path) -> None:
+    write_foreign(tmp_path)
+    edit_json(
+        tmp_path / "meta/info.json",
+        lambda info: [info["features"][key].update(shape=[2]) for key in ("action", "observation.state")],
+    )
+    problems = check_dataset(tmp_path)
+    assert [line.split(": ")[1] for line in problems] == ["observation.state", "action"]
+
+
+def test_progress_counts_every_value(tmp_path: Path) -> None:
+    write_foreign(tmp_path)
+    seen: list[tuple[int, int]] = []
+    inspect_dataset(tmp_path, lambda done, total: seen.append((done, total)))
+    assert seen[-1] == (20 * 8, 20 * 8) and seen == sorted(
+        seen
+    )  # seven columns, and the index columns at once
+
+
+@pytest.mark.parametrize(
+    ("name", "feature", "message"),
+    [
+        ("index", Feature("int64", (1,)), "features.index: expected another name"),
+        ("timestamp", Feature("float32", (3,)), "features.timestamp: expected another name"),
+        ("task_index", Feature("int64", (1,)), "features.task_index: expected another name"),
+        ("language_events", Feature("string", (1,)), "features.language_events: expected another name"),
+        ("a/b", Feature("float32", (1,)), "expected a printable name without '/', got 'a/b'"),
+        ("", Feature("float32", (1,)), "expected a printable name"),
+        ("a\0", Feature("float32", (1,)), "expected a printable name"),
+        ("x" * 201, Feature("float32", (1,)), "at most 200 bytes"),
+        ("x", Feature("object", (1,)), "features.x: dtype: expected a number type, string or image"),
+        ("x", Feature("video", (6, 8, 3)), "features.x: dtype: expected a number type, string or image"),
+        ("x", Feature("image", (6, 8, 1)), "features.x.shape: expected 3 channels"),
+    ],
+)
+def test_features_that_readers_refuse_are_not_written(
+    tmp_path: Path, name: str, feature: Feature, message: str
+) -> None:
+    with pytest.raises(DatasetError, match=message):
+        DatasetWriter(
+            tmp_path / "d", DatasetSpec(30, {"action": Feature("float32", (2,)), name: feature}, TASKS)
+        )
+    assert not (tmp_path / "d").exists()
+
+
+@pytest.mark.parametrize("fps", [0, -1, 29.97, None])
+def test_an_fps_that_cannot_be_written(fps: object) -> None:
+    with pytest.raises(DatasetError, match="fps: expected an integer of at least 1"):
+        DatasetSpec(fps, {"action": Feature("float32", (2,))}, TASKS)  # type: ignore[arg-type]
+
+
+def test_every_name_that_is_written_is_read(tmp_path: Path) -> None:
+    names = ["a.b", "ä", "a b", "..", "a:b", "x" * 200]
+    spec = DatasetSpec(30, {name: Feature("float32", (2,)) for name in names}, TASKS)
+    with DatasetWriter(tmp_path, spec) as writer:
+        writer.add_episode({name: np.zeros((3, 2), np.float32) for name in names}, "stack", seed=0)
+    assert check_dataset(tmp_path) == []
+
+
+def test_a_foreign_dataset_is_not_continued(tmp_path: Path) -> None:
+    write_foreign(tmp_path)
+    for key in ("robot_type", "splits"):
+        edit_json(tmp_path / "meta/info.json", lambda info, key=key: info.pop(key))
+    with pytest.raises(DatasetError, match="to resume"):
+        DatasetWriter(tmp_path, DatasetSpec(30, {"action": Feature("float32", (3,))}, TASKS))

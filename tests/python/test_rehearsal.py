@@ -1,0 +1,175 @@
+"""What export or the loader would refuse is refused before the first step, with what mends it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("accelerate", reason="training packages are not installed")
+
+import keystep
+from keystep.data import DatasetError, DatasetSpec, DatasetWriter, Feature, image_feature, layout
+from keystep.export.bundle import export_bundle
+from keystep.train import ControllerTraining, PlannerTraining, train
+from keystep.train.trainer import Trainer
+
+Images = dict[str, tuple[int, int]]
+
+
+def write(path: Path, images: Images | None = None, constant: bool = False, **changes: Any) -> Path:
+    """Data from elsewhere: nothing is known of its actions, and the tasks have no names."""
+    features = {
+        "observation.state": Feature("float32", (3,), changes.get("names", ("x", "y", "z"))),
+        "action": Feature("float32", (2,), changes.get("names", ("x", "y", "z"))[:2] or None),
+        **{f"observation.images.{name}": image_feature(*size) for name, size in (images or {}).items()},
+    }
+    with DatasetWriter(path, DatasetSpec(10, features, {"t": "Do it."})) as writer:
+        for number in range(4):
+            rng = np.random.default_rng(number)
+            frames = {
+                "observation.state": rng.normal(size=(12, 3)).astype(np.float32),
+                "action": rng.normal(size=(12, 2)).astype(np.float32),
+                **{
+                    f"observation.images.{name}": rng.integers(0, 256, (12, *size, 3), dtype=np.uint8)
+                    for name, size in (images or {}).items()
+                },
+            }
+            if constant:
+                frames["action"][:, 0], frames["observation.state"][:, 1] = 60.0, 7.0
+            writer.add_episode(frames, "t", seed=number)
+    return path
+
+
+def edit(path: Path, file: str, change: Callable[[Any], Any]) -> None:
+    document = json.loads((path / file).read_text())
+    change(document)
+    (path / file).write_text(json.dumps(document))
+
+
+def told(path: Path, *texts: str) -> None:
+    """Other instructions by task index, as another tool may have written them; the side file knows none."""
+    import pyarrow.parquet as pq
+
+    pq.write_table(layout.tasks_table(list(texts)), path / layout.TASKS_PATH)
+    edit(path, "meta/info.json", lambda info: info.update(total_tasks=len(texts)))
+
+
+def config(path: Path, kind: type = ControllerTraining, **changes: Any) -> Any:
+    settings = dict(preset="tiny", steps=2, batch_size=8, device="cpu", threads=1, warmup_steps=1)
+    folders = dict(dataset=path, output=path.parent / "run", cache=path.parent / "cache")
+    return kind(**{**settings, **folders, **changes})
+
+
+def set_fps(value: object) -> Callable[[Path], None]:
+    return lambda path: edit(path, "meta/info.json", lambda info: info.update(fps=value))
+
+
+def set_tasks(*texts: str) -> Callable[[Path], None]:
+    return lambda path: told(path, *texts)
+
+
+def spoil_collection(path: Path) -> None:
+    edit(path, "meta/keystep.json", lambda known: known.update(x=float("nan")))
+
+
+SIZES = {"images": {"a": (8, 8), "b": (8, 9)}}
+PLAN = {"kind": PlannerTraining}
+Case = tuple[dict[str, Any], Callable[[Path], Any], dict[str, Any], str]
+REFUSED: dict[str, Case] = {
+    "fps 0": ({}, set_fps(0), {}, r"fps: expected a number in \(0, 1e\+06\], got 0"),
+    "fps null": ({}, set_fps(None), {}, "fps: expected a number"),
+    "fps nan": ({}, set_fps(float("nan")), {}, "fps: expected a number"),
+    "equal tasks": ({}, set_tasks("go", "go"), {}, r"tasks\[1\]: expected unique.*--condition none"),
+    "no task": ({}, set_tasks(""), {}, r"tasks\[0\].*meta/tasks\.parquet.*--condition none"),
+    "long": ({}, set_tasks("x" * 2000), PLAN, "instruction: expected at most 1000 bytes, got 2000"),
+    "NUL": ({}, set_tasks("a\0b"), PLAN, "instruction: expected text, got a NUL at 1"),
+    "blank": ({}, set_tasks(" \t"), PLAN, r"white space only.*tasks\.parquet"),
+    "sizes": (SIZES, str, {}, r"cameras: expected one size.*--cameras chooses"),
+    "sizes, ACT": (SIZES, str, {"preset": "act-tiny"}, r"cameras: expected one size.*--cameras"),
+    "camera": (SIZES, str, {"cameras": ("top",)}, "cameras: expected some of a, b, got 'top'"),
+    "nothing": ({}, str, {"observe": "images"}, "expected a state or at least one camera.*--observe"),
+    "levels": ({}, str, PLAN | {"subgoals": 7}, "subgoals: expected a multiple of 2.*--subgoals"),
+    "odd image": (
+        SIZES,
+        str,
+        PLAN | {"subgoal": "observation.images.b"},
+        "camera: expected multiples of 2, got 8 x 9.*--subgoal",
+    ),
+    "hold": ({"constant": True}, str, {"hold": "0,0"}, r"hold\[0\]: expected a value in 60\.\.60 \(action_b"),
+    "collection": ({}, spoil_collection, {}, "expected a finite number"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refused_before_the_first_step(tmp_path: Path, case: str) -> None:
+    data, change, options, message = REFUSED[case]
+    path = write(tmp_path / "d", **data)
+    change(path)
+    with pytest.raises((ValueError, DatasetError), match=message):
+        Trainer(config(path, **options))
+    assert not (tmp_path / "run").exists()
+
+
+def test_values_that_are_no_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "d")
+    original = keystep.train.rehearsal.DatasetReader.iter_batches  # type: ignore[attr-defined]
+
+    def spoiled(reader: Any, columns: Any, rows: int = 1024) -> Any:
+        for batch in original(reader, columns, rows):
+            if "observation.state" in batch:
+                batch["observation.state"] = batch["observation.state"].copy()
+                batch["observation.state"][25, 2] = np.inf
+            yield batch
+
+    monkeypatch.setattr("keystep.data.reader.DatasetReader.iter_batches", spoiled)
+    with pytest.raises(
+        DatasetError, match=r"observation.state\[2\]: expected finite .* inf in frame 1 of episode 2"
+    ):
+        Trainer(config(path))
+
+
+TRAINED: dict[str, tuple[dict[str, Any], Callable[[Path], Any], dict[str, Any]]] = {
+    "no names": ({"names": ()}, str, {}),
+    "a constant": ({"constant": True}, str, {}),
+    "a constant, ACT": ({"constant": True}, str, {"preset": "act-tiny"}),
+    "other letters": ({"names": ("ä", "日", "🍎")}, lambda d: told(d, "nimm den 🍎"), {}),
+    "one camera of two": ({"images": {"a.b": (8, 8), "c": (8, 9)}}, str, {"cameras": ("a.b",)}),
+    "one pixel": ({"images": {"a": (1, 1)}}, str, {}),
+    "equal tasks, told none": ({}, lambda d: told(d, "go", "go"), {"condition": "none"}),
+}
+
+
+@pytest.mark.parametrize("case", TRAINED)
+def test_what_is_trained_is_exported_and_loaded(tmp_path: Path, case: str) -> None:
+    data, change, options = TRAINED[case]
+    path = write(tmp_path / "d", **data)
+    change(path)
+    train(config(path, **options))
+    bundle = export_bundle(tmp_path / "run", tmp_path / "b.keystep")
+    manifest = keystep.read_manifest(bundle)
+    assert manifest["action"]["hold"] == {"mode": "last"}
+    assert manifest["provenance"]["action_law"] == ["absolute", "absolute"]
+    with keystep.load(bundle, threads=1) as policy:
+        policy.reset(task=next(iter(policy.task_names), None))
+        seen: dict[str, Any] = {"observation.state": np.zeros(3, np.float32)}
+        for image in manifest["observation"]["images"]:
+            shape = (image["height"], image["width"], 3)
+            seen[f"observation.images.{image['camera']}"] = np.zeros(shape, np.uint8)
+        assert np.isfinite(policy.act(seen)).all()
+
+
+def test_what_was_chosen_is_told_and_may_change(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(tmp_path / "d")
+    train(config(path))
+    told = capsys.readouterr().err
+    assert "action bounds: x" in told and "hold: last" in told and "action law: absolute" in told
+    train(config(path, hold="0.5,0", action_bounds="margin=1"))  # done, but described anew
+    document = json.loads((tmp_path / "run/policy.json").read_text())
+    assert document["action"]["hold"] == {"mode": "values", "values": [0.5, 0.0]}
+    with pytest.raises(DatasetError, match="action_law: expected None to resume, got relative"):
+        train(config(path, action_law="relative"))
