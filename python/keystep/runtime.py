@@ -62,7 +62,8 @@ def load(
     Args:
         path: the bundle's folder, `name.keystep`.
         provider: cpu, openvino, cuda or tensorrt.
-        threads: threads inside an operator or a U-Net; 0: one per physical core.
+        threads: threads inside an operator or a U-Net; 0: one per core (physical ones, those of the affinity
+            mask, the cgroup's CPU quota, whatever is least), which is also the most.
         engine: auto (keystep's own CPU kernels for the U-Nets whose bundle has weights for them, ONNX Runtime
             for the rest), native (the same, or ProviderError), onnxruntime (for everything), or stub (no
             inference; measures the loop itself). `Runtime.engine_choices` says what runs where.
