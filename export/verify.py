@@ -71,6 +71,20 @@ def verify_bundle(
     return VerifyReport(manifest["name"], len(golden["actions"]), tolerance, tuple(rows))
 
 
+def differences(path: Path) -> list[str]:
+    """What makes `keystep verify` refuse a bundle, each "field: expected X, got Y": it is not exported."""
+    try:
+        report = verify_bundle(path, threads=0)
+    except (keystep.PolicyError, keystep.BundleError) as error:  # answers that are not finite, for example
+        return [f"verify: expected answers to the golden cases, got {error}"]
+    found = []
+    for row in report.different:
+        allowed = f"{row.allowed(report.tolerance):.2g} in network units"
+        wanted = f"{row.ours} to be {row.reference} within {allowed}"
+        found.append(f"verify.{row.quantity}: expected {wanted}, got {row.max_error:.2g}")
+    return found
+
+
 def _explained(rows: list[Comparison], rounding: dict[str, float]) -> list[Comparison]:
     """With what rounding alone does to each thing, by the names of golden.npz."""
     found = {LABELS.get(name, name): error for name, error in rounding.items()}

@@ -18,7 +18,7 @@ ALLOWED = {
     "evaluate": {"keystep", "keystep.runtime", "keystep.latency", "keystep.provenance", "keystep.envs"},
     "export": {"keystep", "keystep.files", "keystep.provenance", "keystep.models"},
 }
-CORE_USERS = {"export": {"verify.py"}, "models": {"reference.py"}}
+CORE_USERS = {"export": {"verify.py", "answers.py", "golden_file.py"}, "models": {"reference.py"}}
 WITHOUT_TORCH = {"data", "evaluate", "oracle"}
 
 
