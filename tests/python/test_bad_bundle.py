@@ -51,7 +51,7 @@ def test_manifest_that_is_not_json(stub_bundle):
 
 
 MANIFEST_EDITS = {
-    "newer version": (lambda m: m.update(version=4), ("version", "3", "4")),
+    "newer version": (lambda m: m.update(version=5), ("version", "4", "5")),
     "other format": (lambda m: m.update(format="zip"), ("format", "keystep-bundle", "zip")),
     "unknown key": (lambda m: m.update(colour="red"), ("colour",)),
     "unknown nested key": (lambda m: m["chunk"].update(overlap=1), ("chunk", "overlap")),
