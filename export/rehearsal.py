@@ -14,12 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from keystep.export import plan_graphs
-from keystep.export.bundle import (
-    FORMS,
-    OUTPUTS,
-    controller_module,
-    tensor_entry,
-)
+from keystep.export.bundle import FORMS, OUTPUTS, controller_module, tensor_entry
 from keystep.export.levels import Controller, Planning, changed_sampler, within_subgoals
 from keystep.export.manifest import ExportError, build_manifest
 from keystep.export.text import TEXT, tokenizer_nodes

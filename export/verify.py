@@ -46,15 +46,15 @@ def verify_bundle(
 
     Raises:
         BundleError: the bundle is damaged. A difference does not raise: see `VerifyReport.ok`.
+        PolicyError: the runtime's answers are not finite.
     """
     if planner is not None and checkpoint is None:
         raise keystep.ArgumentError("planner: expected the controller's checkpoint beside it, got none")
     manifest, golden = _read(path)
     wanted = ("actions", "plan") if manifest["planner"] else ("actions",)
     options = {"engine": "onnxruntime", "threads": threads} | options
-    cpp = runtime_answers(
-        path, manifest, golden, wanted, **options
-    )  # first: it says what is wrong with a graph
+    # The runtime comes first: it says what is wrong with a graph.
+    cpp = runtime_answers(path, manifest, golden, wanted, **options)
     onnx = OnnxPolicy(path, manifest, threads)
     answers = onnx_answers(onnx, manifest, golden)
     rows = _rows(manifest, ONNX, answers, GOLDEN, golden)
@@ -67,10 +67,14 @@ def verify_bundle(
         torch = torch_answers(checkpoint, planner, manifest, golden)
         rows += _rows(manifest, CPP, cpp, "torch (checkpoint)", torch)
     if not all(row.within(tolerance) for row in rows):
-        found = magnified(path, manifest, golden, answers, threads)
-        rounding = {LABELS.get(name, name): error for name, error in found.items()}
-        rows = [replace(row, rounding=max(row.rounding, rounding[row.quantity])) for row in rows]
+        rows = _explained(rows, magnified(path, manifest, golden, answers, threads))
     return VerifyReport(manifest["name"], len(golden["actions"]), tolerance, tuple(rows))
+
+
+def _explained(rows: list[Comparison], rounding: dict[str, float]) -> list[Comparison]:
+    """With what rounding alone does to each thing, by the names of golden.npz."""
+    found = {LABELS.get(name, name): error for name, error in rounding.items()}
+    return [replace(row, rounding=max(row.rounding, found[row.quantity])) for row in rows]
 
 
 def measured_errors(path: Path, precisions: Iterable[str]) -> dict[str, Errors]:

@@ -119,9 +119,17 @@ std::vector<NamedFile> named_files(const Bundle& bundle) {
   return files;
 }
 
+bool is_hash(const std::string& text) {
+  return text.size() == 64 && text.find_first_not_of("0123456789abcdef") == std::string::npos;
+}
+
 void check_hash(const NamedFile& file, const std::string& got) {
   for (const auto& [field, wanted] : file.hashes) {
     if (got == wanted) continue;
+    if (!is_hash(wanted)) {
+      throw BundleError(
+          expected(field + ".sha256", "64 lower-case hexadecimal digits", '"' + readable(wanted) + '"'));
+    }
     const std::string why = " (" + readable(file.name) + " is damaged or was changed)";
     throw BundleError(expected(field + ".sha256", wanted, got + why));
   }

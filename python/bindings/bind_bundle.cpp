@@ -16,7 +16,8 @@ void bind_bundle(py::module_& module) {
              "What `read_manifest` says of a manifest (JSON), without the files it names.");
   module.def(
       "read_files",
-      [](const std::filesystem::path& folder) {
+      [](py::handle path_or_text) {
+        const std::filesystem::path folder = path(path_or_text, "path");
         const Bundle bundle = [&] {
           py::gil_scoped_release release;
           Bundle loaded = load_bundle(folder);
@@ -30,9 +31,8 @@ void bind_bundle(py::module_& module) {
         return files;
       },
       py::arg("folder"),
-      "Checks the bundle, and its graphs for files that the manifest does not name; the content of every "
-      "file "
-      "it does, by name.");
+      "Checks the bundle, and its graphs for files that the manifest does not name; the content of all that "
+      "it names.");
   module.def(
       "sha256_file",
       [](py::handle path_or_text) {

@@ -1,6 +1,6 @@
 """The C++ extension (python/bindings)."""
 
-from pathlib import Path
+import os
 from typing import Any, Literal
 
 import numpy as np
@@ -11,6 +11,7 @@ __version__: str
 Status = Literal[
     "not_reset",
     "closed",
+    "forked",
     "busy",
     "bad_observation",
     "stale_observation",
@@ -20,6 +21,8 @@ Status = Literal[
     "engine_failure",
 ]
 
+Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+
 class Error(RuntimeError): ...
 class BundleError(Error): ...
 class ProviderError(Error): ...
@@ -28,7 +31,7 @@ class ArgumentError(Error, ValueError): ...
 class PolicyError(Error):
     status: Status
 
-def read_manifest(folder: Path) -> str: ...
+def read_manifest(path: Path) -> str: ...
 def read_files(folder: Path) -> dict[str, bytes]: ...
 def check_manifest(manifest: str) -> None: ...
 def sha256_file(file: Path) -> str: ...
@@ -102,8 +105,8 @@ class EngineOptions:
     provider: str
     threads: int
     optimization: str
-    onnxruntime_library: str
-    extensions_library: str
+    onnxruntime_library: Path
+    extensions_library: Path
     provider_options: dict[str, str]
     precision: str
     isa: str
@@ -117,20 +120,26 @@ class RuntimeOptions:
     planner_steps: int
     planner_sampler: str
     replan: bool | None
+    strict_text: bool
     deadline_us: float
     max_observation_age_us: int
+    clock: str
 
 class Runtime:
-    def __init__(self, bundle: Path, options: RuntimeOptions) -> None: ...
+    def __init__(self, path: Path, options: RuntimeOptions) -> None: ...
     def reset(
         self,
         task: str,
+        instruction: str,
         goal: dict[str, Any] | None,
         seed: int,
         episode: int,
         guidance: float | None,
         subgoals: dict[str, Any] | None,
     ) -> None: ...
+    def check_usable(self) -> None: ...
+    def find_task(self, task: str) -> str: ...
+    def text_warning(self, instruction: str) -> str: ...
     def act(self, observation: dict[str, Any]) -> NDArray[np.float32]: ...
     def predict_chunk(
         self, observation: dict[str, Any], noise: NDArray[np.float32] | None

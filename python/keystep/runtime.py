@@ -62,7 +62,8 @@ def load(
     Args:
         path: the bundle's folder, `name.keystep`.
         provider: cpu, openvino, cuda or tensorrt.
-        threads: threads inside an operator or a U-Net; 0: one per physical core.
+        threads: threads inside an operator or a U-Net; 0: one per core (physical ones, those of the affinity
+            mask, the cgroup's CPU quota, whatever is least), which is also the most.
         engine: auto (keystep's own CPU kernels for the U-Nets whose bundle has weights for them, ONNX Runtime
             for the rest), native (the same, or ProviderError), onnxruntime (for everything), or stub (no
             inference; measures the loop itself). `Runtime.engine_choices` says what runs where.
@@ -346,7 +347,7 @@ class Runtime:
             name = self._task_name(task)
             self._core.reset(name, "", *self._context)
             self._task, self._context = name, None
-        elif task is not None and self._task is not None and self._task_name(task) != self._task:
+        elif task is not None and self._task is not None and not self._is_about(task):
             raise _core.ArgumentError(f"task: expected {self._task!r} as given to reset, got {task!r}")
         self._seen_task = task
 
@@ -354,14 +355,21 @@ class Runtime:
         if not isinstance(task, str):
             wanted = "one of " + ", ".join(self.task_names)
             raise _core.ArgumentError(f"task: expected {wanted}, got {task!r}")
-        return task if task == self._task else self._core.find_task(text("task", task))
+        return self._core.find_task(text("task", task))
 
     def _about(self, task: str | None, instruction: str | None) -> str | None:
         """What an episode is about: the name of a task where it is one, else the instruction."""
-        if task:
-            return self._core.find_task(task)
-        known = (entry["name"] for entry in self._tasks if entry["instruction"] == instruction)
-        return next(known, instruction)
+        told = task or instruction
+        return self._known(told) or told
+
+    def _is_about(self, task: object) -> bool:
+        return isinstance(task, str) and self._task in (task, self._known(task))
+
+    def _known(self, told: str | None) -> str | None:
+        """The name of the task with this name or instruction."""
+        return next(
+            (task["name"] for task in self._tasks if told in (task["name"], task["instruction"])), None
+        )
 
     def _check_instruction(self, instruction: str) -> None:
         if not text("instruction", instruction):

@@ -56,7 +56,7 @@ def test_of_other_data_the_last_action_holds_and_the_range_bounds(tmp_path: Path
 def test_what_was_collected_is_taken(tmp_path: Path) -> None:
     found = ActionChoices(write(tmp_path / "d", action=COLLECTED))
     assert found.spec == COLLECTED | {"hold": {"mode": "values", "values": [0.5, 0.0]}}
-    np.testing.assert_array_equal(found.still(), np.array([0.5, np.nan], np.float32))
+    np.testing.assert_array_equal(found.still(), np.array([0.0, np.nan], np.float32))
     assert "default" not in "\n".join(found.notes)
     changed = ActionChoices(DatasetReader(tmp_path / "d"), "last", "data", "relative").spec
     assert (changed["hold"], changed["min"], changed["law"]) == (
@@ -95,7 +95,7 @@ def test_hold_and_law_as_values_or_files(tmp_path: Path) -> None:
     (tmp_path / "l.json").write_text('["relative", "absolute"]')
     for law in ("relative,absolute", str(tmp_path / "l.json")):
         found = ActionChoices(reader, "1,5", law=law)
-        np.testing.assert_array_equal(found.still(), np.array([1.0, np.nan], np.float32))
+        np.testing.assert_array_equal(found.still(), np.array([0.0, np.nan], np.float32))
     np.testing.assert_array_equal(ActionChoices(reader, law="relative").still(), np.zeros(2, np.float32))
 
 

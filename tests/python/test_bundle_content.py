@@ -119,7 +119,7 @@ def test_external_data_are_loaded_from_memory(
     manifest = json.loads((external_bundle / "manifest.json").read_text())
     files = keystep._core.read_files(external_bundle)
     assert set(files) == {"encode.onnx", "denoise.onnx", "weights.bin", "golden.npz"}
-    python = OnnxPolicy(files, manifest, 1)
+    python = OnnxPolicy(external_bundle, manifest, 1)
     sample = np.ones((1, HORIZON, ACTION), np.float32)
     film = np.zeros((1, 2), np.float32)
     known = {"sample": sample, "timestep": np.array([0]), "film": film}
@@ -277,7 +277,7 @@ def test_threads_follow_the_affinity(onnx_bundle: Path) -> None:
 import os, keystep
 os.sched_setaffinity(0, {{min(os.sched_getaffinity(0))}})
 policy = keystep.load({str(onnx_bundle)!r}, engine="onnxruntime")
-print(policy.engine)
+print(policy.description)
 """
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=900, check=True

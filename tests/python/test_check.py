@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +28,13 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     told = capsys.readouterr()
     assert told.out == "problem: meta/info.json: fps: expected a positive number, got 0\n"
     assert told.err.startswith("error: ") and "found 1 problem" in told.err
+
+
+def test_the_command_of_before_does_not_pass_for_a_check(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "keystep.data.check", str(tmp_path)], capture_output=True, text=True
+    )
+    assert done.returncode == 1 and "keystep check DATASET" in done.stderr
 
 
 def test_videos_are_refused_by_check_as_by_training(tmp_path: Path) -> None:

@@ -50,6 +50,11 @@ def episode(**changes: Any) -> dict[str, Any]:
 
 
 NAN = float("nan")
+DEEP: list[Any] = []
+for _ in range(70):
+    DEEP = [DEEP]
+ENDLESS: list[Any] = []
+ENDLESS.append(ENDLESS)
 BAD = [
     ({"seed": 2**63}, "seed: expected a whole number from 0 to 9223372036854775807, got 9223372036854775808"),
     ({"seed": -1}, "seed: .* got -1"),
@@ -79,6 +84,12 @@ BAD = [
     ({"extras": {**EXTRAS, "names": np.zeros(2)}}, "extras: expected JSON values, .*ndarray"),
     ({"extras": {**EXTRAS, "weight": NAN}}, "extras: expected JSON values"),
     ({"extras": {**EXTRAS, "weight": 10**5000}}, "extras: expected JSON values"),
+    (
+        {"extras": {**EXTRAS, "names": [{1: "a"}]}},
+        "extras: expected JSON values, got a key that is no string",
+    ),
+    ({"extras": {**EXTRAS, "weight": DEEP}}, "extras: expected at most 64 levels inside one another, got 72"),
+    ({"extras": {**EXTRAS, "weight": ENDLESS}}, "extras: expected JSON values"),
     ({"extras": {**EXTRAS, "names": ["\udcff"]}}, "extras: expected text that is valid UTF-8"),
     ({"extras": {**EXTRAS, "names": {"\udcff": 1}}}, "extras: expected text that is valid UTF-8"),
     ({"frames": None}, "frames: expected a mapping of columns, got NoneType"),
@@ -188,12 +199,12 @@ def test_other_types_of_the_same_values_are_taken(tmp_path: Path) -> None:
             np.int32(2**31 - 1),
             success=np.bool_(False),
             instruction=Word("lift"),
-            extras={"names": "ä", "weight": np.float64(1.5)},
+            extras={"names": "ä", "weight": [np.float64(1.5), 2**70]},
         )
     reader = DatasetReader(tmp_path)
     (found,) = reader.episodes()
     assert (found.task, found.seed, found.success, found.instruction) == ("lift", 2**31 - 1, False, "lift")
-    assert found.extras == {"names": "ä", "weight": 1.5}
+    assert found.extras == {"names": "ä", "weight": [1.5, 2**70]}
     assert reader.read_episode(found)["code"].tolist() == ["lift", "done()", "x"]
 
 
@@ -225,7 +236,7 @@ def feature(dtype: Any, shape: Any = (1,), names: Any = None) -> dict[str, Any]:
         (feature("float32", ()), r"features\.x\.shape: .* got \(\)"),
         (feature("float32", [2]), r"features\.x\.shape: .* got \[2\]"),
         (feature("float32", (2.0,)), r"features\.x\.shape: .* got \(2\.0,\)"),
-        (feature("image", (4, 6, 1)), r"features\.x\.shape: expected \(height, width, 3\) of images"),
+        (feature("image", (4, 6, 1)), r"features\.x\.shape: expected .*\b4, 6, 1"),
         (feature("float32", (1,), ("\ud800",)), r"features\.x\.names: expected text that is valid UTF-8"),
         ({"features": {}}, "features: expected at least one, got none"),
         ({"features": {"\ud800": Feature("bool", (1,))}}, "features: expected a printable name"),

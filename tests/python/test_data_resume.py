@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -166,3 +168,17 @@ def test_a_dataset_with_episodes_is_never_created_anew(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="seed: expected none to resume, got 3"):
         DatasetWriter(tmp_path, make_spec())
     assert len(DatasetReader(tmp_path)) == 2
+
+
+def test_data_files_in_another_order_are_left_alone(tmp_path: Path) -> None:
+    """As another tool may split them: their numbers would be given again."""
+    write(tmp_path, 2)
+    data = tmp_path / "data/chunk-000"
+    (data / "file-000.parquet").rename(data / "file-004.parquet")
+    rows = tmp_path / "meta/episodes/chunk-000/file-000.parquet"
+    table = pq.read_table(rows)
+    number = table.schema.get_field_index("data/file_index")
+    pq.write_table(table.set_column(number, "data/file_index", pa.array([4, 4])), rows)
+    with pytest.raises(DatasetError, match="expected a data file for each file of meta/episodes to resume"):
+        DatasetWriter(tmp_path, make_spec())
+    assert (data / "file-004.parquet").exists()

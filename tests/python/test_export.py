@@ -20,6 +20,7 @@ torch = pytest.importorskip("torch")
 from keystep.export import bundle  # noqa: E402
 from keystep.export.bundle import export_bundle  # noqa: E402
 from keystep.export.manifest import ExportError, validate  # noqa: E402
+from keystep.export.verify import verify_bundle  # noqa: E402
 from keystep.models import PRESETS, CheckpointError, random_checkpoint  # noqa: E402
 
 CONFIG = replace(PRESETS["tiny"], tasks=2)
@@ -258,10 +259,25 @@ def test_non_finite_weights_are_refused(checkpoint: Path, tmp_path: Path) -> Non
 
 
 def test_too_large_for_a_protobuf(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights beyond the limit lie beside their graph, are hashed by the manifest, and compute the same."""
+    whole = export_bundle(checkpoint, tmp_path / "whole.keystep", seed=1)
     monkeypatch.setattr(bundle, "MAX_BYTES", 1000)
-    with pytest.raises(ExportError, match=r"graphs\.encode: expected weights of at most 1000 bytes, got \d+"):
-        export_bundle(checkpoint, tmp_path / "x.keystep")
-    assert list(tmp_path.iterdir()) == []
+    parted = export_bundle(checkpoint, tmp_path / "parted.keystep", seed=1)
+    manifest = keystep.read_manifest(parted)
+    for name, graph in manifest["graphs"].items():
+        (entry,) = graph["external"]
+        assert entry["file"] == f"{name}.onnx.data"
+        assert (parted / entry["file"]).stat().st_size > (parted / graph["file"]).stat().st_size / 4
+    assert all("external" not in graph for graph in keystep.read_manifest(whole)["graphs"].values())
+    assert verify_bundle(parted).ok
+    golden = np.load(whole / "golden.npz")
+    observation = {key: golden[key][0] for key in golden.files if key.startswith("observation.")}
+    chunks = []
+    for path in (whole, parted):
+        with keystep.load(path, engine="onnxruntime", threads=1) as policy:
+            policy.reset(task=policy.task_names[0] if policy.task_names else None, seed=0)
+            chunks.append(policy.predict_chunk(observation))
+    np.testing.assert_array_equal(*chunks)
 
 
 # ---- whole or not at all

@@ -58,7 +58,7 @@ def measure(monkeypatch: pytest.MonkeyPatch) -> Any:
         measurement = Measurement(**answers)
         monkeypatch.setattr(bundle, "measured_errors", measurement)
         # What is recorded is made up: the answers are not held to it.
-        monkeypatch.setattr(bundle, "verify_bundle", lambda _: VerifyReport("x", 4, 1e-4, ()))
+        monkeypatch.setattr(bundle, "verify_bundle", lambda *_, **__: VerifyReport("x", 4, 1e-4, ()))
         return measurement
 
     return install
@@ -136,7 +136,7 @@ def test_answers_that_differ_make_no_bundle(
     """fp32 is not held to what it did at export, but to what it should do."""
     row = Comparison("native fp32", "golden (torch)", "plan", 3e-4, 1e-4)
     measure(unet=ERRORS)
-    monkeypatch.setattr(bundle, "verify_bundle", lambda _: VerifyReport("x", 4, 1e-4, (row,)))
+    monkeypatch.setattr(bundle, "verify_bundle", lambda *_, **__: VerifyReport("x", 4, 1e-4, (row,)))
     message = (
         r"verify.plan: expected native fp32 to be golden \(torch\) within 0.0001 in network units, got 0.0003"
     )

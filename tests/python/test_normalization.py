@@ -16,7 +16,13 @@ import torch
 import tyro
 
 from keystep.data import DatasetError, DatasetReader, DatasetSpec, DatasetWriter, Feature
-from keystep.models import SamplerConfig, normalization_entry, random_checkpoint, read_checkpoint
+from keystep.models import (
+    CameraConfig,
+    SamplerConfig,
+    normalization_entry,
+    random_checkpoint,
+    read_checkpoint,
+)
 from keystep.models.checkpoint import save_checkpoint
 from keystep.models.normalizer import Normalizer
 from keystep.models.presets import ACT_PRESETS, PLANNER_PRESETS, PRESETS
@@ -162,6 +168,15 @@ def test_choices_of_what_the_network_does_not_know(kind: type, key: str, tmp_pat
             recipe(kind, dataset, normalization=("action=quantile",))
 
 
+@pytest.mark.parametrize("choice", ["quantile", "observation.images.top=quantile"])
+def test_images_have_their_own(choice: str, tmp_path: Path) -> None:
+    network = replace(PLANNER_PRESETS["tiny"], state_dim=0, camera=CameraConfig("top", 16, 16))
+    reader = DatasetReader(write_dataset(tmp_path / "d", healthy(3)))
+    assert normalize(network, reader, {}, (), None).modes == {"observation.images.top": "min_max"}
+    with pytest.raises(ValueError, match=rf"normalization: .*none \(images have their own\), got {choice}"):
+        normalize(network, reader, {}, (choice,), None)
+
+
 def test_the_command_line() -> None:
     arguments = ["--dataset", "d", "--output", "o", "--normalization", f"{STATE}=quantile", "action=mean_std"]
     for kind in (ControllerTraining, PlannerTraining):
@@ -208,6 +223,7 @@ def test_clip_ranges() -> None:
     assert clip_range(entry, [np.array([1.0, 0.0]), np.array([2.0, -5.0])]) == 2.5
     assert clip_range(entry, [np.array([1.1, 0.1])]) == 1.0  # noise is as wide as that
     assert clip_range(entry, [np.array([1.0, -5.001])]) == 2.51
+    assert clip_range(entry, [np.array([1.0, -3.0]), np.array([2.0, np.nan])]) == 2.0
 
 
 def test_act_has_no_sampler_to_clip(tmp_path: Path) -> None:
@@ -225,7 +241,7 @@ def test_the_checkpoint_says_how(tmp_path: Path, capsys: pytest.CaptureFixture[s
     train(config(ControllerTraining, dataset, tmp_path / "run", normalization=choices))
     document = json.loads((tmp_path / "run/policy.json").read_text())
     assert document["normalization"] == {STATE: "quantile", "action": "mean_std"}
-    assert f"normalization: {STATE} quantile, action mean_std" in capsys.readouterr().out
+    assert f"normalization: {STATE} quantile, action mean_std" in capsys.readouterr().err
     assert document["policy"]["sampler"]["clip_range"] > 1
     checkpoint = read_checkpoint(tmp_path / "run")
     assert {key: entry["mode"] for key, entry in checkpoint.normalizer().entries.items()} == {
@@ -321,7 +337,7 @@ def test_what_never_moves_is_not_remarked_on(tmp_path: Path) -> None:
 def test_training_prints_it_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     dataset = write_dataset(tmp_path / "d", flung(1, {3: 1.8}))
     assert train(config(PlannerTraining, dataset, tmp_path / "run")).step == 2
-    assert "episode 3 (1.8 in frame 7)" in capsys.readouterr().out
+    assert "episode 3 (1.8 in frame 7)" in capsys.readouterr().err
 
 
 def test_numbers_that_are_not_finite_are_refused(tmp_path: Path) -> None:

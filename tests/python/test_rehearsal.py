@@ -163,6 +163,21 @@ def test_what_is_trained_is_exported_and_loaded(tmp_path: Path, case: str) -> No
         assert np.isfinite(policy.act(seen)).all()
 
 
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    path = write(tmp_path / "d")
+    (tmp_path / "run").write_text("a file")
+    with pytest.raises(DatasetError, match="run: expected a folder to write checkpoints to"):
+        Trainer(config(path))
+
+
+def test_what_is_not_seen_and_what_no_planner_can_imagine_is_told(tmp_path: Path) -> None:
+    path = write(tmp_path / "d", images={"a": (8, 8)})
+    notes = "\n".join(Trainer(config(path, condition="goal")).recipe.notes)
+    assert "warning: the goal is observation.state and observation.images.a, a planner imagines one" in notes
+    notes = "\n".join(Trainer(config(path, condition="goal", observe="state")).recipe.notes)
+    assert "not seen by the policy: observation.images.a" in notes and "warning" not in notes
+
+
 def test_what_was_chosen_is_told_and_may_change(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = write(tmp_path / "d")
     train(config(path))
@@ -171,5 +186,5 @@ def test_what_was_chosen_is_told_and_may_change(tmp_path: Path, capsys: pytest.C
     train(config(path, hold="0.5,0", action_bounds="margin=1"))  # done, but described anew
     document = json.loads((tmp_path / "run/policy.json").read_text())
     assert document["action"]["hold"] == {"mode": "values", "values": [0.5, 0.0]}
-    with pytest.raises(DatasetError, match="action_law: expected None to resume, got relative"):
+    with pytest.raises(DatasetError, match=r"action_law: expected \['absolute', 'absolute'\] to resume, got"):
         train(config(path, action_law="relative"))

@@ -164,19 +164,20 @@ def test_images_of_another_size(make_stub, observation):
         policy.act(large)
 
 
-def test_task_is_a_name_or_any_text(make_stub, observation):
+def test_task_is_a_name_and_instruction_any_text(make_stub, observation):
     policy = make_stub(subgoal_changes())
     named = rollout(policy, observation)
     np.testing.assert_array_equal(named, rollout(policy, observation, task="Lift the red block."))
-    assert (named != rollout(policy, observation, task="Réchauffe le café ☕")).any()
+    told = {"task": None, "instruction": "Réchauffe le café ☕"}
+    words = rollout(policy, observation, **told)
+    assert (named != words).any()
     np.testing.assert_array_equal(named, rollout(policy, observation | {"task": "lift_red"}, task=None))
-    words = {"task": "words of my own"}
-    np.testing.assert_array_equal(
-        rollout(policy, observation, task=words["task"]), rollout(policy, observation | words, task=None)
-    )
-    with pytest.raises(keystep.ArgumentError, match="task: expected 'words of my own' as given to reset"):
+    repeated = observation | {"task": told["instruction"]}
+    np.testing.assert_array_equal(words, rollout(policy, repeated, **told))
+    with pytest.raises(
+        keystep.ArgumentError, match="task: expected 'Réchauffe le café ☕' as given to reset"
+    ):
         policy.act(observation | {"task": "others"})
-    make_stub(subgoal_changes() | {"tasks": []}).reset(instruction="no task is known")
 
 
 def test_images_of_sizes_seen_before_allocate_nothing(make_stub, observation):

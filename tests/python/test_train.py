@@ -134,7 +134,7 @@ def test_the_checkpoint_folder(dataset: Path, tmp_path: Path) -> None:
     document = json.loads((tmp_path / "policy.json").read_text())
     assert set(document) == {
         "format", "version", "kind", "policy", "stats", "tasks", "action", "observation",
-        "control_rate_hz", "provenance"
+        "control_rate_hz", "provenance", "normalization"
     }  # fmt: skip
     assert (document["format"], document["version"]) == ("keystep-checkpoint", 3)
     assert (document["kind"], document["control_rate_hz"]) == ("diffusion", 60.0)

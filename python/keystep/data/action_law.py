@@ -15,8 +15,8 @@ def with_law(collection: Mapping[str, Any]) -> Mapping[str, Any]:
     action = collection.get("action")
     if not isinstance(action, Mapping) or "law" in action:
         return collection
-    law = _law_of_world(collection)
-    if law is None or len(law) != len(action.get("names", ())):
+    law, names = _law_of_world(collection), action.get("names")
+    if law is None or not isinstance(names, list) or len(names) != len(law):
         return collection
     return {**collection, "action": {**action, "law": list(law)}}
 

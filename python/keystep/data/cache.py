@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from keystep import files
-from keystep.data.layout import DatasetError
+from keystep.data.layout import DatasetError, Feature
 from keystep.data.reader import DatasetReader
 
 _VERSION = 2  # of what the columns hold
@@ -70,12 +70,8 @@ def _convert(reader: DatasetReader, columns: Sequence[str], root: Path) -> None:
             stop = start + len(batch[columns[0]])
             for name, values in batch.items():
                 if name not in arrays:  # only now, as it is known that frames have the declared shape
-                    arrays[name] = np.lib.format.open_memmap(
-                        staging / f"{name}.npy",
-                        "w+",
-                        _dtype(name, values),
-                        (reader.frames, *values.shape[1:]),
-                    )
+                    dtype, shape = _dtype(name, reader.features[name]), (reader.frames, *values.shape[1:])
+                    arrays[name] = np.lib.format.open_memmap(staging / f"{name}.npy", "w+", dtype, shape)
                 arrays[name][start:stop] = values
             start = stop
         if not arrays:
@@ -88,6 +84,8 @@ def _convert(reader: DatasetReader, columns: Sequence[str], root: Path) -> None:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def _dtype(name: str, values: np.ndarray) -> np.dtype:
+def _dtype(name: str, feature: Feature) -> np.dtype:
+    if feature.is_image:
+        return np.dtype(np.uint8)
     seen = name == "action" or name.startswith("observation.")
-    return np.dtype(np.float32) if seen and values.ndim < 4 else values.dtype
+    return np.dtype(np.float32 if seen else feature.dtype)

@@ -82,3 +82,7 @@ def _collecting(root: Path, problems: list[str]) -> Iterator[None]:
 
 def _told(root: Path, error: DatasetError) -> str:
     return " ".join(str(error).removeprefix(f"{root}/").removeprefix(f"{root}: ").split())
+
+
+if __name__ == "__main__":  # the command of 0.4: without this it would succeed for every folder
+    raise SystemExit("expected `keystep check DATASET`, got the command that it replaces")

@@ -200,6 +200,9 @@ class Store:
         self._stats = stats.combine_all(reader.episode_stats())
         self.texts = reader.instructions
         self._number = len(reader.episode_files())
+        own = [self.path / layout.file_name(layout.DATA_PATH, number) for number in range(self._number)]
+        if reader.data_files() != own:  # their numbers would be given again
+            raise DatasetError(f"{self.path}: expected a data file for each file of meta/episodes to resume")
         if self._number:
             self._open_last(reader)
         if len(read_task_texts(self.path / layout.TASKS_PATH)) > len(self.texts):

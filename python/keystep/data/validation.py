@@ -12,6 +12,8 @@ from keystep.data.layout import DatasetError, Feature
 
 Column = np.ndarray | Sequence[str]
 MAX_SEED = 2**63 - 1
+MAX_LEVELS = 64
+"""Of JSON values, which every reader can follow."""
 MAX_NUMBER = 1e150
 """Of floats: their squares, summed over the frames of a dataset, are finite."""
 
@@ -126,6 +128,10 @@ def checked_flag(name: str, value: Any) -> bool:
 def checked_json(name: str, value: Any) -> str:
     """The value as JSON; DatasetError for what JSON or UTF-8 does not have, such as NaN."""
     try:
+        if (levels := _levels(value)) > MAX_LEVELS:
+            raise DatasetError(
+                f"{name}: expected at most {MAX_LEVELS} levels inside one another, got {levels}"
+            )
         text = json.dumps(value, allow_nan=False)
         json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:
@@ -133,6 +139,15 @@ def checked_json(name: str, value: Any) -> str:
     except (TypeError, ValueError, RecursionError) as error:
         raise DatasetError(f"{name}: expected JSON values, got {error}") from None
     return text
+
+
+def _levels(value: Any) -> int:
+    """Lists and mappings inside one another. Raises TypeError for keys that JSON would turn into strings."""
+    if isinstance(value, Mapping):
+        if not all(isinstance(key, str) for key in value):
+            raise TypeError("a key that is no string")
+        value = list(value.values())
+    return 1 + max(map(_levels, value), default=0) if isinstance(value, list | tuple) else 0
 
 
 def checked_extras(extras: Mapping[str, Any], names: Sequence[str]) -> str:

@@ -16,7 +16,6 @@ from torch import nn
 
 from keystep.files import parse_json, replacing, to_json
 from keystep.models.act import ActPolicy
-from keystep.models.checks import ConfigError
 from keystep.models.config import ActConfig, CameraConfig, PlannerConfig, PolicyConfig
 from keystep.models.normalizer import Normalizer, default_modes
 from keystep.models.planner import ImagePlanner, Planner, StatePlanner, make_planner
@@ -48,7 +47,7 @@ class Checkpoint:
             "last"}) and, where it is known, law ("relative" or "absolute", of each dimension).
         observation: {"state": {"names"}, "images": [..]}.
         provenance: free form: git commit, data set hash, metrics.
-        normalization: mode by key, of keys that differ from the default; see `keystep.models.normalizer`.
+        normalization: mode by key, else the default; see `keystep.models.normalizer`.
     """
 
     config: Config
@@ -137,7 +136,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         checkpoint = Checkpoint(config, **known, normalization=document.get("normalization", {}))
         checkpoint.normalizer()
         return checkpoint
-    except (KeyError, ValueError, ConfigError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: {error}") from None
 
 

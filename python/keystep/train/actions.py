@@ -22,6 +22,7 @@ _ROWS = 4096  # read at a time
 BOUNDS = "data, margin=F (F times the range of the data on either side) or a JSON file"
 FIELDS = ("min", "max", "names", "units", "rate_limit")
 """Of a file of bounds; the first two are needed."""
+DEFAULT = " (default: the dataset does not tell)"
 
 
 class ActionChoices:
@@ -53,8 +54,8 @@ class ActionChoices:
         collected = _collected(reader, self._width)
         self._low, self._high = _range(reader)
         self.spec = self._bounds(bounds, collected)
-        self.notes = [f"action bounds: {self._told_bounds()}", *self._outside()]
-        self.notes[0] += f" ({'as collected' if bounds is None and collected else bounds or 'data'})"
+        source = bounds or ("as collected" if collected else "data")
+        self.notes = [f"action bounds: {self._told_bounds()} ({source})", *self._outside()]
         self.spec["hold"] = self._hold(hold, collected)
         self.notes.append(f"hold: {told_hold(self.spec['hold'])}{'' if hold or collected else DEFAULT}")
         declared = collected.get("law")
@@ -63,10 +64,7 @@ class ActionChoices:
 
     def still(self) -> np.ndarray:
         """(A,) float32: the action without motion; NaN where that is to repeat the last one."""
-        hold = self.spec["hold"]
-        values = hold.get("values", [0.0] * self._width)
-        relative = np.array([law == RELATIVE for law in self.spec["law"]])
-        return np.where(relative, np.array(values, np.float32), np.float32(np.nan)).astype(np.float32)
+        return np.array([0.0 if law == RELATIVE else np.nan for law in self.spec["law"]], np.float32)
 
     # ---- bounds
 
@@ -105,7 +103,7 @@ class ActionChoices:
     def _outside(self) -> list[str]:
         """A line if there are actions that the policy will never be allowed to take."""
         low, high = np.array(self.spec["min"]), np.array(self.spec["max"])
-        if len(low) != self._width or ((low <= self._low) & (self._high <= high)).all():
+        if ((low <= self._low) & (self._high <= high)).all():
             return []
         counts = np.zeros(self._width, np.int64)
         for rows in _finite_rows(self._reader, ACTION):
@@ -156,9 +154,6 @@ class ActionChoices:
             law: [n for n, own in zip(self.spec["names"], laws, strict=True) if own == law] for law in LAWS
         }
         return "; ".join(f"{law}: {', '.join(names)}" for law, names in named.items())
-
-
-DEFAULT = " (default: the dataset does not tell)"
 
 
 def told_hold(hold: dict[str, Any]) -> str:

@@ -31,6 +31,7 @@ class ControllerRecipe:
         self._actions = ActionChoices(reader, config.hold, config.action_bounds, config.action_law)
         self.notes = self._actions.notes
         self.plan = self._plan()
+        self.notes += self._told_observations()
         self._normalizer = self.plan.normalizer()
 
     @property
@@ -69,6 +70,17 @@ class ControllerRecipe:
         value = self._normalizer.normalize(key.replace("goal.", "observation.", 1), value.float())
         noise = self._config.goal_noise if key.startswith("goal.") else 0.0
         return value + noise * torch.randn_like(value) if noise else value  # the step's global generator
+
+    def _told_observations(self) -> list[str]:
+        """A line if the dataset observes more than the policy sees, or no planner could give such a goal."""
+        state = [STATE] if self._network.state_dim else []
+        seen = [*state, *(IMAGES + camera.name for camera in self._network.cameras)]
+        keys = [key for key in self._reader.features if key.startswith("observation.") and key not in seen]
+        lines = [f"not seen by the policy: {', '.join(keys)}"] if keys else []
+        if self._config.condition == "goal" and len(seen) > 1:
+            goal = f"the goal is {' and '.join(seen)}, a planner imagines one of them"
+            lines.append(f"warning: {goal}: for a hierarchy choose it with --observe and --cameras")
+        return lines
 
     def _camera_keys(self) -> list[str]:
         """Of the cameras that are seen."""

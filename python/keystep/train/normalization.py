@@ -69,7 +69,7 @@ def normalize(
     modes = network_modes(network)
     vectors = [key for key in modes if ".images." not in key]
     modes |= _chosen(choices, vectors)
-    notes, stats = [], dict(stats)
+    notes, stats = list[str](), dict(stats)
     columns = mapped_columns(reader, vectors, cache) if vectors else {}
     for key, values in columns.items():
         names = reader.features[key].names or ()
@@ -79,8 +79,11 @@ def normalize(
     sampled = getattr(network, "subgoal", "action")
     if sampled in columns and not isinstance(network, ActConfig):
         entry = normalization_entry(modes[sampled], stats[sampled])
-        low, high = columns[sampled].min(axis=0), columns[sampled].max(axis=0)
-        ends = [low, high, low if still is None else np.where(np.isnan(still), low, still)]
+        ends = [
+            columns[sampled].min(axis=0),
+            columns[sampled].max(axis=0),
+            *([] if still is None else [still]),
+        ]
         sampler = dataclasses.replace(network.sampler, clip_range=clip_range(entry, ends))
         network = dataclasses.replace(network, sampler=sampler)
     if choices:
@@ -92,6 +95,8 @@ def normalize(
 def _chosen(choices: Sequence[str], vectors: Sequence[str]) -> dict[str, str]:
     given = parse_choices(choices)
     for_all = given.pop("", None)
+    if for_all and not vectors:
+        raise ValueError(f"normalization: expected none (images have their own), got {for_all}")
     for key, mode in given.items():
         if key not in vectors:
             known = ", ".join(vectors) or "none (images have their own)"
@@ -113,8 +118,8 @@ def clip_range(entry: dict[str, Any], values: Iterable[np.ndarray]) -> float:
     if entry["mode"] == "min_max":
         return 1.0
     offset, scale = offset_and_scale(entry)
-    farthest = max(float(np.abs((np.asarray(value, np.float64) - offset) / scale).max()) for value in values)
-    return max(1.0, math.ceil(100 * farthest) / 100)
+    sizes = np.abs((np.stack([*values]).astype(np.float64) - offset) / scale)
+    return max(1.0, math.ceil(100 * float(np.nanmax(sizes))) / 100)
 
 
 def _columns(values: np.ndarray) -> Iterator[np.ndarray]:

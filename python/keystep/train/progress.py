@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from types import TracebackType
 
 from rich.console import Console
@@ -25,10 +26,12 @@ class Reporter:
         steps: in total.
         done: already, when resuming.
         quiet: says nothing; for all processes but the first.
+        notes: lines to begin with.
     """
 
-    def __init__(self, steps: int, done: int, quiet: bool = False) -> None:
+    def __init__(self, steps: int, done: int, quiet: bool = False, notes: Sequence[str] = ()) -> None:
         self._console = Console(stderr=True, quiet=quiet)
+        self._notes = notes
         self._steps, self._done, self._started = steps, done, time.perf_counter()
         columns = (
             TextColumn("training"),
@@ -46,6 +49,8 @@ class Reporter:
         self._bar = self._progress.add_task("training", total=steps, completed=done, figures="")
 
     def __enter__(self) -> Reporter:
+        if self._notes and not self._console.quiet:
+            print(*self._notes, sep="\n", file=self._console.file, flush=True)
         self._progress.start()
         return self
 

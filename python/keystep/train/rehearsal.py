@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from keystep.data import DatasetReader
+from keystep.data import DatasetError, DatasetReader
 
 if TYPE_CHECKING:
     from keystep.train.recipe import Recipe
@@ -36,11 +38,12 @@ HINTS = {
 """By the beginning of a field of the manifest: what mends it."""
 
 
-def rehearse(recipe: Recipe, reader: DatasetReader) -> None:
+def rehearse(recipe: Recipe, reader: DatasetReader, output: Path) -> None:
     """Looks for everything that export, or the loader of what it wrote, would refuse.
 
     Raises:
-        ExportError: the message ends with what mends it.
+        DatasetError: `output` cannot be written to.
+        ExportError: any other; the message ends with what mends it.
     """
     from keystep.export.manifest import ExportError
     from keystep.export.rehearsal import rehearse as rehearse_export
@@ -50,6 +53,12 @@ def rehearse(recipe: Recipe, reader: DatasetReader) -> None:
         rehearse_export(plan, recipe.text_encoder)
     except ValueError as error:
         raise ExportError(f"{error}{hint(str(error))}") from None
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=output):
+            pass
+    except OSError as error:
+        raise DatasetError(f"{output}: expected a folder to write checkpoints to, got {error}") from None
 
 
 def hint(message: str) -> str:

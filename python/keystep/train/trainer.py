@@ -72,9 +72,8 @@ class Trainer:
         self.config = config
         self.reader = DatasetReader(config.dataset)
         self.digest = self.reader.sha256()
-        AcceleratorState._reset_state(
-            reset_partial_state=True
-        )  # a second run in one process may choose differently
+        # A second run in one process may choose differently.
+        AcceleratorState._reset_state(reset_partial_state=True)
         self.accelerator = Accelerator(cpu=config.device == "cpu", mixed_precision=config.mixed_precision)
         self.device = self.accelerator.device
         if config.batch_size % self.accelerator.num_processes:
@@ -84,7 +83,9 @@ class Trainer:
             )
         torch.manual_seed(config.seed)
         self.recipe = recipe_of(config, self.reader)
-        rehearse(self.recipe, self.reader)
+        rehearse(self.recipe, self.reader, config.output)
+        # What a run is about besides its settings.
+        self.subject = {"dataset_sha256": self.digest, "action_law": self.recipe.plan.action["law"]}
         model = make_model(self.recipe.plan.config)
         optimizer = torch.optim.AdamW(
             model.parameters(),
@@ -106,19 +107,16 @@ class Trainer:
         self.batches, self.validation = self._batches()
         self.step, self.seconds, self.rows = 0, 0.0, list[curves.Row]()
         self._resume()
-        if self.accelerator.is_main_process:
-            print(*self.recipe.notes, sep="\n", flush=True)
 
     def run(self) -> TrainResult:
         """Train up to `config.steps`."""
         config = self.config
         losses, norms = [], []
         interrupted, quiet = False, not self.accelerator.is_main_process
-        if (
-            self.step >= config.steps
-        ):  # the last run may have been killed between its state and its checkpoint
+        if self.step >= config.steps:  # it may have been killed between its state and its checkpoint
             self._save()
-        with Interrupts() as interrupts, Reporter(config.steps, self.step, quiet) as reporter:
+        reporter = Reporter(config.steps, self.step, quiet, self.recipe.notes)
+        with Interrupts() as interrupts, reporter:
             started = time.perf_counter() - self.seconds
             while self.step < config.steps and not interrupted:
                 loss, norm = self._train_step()
@@ -237,7 +235,7 @@ class Trainer:
         numbers = {
             "config": plain(self.config),
             "kind": self.recipe.plan.kind,
-            "dataset_sha256": self.digest,
+            **self.subject,
             "average_steps": self.average.optimization_step,
             "seconds": self.seconds,
         }
@@ -266,9 +264,8 @@ class Trainer:
             if key not in ("dataset", "output", "cache")
         }
         return {
-            "dataset_sha256": self.digest,
+            **self.subject,
             "dataset_collection": self.reader.collection,
-            "action_law": self.recipe.plan.action["law"],
             "training": {**figures, **settings, "torch": torch.__version__},
         }
 
@@ -280,9 +277,9 @@ class Trainer:
             raise DatasetError(
                 f"{self.config.output}: expected no training run, found one; choose another folder, or resume"
             )
-        expected = {**plain(self.config), "dataset_sha256": self.digest}
+        expected = {**plain(self.config), **self.subject}
         stored = {**defaults(self.config), **found.numbers["config"]}
-        stored["dataset_sha256"] = found.numbers["dataset_sha256"]
+        stored |= {key: found.numbers.get(key, value) for key, value in self.subject.items()}
         for key in sorted(set(expected) - FREE_ON_RESUME):
             if expected[key] != stored.get(key):
                 raise DatasetError(
