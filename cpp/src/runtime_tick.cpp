@@ -94,6 +94,10 @@ Status Runtime::Impl::predict_plan(const Observation& observation, std::span<con
                                    std::span<float> out) noexcept {
   if (!subgoals)
     return fail(Status::bad_observation, "plan: expected a bundle with a planner, got family flat");
+  if (!subgoals->has_text()) {
+    return fail(Status::not_reset,
+                "task: expected a task or an instruction given to reset, got subgoals alone");
+  }
   if (out.size() != subgoals->plan_size()) return wrong_size("plan", subgoals->plan_size(), out.size());
   if (const Status status = check_stamp(observation); status != Status::ok) return status;
   sampling = true;

@@ -36,9 +36,8 @@ void check(bool good, const std::string& field, const std::string& wanted, doubl
   if (!good) throw ArgumentError(expected(field, wanted, text(got)));
 }
 
-void check_length(const char* field, std::span<const float> values, std::size_t wanted) {
-  if (values.size() == wanted) return;  // the message is made only if needed
-  throw ArgumentError(expected(field, std::to_string(wanted) + " values", std::to_string(values.size())));
+void spoil(std::span<float> values) noexcept {
+  std::ranges::fill(values, std::numeric_limits<float>::quiet_NaN());
 }
 
 void check_betas(const SamplerSpec& spec) {
@@ -211,11 +210,10 @@ bool Sampler::needs_noise(int index) const noexcept {
 }
 
 void Sampler::step(int index, std::span<const float> model_output, std::span<const float> noise,
-                   std::span<float> sample) const {
-  const auto steps = static_cast<int>(coefficients_.size());
-  if (index < 0 || index >= steps) check(false, "index", "0.." + std::to_string(steps - 1), index);
-  check_length("model_output", model_output, sample.size());
-  if (needs_noise(index)) check_length("noise", noise, sample.size());
+                   std::span<float> sample) const noexcept {
+  const bool fits = index >= 0 && index < std::ssize(coefficients_) && model_output.size() == sample.size() &&
+                    (!needs_noise(index) || noise.size() == sample.size());
+  if (!fits) return spoil(sample);
   const Coefficients c = coefficients_[static_cast<std::size_t>(index)];
   const float* __restrict m = model_output.data();
   float* __restrict x = sample.data();
@@ -233,8 +231,8 @@ void Sampler::step(int index, std::span<const float> model_output, std::span<con
   }
 }
 
-void Sampler::guide(std::span<float> conditional, std::span<const float> unconditional) const {
-  check_length("unconditional", unconditional, conditional.size());
+void Sampler::guide(std::span<float> conditional, std::span<const float> unconditional) const noexcept {
+  if (unconditional.size() != conditional.size()) return spoil(conditional);
   const auto lambda = static_cast<float>(spec_.guidance);
   for (std::size_t i = 0; i < conditional.size(); ++i) {
     conditional[i] = (1 + lambda) * conditional[i] - lambda * unconditional[i];

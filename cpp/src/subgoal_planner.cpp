@@ -266,20 +266,13 @@ std::string SubgoalPlanner::text_warning(const std::string& instruction) const {
   return trained ? "" : impl_->vocabulary.doubt(instruction);
 }
 
+bool SubgoalPlanner::has_text() const noexcept { return impl_->has_text; }
 std::size_t SubgoalPlanner::plan_size() const noexcept { return impl_->plan.size(); }
 std::span<const float> SubgoalPlanner::subgoal() const noexcept { return impl_->current(); }
 
 Status SubgoalPlanner::predict(const Observation& observation, std::span<const float> noise,
                                const Epoch& epoch, std::span<float> out) noexcept {
   Impl& self = *impl_;
-  if (!self.has_text) {
-    try {
-      self.error = expected("task", "a task or an instruction given to reset", "subgoals alone");
-    } catch (...) {
-      self.error.clear();  // out of memory: the status still tells
-    }
-    return Status::not_reset;
-  }
   if (out.size() != self.plan.size() || !self.loop.fits(noise, self.error)) return Status::bad_observation;
   if (const Status status = self.imagine(observation, self.key, noise, epoch); status != Status::ok) {
     return status;

@@ -40,6 +40,7 @@ class SubgoalPlanner final : public Planner {
   const std::string& error() const noexcept override;
 
   std::string text_warning(const std::string& instruction) const;  ///< see Runtime
+  bool has_text() const noexcept;  ///< an episode with subgoals alone has none, and no plans
   std::size_t plan_size() const noexcept;
   /// The current subgoal as the controller takes it; empty without a plan.
   std::span<const float> subgoal() const noexcept;

@@ -147,8 +147,7 @@ void ObservationReader::refuse_unknown(const py::dict& dictionary, const std::st
     const std::string name = PyUnicode_AsUTF8(key.ptr()) ? py::cast<std::string>(key) : shown(key);
     PyErr_Clear();  // of halves of surrogate pairs
     if (std::ranges::find(known, name) != known.end()) continue;
-    throw ArgumentError(expected(prefix + name, "one of " + wanted,
-                                 "an unknown key" + nearest(name, known)));
+    throw ArgumentError(expected(prefix + name, "one of " + wanted, "an unknown key" + nearest(name, known)));
   }
 }
 

@@ -110,8 +110,9 @@ void a_late_chunk_skips_what_was_executed_meanwhile() {
   CHECK(!buffer.install(4, std::vector<float>(4)));   // from the future
   CHECK(!buffer.install(-1, std::vector<float>(4)));  // all of it over
   CHECK(!buffer.install(3, std::vector<float>(3)));   // wrong size
-  for (const std::int64_t far : {std::numeric_limits<std::int64_t>::min(), std::numeric_limits<std::int64_t>::min() + 3,
-                                 std::numeric_limits<std::int64_t>::max()}) {
+  for (const std::int64_t far :
+       {std::numeric_limits<std::int64_t>::min(), std::numeric_limits<std::int64_t>::min() + 3,
+        std::numeric_limits<std::int64_t>::max()}) {
     CHECK(!buffer.install(far, std::vector<float>(4)));
   }
   CHECK(buffer.needs_renewal());

@@ -40,7 +40,8 @@ void refuses_stale_observations() {
 }
 
 /// Its status; `said` begins the message.
-Status stamped(Policy& policy, std::int64_t timestamp_us, std::int64_t clock_us = -1, const std::string& said = "") {
+Status stamped(Policy& policy, std::int64_t timestamp_us, std::int64_t clock_us = -1,
+               const std::string& said = "") {
   const Observation seen{.state = kState, .timestamp_us = timestamp_us, .now_us = clock_us};
   const Status status = policy.runtime->tick(seen, policy.action);
   CHECK(said.empty() || (holds(policy) && policy.runtime->last_error().starts_with(said)));
@@ -53,7 +54,8 @@ void refuses_stamps_of_another_clock() {
     Policy policy(kManifest, {}, {.max_observation_age_us = limit});
     policy.reset();
     for (const std::int64_t ahead : {now_us() + 10'000'000, kWall, kWall - 10'000'000, kFar}) {
-      CHECK(stamped(policy, ahead, -1, "observation.timestamp_us: expected no later than keystep's now_us(), got ") ==
+      CHECK(stamped(policy, ahead, -1,
+                    "observation.timestamp_us: expected no later than keystep's now_us(), got ") ==
             Status::bad_observation);
     }
     for (const std::int64_t negative : {std::int64_t{-2}, std::numeric_limits<std::int64_t>::min()}) {
@@ -76,8 +78,8 @@ void an_external_clock_is_the_caller_s() {
   CHECK(stamped(policy, 1000, 1051) == Status::stale_observation);
   CHECK(stamped(policy, 1000, std::numeric_limits<std::int64_t>::max()) == Status::stale_observation);
   CHECK(stamped(policy, 1000 + kStampSlackUs, 1000) == Status::ok);
-  CHECK(stamped(policy, 1001 + kStampSlackUs, 1000, "observation.timestamp_us: expected no later than now_us") ==
-        Status::bad_observation);
+  CHECK(stamped(policy, 1001 + kStampSlackUs, 1000,
+                "observation.timestamp_us: expected no later than now_us") == Status::bad_observation);
   CHECK(stamped(policy, 1000, -1, "observation.now_us: expected the time that the external clock shows") ==
         Status::bad_observation);
   CHECK(policy.tick() == Status::ok);  // not stamped

@@ -145,7 +145,7 @@ def test_guidance_and_paraphrases_reach_the_policy():
     sentences = {"stack": ("Pile them up.", "One on the other."), "lift_red": ("Up with it.",)}
     tasks = ("stack", "lift_red")
     evaluate(policy, ENV_ID, tasks, episodes=3, guidance=2.5, instructions=sentences)
-    told = [reset["task"] for reset in policy.resets]
+    told = [reset["instruction"] for reset in policy.resets]
     assert told == ["Pile them up.", "One on the other.", "Pile them up."] + ["Up with it."] * 3
     assert {reset["guidance"] for reset in policy.resets} == {2.5}
     policy.resets.clear()

@@ -53,13 +53,14 @@ class Sampler {
 
   /// x_t -> x_{t-1} in place, for the `index`-th of `timesteps()`. `noise` may be empty where
   /// `needs_noise(index)` is false. No span overlaps another. NaN and Inf in `model_output` are never clipped
-  /// away. Throws ArgumentError for another index, or spans of different lengths.
+  /// away. For another index, or
+  /// spans of different lengths, the sample becomes NaN, which no gate admits.
   void step(int index, std::span<const float> model_output, std::span<const float> noise,
-            std::span<float> sample) const;
+            std::span<float> sample) const noexcept;
 
-  /// (1+lambda) * conditional - lambda * unconditional, written over `conditional`. Throws ArgumentError if
-  /// their lengths differ.
-  void guide(std::span<float> conditional, std::span<const float> unconditional) const;
+  /// (1+lambda) * conditional - lambda * unconditional, written over `conditional`; NaN if their
+  /// lengths differ.
+  void guide(std::span<float> conditional, std::span<const float> unconditional) const noexcept;
 
  private:
   /// Of one denoise step, for every kind and prediction (x: the sample, m: the model output):

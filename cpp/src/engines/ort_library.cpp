@@ -1,12 +1,15 @@
 #include "engines/ort_library.hpp"
 
 #include <dlfcn.h>
+#include <unistd.h>
 
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <map>
 #include <mutex>
 
+#include "fork.hpp"
 #include "keystep/status.hpp"
 
 namespace keystep::ort {
@@ -47,6 +50,19 @@ const ApiBase& api_base(void* handle) {
   return *get();
 }
 
+/// At the exit of a forked child ONNX Runtime's own destructors wait for a thread that stayed with the
+/// parent. Handlers run in reverse: this one before those of the library that is open now.
+void end_children_quietly() {
+  static const std::uint64_t forks_at_load = forks();
+  on_exit(
+      [](int status, void*) {
+        if (forks() == forks_at_load) return;
+        std::fflush(nullptr);
+        _exit(status);
+      },
+      nullptr);
+}
+
 }  // namespace
 
 std::shared_ptr<const Library> Library::open(const std::string& path) {
@@ -65,6 +81,7 @@ std::shared_ptr<const Library> Library::open(const std::string& path) {
                                    base.GetVersionString()));
     }
     library.reset(new Library(base, table));
+    end_children_quietly();
   }
   return library;
 }

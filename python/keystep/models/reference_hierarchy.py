@@ -65,7 +65,7 @@ class ReferenceHierarchy:
         instruction: str | None = None,
         guidance: float | None = None,
     ) -> None:
-        """Starts an episode. task: as `keystep.Runtime`; instruction: any sentence in its place."""
+        """Starts an episode. task: as `keystep.Runtime`; instruction: any sentence; guidance: lambda."""
         if instruction is None:
             tasks = self.checkpoint.tasks
             known = {text: entry["instruction"] for entry in tasks for text in entry.values()}
