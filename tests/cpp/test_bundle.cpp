@@ -116,9 +116,8 @@ void refuses_wrong_lengths_and_ranges() {
 void quantiles() {
   const std::string min_max = R"({"mode": "min_max", "min": [-2, 0], "max": [2, 10]})";
   const auto with = [&](const std::string& entry, const std::string& version) {
-    const std::string newer =
-        replaced(kManifest, "\"version\": 1", "\"planner\": null, \"unet\": null, \"version\": " + version);
-    return replaced(newer, min_max, entry);
+    const std::string before = version_3(version_2(kManifest));
+    return replaced(version == "4" ? version_4(before) : before, min_max, entry);
   };
   const std::string quantile = R"({"mode": "quantile", "low": [-2, 0], "high": [2, 10]})";
   const Normalization read = load(with(quantile, "4")).normalization.at("action");

@@ -71,8 +71,13 @@ class OnnxEngine final : public Engine {
  private:
   /// While the files are in memory, as they are until all graphs are loaded: the graph keeps none of them.
   Reopen reopen(const Files& files, const OnnxFile& file) const {
-    return [&files, file, sessions = sessions_](const GraphSpec& spec) {
-      return sessions->open(content_for(files, spec), false, rows_of(file, spec));
+    const std::map<std::string, std::weak_ptr<const FileContent>> known(files.begin(), files.end());
+    return [known, file, sessions = sessions_](const GraphSpec& spec) {
+      Files still;
+      for (const auto& [name, content] : known) {
+        if (const auto there = content.lock()) still[name] = there;
+      }
+      return sessions->open(content_for(still, spec), false, rows_of(file, spec));
     };
   }
 
