@@ -6,6 +6,7 @@
 
 #include "bundle_fixture.hpp"
 #include "check.hpp"
+#include "controller.hpp"
 #include "keystep/keystep.hpp"
 #include "tiny_onnx.hpp"
 
@@ -110,11 +111,11 @@ void terminates() {
   std::vector<float> chunk(8), again(8);
   const std::atomic<std::uint64_t> epoch = 4;
   CHECK(controller.observe({.state = kState}) == Status::ok);
-  CHECK(controller.sample({1, 2, 3, 0}, {}, epoch, 4, encode, denoise, chunk) == Status::ok);
+  CHECK(controller.sample({1, 2, 3, 0}, {}, {epoch, 4}, encode, denoise, chunk) == Status::ok);
   controller.terminate();
-  CHECK(controller.sample({1, 2, 3, 0}, {}, epoch, 4, encode, denoise, again) == Status::ok);
+  CHECK(controller.sample({1, 2, 3, 0}, {}, {epoch, 4}, encode, denoise, again) == Status::ok);
   CHECK(chunk == again);
-  CHECK(controller.sample({1, 2, 3, 0}, {}, epoch, 3, encode, denoise, chunk) == Status::interrupted);
+  CHECK(controller.sample({1, 2, 3, 0}, {}, {epoch, 3}, encode, denoise, chunk) == Status::interrupted);
 }
 
 /// Interrupts at any moment give ok or interrupted, never a failure, and the loop goes on.

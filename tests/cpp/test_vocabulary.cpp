@@ -1,7 +1,9 @@
 // The words of a text graph, read out of ONNX files written by hand.
-#include <fstream>
+#include <string>
+#include <vector>
 
 #include "check.hpp"
+#include "keystep/status.hpp"
 #include "vocabulary.hpp"
 
 using namespace keystep;
