@@ -16,6 +16,7 @@ import torch
 import tyro
 
 from keystep.data import DatasetError, DatasetReader, DatasetSpec, DatasetWriter, Feature
+from keystep.data.check import inspect_dataset
 from keystep.models import (
     CameraConfig,
     SamplerConfig,
@@ -27,7 +28,7 @@ from keystep.models.checkpoint import save_checkpoint
 from keystep.models.normalizer import Normalizer
 from keystep.models.presets import ACT_PRESETS, PLANNER_PRESETS, PRESETS
 from keystep.train import ControllerTraining, PlannerTraining, train
-from keystep.train.normalization import clip_range, normalize, quantiles
+from keystep.train.normalization import clip_range, normalize
 from keystep.train.recipe import recipe_of
 
 STATE = "observation.state"
@@ -38,12 +39,12 @@ def private_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("KEYSTEP_CACHE", str(tmp_path / "cache"))
 
 
-def write_dataset(folder: Path, episodes: list[np.ndarray], unit: float = 1.0) -> Path:
+def write_dataset(folder: Path, episodes: list[np.ndarray], unit: float = 1.0, **told: Any) -> Path:
     """Episodes of states (T, 2); actions (T, 2) are `unit` times those, bounded by 10 units."""
     features = {STATE: Feature("float32", (2,), ("x", "y")), "action": Feature("float32", (2,), ("dx", "dy"))}
     bound = [10.0 * unit] * 2
     action = {"names": ["dx", "dy"], "units": ["m"] * 2, "min": [-value for value in bound], "max": bound}
-    action |= {"rate_limit": None, "hold": [0.0] * 2}
+    action |= {"rate_limit": None, "hold": [0.0] * 2} | told
     with DatasetWriter(folder, DatasetSpec(60, features, {"go": "Go."}, "toy", {"action": action})) as writer:
         for number, states in enumerate(episodes):
             states = states.astype(np.float32)
@@ -208,14 +209,12 @@ def test_nothing_that_was_seen_is_clipped(kind: type, mode: str, tmp_path: Path)
     assert made.plan.normalization.keys() == made.plan.normalizer().entries.keys()
 
 
-def test_an_action_that_holds_is_not_clipped(tmp_path: Path) -> None:
+def test_standing_still_is_not_clipped(tmp_path: Path) -> None:
     """The chunk of a goal ends with it, and it may lie beyond the actions that were seen."""
-    episodes = [5 + part for part in healthy(4)]
-    plan = recipe(
-        ControllerTraining, write_dataset(tmp_path / "d", episodes), normalization=("quantile",)
-    ).plan
-    held = float(plan.normalizer().normalize("action", torch.zeros(2)).abs().max())
-    assert held > 30 and held <= plan.config.sampler.clip_range <= held + 0.01
+    dataset = write_dataset(tmp_path / "d", [5 + part for part in healthy(4)], law=["relative"] * 2)
+    plan = recipe(ControllerTraining, dataset, normalization=("quantile",)).plan
+    still = float(plan.normalizer().normalize("action", torch.zeros(2)).abs().max())
+    assert still > 30 and still <= plan.config.sampler.clip_range <= still + 0.01
 
 
 def test_clip_ranges() -> None:
@@ -352,8 +351,44 @@ def test_numbers_that_are_not_finite_are_refused(tmp_path: Path) -> None:
         normalize(network, reader, {key: dict(value) for key, value in reader.stats.items()}, (), None)
 
 
-def test_quantiles_of_one_dimension_after_the_other() -> None:
-    values = np.random.default_rng(0).normal(size=(1000, 3)).astype(np.float32)
-    found = quantiles(values)
-    np.testing.assert_allclose(found["q01"], np.quantile(values.astype(np.float64), 0.01, axis=0))
-    np.testing.assert_allclose(found["q99"], np.quantile(values.astype(np.float64), 0.99, axis=0))
+# ---- statistics of others
+
+
+def with_stats(folder: Path, **action: Any) -> Path:
+    """The dataset, whose meta/stats.json says something else of its actions."""
+    path = folder / "meta/stats.json"
+    stats = json.loads(path.read_text())
+    stats["action"] |= action
+    path.write_text(json.dumps(stats))
+    return folder
+
+
+@pytest.mark.parametrize("mode", ["min_max", "mean_std", "quantile"])
+def test_the_frames_decide_not_what_others_wrote_of_them(mode: str, tmp_path: Path) -> None:
+    episodes = [60 + 100 * part for part in healthy(4)]
+    dataset = write_dataset(tmp_path / "d", episodes, 0.1)
+    with_stats(dataset, min=[0.0] * 2, max=[1.0] * 2, mean=[0.5] * 2, std=[0.3] * 2)
+    made = recipe(ControllerTraining, dataset, normalization=(f"action={mode}",))
+    frames = (np.float32(0.1) * np.concatenate(episodes).astype(np.float32)).astype(np.float64)
+    for name, value in (("min", frames.min(0)), ("max", frames.max(0)), ("mean", frames.mean(0))):
+        np.testing.assert_allclose(made.plan.stats["action"][name], value, rtol=1e-12)
+    np.testing.assert_allclose(made.plan.stats["action"]["std"], frames.std(0), rtol=1e-9)
+    normal = made.plan.normalizer().normalize("action", torch.from_numpy(frames).float())
+    assert float(normal.std()) > 0.5 and float(normal.abs().max()) <= made.plan.config.sampler.clip_range
+    (note,) = [note for note in made.notes if "statistics" in note]
+    assert "action.min: expected those of the frames, [5." in note and "got [0, 0]" in note
+
+
+@pytest.mark.parametrize("kind", [ControllerTraining, PlannerTraining])
+def test_right_statistics_are_not_remarked_on(kind: type, tmp_path: Path) -> None:
+    dataset = write_dataset(tmp_path / "d", healthy(4), 1e-3)
+    assert not [note for note in recipe(kind, dataset).notes if "statistics" in note]
+    assert not inspect_dataset(dataset).remarks
+
+
+def test_check_remarks_on_wrong_statistics(tmp_path: Path) -> None:
+    dataset = with_stats(write_dataset(tmp_path / "d", healthy(4)), max=[0.05, 70.0])
+    found = inspect_dataset(dataset)
+    (remark,) = found.remarks
+    assert remark.startswith("stats.json: action.max: expected those of the frames, ")
+    assert remark.endswith("got [0.05, 70]") and not found.problems
