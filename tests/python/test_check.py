@@ -78,9 +78,9 @@ def test_progress_counts_every_value(tmp_path: Path) -> None:
         ("", Feature("float32", (1,)), "expected a printable name"),
         ("a\0", Feature("float32", (1,)), "expected a printable name"),
         ("x" * 201, Feature("float32", (1,)), "at most 200 bytes"),
-        ("x", Feature("object", (1,)), "features.x: dtype: expected a number type, string or image"),
-        ("x", Feature("video", (6, 8, 3)), "features.x: dtype: expected a number type, string or image"),
-        ("x", Feature("image", (6, 8, 1)), "features.x.shape: expected 3 channels"),
+        ("x", Feature("object", (1,)), "features.x.dtype: expected one of .*, string, image"),
+        ("x", Feature("video", (6, 8, 3)), "features.x.dtype: expected one of .*, string, image"),
+        ("x", Feature("image", (6, 8, 1)), "features.x.shape: expected .height, width, 3. of images"),
     ],
 )
 def test_features_that_readers_refuse_are_not_written(
@@ -95,7 +95,7 @@ def test_features_that_readers_refuse_are_not_written(
 
 @pytest.mark.parametrize("fps", [0, -1, 29.97, None])
 def test_an_fps_that_cannot_be_written(fps: object) -> None:
-    with pytest.raises(DatasetError, match="fps: expected an integer of at least 1"):
+    with pytest.raises(DatasetError, match="fps: expected a whole number from 1 to 1000000"):
         DatasetSpec(fps, {"action": Feature("float32", (2,))}, TASKS)  # type: ignore[arg-type]
 
 
