@@ -77,6 +77,9 @@ def test_a_manifest_is_checked_without_its_files() -> None:
     manifest["tasks"] = [manifest["tasks"][0]] * 2
     with pytest.raises(keystep.BundleError, match=r"tasks\[1\]: expected unique names"):
         _core.check_manifest(json.dumps(manifest))
+    for text, message in (("\ud800", "manifest: expected UTF-8, got"), (b"{}", "manifest: expected a str")):
+        with pytest.raises(keystep.ArgumentError, match=message):
+            _core.check_manifest(text)  # type: ignore[arg-type]
     with pytest.raises(keystep.BundleError, match="at most 16777216 bytes"):
         _core.check_manifest(" " * (16 << 20) + json.dumps(manifest))
 
