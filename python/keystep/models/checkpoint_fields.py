@@ -61,11 +61,12 @@ def _check_action(action: dict[str, Any]) -> None:
     if isinstance(hold, list):  # before version 3
         _numbers("action.hold", hold, width)
         return
-    mode = _object("action.hold", hold).get("mode")
+    known = _object("action.hold", hold)
+    mode = known.get("mode")
     if mode not in ("values", "last"):
         raise _refusal("action.hold.mode", "values or last", mode)
     if mode == "values":
-        _numbers("action.hold.values", hold.get("values"), width)
+        _numbers("action.hold.values", known.get("values"), width)
 
 
 def _check_observation(observation: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ def require(condition: bool, field_name: str, expected: str, got: object) -> Non
         raise ConfigError(f"{field_name}: expected {expected}, got {got!r}")
 
 
-_PLAIN = {"int": int, "float": (int, float), "bool": bool, "str": str}
+_PLAIN: dict[str, Any] = {"int": int, "float": (int, float), "bool": bool, "str": str}
 
 
 def check_type(field_name: str, kind: str, value: Any) -> None:
