@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
-from foreign_dataset import edit_json, write_foreign
+from foreign_dataset import CAMERA, edit_episodes, edit_json, write_foreign, write_tasks
+from foreign_dataset import TASKS as TOLD
 from toy_dataset import TASKS, write
 
 from keystep.cli import run
@@ -46,6 +50,62 @@ def test_videos_are_refused_by_check_as_by_training(tmp_path: Path) -> None:
     assert len(problems := check_dataset(tmp_path)) == 1
     assert "features.observation.images.a: expected images as PNG" in problems[0]
     assert "got video, which cannot be trained on" in problems[0]
+
+
+def without(*names: str) -> Callable[[Path], None]:
+    return lambda root: edit_json(
+        root / "meta/info.json", lambda info: [info["features"].pop(name) for name in names]
+    )
+
+
+def renamed(old: str, new: str) -> Callable[[Path], None]:
+    """Features change places: the columns of a data file, too."""
+
+    def change(root: Path) -> None:
+        edit_json(
+            root / "meta/info.json", lambda info: info["features"].update({new: info["features"].pop(old)})
+        )
+        for path in (root / "data").rglob("*.parquet"):
+            table = pq.read_table(path)
+            kept = table.drop_columns([new]) if new in table.column_names else table
+            names = [new if name == old else name for name in kept.column_names]
+            pq.write_table(kept.rename_columns(names), path)
+
+    return change
+
+
+def told(text: str) -> Callable[[Path], None]:
+    def change(root: Path) -> None:
+        write_tasks(root, "pandas", [TOLD[0], text])
+        edit_episodes(
+            root, lambda rows: [row | {"tasks": [text if n % 2 else TOLD[0]]} for n, row in enumerate(rows)]
+        )
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "remark"),
+    [
+        (without("action"), "features.action: expected numbers of one dimension, found none"),
+        (renamed("observation.pose", "action"), r"features.action: .* found float32 of shape \[4, 4\]"),
+        (renamed("observation.pose", "observation.state"), r"features.observation.state: .*\[4, 4\]"),
+        (without("observation.state"), "features: expected observation.state or .* found neither"),
+        (renamed(CAMERA, "observation.image"), "features.observation.image: expected a camera's name"),
+        (told("a\0b"), r"tasks.parquet: task 1: name: expected text without NUL, got 'a\\x00b'"),
+        (told(""), "tasks.parquet: task 1: instruction: expected text without NUL, got ''"),
+    ],
+)
+def test_what_training_will_refuse_is_a_remark(
+    tmp_path: Path, change: Callable[[Path], None], remark: str
+) -> None:
+    camera = [6, 8, 3] if "camera" in remark else None
+    write_foreign(tmp_path, stats=False, camera=camera)
+    assert not any("training" in line for line in inspect_dataset(tmp_path).remarks)
+    change(tmp_path)
+    findings = inspect_dataset(tmp_path)
+    assert findings.problems == []
+    assert any(re.search(f"^{remark}.*; training will refuse it", line) for line in findings.remarks)
 
 
 def test_every_column_tells_its_problem(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from keystep.data import layout
-from keystep.data.check_layout import layout_findings, leftovers, timestamp_findings, training_findings
+from keystep.data.check_layout import layout_findings, leftovers, timestamp_findings
+from keystep.data.check_training import training_findings
 from keystep.data.layout import DatasetError
 from keystep.data.reader import DatasetReader
 
@@ -25,8 +26,8 @@ class Findings:
     """What was found, a line each.
 
     Attributes:
-        problems: reading or training refuses it, or keystep wrote it and would not have written this.
-        remarks: read all the same, but not as the layout has it, or by LeRobot only in part.
+        problems: reading refuses it, or keystep wrote it and would not have written this.
+        remarks: read all the same, but not as the layout has it, or training will refuse it.
     """
 
     problems: list[str] = field(default_factory=list)
@@ -47,7 +48,9 @@ def inspect_dataset(path: str | Path, progress: Progress = lambda done, total: N
         reader.data_files()  # and with them all that says where the frames are
     if findings.problems:
         return findings
-    findings.remarks += [*leftovers(reader), *training_findings(reader)]
+    findings.remarks.extend(leftovers(reader))
+    with _collecting(root, findings.problems):
+        findings.remarks.extend(dict.fromkeys(training_findings(reader)))
     deviations = findings.problems if own else findings.remarks
     _read_columns(reader, findings.problems, progress)
     if not findings.problems:

@@ -20,7 +20,7 @@ import numpy as np
 from keystep.data import layout
 from keystep.data.episodes import FOLDER
 from keystep.data.info import element_names
-from keystep.data.layout import DatasetError, quoted
+from keystep.data.layout import quoted
 from keystep.data.reader import DatasetReader
 from keystep.data.stats_file import numeric
 
@@ -161,15 +161,6 @@ def timestamp_findings(reader: DatasetReader) -> Iterator[str]:
             f"episode {where}: timestamp: expected frame_index / fps within {TIMESTAMP_TOLERANCE_S} s [doc], "
             f"got {worst:.3g} s beside it; frames are taken for evenly spaced"
         )
-
-
-def training_findings(reader: DatasetReader) -> Iterator[str]:
-    """What training would ask for."""
-    for need in (lambda: reader.cameras, lambda: reader.vector("action")):
-        try:
-            need()
-        except DatasetError as error:
-            yield str(error).removeprefix(f"{reader.path}: ")
 
 
 def leftovers(reader: DatasetReader) -> Iterator[str]:
