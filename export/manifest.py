@@ -110,9 +110,11 @@ def validate(manifest: dict[str, Any]) -> None:
     Raises:
         ExportError: "field: expected X, got Y".
     """
-    for field, value in _numbers(manifest, ""):
-        if not math.isfinite(value):
+    for field, value in _leaves(manifest, ""):
+        if isinstance(value, float) and not math.isfinite(value):
             raise ExportError(f"{field}: expected a finite number, got {value}")
+        if isinstance(value, str) and not _is_unicode(value):
+            raise ExportError(f"{repr(field)[1:-1]}: expected text that is valid UTF-8, got {value!r:.80}")
     schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
     _check_schema(manifest, schema, "manifest")
     _check_lengths(manifest)
@@ -137,15 +139,26 @@ def _check_schema(value: dict[str, Any], schema: dict[str, Any], where: str) -> 
         raise ExportError(f"{where}{error.json_path[1:]}: {error.message}")
 
 
-def _numbers(value: Any, field: str) -> Iterator[tuple[str, float]]:
+def _leaves(value: Any, field: str) -> Iterator[tuple[str, Any]]:
+    """What is no object and no array, and the keys of objects, each with its field."""
     if isinstance(value, dict):
         for key, entry in value.items():
-            yield from _numbers(entry, f"{field}.{key}" if field else key)
+            place = f"{field}.{key}" if field else key
+            yield place, key
+            yield from _leaves(entry, place)
     elif isinstance(value, list | tuple):
         for index, entry in enumerate(value):
-            yield from _numbers(entry, f"{field}[{index}]")
-    elif isinstance(value, float):
+            yield from _leaves(entry, f"{field}[{index}]")
+    else:
         yield field, value
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _check_lengths(manifest: dict[str, Any]) -> None:

@@ -111,6 +111,24 @@ void check_normalization(const Bundle& bundle) {
   }
 }
 
+// ---- tasks
+
+/// What `reset` takes: names that are there, each once, and no NUL, which no text handed over can hold.
+void check_tasks(const std::vector<TaskSpec>& tasks) {
+  const auto check = [](const std::string& text, const std::string& field) {
+    const std::size_t nul = text.find('\0');
+    if (nul != std::string::npos) refuse(field, "text", "a NUL at " + std::to_string(nul));
+  };
+  std::vector<std::string> names;
+  for (const TaskSpec& task : tasks) {
+    const std::string field = at("tasks", names.size());
+    check(task.instruction, field + ".instruction");
+    check(task.name, field + ".name");
+    names.push_back(task.name);
+  }
+  check_unique(names, "tasks");
+}
+
 // ---- sampler and planner
 
 void check_sampler(const SamplerSpec& sampler, const std::string& field) {
@@ -185,11 +203,10 @@ void check_consistency(const Bundle& bundle) {
     refuse("control_rate_hz", "a rate in (0, 1e6]", std::to_string(bundle.control_rate_hz));
   }
   check_unique(bundle.observation.state_names, "observation.state.names");
-  std::vector<std::string> cameras, tasks;
+  std::vector<std::string> cameras;
   for (const ImageSpec& image : bundle.observation.images) cameras.push_back(image.camera);
-  for (const TaskSpec& task : bundle.tasks) tasks.push_back(task.name);
   check_unique(cameras, "observation.images");
-  check_unique(tasks, "tasks");
+  check_tasks(bundle.tasks);
   if (cameras.empty() && bundle.observation.state_names.empty()) {
     refuse("observation", "a state or an image", "neither");
   }

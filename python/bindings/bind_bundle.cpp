@@ -12,8 +12,11 @@ void bind_bundle(py::module_& module) {
       },
       py::arg("folder"),
       "Checks the bundle and every file it names as the runtime does, returns manifest.json verbatim.");
-  module.def("check_manifest", &check_manifest, py::arg("manifest"),
-             "What `read_manifest` says of a manifest (JSON), without the files it names.");
+  module.def(
+      "check_manifest", [](py::handle manifest) { check_manifest(text(manifest, "manifest")); },
+      py::arg("manifest"),
+      "What `read_manifest` says of a manifest (JSON), without the files it names. ArgumentError for what is "
+      "no text in UTF-8.");
   module.def(
       "read_files",
       [](py::handle path_or_text) {

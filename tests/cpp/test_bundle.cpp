@@ -110,6 +110,8 @@ void refuses_wrong_lengths_and_ranges() {
   refused("[\"x\", \"y\"", "[\"x\", \"x\"",
           "observation.state.names[1]: expected unique names, got 'x' again");
   refused("\"name\": \"push\"", "\"name\": \"lift\"", "tasks[1]: expected unique names");
+  refused("\"name\": \"push\"", "\"name\": \"pu\\u0000sh\"", "tasks[1].name: expected text, got a NUL at 2");
+  refused("Push it.", "\\u0000", "tasks[1].instruction: expected text, got a NUL at 0");
 }
 
 /// A mode that came with version 4.

@@ -144,6 +144,18 @@ def test_hold_and_law_as_values_or_files(tmp_path: Path) -> None:
             dict(bounds="FILE", content='{"min": [0, 0], "max": [9, 9], "units": "m"}'),
             "action_bounds.units: expected 2 texts",
         ),
+        (
+            dict(bounds="FILE", content='{"min": [0, 0], "max": [9, 9], "units": ["m", "\\ud800"]}'),
+            r"action_bounds.units: expected 2 texts that can be printed.* got \['m', '\\ud800'\]",
+        ),
+        (
+            dict(bounds="FILE", content='{"min": [0, 0], "max": [9, 9], "names": 5}'),
+            "action_bounds.names: expected 2 different names .* got 5",
+        ),
+        (
+            dict(bounds="FILE", content='{"min": [0, 0], "max": [9, 9], "names": ["a", "b\\u202e"]}'),
+            "action_bounds.names: expected 2 different names that can be printed",
+        ),
         (dict(law="delta"), "action_law: expected relative, absolute, or .* got 'delta'"),
         (dict(law="relative,absolute,absolute"), "action_law: expected 2 times relative or absolute"),
         (dict(law="FILE", content='{"a": 1}'), "action_law: expected 2 times relative or absolute"),
@@ -167,15 +179,24 @@ def test_actions_that_are_no_finite_vectors(tmp_path: Path) -> None:
     reader = write(tmp_path / "d")
     reader.features["action"] = Feature("float32", (2, 1))
     with pytest.raises(
-        DatasetError, match=r"action: expected a vector of numbers, got float32 of shape \(2, 1\)"
+        DatasetError, match=r"action: expected numbers of one dimension, found float32 of shape \[2, 1\]"
     ):
         ActionChoices(reader)
     del reader.features["action"]
-    with pytest.raises(DatasetError, match=r"expected a feature .action., got observation\.state"):
+    with pytest.raises(DatasetError, match=r"features.action: expected numbers of one dimension, found none"):
         ActionChoices(reader)
 
 
-@pytest.mark.parametrize("names", [None, ("motors",), ("x", "x"), ("x", "")])
+@pytest.mark.parametrize(
+    "names",
+    [
+        None,
+        ("motors",),
+        ("x", "x"),
+        ("x", ""),
+        *(("x", bad) for bad in ("a\nb", "\x1b", "\u202e", "y" * 201)),
+    ],
+)
 def test_names_that_are_not_one_each_become_numbers(tmp_path: Path, names: Any) -> None:
     reader = write(tmp_path / "d")
     reader.features["action"] = Feature("float32", (2,), names)
@@ -184,7 +205,15 @@ def test_names_that_are_not_one_each_become_numbers(tmp_path: Path, names: Any) 
 
 def test_damaged_collections_are_refused(tmp_path: Path) -> None:
     for number, changes in enumerate(
-        [{"min": [0.0]}, {"hold": None}, {"names": ["a", "a"]}, {"units": None}]
+        [
+            {"min": [0.0]},
+            {"hold": None},
+            {"names": ["a", "a"]},
+            {"units": None},
+            {"law": ["relative"]},
+            {"law": ["relative", "free"]},
+            {"law": 5},
+        ]
     ):
         reader = write(tmp_path / str(number), action=COLLECTED | changes)
         with pytest.raises(DatasetError, match=rf"keystep.json: action.{next(iter(changes))}: expected"):

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
-from foreign_dataset import edit_json, write_foreign
+from foreign_dataset import CAMERA, edit_episodes, edit_json, write_foreign, write_tasks
+from foreign_dataset import TASKS as TOLD
 from toy_dataset import TASKS, write
 
 from keystep.cli import run
@@ -48,6 +52,62 @@ def test_videos_are_refused_by_check_as_by_training(tmp_path: Path) -> None:
     assert "got video, which cannot be trained on" in problems[0]
 
 
+def without(*names: str) -> Callable[[Path], None]:
+    return lambda root: edit_json(
+        root / "meta/info.json", lambda info: [info["features"].pop(name) for name in names]
+    )
+
+
+def renamed(old: str, new: str) -> Callable[[Path], None]:
+    """Features change places: the columns of a data file, too."""
+
+    def change(root: Path) -> None:
+        edit_json(
+            root / "meta/info.json", lambda info: info["features"].update({new: info["features"].pop(old)})
+        )
+        for path in (root / "data").rglob("*.parquet"):
+            table = pq.read_table(path)
+            kept = table.drop_columns([new]) if new in table.column_names else table
+            names = [new if name == old else name for name in kept.column_names]
+            pq.write_table(kept.rename_columns(names), path)
+
+    return change
+
+
+def told(text: str) -> Callable[[Path], None]:
+    def change(root: Path) -> None:
+        write_tasks(root, "pandas", [TOLD[0], text])
+        edit_episodes(
+            root, lambda rows: [row | {"tasks": [text if n % 2 else TOLD[0]]} for n, row in enumerate(rows)]
+        )
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "remark"),
+    [
+        (without("action"), "features.action: expected numbers of one dimension, found none"),
+        (renamed("observation.pose", "action"), r"features.action: .* found float32 of shape \[4, 4\]"),
+        (renamed("observation.pose", "observation.state"), r"features.observation.state: .*\[4, 4\]"),
+        (without("observation.state"), "features: expected observation.state or .* found neither"),
+        (renamed(CAMERA, "observation.image"), "features.observation.image: expected a camera's name"),
+        (told("a\0b"), r"tasks.parquet: task 1: name: expected text without NUL, got 'a\\x00b'"),
+        (told(""), "tasks.parquet: task 1: instruction: expected text without NUL, got ''"),
+    ],
+)
+def test_what_training_will_refuse_is_a_remark(
+    tmp_path: Path, change: Callable[[Path], None], remark: str
+) -> None:
+    camera = [6, 8, 3] if "camera" in remark else None
+    write_foreign(tmp_path, stats=False, camera=camera)
+    assert not any("training" in line for line in inspect_dataset(tmp_path).remarks)
+    change(tmp_path)
+    findings = inspect_dataset(tmp_path)
+    assert findings.problems == []
+    assert any(re.search(f"^{remark}.*; training will refuse it", line) for line in findings.remarks)
+
+
 def test_every_column_tells_its_problem(tmp_path: Path) -> None:
     write_foreign(tmp_path)
     edit_json(
@@ -78,9 +138,9 @@ def test_progress_counts_every_value(tmp_path: Path) -> None:
         ("", Feature("float32", (1,)), "expected a printable name"),
         ("a\0", Feature("float32", (1,)), "expected a printable name"),
         ("x" * 201, Feature("float32", (1,)), "at most 200 bytes"),
-        ("x", Feature("object", (1,)), "features.x: dtype: expected a number type, string or image"),
-        ("x", Feature("video", (6, 8, 3)), "features.x: dtype: expected a number type, string or image"),
-        ("x", Feature("image", (6, 8, 1)), "features.x.shape: expected 3 channels"),
+        ("x", Feature("object", (1,)), "features.x.dtype: expected one of .*, string, image"),
+        ("x", Feature("video", (6, 8, 3)), "features.x.dtype: expected one of .*, string, image"),
+        ("x", Feature("image", (6, 8, 1)), "features.x.shape: expected .height, width, 3. of images"),
     ],
 )
 def test_features_that_readers_refuse_are_not_written(
@@ -95,7 +155,7 @@ def test_features_that_readers_refuse_are_not_written(
 
 @pytest.mark.parametrize("fps", [0, -1, 29.97, None])
 def test_an_fps_that_cannot_be_written(fps: object) -> None:
-    with pytest.raises(DatasetError, match="fps: expected an integer of at least 1"):
+    with pytest.raises(DatasetError, match="fps: expected a whole number from 1 to 1000000"):
         DatasetSpec(fps, {"action": Feature("float32", (2,))}, TASKS)  # type: ignore[arg-type]
 
 

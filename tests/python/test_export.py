@@ -182,6 +182,22 @@ def test_schema_refuses_a_missing_key_anywhere(written: dict[str, Any]) -> None:
             lambda m: m["action"]["hold"]["values"].__setitem__(0, float("nan")),
             r"action.hold.values\[0\]: expected a finite number",
         ),
+        (
+            lambda m: m["action"].update(hold={"mode": "last", "values": [0.0] * 7}),
+            r"action\.hold: .*'values' was unexpected",
+        ),
+        (lambda m: m["action"].update(hold={"mode": "values"}), r"action\.hold: 'values' is a required"),
+        (lambda m: m["action"].update(hold={"mode": "zero"}), r"action\.hold\.mode: 'zero' is not one of"),
+        (lambda m: m["action"].update(hold=[0.0] * 7), r"action\.hold: .* not of type 'object'"),
+        (lambda m: m["normalization"]["action"].pop("max"), r"normalization\.action: 'max' is a required"),
+        (
+            lambda m: m["action"]["units"].__setitem__(1, "\ud800"),
+            r"action\.units\[1\]: expected text that is valid UTF-8, got '\\ud800'",
+        ),
+        (
+            lambda m: m["provenance"].update({"\udc80": 1}),
+            r"provenance\.\\udc80: expected text that is valid UTF-8",
+        ),
         (lambda m: m["unet"].update(precision="fp64"), "unet.precision"),
         (lambda m: m["unet"].update(down_dims=[]), "unet.down_dims"),
         (lambda m: m["unet"].update(down_dims=[16] * 9), "unet.down_dims"),

@@ -11,6 +11,7 @@ import pytest
 from foreign_dataset import CAMERA, edit_json, write_foreign
 
 from keystep.data import DatasetError, DatasetReader
+from keystep.data.windows import PADDING
 from keystep.train.config import ControllerTraining, PlannerTraining
 from keystep.train.recipe import recipe_of
 
@@ -41,6 +42,7 @@ def test_batches_are_what_networks_take(tmp_path: Path, style: str, dtype: str, 
         arrays["observation.state"], written["observation.state"][:5].astype(np.float32)
     )
     batch = recipe.prepare(arrays, torch.device("cpu"))
+    batch.pop(PADDING, None)
     assert {value.dtype for value in batch.values()} == {torch.float32}
     assert batch[CAMERA].shape == (5, 3, 6, 8)
     stats = recipe.plan.stats

@@ -77,6 +77,9 @@ def test_a_manifest_is_checked_without_its_files() -> None:
     manifest["tasks"] = [manifest["tasks"][0]] * 2
     with pytest.raises(keystep.BundleError, match=r"tasks\[1\]: expected unique names"):
         _core.check_manifest(json.dumps(manifest))
+    for text, message in (("\ud800", "manifest: expected UTF-8, got"), (b"{}", "manifest: expected a str")):
+        with pytest.raises(keystep.ArgumentError, match=message):
+            _core.check_manifest(text)  # type: ignore[arg-type]
     with pytest.raises(keystep.BundleError, match="at most 16777216 bytes"):
         _core.check_manifest(" " * (16 << 20) + json.dumps(manifest))
 
@@ -100,9 +103,10 @@ def checkpoint(tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
-def edit(checkpoint: Path, version: int = 3, **action: Any) -> None:
+def edit(checkpoint: Path, version: int = 3, provenance: Any = None, **action: Any) -> None:
     document = json.loads((checkpoint / "policy.json").read_text())
     document["action"] |= action
+    document["provenance"] |= provenance or {}
     (checkpoint / "policy.json").write_text(json.dumps(document | {"version": version}))
 
 
@@ -132,6 +136,18 @@ def test_from_checkpoint_to_inspect(
     inspect.main(bundle, engine="stub")
     rows = dict(line.split("  ", 1) for line in capsys.readouterr().out.splitlines())
     assert rows["hold"].strip() == shown
+
+
+@pytest.mark.parametrize(
+    ("collection", "mode"),
+    [({}, "last"), ({"tasks": []}, "last"), ({"action": {"hold": [0.0, 0.0]}}, "values"), (None, "values")],
+)
+def test_a_hold_that_was_invented_is_not_read(checkpoint: Path, collection: Any, mode: str) -> None:
+    from keystep.models.checkpoint import read_checkpoint
+
+    provenance = {} if collection is None else {"dataset_collection": collection}
+    edit(checkpoint, 2, provenance, hold=[0.0, 0.0])
+    assert read_checkpoint(checkpoint).action["hold"]["mode"] == mode
 
 
 def test_a_constant_dimension_is_bound_to_its_constant(checkpoint: Path) -> None:

@@ -16,8 +16,8 @@ import keystep
 def main(dataset: Annotated[Path, tyro.conf.Positional]) -> None:
     """Read a dataset in the LeRobotDataset v3.0 layout completely, images included, and say what is wrong.
 
-    A problem is what reading or training refuses. A remark is where the dataset leaves the layout and is read
-    all the same. Ends with an error when there are problems.
+    A problem is what reading refuses. A remark is where the dataset leaves the layout and is read all the
+    same, or what training will refuse, and says so. Ends with an error when there are problems.
 
     Args:
         dataset: the dataset's folder.

@@ -20,8 +20,8 @@ from keystep.data.check_layout import (
     leftovers,
     stats_findings,
     timestamp_findings,
-    training_findings,
 )
+from keystep.data.check_training import training_findings
 from keystep.data.layout import DatasetError
 from keystep.data.reader import DatasetReader
 
@@ -34,8 +34,8 @@ class Findings:
     """What was found, a line each.
 
     Attributes:
-        problems: reading or training refuses it, or keystep wrote it and would not have written this.
-        remarks: read all the same, but not as the layout has it, or by LeRobot only in part.
+        problems: reading refuses it, or keystep wrote it and would not have written this.
+        remarks: read all the same, but not as the layout has it, or training will refuse it.
     """
 
     problems: list[str] = field(default_factory=list)
@@ -56,7 +56,9 @@ def inspect_dataset(path: str | Path, progress: Progress = lambda done, total: N
         reader.data_files()  # and with them all that says where the frames are
     if findings.problems:
         return findings
-    findings.remarks += [*leftovers(reader), *training_findings(reader)]
+    findings.remarks.extend(leftovers(reader))
+    with _collecting(root, findings.problems):
+        findings.remarks.extend(dict.fromkeys(training_findings(reader)))
     deviations = findings.problems if own else findings.remarks
     ranges = _read_columns(reader, findings.problems, progress)
     if not findings.problems:

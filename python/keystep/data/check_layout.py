@@ -20,7 +20,7 @@ import numpy as np
 from keystep.data import layout
 from keystep.data.episodes import FOLDER
 from keystep.data.info import element_names
-from keystep.data.layout import DatasetError, quoted
+from keystep.data.layout import quoted
 from keystep.data.reader import DatasetReader
 from keystep.data.stats_file import contradictions, numeric, read_stats
 
@@ -172,15 +172,6 @@ def stats_findings(reader: DatasetReader, ranges: Ranges) -> Iterator[str]:
         told = stats.get(key, {})
         if "count" in told and told["count"].reshape(-1).tolist() == [reader.frames]:
             yield from (f"stats.json: {line}" for line in contradictions(key, told, measured))
-
-
-def training_findings(reader: DatasetReader) -> Iterator[str]:
-    """What training would ask for."""
-    for need in (lambda: reader.cameras, lambda: reader.vector("action")):
-        try:
-            need()
-        except DatasetError as error:
-            yield str(error).removeprefix(f"{reader.path}: ")
 
 
 def leftovers(reader: DatasetReader) -> Iterator[str]:

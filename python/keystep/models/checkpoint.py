@@ -16,6 +16,7 @@ from torch import nn
 
 from keystep.files import parse_json, replacing, to_json
 from keystep.models.act import ActPolicy
+from keystep.models.checkpoint_fields import check_fields, check_statistics
 from keystep.models.config import ActConfig, CameraConfig, PlannerConfig, PolicyConfig
 from keystep.models.normalizer import Normalizer, default_modes
 from keystep.models.planner import ImagePlanner, Planner, StatePlanner, make_planner
@@ -111,7 +112,15 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, weights: dict[str, tor
 
 
 def read_checkpoint(folder: Path) -> Checkpoint:
-    """Reads and checks `policy.json`. Raises CheckpointError."""
+    """Reads and checks `policy.json`.
+
+    Before version 3 a hold was the list of its values. Where the dataset told none (its collection, kept in
+    the provenance, has no action) they were zeros that training had invented, which send an arm to joint
+    zero: such a hold is read as {"mode": "last"}.
+
+    Raises:
+        CheckpointError: missing, of a newer version, or damaged: which field.
+    """
     path = folder / "policy.json"
     try:
         document = parse_json(path.read_bytes())
@@ -128,16 +137,37 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     if kind not in KINDS:
         raise CheckpointError(f"{path}: kind: expected one of {', '.join(KINDS)}, got {kind!r}")
     try:
+        check_fields(document)
         config = KINDS[kind].from_dict(document["policy"])
         if isinstance(document["action"]["hold"], list):  # before version 3
-            document["action"]["hold"] = {"mode": "values", "values": document["action"]["hold"]}
+            document["action"]["hold"] = _hold_of_list(document)
         known = {name: document[name] for name in _FIELDS}
         # Before version 3 every key had its default.
         checkpoint = Checkpoint(config, **known, normalization=document.get("normalization", {}))
+        _check_statistics(checkpoint)
         checkpoint.normalizer()
         return checkpoint
-    except (KeyError, TypeError, ValueError) as error:
+    except ValueError as error:
         raise CheckpointError(f"{path}: {error}") from None
+
+
+def _check_statistics(checkpoint: Checkpoint) -> None:
+    config = checkpoint.config
+    if isinstance(config, PlannerConfig):
+        widths = {config.subgoal: config.state_dim}
+    else:
+        images = {f"observation.images.{camera.name}": 3 for camera in config.cameras}
+        widths = {"observation.state": config.state_dim, **images, "action": config.action_dim}
+    modes = network_modes(config) | checkpoint.normalization
+    if not (isinstance(config, PlannerConfig) and config.camera):  # images have a range of their own
+        check_statistics(checkpoint.stats, modes, widths)
+
+
+def _hold_of_list(document: dict[str, Any]) -> dict[str, Any]:
+    collection = document["provenance"].get("dataset_collection")
+    if isinstance(collection, dict) and "action" not in collection:
+        return {"mode": "last"}
+    return {"mode": "values", "values": document["action"]["hold"]}
 
 
 def load_policy(folder: Path) -> tuple[DiffusionPolicy, Checkpoint]:

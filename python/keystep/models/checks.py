@@ -14,6 +14,21 @@ def require(condition: bool, field_name: str, expected: str, got: object) -> Non
         raise ConfigError(f"{field_name}: expected {expected}, got {got!r}")
 
 
+_PLAIN: dict[str, Any] = {"int": int, "float": (int, float), "bool": bool, "str": str}
+
+
+def check_type(field_name: str, kind: str, value: Any) -> None:
+    """A value from JSON against the annotation of its field."""
+    inner = kind.removeprefix("tuple[").removesuffix(", ...]")
+    if kind != inner:
+        require(isinstance(value, list | tuple), field_name, "an array", value)
+        for number, entry in enumerate(value):
+            check_type(f"{field_name}[{number}]", inner, entry)
+    elif kind in _PLAIN:
+        fits = isinstance(value, _PLAIN[kind]) and isinstance(value, bool) == (kind == "bool")
+        require(fits, field_name, f"a value of type {kind}", value)
+
+
 def check_chunk(config: Any) -> None:
     """What PolicyConfig and ActConfig have in common."""
     require(config.action_dim > 0, "policy.action_dim", "a positive integer", config.action_dim)

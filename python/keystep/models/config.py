@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import MISSING, asdict, dataclass, field
 from typing import Any
 
-from keystep.models.checks import check_chunk, check_condition, check_levels, require
+from keystep.models.checks import check_chunk, check_condition, check_levels, check_type, require
 
 
 @dataclass(frozen=True)
@@ -279,15 +279,21 @@ _NESTED: dict[str, Any] = {"sampler": SamplerConfig, "resampler": ResamplerConfi
 
 
 def build(cls: Any, values: dict[str, Any], where: str) -> Any:
-    """A configuration from its JSON values; unknown keys are refused."""
+    """A configuration from its JSON values; unknown keys and other types are refused."""
+    require(isinstance(values, dict), where, "an object", values)
     known = cls.__dataclass_fields__
     fields: dict[str, Any] = {}
     for key, value in values.items():
-        require(key in known, f"{where}.{key}", f"one of {', '.join(known)}", "an unknown key")
-        if key in _NESTED and value is not None:
-            fields[key] = build(_NESTED[key], value, f"{where}.{key}")
+        place = f"{where}.{key}"
+        require(key in known, place, f"one of {', '.join(known)}", "an unknown key")
+        check_type(place, known[key].type, value)
+        if key in _NESTED and not (value is None and known[key].default is None):
+            fields[key] = build(_NESTED[key], value, place)
         elif key == "cameras":
-            fields[key] = tuple(build(CameraConfig, camera, f"{where}.cameras") for camera in value)
+            fields[key] = tuple(build(CameraConfig, camera, place) for camera in value)
         else:
             fields[key] = tuple(value) if isinstance(value, list) else value
+    for key, entry in known.items():
+        needed = entry.default is MISSING and entry.default_factory is MISSING
+        require(key in fields or not needed, f"{where}.{key}", "a value", "nothing")
     return cls(**fields)

@@ -15,7 +15,7 @@ import numpy as np
 from keystep.data import DatasetError, DatasetReader, layout
 from keystep.data.action_law import ABSOLUTE, LAWS, RELATIVE, with_law
 from keystep.train.choices import numbers, read_choice
-from keystep.train.names import numbered, usable_names
+from keystep.train.names import PRINTABLE, is_printable, numbered, usable_names
 
 ACTION = "action"
 _ROWS = 4096  # read at a time
@@ -141,10 +141,7 @@ class ActionChoices:
             found = read_choice(
                 "action_law", choice, "relative, absolute, or a JSON list with one of each dimension"
             )
-        if isinstance(found, list) and len(found) == self._width and all(law in LAWS for law in found):
-            return list(found)
-        wanted = f"{self._width} times relative or absolute"
-        raise ValueError(f"action_law: expected {wanted}, got {found!r:.80}")
+        return _check_law("action_law", found, self._width)
 
     def _told_law(self) -> str:
         laws = self.spec["law"]
@@ -196,6 +193,8 @@ def _collected(reader: DatasetReader, width: int) -> dict[str, Any]:
         for key in ("min", "max", "rate_limit", "hold"):
             if found[key] is not None or key != "rate_limit":
                 numbers(f"{where}.{key}", found[key], width)
+        if "law" in found:
+            _check_law(f"{where}.law", found["law"], width)
     except ValueError as error:
         raise DatasetError(str(error)) from None
     return found
@@ -204,10 +203,17 @@ def _collected(reader: DatasetReader, width: int) -> dict[str, Any]:
 def _check_texts(where: str, entry: dict[str, Any], width: int) -> None:
     """`names` and `units`, where they are there."""
     if "names" in entry and usable_names(entry["names"], width) is None:
-        raise ValueError(f"{where}.names: expected {width} different names, got {entry['names']!r:.80}")
+        wanted = f"{width} different names {PRINTABLE}"
+        raise ValueError(f"{where}.names: expected {wanted}, got {entry['names']!r:.80}")
     units = entry.get("units", [""] * width)
-    if not isinstance(units, list) or len(units) != width or not all(isinstance(unit, str) for unit in units):
-        raise ValueError(f"{where}.units: expected {width} texts, got {units!r:.80}")
+    if not isinstance(units, list) or len(units) != width or not all(map(is_printable, units)):
+        raise ValueError(f"{where}.units: expected {width} texts {PRINTABLE}, got {units!r:.80}")
+
+
+def _check_law(where: str, law: Any, width: int) -> list[str]:
+    if isinstance(law, list) and len(law) == width and all(part in LAWS for part in law):
+        return list(law)
+    raise ValueError(f"{where}: expected {width} times relative or absolute, got {law!r:.80}")
 
 
 def _finite_rows(reader: DatasetReader, key: str) -> Iterator[np.ndarray]:

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+MAX_LENGTH = 200
+PRINTABLE = f"that can be printed, of at most {MAX_LENGTH} characters"
 
 
-def usable_names(names: Sequence[object] | None, count: int) -> list[str] | None:
-    """`names`, if there are `count` different texts that are not empty and can be written; else None."""
-    found = [name for name in names or () if isinstance(name, str) and name and _is_unicode(name)]
-    return found if len(set(found)) == count == len(names or ()) else None
+def usable_names(names: object, count: int) -> list[str] | None:
+    """`names`, if there are `count` different texts that are not empty and can be printed; else None."""
+    given = names if isinstance(names, list | tuple) else ()
+    found = [name for name in given if name and is_printable(name)]
+    return found if len(set(found)) == count == len(given) else None
 
 
 def numbered(what: str, count: int) -> list[str]:
     return [f"{what}_{number}" for number in range(count)]
 
 
-def _is_unicode(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return "\0" not in name
+def is_printable(text: object) -> bool:
+    """Text that a line shows as it is: no control or bidi characters, no halves of surrogate pairs."""
+    return isinstance(text, str) and len(text) <= MAX_LENGTH and text.isprintable()

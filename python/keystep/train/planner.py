@@ -84,6 +84,7 @@ class PlannerRecipe:
         if config.preset not in PLANNER_PRESETS:
             known = ", ".join(PLANNER_PRESETS)
             raise ValueError(f"preset: expected one of {known}, got {config.preset!r}")
+        action = ActionChoices(reader).spec  # the bundle tells what the policy does
         if config.subgoal not in reader.features:
             known = ", ".join(key for key in reader.features if key.startswith("observation."))
             raise ValueError(f"subgoal: expected one of {known}, got {config.subgoal!r}")
@@ -106,7 +107,7 @@ class PlannerRecipe:
             config=normalized.network,
             stats=normalized.stats,
             tasks=reader.tasks,
-            action=ActionChoices(reader).spec,
+            action=action,
             observation={
                 "state": state_entry(reader) if config.subgoal == STATE else None,
                 "images": [camera_entry(camera)] if camera else [],
