@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from keystep.models.presets import ACT_PRESETS, PLANNER_PRESETS, PRESETS
 from keystep.train import ControllerTraining, PlannerTraining, train
 from keystep.train.normalization import clip_range, normalize
 from keystep.train.recipe import recipe_of
+from keystep.train.same_run import check_values
 
 STATE = "observation.state"
 
@@ -392,3 +394,58 @@ def test_check_remarks_on_wrong_statistics(tmp_path: Path) -> None:
     (remark,) = found.remarks
     assert remark.startswith("stats.json: action.max: expected those of the frames, ")
     assert remark.endswith("got [0.05, 70]") and not found.problems
+
+
+# ---- a run that is continued
+
+
+def resumed_with(dataset: Path, change: Callable[[dict[str, Any]], Any]) -> Any:
+    """Two steps, then two more after `change` of the stored numbers."""
+    train(config(ControllerTraining, dataset, dataset.parent / "run"))
+    (path,) = (dataset.parent / "run/training_state").glob("step-*/state.json")
+    numbers = json.loads(path.read_text())
+    change(numbers)
+    path.write_text(json.dumps(numbers))
+    return train(config(ControllerTraining, dataset, dataset.parent / "run", steps=4))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda n: n["normalization_values"]["action"]["max"].__setitem__(1, 7.0), r"action\.max: .* 7\.0"),
+        (
+            lambda n: n["normalization_values"]["action"].update(mode="quantile"),
+            r"action\.mode: .*'log'",
+        ),
+        (
+            lambda n: n["normalization_values"].update(clip_range=2.5),
+            r"clip_range: expected 2\.5 .* 1\.0",
+        ),
+        (lambda n: n["normalization_values"].pop(STATE), "expected .* to resume"),
+    ],
+)
+def test_weights_are_not_given_another_normalization(change: Any, message: str, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=f"normalization.*{message}"):
+        resumed_with(write_dataset(tmp_path / "d", healthy(4)), change)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda n: None,
+        lambda n: n.pop("normalization_values"),  # a run of before
+        lambda n: n["normalization_values"]["action"].update(
+            max=[value * (1 + 1e-12) for value in n["normalization_values"]["action"]["max"]]
+        ),
+    ],
+)
+def test_the_same_normalization_resumes(change: Any, tmp_path: Path) -> None:
+    assert resumed_with(write_dataset(tmp_path / "d", healthy(4)), change).step == 4
+
+
+def test_statistics_of_images_that_changed_are_not_resumed(tmp_path: Path) -> None:
+    entries = {"observation.images.a": {"mode": "mean_std", "mean": [0.5], "std": [0.2]}}
+    check_values("normalization", entries, json.loads(json.dumps(entries)))
+    other = {"observation.images.a": {"mode": "mean_std", "mean": [0.4], "std": [0.2]}}
+    with pytest.raises(DatasetError, match=r"images\.a\.mean: expected \[0\.5\] .* restore .*stats\.json"):
+        check_values("normalization", entries, other)
