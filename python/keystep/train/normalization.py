@@ -23,7 +23,10 @@ from keystep.models.config import ActConfig
 from keystep.models.normalizer import normalization_entry, offset_and_scale
 from keystep.train.config import parse_choices
 from keystep.train.measure import dimensions
+from keystep.train.names import numbered, usable_names
 from keystep.train.remarks import narrow, outliers
+
+ACTION = "action"
 
 
 @dataclass(frozen=True)
@@ -73,10 +76,11 @@ def normalize(
         stats[key], remarks = _measure(key, modes[key], values, reader)
         wrong = contradictions(key, told, stats[key])
         notes += [*(f"warning: the dataset's statistics: {line}" for line in wrong), *remarks]
-    sampled = getattr(network, "subgoal", "action")
+    sampled = getattr(network, "subgoal", ACTION)
     if sampled in columns and not isinstance(network, ActConfig):
         entry = normalization_entry(modes[sampled], stats[sampled])
         ends = [stats[sampled]["min"], stats[sampled]["max"], *([] if still is None else [still])]
+        notes += [] if still is None else _unreachable(entry, still, reader)
         sampler = dataclasses.replace(network.sampler, clip_range=clip_range(entry, ends))
         network = dataclasses.replace(network, sampler=sampler)
     if choices:
@@ -109,6 +113,22 @@ def _measure(
         notes += [note for note in told if note]
     names = ("min", "max", "mean", "std", *(("q01", "q99") if mode == "quantile" else ()))
     return {name: [stats[name] for stats in measured] for name in names} | {"count": len(values)}, notes
+
+
+def _unreachable(entry: dict[str, Any], still: np.ndarray, reader: DatasetReader) -> list[str]:
+    """A line if samples are clipped before they reach `still`; see `clip_range`."""
+    if entry["mode"] != "min_max":
+        return []
+    names = usable_names(reader.features[ACTION].names, len(still)) or numbered(ACTION, len(still))
+    rows = zip(names, still, entry["min"], entry["max"], strict=True)
+    told = [f"{name} ({low:g}..{high:g})" for name, value, low, high in rows if value < low or value > high]
+    if not told:
+        return []
+    return [
+        f"warning: normalization: {', '.join(told)} is relative, and no motion (0) is beyond its range, "
+        "where min_max clips samples: the policy cannot stand still. --normalization action=mean_std or "
+        "quantile does not clip it; --action-law absolute if the actions are no motions"
+    ]
 
 
 def clip_range(entry: dict[str, Any], values: Iterable[Any]) -> float:
