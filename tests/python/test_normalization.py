@@ -26,7 +26,7 @@ from keystep.models import (
     read_checkpoint,
 )
 from keystep.models.checkpoint import save_checkpoint
-from keystep.models.normalizer import Normalizer
+from keystep.models.normalizer import Normalizer, offset_and_scale
 from keystep.models.presets import ACT_PRESETS, PLANNER_PRESETS, PRESETS
 from keystep.train import ControllerTraining, PlannerTraining, train
 from keystep.train.normalization import clip_range, normalize
@@ -335,6 +335,78 @@ def test_what_never_moves_is_not_remarked_on(tmp_path: Path) -> None:
     assert remarks(ControllerTraining, write_dataset(tmp_path / "d", episodes, 0.01)) == []
 
 
+def advice(states: np.ndarray, mode: str, tmp_path: Path) -> str:
+    """On the first dimension of a planner's subgoals; the second is healthy."""
+    healthy = np.random.default_rng(1).uniform(-1, 1, len(states))
+    dataset = write_dataset(tmp_path / "d", np.array_split(np.stack([states, healthy], axis=1), 4))
+    (remark,) = remarks(PlannerTraining, dataset, normalization=(mode,))
+    return remark
+
+
+@pytest.mark.parametrize("mode", ["min_max", "mean_std", "quantile"])
+def test_a_mode_that_would_not_help_is_not_advised(mode: str, tmp_path: Path) -> None:
+    states = np.random.default_rng(0).uniform(-1e-4, 1e-4, 480)
+    states[100] = 0.5
+    told = advice(states, mode, tmp_path)
+    assert "--normalization" not in told and "keeps them" not in told
+    assert f"{mode} leaves the rest 0." in told and "no other mode helps" in told
+
+
+@pytest.mark.parametrize("mode", ["min_max", "quantile"])
+def test_of_many_outliers_quantiles_are_not_free(mode: str, tmp_path: Path) -> None:
+    states = np.random.default_rng(0).uniform(-0.1, 0.1, 480)
+    states[::20], states[::40] = 0.8, -0.8  # 2.5 % of the frames on either side
+    told = advice(states, mode, tmp_path)
+    assert told.endswith(f"--normalization {STATE}=mean_std."), told
+
+
+def test_a_mode_that_helps_is_said_to(tmp_path: Path) -> None:
+    states = np.random.default_rng(0).uniform(-0.1, 0.1, 480)
+    states[100] = 0.9
+    assert "quantile keeps them, far from the rest" in advice(states, "quantile", tmp_path)
+
+
+# ---- what moves too little
+
+
+def narrow(kind: type, dataset: Path, **changes: Any) -> list[str]:
+    return [note for note in recipe(kind, dataset, **changes).notes if "for constant" in note]
+
+
+@pytest.mark.parametrize(
+    ("mode", "limit"),
+    [
+        ("min_max", "range is below 0.001"),
+        ("quantile", "range is below 0.001"),
+        ("mean_std", "standard deviation is below 0.01"),
+    ],
+)
+def test_what_moves_too_little_is_named(mode: str, limit: str, tmp_path: Path) -> None:
+    episodes = healthy(4)
+    for states in episodes:
+        states[:, 0] *= 4e-3  # 0.8 mm in m
+    dataset = write_dataset(tmp_path / "d", episodes)
+    state, action = sorted(narrow(ControllerTraining, dataset, normalization=(mode,)), reverse=True)
+    for note, name in ((state, f"{STATE}[0] (x)"), (action, "action[0] (dx)")):
+        assert f"warning: {name} moves within -0.0003" in note and limit in note and "mm instead" in note
+    entries = recipe(ControllerTraining, dataset, normalization=(mode,)).plan.normalizer().entries
+    scale = offset_and_scale(entries["action"])[1][0]
+    assert scale == pytest.approx(0.01 if mode == "mean_std" else 0.5)  # the meaning of entries stays
+
+
+def test_another_mode_is_named_where_it_sees_more(tmp_path: Path) -> None:
+    dataset = write_dataset(tmp_path / "d", [0.05 * part for part in healthy(4)])
+    notes = narrow(ControllerTraining, dataset)
+    assert len(notes) == 2 and all(note.endswith(f"--normalization {STATE}=min_max") for note in notes)
+    assert narrow(ControllerTraining, dataset, normalization=("min_max",)) == []
+
+
+def test_rounding_is_no_motion(tmp_path: Path) -> None:
+    episodes = [np.full((20, 2), 1.5707964) for _ in range(3)]
+    episodes[1] += 1.2e-7
+    assert narrow(ControllerTraining, write_dataset(tmp_path / "d", episodes)) == []
+
+
 def test_training_prints_it_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     dataset = write_dataset(tmp_path / "d", flung(1, {3: 1.8}))
     assert train(config(PlannerTraining, dataset, tmp_path / "run")).step == 2
@@ -415,7 +487,7 @@ def resumed_with(dataset: Path, change: Callable[[dict[str, Any]], Any]) -> Any:
         (lambda n: n["normalization_values"]["action"]["max"].__setitem__(1, 7.0), r"action\.max: .* 7\.0"),
         (
             lambda n: n["normalization_values"]["action"].update(mode="quantile"),
-            r"action\.mode: .*'log'",
+            r"action\.mode: .*'quantile'",
         ),
         (
             lambda n: n["normalization_values"].update(clip_range=2.5),
@@ -449,3 +521,24 @@ def test_statistics_of_images_that_changed_are_not_resumed(tmp_path: Path) -> No
     other = {"observation.images.a": {"mode": "mean_std", "mean": [0.4], "std": [0.2]}}
     with pytest.raises(DatasetError, match=r"images\.a\.mean: expected \[0\.5\] .* restore .*stats\.json"):
         check_values("normalization", entries, other)
+
+
+# ---- relative actions
+
+
+@pytest.mark.parametrize("preset", ["tiny", "act-tiny"])
+def test_standing_still_beyond_the_range_is_told(preset: str, tmp_path: Path) -> None:
+    episodes = healthy(4)
+    for states in episodes:
+        states[:, 0] += 0.5
+    dataset = write_dataset(tmp_path / "d", episodes, law=["relative"] * 2)
+    notes = [note for note in recipe(ControllerTraining, dataset, preset=preset).notes if "clips" in note]
+    if preset == "act-tiny":  # which clips nothing
+        assert notes == []
+        return
+    (note,) = notes
+    assert "warning: normalization: dx (0.4" in note and "dy" not in note
+    assert "--normalization action=mean_std" in note and "--action-law" in note
+    for changes in ({"normalization": ("action=mean_std",)}, {"action_law": "absolute"}):
+        told = recipe(ControllerTraining, dataset, preset=preset, **changes).notes
+        assert not [note for note in told if "clips" in note]
