@@ -212,7 +212,10 @@ def test_an_action_that_holds_is_not_clipped(tmp_path: Path) -> None:
     """The chunk of a goal ends with it, and it may lie beyond the actions that were seen."""
     episodes = [5 + part for part in healthy(4)]
     plan = recipe(
-        ControllerTraining, write_dataset(tmp_path / "d", episodes), normalization=("quantile",)
+        ControllerTraining,
+        write_dataset(tmp_path / "d", episodes),
+        normalization=("quantile",),
+        action_law="relative",
     ).plan
     held = float(plan.normalizer().normalize("action", torch.zeros(2)).abs().max())
     assert held > 30 and held <= plan.config.sampler.clip_range <= held + 0.01
