@@ -401,6 +401,18 @@ def test_another_mode_is_named_where_it_sees_more(tmp_path: Path) -> None:
     assert narrow(ControllerTraining, dataset, normalization=("min_max",)) == []
 
 
+def test_min_max_is_not_named_beside_outliers(tmp_path: Path) -> None:
+    episodes = [0.01 * part for part in healthy(4)]
+    episodes[1][7, 0] = 0.04
+    dataset = write_dataset(tmp_path / "d", episodes)
+    first, second = narrow(ControllerTraining, dataset)
+    assert "(x)" in first and first.endswith("(mm instead of m)") and "min_max" in second
+
+
+def test_a_dimension_that_is_seen_well_enough_is_not_remarked_on(tmp_path: Path) -> None:
+    assert narrow(ControllerTraining, write_dataset(tmp_path / "d", [0.12 * e for e in healthy(4)])) == []
+
+
 def test_rounding_is_no_motion(tmp_path: Path) -> None:
     episodes = [np.full((20, 2), 1.5707964) for _ in range(3)]
     episodes[1] += 1.2e-7

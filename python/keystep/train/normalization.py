@@ -109,8 +109,9 @@ def _measure(
     for dimension in dimensions(key, values, reader):
         stats = dimension.stats()
         measured.append(stats)
-        told = (outliers(key, mode, dimension, stats), narrow(key, mode, dimension, stats))
-        notes += [note for note in told if note]
+        far_out = outliers(key, mode, dimension, stats)
+        too_little = narrow(key, mode, dimension, stats, far_out is not None)
+        notes += [note for note in (far_out, too_little) if note]
     names = ("min", "max", "mean", "std", *(("q01", "q99") if mode == "quantile" else ()))
     return {name: [stats[name] for stats in measured] for name in names} | {"count": len(values)}, notes
 

@@ -16,6 +16,7 @@ MANY = 5
 for a uniform distribution, and of 100,000 frames 2.7 times for a normal, 4.7 times for a Laplace one."""
 _MIDDLE = (0.05, 0.95)
 _SHARE = 1 / MANY  # of the network's range: what the middle 90 % take at least where none lies far out
+_HARMLESS = 0.5  # of its own scale, at which a dimension that counts as constant is still seen
 _LISTED = 5  # episodes of a warning
 
 
@@ -35,15 +36,21 @@ def outliers(key: str, mode: str, dimension: Dimension, stats: dict[str, float])
     )
 
 
-def narrow(key: str, mode: str, dimension: Dimension, stats: dict[str, float]) -> str | None:
-    """What to say of a dimension that moves, but so little that `mode` takes it for constant."""
+def narrow(
+    key: str, mode: str, dimension: Dimension, stats: dict[str, float], far_out: bool = False
+) -> str | None:
+    """What to say of a dimension that moves, but so little that `mode` takes it for constant.
+
+    Args:
+        far_out: it has outliers, so that min_max would not help.
+    """
     width = stats["max"] - stats["min"]
     own = stats["std"] if mode == "mean_std" else width / 2
     ratio = own / _scale(mode, stats)
-    if not _moves(stats) or ratio >= 1 - 1e-6:
+    if not _moves(stats) or ratio >= _HARMLESS:
         return None
     limit = f"standard deviation is below {MIN_STD}" if mode == "mean_std" else f"range is below {MIN_WIDTH}"
-    other = f", or --normalization {key}=min_max" if width >= MIN_WIDTH else ""
+    other = f", or --normalization {key}=min_max" if width >= MIN_WIDTH and not far_out else ""
     return (
         f"warning: {dimension.name} moves within {stats['min']:.6g} .. {stats['max']:.6g}, but {mode} takes "
         f"it for constant, as its {limit}: in the network's numbers it moves {ratio:.2g} times as much "
@@ -82,7 +89,7 @@ def _advice(key: str, mode: str, stats: dict[str, float], spread: float) -> str:
     better = [each for each in ("mean_std", "quantile") if shares[each] >= _SHARE]
     if better:
         return f"{left}: --normalization {key}={' or '.join(better)}."
-    return f"{left}; no other mode helps, only other data do."
+    return f"{left}; no other mode helps."
 
 
 def _scale(mode: str, stats: dict[str, float]) -> float:
