@@ -170,12 +170,18 @@ class Worker:
 
 
 def sendable(action: np.ndarray) -> np.ndarray:
-    """`action`, if a robot may have it: a policy that has nothing to give gives NaN. Raises PolicyError."""
+    """`action`, if a robot may have it: a policy that has nothing to give gives NaN.
+
+    Raises:
+        PolicyError: it may not; the status is `rejected_chunk`.
+    """
     finite = np.isfinite(action)
     if finite.all():
         return action
     number = int(np.argmin(finite))
-    raise keystep.PolicyError(f"action[{number}]: expected a finite number, got {action[number]}")
+    error = keystep.PolicyError(f"action[{number}]: expected a finite number, got {action[number]}")
+    error.status = "rejected_chunk"
+    raise error
 
 
 def check(manifest: dict[str, Any], evaluation: Evaluation) -> None:
