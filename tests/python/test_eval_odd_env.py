@@ -96,6 +96,16 @@ def test_a_fault_inside_the_constructor_is_its_own():
         assert "env_kwargs" not in str(seen.value)
 
 
+def test_an_entry_point_that_cannot_be_read(tmp_path, monkeypatch):
+    (tmp_path / "odd_broken.py").write_text("def :")
+    monkeypatch.syspath_prepend(tmp_path)
+    gymnasium.register("OddBroken-v0", entry_point="odd_broken:Env")
+    with pytest.raises(
+        keystep.ArgumentError, match="env: expected a constructor that works, got SyntaxError"
+    ):
+        make_env("OddBroken-v0", stub_manifest())
+
+
 # ---- observations
 
 

@@ -87,7 +87,7 @@ def _signature(spec: Any) -> inspect.Signature | None:
         return inspect.signature(
             gymnasium.envs.registration.load_env_creator(maker) if isinstance(maker, str) else maker
         )
-    except (ImportError, AttributeError, ValueError, TypeError):
+    except Exception:  # of the module that it is in, too
         return None
 
 
@@ -217,11 +217,7 @@ def _array(key: str, value: Any) -> np.ndarray:
     """C-contiguous: a state as float32, whatever numbers it is made of; an image as it is, uint8."""
     image = key != STATE
     array = as_array(value)
-    if (
-        array is None
-        or array.dtype.kind not in ("u" if image else "biuf")
-        or (image and array.dtype != np.uint8)
-    ):
+    if array is None or not (array.dtype == np.uint8 if image else array.dtype.kind in "biuf"):
         expected = "an array of uint8" if image else "an array of numbers"
         raise keystep.ArgumentError(f"{key}: expected {expected}, got {described(value)}")
     with np.errstate(over="ignore"):  # the runtime refuses what is not finite
