@@ -92,8 +92,8 @@ def told(text: str) -> Callable[[Path], None]:
         (renamed("observation.pose", "observation.state"), r"features.observation.state: .*\[4, 4\]"),
         (without("observation.state"), "features: expected observation.state or .* found neither"),
         (renamed(CAMERA, "observation.image"), "features.observation.image: expected a camera's name"),
-        (told("a\0b"), r"tasks.parquet: task 1: name: expected text without NUL, got 'a\\x00b'"),
-        (told(""), "tasks.parquet: task 1: instruction: expected text without NUL, got ''"),
+        (told("a\0b"), r"tasks.parquet: task 1: expected text without NUL, got 'a\\x00b'"),
+        (told(""), "tasks.parquet: task 1: expected text without NUL, got ''"),
     ],
 )
 def test_what_training_will_refuse_is_a_remark(

@@ -124,7 +124,10 @@ def test_a_last_file_of_another_version_is_not_continued(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"flush_seconds": -1}, "flush_seconds: expected a number of at least 0, got -1"),
+        ({"flush_seconds": -1}, "flush_seconds: expected a number from 0 to 1000000000, or infinity, got -1"),
+        ({"flush_seconds": 10**400}, "flush_seconds: expected a number from .* got 1000"),
+        ({"flush_seconds": 1e10}, "flush_seconds: expected a number from .* got 10000000000.0"),
+        ({"flush_seconds": -math.inf}, "flush_seconds: .* got -inf"),
         ({"flush_seconds": math.nan}, "flush_seconds: .* got nan"),
         ({"flush_seconds": "10"}, "flush_seconds: .* got '10'"),
         ({"flush_episodes": 0}, "flush_episodes: expected a whole number of at least 1, got 0"),

@@ -41,6 +41,7 @@ INFO_FAULTS: list[tuple[Callable[[Path], None], str]] = [
     (set_info(total_tasks=10**8), "tasks.parquet: expected 100000000 instructions, got 2"),
     (set_info(total_tasks="2"), "total_tasks: expected"),
     (set_info(total_tasks=1), "task_index: expected 0..0"),
+    (set_info(total_tasks=0), "task_index: expected none, as info.json: total_tasks is 0, got 0"),
     (drop_info("total_tasks"), "total_tasks: expected"),
     (set_info(codebase_version=3), "codebase_version: expected v3.0"),
     (set_info(codebase_version="v2.1"), "convert_dataset_v21_to_v30"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from keystep.data import layout
 from keystep.data.layout import DatasetError, quoted
@@ -18,8 +18,10 @@ def training_findings(reader: DatasetReader) -> Iterator[str]:
     Raises:
         DatasetError: the instructions cannot be read.
     """
-    vectors = [ACTION, *([STATE] if STATE in reader.features else [])]
-    for need in (lambda: reader.cameras, *(lambda key=key: reader.vector(key) for key in vectors)):
+    needs: list[Callable[[], object]] = [lambda: reader.cameras, lambda: reader.vector(ACTION)]
+    if STATE in reader.features:
+        needs.append(lambda: reader.vector(STATE))
+    for need in needs:
         try:
             need()
         except DatasetError as error:
@@ -27,8 +29,8 @@ def training_findings(reader: DatasetReader) -> Iterator[str]:
     if STATE not in reader.features and not any(key.startswith("observation.") for key in reader.image_keys):
         yield f"features: expected {STATE} or {layout.IMAGES}NAME, found neither; {REFUSES}"
     for number, task in enumerate(reader.tasks):
-        for key, text in task.items():
-            yield from _text_findings(f"tasks.parquet: task {number}: {key}", text)
+        for text in dict.fromkeys(task.values()):  # without names the instruction is the name
+            yield from _text_findings(f"tasks.parquet: task {number}", text)
 
 
 def _text_findings(where: str, text: str) -> Iterator[str]:

@@ -144,9 +144,10 @@ class Frames:
         task, count = batch["task_index"], len(self._instructions)
         for episode, told in np.unique(np.stack([number, task]), axis=1).T.tolist():
             if not 0 <= told < count:
+                wanted = f"0..{count - 1}" if count else "none"
                 raise DatasetError(
-                    f"{path}: episode {episode}: task_index: expected 0..{count - 1} as total_tasks "
-                    f"says, got {told}"
+                    f"{path}: episode {episode}: task_index: expected {wanted}, as info.json: total_tasks is "
+                    f"{count}, got {told}"
                 )
             if told not in self._tasks[episode]:
                 text, tasks = self._instructions.texts[told], list(self._episodes[episode].instructions)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from keystep.data.info import LANGUAGE_KEYS, MAX_SIDE, NUMBERS, check_feature_name
+from keystep.data.info import LANGUAGE_KEYS, MAX_SIDE, NUMBERS, check_feature_name, read_feature
 from keystep.data.layout import INDEX_FEATURES, DatasetError, Feature
 from keystep.data.validation import checked_json, checked_text, checked_words, told
 
@@ -18,6 +20,11 @@ MAX_FPS = 10**6
 def check_spec(spec: DatasetSpec) -> None:
     """Raises DatasetError for what a dataset cannot have, before anything of it is written."""
     check_count("fps", spec.fps, MAX_FPS)
+    for name in ("features", "tasks", "collection", "notes"):
+        if not isinstance(value := getattr(spec, name), Mapping):
+            raise DatasetError(f"{name}: expected a mapping, got {told(value)}")
+    if not isinstance(spec.extras, tuple | list):
+        raise DatasetError(f"extras: expected a tuple of names, got {told(spec.extras)}")
     if not spec.tasks:
         raise DatasetError("tasks: expected at least one, got none")
     for name, words in spec.tasks.items():
@@ -48,6 +55,8 @@ def check_count(name: str, value: Any, most: int | None = None) -> None:
 
 
 def _check_feature(name: str, feature: Feature) -> None:
+    if not isinstance(feature, Feature):
+        raise DatasetError(f"{name}: expected a Feature, got {told(feature)}")
     if feature.dtype not in DTYPES:
         raise DatasetError(f"{name}.dtype: expected one of {', '.join(DTYPES)}, got {told(feature.dtype)}")
     shape = feature.shape
@@ -56,5 +65,19 @@ def _check_feature(name: str, feature: Feature) -> None:
     if feature.is_image and (len(shape) != 3 or shape[2] != 3 or max(shape) > MAX_SIDE):
         wanted = f"(height, width, 3) of images, at most {MAX_SIDE} pixels each"
         raise DatasetError(f"{name}.shape: expected {wanted}, got {shape}")
-    for text in feature.names or ():
-        checked_text(f"{name}.names", text)
+    _check_names(f"{name}.names", feature)
+
+
+def _check_names(name: str, feature: Feature) -> None:
+    """Those that readers give again: as many as there are elements; of images the axes, in their order."""
+    if feature.names in (None, (), []):
+        return
+    if not isinstance(feature.names, tuple | list):
+        raise DatasetError(f"{name}: expected a tuple of texts or None, got {told(feature.names)}")
+    for text in feature.names:
+        checked_text(name, text)
+    size = math.prod(feature.shape)
+    if feature.is_number and len(feature.names) != size:
+        raise DatasetError(f"{name}: expected {size}, one of each element, got {len(feature.names)}")
+    if feature.is_image and read_feature(name, "", feature.to_json()).shape != feature.shape:
+        raise DatasetError(f"{name}: expected height, width and channels, got {told(feature.names)}")

@@ -38,6 +38,7 @@ from keystep.data.validation import (
 
 FLUSH_SHARE = 0.02
 RETRY_SECONDS = 1.0
+MAX_SECONDS = 10**9
 
 
 class DatasetWriter:
@@ -261,5 +262,6 @@ def check_flush(flush_episodes: int, flush_seconds: float) -> None:
     """Raises DatasetError for what DatasetWriter does not take."""
     check_count("flush_episodes", flush_episodes)
     number = isinstance(flush_seconds, int | float) and not isinstance(flush_seconds, bool)
-    if not number or not flush_seconds >= 0:
-        raise DatasetError(f"flush_seconds: expected a number of at least 0, got {told(flush_seconds)}")
+    if not number or (not 0 <= flush_seconds <= MAX_SECONDS and flush_seconds != math.inf):
+        wanted = f"a number from 0 to {MAX_SECONDS}, or infinity"
+        raise DatasetError(f"flush_seconds: expected {wanted}, got {told(flush_seconds)}")
