@@ -64,7 +64,7 @@ def compare(
     controller: str,
     *,
     ticks: int = TICKS,
-    instruction: str = "Lift the red block.",
+    instruction: str | None = "Lift the red block.",
     seed: int = 3,
     **context: Any,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -105,7 +105,11 @@ def test_equal_actions_over_several_plans(pair: str, exported: Export) -> None:
         assert count(plans) == 4 == runtime.plan_progress["plans"]
         others = [
             compare(runtime, reference, PAIRS[pair][1], ticks=STEPS + 1, **change)[0]
-            for change in ({"seed": 4}, {"task": "Push the green cube to the left!"}, {"task": "task_1"})
+            for change in (
+                {"seed": 4},
+                {"instruction": "Push the green cube to the left!"},
+                {"instruction": None, "task": "task_1"},
+            )
         ]
     for other in others:  # what should make a difference does
         assert np.abs(other - actions[: len(other)]).max() > 10 * TOLERANCE

@@ -244,3 +244,24 @@ def test_they_can_be_continued(tmp_path: Path) -> None:
     told["action"] |= {"law": ["absolute"] * 7}
     with pytest.raises(DatasetError, match=r"action\.law"):
         check_resumable(reader, DatasetSpec(10, features, {"t": "Do it."}, None, told))
+
+
+def test_bounds_that_never_let_a_relative_action_rest_are_told(tmp_path: Path) -> None:
+    reader = write(tmp_path / "d")  # x 0..9, y 5..5
+    (note,) = [n for n in ActionChoices(reader, law="relative").notes if "no motion" in n]
+    assert "warning: action bounds: y (5..5) is relative" in note and "x" not in note.split(" is ")[0]
+    assert "--action-bounds" in note and "--action-law" in note
+    (tmp_path / "b.json").write_text('{"min": [-9, -9], "max": [9, 9]}')
+    for choices in ({"law": "relative,absolute"}, {"law": "relative", "bounds": str(tmp_path / "b.json")}):
+        assert "no motion" not in "\n".join(ActionChoices(reader, **choices).notes)
+
+
+def test_repeating_a_relative_action_is_said_to_move(tmp_path: Path) -> None:
+    reader = write(tmp_path / "d")
+    told = {law: "\n".join(ActionChoices(reader, law=law).notes) for law in ("relative", "relative,absolute")}
+    for law, stop in (("relative", "--hold 0,0 stops"), ("relative,absolute", "--hold 0,VALUE stops")):
+        assert "hold: last" in told[law] and "last motion" in told[law] and stop in told[law]
+    assert "motion" not in "\n".join(ActionChoices(reader).notes)
+    declared = write(tmp_path / "c", action=COLLECTED)
+    assert "last motion" in "\n".join(ActionChoices(declared, "last").notes)
+    assert "last motion" not in "\n".join(ActionChoices(declared).notes)

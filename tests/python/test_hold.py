@@ -87,8 +87,11 @@ def test_a_manifest_is_checked_without_its_files() -> None:
 def test_only_finite_actions_are_sent() -> None:
     assert sendable(np.ones(3)) is not None
     for value in (np.nan, np.inf, -np.inf):
-        with pytest.raises(keystep.PolicyError, match=r"action\[1\]: expected a finite number, got"):
+        with pytest.raises(
+            keystep.PolicyError, match=r"action\[1\]: expected a finite number, got"
+        ) as raised:
             sendable(np.array([0.0, value, 0.0]))
+        assert raised.value.status == "rejected_chunk"
 
 
 # ---- with torch

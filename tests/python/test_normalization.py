@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import torch
 import tyro
 
 from keystep.data import DatasetError, DatasetReader, DatasetSpec, DatasetWriter, Feature
+from keystep.data.check import inspect_dataset
 from keystep.models import (
     CameraConfig,
     SamplerConfig,
@@ -24,11 +26,12 @@ from keystep.models import (
     read_checkpoint,
 )
 from keystep.models.checkpoint import save_checkpoint
-from keystep.models.normalizer import Normalizer
+from keystep.models.normalizer import Normalizer, offset_and_scale
 from keystep.models.presets import ACT_PRESETS, PLANNER_PRESETS, PRESETS
 from keystep.train import ControllerTraining, PlannerTraining, train
-from keystep.train.normalization import clip_range, normalize, quantiles
+from keystep.train.normalization import clip_range, normalize
 from keystep.train.recipe import recipe_of
+from keystep.train.same_run import check_values
 
 STATE = "observation.state"
 
@@ -38,12 +41,12 @@ def private_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("KEYSTEP_CACHE", str(tmp_path / "cache"))
 
 
-def write_dataset(folder: Path, episodes: list[np.ndarray], unit: float = 1.0) -> Path:
+def write_dataset(folder: Path, episodes: list[np.ndarray], unit: float = 1.0, **told: Any) -> Path:
     """Episodes of states (T, 2); actions (T, 2) are `unit` times those, bounded by 10 units."""
     features = {STATE: Feature("float32", (2,), ("x", "y")), "action": Feature("float32", (2,), ("dx", "dy"))}
     bound = [10.0 * unit] * 2
     action = {"names": ["dx", "dy"], "units": ["m"] * 2, "min": [-value for value in bound], "max": bound}
-    action |= {"rate_limit": None, "hold": [0.0] * 2}
+    action |= {"rate_limit": None, "hold": [0.0] * 2} | told
     with DatasetWriter(folder, DatasetSpec(60, features, {"go": "Go."}, "toy", {"action": action})) as writer:
         for number, states in enumerate(episodes):
             states = states.astype(np.float32)
@@ -208,14 +211,12 @@ def test_nothing_that_was_seen_is_clipped(kind: type, mode: str, tmp_path: Path)
     assert made.plan.normalization.keys() == made.plan.normalizer().entries.keys()
 
 
-def test_an_action_that_holds_is_not_clipped(tmp_path: Path) -> None:
+def test_standing_still_is_not_clipped(tmp_path: Path) -> None:
     """The chunk of a goal ends with it, and it may lie beyond the actions that were seen."""
-    episodes = [5 + part for part in healthy(4)]
-    plan = recipe(
-        ControllerTraining, write_dataset(tmp_path / "d", episodes), normalization=("quantile",)
-    ).plan
-    held = float(plan.normalizer().normalize("action", torch.zeros(2)).abs().max())
-    assert held > 30 and held <= plan.config.sampler.clip_range <= held + 0.01
+    dataset = write_dataset(tmp_path / "d", [5 + part for part in healthy(4)], law=["relative"] * 2)
+    plan = recipe(ControllerTraining, dataset, normalization=("quantile",)).plan
+    still = float(plan.normalizer().normalize("action", torch.zeros(2)).abs().max())
+    assert still > 30 and still <= plan.config.sampler.clip_range <= still + 0.01
 
 
 def test_clip_ranges() -> None:
@@ -334,6 +335,78 @@ def test_what_never_moves_is_not_remarked_on(tmp_path: Path) -> None:
     assert remarks(ControllerTraining, write_dataset(tmp_path / "d", episodes, 0.01)) == []
 
 
+def advice(states: np.ndarray, mode: str, tmp_path: Path) -> str:
+    """On the first dimension of a planner's subgoals; the second is healthy."""
+    healthy = np.random.default_rng(1).uniform(-1, 1, len(states))
+    dataset = write_dataset(tmp_path / "d", np.array_split(np.stack([states, healthy], axis=1), 4))
+    (remark,) = remarks(PlannerTraining, dataset, normalization=(mode,))
+    return remark
+
+
+@pytest.mark.parametrize("mode", ["min_max", "mean_std", "quantile"])
+def test_a_mode_that_would_not_help_is_not_advised(mode: str, tmp_path: Path) -> None:
+    states = np.random.default_rng(0).uniform(-1e-4, 1e-4, 480)
+    states[100] = 0.5
+    told = advice(states, mode, tmp_path)
+    assert "--normalization" not in told and "keeps them" not in told
+    assert f"{mode} leaves the rest 0." in told and "no other mode helps" in told
+
+
+@pytest.mark.parametrize("mode", ["min_max", "quantile"])
+def test_of_many_outliers_quantiles_are_not_free(mode: str, tmp_path: Path) -> None:
+    states = np.random.default_rng(0).uniform(-0.1, 0.1, 480)
+    states[::20], states[::40] = 0.8, -0.8  # 2.5 % of the frames on either side
+    told = advice(states, mode, tmp_path)
+    assert told.endswith(f"--normalization {STATE}=mean_std."), told
+
+
+def test_a_mode_that_helps_is_said_to(tmp_path: Path) -> None:
+    states = np.random.default_rng(0).uniform(-0.1, 0.1, 480)
+    states[100] = 0.9
+    assert "quantile keeps them, far from the rest" in advice(states, "quantile", tmp_path)
+
+
+# ---- what moves too little
+
+
+def narrow(kind: type, dataset: Path, **changes: Any) -> list[str]:
+    return [note for note in recipe(kind, dataset, **changes).notes if "for constant" in note]
+
+
+@pytest.mark.parametrize(
+    ("mode", "limit"),
+    [
+        ("min_max", "range is below 0.001"),
+        ("quantile", "range is below 0.001"),
+        ("mean_std", "standard deviation is below 0.01"),
+    ],
+)
+def test_what_moves_too_little_is_named(mode: str, limit: str, tmp_path: Path) -> None:
+    episodes = healthy(4)
+    for states in episodes:
+        states[:, 0] *= 4e-3  # 0.8 mm in m
+    dataset = write_dataset(tmp_path / "d", episodes)
+    state, action = sorted(narrow(ControllerTraining, dataset, normalization=(mode,)), reverse=True)
+    for note, name in ((state, f"{STATE}[0] (x)"), (action, "action[0] (dx)")):
+        assert f"warning: {name} moves within -0.0003" in note and limit in note and "mm instead" in note
+    entries = recipe(ControllerTraining, dataset, normalization=(mode,)).plan.normalizer().entries
+    scale = offset_and_scale(entries["action"])[1][0]
+    assert scale == pytest.approx(0.01 if mode == "mean_std" else 0.5)  # the meaning of entries stays
+
+
+def test_another_mode_is_named_where_it_sees_more(tmp_path: Path) -> None:
+    dataset = write_dataset(tmp_path / "d", [0.05 * part for part in healthy(4)])
+    notes = narrow(ControllerTraining, dataset)
+    assert len(notes) == 2 and all(note.endswith(f"--normalization {STATE}=min_max") for note in notes)
+    assert narrow(ControllerTraining, dataset, normalization=("min_max",)) == []
+
+
+def test_rounding_is_no_motion(tmp_path: Path) -> None:
+    episodes = [np.full((20, 2), 1.5707964) for _ in range(3)]
+    episodes[1] += 1.2e-7
+    assert narrow(ControllerTraining, write_dataset(tmp_path / "d", episodes)) == []
+
+
 def test_training_prints_it_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     dataset = write_dataset(tmp_path / "d", flung(1, {3: 1.8}))
     assert train(config(PlannerTraining, dataset, tmp_path / "run")).step == 2
@@ -352,8 +425,120 @@ def test_numbers_that_are_not_finite_are_refused(tmp_path: Path) -> None:
         normalize(network, reader, {key: dict(value) for key, value in reader.stats.items()}, (), None)
 
 
-def test_quantiles_of_one_dimension_after_the_other() -> None:
-    values = np.random.default_rng(0).normal(size=(1000, 3)).astype(np.float32)
-    found = quantiles(values)
-    np.testing.assert_allclose(found["q01"], np.quantile(values.astype(np.float64), 0.01, axis=0))
-    np.testing.assert_allclose(found["q99"], np.quantile(values.astype(np.float64), 0.99, axis=0))
+# ---- statistics of others
+
+
+def with_stats(folder: Path, **action: Any) -> Path:
+    """The dataset, whose meta/stats.json says something else of its actions."""
+    path = folder / "meta/stats.json"
+    stats = json.loads(path.read_text())
+    stats["action"] |= action
+    path.write_text(json.dumps(stats))
+    return folder
+
+
+@pytest.mark.parametrize("mode", ["min_max", "mean_std", "quantile"])
+def test_the_frames_decide_not_what_others_wrote_of_them(mode: str, tmp_path: Path) -> None:
+    episodes = [60 + 100 * part for part in healthy(4)]
+    dataset = write_dataset(tmp_path / "d", episodes, 0.1)
+    with_stats(dataset, min=[0.0] * 2, max=[1.0] * 2, mean=[0.5] * 2, std=[0.3] * 2)
+    made = recipe(ControllerTraining, dataset, normalization=(f"action={mode}",))
+    frames = (np.float32(0.1) * np.concatenate(episodes).astype(np.float32)).astype(np.float64)
+    for name, value in (("min", frames.min(0)), ("max", frames.max(0)), ("mean", frames.mean(0))):
+        np.testing.assert_allclose(made.plan.stats["action"][name], value, rtol=1e-12)
+    np.testing.assert_allclose(made.plan.stats["action"]["std"], frames.std(0), rtol=1e-9)
+    normal = made.plan.normalizer().normalize("action", torch.from_numpy(frames).float())
+    assert float(normal.std()) > 0.5 and float(normal.abs().max()) <= made.plan.config.sampler.clip_range
+    (note,) = [note for note in made.notes if "statistics" in note]
+    assert "action.min: expected those of the frames, [5." in note and "got [0, 0]" in note
+
+
+@pytest.mark.parametrize("kind", [ControllerTraining, PlannerTraining])
+def test_right_statistics_are_not_remarked_on(kind: type, tmp_path: Path) -> None:
+    dataset = write_dataset(tmp_path / "d", healthy(4), 1e-3)
+    assert not [note for note in recipe(kind, dataset).notes if "statistics" in note]
+    assert not inspect_dataset(dataset).remarks
+
+
+def test_check_remarks_on_wrong_statistics(tmp_path: Path) -> None:
+    dataset = with_stats(write_dataset(tmp_path / "d", healthy(4)), max=[0.05, 70.0])
+    found = inspect_dataset(dataset)
+    (remark,) = found.remarks
+    assert remark.startswith("stats.json: action.max: expected those of the frames, ")
+    assert remark.endswith("got [0.05, 70]") and not found.problems
+
+
+# ---- a run that is continued
+
+
+def resumed_with(dataset: Path, change: Callable[[dict[str, Any]], Any]) -> Any:
+    """Two steps, then two more after `change` of the stored numbers."""
+    train(config(ControllerTraining, dataset, dataset.parent / "run"))
+    (path,) = (dataset.parent / "run/training_state").glob("step-*/state.json")
+    numbers = json.loads(path.read_text())
+    change(numbers)
+    path.write_text(json.dumps(numbers))
+    return train(config(ControllerTraining, dataset, dataset.parent / "run", steps=4))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda n: n["normalization_values"]["action"]["max"].__setitem__(1, 7.0), r"action\.max: .* 7\.0"),
+        (
+            lambda n: n["normalization_values"]["action"].update(mode="quantile"),
+            r"action\.mode: .*'quantile'",
+        ),
+        (
+            lambda n: n["normalization_values"].update(clip_range=2.5),
+            r"clip_range: expected 2\.5 .* 1\.0",
+        ),
+        (lambda n: n["normalization_values"].pop(STATE), "expected .* to resume"),
+    ],
+)
+def test_weights_are_not_given_another_normalization(change: Any, message: str, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=f"normalization.*{message}"):
+        resumed_with(write_dataset(tmp_path / "d", healthy(4)), change)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda n: None,
+        lambda n: n.pop("normalization_values"),  # a run of before
+        lambda n: n["normalization_values"]["action"].update(
+            max=[value * (1 + 1e-12) for value in n["normalization_values"]["action"]["max"]]
+        ),
+    ],
+)
+def test_the_same_normalization_resumes(change: Any, tmp_path: Path) -> None:
+    assert resumed_with(write_dataset(tmp_path / "d", healthy(4)), change).step == 4
+
+
+def test_statistics_of_images_that_changed_are_not_resumed(tmp_path: Path) -> None:
+    entries = {"observation.images.a": {"mode": "mean_std", "mean": [0.5], "std": [0.2]}}
+    check_values("normalization", entries, json.loads(json.dumps(entries)))
+    other = {"observation.images.a": {"mode": "mean_std", "mean": [0.4], "std": [0.2]}}
+    with pytest.raises(DatasetError, match=r"images\.a\.mean: expected \[0\.5\] .* restore .*stats\.json"):
+        check_values("normalization", entries, other)
+
+
+# ---- relative actions
+
+
+@pytest.mark.parametrize("preset", ["tiny", "act-tiny"])
+def test_standing_still_beyond_the_range_is_told(preset: str, tmp_path: Path) -> None:
+    episodes = healthy(4)
+    for states in episodes:
+        states[:, 0] += 0.5
+    dataset = write_dataset(tmp_path / "d", episodes, law=["relative"] * 2)
+    notes = [note for note in recipe(ControllerTraining, dataset, preset=preset).notes if "clips" in note]
+    if preset == "act-tiny":  # which clips nothing
+        assert notes == []
+        return
+    (note,) = notes
+    assert "warning: normalization: dx (0.4" in note and "dy" not in note
+    assert "--normalization action=mean_std" in note and "--action-law" in note
+    for changes in ({"normalization": ("action=mean_std",)}, {"action_law": "absolute"}):
+        told = recipe(ControllerTraining, dataset, preset=preset, **changes).notes
+        assert not [note for note in told if "clips" in note]

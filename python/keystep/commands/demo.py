@@ -86,7 +86,7 @@ def film(bundle: Path, seed: int) -> Iterator[np.ndarray]:
                     yield from frames(record(policy, env, pictures, task, seed), pictures)
         else:
             size = {} if policy.manifest["observation"]["images"] else {"image_size": VIDEO_SIZE}
-            env = make_env(ENV, policy.manifest, render_mode="rgb_array", **size)
+            env = make_env(ENV, policy.manifest, {"render_mode": "rgb_array", **size})
             for task in tasks:
                 yield from watch(policy, env, task, seed)
             env.close()

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import keystep
-from keystep.files import replacing, write_json, write_text
+from keystep.files import replacing, to_json, write_json, write_text
 
 Kind = Literal["bundle", "ddpm", "ddim"]
 Engine = Literal["auto", "native", "onnxruntime", "stub"]
@@ -113,7 +113,21 @@ def parse_env_kwargs(texts: Sequence[str]) -> dict[str, Any]:
         if not equals or not name.isidentifier():
             raise keystep.ArgumentError(f"env_kwargs: expected NAME=VALUE or a JSON object, got {text!r}")
         options[name] = _literal(value)
+    _require_json(options)
     return options
+
+
+def _require_json(options: dict[str, Any]) -> None:
+    """ArgumentError for what the result file could not hold, known before anything is played."""
+    for name, value in options.items():
+        if not isinstance(name, str):
+            raise keystep.ArgumentError(f"env_kwargs: expected names that are text, got {name!r}")
+        try:
+            to_json(value)
+        except (TypeError, ValueError, RecursionError):
+            raise keystep.ArgumentError(
+                f"env_kwargs: expected a value for {name} that JSON has, got {value!r}"
+            ) from None
 
 
 def _literal(text: str) -> Any:

@@ -78,7 +78,8 @@ def open_pictures(env_id: str, manifest: dict[str, Any]) -> Iterator[tuple[Any, 
         if subgoal != "observation.state":
             yield env, CameraPictures(subgoal)
         elif missing_driver() is None:
-            second = make_env(env_id, manifest, obs_mode="state", render_mode="rgb_array", image_size=VIEW)
+            view = {"obs_mode": "state", "render_mode": "rgb_array", "image_size": VIEW}
+            second = make_env(env_id, manifest, view)
             yield env, SimulatedPictures(second)
         else:
             yield env, DrawnPictures(VIEW)

@@ -11,8 +11,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from keystep.data import layout
-from keystep.data.check_layout import layout_findings, leftovers, timestamp_findings
+from keystep.data.check_layout import (
+    Ranges,
+    layout_findings,
+    leftovers,
+    stats_findings,
+    timestamp_findings,
+)
 from keystep.data.check_training import training_findings
 from keystep.data.layout import DatasetError
 from keystep.data.reader import DatasetReader
@@ -52,25 +60,37 @@ def inspect_dataset(path: str | Path, progress: Progress = lambda done, total: N
     with _collecting(root, findings.problems):
         findings.remarks.extend(dict.fromkeys(training_findings(reader)))
     deviations = findings.problems if own else findings.remarks
-    _read_columns(reader, findings.problems, progress)
+    ranges = _read_columns(reader, findings.problems, progress)
     if not findings.problems:
         with _collecting(root, findings.problems):
             _ = reader.stats
+            findings.remarks += stats_findings(reader, ranges)
         deviations.extend(timestamp_findings(reader))
     with _collecting(root, deviations):
         deviations.extend(layout_findings(reader))
     return findings
 
 
-def _read_columns(reader: DatasetReader, problems: list[str], progress: Progress) -> None:
-    """Every column alone, so that each names its first problem."""
+def _read_columns(reader: DatasetReader, problems: list[str], progress: Progress) -> Ranges:
+    """Every column alone, so that each names its first problem. Returns the ranges of numbers."""
     columns = [name for name in reader.features if name not in layout.INDEX_FEATURES]
+    ranges: Ranges = {}
     done, total = 0, reader.frames * (1 + len(columns))
     for names in (list(layout.INDEX_FEATURES), *([name] for name in columns)):
         with _collecting(reader.path, problems):
             for batch in reader.iter_batches(names):
                 done += len(batch[names[0]])
                 progress(done, total)
+                if len(names) == 1 and reader.features[names[0]].is_number:
+                    _widen(ranges.setdefault(names[0], {}), batch[names[0]])
+    return ranges
+
+
+def _widen(known: dict[str, np.ndarray], values: np.ndarray) -> None:
+    rows = values.reshape(len(values), -1)
+    for name, extreme in (("min", np.min), ("max", np.max)):
+        parts = [rows, *([known[name][None]] if name in known else [])]
+        known[name] = extreme(np.concatenate(parts), axis=0)
 
 
 @contextmanager

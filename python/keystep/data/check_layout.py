@@ -22,8 +22,10 @@ from keystep.data.episodes import FOLDER
 from keystep.data.info import element_names
 from keystep.data.layout import quoted
 from keystep.data.reader import DatasetReader
-from keystep.data.stats_file import numeric
+from keystep.data.stats_file import contradictions, numeric, read_stats
 
+Ranges = dict[str, dict[str, np.ndarray]]
+"""`min` and `max` of all frames by column of numbers."""
 INFO_TYPES: dict[str, tuple[type, ...]] = {
     "codebase_version": (str,),
     "robot_type": (str, type(None)),
@@ -161,6 +163,15 @@ def timestamp_findings(reader: DatasetReader) -> Iterator[str]:
             f"episode {where}: timestamp: expected frame_index / fps within {TIMESTAMP_TOLERANCE_S} s [doc], "
             f"got {worst:.3g} s beside it; frames are taken for evenly spaced"
         )
+
+
+def stats_findings(reader: DatasetReader, ranges: Ranges) -> Iterator[str]:
+    """Training measures vectors itself, LeRobot's does not. Statistics ahead of info.json are left out."""
+    stats = read_stats(reader.path / layout.STATS_PATH)
+    for key, measured in ranges.items():
+        told = stats.get(key, {})
+        if "count" in told and told["count"].reshape(-1).tolist() == [reader.frames]:
+            yield from (f"stats.json: {line}" for line in contradictions(key, told, measured))
 
 
 def leftovers(reader: DatasetReader) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from keystep.data import layout, stats
 from keystep.data.layout import DatasetError, Feature, quoted
 from keystep.data.stats import FeatureStats, Stats
 
+_LISTED = 8
 _NEEDED = ("min", "max", "mean", "std", "count")
 
 
@@ -84,3 +85,22 @@ def measure(batches: Iterable[Mapping[str, np.ndarray]]) -> Stats:
             )
             total[key] = stats.combine(total.get(key), stats.feature_stats(flat))
     return total
+
+
+def contradictions(key: str, told: Mapping[str, Any], measured: Mapping[str, Any]) -> Iterator[str]:
+    """A line if `min` or `max` are not the frames', beyond the rounding of single precision."""
+    for name in ("min", "max"):
+        if name not in told:
+            continue
+        first, second = (np.asarray(stats[name], np.float64).reshape(-1) for stats in (told, measured))
+        if first.shape != second.shape or not np.isfinite(second).all():
+            continue  # told elsewhere
+        if not np.allclose(first, second, rtol=1e-6, atol=1e-12):
+            found = f"{_listed(second)}, which training takes, got {_listed(first)}"
+            yield f"{key}.{name}: expected those of the frames, {found}"
+            return
+
+
+def _listed(values: np.ndarray) -> str:
+    more = ", .." if len(values) > _LISTED else ""
+    return f"[{', '.join(f'{value:.6g}' for value in values[:_LISTED])}{more}]"

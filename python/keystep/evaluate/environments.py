@@ -6,12 +6,14 @@ import importlib
 import inspect
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import keystep
+from keystep.evaluate.simulation import as_array, described, fault_of_env, true_or_false
 
 TERMINATED = "terminated"
 """As a success key: an episode is solved that the environment ends by itself, not by a limit."""
@@ -21,15 +23,19 @@ STATE_NAMES = (STATE, "state", "agent_pos", "observation")
 
 
 def make_env(
-    env_id: str, manifest: dict[str, Any], *, max_episode_steps: int | None = None, **options: Any
+    env_id: str,
+    manifest: dict[str, Any],
+    options: Mapping[str, Any] | None = None,
+    *,
+    max_episode_steps: int | None = None,
 ) -> Any:
     """The environment `ID` or `MODULE:ID`, showing what the policy wants to see.
 
     A constructor that names `obs_mode` is given "rgb" or "state", and one that names `image_size` the side of
-    the bundle's images, where all are squares of one size. `options` go before both.
+    the bundle's images, where all are squares of one size. `options` of its constructor go before both.
 
     Raises:
-        ArgumentError: there is no such module or environment, or it does not take the options.
+        ArgumentError: there is no such module or environment, it does not take the options, or it fails.
     """
     import gymnasium
 
@@ -38,15 +44,14 @@ def make_env(
     module, colon, name = env_id.rpartition(":")
     if colon:
         _import(module)
-    options = _shown(name, manifest) | options
     try:
-        return gymnasium.make(name, max_episode_steps, disable_env_checker=True, **options)
-    except (gymnasium.error.Error, AttributeError) as error:
+        spec = gymnasium.spec(_with_version(name))
+    except gymnasium.error.Error as error:
         raise keystep.ArgumentError(f"env: {error}") from error
-    except TypeError as error:
-        if "argument" not in str(error):
-            raise
-        raise keystep.ArgumentError(f"env_kwargs: {error}") from error
+    # Through the spec, as gymnasium.make has parameters of its own that a constructor may have, too.
+    kwargs = spec.kwargs | _checked(spec, _shown(spec, manifest) | dict(options or {}))
+    with fault_of_env("constructor"):
+        return gymnasium.make(replace(spec, kwargs=kwargs), max_episode_steps, disable_env_checker=True)
 
 
 def _import(module: str) -> None:
@@ -62,26 +67,56 @@ def _import(module: str) -> None:
         ) from error
 
 
-def _shown(name: str, manifest: dict[str, Any]) -> dict[str, Any]:
-    """What its constructor is told of the observations, if it names these parameters."""
+def _with_version(name: str) -> str:
+    """As registered: the newest version of an id that has none."""
+    from gymnasium.envs import registration
+
+    if name in registration.registry:
+        return name
+    namespace, base, version = registration.parse_env_id(name)
+    newest = registration.find_highest_version(namespace, base) if version is None else None
+    return name if newest is None else registration.get_env_id(namespace, base, newest)
+
+
+def _signature(spec: Any) -> inspect.Signature | None:
+    """Of the constructor; None when it cannot be told, and gymnasium.make will say why."""
     import gymnasium
 
+    try:
+        maker = spec.entry_point
+        return inspect.signature(
+            gymnasium.envs.registration.load_env_creator(maker) if isinstance(maker, str) else maker
+        )
+    except Exception:  # of the module that it is in, too
+        return None
+
+
+def _shown(spec: Any, manifest: dict[str, Any]) -> dict[str, Any]:
+    """What its constructor is told of the observations, if it names these parameters."""
     images = manifest["observation"]["images"]
     wanted: dict[str, Any] = {"obs_mode": "rgb" if images else "state"}
     sides = {image[side] for image in images for side in ("height", "width")}
     if len(sides) == 1:
         wanted["image_size"] = sides.pop()
-    spec = gymnasium.registry.get(name)
-    if spec is None or spec.entry_point is None:
-        return {}
-    try:
-        maker: Any = spec.entry_point
-        if isinstance(maker, str):
-            maker = gymnasium.envs.registration.load_env_creator(maker)
-        named = set(inspect.signature(maker).parameters) - set(spec.kwargs)
-    except (ImportError, AttributeError, ValueError):  # gymnasium.make says what is wrong
-        return {}
+    signature = _signature(spec)
+    named = set(signature.parameters) - set(spec.kwargs) if signature else set()
     return {key: value for key, value in wanted.items() if key in named}
+
+
+def _checked(spec: Any, options: dict[str, Any]) -> dict[str, Any]:
+    """`options`, if the constructor takes them."""
+    signature = _signature(spec)
+    if signature is None:
+        return options
+    try:
+        signature.bind(**(spec.kwargs | options))
+    except TypeError as error:
+        expected = ", ".join(signature.parameters) or "none"
+        hint = "; --max-episode-steps limits an episode" if "max_episode_steps" in str(error) else ""
+        raise keystep.ArgumentError(
+            f"env_kwargs: expected parameters of {spec.id} ({expected}), {error}{hint}"
+        ) from error
+    return options
 
 
 def step_limit(env: Any) -> int | None:
@@ -95,9 +130,15 @@ def check_action_space(env: Any, manifest: dict[str, Any]) -> None:
     """ArgumentError when the environment does not take the policy's actions."""
     import gymnasium
 
-    space, size = env.action_space, len(manifest["action"]["names"])
+    size = len(manifest["action"]["names"])
+    try:
+        space = env.action_space
+    except AttributeError as error:
+        raise keystep.ArgumentError(f"env: expected an action space, got none: {error}") from error
     if not isinstance(space, gymnasium.spaces.Box) or space.shape != (size,):
         raise keystep.ArgumentError(f"env: expected actions of the policy's shape ({size},), got {space}")
+    if space.dtype is None or space.dtype.kind != "f":
+        raise keystep.ArgumentError(f"env: expected actions that are float, got {space}")
 
 
 def solved(info: Mapping[str, Any], terminated: object, key: str | None) -> bool | None:
@@ -110,13 +151,10 @@ def solved(info: Mapping[str, Any], terminated: object, key: str | None) -> bool
         ArgumentError: what is there is neither true nor false.
     """
     if key == TERMINATED:
-        return bool(terminated)
+        return true_or_false("terminated", terminated)
     for name in SUCCESS_KEYS if key is None else (key,):
         if name in info:
-            value = np.asarray(info[name])
-            if value.size != 1 or value.dtype.kind not in "biuf" or value.item() not in (0, 1):
-                raise keystep.ArgumentError(f"info[{name!r}]: expected true or false, got {info[name]!r}")
-            return bool(value.item())
+            return true_or_false(f"info[{name!r}]", info[name])
     return None
 
 
@@ -143,9 +181,10 @@ class ObservationReader:
 
     def __call__(self, observation: Any) -> dict[str, np.ndarray]:
         if not isinstance(observation, Mapping):
-            return {self._only(observation): _array(observation)}
+            key = self._only(observation)
+            return {key: _array(key, observation)}
         flat = dict(_flat(observation))
-        return {key: _array(flat[self._found(names, flat)]) for key, names in self._names.items()}
+        return {key: _array(key, flat[self._found(names, flat)]) for key, names in self._names.items()}
 
     def _found(self, names: tuple[str, ...], flat: Mapping[str, Any]) -> str:
         for name in names:
@@ -155,10 +194,12 @@ class ObservationReader:
         raise keystep.ArgumentError(f"{names[0]}: expected one of {', '.join(names)}, got {keys}")
 
     def _only(self, observation: Any) -> str:
-        """The key of an observation that is one array."""
+        """The key of an observation that is no dict."""
         if len(self._names) != 1:
-            wanted = ", ".join(self._names)
-            got = f"one array of shape {np.shape(observation)}"
+            wanted, array = ", ".join(self._names), as_array(observation)
+            got = described(observation)
+            if array is not None and array.dtype.kind != "O":
+                got = f"one array of shape {array.shape}"
             raise keystep.ArgumentError(f"observation: expected a dict with {wanted}, got {got}")
         return next(iter(self._names))
 
@@ -172,7 +213,12 @@ def _flat(observation: Mapping[str, Any], prefix: str = "") -> list[tuple[str, A
     return pairs
 
 
-def _array(value: Any) -> np.ndarray:
-    """C-contiguous; numbers that are no bytes as float32."""
-    array = np.ascontiguousarray(value)
-    return array if array.dtype in (np.float32, np.uint8) else array.astype(np.float32)
+def _array(key: str, value: Any) -> np.ndarray:
+    """C-contiguous: a state as float32, whatever numbers it is made of; an image as it is, uint8."""
+    image = key != STATE
+    array = as_array(value)
+    if array is None or not (array.dtype == np.uint8 if image else array.dtype.kind in "biuf"):
+        expected = "an array of uint8" if image else "an array of numbers"
+        raise keystep.ArgumentError(f"{key}: expected {expected}, got {described(value)}")
+    with np.errstate(over="ignore"):  # the runtime refuses what is not finite
+        return np.ascontiguousarray(array, None if image else np.float32)

@@ -18,6 +18,7 @@ from keystep.evaluate.environments import (
     step_limit,
 )
 from keystep.evaluate.settings import UNNAMED, EpisodeResult, Evaluation, Job
+from keystep.evaluate.simulation import close_env, reset_env, set_env_task, step_env
 from keystep.evaluate.subgoals import Demonstrator
 
 PROBE_STEPS = 32
@@ -68,13 +69,13 @@ class Worker:
     def _make_env(self) -> Any:
         evaluation = self.evaluation
         limit = evaluation.max_episode_steps
-        options = dict(evaluation.env_kwargs)
-        return make_env(evaluation.env, self.policy.manifest, max_episode_steps=limit, **options)
+        options = evaluation.env_kwargs
+        return make_env(evaluation.env, self.policy.manifest, options, max_episode_steps=limit)
 
     def _reset_env(self, task: str, seed: int) -> Any:
         """The first observation; what the episode is about goes to environments that know tasks."""
         options = None if task == UNNAMED else {"task": task}
-        return self.env.reset(seed=seed, options=options)[0]
+        return reset_env(self.env, seed, options)
 
     def run(self, job: Job) -> EpisodeResult:
         """One episode: the tasks in a row, until one is not solved."""
@@ -88,7 +89,7 @@ class Worker:
         total = 0
         for position, task in enumerate(job.tasks):
             if position:
-                observation, _ = self.env.get_wrapper_attr("set_task")(task)
+                observation = set_env_task(self.env, task)
             self._reset_policy(job, position, subgoals)
             solved, steps, fault = self._play(observation)
             total += steps
@@ -113,7 +114,7 @@ class Worker:
                 action = sendable(self.policy.act(self._read(observation)))
             except keystep.PolicyError as error:
                 return False, steps, str(error)
-            observation, _, terminated, truncated, info = self.env.step(action)
+            observation, terminated, truncated, info = step_env(self.env, action)
             steps += 1
             success = solved(info, terminated, self.evaluation.success_key)
             if success:
@@ -139,7 +140,7 @@ class Worker:
                 action = sendable(self.policy.act(self._read(observation)))
             except keystep.PolicyError:
                 return taken
-            observation, _, terminated, truncated, _ = self.env.step(action)
+            observation, terminated, truncated, _ = step_env(self.env, action)
             if terminated or truncated:
                 return taken + 1
         return steps
@@ -164,18 +165,24 @@ class Worker:
         return getattr(self.policy, "description", type(self.policy).__name__)
 
     def close(self) -> None:
-        self.env.close()
+        close_env(self.env)
         if self._demonstrator is not None:
             self._demonstrator.close()
 
 
 def sendable(action: np.ndarray) -> np.ndarray:
-    """`action`, if a robot may have it: a policy that has nothing to give gives NaN. Raises PolicyError."""
+    """`action`, if a robot may have it: a policy that has nothing to give gives NaN.
+
+    Raises:
+        PolicyError: it may not; the status is `rejected_chunk`.
+    """
     finite = np.isfinite(action)
     if finite.all():
         return action
     number = int(np.argmin(finite))
-    raise keystep.PolicyError(f"action[{number}]: expected a finite number, got {action[number]}")
+    error = keystep.PolicyError(f"action[{number}]: expected a finite number, got {action[number]}")
+    error.status = "rejected_chunk"
+    raise error
 
 
 def check(manifest: dict[str, Any], evaluation: Evaluation) -> None:

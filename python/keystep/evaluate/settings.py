@@ -109,6 +109,10 @@ class Evaluation:
         self._require(self.chain_length >= 1, "chain_length", "at least 1", self.chain_length)
         enough = self.chain_length == 1 or len(self.tasks) >= self.chain_length
         self._require(enough, "tasks", f"{self.chain_length} for a chain of as many", len(self.tasks))
+        mapping = isinstance(self.env_kwargs, Mapping)
+        self._require(mapping, "env_kwargs", "a dict of options", repr(self.env_kwargs))
+        for name in self.env_kwargs:
+            self._require(isinstance(name, str), "env_kwargs", "names that are text", repr(name))
         limit = self.max_episode_steps
         self._require(limit is None or limit >= 1, "max_episode_steps", "at least 1", limit)
         for name, values in (("tasks", self.tasks), ("noise_seeds", self.noise_seeds)):

@@ -57,10 +57,11 @@ class ActionChoices:
         source = bounds or ("as collected" if collected else "data")
         self.notes = [f"action bounds: {self._told_bounds()} ({source})", *self._outside()]
         self.spec["hold"] = self._hold(hold, collected)
-        self.notes.append(f"hold: {told_hold(self.spec['hold'])}{'' if hold or collected else DEFAULT}")
         declared = collected.get("law")
         self.spec["law"] = self._law(law, declared)
+        self.notes.append(f"hold: {self._told_hold()}{'' if hold or collected else DEFAULT}")
         self.notes.append(f"action law: {self._told_law()}{'' if law or declared else DEFAULT}")
+        self.notes += self._restless()
 
     def still(self) -> np.ndarray:
         """(A,) float32: the action without motion; NaN where that is to repeat the last one."""
@@ -143,6 +144,34 @@ class ActionChoices:
             )
         return _check_law("action_law", found, self._width)
 
+    def _told_hold(self) -> str:
+        hold, laws = self.spec["hold"], self.spec["law"]
+        if hold["mode"] == "values":
+            return f"values {', '.join(f'{value:g}' for value in hold['values'])}"
+        if RELATIVE not in laws:
+            return "last (a tick that fails repeats the last action given)"
+        stop = ",".join("0" if law == RELATIVE else "VALUE" for law in laws)
+        return (
+            "last (a tick that fails repeats the last action given, which is relative: the robot goes on "
+            f"with its last motion; --hold {stop} stops it)"
+        )
+
+    def _restless(self) -> list[str]:
+        """A line if there are relative actions whose bounds leave no way to stand still."""
+        rows = zip(*(self.spec[key] for key in ("names", "min", "max", "law")), strict=True)
+        told = [
+            f"{name} ({low:g}..{high:g})"
+            for name, low, high, law in rows
+            if law == RELATIVE and not low <= 0 <= high
+        ]
+        if not told:
+            return []
+        return [
+            f"warning: action bounds: {', '.join(told)} is relative, and its bounds leave out no motion (0): "
+            "the robot is never let stand still; --action-bounds margin=F or FILE gives others, "
+            "--action-law absolute if the actions are no motions"
+        ]
+
     def _told_law(self) -> str:
         laws = self.spec["law"]
         if len(set(laws)) == 1:
@@ -151,12 +180,6 @@ class ActionChoices:
             law: [n for n, own in zip(self.spec["names"], laws, strict=True) if own == law] for law in LAWS
         }
         return "; ".join(f"{law}: {', '.join(names)}" for law, names in named.items())
-
-
-def told_hold(hold: dict[str, Any]) -> str:
-    if hold["mode"] == "last":
-        return "last (a tick that fails repeats the last action given)"
-    return f"values {', '.join(f'{value:g}' for value in hold['values'])}"
 
 
 def _range(reader: DatasetReader) -> tuple[np.ndarray, np.ndarray]:

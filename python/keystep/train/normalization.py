@@ -1,32 +1,32 @@
 """How the numbers that a network reads and writes are normalised: what is chosen, and what the data say.
 
-A range is as wide as its farthest frame. Where a few frames lie far out, min_max leaves the rest a sliver of
-[-1, 1], in which the noise of training is large; every dimension is therefore looked at before step 1.
+Every dimension is looked at before step 1. The numbers of vectors are those of the frames; images keep the
+dataset's statistics.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from keystep.data import DatasetError, DatasetReader
+from keystep.data import DatasetReader
 from keystep.data.cache import mapped_columns
+from keystep.data.stats_file import contradictions
 from keystep.models.checkpoint import Config, network_modes
 from keystep.models.config import ActConfig
-from keystep.models.normalizer import MIN_WIDTH, normalization_entry, offset_and_scale
+from keystep.models.normalizer import normalization_entry, offset_and_scale
 from keystep.train.config import parse_choices
+from keystep.train.measure import dimensions
+from keystep.train.names import numbered, usable_names
+from keystep.train.remarks import narrow, outliers
 
-MANY = 5
-"""A range of more than MANY times that of the middle 90 % of the frames has outliers. It is 1.1 times as wide
-for a uniform distribution, and of 100,000 frames 2.7 times for a normal, 4.7 times for a Laplace one."""
-_MIDDLE, _ENDS = (0.05, 0.95), (0.01, 0.99)
-_LISTED = 5  # episodes of a warning
+ACTION = "action"
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Normalized:
     Attributes:
         network: with the clip range that the data need.
         modes: by key, of everything the network reads or writes.
-        stats: of the dataset; of keys normalised by quantiles with `q01` and `q99`.
+        stats: of the frames, of images the dataset's; of keys normalised by quantiles with `q01` and `q99`.
         notes: what was chosen, and on outliers; to be printed.
     """
 
@@ -57,7 +57,7 @@ def normalize(
     """Applies the choices to a network, and looks at the data.
 
     Args:
-        stats: of the dataset's features: `min`, `max`, `mean`, `std`.
+        stats: that the dataset has of its features: `min`, `max`, `mean`, `std`.
         choices: see `parse_choices`.
         cache: folder of the memory-mapped columns.
         still: (A,) an action that is a target besides those of the dataset; NaN where it is one of these.
@@ -72,18 +72,15 @@ def normalize(
     notes, stats = list[str](), dict(stats)
     columns = mapped_columns(reader, vectors, cache) if vectors else {}
     for key, values in columns.items():
-        names = reader.features[key].names or ()
-        notes += list(_outliers(key, modes[key], names, values, reader))
-        if modes[key] == "quantile":
-            stats[key] = stats[key] | quantiles(values)
-    sampled = getattr(network, "subgoal", "action")
+        told = stats.get(key, {})
+        stats[key], remarks = _measure(key, modes[key], values, reader)
+        wrong = contradictions(key, told, stats[key])
+        notes += [*(f"warning: the dataset's statistics: {line}" for line in wrong), *remarks]
+    sampled = getattr(network, "subgoal", ACTION)
     if sampled in columns and not isinstance(network, ActConfig):
         entry = normalization_entry(modes[sampled], stats[sampled])
-        ends = [
-            columns[sampled].min(axis=0),
-            columns[sampled].max(axis=0),
-            *([] if still is None else [still]),
-        ]
+        ends = [stats[sampled]["min"], stats[sampled]["max"], *([] if still is None else [still])]
+        notes += [] if still is None else _unreachable(entry, still, reader)
         sampler = dataclasses.replace(network.sampler, clip_range=clip_range(entry, ends))
         network = dataclasses.replace(network, sampler=sampler)
     if choices:
@@ -104,13 +101,37 @@ def _chosen(choices: Sequence[str], vectors: Sequence[str]) -> dict[str, str]:
     return ({key: for_all for key in vectors} if for_all else {}) | given
 
 
-def quantiles(values: np.ndarray) -> dict[str, list[float]]:
-    """`q01` and `q99` over all frames, exact; values: (frames, dimensions)."""
-    found = np.stack([np.quantile(column, _ENDS) for column in _columns(values)], axis=1)
-    return {"q01": found[0].tolist(), "q99": found[1].tolist()}
+def _measure(
+    key: str, mode: str, values: np.ndarray, reader: DatasetReader
+) -> tuple[dict[str, Any], list[str]]:
+    """The statistics of a vector's frames, and what to say of them."""
+    measured, notes = list[dict[str, float]](), list[str]()
+    for dimension in dimensions(key, values, reader):
+        stats = dimension.stats()
+        measured.append(stats)
+        told = (outliers(key, mode, dimension, stats), narrow(key, mode, dimension, stats))
+        notes += [note for note in told if note]
+    names = ("min", "max", "mean", "std", *(("q01", "q99") if mode == "quantile" else ()))
+    return {name: [stats[name] for stats in measured] for name in names} | {"count": len(values)}, notes
 
 
-def clip_range(entry: dict[str, Any], values: Iterable[np.ndarray]) -> float:
+def _unreachable(entry: dict[str, Any], still: np.ndarray, reader: DatasetReader) -> list[str]:
+    """A line if samples are clipped before they reach `still`; see `clip_range`."""
+    if entry["mode"] != "min_max":
+        return []
+    names = usable_names(reader.features[ACTION].names, len(still)) or numbered(ACTION, len(still))
+    rows = zip(names, still, entry["min"], entry["max"], strict=True)
+    told = [f"{name} ({low:g}..{high:g})" for name, value, low, high in rows if value < low or value > high]
+    if not told:
+        return []
+    return [
+        f"warning: normalization: {', '.join(told)} is relative, and no motion (0) is beyond its range, "
+        "where min_max clips samples: the policy cannot stand still. --normalization action=mean_std or "
+        "quantile does not clip it; --action-law absolute if the actions are no motions"
+    ]
+
+
+def clip_range(entry: dict[str, Any], values: Iterable[Any]) -> float:
     """Where a sampler may clip what it samples: beyond all `values` (dimensions,) in network units.
 
     Of min_max that is 1; else it is rounded up to two digits.
@@ -120,77 +141,3 @@ def clip_range(entry: dict[str, Any], values: Iterable[np.ndarray]) -> float:
     offset, scale = offset_and_scale(entry)
     sizes = np.abs((np.stack([*values]).astype(np.float64) - offset) / scale)
     return max(1.0, math.ceil(100 * float(np.nanmax(sizes))) / 100)
-
-
-def _columns(values: np.ndarray) -> Iterator[np.ndarray]:
-    """One dimension after the other: a whole memory-mapped column need not fit into memory."""
-    rows = values.reshape(len(values), -1)
-    for dimension in range(rows.shape[1]):
-        yield rows[:, dimension].astype(np.float64)
-
-
-def _outliers(
-    key: str, mode: str, names: Sequence[str], values: np.ndarray, reader: DatasetReader
-) -> Iterator[str]:
-    """What to say of each dimension whose range is many times its spread."""
-    stops = np.array([episode.stop for episode in reader.episodes()])
-    for dimension, column in enumerate(_columns(values)):
-        name = f"{key}[{dimension}]" + (f" ({names[dimension]})" if dimension < len(names) else "")
-        _check_finite(name, column, stops)
-        low, high = np.quantile(column, _MIDDLE)
-        if column.max() - column.min() <= max(MIN_WIDTH, MANY * (high - low)) or _is_switch(column):
-            continue
-        yield _remark(name, key, mode, column, (low, high), stops)
-
-
-def _is_switch(column: np.ndarray) -> bool:
-    """Two values, the rarer in at least 1 % of the frames: a gripper that is seldom open is no outlier."""
-    counts = np.unique(column, return_counts=True)[1]
-    return len(counts) == 2 and counts.min() >= 0.01 * len(column)
-
-
-def _check_finite(name: str, column: np.ndarray, stops: np.ndarray) -> None:
-    bad = np.flatnonzero(~np.isfinite(column))
-    if len(bad):
-        episode, frame = _place(int(bad[0]), stops)
-        raise DatasetError(
-            f"{name}: expected finite numbers, got {column[bad[0]]} in frame {frame} of "
-            f"episode {episode}; correct it or leave that episode out"
-        )
-
-
-def _place(row: int, stops: np.ndarray) -> tuple[int, int]:
-    """Episode, and frame in it."""
-    episode = int(np.searchsorted(stops, row, side="right"))
-    return episode, row - (int(stops[episode - 1]) if episode else 0)
-
-
-def _remark(
-    name: str, key: str, mode: str, column: np.ndarray, middle: tuple[float, float], stops: np.ndarray
-) -> str:
-    low, high = middle
-    distance = np.maximum(low - column, column - high)
-    # Without what is beyond this fence the range would not be too wide.
-    outside = np.flatnonzero(distance > (MANY - 1) / 2 * (high - low))
-    episodes = np.searchsorted(stops, outside, side="right")
-    worst = [outside[episodes == e][np.argmax(distance[outside[episodes == e]])] for e in np.unique(episodes)]
-    worst.sort(key=lambda row: -distance[row])
-    places = [(*_place(int(row), stops), column[row]) for row in worst[:_LISTED]]
-    listed = ", ".join(f"episode {e} ({value:.4g} in frame {frame})" for e, frame, value in places)
-    more = f" and {len(worst) - _LISTED} more" if len(worst) > _LISTED else ""
-    return (
-        f"warning: {name} reaches {column.min():.4g} .. {column.max():.4g}, but 90 % of the frames lie in "
-        f"{low:.4g} .. {high:.4g}. Far out: {listed}{more}. {_advice(key, mode, column, high - low)}"
-    )
-
-
-def _advice(key: str, mode: str, column: np.ndarray, spread: float) -> str:
-    drop = "If these episodes are mistakes, leave them out of the dataset"
-    if mode != "min_max":
-        return f"{drop}; {mode} keeps them, far from the rest."
-    low, high = np.quantile(column, _ENDS)
-    better = "mean_std" if high - low > MANY * spread else "mean_std or quantile"
-    share = spread / (column.max() - column.min())
-    return (
-        f"{drop}; min_max leaves the rest {share:.1%} of the network's range: --normalization {key}={better}."
-    )

@@ -21,11 +21,12 @@ from keystep.data.interrupts import Interrupts
 from keystep.models.checkpoint import make_model, save_checkpoint
 from keystep.train import curves, state
 from keystep.train.batches import Batches
-from keystep.train.config import FREE_ON_RESUME, TrainConfig, defaults, plain
+from keystep.train.config import TrainConfig, plain
 from keystep.train.loss import Loss
 from keystep.train.progress import Reporter
 from keystep.train.recipe import recipe_of
 from keystep.train.rehearsal import rehearse
+from keystep.train.same_run import NORMALIZATION, check_same_run, normalization_values
 from keystep.train.schedule import learning_rate
 
 _log = logging.getLogger(__name__)
@@ -236,6 +237,7 @@ class Trainer:
             "config": plain(self.config),
             "kind": self.recipe.plan.kind,
             **self.subject,
+            NORMALIZATION: normalization_values(self.recipe.plan),
             "average_steps": self.average.optimization_step,
             "seconds": self.seconds,
         }
@@ -273,18 +275,7 @@ class Trainer:
         found = state.load(self.config.output)
         if found is None:
             return
-        if not self.config.resume:
-            raise DatasetError(
-                f"{self.config.output}: expected no training run, found one; choose another folder, or resume"
-            )
-        expected = {**plain(self.config), **self.subject}
-        stored = {**defaults(self.config), **found.numbers["config"]}
-        stored |= {key: found.numbers.get(key, value) for key, value in self.subject.items()}
-        for key in sorted(set(expected) - FREE_ON_RESUME):
-            if expected[key] != stored.get(key):
-                raise DatasetError(
-                    f"{self.config.output}: {key}: expected {stored.get(key)} to resume, got {expected[key]}"
-                )
+        check_same_run(self.config.output, found.numbers, self.config, self.subject, self.recipe.plan)
         self.model.load_state_dict(found.model)
         state.restore_optimizer(self.optimizer, found.optimizer)
         with torch.no_grad():
