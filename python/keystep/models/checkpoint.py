@@ -134,7 +134,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         got = f"{document.get('format')} version {document.get('version')}"
         raise CheckpointError(f"{path}: expected {FORMAT} of at most version {VERSION}, got {got}")
     kind = document.get("kind", "diffusion")  # version 1 knew no other
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise CheckpointError(f"{path}: kind: expected one of {', '.join(KINDS)}, got {kind!r}")
     try:
         check_fields(document)
@@ -206,7 +206,11 @@ def load_model(folder: Path) -> tuple[nn.Module, Checkpoint]:
         CheckpointError: missing, damaged, of a newer version, or with weights that are not finite.
     """
     checkpoint = read_checkpoint(folder)
-    model = make_model(checkpoint.config)
+    try:
+        model = make_model(checkpoint.config)
+    except (RuntimeError, OverflowError, TypeError) as error:  # torch's, of sizes beyond memory or int64
+        wanted = "sizes of a network that fits into memory"
+        raise CheckpointError(f"{folder / 'policy.json'}: policy: expected {wanted}, got {error}") from None
     path = folder / "model.safetensors"
     try:
         weights = load_file(path)

@@ -51,6 +51,7 @@ def check_levels(
     levels = f"a multiple of {stride} ({len(down_dims)} levels)"
     require(length > 0 and length % stride == 0, f"{where}.{name}", levels, length)
     require(kernel_size in (3, 5), f"{where}.kernel_size", "3 or 5", kernel_size)
+    require(groups > 0, f"{where}.groups", "a positive integer", groups)
     fits = all(width > 0 and width % groups == 0 for width in down_dims)
     require(fits, f"{where}.down_dims", f"multiples of {groups}", down_dims)
     require(step_dim >= 4 and step_dim % 2 == 0, f"{where}.step_dim", "an even number >= 4", step_dim)
