@@ -154,7 +154,7 @@ void Runtime::replan() {
 Status Runtime::tick(const Observation& observation, Action& action) noexcept {
   Impl& self = *impl_;
   action.values = self.unheld;  // allocates only if the caller did not use make_action
-  if (const Status status = usable(); status != Status::ok) return self.fail(status);
+  if (const Status status = usable(); status != Status::ok) return status;
   const Entry entry(self.busy);
   if (!entry) return Status::busy;  // `held` belongs to the other thread
   action.values = self.held;
@@ -173,7 +173,7 @@ Status Runtime::tick(const Observation& observation, Action& action) noexcept {
 Status Runtime::predict_chunk(const Observation& observation, std::span<const float> noise,
                               std::span<float> chunk) noexcept {
   Impl& self = *impl_;
-  if (const Status status = usable(); status != Status::ok) return self.fail(status);
+  if (const Status status = usable(); status != Status::ok) return status;
   const Entry entry(self.busy);
   if (!entry) return Status::busy;
   if (self.closed) return self.fail(Status::closed);
@@ -185,7 +185,7 @@ Status Runtime::predict_chunk(const Observation& observation, std::span<const fl
 Status Runtime::predict_plan(const Observation& observation, std::span<const float> noise,
                              std::span<float> plan) noexcept {
   Impl& self = *impl_;
-  if (const Status status = usable(); status != Status::ok) return self.fail(status);
+  if (const Status status = usable(); status != Status::ok) return status;
   const Entry entry(self.busy);
   if (!entry) return Status::busy;
   if (self.closed) return self.fail(Status::closed);

@@ -177,7 +177,10 @@ Status Runtime::Impl::refuse(const char* field, const char* wanted, std::int64_t
 /// Keeps the message of a tick that was not ok. Allocates for long ones only: those of a bad observation or
 /// of the engine.
 Status Runtime::Impl::fail(Status status, const char* message) noexcept {
-  const bool says_all = status == Status::interrupted || status == Status::rejected_plan;
+  // The attendant may fork.
+  if (status == Status::interrupted && forks() != forks_at_load) status = Status::forked;
+  const bool says_all =
+      status == Status::interrupted || status == Status::forked || status == Status::rejected_plan;
   try {
     last_error = *message == '\0' || says_all ? describe(status) : message;
   } catch (...) {

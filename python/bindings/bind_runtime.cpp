@@ -1,4 +1,5 @@
 #include <atomic>
+#include <exception>
 
 #include "convert.hpp"
 #include "observation_reader.hpp"
@@ -6,6 +7,8 @@
 
 namespace keystep::python {
 namespace {
+
+using namespace py::literals;
 
 /// The runtime with what a call from Python needs around it.
 class PyRuntime {
@@ -158,19 +161,20 @@ class PyRuntime {
     return runtime;
   }
 
-  /// `work` with the GIL released. A signal whose handler raises ends it, and that is raised.
+  /// `work` with the GIL released. A signal's handler that raises, closes or forks ends it; that is raised.
   template <class Work>
   void call(const Work& work) {
+    std::exception_ptr failure;
     try {
       py::gil_scoped_release release;
       work();
     } catch (const Error&) {
-      if (!PyErr_Occurred()) throw;
+      failure = std::current_exception();
     }
-    const bool raised = PyErr_Occurred() != nullptr;
     if (close_later_) runtime_->close();
-    if (raised) throw py::error_already_set();
-    if (close_later_) check_usable();
+    if (PyErr_Occurred()) throw py::error_already_set();
+    if (close_later_ || failure) check_usable();
+    if (failure) std::rethrow_exception(failure);
   }
 
   using Shape = std::vector<py::ssize_t>;
@@ -217,7 +221,8 @@ class PyRuntime {
 
   void check(Status status) const {
     if (status == Status::ok) return;
-    const std::string what = describe(status), &detail = runtime_->last_error();
+    const bool kept_out = status == Status::closed || status == Status::forked;  // of these it says nothing
+    const std::string what = describe(status), detail = kept_out ? "" : runtime_->last_error();
     throw PolicyError(status, detail.empty() || detail == what ? what : what + ": " + detail);
   }
 
@@ -230,13 +235,11 @@ class PyRuntime {
 };
 
 py::dict progress_dict(PyRuntime& self) {
-  using namespace py::literals;
   const PlanProgress progress = self.plan_progress();
   return py::dict("plans"_a = progress.plans, "subgoal"_a = progress.subgoal, "actions"_a = progress.actions);
 }
 
 py::list choice_list(PyRuntime& self) {
-  using namespace py::literals;
   py::list all;
   for (const EngineChoice& choice : self.runtime().engine_choices()) {
     all.append(py::dict("file"_a = choice.file, "engine"_a = choice.engine, "reason"_a = choice.reason));
@@ -245,14 +248,12 @@ py::list choice_list(PyRuntime& self) {
 }
 
 py::dict stage_dict(const StageLatency& stage) {
-  using namespace py::literals;
   return py::dict("count"_a = stage.count, "mean_us"_a = stage.mean_us, "p50_us"_a = stage.p50_us,
                   "p90_us"_a = stage.p90_us, "p99_us"_a = stage.p99_us, "p999_us"_a = stage.p999_us,
                   "max_us"_a = stage.max_us);
 }
 
 py::dict latency_dict(PyRuntime& self) {
-  using namespace py::literals;
   const LatencyReport report = self.latency();
   py::dict stages;
   for (int i = 0; i < kStages; ++i) {

@@ -4,7 +4,7 @@
 PYBIND11_MODULE(_keystep, module) {
   using namespace keystep::python;
   module.attr("__version__") = KEYSTEP_VERSION;
-  watch_signals(module);
+  watch_signals();
   bind_errors(module);
   bind_bundle(module);
   bind_noise(module);

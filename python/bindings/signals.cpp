@@ -1,8 +1,7 @@
 #include "signals.hpp"
 
-#include <fcntl.h>
 #include <pthread.h>
-#include <unistd.h>
+#include <semaphore.h>
 
 #include <array>
 #include <atomic>
@@ -11,51 +10,83 @@
 #include <mutex>
 #include <system_error>
 #include <thread>
+#include <utility>
 
 namespace keystep::python {
 namespace {
 
-constexpr std::array kEnding = {SIGINT, SIGTERM};
+/// A signal that is meant to end what is going on.
+struct Ending {
+  int number;
+  struct sigaction next{};  // the handler below ours
+  bool placed = false;      // ours is in the way of the signal
+  bool kept = false;        // somebody came to stand above ours, and may call it
+};
 
+std::array<Ending, 2> endings = {{{SIGINT}, {SIGTERM}}};
 std::atomic<unsigned long> main_thread = 0;
-std::atomic<int> alarm_fd = -1;  // where our handler writes; -1: the main thread does not compute
-std::array<struct sigaction, kEnding.size()> next;  // Python's handlers
+std::atomic<sem_t*> alarm_clock = nullptr;  // what our handler posts; none: the main thread does not compute
+// Of the static kind: the first use of another may allocate, which a handler must not.
+[[gnu::tls_model("initial-exec")]] constinit thread_local std::array<bool, 2> handled = {};
 
 extern "C" void on_signal(int signal, siginfo_t* info, void* context) {
+  const std::size_t i = signal == endings[0].number ? 0 : 1;
+  if (handled[i]) {  // the handlers call each other in a circle: Python, which is outside it, is told here
+    PyErr_SetInterruptEx(signal);
+    return;
+  }
+  handled[i] = true;
   const int saved = errno;
-  if (const int fd = alarm_fd; fd >= 0) [[maybe_unused]]
-    const ssize_t written = write(fd, "!", 1);
+  if (sem_t* const clock = alarm_clock) sem_post(clock);
   errno = saved;
-  const struct sigaction& python = next[signal == SIGINT ? 0 : 1];
-  if ((python.sa_flags & SA_SIGINFO) != 0) {
-    python.sa_sigaction(signal, info, context);
+  const struct sigaction& next = endings[i].next;
+  if ((next.sa_flags & SA_SIGINFO) != 0) {
+    next.sa_sigaction(signal, info, context);
   } else {
-    python.sa_handler(signal);
+    next.sa_handler(signal);
+  }
+  handled[i] = false;
+}
+
+bool same(const struct sigaction& one, const struct sigaction& other) noexcept {
+  return one.sa_sigaction == other.sa_sigaction;  // a union with sa_handler
+}
+
+bool is_ours(const struct sigaction& action) noexcept { return action.sa_sigaction == on_signal; }
+
+/// Puts our handler before whatever handler is there. The default and "ignore" are left alone, and so is one
+/// that may call ours: that would be a circle.
+void intercept() noexcept {
+  for (Ending& ending : endings) {
+    struct sigaction found{};
+    if (sigaction(ending.number, nullptr, &found) != 0) continue;
+    if (found.sa_handler == SIG_DFL || found.sa_handler == SIG_IGN) continue;
+    ending.placed |= is_ours(found);
+    if (is_ours(found) || (ending.kept && !same(found, ending.next))) continue;
+    ending.next = found;
+    found.sa_sigaction = on_signal;
+    found.sa_flags |= SA_SIGINFO;
+    ending.placed = sigaction(ending.number, &found, nullptr) == 0;
   }
 }
 
-/// Puts our handler before whatever handler is there now; it stays. The default and "ignore" are left alone.
-void intercept() noexcept {
-  for (std::size_t i = 0; i < kEnding.size(); ++i) {
-    struct sigaction found{};
-    if (sigaction(kEnding[i], nullptr, &found) != 0) continue;
-    const bool info = (found.sa_flags & SA_SIGINFO) != 0;
-    if (info ? found.sa_sigaction == on_signal : found.sa_handler == SIG_DFL || found.sa_handler == SIG_IGN) {
-      continue;
-    }
-    next[i] = found;
-    found.sa_sigaction = on_signal;
-    found.sa_flags |= SA_SIGINFO;
-    sigaction(kEnding[i], &found, nullptr);
+/// The handlers as they were found. One that came meanwhile stays, and ours below it: it may call ours.
+void restore() noexcept {
+  for (Ending& ending : endings) {
+    struct sigaction top{};
+    if (!std::exchange(ending.placed, false) || sigaction(ending.number, nullptr, &top) != 0) continue;
+    ending.kept = !is_ours(top);
+    if (!ending.kept) sigaction(ending.number, &ending.next, nullptr);
   }
 }
+
+}  // namespace
 
 /// The thread that our handler wakes. Never freed: it sleeps when the process ends.
 class Watcher {
  public:
   Watcher() {
-    if (pipe2(pipe_.data(), O_CLOEXEC | O_NONBLOCK) != 0) return;
-    fcntl(pipe_[0], F_SETFL, 0);  // the reader sleeps, the handler never
+    sem_init(&clock_, 0, 0);
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);  // the thread inherits it: signals go to others
@@ -67,7 +98,7 @@ class Watcher {
     pthread_sigmask(SIG_SETMASK, &before, nullptr);
   }
 
-  int alarm() const { return works_ ? pipe_[1] : -1; }
+  sem_t* alarm_clock() { return works_ ? &clock_ : nullptr; }
   /// Returns the one before, which is not called any more.
   Runtime* watch_over(Runtime* runtime) {
     const std::lock_guard lock(mutex_);
@@ -76,68 +107,71 @@ class Watcher {
 
  private:
   void watch() {
-    char signal = 0;
-    for (ssize_t count = 0; (count = read(pipe_[0], &signal, 1)) == 1 || errno == EINTR;) {
-      if (count != 1) continue;
+    while (sem_wait(&clock_) == 0 || errno == EINTR) {
       const std::lock_guard lock(mutex_);
       if (runtime_) runtime_->call_attention(true);
     }
   }
 
-  std::array<int, 2> pipe_ = {-1, -1};
+  sem_t clock_{};
   bool works_ = false;
   std::mutex mutex_;
   Runtime* runtime_ = nullptr;
 };
 
+namespace {
+
 Watcher* watcher = nullptr;  // of this process; none before the first computation
+
+/// Of a fork: the thread stays with the parent, and who forks is the main thread of the child.
+void begin_child() noexcept {
+  restore();
+  alarm_clock = nullptr;
+  watcher = nullptr;
+  main_thread = PyThread_get_thread_ident();
+}
 
 }  // namespace
 
 void SignalAttendant::begin() noexcept {
   given_up_ = false;
-  watching_ = PyThread_get_thread_ident() == main_thread;
-  if (!watching_) return;
+  watcher_ = nullptr;
+  if (PyThread_get_thread_ident() != main_thread) return;
   try {
     if (!watcher) watcher = new Watcher;
     outer_ = watcher->watch_over(runtime_);
   } catch (const std::exception&) {  // no memory: signals wait
-    watching_ = false;
     return;
   }
+  watcher_ = watcher;
+  alarm_clock = watcher->alarm_clock();
   intercept();
-  alarm_fd = watcher->alarm();
 }
 
 void SignalAttendant::end() noexcept {
-  if (!watching_) return;
-  if (!outer_) alarm_fd = -1;
+  if (!watcher_ || watcher_ != watcher) return;  // other: a handler forked, and this is the child
+  if (!outer_) {
+    restore();
+    alarm_clock = nullptr;
+  }
   watcher->watch_over(outer_);
 }
 
 bool SignalAttendant::gives_up() noexcept {
-  if (!watching_) return false;
+  if (!watcher_) return false;
   const PyGILState_STATE state = PyGILState_Ensure();
-  handling_ = true;
+  handling_thread_ = PyThread_get_thread_ident();
   const bool raised = PyErr_CheckSignals() != 0;
-  handling_ = false;
+  handling_thread_ = 0;
   PyGILState_Release(state);
-  return raised || given_up_;
+  return raised || given_up_ || watcher_ != watcher;
 }
 
-bool SignalAttendant::handling() const noexcept {
-  return PyThread_get_thread_ident() == main_thread && handling_;
-}
+bool SignalAttendant::handling() const noexcept { return handling_thread_ == PyThread_get_thread_ident(); }
 
-void watch_signals(py::module_& module) {
+void watch_signals() {
   main_thread = py::cast<unsigned long>(py::module_::import("threading").attr("main_thread")().attr("ident"));
-  // The thread and its pipe stay with the parent; who forks is the main thread of the child.
-  module.def("_after_fork", [] {
-    alarm_fd = -1;
-    watcher = nullptr;
-    main_thread = PyThread_get_thread_ident();
-  });
-  py::module_::import("os").attr("register_at_fork")(py::arg("after_in_child") = module.attr("_after_fork"));
+  pthread_atfork(nullptr, nullptr, begin_child);
 }
 
 }  // namespace keystep::python

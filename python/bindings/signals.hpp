@@ -5,13 +5,16 @@
 
 namespace keystep::python {
 
+class Watcher;
+
 /// Runs Python's handlers of signals while a runtime computes in the main thread; one that raises ends the
 /// call, and what it raised is pending then. In another thread it does nothing: handlers run in the main
 /// thread only.
 ///
 /// Python's own handler of a signal only makes a note of it. SIGINT and SIGTERM, which are meant to end what
 /// is going on, reach a handler of ours first: it wakes a thread that calls for the runtime's attention in
-/// the middle of a graph, then calls Python's. Others have their turn between two graphs.
+/// the middle of a graph, then calls Python's. It is there while graphs run, and no longer: other libraries
+/// keep and call the handler that they find. Other signals have their turn between two graphs.
 class SignalAttendant final : public Attendant {
  public:
   void attend(Runtime& runtime) { runtime_ = &runtime; }
@@ -24,10 +27,12 @@ class SignalAttendant final : public Attendant {
 
  private:
   Runtime* runtime_ = nullptr;
-  Runtime* outer_ = nullptr;  // of the call in whose handler this one is
-  bool watching_ = false, handling_ = false, given_up_ = false;
+  Runtime* outer_ = nullptr;    // of the call in whose handler this one is
+  Watcher* watcher_ = nullptr;  // where the main thread computes
+  unsigned long handling_thread_ = 0;
+  bool given_up_ = false;
 };
 
-void watch_signals(py::module_& module);  ///< when the module is loaded
+void watch_signals();  ///< when the module is loaded
 
 }  // namespace keystep::python

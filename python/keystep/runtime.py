@@ -148,7 +148,8 @@ class Runtime:
     """A loaded policy. Made by `keystep.load`; close it, or use it as a context manager.
 
     One thread ticks; `interrupt` and `replan` may be called from any. The GIL is released while the policy
-    computes; in the main thread Ctrl-C ends a computation, and the next `act` begins it anew.
+    computes; in the main thread Ctrl-C ends a computation, and the next `act` begins it anew. Not under
+    `asyncio.run`: asyncio's own handler does not raise, so that `act` comes to its end first.
 
     After `close` every method but `close` raises PolicyError "closed". In a child that was forked after
     loading they raise PolicyError "forked": threads do not come along, so a child loads the bundle itself.

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +16,7 @@ from subgoal_stub import subgoal_changes
 
 import keystep
 
+HERE = Path(__file__).parent
 SLOW = {"stub.sleep_us": "3000000"}  # of every run of a graph
 FAILS = SLOW | {
     "stub.fail_at_run": "1"
@@ -114,6 +118,19 @@ def test_a_handler_may_close_the_policy(make_stub, observation):
     assert caught.value.status == "closed"
 
 
+@pytest.mark.parametrize("use", ["reset", "predict_plan"])
+def test_a_handler_may_close_a_policy_with_a_planner(make_stub, observation, use):
+    policy = make_stub(subgoal_changes(), provider_options=SLOW if use == "reset" else FAILS)
+    if use == "predict_plan":
+        policy.reset(task="lift_red")
+    handler = handled(signal.SIGTERM, lambda *_: policy.close())
+    with handler, pytest.raises(keystep.PolicyError) as caught, sending(signal.SIGTERM):
+        policy.reset(task="lift_red") if use == "reset" else policy.predict_plan(observation)
+    assert caught.value.status == "closed"
+    with pytest.raises(keystep.PolicyError, match="closed"):
+        policy.plan()
+
+
 def test_a_handler_may_use_another_policy(make_stub, observation):
     slow, other = make_stub(provider_options=SLOW), make_stub()
     slow.reset(task="lift_red")
@@ -136,3 +153,114 @@ def test_other_threads_are_not_interrupted(make_stub, observation):
         thread.start()
         thread.join()
     assert len(got) == 1
+
+
+# ---- with the rest of the process
+
+
+@pytest.mark.parametrize("use", ["reset", "act", "predict_plan"])
+@pytest.mark.parametrize("then", ["go on", "raise", "close", "load"])
+def test_a_handler_may_fork(make_stub, observation, use, then):
+    """The parent goes on; the child's call ends with "forked", or with what its handler did."""
+    policy = make_stub(subgoal_changes(), provider_options={"stub.sleep_us": "700000"})
+    if use != "reset":
+        policy.reset(task="lift_red")
+    children = []
+
+    def fork(*_):
+        children.append(os.fork())
+        if children[0] != 0:
+            return
+        signal.alarm(100)
+        if then == "raise":
+            raise InterruptedError
+        if then == "close":
+            policy.close()
+        if then == "load":
+            with make_stub() as own:
+                own.reset(task="lift_red")
+                own.act(observation)
+
+    wanted = {"raise": "InterruptedError", "close": "closed"}.get(then, "forked")
+    with handled(signal.SIGUSR1, fork):
+        sender = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGUSR1))
+        sender.start()
+        try:
+            policy.reset(task="lift_red") if use == "reset" else getattr(policy, use)(observation)
+        except BaseException as error:
+            if children == [0]:
+                os._exit(getattr(error, "status", type(error).__name__) != wanted)
+            raise
+        if children == [0]:
+            os._exit(2)
+    sender.join()
+    assert os.waitstatus_to_exitcode(os.waitpid(children[0], 0)[1]) == 0
+    policy.reset(task="lift_red")
+
+
+PROGRAM = """
+import faulthandler, os, signal, sys, threading, time
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from conftest import stub_observation, write_stub_bundle
+import keystep
+signal.signal(signal.SIGINT, signal.default_int_handler)
+bundle = write_stub_bundle(Path(sys.argv[2]) / "stub.keystep")
+policy = keystep.load(bundle, engine="stub", provider_options={"stub.sleep_us": "200000"})
+policy.reset(task="lift_red")
+
+def compute():
+    policy.interrupt()
+    policy.act(stub_observation())
+
+def sent(work):
+    sender = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT))
+    sender.start()
+    try:
+        work()
+        return "lost"
+    except KeyboardInterrupt:
+        return "raised"
+
+compute()
+"""
+LIBRARY = """
+chain, when, unregister = sys.argv[3] == "chain", sys.argv[4], sys.argv[5] == "unregister"
+report = open(os.devnull, "w")
+register = lambda: faulthandler.register(signal.SIGINT, file=report, chain=chain)
+if when == "between":
+    register()
+else:  # while the policy computes
+    threading.Timer(0.1, register).start()
+for _ in range(2):
+    compute()
+if unregister:
+    faulthandler.unregister(signal.SIGINT)
+print(sent(lambda: time.sleep(0.5)), sent(compute))
+"""
+CLOSER = """
+os.closerange(3, 200)
+files = [os.open(f"{sys.argv[2]}/{i}", os.O_CREAT | os.O_RDWR) for i in range(20)]
+print(sent(compute), sum(os.fstat(file).st_size for file in files))
+"""
+
+
+def said(program: str, *arguments: object) -> str:
+    command = [sys.executable, "-c", PROGRAM + program, str(HERE), *map(str, arguments)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert (result.returncode, result.stderr) == (0, "")
+    return result.stdout.strip()
+
+
+@pytest.mark.parametrize("unregister", ["unregister", "stay"])
+@pytest.mark.parametrize("when", ["between", "meanwhile"])
+@pytest.mark.parametrize("chain", ["chain", "alone"])
+def test_another_library_has_a_handler(tmp_path, chain, when, unregister):
+    """It finds Python's, and its own, as they were: Ctrl-C arrives wherever it lets it."""
+    wanted = "lost lost" if (chain, unregister) == ("alone", "stay") else "raised raised"
+    assert said(LIBRARY, tmp_path, chain, when, unregister) == wanted
+
+
+def test_no_file_of_others_is_written(tmp_path):
+    """Some programs close every descriptor, and use the numbers again."""
+    assert said(CLOSER, tmp_path) == "raised 0"

@@ -73,10 +73,10 @@ class Runtime {
   /// it does, where that is not known, for the instruction of a task, and without a planner.
   std::string text_warning(const std::string& instruction) const;
   /// One control period. A tick that is not ok leaves `action` at the bundle's hold: its values, or the last
-  /// action given in this episode, and NaN before there is one (and where the status is `busy` or `forked`):
-  /// check the status, and send nothing that is not finite. Allocates nothing in our own code, but where an
-  /// image comes in a larger size than before, and for the message of a bad observation or of a failed
-  /// engine.
+  /// action given in this episode, and NaN before there is one (and where the status is `busy`, `closed` or
+  /// `forked`): check the status, and send nothing that is not finite. Allocates nothing in our own code, but
+  /// where an image comes in a larger size than before, and for the message of a bad observation or of a
+  /// failed engine.
   Status tick(const Observation& observation, Action& action) noexcept;
   /// Drops the rest of the chunk and aborts a plan or a sample in flight. Any thread.
   void interrupt() noexcept;
@@ -111,7 +111,8 @@ class Runtime {
 
   LatencyReport latency() const noexcept;
   void reset_latency() noexcept;
-  const std::string& last_error() const noexcept;  ///< of the last tick that was not ok
+  /// Of the last tick that was not ok, but for `busy`, `closed` and `forked`, which say it all.
+  const std::string& last_error() const noexcept;
   /// Frees the engine; everything afterwards is Status::closed. In a forked child nothing is freed: its
   /// threads are the parent's.
   void close() noexcept;
