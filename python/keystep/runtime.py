@@ -356,13 +356,13 @@ class Runtime:
             self._core.reset(name, "", *self._context)
             self._task, self._context = name, None
         elif task is not None and self._task is not None and not self._is_about(task):
-            raise _core.ArgumentError(f"task: expected {self._task!r} as given to reset, got {task!r}")
+            raise _core.ArgumentError(_core.expected("task", f"{self._task!r} as given to reset", task))
         self._seen_task = task
 
     def _task_name(self, task: object) -> str:
         if not isinstance(task, str):
             wanted = "one of " + ", ".join(self.task_names)
-            raise _core.ArgumentError(f"task: expected {wanted}, got {task!r}")
+            raise _core.ArgumentError(_core.expected("task", wanted, task))
         return self._core.find_task(text("task", task))
 
     def _about(self, task: str | None, instruction: str | None) -> str | None:
