@@ -37,7 +37,7 @@ std::string scientific(double value) {
 
 // ---- observation, action, normalisation
 
-void check_action(const ActionSpec& action) {
+void check_action(const ActionSpec& action, int version) {
   check_unique(action.names, "action.names");
   const std::size_t dim = action.names.size();
   if (dim == 0) refuse("action.names", "at least one name", "none");
@@ -45,13 +45,14 @@ void check_action(const ActionSpec& action) {
   check_length(action.min, dim, "action.min");
   check_length(action.max, dim, "action.max");
   const bool holds_values = action.hold_mode == "values";
-  if (holds_values) check_length(action.hold, dim, "action.hold");
+  const std::string hold = version < 4 ? "action.hold" : "action.hold.values";
+  if (holds_values) check_length(action.hold, dim, hold);
   if (!action.rate_limit.empty()) check_length(action.rate_limit, dim, "action.rate_limit");
   for (std::size_t i = 0; i < dim; ++i) {
     const std::string min = std::to_string(action.min[i]), max = std::to_string(action.max[i]);
     if (!(action.min[i] < action.max[i])) refuse(at("action.max", i), "more than the minimum " + min, max);
     if (holds_values && !(action.min[i] <= action.hold[i] && action.hold[i] <= action.max[i])) {
-      refuse(at("action.hold", i), "a value in " + min + ".." + max, std::to_string(action.hold[i]));
+      refuse(at(hold, i), "a value in " + min + ".." + max, std::to_string(action.hold[i]));
     }
     if (!action.rate_limit.empty() && !(action.rate_limit[i] > 0)) {
       refuse(at("action.rate_limit", i), "a positive change per action",
@@ -210,7 +211,7 @@ void check_consistency(const Bundle& bundle) {
   if (cameras.empty() && bundle.observation.state_names.empty()) {
     refuse("observation", "a state or an image", "neither");
   }
-  check_action(bundle.action);
+  check_action(bundle.action, bundle.version);
   check_normalization(bundle);
   if (bundle.sampler) check_sampler(*bundle.sampler, "sampler");
   check_family(bundle);

@@ -27,6 +27,8 @@ namespace fs = std::filesystem;
 
 constexpr std::uintmax_t kMaxGraphBytes = std::uintmax_t{2} << 30;  // the limit of an ONNX protobuf
 constexpr std::uintmax_t kMaxDataBytes = std::uintmax_t{1} << 40;   // of weights beside a graph
+constexpr std::size_t kLargeBytes = std::size_t{1}
+                                    << 30;  // such a file takes memory only once its hash is right
 
 /// A regular file, open for reading.
 class OpenFile {
@@ -42,6 +44,10 @@ class OpenFile {
   }
 
   std::size_t size() const noexcept { return size_; }
+
+  void rewind() const {
+    if (lseek(descriptor_.number, 0, SEEK_SET) != 0) refuse(std::strerror(errno));
+  }
 
   /// The next `bytes`; `take` sees them piece by piece as they come.
   template <class Take>
@@ -95,17 +101,34 @@ struct NamedFile {
   std::uintmax_t max_bytes = kMaxGraphBytes;
 };
 
+/// More than the weights of such a U-Net can need: every block as wide as the widest, all in fp32.
+std::uintmax_t most_bytes(const UnetSpec& unet, const GraphSpec& denoise) {
+  if (unet.kind != "conditional_unet1d") return kMaxDataBytes;
+  constexpr std::uintmax_t kHeaderBytes = std::uintmax_t{17} << 20;
+  const auto sample = std::ranges::find(denoise.inputs, "sample", &TensorSpec::role);
+  const auto values = static_cast<std::uintmax_t>(sample->shape.back());
+  const auto width = static_cast<std::uintmax_t>(std::ranges::max(unet.down_dims));
+  const auto taps = static_cast<std::uintmax_t>(std::max(unet.kernel_size, 4));  // `grow` has four
+  const std::uintmax_t blocks = 4 * unet.down_dims.size() + 2;
+  const std::uintmax_t block = (2 * taps + 1) * (2 * width + values + 8) * width;
+  const std::uintmax_t film_rows = static_cast<std::uintmax_t>(unet.condition) + unet.train_steps + 1;
+  const std::uintmax_t most = kHeaderBytes + sizeof(float) * blocks * (block + film_rows * 2 * width);
+  return std::min(most, kMaxDataBytes);
+}
+
 std::vector<NamedFile> named_files(const Bundle& bundle) {
   std::vector<NamedFile> files;
   const auto add = [&](const std::string& field, const FileSpec& file, std::uintmax_t max_bytes) {
     auto known = std::ranges::find(files, file.file, &NamedFile::name);
     if (known == files.end()) known = files.insert(files.end(), {file.file, {}, max_bytes});
+    known->max_bytes = std::min(known->max_bytes, max_bytes);
     known->hashes.emplace_back(field, file.sha256);
   };
-  const auto add_unet = [&](const std::string& field, const std::string& graph) {
-    const auto found = bundle.graphs.find(graph);
+  const auto add_unet = [&](const std::string& field, const std::string& film, const std::string& denoise) {
+    const auto found = bundle.graphs.find(film);
     if (found == bundle.graphs.end() || !found->second.unet) return;
-    add(field, {found->second.unet->file, found->second.unet->sha256}, kMaxDataBytes);
+    const UnetSpec& unet = *found->second.unet;
+    add(field, {unet.file, unet.sha256}, most_bytes(unet, bundle.graphs.at(denoise)));
   };
   for (const auto& [key, graph] : bundle.graphs) {
     add("graphs." + key, {graph.file, graph.sha256}, kMaxGraphBytes);
@@ -113,8 +136,8 @@ std::vector<NamedFile> named_files(const Bundle& bundle) {
       add("graphs." + key + ".external[" + std::to_string(i) + "]", graph.external[i], kMaxDataBytes);
     }
   }
-  add_unet("unet", "film");
-  add_unet("planner.unet", "plan_film");
+  add_unet("unet", "film", "denoise");
+  add_unet("planner.unet", "plan_film", "plan_denoise");
   add("golden", bundle.golden, kMaxGraphBytes);
   return files;
 }
@@ -135,6 +158,15 @@ void check_hash(const NamedFile& file, const std::string& got) {
   }
 }
 
+std::shared_ptr<FileContent> allocate(std::size_t bytes, const std::string& name, const std::string& field) {
+  try {
+    return std::make_shared<FileContent>(bytes);
+  } catch (const std::bad_alloc&) {
+    const std::string got = "'" + readable(name) + "' of " + std::to_string(bytes) + " bytes";
+    throw BundleError(expected(field, "a file that fits into memory", got));
+  }
+}
+
 /// Throws BundleError unless the hash is right. Not `kept`: null.
 std::shared_ptr<const FileContent> read_one(const fs::path& folder, const NamedFile& file, bool kept) {
   const std::string field = file.hashes.front().first + ".file";
@@ -143,7 +175,11 @@ std::shared_ptr<const FileContent> read_one(const fs::path& folder, const NamedF
     check_hash(file, streamed_hash(in));
     return nullptr;
   }
-  const auto content = std::make_shared<FileContent>(in.size());
+  if (in.size() > kLargeBytes) {
+    check_hash(file, streamed_hash(in));
+    in.rewind();
+  }
+  const auto content = allocate(in.size(), file.name, field);
   Sha256 hash;
   in.read(content->data(), in.size(), [&](auto piece) { hash.update(piece); });
   check_hash(file, hash.finish());
@@ -223,7 +259,9 @@ fs::path file_inside(const fs::path& folder, const std::string& name, const std:
   const std::uintmax_t bytes = fs::file_size(file, error);
   if (error) return refuse("cannot be read: " + error.message());
   if (bytes == 0) return refuse("is empty");
-  if (bytes > max_bytes) return refuse("has " + std::to_string(bytes) + " bytes");
+  if (bytes > max_bytes) {
+    return refuse("has " + std::to_string(bytes) + " bytes, more than " + std::to_string(max_bytes));
+  }
   return file;
 }
 

@@ -243,6 +243,7 @@ std::int64_t check_format(const ManifestNode& root) {
 Bundle read_bundle(const ManifestNode& root) {
   const std::int64_t version = check_format(root);
   Bundle bundle;
+  bundle.version = static_cast<int>(version);
   bundle.name = root["name"].text();
   bundle.family =
       version == 1 ? root["family"].text_of({"flat"}) : root["family"].text_of({"flat", "subgoal"});

@@ -17,6 +17,9 @@ json parse_json(std::string_view text, const std::string& what) {
     throw BundleError(expected(what, wanted, got));
   };
   if (text.starts_with("\xef\xbb\xbf")) refuse("JSON in UTF-8 without a byte order mark", "one that has it");
+  // nlohmann ends at a NUL; other parsers read on, or refuse.
+  const std::size_t nul = text.find('\0');
+  if (nul != std::string_view::npos) refuse("valid JSON", "a NUL at byte " + std::to_string(nul));
   std::vector<std::set<std::string>> keys;
   const auto watch = [&](int depth, json::parse_event_t event, json& value) {
     if (depth > kMaxDepth) refuse("at most " + std::to_string(kMaxDepth) + " levels", "more");

@@ -36,7 +36,9 @@ std::string readable(std::string_view text, std::size_t limit) {
   while (!text.empty()) {
     const std::size_t bytes = character(text);
     const auto first = static_cast<std::uint8_t>(text[0]);
-    const bool printed = bytes > 1 || (bytes == 1 && ((first >= 0x20 && first != 0x7f) || first == '\n'));
+    const bool control = bytes == 2 && first == 0xc2 && static_cast<std::uint8_t>(text[1]) < 0xa0;  // of C1
+    const bool printed =
+        (bytes > 1 && !control) || (bytes == 1 && ((first >= 0x20 && first != 0x7f) || first == '\n'));
     result += printed ? std::string(text.substr(0, bytes)) : escaped(text[0]);
     if (result.size() > limit) return result.substr(0, fits).append(kCut);
     if (result.size() + kCut.size() <= limit) fits = result.size();

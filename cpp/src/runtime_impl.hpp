@@ -34,6 +34,7 @@ struct Runtime::Impl {
   void call_attention(bool at_once) noexcept;
   void terminate() noexcept;
   void absorb_interrupts() noexcept;
+  Status check_noise(std::span<const float> noise) noexcept;
   Status check_stamp(const Observation& observation) noexcept;
   Status refuse(const char* field, const char* wanted, std::int64_t got) noexcept;
   Epoch epoch_of_tick() noexcept { return {epoch, at_epoch, &attention}; }

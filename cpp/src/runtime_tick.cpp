@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "finite.hpp"
@@ -79,6 +80,7 @@ Status Runtime::Impl::predict_chunk(const Observation& observation, std::span<co
     return fail(Status::not_reset,
                 "subgoal: expected a plan (made by a tick) or subgoals given to reset, got none");
   }
+  if (const Status status = check_noise(noise); status != Status::ok) return status;
   if (const Status status = check_stamp(observation); status != Status::ok) return status;
   if (controller->observe(observation) != Status::ok)
     return fail(Status::bad_observation, controller->error().c_str());
@@ -99,6 +101,7 @@ Status Runtime::Impl::predict_plan(const Observation& observation, std::span<con
                 "task: expected a task or an instruction given to reset, got subgoals alone");
   }
   if (out.size() != subgoals->plan_size()) return wrong_size("plan", subgoals->plan_size(), out.size());
+  if (const Status status = check_noise(noise); status != Status::ok) return status;
   if (const Status status = check_stamp(observation); status != Status::ok) return status;
   sampling = true;
   const Status status = subgoals->predict(observation, noise, epoch_of_call(), out);
@@ -149,6 +152,17 @@ Status Runtime::Impl::check_stamp(const Observation& seen) noexcept {
   if (options.max_observation_age_us == 0 || now - stamp <= options.max_observation_age_us) return Status::ok;
   ++gate.counts().stale_observations;
   return fail(Status::stale_observation);
+}
+
+Status Runtime::Impl::check_noise(std::span<const float> noise) noexcept {
+  if (all_finite(noise)) return Status::ok;
+  const auto bad = std::ranges::find_if(noise, [](float value) { return !std::isfinite(value); });
+  try {
+    const std::string field = "noise[" + std::to_string(bad - noise.begin()) + "]";
+    return fail(Status::bad_observation, expected(field, "finite numbers", std::to_string(*bad)).c_str());
+  } catch (...) {
+    return fail(Status::bad_observation);  // out of memory: the status still tells
+  }
 }
 
 Planner& Runtime::Impl::planner() noexcept {

@@ -1,4 +1,4 @@
-#include "bindings.hpp"
+#include "convert.hpp"
 
 namespace keystep::python {
 namespace {
@@ -84,6 +84,13 @@ void bind_errors(py::module_& module) {
   types.policy = new_exception(module, "PolicyError", error,
                                "A tick that was not ok; `status` says why, e.g. \"not_reset\" or \"busy\".");
   py::register_exception_translator(&translate);
+  module.def(
+      "expected",
+      [](const std::string& field, const std::string& wanted, py::handle got) {
+        return expected(field, wanted, shown(got));
+      },
+      py::arg("field"), py::arg("wanted"), py::arg("got"),
+      "The message \"field: expected wanted, got ..\", of bounded length whatever `got` is.");
 }
 
 }  // namespace keystep::python

@@ -3,10 +3,10 @@
 namespace keystep::python {
 namespace {
 
-/// Of an array that can be: numpy has at most 32 axes, and no more bytes than an address can count.
+/// Of an array that can be: numpy has at most 32 axes.
 std::vector<py::ssize_t> shape_of(py::handle value) {
   constexpr std::size_t kMostAxes = 32;
-  constexpr py::ssize_t kMostValues = PY_SSIZE_T_MAX / static_cast<py::ssize_t>(sizeof(float));
+  constexpr py::ssize_t kMostValues = py::ssize_t{1} << 28;  // 1 GiB
   if (!PyTuple_Check(value.ptr()) && !PyList_Check(value.ptr())) {
     throw ArgumentError(expected("shape", "a tuple of integers", shown(value)));
   }
@@ -38,7 +38,8 @@ void bind_noise(py::module_& module) {
       "2011).\n\n"
       "The runtime draws the initial sample of the n-th chunk of an episode with chunk=n, step=0 and the\n"
       "noise of denoise step k with step=k+1; plans with chunk=0x80000000 | n (n below 2**31).\n\n"
-      "Raises ArgumentError: seed and chunk in 0..2**64-1, episode and step in 0..2**32-1.");
+      "Raises ArgumentError: seed and chunk in 0..2**64-1, episode and step in 0..2**32-1, shape of at most\n"
+      "32 axes and 2**28 values.");
 }
 
 }  // namespace keystep::python

@@ -1,4 +1,6 @@
+#include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <exception>
 
 #include "convert.hpp"
@@ -204,7 +206,21 @@ class PyRuntime {
       throw ArgumentError(expected("noise", "shape " + one + " or (K, " + one.substr(1),
                                    shape_text(array.shape(), array.ndim())));
     }
+    check_finite(array);
     return array;
+  }
+
+  static void check_finite(const py::array& noise) {
+    const std::span<const float> all = values(noise);
+    const auto bad = std::ranges::find_if(all, [](float value) { return !std::isfinite(value); });
+    if (bad == all.end()) return;
+    py::ssize_t rest = bad - all.begin();
+    std::string index;
+    for (py::ssize_t axis = noise.ndim() - 1; axis >= 0; --axis) {
+      index = std::to_string(rest % noise.shape(axis)) + (index.empty() ? "" : ", ") + index;
+      rest /= noise.shape(axis);
+    }
+    throw ArgumentError(expected("noise[" + index + "]", "finite numbers", std::to_string(*bad)));
   }
 
   const PlannerSpec& planner(const std::string& asked) const {
@@ -223,7 +239,9 @@ class PyRuntime {
     if (status == Status::ok) return;
     const bool kept_out = status == Status::closed || status == Status::forked;  // of these it says nothing
     const std::string what = describe(status), detail = kept_out ? "" : runtime_->last_error();
-    throw PolicyError(status, detail.empty() || detail == what ? what : what + ": " + detail);
+    if (detail.empty() || detail == what) throw PolicyError(status, what);
+    // What names a field says all; what an engine says does not tell that it is an engine's.
+    throw PolicyError(status, status == Status::engine_failure ? what + ": " + detail : detail);
   }
 
   const std::shared_ptr<SignalAttendant> signals_ = std::make_shared<SignalAttendant>();

@@ -14,9 +14,9 @@ SamplerSpec spec_from(const py::kwargs& fields) {
   py::object spec = py::cast(SamplerSpec{});
   for (const auto& [key, value] : fields) {
     const std::vector<std::string> fields_known(std::begin(kFields), std::end(kFields));
-    const auto name = py::cast<std::string>(key);
+    const std::string name = text(key, "SamplerSpec's field");
     if (std::ranges::find(fields_known, name) == fields_known.end()) {
-      throw py::type_error("SamplerSpec has no field '" + name + "'" + nearest(name, fields_known));
+      throw py::type_error("SamplerSpec has no field " + in_quotes(name) + nearest(name, fields_known));
     }
     spec.attr(key) = value;
   }

@@ -17,6 +17,14 @@ std::string type_name(py::handle value) { return Py_TYPE(value.ptr())->tp_name; 
 
 }  // namespace
 
+std::string characters(py::handle text) {
+  if (PyUnicode_AsUTF8(text.ptr())) return py::cast<std::string>(text);
+  PyErr_Clear();  // halves of surrogate pairs: as Python would write them
+  const auto quoted = py::reinterpret_steal<py::object>(PyObject_ASCII(text.ptr()));
+  const std::string escaped = py::cast<std::string>(quoted);
+  return escaped.substr(1, escaped.size() - 2);
+}
+
 std::string shown(py::handle value) {
   constexpr std::size_t kMostBits = 200;  // more digits than anybody reads; Python refuses to print 5,000
   if (PyLong_Check(value.ptr())) {
@@ -26,7 +34,7 @@ std::string shown(py::handle value) {
   }
   if (PyFloat_Check(value.ptr())) return py::cast<std::string>(py::str(value));
   if (PyUnicode_Check(value.ptr())) {
-    return in_quotes(py::cast<std::string>(py::reinterpret_steal<py::object>(PyObject_ASCII(value.ptr()))));
+    return in_quotes(characters(value));
   }
   return type_name(value);
 }

@@ -27,6 +27,8 @@ bool flag(py::handle value, const std::string& field);
 double number(py::handle value, const std::string& field);
 std::string text(py::handle value, const std::string& field);  ///< UTF-8 without NUL
 std::filesystem::path path(py::handle value, const std::string& field);
+/// The characters of a str, for messages: halves of surrogate pairs are escaped.
+std::string characters(py::handle text);
 /// For messages: a number or a short text as it is, anything else by its type.
 std::string shown(py::handle value);
 

@@ -29,6 +29,15 @@ py::handle find(const py::dict& dictionary, const py::str& key) {
   throw ArgumentError(expected(prefix + name_of(key), "an array", "no such key"));
 }
 
+/// What is no str, as Python writes it, or if it cannot (an integer of 5,000 digits) as messages do.
+std::string written(py::handle key) {
+  const auto text = py::reinterpret_steal<py::object>(PyObject_ASCII(key.ptr()));
+  if (text) return in_quotes(py::cast<std::string>(text));
+  if (!PyErr_ExceptionMatches(PyExc_ValueError)) throw py::error_already_set();
+  PyErr_Clear();
+  return shown(key);
+}
+
 /// -1: none.
 std::int64_t time_of(const py::dict& dictionary, const py::str& key, const std::string& prefix) {
   const py::handle value = find(dictionary, key);
@@ -140,12 +149,10 @@ void ObservationReader::refuse_unknown(const py::dict& dictionary, const std::st
   for (const py::str* key : {&timestamp_key_, &now_key_, &task_key_}) known.push_back(name_of(*key));
   for (const auto& [key, value] : dictionary) {
     if (!PyUnicode_Check(key.ptr())) {
-      throw ArgumentError(expected(
-          prefix + "observation", "keys of type str",
-          in_quotes(py::cast<std::string>(py::repr(key))) + " of type " + Py_TYPE(key.ptr())->tp_name));
+      throw ArgumentError(expected(prefix + "observation", "keys of type str",
+                                   written(key) + " of type " + Py_TYPE(key.ptr())->tp_name));
     }
-    const std::string name = PyUnicode_AsUTF8(key.ptr()) ? py::cast<std::string>(key) : shown(key);
-    PyErr_Clear();  // of halves of surrogate pairs
+    const std::string name = characters(key);
     if (std::ranges::find(known, name) != known.end()) continue;
     throw ArgumentError(expected(prefix + name, "one of " + wanted, "an unknown key" + nearest(name, known)));
   }

@@ -26,7 +26,7 @@ def text(field: str, value: object) -> str:
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        raise _core.ArgumentError(f"{field}: expected UTF-8, got {value!r} ({error.reason})") from None
+        raise _core.ArgumentError(_core.expected(field, f"UTF-8 ({error.reason})", value)) from None
     return value
 
 

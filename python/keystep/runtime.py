@@ -125,7 +125,15 @@ def read_manifest(path: str | os.PathLike[str]) -> dict[str, Any]:
 
     Raises BundleError, and ArgumentError for what is no path.
     """
-    return json.loads(_core.read_manifest(path))
+    return _parsed(_core.read_manifest(path))
+
+
+def _parsed(manifest: str) -> dict[str, Any]:
+    """What C++ has read as JSON already."""
+    try:
+        return json.loads(manifest)
+    except (ValueError, RecursionError) as error:
+        raise _core.BundleError(f"manifest.json: expected valid JSON, got {error}") from None
 
 
 def inputs(manifest: dict[str, Any]) -> list[str]:
@@ -158,7 +166,7 @@ class Runtime:
 
     def __init__(self, core: _core.Runtime) -> None:
         self._core = core
-        self._manifest: dict[str, Any] = json.loads(core.manifest_json)
+        self._manifest: dict[str, Any] = _parsed(core.manifest_json)
         self._tasks: list[dict[str, str]] = self._manifest["tasks"]
         self._planner: dict[str, Any] | None = self._manifest.get("planner")  # no such key in version 1
         graphs = self._manifest["graphs"]
@@ -349,13 +357,13 @@ class Runtime:
             self._core.reset(name, "", *self._context)
             self._task, self._context = name, None
         elif task is not None and self._task is not None and not self._is_about(task):
-            raise _core.ArgumentError(f"task: expected {self._task!r} as given to reset, got {task!r}")
+            raise _core.ArgumentError(_core.expected("task", f"{self._task!r} as given to reset", task))
         self._seen_task = task
 
     def _task_name(self, task: object) -> str:
         if not isinstance(task, str):
             wanted = "one of " + ", ".join(self.task_names)
-            raise _core.ArgumentError(f"task: expected {wanted}, got {task!r}")
+            raise _core.ArgumentError(_core.expected("task", wanted, task))
         return self._core.find_task(text("task", task))
 
     def _about(self, task: str | None, instruction: str | None) -> str | None:

@@ -196,6 +196,7 @@ void messages_are_readable() {
   CHECK(what("\xc0\xaf \xed\xa0\x80 \xf4\x90\x80\x80 \xe2\x82") ==
         "\\xc0\\xaf \\xed\\xa0\\x80 \\xf4\\x90\\x80\\x80 \\xe2\\x82");
   CHECK(what(std::string(1 << 20, '\xff')).size() <= 2000);
+  CHECK(readable("a\xc2\x9b\xc2\xa0") == "a\\xc2\\x9b\xc2\xa0");  // C1 speaks to terminals, too
   CHECK(readable("abcdef", 6) == "abcdef" && readable("abcdefg", 6) == "abc..." &&
         readable("aééé", 6) == "aé...");
 }

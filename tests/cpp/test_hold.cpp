@@ -49,9 +49,9 @@ void what_is_no_hold_is_refused() {
   refused(R"({"mode": "values"})", "action.hold.values: expected a value, got no such key");
   refused(R"({"mode": "last", "values": [0, 0]})", "action.hold.values: expected one of the keys mode");
   refused(R"({"mode": "last", "after": 1})", "action.hold.after: expected one of the keys");
-  refused(R"({"mode": "values", "values": [0]})", "action.hold: expected 2 values, got 1");
-  refused(R"({"mode": "values", "values": []})", "action.hold: expected 2 values, got 0");
-  refused(R"({"mode": "values", "values": [0, 101]})", "action.hold[1]: expected a value in");
+  refused(R"({"mode": "values", "values": [0]})", "action.hold.values: expected 2 values, got 1");
+  refused(R"({"mode": "values", "values": []})", "action.hold.values: expected 2 values, got 0");
+  refused(R"({"mode": "values", "values": [0, 101]})", "action.hold.values[1]: expected a value in");
   refused(R"({"mode": "values", "values": [1e39, 0]})", "action.hold.values[0]: expected a finite number");
   const std::string object = R"("hold": {"mode": "last"})";
   CHECK_THROWS(BundleError, "action.hold: expected an array",

@@ -70,6 +70,17 @@ void refuses_stamps_of_another_clock() {
   }
 }
 
+void refuses_noise_that_is_not_finite() {
+  Policy policy;
+  policy.reset();
+  std::vector<float> noise(kChunk), chunk(kChunk);
+  for (const float bad : {std::numeric_limits<float>::quiet_NaN(), -std::numeric_limits<float>::infinity()}) {
+    noise[3] = bad;
+    CHECK(policy.runtime->predict_chunk({.state = kState}, noise, chunk) == Status::bad_observation);
+    CHECK(policy.runtime->last_error().starts_with("noise[3]: expected finite numbers, got "));
+  }
+}
+
 void an_external_clock_is_the_caller_s() {
   Policy policy(kManifest, {}, {.max_observation_age_us = 50, .clock = "external"});
   policy.reset();
@@ -329,6 +340,7 @@ int main() {
   refuses_bad_observations();
   refuses_stale_observations();
   refuses_stamps_of_another_clock();
+  refuses_noise_that_is_not_finite();
   an_external_clock_is_the_caller_s();
   a_forked_child_is_told_and_can_close();
   an_attendant_may_end_a_call();

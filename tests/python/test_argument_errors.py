@@ -367,3 +367,73 @@ def test_simulated_time(make_stub, observation):
         assert caught.value.status == "bad_observation"
     policy.act(observation)  # not stamped
     assert json.loads(policy.latency().to_json())["stale_observations"] == 1
+
+
+@pytest.mark.parametrize("name", ["\ud800", "a\0b", 5])
+def test_names_of_fields_that_are_no_text(name):
+    with pytest.raises(
+        (keystep.ArgumentError, TypeError), match=r"SamplerSpec's field: expected|must be str"
+    ):
+        keystep.SamplerSpec(**{name: 1})
+    with pytest.raises(TypeError, match="no field 'xxx") as caught:
+        keystep.SamplerSpec(**{"x" * 1_000_000: 1})
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize("shape", [(2**40,), (2**20, 2**20), (0, 2**40), (2**28 + 1,), [2**14, 2**15]])
+def test_noise_that_no_memory_should_hold(shape):
+    with pytest.raises(keystep.ArgumentError, match=r"^shape\[.\]: expected an integer in 0\.\."):
+        keystep.noise(shape, seed=1)
+
+
+class Unwritable:
+    def __repr__(self):
+        raise ValueError("no")
+
+
+def test_messages_are_bounded_and_quote_once(make_stub, observation):
+    policy = make_stub()
+    policy.reset(task="lift_red")
+    long = "x" * 1_000_000
+    for value in (10**6000, long, [long], "\ud800" * 1000, b"x" * 1_000_000, Unwritable()):
+        with pytest.raises(keystep.ArgumentError, match=r"^task: expected 'lift_red' as given to") as caught:
+            policy.act(observation | {"task": value})
+        assert len(str(caught.value)) < 700
+    fresh = make_stub()
+    fresh.reset()
+    with pytest.raises(keystep.ArgumentError, match=r"^task: expected one of .*an integer of 19932 bits"):
+        fresh.act(observation | {"task": 10**6000})
+    for key in (10**6000, (10**6000,), long, b"x" * 1_000_000, (long,), "\ud800" * 100_000, Unwritable()):
+        with pytest.raises(keystep.ArgumentError, match="expected") as caught:
+            policy.act(observation | {key: 0})
+        assert len(str(caught.value)) < 700
+    with pytest.raises(keystep.ArgumentError, match=r"got 'x'$"):
+        keystep.Sampler("x")
+    with pytest.raises(keystep.ArgumentError, match=r"^seed: expected an integer, got str$"):
+        policy.reset(task="lift_red", seed="x")
+    with pytest.raises(keystep.ArgumentError, match=r"^guidance: expected a number, got 'é'$"):
+        make_stub(subgoal_changes()).reset(task="lift_red", guidance="é")
+
+
+def test_a_refused_stamp_says_nothing_of_sizes(make_stub, observation):
+    policy = make_stub()
+    policy.reset(task="lift_red")
+    for wrong in ({"timestamp_us": 2**62}, {STATE: observation[STATE] * np.nan}):
+        with pytest.raises(keystep.PolicyError, match=r"^observation\.") as caught:
+            policy.act(observation | wrong)
+        assert caught.value.status == "bad_observation"
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_noise_that_is_not_finite(make_stub, observation, value):
+    policy = make_stub(subgoal_changes())
+    policy.reset(task="lift_red")
+    policy.act(observation)
+    chunk, plan = zeros(4, 3), zeros(3, 4)
+    chunk[2, 1] = plan[2, 1] = value
+    for use, noise in ((policy.predict_chunk, chunk), (policy.predict_plan, plan)):
+        with pytest.raises(
+            keystep.ArgumentError, match=r"^noise\[2, 1\]: expected finite numbers, got -?(nan|inf)"
+        ):
+            use(observation, noise)
+    assert np.isfinite(policy.predict_chunk(observation, zeros(4, 3))).all()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import threading
@@ -283,3 +284,54 @@ print(policy.description)
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=900, check=True
     )
     assert done.stdout.strip().endswith(", 1 thread")
+
+
+def truncated(folder: Path, name: str, size: int) -> str:
+    """What is said of a file that has grown to `size`, a hole but for its beginning."""
+    os.truncate(folder / name, size)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    message = refusal(folder)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # KB
+    return message
+
+
+@pytest.mark.parametrize("name", ["unet.safetensors", "plan_unet.safetensors"])
+def test_weights_larger_than_their_network(tmp_path: Path, name: str) -> None:
+    """Known from the manifest, before any of it is read."""
+    folder = tmp_path / "x.keystep"
+    shutil.copytree("bundles/franka3blocks-state.keystep", folder)
+    message = truncated(folder, name, 60 << 30)
+    assert (
+        f"unet.file: expected a file inside the bundle, got '{name}', which has {60 << 30} bytes" in message
+    )
+    with pytest.raises(keystep.BundleError, match=rf"unet.file: .* has {60 << 30} bytes, more than"):
+        keystep.read_manifest(folder)
+
+
+def test_a_large_file_takes_memory_once_its_hash_is_right(external_bundle: Path) -> None:
+    assert "graphs.denoise.external[0].sha256: expected" in truncated(
+        external_bundle, "weights.bin", (1 << 30) + 1
+    )
+
+
+def test_a_file_that_memory_cannot_hold(external_bundle: Path) -> None:
+    """Its hash is right; a process of little memory says so."""
+    size = 1 << 30
+    os.truncate(external_bundle / "weights.bin", size)
+    manifest = json.loads((external_bundle / "manifest.json").read_text())
+    manifest["graphs"]["denoise"]["external"][0]["sha256"] = keystep._core.sha256_file(
+        external_bundle / "weights.bin"
+    )
+    write_manifest(external_bundle, manifest)
+    program = (
+        "import os, resource, sys, keystep\n"
+        "used = int(open('/proc/self/statm').read().split()[0]) * os.sysconf('SC_PAGE_SIZE')\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (used + (512 << 20),) * 2)\n"
+        "try: keystep.load(sys.argv[1], engine='onnxruntime', threads=1)\n"
+        "except keystep.BundleError as error: print(error)\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program, str(external_bundle)], capture_output=True, text=True, timeout=300
+    )
+    said = f"file: expected a file that fits into memory, got 'weights.bin' of {size} bytes"
+    assert f"graphs.denoise.external[0].{said}" in result.stdout, result.stderr

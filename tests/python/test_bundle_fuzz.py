@@ -76,7 +76,7 @@ def damaged_bytes(text: bytes, rng: random.Random) -> bytes:
                 text[:at] + inserted + text[at:],
             ]
         )
-    return text
+    return text + rng.choice([b""] * 6 + [b"\0", b"\0 garbage", b" garbage", b"\n \t\r", b"\v"])
 
 
 def places(value: Any) -> Iterator[tuple[Any, Any]]:
@@ -181,6 +181,25 @@ def test_damaged_structure_of_a_manifest(manifests: list[tuple[Path, bytes]], se
         (lambda text: b"[" * 100_000 + b"]" * 100_000, "manifest.json: expected at most 32 levels, got more"),
         (lambda text: b'{"a":' * 100_000 + b"1" + b"}" * 100_000, "at most 32 levels, got more"),
         (lambda text: b"9" * 1_000_000, "manifest.json: expected valid JSON"),
+        (lambda text: text + b"\0", "manifest.json: expected valid JSON, got a NUL at byte"),
+        (lambda text: text + b"\0 garbage", "manifest.json: expected valid JSON, got a NUL at byte"),
+        (lambda text: text + b"\n\0\0", "manifest.json: expected valid JSON, got a NUL at byte"),
+        (lambda text: b"\0" + text, "manifest.json: expected valid JSON, got a NUL at byte 0"),
+        (lambda text: text + b" garbage", "manifest.json: expected valid JSON"),
+        (lambda text: text + b"\x1a", "manifest.json: expected valid JSON"),
+        (lambda text: text + b"\xff", "manifest.json: expected valid JSON"),
+        (lambda text: text + text, "manifest.json: expected valid JSON"),
+        (lambda text: text + b"\xc2\xa0", "manifest.json: expected valid JSON"),
+        (lambda text: b"// a comment\n" + text, "manifest.json: expected valid JSON"),
+        *[
+            (
+                lambda text, value=value: text.replace(
+                    b'"provenance": {', b'"provenance": {"x": %s, ' % value
+                ),
+                "manifest.json: expected valid JSON",
+            )
+            for value in (b"NaN", b"Infinity", b"-Infinity", b"1e999", b"9" * 5000, b"01", b"+1", b"'x'")
+        ],
     ],
 )
 def test_text_of_a_manifest(stub_bundle: Path, change: Callable[[bytes], bytes], reason: str) -> None:
@@ -194,6 +213,20 @@ def test_text_of_a_manifest(stub_bundle: Path, change: Callable[[bytes], bytes],
             work()
         assert reason in str(caught.value)
         assert len(str(caught.value)) < 700
+
+
+@pytest.mark.parametrize("end", [b"\n", b" \t\r\n" * 100])
+def test_white_space_after_a_manifest(stub_bundle: Path, end: bytes) -> None:
+    manifest = stub_bundle / "manifest.json"
+    manifest.write_bytes(manifest.read_bytes() + end)
+    assert keystep.read_manifest(stub_bundle)["name"] == "stub"
+
+
+def test_what_only_cpp_reads_is_refused(stub_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for text in ("{", "[" * 100_000, '{"x": ' + "9" * 5000 + "}", "\ufeff{}"):
+        monkeypatch.setattr(keystep._core, "read_manifest", lambda path, text=text: text)
+        with pytest.raises(keystep.BundleError, match=r"manifest.json: expected valid JSON, got "):
+            keystep.read_manifest(stub_bundle)
 
 
 @pytest.mark.parametrize("name", [b"caf\xe9.keystep", b"\xff\xfe", b"x" * 200, b"x" * 5000])
@@ -262,6 +295,16 @@ def test_deep_headers_of_weights(shipped: Path, place: str) -> None:
         (shipped / "unet.safetensors").write_bytes(damaged)
         rehash(shipped)
         assert assert_documented(lambda: keystep.load(shipped, threads=1), place)
+
+
+@pytest.mark.parametrize("end", [b"\0", b"\0 garbage", b" garbage"])
+def test_what_follows_the_header_of_weights(shipped: Path, end: bytes) -> None:
+    content = (SHIPPED / "unet.safetensors").read_bytes()
+    header = header_of(content).rstrip() + end
+    (shipped / "unet.safetensors").write_bytes(with_header(content, header.ljust(-(-len(header) // 64) * 64)))
+    rehash(shipped)
+    with pytest.raises(keystep.BundleError, match=r"unet\.safetensors: expected valid JSON"):
+        keystep.load(shipped, threads=1)
 
 
 def test_damaged_weights(shipped: Path) -> None:

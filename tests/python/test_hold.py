@@ -57,8 +57,8 @@ def test_act_raises_where_nothing_can_be_given(
     [
         ([0.0] * ACTION, "action.hold: expected an object"),
         ({"mode": "values"}, "action.hold.values: expected a value"),
-        ({"mode": "values", "values": [0.0]}, "action.hold: expected 3 values, got 1"),
-        ({"mode": "values", "values": [0.0, 0.0, 2.0]}, r"action.hold\[2\]: expected a value in"),
+        ({"mode": "values", "values": [0.0]}, "action.hold.values: expected 3 values, got 1"),
+        ({"mode": "values", "values": [0.0, 0.0, 2.0]}, r"action.hold.values\[2\]: expected a value in"),
         ({"mode": "last", "values": []}, "action.hold.values: expected one of the keys"),
         ({"mode": "repeat"}, "action.hold.mode: expected"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -100,3 +101,22 @@ def test_wrong_options_are_errors(bundles: dict[str, Path], capsys: pytest.Captu
         inspect.main(bundles["hierarchy"], precision="fp64")
     inspect.main(bundles["hierarchy"], manifest=True, precision="fp64")  # nothing is opened
     assert json.loads(capsys.readouterr().out)["version"] == 4
+
+
+def test_a_hostile_bundle_cannot_speak_to_the_terminal(
+    bundles: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "hostile.keystep"
+    shutil.copytree(bundles["act"], folder)
+    content = json.loads((folder / "manifest.json").read_text())
+    evil = "\x1b[31m\x07\x7f\x9b2J\r\n\u202eé"
+    content["name"] = evil
+    content["action"]["units"][0] = evil
+    content["provenance"] = {evil: evil}
+    (folder / "manifest.json").write_text(json.dumps(content))
+    for manifest in (False, True):
+        inspect.main(folder, manifest=manifest, threads=1)
+        printed = capsys.readouterr().out
+        assert all(c.isprintable() or c == "\n" for c in printed)
+        assert manifest or ("é" in printed and r"\x1b[31m\x07\x7f\x9b2J\r\n\u202e" in printed)
+    assert json.loads(printed)["name"] == evil

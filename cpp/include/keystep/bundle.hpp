@@ -130,7 +130,8 @@ struct PlannerSpec {
 
 struct Bundle {
   std::filesystem::path folder;
-  std::string name, family;  ///< family: flat | subgoal
+  int version = kManifestVersion;  ///< of the manifest
+  std::string name, family;        ///< family: flat | subgoal
   double control_rate_hz = 0;
   ObservationSpec observation;
   std::string goal;  ///< none | observation: a goal observation is given to `reset` | text: subgoal family

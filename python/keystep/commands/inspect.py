@@ -35,12 +35,17 @@ def main(
     """
     content = keystep.read_manifest(bundle)
     if manifest:
-        print(json.dumps(content, indent=2))
+        print(json.dumps(content, indent=2).replace("\x7f", "\\u007f"))  # the one that JSON does not escape
         return
     options = {"engine": engine, "precision": precision, "isa": isa, "threads": threads, "provider": provider}
     rows = summary(bundle, content) | engines(bundle, options)
     width = max(map(len, rows))
-    print("\n".join(f"{label:<{width}}  {text}" for label, text in rows.items()))
+    print("\n".join(_printable(f"{label:<{width}}  {text}") for label, text in rows.items()))
+
+
+def _printable(text: str) -> str:
+    """Without what would speak to the terminal: a bundle may come from anybody."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def summary(bundle: Path, manifest: dict[str, Any]) -> Rows:
