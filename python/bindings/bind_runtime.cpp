@@ -9,7 +9,6 @@
 
 namespace keystep::python {
 namespace {
-
 using namespace py::literals;
 
 /// The runtime with what a call from Python needs around it.
