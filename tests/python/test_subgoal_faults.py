@@ -54,7 +54,8 @@ def test_instruction_that_no_encoder_takes(make_stub, instruction, message):
     tasks = [{"name": "one", "instruction": instruction}]
     with pytest.raises(keystep.BundleError, match=re.escape(message)):
         make_stub(subgoal_changes() | {"tasks": tasks})
-    make_stub({"tasks": tasks})  # flat: nobody reads it
+    if "\0" not in instruction:  # which no task may hold
+        make_stub({"tasks": tasks})  # flat: nobody reads it
 
 
 @pytest.mark.parametrize(
