@@ -14,7 +14,7 @@
 
 #include "keystep/bundle.hpp"
 #include "keystep/engine.hpp"
-#include "tensor_memory.hpp"
+#include "policy/tensor_memory.hpp"
 
 namespace keystep::test {
 

@@ -5,7 +5,7 @@
 
 #include "engines/cores.hpp"
 #include "engines/native/native.hpp"
-#include "tensor_memory.hpp"
+#include "policy/tensor_memory.hpp"
 #include "unet_fixture.hpp"
 
 namespace keystep::test {

@@ -10,7 +10,7 @@
 #include <set>
 #include <string>
 
-#include "engines/ort_api.hpp"
+#include "engines/onnxruntime/ort_api.hpp"
 
 namespace {
 

@@ -12,7 +12,7 @@
 #include "check.hpp"
 #include "keystep/keystep.hpp"
 #include "native_policy.hpp"
-#include "resizer.hpp"
+#include "policy/resizer.hpp"
 #include "subgoal_fixture.hpp"
 
 namespace {

@@ -4,8 +4,8 @@
 #include "bundle_fixture.hpp"
 #include "check.hpp"
 #include "keystep/keystep.hpp"
-#include "readable.hpp"
-#include "sha256.hpp"
+#include "support/readable.hpp"
+#include "bundle/sha256.hpp"
 
 using namespace keystep;
 using namespace keystep::test;

@@ -6,7 +6,7 @@
 
 #include "bundle_fixture.hpp"
 #include "check.hpp"
-#include "controller.hpp"
+#include "policy/controller.hpp"
 #include "keystep/keystep.hpp"
 #include "tiny_onnx.hpp"
 

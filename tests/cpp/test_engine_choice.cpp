@@ -7,7 +7,7 @@
 #include "engines/cores.hpp"
 #include "keystep/keystep.hpp"
 #include "native_policy.hpp"
-#include "tensor_memory.hpp"
+#include "policy/tensor_memory.hpp"
 
 using namespace keystep;
 using namespace keystep::test;

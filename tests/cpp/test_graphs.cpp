@@ -7,7 +7,7 @@
 #include "bundle_fixture.hpp"
 #include "check.hpp"
 #include "keystep/engine.hpp"
-#include "tensor_memory.hpp"
+#include "policy/tensor_memory.hpp"
 #include "tiny_onnx.hpp"
 
 using namespace keystep;

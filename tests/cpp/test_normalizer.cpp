@@ -1,6 +1,6 @@
 // Normalisation against the formulas written out, HWC bytes to CHW floats, and planner to controller.
 #include "check.hpp"
-#include "normalizer.hpp"
+#include "policy/normalizer.hpp"
 
 using namespace keystep;
 using namespace keystep::test;

@@ -3,7 +3,7 @@
 #include <random>
 
 #include "check.hpp"
-#include "resizer.hpp"
+#include "policy/resizer.hpp"
 
 using namespace keystep;
 using namespace keystep::test;

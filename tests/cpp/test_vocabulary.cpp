@@ -4,7 +4,7 @@
 
 #include "check.hpp"
 #include "keystep/status.hpp"
-#include "vocabulary.hpp"
+#include "policy/vocabulary.hpp"
 
 using namespace keystep;
 

@@ -5,7 +5,7 @@
 #include <memory>
 #include <vector>
 
-#include "engines/ort_api.hpp"
+#include "engines/onnxruntime/ort_api.hpp"
 
 namespace {
 

@@ -2,7 +2,7 @@
 #include <initializer_list>
 #include <utility>
 
-#include "bundle_check.hpp"
+#include "bundle/bundle_check.hpp"
 #include "engines/cores.hpp"
 #include "engines/engines.hpp"
 #include "engines/native/cpu.hpp"

@@ -4,13 +4,13 @@
 #include <string>
 #include <system_error>
 
-#include "bundle_check.hpp"
+#include "bundle/bundle_check.hpp"
 #include "engines/cores.hpp"
 #include "engines/engines.hpp"
 #include "engines/native/cpu.hpp"
 #include "engines/native/native.hpp"
 #include "engines/native/unet.hpp"
-#include "readable.hpp"
+#include "support/readable.hpp"
 
 namespace keystep::native {
 namespace {

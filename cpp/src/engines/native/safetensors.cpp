@@ -3,10 +3,10 @@
 #include <bit>
 #include <cstring>
 
-#include "bundle_check.hpp"
-#include "json_text.hpp"
+#include "bundle/bundle_check.hpp"
+#include "bundle/json_text.hpp"
 #include "keystep/status.hpp"
-#include "readable.hpp"
+#include "support/readable.hpp"
 
 namespace keystep::native {
 namespace {

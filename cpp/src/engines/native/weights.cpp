@@ -4,8 +4,8 @@
 #include <cmath>
 #include <cstring>
 
-#include "bundle_check.hpp"
-#include "finite.hpp"
+#include "bundle/bundle_check.hpp"
+#include "support/finite.hpp"
 
 namespace keystep::native {
 namespace {

@@ -1,0 +1,121 @@
+#include "keystep/bundle.hpp"
+
+#include <set>
+#include <system_error>
+
+#include "bundle/bundle_check.hpp"
+#include "bundle/bundle_files.hpp"
+#include "bundle/bundle_read.hpp"
+#include "bundle/json_text.hpp"
+#include "keystep/status.hpp"
+#include "support/readable.hpp"
+
+namespace keystep {
+
+namespace fs = std::filesystem;
+
+namespace {
+constexpr const char* kManifest = "manifest.json";
+constexpr std::uintmax_t kMaxManifestBytes = std::uintmax_t{16} << 20;
+}  // namespace
+
+const char* name(DType dtype) noexcept {
+  switch (dtype) {
+    case DType::float32:
+      return "float32";
+    case DType::int64:
+      return "int64";
+    case DType::uint8:
+      return "uint8";
+    case DType::string:
+      return "string";
+  }
+  return "unknown";
+}
+
+std::size_t size_of(DType dtype) noexcept {
+  switch (dtype) {
+    case DType::float32:
+      return 4;
+    case DType::int64:
+      return 8;
+    case DType::uint8:
+      return 1;
+    case DType::string:
+      return sizeof(std::string);
+  }
+  return 0;
+}
+
+std::size_t TensorSpec::elements() const noexcept {
+  std::size_t count = 1;
+  for (const std::int64_t extent : shape) count *= static_cast<std::size_t>(extent);
+  return count;
+}
+
+const GraphSpec& observing_graph(const Bundle& bundle) {
+  return bundle.graphs.at(bundle.graphs.contains("act") ? "act" : "encode");
+}
+
+std::vector<std::int64_t> subgoal_shape(const Bundle& bundle) {
+  if (!bundle.planner) {
+    throw ArgumentError(expected("subgoal", "a bundle with a planner", "family " + bundle.family));
+  }
+  for (const ImageSpec& image : bundle.observation.images) {
+    if (bundle.planner->subgoal == "observation.images." + image.camera)
+      return {3, image.height, image.width};
+  }
+  return {static_cast<std::int64_t>(bundle.observation.state_names.size())};
+}
+
+std::size_t subgoal_size(const Bundle& bundle) {
+  std::size_t count = 1;
+  for (const std::int64_t extent : subgoal_shape(bundle)) count *= static_cast<std::size_t>(extent);
+  return count;
+}
+
+void check_manifest(const std::string& manifest) {
+  if (manifest.size() > kMaxManifestBytes) {
+    throw BundleError(expected("manifest.json", "at most " + std::to_string(kMaxManifestBytes) + " bytes",
+                               std::to_string(manifest.size())));
+  }
+  const nlohmann::json parsed = parse_json(manifest, kManifest);
+  check_consistency(read_bundle(ManifestNode(parsed, "")));
+}
+
+Bundle open_bundle(const fs::path& folder) {
+  std::error_code error;
+  const std::string name = readable(folder.string());
+  if (!fs::is_directory(folder, error)) {
+    throw BundleError(expected(name, "a bundle folder", error ? error.message() : "a file"));
+  }
+  std::string text = read_text(file_inside(folder, kManifest, kManifest, kMaxManifestBytes), kManifest);
+  const nlohmann::json manifest = parse_json(text, kManifest);
+  Bundle bundle = read_bundle(ManifestNode(manifest, ""));
+  check_consistency(bundle);
+  bundle.folder = fs::canonical(folder, error);
+  if (error) throw BundleError(expected(name, "a bundle folder", error.message()));
+  bundle.manifest_json = std::move(text);
+  return bundle;
+}
+
+Bundle load_bundle(const fs::path& folder) {
+  Bundle bundle = open_bundle(folder);
+  std::set<std::string> kept;
+  for (const auto& [key, graph] : bundle.graphs) {
+    kept.insert(graph.file);
+    for (const FileSpec& external : graph.external) kept.insert(external.file);
+    if (graph.unet) kept.insert(graph.unet->file);
+  }
+  kept.insert(bundle.golden.file);
+  read_files(bundle, kept);
+  return bundle;
+}
+
+Bundle check_bundle(const fs::path& folder) {
+  Bundle bundle = open_bundle(folder);
+  read_files(bundle, {});
+  return bundle;
+}
+
+}  // namespace keystep

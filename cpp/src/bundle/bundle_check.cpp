@@ -1,0 +1,222 @@
+#include "bundle/bundle_check.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <limits>
+#include <map>
+#include <set>
+
+#include "keystep/status.hpp"
+#include "policy/normalizer.hpp"
+#include "policy/task.hpp"
+
+namespace keystep {
+namespace {
+
+void check_unique(const std::vector<std::string>& names, const std::string& field) {
+  std::set<std::string> seen;
+  for (std::size_t i = 0; i < names.size(); ++i) {
+    if (names[i].empty()) refuse(at(field, i), "a name", "\"\"");
+    if (!seen.insert(names[i]).second) refuse(at(field, i), "unique names", "'" + names[i] + "' again");
+  }
+}
+
+template <class T>
+void check_length(const std::vector<T>& values, std::size_t wanted, const std::string& field) {
+  if (values.size() == wanted) return;
+  refuse(field, std::to_string(wanted) + " values", std::to_string(values.size()));
+}
+
+/// "1e-40", which std::to_string writes as 0.
+std::string scientific(double value) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.3g", value);
+  return text;
+}
+
+// ---- observation, action, normalisation
+
+void check_action(const ActionSpec& action, int version) {
+  check_unique(action.names, "action.names");
+  const std::size_t dim = action.names.size();
+  if (dim == 0) refuse("action.names", "at least one name", "none");
+  check_length(action.units, dim, "action.units");
+  check_length(action.min, dim, "action.min");
+  check_length(action.max, dim, "action.max");
+  const bool holds_values = action.hold_mode == "values";
+  const std::string hold = version < 4 ? "action.hold" : "action.hold.values";
+  if (holds_values) check_length(action.hold, dim, hold);
+  if (!action.rate_limit.empty()) check_length(action.rate_limit, dim, "action.rate_limit");
+  for (std::size_t i = 0; i < dim; ++i) {
+    const std::string min = std::to_string(action.min[i]), max = std::to_string(action.max[i]);
+    if (!(action.min[i] < action.max[i])) refuse(at("action.max", i), "more than the minimum " + min, max);
+    if (holds_values && !(action.min[i] <= action.hold[i] && action.hold[i] <= action.max[i])) {
+      refuse(at(hold, i), "a value in " + min + ".." + max, std::to_string(action.hold[i]));
+    }
+    if (!action.rate_limit.empty() && !(action.rate_limit[i] > 0)) {
+      refuse(at("action.rate_limit", i), "a positive change per action",
+             std::to_string(action.rate_limit[i]));
+    }
+  }
+}
+
+/// Values per normalised key: every observation key and "action".
+std::map<std::string, std::size_t> normalized_keys(const Bundle& bundle) {
+  std::map<std::string, std::size_t> keys = {{"action", bundle.action.names.size()}};
+  if (!bundle.observation.state_names.empty()) {
+    keys["observation.state"] = bundle.observation.state_names.size();
+  }
+  for (const ImageSpec& image : bundle.observation.images) keys["observation.images." + image.camera] = 3;
+  return keys;
+}
+
+/// A map that single precision holds: what networks read and write.
+bool is_usable(const Affine& map) {
+  constexpr double kMost = std::numeric_limits<float>::max();
+  return map.scale != 0 && std::abs(map.scale) <= kMost && std::abs(map.shift) <= kMost;
+}
+
+void check_statistics(const Normalization& stats, std::size_t length, const std::string& field) {
+  if (stats.mode == "identity") return;
+  const bool range = stats.mode != "mean_std";
+  const auto [low_key, high_key] = statistics_keys(stats.mode);
+  const std::string low = field + "." + low_key, high = field + "." + high_key;
+  check_length(stats.low_or_mean, length, low);
+  check_length(stats.high_or_std, length, high);
+  for (std::size_t i = 0; i < length; ++i) {
+    const double width = stats.high_or_std[i] - (range ? stats.low_or_mean[i] : 0.0);
+    if (!(width > 0 && std::isfinite(width))) {
+      refuse(at(high, i),
+             range ? std::string("more than the ") + (stats.mode == "quantile" ? "low one" : "minimum") +
+                         " (a width that is not zero)"
+                   : "a positive deviation",
+             std::to_string(stats.high_or_std[i]));
+    }
+    // Normalisation multiplies by the reciprocal: a width that is too small is as good as none.
+    if (is_usable(affine(stats, i))) continue;
+    refuse(at(high, i), "a width whose reciprocal, and the offset times it, are finite floats",
+           scientific(stats.high_or_std[i]));
+  }
+}
+
+void check_normalization(const Bundle& bundle) {
+  const auto keys = normalized_keys(bundle);
+  for (const auto& [key, length] : keys) {
+    const auto found = bundle.normalization.find(key);
+    if (found == bundle.normalization.end()) refuse("normalization." + key, "a value", "no such key");
+    check_statistics(found->second, length, "normalization." + key);
+  }
+  for (const auto& [key, stats] : bundle.normalization) {
+    if (!keys.contains(key)) refuse("normalization." + key, "an observation key or action", "an unknown key");
+  }
+}
+
+// ---- tasks
+
+/// What `reset` takes: names that are there, each once, and no NUL, which no text handed over can hold.
+void check_tasks(const std::vector<TaskSpec>& tasks) {
+  const auto check = [](const std::string& text, const std::string& field) {
+    const std::size_t nul = text.find('\0');
+    if (nul != std::string::npos) refuse(field, "text", "a NUL at " + std::to_string(nul));
+  };
+  std::vector<std::string> names;
+  for (const TaskSpec& task : tasks) {
+    const std::string field = at("tasks", names.size());
+    check(task.instruction, field + ".instruction");
+    check(task.name, field + ".name");
+    names.push_back(task.name);
+  }
+  check_unique(names, "tasks");
+}
+
+// ---- sampler and planner
+
+void check_sampler(const SamplerSpec& sampler, const std::string& field) {
+  try {
+    validate(sampler);
+  } catch (const ArgumentError& error) {
+    throw BundleError(field + "." + error.what());
+  }
+}
+
+/// A subgoal goes from the planner's units to the controller's.
+void check_subgoal_units(const PlannerSpec& planner, const Normalization& controller, std::size_t length) {
+  for (std::size_t i = 0; i < length; ++i) {
+    const Affine map = composed(affine(planner.normalization, i), affine(controller, i));
+    if (is_usable(map)) continue;
+    refuse("planner.normalization",
+           "widths that normalization." + planner.subgoal + " can follow in single precision",
+           "a scale of " + scientific(map.scale) + " between them at " + std::to_string(i));
+  }
+}
+
+void check_instruction(const Bundle& bundle, std::size_t task) {
+  try {
+    check_text(bundle.tasks[task].instruction, bundle.planner->max_text_bytes,
+               at("tasks", task) + ".instruction");
+  } catch (const ArgumentError& error) {
+    throw BundleError(error.what());
+  }
+}
+
+void check_planner(const Bundle& bundle) {
+  const PlannerSpec& planner = *bundle.planner;
+  const auto keys = normalized_keys(bundle);
+  const auto found = keys.find(planner.subgoal);
+  if (found == keys.end() || found->first == "action") {
+    refuse("planner.subgoal", "an observation key of this bundle", "'" + planner.subgoal + "'");
+  }
+  check_statistics(planner.normalization, found->second, "planner.normalization");
+  check_subgoal_units(planner, bundle.normalization.at(planner.subgoal), found->second);
+  for (std::size_t i = 0; i < bundle.tasks.size(); ++i) check_instruction(bundle, i);
+  check_sampler(planner.sampler, "planner.sampler");
+  if (!planner.guided && planner.sampler.guidance != 0) {
+    refuse("planner.sampler.guidance", "0 (trained without dropout: guided is false)",
+           std::to_string(planner.sampler.guidance));
+  }
+  if (planner.text_encoder.empty()) refuse("planner.text.encoder", "a name", "\"\"");
+  if (bundle.chunk.execute > planner.steps_per_subgoal) {
+    refuse("planner.steps_per_subgoal",
+           "at least " + std::to_string(bundle.chunk.execute) +
+               " (chunk.execute: a chunk ends with its subgoal)",
+           std::to_string(planner.steps_per_subgoal));
+  }
+}
+
+/// Family subgoal, goal "text" and a planner come together.
+void check_family(const Bundle& bundle) {
+  const bool subgoal = bundle.family == "subgoal";
+  const std::string because = " (family " + bundle.family + ")";
+  if (subgoal != (bundle.goal == "text")) {
+    refuse("goal", (subgoal ? "text" : "none or observation") + because, bundle.goal);
+  }
+  if (subgoal != bundle.planner.has_value()) {
+    refuse("planner", (subgoal ? "an object" : "null") + because, subgoal ? "null" : "an object");
+  }
+}
+
+}  // namespace
+
+void check_consistency(const Bundle& bundle) {
+  if (bundle.name.empty()) refuse("name", "a name", "\"\"");
+  if (!(bundle.control_rate_hz > 0 && bundle.control_rate_hz <= 1e6)) {
+    refuse("control_rate_hz", "a rate in (0, 1e6]", std::to_string(bundle.control_rate_hz));
+  }
+  check_unique(bundle.observation.state_names, "observation.state.names");
+  std::vector<std::string> cameras;
+  for (const ImageSpec& image : bundle.observation.images) cameras.push_back(image.camera);
+  check_unique(cameras, "observation.images");
+  check_tasks(bundle.tasks);
+  if (cameras.empty() && bundle.observation.state_names.empty()) {
+    refuse("observation", "a state or an image", "neither");
+  }
+  check_action(bundle.action, bundle.version);
+  check_normalization(bundle);
+  if (bundle.sampler) check_sampler(*bundle.sampler, "sampler");
+  check_family(bundle);
+  if (bundle.planner) check_planner(bundle);
+  check_graphs(bundle);
+}
+
+}  // namespace keystep

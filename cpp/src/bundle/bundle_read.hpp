@@ -1,0 +1,13 @@
+// From the manifest's JSON to plain structs.
+#pragma once
+
+#include "keystep/bundle.hpp"
+#include "bundle/manifest_node.hpp"
+
+namespace keystep {
+
+/// Keys, types and the range of single values; what fields must agree about is `check_consistency`'s. Throws
+/// BundleError.
+Bundle read_bundle(const ManifestNode& root);
+
+}  // namespace keystep

@@ -1,0 +1,84 @@
+// What a runtime is made of. runtime_tick.cpp has the loop, runtime.cpp the public face.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "loop/attention.hpp"
+#include "policy/controller.hpp"
+#include "loop/epoch.hpp"
+#include "loop/fork.hpp"
+#include "keystep/chunk_buffer.hpp"
+#include "keystep/runtime.hpp"
+#include "keystep/safety_gate.hpp"
+#include "loop/latency_recorder.hpp"
+#include "policy/planner.hpp"
+#include "policy/subgoal_planner.hpp"
+
+namespace keystep {
+
+struct Runtime::Impl {
+  Impl(const std::filesystem::path& folder, const RuntimeOptions& wanted);
+
+  Status tick(const Observation& observation, Action& action) noexcept;
+  PlanReply ask(const Observation& observation) noexcept;
+  Status renew(const Observation& observation) noexcept;
+  Status predict_chunk(const Observation& observation, std::span<const float> noise,
+                       std::span<float> out) noexcept;
+  Status predict_plan(const Observation& observation, std::span<const float> noise,
+                      std::span<float> out) noexcept;
+  void interrupt() noexcept;
+  void call_attention(bool at_once) noexcept;
+  void terminate() noexcept;
+  void absorb_interrupts() noexcept;
+  Status check_noise(std::span<const float> noise) noexcept;
+  Status check_stamp(const Observation& observation) noexcept;
+  Status refuse(const char* field, const char* wanted, std::int64_t got) noexcept;
+  Epoch epoch_of_tick() noexcept { return {epoch, at_epoch, &attention}; }
+  Epoch epoch_of_call() noexcept { return {epoch, epoch.load(), &attention}; }
+  Status fail(Status status, const char* message = "") noexcept;
+  Status wrong_size(const char* field, std::size_t wanted, std::size_t got) noexcept;
+  Planner& planner() noexcept;
+
+  Bundle bundle;
+  const RuntimeOptions options;
+  const bool external_clock;
+  const std::uint64_t forks_at_load = forks();
+  std::unique_ptr<Engine> engine;
+  std::unique_ptr<Controller> controller;    // freed by close
+  std::unique_ptr<SubgoalPlanner> subgoals;  // likewise; none in the family flat
+  NoPlanner no_planner;
+  const std::string description;  // of the engine
+  const std::vector<EngineChoice> choices;
+  const std::size_t plan_size;  // values of a plan, 0 without a planner
+  ChunkBuffer buffer;
+  SafetyGate gate;
+  std::vector<float> chunk;
+  const std::vector<float>
+      unheld;  // what is held before an episode's first action; NaN: there is none to hold
+
+  // The episode.
+  NoiseKey key;                // chunk counts renewals
+  bool started = false;        // reset was called
+  std::uint64_t at_epoch = 0;  // the epoch the chunk in the buffer belongs to
+  std::string last_error;
+  std::vector<float> held;  // what a tick that fails gives
+
+  // Shared with other threads.
+  Attention attention;
+  std::atomic<std::uint64_t> epoch = 0;  // counts interrupts
+  std::atomic<bool> replan_wanted = false;
+  std::atomic<bool> sampling = false;  // a plan or a chunk is in flight: terminate has something to end
+  std::atomic<bool> closed = false;
+  std::atomic_flag busy;
+  std::mutex engine_mutex;  // interrupt on one thread, close on another
+
+  LatencyRecorder recorder;
+  LatencyRecorder unrecorded;                      // of predict_chunk, which is outside the loop
+  std::atomic<std::uint64_t> uncounted_epoch = 0;  // interrupts before reset_latency, and those of close
+};
+
+}  // namespace keystep

@@ -1,0 +1,206 @@
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "support/finite.hpp"
+#include "loop/runtime_impl.hpp"
+
+namespace keystep {
+
+/// The loop of the design, one control period.
+Status Runtime::Impl::tick(const Observation& observation, Action& action) noexcept {
+  // An interrupt since the last tick: the rest of that chunk must not be executed.
+  absorb_interrupts();
+
+  // Note the observation.
+  if (const Status status = check_stamp(observation); status != Status::ok) return status;
+  if (controller->check(observation) != Status::ok)
+    return fail(Status::bad_observation, controller->error().c_str());
+
+  // Ask the planner; a key-step interrupts: the chunk was made for another subgoal.
+  const PlanReply reply = ask(observation);
+  if (reply.status != Status::ok) return fail(reply.status, planner().error().c_str());
+  if (reply.key_step) {
+    controller->set_subgoal(reply.subgoal);
+    buffer.drop();
+  }
+
+  // Renew the chunk.
+  if (buffer.needs_renewal()) {
+    if (const Status status = renew(observation); status != Status::ok) return status;
+  }
+
+  // Take the next action, by consumed index.
+  std::ranges::copy(buffer.take(), action.values.begin());
+  const StageTimer timer(recorder[Stage::gate]);
+  gate.apply(action.values);
+  ++recorder.actions;
+  return Status::ok;
+}
+
+PlanReply Runtime::Impl::ask(const Observation& observation) noexcept {
+  sampling = true;
+  const PlanReply reply = planner().ask({observation, buffer.consumed(), replan_wanted.exchange(false),
+                                         epoch_of_tick(), recorder[Stage::plan]});
+  sampling = false;
+  recorder.plans += reply.planned;
+  gate.counts().rejected_plans += reply.status == Status::rejected_plan;
+  return reply;
+}
+
+/// Observation to chunk. A chunk that fails leaves the buffer empty: the next tick tries again, new noise.
+Status Runtime::Impl::renew(const Observation& observation) noexcept {
+  {
+    const StageTimer timer(recorder[Stage::observe]);
+    if (controller->observe(observation) != Status::ok)
+      return fail(Status::bad_observation, controller->error().c_str());
+  }
+  const NoiseKey noise = key;
+  key.chunk = after(key.chunk);
+  sampling = true;
+  const Status status = controller->sample(noise, {}, epoch_of_tick(), recorder[Stage::encode],
+                                           recorder[Stage::denoise], chunk);
+  sampling = false;
+  if (status != Status::ok) return fail(status, controller->error().c_str());
+  ++recorder.chunks;
+  const StageTimer timer(recorder[Stage::gate]);
+  if (!gate.admit(chunk)) {
+    replan_wanted = true;  // the plan may be what the controller cannot follow; one handed in stays
+    return fail(Status::rejected_chunk);
+  }
+  // Lockstep: the chunk starts at the action this observation was made for.
+  buffer.install(buffer.consumed(), chunk);
+  return Status::ok;
+}
+
+Status Runtime::Impl::predict_chunk(const Observation& observation, std::span<const float> noise,
+                                    std::span<float> out) noexcept {
+  if (out.size() != chunk.size()) return wrong_size("chunk", chunk.size(), out.size());
+  if (subgoals && subgoals->subgoal().empty()) {
+    return fail(Status::not_reset,
+                "subgoal: expected a plan (made by a tick) or subgoals given to reset, got none");
+  }
+  if (const Status status = check_noise(noise); status != Status::ok) return status;
+  if (const Status status = check_stamp(observation); status != Status::ok) return status;
+  if (controller->observe(observation) != Status::ok)
+    return fail(Status::bad_observation, controller->error().c_str());
+  sampling = true;
+  const Status status = controller->sample(key, noise, epoch_of_call(), unrecorded[Stage::encode],
+                                           unrecorded[Stage::denoise], out);
+  sampling = false;
+  if (status != Status::ok) return fail(status, controller->error().c_str());
+  return all_finite(out) ? Status::ok : fail(Status::rejected_chunk);
+}
+
+Status Runtime::Impl::predict_plan(const Observation& observation, std::span<const float> noise,
+                                   std::span<float> out) noexcept {
+  if (!subgoals)
+    return fail(Status::bad_observation, "plan: expected a bundle with a planner, got family flat");
+  if (!subgoals->has_text()) {
+    return fail(Status::not_reset,
+                "task: expected a task or an instruction given to reset, got subgoals alone");
+  }
+  if (out.size() != subgoals->plan_size()) return wrong_size("plan", subgoals->plan_size(), out.size());
+  if (const Status status = check_noise(noise); status != Status::ok) return status;
+  if (const Status status = check_stamp(observation); status != Status::ok) return status;
+  sampling = true;
+  const Status status = subgoals->predict(observation, noise, epoch_of_call(), out);
+  sampling = false;
+  return status == Status::ok ? status : fail(status, subgoals->error().c_str());
+}
+
+/// The epoch first, then terminate: a sample that starts in between sees the new epoch by itself.
+void Runtime::Impl::interrupt() noexcept {
+  if (forks() != forks_at_load) return;  // the lock may be held by a thread that is not here
+  epoch.fetch_add(1);
+  if (sampling) terminate();
+}
+
+void Runtime::Impl::call_attention(bool at_once) noexcept {
+  if (forks() != forks_at_load || !options.attendant) return;
+  attention.call();
+  if (at_once) terminate();
+}
+
+/// Runs in flight end early; whoever made them looks at its epoch.
+void Runtime::Impl::terminate() noexcept {
+  const std::lock_guard lock(engine_mutex);
+  if (controller) controller->terminate();
+  if (subgoals) subgoals->terminate();
+}
+
+void Runtime::Impl::absorb_interrupts() noexcept {
+  const std::uint64_t before = std::exchange(at_epoch, epoch.load());
+  if (before != at_epoch) buffer.drop();
+}
+
+Status Runtime::Impl::check_stamp(const Observation& seen) noexcept {
+  const std::int64_t stamp = seen.timestamp_us;
+  if (!external_clock && seen.now_us != -1) {
+    return refuse("now_us", "none (the runtime's clock is steady)", seen.now_us);
+  }
+  if (stamp == -1) return Status::ok;
+  if (stamp < 0) return refuse("timestamp_us", "0 or more", stamp);
+  if (external_clock && seen.now_us < 0) {
+    return refuse("now_us", "the time that the external clock shows, 0 or more", seen.now_us);
+  }
+  const std::int64_t now = external_clock ? seen.now_us : now_us();
+  if (stamp - now > kStampSlackUs) {
+    return refuse("timestamp_us",
+                  external_clock ? "no later than now_us" : "no later than keystep's now_us()", stamp);
+  }
+  if (options.max_observation_age_us == 0 || now - stamp <= options.max_observation_age_us) return Status::ok;
+  ++gate.counts().stale_observations;
+  return fail(Status::stale_observation);
+}
+
+Status Runtime::Impl::check_noise(std::span<const float> noise) noexcept {
+  if (all_finite(noise)) return Status::ok;
+  const auto bad = std::ranges::find_if(noise, [](float value) { return !std::isfinite(value); });
+  try {
+    const std::string field = "noise[" + std::to_string(bad - noise.begin()) + "]";
+    return fail(Status::bad_observation, expected(field, "finite numbers", std::to_string(*bad)).c_str());
+  } catch (...) {
+    return fail(Status::bad_observation);  // out of memory: the status still tells
+  }
+}
+
+Planner& Runtime::Impl::planner() noexcept {
+  if (subgoals) return *subgoals;
+  return no_planner;
+}
+
+Status Runtime::Impl::wrong_size(const char* field, std::size_t wanted, std::size_t got) noexcept {
+  try {
+    return fail(Status::bad_observation,
+                expected(field, std::to_string(wanted) + " values", std::to_string(got)).c_str());
+  } catch (...) {
+    return fail(Status::bad_observation);  // out of memory: the status still tells
+  }
+}
+
+Status Runtime::Impl::refuse(const char* field, const char* wanted, std::int64_t got) noexcept {
+  try {
+    return fail(Status::bad_observation,
+                expected(std::string("observation.") + field, wanted, std::to_string(got)).c_str());
+  } catch (...) {
+    return fail(Status::bad_observation);  // out of memory: the status still tells
+  }
+}
+
+/// Keeps the message of a tick that was not ok. Allocates for long ones only: those of a bad observation or
+/// of the engine.
+Status Runtime::Impl::fail(Status status, const char* message) noexcept {
+  // The attendant may fork.
+  if (status == Status::interrupted && forks() != forks_at_load) status = Status::forked;
+  const bool says_all =
+      status == Status::interrupted || status == Status::forked || status == Status::rejected_plan;
+  try {
+    last_error = *message == '\0' || says_all ? describe(status) : message;
+  } catch (...) {
+    last_error.clear();  // out of memory: the status still tells
+  }
+  return status;
+}
+
+}  // namespace keystep

@@ -1,0 +1,296 @@
+#include "policy/subgoal_planner.hpp"
+
+#include <algorithm>
+#include <vector>
+
+#include "bundle/bundle_check.hpp"
+#include "sampling/denoise_loop.hpp"
+#include "support/finite.hpp"
+#include "keystep/status.hpp"
+#include "policy/normalizer.hpp"
+#include "policy/observation_inputs.hpp"
+#include "policy/run_graph.hpp"
+#include "policy/task.hpp"
+#include "policy/tensor_memory.hpp"
+#include "policy/vocabulary.hpp"
+
+namespace keystep {
+namespace {
+
+const Normalization kPhysical = {"identity", {}, {}};
+
+/// The graph for lambda 0: of every tensor with a row for each branch only the first.
+GraphSpec first_row_of(GraphSpec spec) {
+  for (auto* list : {&spec.inputs, &spec.outputs}) {
+    for (TensorSpec& tensor : *list) {
+      const bool batch =
+          tensor.role == "sample" || tensor.role == "model_output" || tensor.role == "condition";
+      if (batch) tensor.shape[0] = 1;
+    }
+  }
+  return spec;
+}
+
+/// Of the graph `text`; none where the engine did not take its file, as the stub does not.
+Vocabulary vocabulary_of(const Bundle& bundle) {
+  const auto found = bundle.files.find(bundle.graphs.at("text").file);
+  if (found == bundle.files.end()) return {};
+  const FileContent& model = *found->second;
+  return Vocabulary({reinterpret_cast<const char*>(model.data()), model.size()});
+}
+
+}  // namespace
+
+struct SubgoalPlanner::Impl {
+  Impl(const Bundle& bundle, Engine& engine, const SubgoalPlannerOptions& options);
+
+  std::unique_ptr<Graph> load(Engine& engine, const std::string& name);
+  float* seen_at(const std::string& role) const;
+  Renormalizer renormalizer(const Normalization& from, const Normalization& to) const;
+  void encode_text(const std::string& of_episode, const Epoch& epoch);
+  void take(const std::vector<Observation>& subgoals);
+  Status imagine(const Observation& observation, const NoiseKey& with, std::span<const float> noise,
+                 const Epoch& epoch) noexcept;
+  Status make_plan(const PlanRequest& request) noexcept;
+  std::span<const float> current() const noexcept;
+
+  const Bundle& bundle;
+  const PlannerSpec& spec;
+  const bool replan, strict_text;
+  const std::size_t size, plane;  // values of a subgoal, and of each of its channels
+  const Vocabulary vocabulary;
+  TensorMemory memory;                          // of the graphs below: each adds its own
+  std::unique_ptr<Graph> text, encode, film;    // encode, film: may be none
+  std::unique_ptr<Graph> denoise, conditional;  // conditional: denoise on the first row, if there are two
+  DenoiseLoop loop;
+  ObservationInputs inputs;
+  std::vector<float> given;  // room for one subgoal handed in, as the controller takes it
+  ObservationInputs given_inputs;
+  Renormalizer to_controller, to_physical, controller_to_physical;
+
+  // The episode.
+  std::vector<float> plan;  // M subgoals as the controller takes them
+  bool has_text = false;
+  bool planned = false, is_given = false;
+  int subgoal = 0;         // index of the current one
+  std::int64_t since = 0;  // consumed index at which it became so
+  std::uint64_t plans = 0;
+  NoiseKey key;  // of the next plan
+  std::string error;
+};
+
+SubgoalPlanner::Impl::Impl(const Bundle& of, Engine& engine, const SubgoalPlannerOptions& options)
+    : bundle(of),
+      spec(*of.planner),
+      replan(options.replan.value_or(spec.replan)),
+      strict_text(options.strict_text),
+      size(subgoal_size(of)),
+      plane(subgoal_shape(of).size() == 1 ? 1 : size / 3),
+      vocabulary(vocabulary_of(of)),
+      text(load(engine, "text")),
+      encode(load(engine, "plan_encode")),
+      film(load(engine, "plan_film")),
+      denoise(load(engine, "plan_denoise")),
+      loop(choose_sampler(spec.sampler, options.sampler, options.steps, "planner_"),
+           {memory.by_role<float>(of.graphs.at("plan_denoise"), "sample"),
+            memory.by_role<float>(of.graphs.at("plan_denoise"), "model_output"),
+            memory.by_role<std::int64_t>(of.graphs.at("plan_denoise"), "timestep"),
+            static_cast<std::size_t>(spec.subgoals) * size}),
+      inputs(of.observation, {{spec.subgoal, spec.normalization}},
+             [this](const std::string& input) { return seen_at("observation." + input); }),
+      given(size),
+      given_inputs(of.observation, of.normalization,
+                   [this](const std::string& input) {
+                     return "observation." + input == spec.subgoal ? given.data() : nullptr;
+                   }),
+      to_controller(renormalizer(spec.normalization, of.normalization.at(spec.subgoal))),
+      to_physical(renormalizer(spec.normalization, kPhysical)),
+      controller_to_physical(renormalizer(of.normalization.at(spec.subgoal), kPhysical)),
+      plan(static_cast<std::size_t>(spec.subgoals) * size) {
+  if (!spec.guided) return;
+  const GraphSpec first_row = first_row_of(of.graphs.at("plan_denoise"));
+  conditional = naming_graph("plan_denoise", [&] { return denoise->rebind(first_row, memory.buffers()); });
+}
+
+std::unique_ptr<Graph> SubgoalPlanner::Impl::load(Engine& engine, const std::string& name) {
+  return load_graph(bundle, engine, name, memory);
+}
+
+/// Where the planner's own graphs take this observation.
+float* SubgoalPlanner::Impl::seen_at(const std::string& role) const {
+  for (const char* graph : {"plan_encode", "plan_denoise"}) {
+    if (!bundle.graphs.contains(graph)) continue;
+    if (auto* input = memory.by_role<float>(bundle.graphs.at(graph), role)) return input;
+  }
+  return nullptr;
+}
+
+Renormalizer SubgoalPlanner::Impl::renormalizer(const Normalization& from, const Normalization& to) const {
+  return {from, to, size / plane, plane};
+}
+
+std::span<const float> SubgoalPlanner::Impl::current() const noexcept {
+  if (!planned) return {};
+  return std::span(plan).subspan(static_cast<std::size_t>(subgoal) * size, size);
+}
+
+/// Empty: subgoals were handed in, and there is nothing to plan for.
+void SubgoalPlanner::Impl::encode_text(const std::string& of_episode, const Epoch& epoch) {
+  has_text = !of_episode.empty();
+  if (!has_text) return;
+  *memory.by_role<std::string>(bundle.graphs.at("text"), "text") = of_episode;
+  const Status status = run_graph(*text, epoch, error);
+  if (status == Status::interrupted) throw Error(describe(status));
+  if (status != Status::ok) throw Error("graphs.text: " + error);
+}
+
+/// Subgoals from outside become the plan.
+void SubgoalPlanner::Impl::take(const std::vector<Observation>& subgoals) {
+  for (std::size_t i = 0; i < subgoals.size(); ++i) {
+    if (given_inputs.fill(subgoals[i], "subgoals", error) != Status::ok) throw ArgumentError(error);
+    std::ranges::copy(given, plan.begin() + static_cast<std::ptrdiff_t>(i * size));
+  }
+  is_given = planned = !subgoals.empty();
+}
+
+/// Observation to the loop's result.
+Status SubgoalPlanner::Impl::imagine(const Observation& observation, const NoiseKey& with,
+                                     std::span<const float> noise, const Epoch& epoch) noexcept {
+  if (const Status status = inputs.fill(observation, "observation", error); status != Status::ok) {
+    return status;
+  }
+  for (Graph* graph : {encode.get(), film.get()}) {
+    if (graph == nullptr) continue;
+    if (const Status status = run_graph(*graph, epoch, error); status != Status::ok) return status;
+  }
+  Graph& step = conditional && !loop.guided() ? *conditional : *denoise;
+  return loop.run(step, with, noise, epoch, error);
+}
+
+Status SubgoalPlanner::Impl::make_plan(const PlanRequest& request) noexcept {
+  const StageTimer timer(request.timing);
+  const NoiseKey noise = key;
+  key.chunk = after(key.chunk);
+  planned = false;
+  if (const Status status = imagine(request.observation, noise, {}, request.epoch); status != Status::ok) {
+    return status;
+  }
+  to_controller.apply(loop.result(), plan.data());
+  // What is finite to the planner may be infinite in the controller's units; NaN and Inf stay what they are.
+  if (!all_finite(plan)) return Status::rejected_plan;
+  planned = true;
+  subgoal = 0;
+  ++plans;
+  return Status::ok;
+}
+
+// ---- the public face
+
+SubgoalPlanner::SubgoalPlanner(const Bundle& bundle, Engine& engine, const SubgoalPlannerOptions& options)
+    : impl_(std::make_unique<Impl>(bundle, engine, options)) {}
+SubgoalPlanner::~SubgoalPlanner() = default;
+
+void SubgoalPlanner::check(const EpisodeContext& context) const {
+  Impl& self = *impl_;
+  const Aim aim = aim_of(self.bundle, context);
+  if (self.strict_text && !aim.text.empty()) {
+    if (const std::string warning = text_warning(aim.text); !warning.empty()) throw ArgumentError(warning);
+  }
+  SamplerSpec sampler = self.loop.sampler().spec();
+  sampler.guidance = context.guidance.value_or(0);
+  validate(sampler);
+  if (!self.spec.guided && sampler.guidance != 0) {
+    throw ArgumentError(expected("guidance", "0 (the planner was trained without dropout of its text)",
+                                 std::to_string(sampler.guidance)));
+  }
+  const std::size_t count = context.subgoals.size();
+  if (count != 0 && count != static_cast<std::size_t>(self.spec.subgoals)) {
+    throw ArgumentError(expected("subgoals", std::to_string(self.spec.subgoals), std::to_string(count)));
+  }
+  std::string fault;
+  for (std::size_t i = 0; i < count; ++i) {
+    const std::string name = at("subgoals", i);
+    if (self.given_inputs.fill(context.subgoals[i], name.c_str(), fault) != Status::ok) {
+      throw ArgumentError(fault);
+    }
+    if (all_finite(self.given)) continue;
+    throw ArgumentError(expected(name, "values that are finite once normalised", "Inf"));
+  }
+}
+
+void SubgoalPlanner::reset(const EpisodeContext& context, const Epoch& epoch) {
+  Impl& self = *impl_;
+  self.planned = false;
+  self.encode_text(aim_of(self.bundle, context).text, epoch);
+  self.loop.set_guidance(context.guidance.value_or(self.spec.sampler.guidance));
+  self.key = {context.seed, context.episode, kPlanNoise, 0};
+  self.subgoal = 0;
+  self.since = 0;
+  self.plans = 0;
+  self.take(context.subgoals);
+}
+
+PlanReply SubgoalPlanner::ask(const PlanRequest& request) noexcept {
+  Impl& self = *impl_;
+  const bool wanted = request.replan && !self.is_given;
+  const bool held = request.consumed - self.since >= self.spec.steps_per_subgoal;
+  if (self.planned && !wanted && !held) return {};
+
+  const bool more = self.subgoal + 1 < self.spec.subgoals;
+  const bool last_stays = self.is_given || !self.replan;
+  bool planned = false;
+  if (self.planned && !wanted && more) {
+    ++self.subgoal;
+  } else if (self.planned && !wanted && last_stays) {
+    return {};
+  } else {
+    if (const Status status = self.make_plan(request); status != Status::ok) return {.status = status};
+    planned = true;
+  }
+  self.since = request.consumed;
+  return {.planned = planned, .key_step = true, .subgoal = self.current()};
+}
+
+void SubgoalPlanner::terminate() noexcept {
+  for (const auto* graph :
+       {&impl_->text, &impl_->encode, &impl_->film, &impl_->denoise, &impl_->conditional}) {
+    if (*graph != nullptr) (*graph)->terminate();
+  }
+}
+
+const std::string& SubgoalPlanner::error() const noexcept { return impl_->error; }
+
+std::string SubgoalPlanner::text_warning(const std::string& instruction) const {
+  const bool trained = std::ranges::any_of(
+      impl_->bundle.tasks, [&](const TaskSpec& task) { return task.instruction == instruction; });
+  return trained ? "" : impl_->vocabulary.doubt(instruction);
+}
+
+bool SubgoalPlanner::has_text() const noexcept { return impl_->has_text; }
+std::size_t SubgoalPlanner::plan_size() const noexcept { return impl_->plan.size(); }
+std::span<const float> SubgoalPlanner::subgoal() const noexcept { return impl_->current(); }
+
+Status SubgoalPlanner::predict(const Observation& observation, std::span<const float> noise,
+                               const Epoch& epoch, std::span<float> out) noexcept {
+  Impl& self = *impl_;
+  if (out.size() != self.plan.size() || !self.loop.fits(noise, self.error)) return Status::bad_observation;
+  if (const Status status = self.imagine(observation, self.key, noise, epoch); status != Status::ok) {
+    return status;
+  }
+  self.to_physical.apply(self.loop.result(), out.data());
+  return all_finite(out) ? Status::ok : Status::rejected_plan;
+}
+
+bool SubgoalPlanner::plan(std::span<float> out) const noexcept {
+  const Impl& self = *impl_;
+  if (!self.planned || out.size() != self.plan.size()) return false;
+  self.controller_to_physical.apply(self.plan, out.data());
+  return true;
+}
+
+PlanProgress SubgoalPlanner::progress(std::int64_t consumed) const noexcept {
+  if (!impl_->planned) return {.plans = impl_->plans};
+  return {impl_->plans, impl_->subgoal, consumed - impl_->since};
+}
+
+}  // namespace keystep
