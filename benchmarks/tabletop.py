@@ -21,8 +21,8 @@ import tyro
 
 from benchmarks.harness import markdown_table, paired_ratio, summarise, write_result
 from benchmarks.machine import REPOSITORY, describe_machine
-from keystep.data.tabletop import package_versions
-from keystep.envs.tabletop import TASKS
+from keystep.suites.tabletop import TASKS
+from keystep.suites.tabletop.source import package_versions
 
 STATE_BAR_MS, PICTURES_BAR_MS, COLLECTION_BAR, CALL_BAR_US = 300.0, 1500.0, 1.7, 200.0
 ONE_THREAD = {

@@ -16,22 +16,22 @@ from typing import Any
 
 import numpy as np
 
-from keystep.data.collect import collect_from
-from keystep.data.tabletop import tabletop_source
-from keystep.data.workers import Workers
+from keystep.code.executor import Executor
+from keystep.code.grammar import parse
+from keystep.code.language import ACTIONS
+from keystep.code.outcome import CallResult, Outcome
 from keystep.data.writer import DatasetWriter
-from keystep.envs.tabletop import TASKS
-from keystep.envs.tabletop.camera import first_boxes
-from keystep.envs.tabletop.contacts import Contacts
-from keystep.envs.tabletop.environment import TabletopEnv
-from keystep.envs.tabletop.scenario import Scenario
-from keystep.oracle.episodes import play
-from keystep.oracle.executor import Executor
-from keystep.oracle.grammar import parse
-from keystep.oracle.language import ACTIONS
-from keystep.oracle.outcome import CallResult, Outcome
-from keystep.oracle.programs import program, render
-from keystep.oracle.questions import cell
+from keystep.record.collect import collect_from
+from keystep.record.workers import Workers
+from keystep.suites.tabletop import TASKS
+from keystep.suites.tabletop.camera import first_boxes
+from keystep.suites.tabletop.contacts import Contacts
+from keystep.suites.tabletop.environment import TabletopEnv
+from keystep.suites.tabletop.oracle.episodes import play
+from keystep.suites.tabletop.oracle.programs import program, render
+from keystep.suites.tabletop.oracle.questions import cell
+from keystep.suites.tabletop.scenario import Scenario
+from keystep.suites.tabletop.source import tabletop_source
 
 WARM_SEED = 10_000
 """Seeds from here on are played untimed."""

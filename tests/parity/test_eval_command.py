@@ -14,10 +14,7 @@ pytest.importorskip("mani_skill")
 
 import keystep
 from keystep import cli
-from keystep.envs import ACTION_HOLD, ACTION_NAMES, STATE_NAMES, TASKS
-from keystep.envs.demonstrations import rollout_expert
 from keystep.evaluate.environments import make_env
-from keystep.evaluate.subgoals import Demonstrator
 from keystep.export.bundle import export_bundle
 from keystep.models import (
     PLANNER_PRESETS,
@@ -30,6 +27,9 @@ from keystep.models import (
 from keystep.models.checkpoint import TEXT_ENCODER
 from keystep.models.reference import ReferencePolicy
 from keystep.models.text import load_text_encoder
+from keystep.suites.franka3blocks import ACTION_HOLD, ACTION_NAMES, STATE_NAMES, TASKS
+from keystep.suites.franka3blocks.demonstrations import rollout_expert
+from keystep.suites.franka3blocks.subgoals import Demonstrator
 
 ENV_ID = "keystep/Franka3Blocks-v0"
 

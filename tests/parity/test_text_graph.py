@@ -15,9 +15,9 @@ import onnxruntime  # noqa: E402
 import tiny_text  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
-from keystep.data.instructions import held_out  # noqa: E402
 from keystep.export.text import EXTENSIONS, text_graph, tokenizer_nodes  # noqa: E402
 from keystep.models.text import TextEncoder, load_text_encoder  # noqa: E402
+from keystep.suites.franka3blocks.instructions import held_out  # noqa: E402
 
 KINDS = ("corpus", "clip", "t5", "minilm")
 SAID = ("lift_green", "push_red_left", "stack")

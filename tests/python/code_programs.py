@@ -10,7 +10,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from keystep.oracle.outcome import CallResult, OracleError, Outcome
+from keystep.code.outcome import CallResult, OracleError, Outcome
 
 QUERIES = {
     "actor": ("get_actor",),
@@ -57,7 +57,7 @@ class Program:
 
 
 class Spy:
-    """Implements `keystep.oracle.executor.Api`. Values are the calls that made them; one call may fail."""
+    """Implements `keystep.code.executor.Api`. Values are the calls that made them; one call may fail."""
 
     def __init__(self, fails_at: int | None = None, failure: CallResult | OracleError | None = None) -> None:
         self.log: list[tuple[str, dict[str, Any]]] = []

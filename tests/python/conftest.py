@@ -202,7 +202,7 @@ def rename(value: Any) -> Any:
 def env() -> Iterator[Any]:
     """A tabletop environment that goes on after success."""
     pytest.importorskip("mani_skill", reason="needs the extra 'sim'")
-    from keystep.envs.tabletop.environment import TabletopEnv
+    from keystep.suites.tabletop.environment import TabletopEnv
 
     made = TabletopEnv("Pick", terminate_on_success=False)
     yield made
@@ -212,7 +212,7 @@ def env() -> Iterator[Any]:
 @pytest.fixture
 def fresh(env: Any) -> Any:
     """The environment with its own task and limit, whatever a test before did."""
-    from keystep.envs.tabletop import TASKS
+    from keystep.suites.tabletop import TASKS
 
     env.task, env.max_episode_steps = TASKS["Pick"], TASKS["Pick"].max_steps
     env.reset(seed=0)

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from keystep.data import DatasetSpec, Feature
-from keystep.data.collect import collect_from
-from keystep.data.source import Source
-from keystep.data.workers import Rollout
+from keystep.record.collect import collect_from
+from keystep.record.source import Source
+from keystep.record.workers import Rollout
 
 TASKS = {"lift": "Lift the block.", "push": "Push the block."}
 SPEC = DatasetSpec(

@@ -10,9 +10,9 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from keystep.data import tabletop
-from keystep.data.workers import Rollout
-from keystep.envs.tabletop import TASKS, layout
+from keystep.record.workers import Rollout
+from keystep.suites.tabletop import TASKS, layout
+from keystep.suites.tabletop import source as tabletop
 
 ENV_ID = "fake_tabletop:keystep-test/Tabletop-<Task>-v0"
 OBJECTS = ["red cube", "blue hexagon", "red cube"]
@@ -104,7 +104,7 @@ for _task in TASKS:
 
 @dataclass(frozen=True)
 class Demonstration:
-    """As keystep.oracle.demonstrations has it."""
+    """As keystep.suites.tabletop.oracle.demonstrations has it."""
 
     frames: dict[str, Any]
     prompt: str
@@ -142,14 +142,14 @@ def demonstrate(env: gymnasium.Env, task: str, seed: int) -> Demonstration | Non
 
 
 def demonstrations_module() -> ModuleType:
-    """To stand in for keystep.oracle.demonstrations."""
-    module = ModuleType("keystep.oracle.demonstrations")
+    """To stand in for keystep.suites.tabletop.oracle.demonstrations."""
+    module = ModuleType("keystep.suites.tabletop.oracle.demonstrations")
     module.demonstrate = demonstrate  # type: ignore[attr-defined]
     return module
 
 
 def open_fake_oracle(obs_mode: str, image_size: int) -> Rollout:
-    """`keystep.data.tabletop.open_oracle` in a process of its own, with this module behind it."""
+    """`keystep.suites.tabletop.source.open_oracle` in a process of its own, with this module behind it."""
     tabletop.ENV_ID = ENV_ID
-    sys.modules["keystep.oracle.demonstrations"] = demonstrations_module()
+    sys.modules["keystep.suites.tabletop.oracle.demonstrations"] = demonstrations_module()
     return tabletop.open_oracle(obs_mode, image_size)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from tabletop_world import FakeWorld, about, times
 
-from keystep.envs.tabletop import layout
-from keystep.envs.tabletop.objects import Body, area, block
-from keystep.envs.tabletop.tasks.common import plates
+from keystep.suites.tabletop import layout
+from keystep.suites.tabletop.objects import Body, area, block
+from keystep.suites.tabletop.tasks.common import plates
 
 A, B, C, AREA, LEFT, RIGHT = range(6)
 H = layout.BLOCK_HEIGHT_M

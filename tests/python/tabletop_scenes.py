@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from keystep.envs.tabletop import TASKS
-from keystep.envs.tabletop.environment import TabletopEnv
-from keystep.envs.tabletop.objects import Body, Thing, block
-from keystep.envs.tabletop.scenario import Scenario
-from keystep.oracle.api import Oracle
-from keystep.oracle.motion import OnStep
+from keystep.suites.tabletop import TASKS
+from keystep.suites.tabletop.environment import TabletopEnv
+from keystep.suites.tabletop.objects import Body, Thing, block
+from keystep.suites.tabletop.oracle.api import Oracle
+from keystep.suites.tabletop.oracle.motion import OnStep
+from keystep.suites.tabletop.scenario import Scenario
 
 LONG = 3000
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from keystep.envs.tabletop import layout
-from keystep.envs.tabletop.objects import Body
-from keystep.envs.tabletop.polygons import DIRECTIONS
-from keystep.envs.tabletop.scenario import Predicate, Scenario
-from keystep.oracle.outcome import CallResult, Outcome
+from keystep.code.outcome import CallResult, Outcome
+from keystep.suites.tabletop import layout
+from keystep.suites.tabletop.objects import Body
+from keystep.suites.tabletop.polygons import DIRECTIONS
+from keystep.suites.tabletop.scenario import Predicate, Scenario
 
 GROUND = "ground"
 DONE = CallResult(Outcome.SUCCESS, steps=1)

@@ -14,8 +14,8 @@ pytest.importorskip("accelerate", reason="training packages are not installed")
 from keystep.data import DatasetError, DatasetReader, DatasetSpec, DatasetWriter, Feature
 from keystep.data.action_law import with_law
 from keystep.data.settings import check_resumable
-from keystep.envs import layout
-from keystep.envs.tabletop import layout as tabletop
+from keystep.suites.franka3blocks import layout
+from keystep.suites.tabletop import layout as tabletop
 from keystep.train.actions import ActionChoices
 
 COLLECTED = {"names": ["a", "b"], "units": ["m", "m"], "min": [-100.0] * 2, "max": [100.0] * 2}

@@ -20,8 +20,8 @@ PACKAGES = {
     "keystep.evaluate": "numpy",
     "keystep.models": "torch",
     "keystep.train": "torch",
-    "keystep.envs": "numpy",
-    "keystep.oracle": "scipy",
+    "keystep.suites.franka3blocks": "numpy",
+    "keystep.code": "scipy",
 }
 """Public packages, and what they need."""
 

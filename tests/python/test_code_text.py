@@ -16,13 +16,19 @@ from code_programs import Program, Spy, programs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from keystep.code.executor import IDLE_CALLS, Executor
+from keystep.code.grammar import CodeError, Statement, format_statements, parse
+from keystep.code.outcome import Outcome
 from keystep.commands import oracle_episode
-from keystep.data import DatasetError, replay
-from keystep.oracle import characters
-from keystep.oracle.characters import MAX_CHARACTERS, MAX_DEPTH, MAX_LENGTH, MAX_LINES
-from keystep.oracle.executor import IDLE_CALLS, Executor
-from keystep.oracle.grammar import CodeError, Statement, format_statements, parse
-from keystep.oracle.outcome import Outcome
+from keystep.data import DatasetError
+from keystep.record import replay
+from keystep.suites.tabletop.oracle import characters
+from keystep.suites.tabletop.oracle.characters import (
+    MAX_CHARACTERS,
+    MAX_DEPTH,
+    MAX_LENGTH,
+    MAX_LINES,
+)
 
 # ---- whatever is accepted is what it seems to be
 
@@ -188,7 +194,7 @@ def test_the_longest_text_is_within_the_budget() -> None:
 
 def test_an_episode_of_such_texts_ends() -> None:
     pytest.importorskip("mani_skill", reason="ManiSkill is not installed")
-    from keystep.oracle.episodes import run
+    from keystep.suites.tabletop.oracle.episodes import run
 
     env = oracle_episode.open_env("Pick")
     observation, _ = env.reset(seed=0)

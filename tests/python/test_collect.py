@@ -12,7 +12,7 @@ import pytest
 
 from keystep.data import DatasetError, DatasetReader
 from keystep.data.check import check_dataset
-from keystep.data.collect import collect, collect_from
+from keystep.record.collect import collect, collect_from
 
 sys.path.insert(0, str(Path(__file__).parent))  # also for the processes that the tests start
 from fake_expert import collect_forever, fake_source

@@ -17,11 +17,10 @@ import pytest
 
 from keystep import cli
 from keystep.data import DatasetError, DatasetReader
-from keystep.data import tabletop as source
 from keystep.data.check import check_dataset
-from keystep.data.collect import collect, collect_from
-from keystep.envs import headless
-from keystep.envs.tabletop import TASKS, env_id, layout
+from keystep.record.collect import collect, collect_from
+from keystep.suites import headless
+from keystep.suites.tabletop import TASKS, env_id, layout, source
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +28,7 @@ def fake_suite(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(source, "ENV_ID", fake_tabletop.ENV_ID)
     monkeypatch.setattr(fake_tabletop.FakeTabletop, "opened", {})
     module = fake_tabletop.demonstrations_module()
-    monkeypatch.setitem(sys.modules, "keystep.oracle.demonstrations", module)
+    monkeypatch.setitem(sys.modules, "keystep.suites.tabletop.oracle.demonstrations", module)
     monkeypatch.setattr(headless, "missing_driver", lambda: None)
 
 
@@ -283,7 +282,7 @@ def test_pictures_without_a_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_the_sizes_of_images_are_those_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    from keystep.envs.tabletop import environment
+    from keystep.suites.tabletop import environment
 
     def reached(module: str) -> None:
         raise LookupError(module)

@@ -24,7 +24,7 @@ from toy_dataset import TASKS, make_frames, make_spec, read_all, write
 from keystep import files
 from keystep.data import DatasetError, DatasetReader, DatasetWriter
 from keystep.data.check import check_dataset
-from keystep.data.collect import collect_from
+from keystep.record.collect import collect_from
 
 sys.path.insert(0, str(Path(__file__).parent))  # also for the processes that the tests start
 from fake_expert import fake_source

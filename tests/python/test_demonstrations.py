@@ -8,13 +8,13 @@ import pytest
 gymnasium = pytest.importorskip("gymnasium", reason="needs the extra 'sim'")
 pytest.importorskip("mani_skill", reason="needs the extra 'sim'")
 
-from keystep.envs.headless import missing_driver  # noqa: E402
-from keystep.envs.tabletop import TASKS, env_id, layout  # noqa: E402
-from keystep.envs.tabletop.environment import TabletopEnv  # noqa: E402
-from keystep.oracle.demonstrations import demonstrate  # noqa: E402
-from keystep.oracle.episodes import play  # noqa: E402
-from keystep.oracle.outcome import Outcome  # noqa: E402
-from keystep.oracle.trace import check_trace  # noqa: E402
+from keystep.code.outcome import Outcome  # noqa: E402
+from keystep.code.trace import check_trace  # noqa: E402
+from keystep.suites.headless import missing_driver  # noqa: E402
+from keystep.suites.tabletop import TASKS, env_id, layout  # noqa: E402
+from keystep.suites.tabletop.environment import TabletopEnv  # noqa: E402
+from keystep.suites.tabletop.oracle.demonstrations import demonstrate  # noqa: E402
+from keystep.suites.tabletop.oracle.episodes import play  # noqa: E402
 
 SHAPES = {
     "observation.state": (np.float32, (31,)),

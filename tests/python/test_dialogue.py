@@ -7,15 +7,15 @@ from code_programs import programs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keystep.oracle.dialogue import (
+from keystep.code.dialogue import (
     KEYSTEP_REQUEST,
     human_text,
     parse_human,
     parse_reply,
     planner_examples,
 )
-from keystep.oracle.grammar import CodeError, parse
-from keystep.oracle.trace import Memory, Segment, codes_from_segments, comment, is_keystep
+from keystep.code.grammar import CodeError, parse
+from keystep.code.trace import Memory, Segment, codes_from_segments, comment, is_keystep
 
 PROMPT = "Place the red cube left of the blue hexagon"
 PICK = "pick(get_actor('red cube'))"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from keystep.envs import TASKS, layout
-from keystep.envs.tasks import Scene
+from keystep.suites.franka3blocks import TASKS, layout
+from keystep.suites.franka3blocks.tasks import Scene
 
 START = np.array([[0.45, -0.08, 0.274], [0.5, 0.0, 0.274], [0.55, 0.08, 0.274]])
 

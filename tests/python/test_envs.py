@@ -12,10 +12,10 @@ import pytest
 gymnasium = pytest.importorskip("gymnasium", reason="needs the extra 'sim'")
 pytest.importorskip("mani_skill", reason="needs the extra 'sim'")
 
-from keystep.envs import ACTION_HOLD, STATE_NAMES, layout  # noqa: E402
-from keystep.envs.expert import ScriptedExpert  # noqa: E402
-from keystep.envs.franka3blocks import start_body_state  # noqa: E402
-from keystep.envs.headless import missing_driver  # noqa: E402
+from keystep.suites.franka3blocks import ACTION_HOLD, STATE_NAMES, layout  # noqa: E402
+from keystep.suites.franka3blocks.environment import start_body_state  # noqa: E402
+from keystep.suites.franka3blocks.expert import ScriptedExpert  # noqa: E402
+from keystep.suites.headless import missing_driver  # noqa: E402
 
 ENV_ID = "keystep/Franka3Blocks-v0"
 STATE = "observation.state"
@@ -235,13 +235,14 @@ def run_python(code, **environment):
 
 
 def test_importing_the_package_loads_no_simulator():
-    code = "import sys, keystep.envs; print(sorted({'torch', 'mani_skill', 'sapien'} & set(sys.modules)))"
+    loaded = "sorted({'torch', 'mani_skill', 'sapien'} & set(sys.modules))"
+    code = f"import sys, keystep.suites.franka3blocks; print({loaded})"
     assert run_python(code).stdout.strip() == "[]"
 
 
 def test_state_mode_needs_no_driver_and_rgb_mode_says_what_it_lacks(env):
     code = f"""
-import gymnasium, numpy, keystep.envs
+import gymnasium, numpy, keystep.suites.franka3blocks
 env = gymnasium.make("{ENV_ID}")
 env.reset(seed=3)
 print(env.step(numpy.ones(7, dtype=numpy.float32))[0]["{STATE}"].tobytes().hex())

@@ -10,9 +10,9 @@ from code_programs import ACTIONS, Program, Spy, programs, value
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from keystep.oracle.executor import Executor
-from keystep.oracle.grammar import CodeError, format_statements, parse
-from keystep.oracle.outcome import CallResult, OracleError, Outcome
+from keystep.code.executor import Executor
+from keystep.code.grammar import CodeError, format_statements, parse
+from keystep.code.outcome import CallResult, OracleError, Outcome
 
 CUBE = value("get_actor", {"name": "red cube"})
 

@@ -8,11 +8,11 @@ import pytest
 gymnasium = pytest.importorskip("gymnasium", reason="needs the extra 'sim'")
 pytest.importorskip("mani_skill", reason="needs the extra 'sim'")
 
-from keystep.envs import layout  # noqa: E402
-from keystep.envs.demonstrations import rollout_expert  # noqa: E402
-from keystep.envs.expert import ScriptedExpert  # noqa: E402
-from keystep.envs.expert_report import evaluate_expert  # noqa: E402
-from keystep.envs.grasps import Grasp, clear_grasp  # noqa: E402
+from keystep.suites.franka3blocks import layout  # noqa: E402
+from keystep.suites.franka3blocks.demonstrations import rollout_expert  # noqa: E402
+from keystep.suites.franka3blocks.expert import ScriptedExpert  # noqa: E402
+from keystep.suites.franka3blocks.expert_report import evaluate_expert  # noqa: E402
+from keystep.suites.franka3blocks.grasps import Grasp, clear_grasp  # noqa: E402
 
 STATE = "observation.state"
 

@@ -14,10 +14,11 @@ from code_attacks import ATTACKS
 from code_programs import PARAMETERS, Program, programs
 from hypothesis import given, settings
 
-from keystep.oracle import characters, grammar
-from keystep.oracle.executor import Api
-from keystep.oracle.grammar import API, CodeError, format_statements, parse
-from keystep.oracle.language import ActorList, AssignLocal, AssignPose, Call, Literal, Name, PoseRef
+from keystep.code import grammar
+from keystep.code.executor import Api
+from keystep.code.grammar import API, CodeError, format_statements, parse
+from keystep.code.language import ActorList, AssignLocal, AssignPose, Call, Literal, Name, PoseRef
+from keystep.suites.tabletop.oracle import characters
 
 CUBE = "get_actor('red cube')"
 ACTOR = Call("get_actor", (("name", Literal("red cube")),))
@@ -251,7 +252,7 @@ def test_the_language_needs_neither_simulator_nor_torch() -> None:
     modules = ["grammar", "executor", "trace", "dialogue", "questions"]
     program = (
         "import sys; "
-        + "; ".join(f"import keystep.oracle.{module}" for module in modules)
+        + "; ".join(f"import keystep.code.{module}" for module in modules)
         + "; print({'sapien', 'mani_skill', 'torch'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -10,7 +10,7 @@ from code_programs import Program, programs
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from keystep.oracle.grammar import CodeError, Statement, format_statements, parse
+from keystep.code.grammar import CodeError, Statement, format_statements, parse
 
 PIECES = """pick get_actor pose_dict ( ) [ ] , = ' " - 1 . # ; lambda : := * ** { } @ if else not in f' e9
     _ é True None 'x' done() 0x 1j ... -1 (1,2) 'left' '''"""

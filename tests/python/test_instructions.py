@@ -11,11 +11,10 @@ import pytest
 
 pytest.importorskip("torch")
 
-from keystep.data import instructions
-from keystep.data.instructions import held_out, phrasings
-from keystep.envs import TASKS
 from keystep.models.text import load_text_encoder
 from keystep.models.text.words import PADDING, START, UNKNOWN, Vocabulary, split_words
+from keystep.suites.franka3blocks import TASKS, instructions
+from keystep.suites.franka3blocks.instructions import held_out, phrasings
 
 
 def test_the_corpus_is_the_one_that_the_shipped_encoder_was_trained_on() -> None:
@@ -59,9 +58,8 @@ def test_held_out_choices_never_occur_in_training() -> None:
 
 
 def test_the_corpus_needs_neither_simulator_nor_torch() -> None:
-    program = (
-        "import sys, keystep.data.instructions; print({'sapien', 'mani_skill', 'torch'} & set(sys.modules))"
-    )
+    loaded = "{'sapien', 'mani_skill', 'torch'} & set(sys.modules)"
+    program = f"import sys, keystep.suites.franka3blocks.instructions; print({loaded})"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 

@@ -12,13 +12,13 @@ pytest.importorskip("mani_skill", reason="needs the extra 'sim'")
 
 from tabletop_scenes import LONG, RED, corners, cube, distance, move_body, stacked, stage, standing
 
-from keystep.envs.tabletop import TASKS, layout
-from keystep.envs.tabletop.objects import area, block
-from keystep.envs.tabletop.polygons import DIRECTIONS
-from keystep.oracle.api import Actor, Oracle
-from keystep.oracle.language import API
-from keystep.oracle.outcome import OracleError
-from keystep.oracle.values import Pose
+from keystep.code.language import API
+from keystep.code.outcome import OracleError
+from keystep.code.values import Pose
+from keystep.suites.tabletop import TASKS, layout
+from keystep.suites.tabletop.objects import area, block
+from keystep.suites.tabletop.oracle.api import Actor, Oracle
+from keystep.suites.tabletop.polygons import DIRECTIONS
 
 TWINS = (cube("red", 0.42, -0.18), cube("red", 0.55, 0.15))
 

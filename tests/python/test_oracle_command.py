@@ -16,13 +16,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keystep import cli
+from keystep.code.trace import check_trace
 from keystep.commands import oracle_episode, oracle_tables
 from keystep.commands.oracle_episode import KeyStep, perform, read_code, texts, views
-from keystep.envs.tabletop import TASKS
-from keystep.oracle import report as oracle_report
-from keystep.oracle.episodes import play
-from keystep.oracle.results import Played, Report, TaskResult
-from keystep.oracle.trace import check_trace
+from keystep.suites.tabletop import TASKS
+from keystep.suites.tabletop.oracle import report as oracle_report
+from keystep.suites.tabletop.oracle.episodes import play
+from keystep.suites.tabletop.oracle.results import Played, Report, TaskResult
 
 needs_simulator = pytest.mark.usefixtures("simulator")
 
@@ -274,7 +274,7 @@ def test_questions_are_about_the_first_picture(capsys) -> None:
 
 @needs_simulator
 def test_a_video_shows_every_control_step(capsys, tmp_path) -> None:
-    from keystep.envs.headless import missing_driver
+    from keystep.suites.headless import missing_driver
 
     if missing_driver() is not None:
         pytest.skip(f"no graphics driver: {missing_driver()}")

@@ -12,16 +12,11 @@ import pytest
 pytest.importorskip("gymnasium", reason="needs the extra 'sim'")
 pytest.importorskip("mani_skill", reason="needs the extra 'sim'")
 
-from keystep.envs.tabletop import TASKS
-from keystep.envs.tabletop.environment import TabletopEnv
-from keystep.oracle.api import Oracle
-from keystep.oracle.dialogue import human_text, parse_human, parse_reply, planner_examples
-from keystep.oracle.episodes import play, references, run
-from keystep.oracle.grammar import CodeError, format_statements, parse
-from keystep.oracle.language import ACTIONS, Call
-from keystep.oracle.outcome import Outcome
-from keystep.oracle.programs import program
-from keystep.oracle.trace import (
+from keystep.code.dialogue import human_text, parse_human, parse_reply, planner_examples
+from keystep.code.grammar import CodeError, format_statements, parse
+from keystep.code.language import ACTIONS, Call
+from keystep.code.outcome import Outcome
+from keystep.code.trace import (
     Memory,
     check_trace,
     codes_from_segments,
@@ -29,6 +24,11 @@ from keystep.oracle.trace import (
     extract_memory_info,
     segments,
 )
+from keystep.suites.tabletop import TASKS
+from keystep.suites.tabletop.environment import TabletopEnv
+from keystep.suites.tabletop.oracle.api import Oracle
+from keystep.suites.tabletop.oracle.episodes import play, references, run
+from keystep.suites.tabletop.oracle.programs import program
 
 SEED = 2
 

@@ -11,13 +11,13 @@ pytest.importorskip("mani_skill", reason="needs the extra 'sim'")
 from scipy.spatial.transform import Rotation
 from tabletop_scenes import BLUE, LONG, RED, cube, move_body, stacked, stage, standing
 
-from keystep.envs.tabletop import TASKS
-from keystep.envs.tabletop.objects import area, block
-from keystep.oracle import api
-from keystep.oracle.api import Actor, Oracle
-from keystep.oracle.language import API
-from keystep.oracle.outcome import CallResult, Outcome
-from keystep.oracle.values import Pose
+from keystep.code.language import API
+from keystep.code.outcome import CallResult, Outcome
+from keystep.code.values import Pose
+from keystep.suites.tabletop import TASKS
+from keystep.suites.tabletop.objects import area, block
+from keystep.suites.tabletop.oracle import api
+from keystep.suites.tabletop.oracle.api import Actor, Oracle
 
 OFF_TABLE_M = (0.5, 0.0, -0.4)
 FAR = Pose((0.95, 0.0, 0.02))

@@ -11,10 +11,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from tabletop_scenes import border, contains, corners, distance
 
-from keystep.envs.tabletop import layout
-from keystep.envs.tabletop.objects import SHAPES, area, block
-from keystep.envs.tabletop.polygons import gap, outline, rectangle, turned, unit
-from keystep.oracle.grasps import (
+from keystep.suites.tabletop import layout
+from keystep.suites.tabletop.objects import SHAPES, area, block
+from keystep.suites.tabletop.oracle.grasps import (
     ENOUGH_M,
     FINGER_HALF_DEPTH_M,
     FINGER_HALF_WIDTH_M,
@@ -23,7 +22,8 @@ from keystep.oracle.grasps import (
     grasps,
     hand_room,
 )
-from keystep.oracle.motion import WRIST_RANGE_RAD, reachable_yaw, wrap
+from keystep.suites.tabletop.oracle.motion import WRIST_RANGE_RAD, reachable_yaw, wrap
+from keystep.suites.tabletop.polygons import gap, outline, rectangle, turned, unit
 
 seeds = st.integers(0, 2**32 - 1)
 angles = st.floats(-20, 20)

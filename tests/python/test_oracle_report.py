@@ -15,11 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from keystep.envs.tabletop import TASKS
-from keystep.envs.trials import play_all, wilson
 from keystep.evaluate import wilson_interval
-from keystep.oracle import paper, report
-from keystep.oracle.results import (
+from keystep.suites.tabletop import TASKS
+from keystep.suites.tabletop.oracle import paper, report
+from keystep.suites.tabletop.oracle.results import (
     MEAN_BARS,
     Failures,
     Mean,
@@ -28,6 +27,7 @@ from keystep.oracle.results import (
     TaskResult,
     most_frequent,
 )
+from keystep.suites.trials import play_all, wilson
 
 LEVELS = {level: [name for name, task in TASKS.items() if task.level == level] for level in (0, 1, 2)}
 
@@ -272,7 +272,7 @@ def test_several_processes_find_the_same_as_one() -> None:
 def test_a_failed_episode_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     """In the simulator: a program that is wrong, and one that does nothing."""
     pytest.importorskip("mani_skill", reason="needs the extra 'sim'")
-    from keystep.oracle import programs
+    from keystep.suites.tabletop.oracle import programs
 
     for keysteps, reason in (
         (["place({A}, get_pose({A}))"], "place: gripper: expected <actor>, got nothing"),

@@ -11,12 +11,12 @@ pytest.importorskip("mani_skill", reason="needs the extra 'sim'")
 from scipy.spatial.transform import Rotation
 from tabletop_scenes import corners, cube, distance, set_scene, stacked, stage, standing
 
-from keystep.envs.tabletop import layout
-from keystep.envs.tabletop.conditions import Now, carries, clear
-from keystep.envs.tabletop.objects import SHAPES, Body, Thing, area, block
-from keystep.oracle.api import Oracle
-from keystep.oracle.outcome import Outcome
-from keystep.oracle.values import Pose
+from keystep.code.outcome import Outcome
+from keystep.code.values import Pose
+from keystep.suites.tabletop import layout
+from keystep.suites.tabletop.conditions import Now, carries, clear
+from keystep.suites.tabletop.objects import SHAPES, Body, Thing, area, block
+from keystep.suites.tabletop.oracle.api import Oracle
 
 WIDTHS_M = (0.033, layout.BLOCK_WIDTH_M, 0.057)
 """Of the small, usual and large blocks of the suite."""

@@ -10,10 +10,15 @@ pytest.importorskip("PIL")
 
 from fake_env import FakeHierarchy, ReachEnv
 
-from keystep.envs import STATE_NAMES, layout
-from keystep.evaluate.pictures import CameraPictures, DrawnPictures, SimulatedPictures, body_state
 from keystep.evaluate.recording import Pictures, record
 from keystep.evaluate.storyboard import CELL, VIEW, frames, lines, strip, title
+from keystep.suites.franka3blocks import STATE_NAMES, layout
+from keystep.suites.franka3blocks.pictures import (
+    CameraPictures,
+    DrawnPictures,
+    SimulatedPictures,
+    body_state,
+)
 
 SEED = 3
 
@@ -150,7 +155,7 @@ def test_an_imagined_arm_stays_within_its_joints():
 
 def test_simulated_pictures_look_at_the_state():
     pytest.importorskip("mani_skill")
-    from keystep.envs.headless import missing_driver
+    from keystep.suites.headless import missing_driver
 
     if missing_driver() is not None:
         pytest.skip(f"no graphics driver: {missing_driver()}")

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from tabletop_world import PerfectRobot
 
-from keystep.envs.tabletop.tasks import TASKS
-from keystep.oracle.executor import Executor
-from keystep.oracle.grammar import parse
-from keystep.oracle.language import ACTIONS, Call
-from keystep.oracle.outcome import Outcome
-from keystep.oracle.programs import PROGRAMS, program, render
+from keystep.code.executor import Executor
+from keystep.code.grammar import parse
+from keystep.code.language import ACTIONS, Call
+from keystep.code.outcome import Outcome
+from keystep.suites.tabletop.oracle.programs import PROGRAMS, program, render
+from keystep.suites.tabletop.tasks import TASKS
 
 SEEDS = range(20)
 CALLS = {

@@ -15,13 +15,13 @@ pytest.importorskip("gymnasium")
 from fake_env import ENV_ID, TASKS, FakeHierarchy, ReachEnv, made_up_report
 
 from keystep import cli
-from keystep.data.instructions import HELD_OUT_CARRIERS, HELD_OUT_KINDS, held_out
 from keystep.evaluate import Evaluation, evaluate, evaluate_chains, standard_error
 from keystep.evaluate.chains import shares
 from keystep.evaluate.parallel import play
 from keystep.evaluate.report import task_report
 from keystep.evaluate.settings import draw_chain
 from keystep.evaluate.tables import report_markdown
+from keystep.suites.franka3blocks.instructions import HELD_OUT_CARRIERS, HELD_OUT_KINDS, held_out
 
 STUB_TASKS = ("lift_red", "push_red_left")
 BEGINNINGS = tuple(carrier.partition("{}")[0] for carrier in HELD_OUT_CARRIERS)
@@ -164,7 +164,7 @@ def test_ground_truth_comes_from_the_expert(monkeypatch):
             return None
         return {"observation.state": np.tile(seed + np.arange(5, dtype=np.float32)[:, None], 4)}
 
-    monkeypatch.setattr("keystep.envs.demonstrations.rollout_expert", rollout)
+    monkeypatch.setattr("keystep.suites.franka3blocks.demonstrations.rollout_expert", rollout)
     policy = FakeHierarchy()
     report = evaluate(policy, ENV_ID, TASKS[:1], episodes=4, seed=10, ground_truth=True)
     assert len(policy.resets) == 3

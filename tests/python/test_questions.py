@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keystep.envs.tabletop.objects import COLOURS, SHAPES
-from keystep.oracle.questions import KINDS, Question, cell, questions
+from keystep.suites.tabletop.objects import COLOURS, SHAPES
+from keystep.suites.tabletop.oracle.questions import KINDS, Question, cell, questions
 
 ALL_NAMES = [f"{colour} {shape}" for colour in COLOURS for shape in SHAPES]
 HIDDEN = (-1.0, -1.0, -1.0, -1.0)

@@ -18,10 +18,9 @@ from toy_dataset import write
 import keystep
 from keystep.commands import replay as command
 from keystep.data import DatasetError, DatasetReader, DatasetSpec, DatasetWriter
-from keystep.data import tabletop as source
-from keystep.data.collect import collect
-from keystep.data.replay import COLUMNS, Comparison, load_recorded, open_env, resimulate
-from keystep.envs.tabletop import layout
+from keystep.record.collect import collect
+from keystep.record.replay import COLUMNS, Comparison, load_recorded, open_env, resimulate
+from keystep.suites.tabletop import layout, source
 
 DATA_FILE = "data/chunk-000/file-000.parquet"
 
@@ -31,7 +30,7 @@ def dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Two episodes of Pick and two of Swap."""
     monkeypatch.setattr(source, "ENV_ID", fake_tabletop.ENV_ID)
     module = fake_tabletop.demonstrations_module()
-    monkeypatch.setitem(sys.modules, "keystep.oracle.demonstrations", module)
+    monkeypatch.setitem(sys.modules, "keystep.suites.tabletop.oracle.demonstrations", module)
     collect(tmp_path / "d", suite="tabletop", tasks=["Pick", "Swap"], episodes=2)
     return tmp_path / "d"
 
@@ -177,7 +176,7 @@ def test_a_comparison_that_has_not_ended_is_not_exact(dataset: Path) -> None:
 
 def test_an_episode_of_the_simulator_replays_exactly(tmp_path: Path) -> None:
     pytest.importorskip("mani_skill", reason="ManiSkill is not installed")
-    pytest.importorskip("keystep.oracle.demonstrations")
+    pytest.importorskip("keystep.suites.tabletop.oracle.demonstrations")
     collect(tmp_path, suite="tabletop", tasks=["Pick"], episodes=1)
     comparison = compare(tmp_path, 0)
     assert comparison.exact and comparison.frames > 0 and comparison.solved

@@ -11,25 +11,37 @@ import pytest
 # Of this project; `keystep` is the root with the compiled core behind it.
 ALLOWED = {
     "models": {"keystep", "keystep.files", "keystep.lazy"},
-    "data": {"keystep", "keystep.files", "keystep.lazy", "keystep.envs", "keystep.oracle"},
-    # envs: names of tasks; export: its rehearsal
+    "data": {"keystep", "keystep.files", "keystep.lazy", "keystep.record", "keystep.suites"},
+    # suites: the sources to collect from; data: the format
+    "record": {"keystep", "keystep.files", "keystep.data", "keystep.suites", "keystep.code"},
+    # suites: names of tasks; export: its rehearsal
     "train": {
         "keystep.files",
         "keystep.lazy",
         "keystep.data",
+        "keystep.record",
         "keystep.models",
-        "keystep.envs",
+        "keystep.suites",
         "keystep.export",
     },
-    "envs": set(),
-    "oracle": {"keystep.envs", "keystep.files"},
+    "suites": {
+        "keystep",
+        "keystep.files",
+        "keystep.data",
+        "keystep.record",
+        "keystep.evaluate",
+        "keystep.code",
+    },
+    "code": {"keystep.files", "keystep.suites"},
     "evaluate": {
         "keystep",
         "keystep.runtime",
         "keystep.latency",
         "keystep.notebook",
         "keystep.provenance",
-        "keystep.envs",
+        "keystep.suites",
+        "keystep.record",
+        "keystep.data",
     },
     "export": {
         "keystep",
@@ -44,7 +56,7 @@ CORE_USERS = {
     "export": {"verify.py", "answers.py", "golden_file.py", "onnx_policy.py", "manifest.py"},
     "models": {"reference.py"},
 }
-WITHOUT_TORCH = {"data", "evaluate", "oracle"}
+WITHOUT_TORCH = {"data", "record", "suites", "evaluate", "code"}
 
 
 def imports(path: Path) -> set[str]:

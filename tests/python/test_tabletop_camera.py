@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 from tabletop_scenes import cube, move_body, set_scene, stacked, standing
 
-from keystep.envs.headless import missing_driver
-from keystep.envs.tabletop import TASKS, layout
-from keystep.envs.tabletop.camera import boxes, first_boxes, project, rotated
-from keystep.envs.tabletop.environment import TabletopEnv
-from keystep.envs.tabletop.objects import COLOURS, SHAPES, Body, area, block
+from keystep.suites.headless import missing_driver
+from keystep.suites.tabletop import TASKS, layout
+from keystep.suites.tabletop.camera import boxes, first_boxes, project, rotated
+from keystep.suites.tabletop.environment import TabletopEnv
+from keystep.suites.tabletop.objects import COLOURS, SHAPES, Body, area, block
 
 SIZE = 256
 BASE, WRIST = (f"observation.images.{camera}" for camera in layout.CAMERAS)

@@ -16,10 +16,10 @@ pytest.importorskip("mani_skill", reason="needs the extra 'sim'")
 from scipy.spatial.transform import Rotation  # noqa: E402
 from tabletop_scenes import cube, digest, played, set_scene, standing  # noqa: E402
 
-from keystep.envs.tabletop import TASKS, env_id, layout  # noqa: E402
-from keystep.envs.tabletop.environment import TabletopEnv  # noqa: E402
-from keystep.envs.tabletop.objects import COLOURS, area, block  # noqa: E402
-from keystep.oracle.episodes import play  # noqa: E402
+from keystep.suites.tabletop import TASKS, env_id, layout  # noqa: E402
+from keystep.suites.tabletop.environment import TabletopEnv  # noqa: E402
+from keystep.suites.tabletop.objects import COLOURS, area, block  # noqa: E402
+from keystep.suites.tabletop.oracle.episodes import play  # noqa: E402
 
 STATE, OBJECTS = "observation.state", "observation.objects"
 VARIED = ("Pick", "ThrowAt", "BalanceScale", "SortByTexture")
@@ -159,7 +159,7 @@ def test_the_same_seed_is_the_same_episode_bit_for_bit(task, in_process):
 def test_a_fresh_process_without_a_driver_plays_the_same_and_says_what_pictures_lack(in_process):
     nowhere = {"VK_ICD_FILENAMES": "/nonexistent.json", "VK_DRIVER_FILES": "/nonexistent.json"}
     code = f"""
-from keystep.envs.tabletop.environment import TabletopEnv
+from keystep.suites.tabletop.environment import TabletopEnv
 from tabletop_scenes import digest, played
 for task in {VARIED}:
     print(task, digest(played(TabletopEnv(task), 11)))
@@ -176,7 +176,7 @@ except RuntimeError as error:
 
 def test_importing_the_suite_loads_no_simulator():
     code = (
-        "import sys, keystep.envs.tabletop.environment, keystep.oracle.episodes\n"
+        "import sys, keystep.suites.tabletop.environment, keystep.suites.tabletop.oracle.episodes\n"
         "print(sorted({'torch', 'mani_skill', 'sapien'} & set(sys.modules)))"
     )
     assert run_python(code).strip() == "[]"

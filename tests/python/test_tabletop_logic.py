@@ -6,8 +6,8 @@ import numpy as np
 from tabletop_changes import world
 from tabletop_world import about
 
-from keystep.envs.tabletop import conditions
-from keystep.envs.tabletop.logic import All, Any, Not, Once, Order
+from keystep.suites.tabletop import conditions
+from keystep.suites.tabletop.logic import All, Any, Not, Once, Order
 
 
 def constant(*values):

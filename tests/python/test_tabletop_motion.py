@@ -11,8 +11,8 @@ pytest.importorskip("mani_skill", reason="needs the extra 'sim'")
 from scipy.spatial.transform import Rotation
 from tabletop_scenes import cube, move_body, set_scene
 
-from keystep.envs.tabletop import layout
-from keystep.envs.tabletop.environment import TabletopEnv
+from keystep.suites.tabletop import layout
+from keystep.suites.tabletop.environment import TabletopEnv
 
 STATE = "observation.state"
 HOLD = np.array([0, 0, 0, 0, 0, 0, 1.0])

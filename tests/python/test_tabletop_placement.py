@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keystep.envs.tabletop import layout
-from keystep.envs.tabletop.objects import SHAPES, area, block
-from keystep.envs.tabletop.placement import (
+from keystep.suites.tabletop import layout
+from keystep.suites.tabletop.objects import SHAPES, area, block
+from keystep.suites.tabletop.placement import (
     FLAT_GAP_M,
     GAP_M,
     Crowded,
@@ -22,8 +22,8 @@ from keystep.envs.tabletop.placement import (
     in_box,
     out_of_reach,
 )
-from keystep.envs.tabletop.polygons import DIRECTIONS, disc, gap, outline
-from keystep.envs.tabletop.tasks import TASKS
+from keystep.suites.tabletop.polygons import DIRECTIONS, disc, gap, outline
+from keystep.suites.tabletop.tasks import TASKS
 
 SEEDS = range(80)
 seeds = st.integers(0, 2**32 - 1)

@@ -33,8 +33,8 @@ from tabletop_changes import (
 )
 from tabletop_world import GROUND
 
-from keystep.envs.tabletop import conditions, layout, predicates
-from keystep.envs.tabletop.objects import Body, block
+from keystep.suites.tabletop import conditions, layout, predicates
+from keystep.suites.tabletop.objects import Body, block
 
 # ---- pick, on top, inside, next to
 

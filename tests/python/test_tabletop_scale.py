@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from tabletop_scenes import set_scene
 
-from keystep.envs.tabletop import layout, predicates
-from keystep.envs.tabletop.environment import TabletopEnv
-from keystep.envs.tabletop.objects import SHAPES, Body, block
-from keystep.envs.tabletop.tasks import common
-from keystep.envs.tabletop.tasks.l2 import HEIGHT_STEP_M
+from keystep.suites.tabletop import layout, predicates
+from keystep.suites.tabletop.environment import TabletopEnv
+from keystep.suites.tabletop.objects import SHAPES, Body, block
+from keystep.suites.tabletop.tasks import common
+from keystep.suites.tabletop.tasks.l2 import HEIGHT_STEP_M
 
 pytest.importorskip("mani_skill")
 STILL = np.array([0, 0, 0, 0, 0, 0, 1.0])

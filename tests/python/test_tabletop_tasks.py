@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from tabletop_world import FakeWorld
 
-from keystep.envs.tabletop import layout
-from keystep.envs.tabletop.objects import COLOURS, SHAPES
-from keystep.envs.tabletop.polygons import DIRECTIONS
-from keystep.envs.tabletop.prompts import PHRASINGS
-from keystep.envs.tabletop.tasks import TASKS, task_named
+from keystep.suites.tabletop import layout
+from keystep.suites.tabletop.objects import COLOURS, SHAPES
+from keystep.suites.tabletop.polygons import DIRECTIONS
+from keystep.suites.tabletop.prompts import PHRASINGS
+from keystep.suites.tabletop.tasks import TASKS, task_named
 
 SEEDS = range(60)
 LEVELS = {
@@ -89,8 +89,8 @@ def test_a_task_is_found_by_its_name():
 def test_tasks_need_no_simulator():
     code = (
         "import sys, numpy\n"
-        "from keystep.envs.tabletop.tasks import TASKS\n"
-        "from keystep.oracle import programs\n"
+        "from keystep.suites.tabletop.tasks import TASKS\n"
+        "from keystep.code import programs\n"
         "for task in TASKS.values(): task.build(numpy.random.default_rng(0))\n"
         "print([name for name in ('torch', 'sapien', 'mani_skill') if name in sys.modules])"
     )

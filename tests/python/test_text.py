@@ -12,12 +12,12 @@ torch = pytest.importorskip("torch")
 from safetensors.torch import load_file  # noqa: E402
 from torch.nn import functional  # noqa: E402
 
-from keystep.data.instructions import held_out, phrasings  # noqa: E402
-from keystep.envs import TASKS  # noqa: E402
-from keystep.envs.layout import CUBES  # noqa: E402
 from keystep.models.text import TextEncoder, TextEncoderError, load_text_encoder  # noqa: E402
 from keystep.models.text.corpus_encoder import CorpusConfig, CorpusEncoder  # noqa: E402
 from keystep.models.text.words import Vocabulary  # noqa: E402
+from keystep.suites.franka3blocks import TASKS  # noqa: E402
+from keystep.suites.franka3blocks.instructions import held_out, phrasings  # noqa: E402
+from keystep.suites.franka3blocks.layout import CUBES  # noqa: E402
 from keystep.train.text import train_corpus_encoder  # noqa: E402
 
 # Written after the encoder was trained and its corpus fixed, and not changed since.

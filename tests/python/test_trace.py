@@ -10,9 +10,9 @@ from code_programs import Program, programs
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from keystep.oracle.grammar import format_statements, parse
-from keystep.oracle.language import AssignPose
-from keystep.oracle.trace import (
+from keystep.code.grammar import format_statements, parse
+from keystep.code.language import AssignPose
+from keystep.code.trace import (
     CodeTrace,
     Memory,
     Segment,

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from keystep.envs.tabletop import layout
-from keystep.envs.tabletop.objects import Body
-from keystep.envs.tabletop.tasks import TASKS
+from keystep.suites.tabletop import layout
+from keystep.suites.tabletop.objects import Body
+from keystep.suites.tabletop.tasks import TASKS
 
 WORLD = (1, "592923fe60454775297b020c0b09563c6a47eb9894f075d2fce0347c92e6be8a")
 """layout.VERSION and its digest."""
@@ -36,7 +36,7 @@ PHYSICS = (
     "tabletop/predicates.py",
     "tabletop/world.py",
 )
-ENVS = Path(layout.__file__).parent.parent
+SUITES = Path(layout.__file__).parent.parent
 
 
 def plain(value: Any) -> Any:
@@ -88,7 +88,7 @@ def digest() -> str:
         "scenes": {f"{task} {seed}": scenes(task, seed) for task in TASKS for seed in SEEDS},
         "max_steps": {name: task.max_steps for name, task in TASKS.items()},
         "layout": layout_constants(),
-        "physics": {name: numbers_in((ENVS / name).read_text(encoding="utf-8")) for name in PHYSICS},
+        "physics": {name: numbers_in((SUITES / name).read_text(encoding="utf-8")) for name in PHYSICS},
     }
     return hashlib.sha256(json.dumps(world, sort_keys=True).encode()).hexdigest()
 
@@ -141,6 +141,6 @@ class World(no_such_simulator.Base):
 
 
 def test_every_module_of_the_physics_is_there() -> None:
-    physics = numbers_in((ENVS / "tabletop/simulation.py").read_text(encoding="utf-8"))
+    physics = numbers_in((SUITES / "tabletop/simulation.py").read_text(encoding="utf-8"))
     assert any(line.startswith("FINGER_DRIVE = ") for line in physics)
-    assert all((ENVS / name).exists() for name in PHYSICS)
+    assert all((SUITES / name).exists() for name in PHYSICS)

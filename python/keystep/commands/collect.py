@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from keystep.data.collect import CollectReport, collect
+from keystep.record.collect import CollectReport, collect
 
 
 @functools.wraps(collect)

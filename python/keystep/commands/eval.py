@@ -80,7 +80,7 @@ def task_names(manifest: dict[str, Any]) -> tuple[str, ...]:
 
 def held_out(tasks: tuple[str, ...]) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...]]:
     """Sentences of each task that training never saw, and of which kinds they are."""
-    from keystep.data import instructions
+    from keystep.suites.franka3blocks import instructions
 
     try:
         return {task: instructions.held_out(task) for task in tasks}, instructions.HELD_OUT_KINDS

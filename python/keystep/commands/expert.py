@@ -12,7 +12,7 @@ def main(tasks: tuple[str, ...] = (), episodes: int = 100, seed: int = 0, proces
         seed: first seed.
         processes: simulators run in parallel.
     """
-    from keystep.envs import TASKS
-    from keystep.envs.expert_report import evaluate_expert, print_report
+    from keystep.suites.franka3blocks import TASKS
+    from keystep.suites.franka3blocks.expert_report import evaluate_expert, print_report
 
     print_report(evaluate_expert(tasks or tuple(TASKS), episodes, seed, processes))

@@ -13,12 +13,12 @@ import keystep
 from keystep.commands import reference as references
 from keystep.commands.eval import FIRST_SEED, progress_bar, seconds_text, task_names
 from keystep.commands.options import EnvOptions, Kind, OutputOptions, PolicyOptions
-from keystep.data.interrupts import Interrupts
 from keystep.evaluate.planner_speed import SpeedReport, compare_samplers
 from keystep.evaluate.plots import speed_figure
 from keystep.evaluate.rollout import Policy, Worker
 from keystep.evaluate.settings import Evaluation
 from keystep.evaluate.tables import speed_markdown
+from keystep.record.interrupts import Interrupts
 
 
 @dataclass(frozen=True)

@@ -82,10 +82,10 @@ def _evaluate(
     markdown: Path | None,
 ) -> Any:
     from keystep.commands.oracle_tables import print_report, report_markdown
-    from keystep.data.tabletop import package_versions
-    from keystep.envs.tabletop import TASKS, layout
     from keystep.evaluate.machine import describe_machine
-    from keystep.oracle.report import evaluate_oracle
+    from keystep.suites.tabletop import TASKS, layout
+    from keystep.suites.tabletop.oracle.report import evaluate_oracle
+    from keystep.suites.tabletop.source import package_versions
 
     report = evaluate_oracle(tasks or tuple(TASKS), episodes, seed, processes)
     print_report(report)

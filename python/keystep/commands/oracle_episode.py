@@ -14,17 +14,17 @@ import gymnasium
 import numpy as np
 
 import keystep
+from keystep.code.grammar import CodeError, parse
+from keystep.code.outcome import Outcome
 from keystep.commands.video import RATE_HZ, write_video
-from keystep.envs.tabletop import env_id
-from keystep.envs.tabletop.environment import TabletopEnv
-from keystep.envs.tabletop.layout import CONTROL_RATE_HZ
-from keystep.envs.tabletop.objects import COLOURS, SHAPES
 from keystep.evaluate import code_video
-from keystep.oracle.api import Oracle
-from keystep.oracle.episodes import Episode, programmed, run
-from keystep.oracle.grammar import CodeError, parse
-from keystep.oracle.outcome import Outcome
-from keystep.oracle.questions import questions
+from keystep.suites.tabletop import env_id
+from keystep.suites.tabletop.environment import TabletopEnv
+from keystep.suites.tabletop.layout import CONTROL_RATE_HZ
+from keystep.suites.tabletop.objects import COLOURS, SHAPES
+from keystep.suites.tabletop.oracle.api import Oracle
+from keystep.suites.tabletop.oracle.episodes import Episode, programmed, run
+from keystep.suites.tabletop.oracle.questions import questions
 
 MAX_FILE_BYTES = 1 << 20
 """Of a file of code: many more than the longest episode needs."""

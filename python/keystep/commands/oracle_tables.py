@@ -10,10 +10,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from keystep.envs.tabletop import TASKS, layout, task_named
 from keystep.evaluate.tables import markdown_table
-from keystep.oracle import paper
-from keystep.oracle.results import Mean, Report, TaskResult
+from keystep.suites.tabletop import TASKS, layout, task_named
+from keystep.suites.tabletop.oracle import paper
+from keystep.suites.tabletop.oracle.results import Mean, Report, TaskResult
 
 HEADER = ("task", "level", "solved", "95 %", "calls", "steps", "ms", "paper", "paper calls")
 NOTE = (

@@ -69,7 +69,11 @@ def first_tasks(manifest: dict[str, Any]) -> list[str]:
 @contextmanager
 def open_pictures(env_id: str, manifest: dict[str, Any]) -> Iterator[tuple[Any, Pictures]]:
     """The environment, and what makes pictures of it and of the planner's subgoals."""
-    from keystep.evaluate.pictures import CameraPictures, DrawnPictures, SimulatedPictures
+    from keystep.suites.franka3blocks.pictures import (
+        CameraPictures,
+        DrawnPictures,
+        SimulatedPictures,
+    )
 
     subgoal = manifest["planner"]["subgoal"]
     env = make_env(env_id, manifest)
@@ -91,7 +95,7 @@ def open_pictures(env_id: str, manifest: dict[str, Any]) -> Iterator[tuple[Any, 
 
 def missing_driver() -> str | None:
     """Why nothing can be rendered on this machine; None when it can."""
-    from keystep.envs.headless import missing_driver
+    from keystep.suites.headless import missing_driver
 
     return missing_driver()
 

@@ -22,8 +22,8 @@ def with_law(collection: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _law_of_world(collection: Mapping[str, Any]) -> tuple[str, ...] | None:
-    from keystep.envs import layout as franka3blocks
-    from keystep.envs.tabletop import layout as tabletop
+    from keystep.suites.franka3blocks import layout as franka3blocks
+    from keystep.suites.tabletop import layout as tabletop
 
     if collection.get("suite") == "tabletop":
         return tabletop.ACTION_LAW

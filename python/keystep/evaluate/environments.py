@@ -39,7 +39,7 @@ def make_env(
     """
     import gymnasium
 
-    import keystep.envs
+    import keystep.suites.franka3blocks
 
     module, colon, name = env_id.rpartition(":")
     if colon:

@@ -75,7 +75,7 @@ class Recording:
 
 
 class Pictures(Protocol):
-    """How observations and subgoals become pictures; see `keystep.evaluate.pictures`."""
+    """How observations and subgoals become pictures; see `keystep.suites.franka3blocks.pictures`."""
 
     def seen(self, observation: dict[str, Any]) -> Picture: ...
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -19,7 +19,9 @@ from keystep.evaluate.environments import (
 )
 from keystep.evaluate.settings import UNNAMED, EpisodeResult, Evaluation, Job
 from keystep.evaluate.simulation import close_env, reset_env, set_env_task, step_env
-from keystep.evaluate.subgoals import Demonstrator
+
+if TYPE_CHECKING:
+    from keystep.suites.franka3blocks.subgoals import Demonstrator
 
 PROBE_STEPS = 32
 
@@ -64,6 +66,8 @@ class Worker:
             )
         self._demonstrator: Demonstrator | None = None
         if evaluation.ground_truth:
+            from keystep.suites.franka3blocks.subgoals import Demonstrator
+
             self._demonstrator = Demonstrator(self._make_env(), policy.manifest["planner"])
 
     def _make_env(self) -> Any:

@@ -133,7 +133,7 @@ class PlannerTraining(TrainConfig):
     text_encoder: str = "corpus"
     """Frozen text encoder: corpus, clip, t5, minilm, a hub id or a local folder."""
     phrasings: bool = True
-    """Tell tasks in all the words of keystep.data.instructions, not only in those of the dataset."""
+    """Tell tasks in all the words of `franka3blocks.instructions`, not only in those of the dataset."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

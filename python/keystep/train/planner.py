@@ -10,12 +10,12 @@ import numpy as np
 import torch
 
 from keystep.data import DatasetReader, PlanWindows
-from keystep.data.instructions import phrasings
-from keystep.envs import TASKS
 from keystep.models.checkpoint import TEXT_ENCODER, Checkpoint, camera_entry
 from keystep.models.config import CameraConfig, PlannerConfig
 from keystep.models.presets import PLANNER_PRESETS
 from keystep.models.text import load_text_encoder
+from keystep.suites.franka3blocks import TASKS
+from keystep.suites.franka3blocks.instructions import phrasings
 from keystep.train.actions import ActionChoices
 from keystep.train.config import PlannerTraining
 from keystep.train.normalization import normalize

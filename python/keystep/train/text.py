@@ -17,13 +17,13 @@ from rich.progress import Progress
 from torch import Tensor, nn
 from torch.nn import functional
 
-from keystep.data.instructions import held_out, phrasings
-from keystep.envs import TASKS
-from keystep.envs.layout import CUBES
-from keystep.envs.tasks import FAMILIES
 from keystep.models.text.base import frozen
 from keystep.models.text.corpus_encoder import CorpusEncoder
 from keystep.models.text.words import FIRST_WORD, UNKNOWN, Vocabulary
+from keystep.suites.franka3blocks import TASKS
+from keystep.suites.franka3blocks.instructions import held_out, phrasings
+from keystep.suites.franka3blocks.layout import CUBES
+from keystep.suites.franka3blocks.tasks import FAMILIES
 
 ATTRIBUTES = {"verb": len(FAMILIES), "colour": len(CUBES) + 1, "side": 3}
 TEMPERATURE = 0.1

@@ -17,8 +17,8 @@ from accelerate.state import AcceleratorState
 from diffusers.training_utils import EMAModel
 
 from keystep.data import DatasetError, DatasetReader, split_episodes
-from keystep.data.interrupts import Interrupts
 from keystep.models.checkpoint import make_model, save_checkpoint
+from keystep.record.interrupts import Interrupts
 from keystep.train import curves, state
 from keystep.train.batches import Batches
 from keystep.train.config import TrainConfig, plain

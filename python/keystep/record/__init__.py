@@ -1,0 +1,1 @@
+"""Demonstrations to datasets: collect, resume, replay."""

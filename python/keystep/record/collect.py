@@ -1,0 +1,243 @@
+"""Collect demonstrations of a scripted expert or of the oracle of code into a dataset.
+
+The content depends on the settings only: attempt k of task j of the suite's n tasks (numbered as in
+`suites.franka3blocks.TASKS`, n = 10, or `suites.tabletop.tasks.TASKS`) is reset with `seed + n k + j`,
+failures are dropped, and results are written in the order (task, seed) whatever the number of processes.
+Stopping and resuming continues with the next seed of the first unfinished task. A dataset can be resumed
+with other tasks: new ones are added, and those that are not named stay as they are.
+"""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from keystep.data.errors import DatasetError
+from keystep.data.flush import FLUSH_EPISODES, FLUSH_SECONDS
+from keystep.record.interrupts import Interrupts
+
+if TYPE_CHECKING:  # else loaded when used: `keystep collect --help` needs none of it
+    from keystep.record.source import Source
+    from keystep.record.workers import Frames
+
+
+@dataclass
+class CollectReport:
+    """What a collection did.
+
+    Attributes:
+        episodes: in the dataset now.
+        attempts, successes: per task, of this run.
+        interrupted: stopped by Ctrl-C; call again to continue.
+    """
+
+    episodes: int = 0
+    attempts: dict[str, int] = field(default_factory=dict)
+    successes: dict[str, int] = field(default_factory=dict)
+    interrupted: bool = False
+
+
+def collect(
+    output: Path,
+    env_id: str = "keystep/Franka3Blocks-v0",
+    tasks: Sequence[str] | None = None,
+    episodes: int = 100,
+    seed: int = 0,
+    obs_mode: Literal["state", "rgb"] = "state",
+    image_size: int = 96,
+    processes: int = 1,
+    resume: bool = True,
+    expert_noise: tuple[float, ...] = (0.0,),
+    frames_after_success: int | None = None,
+    wander_frames: int = 0,
+    record: Literal["expert", "executed"] = "expert",
+    max_failures: int = 20,
+    suite: Literal["franka3blocks", "tabletop"] = "franka3blocks",
+    flush_seconds: float = FLUSH_SECONDS,
+    flush_episodes: int = FLUSH_EPISODES,
+) -> CollectReport:
+    """Write successful demonstrations to a LeRobotDataset v3.0 folder.
+
+    The suite franka3blocks is demonstrated by its scripted expert; tabletop by the oracle, with the code it
+    runs at every step. Only franka3blocks has env-id, expert-noise, frames-after-success, wander-frames and
+    record.
+
+    Args:
+        output: dataset folder, new or to be continued.
+        env_id: Gymnasium environment with the interface of Franka-3Blocks.
+        tasks: names, collected in this order; all when None.
+        episodes: successful demonstrations per task.
+        seed: first seed; see the module for the others.
+        obs_mode: "state", or "rgb" to add PNG images (needs a Vulkan driver).
+        image_size: height and width of images in pixels; has no effect without them.
+        processes: simulators run in parallel.
+        resume: continue the dataset at `output`; when false there must not be one.
+        expert_noise: standard deviations, in action units, of Gaussian noise added to the executed movement.
+            Attempt k of a task has the (k mod n)-th of the n values.
+        frames_after_success: end every demonstration so many frames after its first success; None: 64 frames
+            each, the arm returning to neutral (HD-ExpIt's D0). Flat policies want a small number, see
+            rollout_expert.
+        wander_frames: the hand drifts for up to so many first frames, see rollout_expert.
+        record: the expert's action, or the perturbed one that was executed. Flat policies learn from the
+            first how to recover; goal-conditioned controllers need the one that led to the goal.
+        max_failures: give up after this many failures in a row.
+        suite: the simulated world and its tasks.
+        flush_seconds: a finished episode is on its way to the disk after so many seconds at the latest, so a
+            killed job loses no others; earlier where writing takes no more than 2 % of the time. Episodes are
+            finished in the order of their seeds.
+        flush_episodes: or when so many wait in memory; also the episodes per data file.
+
+    Raises:
+        DatasetError: bad settings, before anything is created; settings differ from those of the dataset, the
+            disk is full, a simulator died, or the expert keeps failing. Earlier episodes stay readable.
+        RuntimeError: images are asked for on a machine without a Vulkan driver.
+    """
+    from keystep.data.writer import check_flush
+    from keystep.suites.franka3blocks.source import Perturbation, franka3blocks_source
+    from keystep.suites.tabletop.source import tabletop_source
+
+    if suite not in ("franka3blocks", "tabletop"):
+        raise DatasetError(f"suite: expected franka3blocks or tabletop, got {suite!r}")
+    if obs_mode not in ("state", "rgb"):
+        raise DatasetError(f"obs_mode: expected state or rgb, got {obs_mode!r}")
+    if record not in ("expert", "executed"):
+        raise DatasetError(f"record: expected expert or executed, got {record!r}")
+    if not expert_noise or min(expert_noise) < 0:
+        raise DatasetError(f"expert_noise: expected values of at least 0, got {expert_noise}")
+    perturbation = Perturbation(tuple(expert_noise), frames_after_success, wander_frames, record)
+    check_flush(flush_episodes, flush_seconds)
+    if suite == "tabletop":
+        _refuse_others({"env_id": env_id, **asdict(perturbation)}, suite)
+        source = tabletop_source(tasks, seed, obs_mode, image_size)
+    else:
+        source = franka3blocks_source(env_id, tasks, seed, obs_mode, image_size, perturbation)
+    return collect_from(
+        source,
+        output,
+        episodes,
+        processes,
+        resume=resume,
+        max_failures=max_failures,
+        flush_seconds=flush_seconds,
+        flush_episodes=flush_episodes,
+    )
+
+
+def _refuse_others(given: dict[str, Any], suite: str) -> None:
+    """Options of franka3blocks must be left at their defaults: they would have no effect."""
+    for name, parameter in inspect.signature(collect).parameters.items():
+        if name in given and given[name] != parameter.default:
+            raise DatasetError(
+                f"{name}: expected none, as suite {suite} has no such option, got {given[name]!r}"
+            )
+
+
+def collect_from(
+    source: Source,
+    output: str | Path,
+    episodes: int,
+    processes: int = 1,
+    *,
+    resume: bool = True,
+    max_failures: int = 20,
+    flush_seconds: float = FLUSH_SECONDS,
+    flush_episodes: int = FLUSH_EPISODES,
+) -> CollectReport:
+    """`collect` from any source; see there."""
+    from keystep.data.writer import DatasetWriter
+    from keystep.record.workers import Workers
+
+    for name, value in (("episodes", episodes), ("processes", processes), ("max_failures", max_failures)):
+        if value < 1:
+            raise DatasetError(f"{name}: expected at least 1, got {value}")
+    output = Path(output)
+    if not resume and output.exists() and any(output.iterdir()):
+        raise DatasetError(f"{output}: expected no dataset, found one; choose another folder, or resume")
+    report = CollectReport()
+    with (
+        Interrupts() as interrupts,
+        _progress() as progress,
+        DatasetWriter(
+            output, source.spec, flush_seconds=flush_seconds, flush_episodes=flush_episodes
+        ) as writer,
+        Workers(source.open_rollout, processes) as workers,
+    ):
+        done = _resume_points(source, output)
+        bars = {
+            task: progress.add_task(task, total=episodes, completed=kept) for task, (kept, _) in done.items()
+        }
+        for task, (kept, first_seed) in done.items():
+            if kept >= episodes or interrupts.requested:
+                continue
+            results = workers.run(task, itertools.count(first_seed, source.seed_stride))
+            for seed, frames in _successes(task, results, report, max_failures, interrupts):
+                writer.add_episode(
+                    {key: frames[key] for key in source.spec.features},
+                    task,
+                    seed,
+                    instruction=frames.get("instruction"),
+                    extras=frames.get("extras"),
+                )
+                writer.flush_at_leisure()
+                kept += 1
+                progress.update(bars[task], completed=kept)
+                if kept == episodes:
+                    break
+            results.close()
+        report.interrupted = interrupts.requested
+        report.episodes = writer.episodes
+    return report
+
+
+def _successes(
+    task: str,
+    results: Iterable[tuple[int, Frames | None]],
+    report: CollectReport,
+    max_failures: int,
+    interrupts: Interrupts,
+) -> Iterator[tuple[int, Frames]]:
+    """The successful results, counted in the report, until an interrupt."""
+    failures = 0
+    for seed, frames in results:
+        report.attempts[task] = report.attempts.get(task, 0) + 1
+        failures = 0 if frames else failures + 1
+        if failures >= max_failures:
+            raise DatasetError(f"{task}: expected a success, got {failures} failures in a row")
+        if frames:
+            report.successes[task] = report.successes.get(task, 0) + 1
+            yield seed, frames
+        if interrupts.requested:
+            return
+
+
+def _resume_points(source: Source, output: Path) -> dict[str, tuple[int, int]]:
+    """Per task, the episodes already in the dataset and the seed to go on with."""
+    from keystep.data.reader import DatasetReader
+
+    points = {task: (0, source.first_seeds[task]) for task in source.spec.tasks}
+    for episode in DatasetReader(output).episodes():
+        assert episode.seed is not None
+        if episode.task in points:
+            points[episode.task] = (points[episode.task][0] + 1, episode.seed + source.seed_stride)
+    return points
+
+
+def _progress() -> Progress:
+    """Bars on a terminal; nothing where there is none."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description:>18}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal)

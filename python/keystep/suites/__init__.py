@@ -1,0 +1,1 @@
+"""Simulated worlds, one folder each, and what their robots share."""

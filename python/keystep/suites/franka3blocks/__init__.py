@@ -1,0 +1,21 @@
+"""Franka-3Blocks. Importing this registers the environment; the simulator loads when one is made."""
+
+from importlib.util import find_spec
+
+from keystep.suites.franka3blocks.layout import (
+    ACTION_HOLD,
+    ACTION_NAMES,
+    ACTION_UNITS,
+    CONTROL_RATE_HZ,
+    STATE_NAMES,
+)
+from keystep.suites.franka3blocks.tasks import TASKS, Task
+
+__all__ = ["ACTION_HOLD", "ACTION_NAMES", "ACTION_UNITS", "CONTROL_RATE_HZ", "STATE_NAMES", "TASKS", "Task"]
+
+if find_spec("gymnasium") is not None:  # names and tasks are of use without the extra "sim"
+    import gymnasium
+
+    gymnasium.register(
+        "keystep/Franka3Blocks-v0", entry_point="keystep.suites.franka3blocks.environment:Franka3BlocksEnv"
+    )

@@ -1,0 +1,80 @@
+"""Demonstrations: episodes of the scripted expert in the form training wants them."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import gymnasium
+import numpy as np
+
+from keystep.suites.franka3blocks.expert import ScriptedExpert
+
+DEMONSTRATION_FRAMES = 64  # HD-ExpIt, D0
+
+
+def rollout_expert(
+    env: gymnasium.Env,
+    task: str,
+    seed: int,
+    max_frames: int = DEMONSTRATION_FRAMES,
+    noise: float = 0.0,
+    frames_after_success: int | None = None,
+    wander_frames: int = 0,
+    record: Literal["expert", "executed"] = "expert",
+) -> dict[str, Any] | None:
+    """One demonstration; None when the expert fails within `max_frames`.
+
+    Args:
+        env: Franka-3Blocks, wrapped or not (its limit and its end at success do not apply here).
+        task: a key of TASKS.
+        seed: of the environment and of the expert.
+        max_frames: length T of the episode, or its limit with `frames_after_success`.
+        noise: standard deviation of Gaussian noise on the executed movement (not the gripper).
+        frames_after_success: end the episode so many frames after the first success. None: go on to
+            `max_frames`, while the arm returns to neutral. A flat policy must not see that: the neutral pose
+            at the end, where the arm rests, looks like the one at the start, where it must move.
+        wander_frames: for a random number of first frames, at most this, the hand drifts in a random
+            direction whatever the expert says. Its approach takes only four frames from one fixed pose; so it
+            is seen from everywhere, and with it which cube the task means.
+        record: which action the episode keeps. "expert": what the expert would do in that state, although
+            something else was done, which shows a policy how to recover (DART, Laskey et al. 2017).
+            "executed": what led to the next observation, which planners and goal-conditioned controllers
+            learn from; the wandering frames, which lead nowhere, are then left out.
+
+    Returns:
+        `observation.*`: (T, ...) what was seen before each action; `action`: float32 (T, 7); `success`:
+        bool (T,) after each action; `success_step`: index of the first success.
+    """
+    env = env.unwrapped
+    observation, _ = env.reset(seed=seed, options={"task": task})
+    expert = ScriptedExpert(env, seed=seed)
+    rng = np.random.default_rng((seed, 1))
+    wandering, drift = int(rng.integers(wander_frames, endpoint=True)), rng.uniform(-1, 1, 3)
+    executes = record == "executed"
+    observations: dict[str, list[np.ndarray]] = {key: [] for key in observation}
+    actions, success = [], []
+    for frame in range(max_frames + (wandering if executes else 0)):
+        action = expert.act()
+        executed = action.copy()
+        executed[:6] += noise * rng.standard_normal(6)
+        if frame < wandering:
+            executed[:3] = drift
+        executed = executed.clip(-1, 1)
+        kept = frame >= wandering or not executes
+        if kept:
+            for key, value in observation.items():
+                observations[key].append(value)
+            actions.append(executed if executes else action)
+        observation, _, _, _, info = env.step(executed)
+        if kept:
+            success.append(info["success"])
+        if frames_after_success is not None and any(success[: len(success) - frames_after_success]):
+            break
+    if not any(success):
+        return None
+    return {
+        **{key: np.stack(values) for key, values in observations.items()},
+        "action": np.stack(actions),
+        "success": np.array(success),
+        "success_step": int(np.argmax(success)),
+    }

@@ -1,0 +1,132 @@
+"""Episodes of the oracle: its program runs as code, and every control step knows the code it belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from keystep.code.executor import Executor, Result
+from keystep.code.outcome import Outcome
+from keystep.code.trace import CodeTrace
+from keystep.suites.tabletop.environment import TabletopEnv
+from keystep.suites.tabletop.oracle.api import Oracle
+from keystep.suites.tabletop.oracle.motion import OnStep
+from keystep.suites.tabletop.oracle.programs import program, render
+from keystep.suites.tabletop.scenario import Scenario
+
+KeySteps = Callable[[Oracle], Iterable[str]]
+"""Gives the code of key-steps, the next one when the one before has ended."""
+OnResult = Callable[[Result], None]
+
+
+@dataclass
+class Episode:
+    """How an episode went.
+
+    Attributes:
+        prompt: the task in words.
+        names: of the bodies.
+        success: the task's predicate held at the end.
+        result: of the last key-step; the code came to its end if it is a SUCCESS.
+        trace: the code of every control step.
+        calls: names of the actions called, in order.
+        steps: control steps.
+    """
+
+    prompt: str
+    names: list[str]
+    trace: CodeTrace = field(default_factory=CodeTrace)
+    success: bool = False
+    result: Result = field(default_factory=lambda: Result(Outcome.SUCCESS))
+    calls: list[str] = field(default_factory=list)
+    steps: int = 0
+
+    @property
+    def reason(self) -> str:
+        """Why the code did not come to its end; "" when it did."""
+        return self.result.reason
+
+    @property
+    def api_calls(self) -> int:
+        """As the paper counts them: without `done()`."""
+        return sum(name != "done" for name in self.calls)
+
+
+def play(env: Any, seed: int, on_step: OnStep | None = None) -> Episode:
+    """The oracle's program for an environment's task, from a reset with `seed` to its end.
+
+    Args:
+        env: a tabletop environment, wrapped or not.
+        on_step: called before every control step with what was seen and the action.
+    """
+    env = env.unwrapped
+    return run(env, env.reset(seed=seed)[0], programmed, on_step)
+
+
+def programmed(oracle: Oracle) -> Iterator[str]:
+    """The key-steps of the oracle's own program, each written when the one before has ended."""
+    scenario = oracle.env.scenario
+    for template in program(oracle.env.task.name, scenario):
+        yield render(template, references(oracle, scenario))
+
+
+def run(
+    env: TabletopEnv,
+    observation: dict[str, np.ndarray],
+    keysteps: KeySteps,
+    on_step: OnStep | None = None,
+    on_result: OnResult | None = None,
+) -> Episode:
+    """Runs key-steps on an environment that was just reset, up to the first that does not succeed.
+
+    Args:
+        keysteps: gives them; a text without a control step belongs to the next one in the trace. The executor
+            ends an episode whose texts go on without one.
+        on_step: called before every control step with what was seen and the action.
+        on_result: called after every key-step.
+
+    Raises:
+        CodeError: the grammar refuses a key-step; those before it have run.
+    """
+    scenario = env.scenario
+    episode = Episode(scenario.prompt, [body.thing.name for body in scenario.bodies])
+    started: list[str] = []
+
+    def step(seen: dict[str, np.ndarray], action: np.ndarray) -> None:
+        if started:
+            episode.trace.begin("\n".join(started))
+            started.clear()
+        episode.trace.step()
+        if on_step is not None:
+            on_step(seen, action)
+
+    oracle = Oracle(env, observation, step)
+    executor = Executor(oracle)
+    for code in keysteps(oracle):
+        started.append(code)
+        result = episode.result = executor.run(code)
+        episode.calls += result.calls
+        if on_result is not None:
+            on_result(result)
+        if result.outcome is not Outcome.SUCCESS:
+            break
+    episode.success, episode.steps = env.success, oracle.motion.steps
+    return episode
+
+
+def references(oracle: Oracle, scenario: Scenario) -> dict[str, str | list[str]]:
+    """For each role the code that gets its actors as they are now."""
+    names = [body.thing.name for body in scenario.bodies]
+
+    def code(body: int) -> str:
+        if names.count(names[body]) == 1:
+            return f"get_actor({names[body]!r})"
+        return f"get_actor({names[body]!r}, actor_pos={oracle.cell(body)})"
+
+    return {
+        role: code(bodies) if isinstance(bodies, int) else [code(body) for body in bodies]
+        for role, bodies in scenario.roles.items()
+    }

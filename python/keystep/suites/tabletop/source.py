@@ -1,0 +1,135 @@
+"""The oracle on the tabletop suite as a source of demonstrations, with the code it runs at every step."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Any
+
+from keystep.data.layout import DatasetError, Feature, image_feature
+from keystep.data.spec import DatasetSpec
+from keystep.record.source import Source, check_settings
+from keystep.record.workers import Frames, Rollout
+
+SUITE = "tabletop"
+ENV_ID = "keystep/Tabletop-<Task>-v0"
+"""With the name of a task for <Task>."""
+SIMULATOR = ("mani_skill", "sapien")
+"""Packages whose versions must stay the same over the life of a dataset."""
+OTHERS = ("keystep", "numpy", "scipy")
+"""Packages whose versions a dataset tells, too: with others its episodes may not replay exactly."""
+IMAGE_SIZES = range(16, 1025)
+"""Of the environment."""
+STATE, OBJECTS = "observation.state", "observation.objects"
+POSES, BOXES = "objects.poses", "objects.boxes"
+CODE, KEYSTEP = "code", "keystep"
+NAMES = "names"
+"""Of the bodies, in the order of the slots: an episode's extra."""
+
+
+def tabletop_source(tasks: Sequence[str] | None, seed: int, obs_mode: str, image_size: int) -> Source:
+    """Demonstrations of the oracle.
+
+    Args:
+        tasks: names; all when None.
+        seed: first seed; attempt k of task j of the suite's n tasks has `seed + n k + j`.
+        obs_mode: "state", or "rgb" to add the pictures of both cameras.
+        image_size: their height and width.
+    """
+    from keystep.suites.tabletop import TASKS, layout
+
+    check_settings(seed, obs_mode, image_size, IMAGE_SIZES)
+    names = list(TASKS) if tasks is None else list(dict.fromkeys(tasks))
+    for name in names:
+        if name not in TASKS:
+            raise DatasetError(f"tasks: expected some of {', '.join(TASKS)}, got {name!r}")
+    how = {
+        "suite": SUITE,
+        "env_id": ENV_ID,
+        "obs_mode": obs_mode,
+        **({"image_size": image_size} if obs_mode == "rgb" else {}),
+        "seed": seed,
+        "world_version": layout.VERSION,
+        "versions": package_versions(SIMULATOR),
+        "action": action_description(),
+    }
+    spec = DatasetSpec(
+        layout.CONTROL_RATE_HZ,
+        features(obs_mode, image_size),
+        dict.fromkeys(names),  # every episode has a prompt of its own
+        "franka_panda",
+        how,
+        extras=(NAMES,),
+        notes={"other_versions": package_versions(OTHERS)},
+    )
+    first_seeds = {name: seed + list(TASKS).index(name) for name in names}
+    return Source(spec, functools.partial(open_oracle, obs_mode, image_size), first_seeds, len(TASKS))
+
+
+def features(obs_mode: str, image_size: int) -> dict[str, Feature]:
+    """The columns. Slots without an object hold zeros, of boxes -1."""
+    from keystep.suites.tabletop import layout
+
+    def slots(names: Sequence[str]) -> Feature:
+        known = tuple(f"object_{slot}_{name}" for slot in range(layout.MAX_BODIES) for name in names)
+        return Feature("float32", (len(known),), known)
+
+    found = {STATE: Feature("float32", (len(layout.STATE_NAMES),), layout.STATE_NAMES)}
+    if obs_mode == "rgb":
+        picture = image_feature(image_size, image_size)
+        found |= {f"observation.images.{camera}": picture for camera in layout.CAMERAS}
+    else:
+        found[OBJECTS] = slots(layout.OBJECT_NAMES)
+    return found | {
+        "action": Feature("float32", (len(layout.ACTION_NAMES),), layout.ACTION_NAMES),
+        POSES: slots(layout.POSE_NAMES),
+        BOXES: slots(layout.BOX_NAMES),
+        CODE: Feature("string", (1,)),
+        KEYSTEP: Feature("bool", (1,)),
+    }
+
+
+def action_description() -> dict[str, Any]:
+    """What a bundle's manifest says of actions."""
+    from keystep.suites.tabletop import layout
+
+    return {
+        "names": list(layout.ACTION_NAMES),
+        "units": list(layout.ACTION_UNITS),
+        "min": layout.ACTION_LOW.tolist(),
+        "max": layout.ACTION_HIGH.tolist(),
+        "rate_limit": None,
+        "hold": [0.0] * len(layout.ACTION_NAMES),
+        "law": list(layout.ACTION_LAW),
+    }
+
+
+def package_versions(names: Sequence[str] = (*SIMULATOR, *OTHERS)) -> dict[str, str]:
+    """What is installed here, by package."""
+    return {name: version(name) for name in names}
+
+
+def open_oracle(obs_mode: str, image_size: int) -> Rollout:
+    """The rollout function; it makes an environment when the task changes, and keeps only that one."""
+    import gymnasium
+
+    import keystep.suites.tabletop  # noqa: F401  registers the environments
+    from keystep.suites.tabletop.oracle.demonstrations import demonstrate
+
+    current: dict[str, gymnasium.Env] = {}
+
+    def rollout(task: str, seed: int) -> Frames | None:
+        if task not in current:
+            while current:
+                current.popitem()[1].close()
+            env_id = ENV_ID.replace("<Task>", task)
+            current[task] = gymnasium.make(
+                env_id, obs_mode=obs_mode, image_size=image_size, terminate_on_success=False
+            )
+        found = demonstrate(current[task], task, seed)
+        if found is None:
+            return None
+        return {**found.frames, "instruction": found.prompt, "extras": {NAMES: list(found.names)}}
+
+    return rollout
