@@ -17,7 +17,7 @@ if [ ! -e "$folder/installed" ]; then
     'packaging<26' einops draccus==0.10.0 'deepdiff<9' accelerate
   touch "$folder/installed"
 fi
-export HF_HUB_OFFLINE=1 HF_HOME="$folder/huggingface" PYTHONPATH=tests/python
+export HF_HUB_OFFLINE=1 HF_HOME="$folder/huggingface" PYTHONPATH=tests/support
 rm -rf "$folder/datasets"
 .venv/bin/python scripts/compare_lerobot.py write "$folder/datasets"
 "$theirs" scripts/compare_lerobot.py read "$folder/datasets"

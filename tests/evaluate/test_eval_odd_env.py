@@ -5,9 +5,9 @@ from __future__ import annotations
 import gymnasium
 import numpy as np
 import pytest
-from conftest import stub_manifest
+from eval_runs import run
 from other_envs import IMAGE, STATE, Plain
-from test_eval_env import bundle, run  # noqa: F401
+from stub_bundle import stub_manifest
 
 import keystep
 from keystep.commands.options import parse_env_kwargs
@@ -74,7 +74,7 @@ def test_a_constructor_gets_what_it_names(name):
         (["size=NaN"], "env_kwargs: expected a value for size"),
     ],
 )
-def test_options_that_cannot_be(capsys, bundle, texts, words):  # noqa: F811
+def test_options_that_cannot_be(capsys, bundle, texts, words):
     options = ("--env", "other_envs:OtherPlain-v0", "--episodes", 1, "--env-kwargs", *texts)
     status, _, err = run(capsys, bundle, *options)
     assert status == 2 and words in err.splitlines()[-1] and "unexpected;" not in err
@@ -126,7 +126,7 @@ def test_a_state_is_converted(state):
     assert seen.dtype == np.float32 and np.array_equal(seen, np.asarray(state, np.float32))
 
 
-def test_a_state_of_integers_is_played(bundle):  # noqa: F811
+def test_a_state_of_integers_is_played(bundle):
     for state in (np.zeros(4, np.uint8), [0, 0, 0, 0]):
         name = register(observation=returns(state))
         with keystep.load(bundle, engine="stub") as policy:
@@ -203,7 +203,7 @@ def test_tensors():
         ({"action_space": property(raises(AttributeError("none")))}, "env: expected an action space, got"),
     ],
 )
-def test_faults_of_environments_are_one_line(capsys, bundle, members, words):  # noqa: F811
+def test_faults_of_environments_are_one_line(capsys, bundle, members, words):
     status, _, err = run(capsys, bundle, "--env", register(**members), "--episodes", 1)
     last = err.splitlines()[-1]
     assert status == 2 and last.startswith("error: ") and words in last, last
@@ -218,7 +218,7 @@ def test_flags_as_numpy_has_them_and_no_info():
         assert step_env(env, np.zeros(3, np.float32))[1:] == (True, False, {})
 
 
-def test_an_environment_without_any_info(capsys, bundle):  # noqa: F811
+def test_an_environment_without_any_info(capsys, bundle):
     name = register(info=returns(None))
     status, _, err = run(capsys, bundle, "--env", name, "--episodes", 1)
     assert status == 2 and "in info, got an empty info" in err

@@ -3,19 +3,16 @@ simulator."""
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from fake_expert import collect_forever, fake_source
 
 from keystep.data import DatasetError, DatasetReader
 from keystep.data.check import check_dataset
 from keystep.record.collect import collect, collect_from
-
-sys.path.insert(0, str(Path(__file__).parent))  # also for the processes that the tests start
-from fake_expert import collect_forever, fake_source
 
 
 def contents(path: Path) -> list[tuple]:

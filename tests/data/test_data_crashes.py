@@ -77,7 +77,6 @@ def test_a_killed_process_leaves_a_dataset_that_opens_and_resumes(tmp_path: Path
     script = textwrap.dedent(
         """
         import os, signal, sys
-        sys.path.insert(0, os.path.dirname(sys.argv[2]))
         from toy_dataset import TASKS, DatasetWriter, make_frames, make_spec
         writer = DatasetWriter(sys.argv[1], make_spec(), flush_episodes=3)
         for number in range(8):
@@ -196,7 +195,6 @@ def test_a_write_that_fails_in_the_middle(tmp_path: Path) -> None:
     script = textwrap.dedent(
         """
         import os, resource, sys
-        sys.path.insert(0, os.path.dirname(sys.argv[2]))
         from keystep.data import DatasetError
         from toy_dataset import DatasetWriter, make_frames, make_spec
         resource.setrlimit(resource.RLIMIT_FSIZE, (80_000, 80_000))

@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("diffusers", reason="training packages are not installed")
 
 import torch
-from test_train import write_dataset
+from walks import write_dataset
 
 from keystep.data import DatasetError, DatasetReader, PlanWindows
 from keystep.models import PLANNER_PRESETS, CameraConfig, ConfigError, PlannerConfig, make_model

@@ -12,36 +12,12 @@ import keystep
 pytest.importorskip("gymnasium")
 
 import other_envs
-from conftest import stub_manifest, write_stub_bundle
+from eval_runs import run, state_bundle
+from stub_bundle import stub_manifest, write_stub_bundle
 
-from keystep import cli
 from keystep.evaluate import Evaluation, evaluate
 from keystep.evaluate.environments import ObservationReader, make_env, solved, step_limit
 from keystep.evaluate.rollout import Worker
-
-
-def state_bundle(folder, **changes):
-    """The stub bundle without its camera."""
-    manifest = stub_manifest()
-    encode = manifest["graphs"]["encode"]
-    graphs = manifest["graphs"] | {"encode": {**encode, "inputs": [encode["inputs"][0], encode["inputs"][2]]}}
-    if not changes.get("tasks", True):
-        graphs["encode"]["inputs"] = graphs["encode"]["inputs"][:1]
-    changes["observation"] = {**manifest["observation"], "images": []}
-    changes["normalization"] = manifest["normalization"]
-    del changes["normalization"]["observation.images.static"]
-    return write_stub_bundle(folder, graphs=graphs, **changes)
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory):
-    return state_bundle(tmp_path_factory.mktemp("bundles") / "state.keystep")
-
-
-def run(capsys, bundle, *arguments):
-    status = cli.run(["eval", str(bundle), "--engine", "stub", *map(str, arguments)])
-    captured = capsys.readouterr()
-    return status, captured.out, captured.err
 
 
 def test_a_plain_environment(capsys, bundle, tmp_path):

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import ACTION, HORIZON, sha256, stub_observation, write_manifest
+from stub_bundle import ACTION, HORIZON, sha256, stub_observation, write_manifest
 
 import keystep
 from keystep.export.onnx_policy import OnnxPolicy

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from written import content, objects
 
 import keystep
 
@@ -41,10 +42,6 @@ def exported(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 @pytest.fixture
 def written(exported: Path) -> dict[str, Any]:
     return json.loads((exported / "manifest.json").read_text())
-
-
-def content(folder: Path) -> dict[str, bytes]:
-    return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
 # ---- what is written
@@ -124,16 +121,6 @@ def test_options_reach_the_manifest(checkpoint: Path, tmp_path: Path) -> None:
 
 def test_schema_accepts_what_is_written(written: dict[str, Any]) -> None:
     validate(written)
-
-
-def objects(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Paths of all objects in a manifest, but not of those inside the free-form provenance."""
-    found = [path] if isinstance(value, dict) else []
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, entry in items:
-        if key != "provenance":
-            found += objects(entry, (*path, key))
-    return found
 
 
 def test_schema_refuses_an_unknown_key_anywhere(written: dict[str, Any]) -> None:

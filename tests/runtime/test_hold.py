@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import ACTION, stub_manifest
+from stub_bundle import ACTION, stub_manifest
 
 import keystep
 from keystep import _core

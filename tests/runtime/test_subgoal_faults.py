@@ -7,7 +7,7 @@ import threading
 
 import numpy as np
 import pytest
-from conftest import stub_manifest
+from stub_bundle import stub_manifest
 from subgoal_stub import IMAGE, STATE_KEY, rollout, subgoal_changes, zeros
 
 import keystep

@@ -202,7 +202,7 @@ PROGRAM = """
 import faulthandler, os, signal, sys, threading, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from conftest import stub_observation, write_stub_bundle
+from stub_bundle import stub_observation, write_stub_bundle
 import keystep
 signal.signal(signal.SIGINT, signal.default_int_handler)
 bundle = write_stub_bundle(Path(sys.argv[2]) / "stub.keystep")

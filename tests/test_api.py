@@ -8,7 +8,7 @@ import re
 
 import numpy as np
 import pytest
-from conftest import stub_manifest, write_stub_bundle
+from stub_bundle import stub_manifest, write_stub_bundle
 
 import keystep
 from keystep.latency import LatencyReport, StageLatency

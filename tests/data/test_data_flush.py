@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from fake_expert import fake_source
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy_dataset import TASKS, make_frames, make_spec, read_all, write
@@ -25,9 +26,6 @@ from keystep import files
 from keystep.data import DatasetError, DatasetReader, DatasetWriter
 from keystep.data.check import check_dataset
 from keystep.record.collect import collect_from
-
-sys.path.insert(0, str(Path(__file__).parent))  # also for the processes that the tests start
-from fake_expert import fake_source
 
 HANG_S = 300.0  # of a test that fails; no test waits so long
 
@@ -151,7 +149,6 @@ def start_collection(path: Path, processes: int, hang_at: int) -> subprocess.Pop
         """
         import os, sys
         from pathlib import Path
-        sys.path.insert(0, os.path.dirname(sys.argv[1]))
         from fake_expert import collect_from, fake_source
         if __name__ == "__main__":
             path, processes, hang_at = Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])

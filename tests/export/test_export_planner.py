@@ -24,7 +24,7 @@ from hierarchy_fixture import (
     SUBGOALS,
     Checkpoints,
 )
-from test_export import content, objects
+from written import content, objects
 
 from keystep.export.bundle import export_bundle
 from keystep.export.manifest import ExportError, validate

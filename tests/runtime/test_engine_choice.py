@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import sha256, value_info, write_manifest
+from stub_bundle import sha256, value_info, write_manifest
 
 import keystep
 from keystep.commands.options import PolicyOptions
