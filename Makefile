@@ -82,8 +82,9 @@ examples: consumer
 wheel-test: build
 	scripts/test-wheel.sh $(BUNDLE)
 
+# A file stays with one process: its fixtures are made once.
 python-test: build
-	pytest
+	pytest -n $(JOBS) --dist loadfile
 
 train: build
 	scripts/train.sh $(POLICY)

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from keystep.export import graphs, plan_graphs
 from keystep.export.golden import Arrays, golden_arrays, plan_arrays, write_golden
-from keystep.export.graphs import MAX_BYTES
 from keystep.export.levels import Controller, Planning, load_controller, load_planning, within_subgoals
 from keystep.export.manifest import ExportError, build_manifest, validate
 from keystep.export.text import text_graph
 from keystep.export.unet_weights import Precision, check_precision, runnable, write_unet
 from keystep.export.verify import differences, measured_errors
+from keystep.export.weights import MAX_BYTES, external_entries, save_graph, share_weights
 from keystep.files import replacing_folder, sha256, write_json
 from keystep.models import ActConfig, DiffusionPolicy, SamplerConfig
 from keystep.models.act import ActPolicy
@@ -112,6 +112,7 @@ def export_bundle(
         if planning is not None:
             entries |= _write_planner(planning, folder)
             arrays |= plan_arrays(planning, arrays, seed)
+        share_weights(entries, folder, MAX_BYTES)
         _check_finite(arrays)
         write_golden(folder / "golden.npz", arrays)
         golden = {"file": "golden.npz", "sha256": sha256(folder / "golden.npz")}
@@ -196,7 +197,7 @@ def _write_graph(
     path = folder / f"{kind}.onnx"
     rows = tuple(tensor for tensor in row_tensors if tensor in (*inputs, output))
     model = graphs.to_onnx(module, tuple(inputs.values()), list(inputs), output, rows)
-    graphs.save_graph(model, path, MAX_BYTES)
+    save_graph(model, path, MAX_BYTES)
     entry = graph_entry(path)
     names = [tensor["name"] for tensor in entry["inputs"]]
     if names != list(inputs):  # the exporter drops inputs that nothing reads
@@ -215,8 +216,8 @@ def graph_entry(path: Path) -> dict[str, Any]:
         "inputs": [_tensor(value) for value in model.graph.input],
         "outputs": [_tensor(value) for value in model.graph.output],
     }
-    if names := graphs.external_files(model):
-        entry["external"] = [{"file": name, "sha256": sha256(path.parent / name)} for name in names]
+    if external := external_entries(path):
+        entry["external"] = external
     return entry
 
 

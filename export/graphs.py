@@ -31,7 +31,6 @@ from keystep.models.unet1d import ConditionalUnet1d
 
 OPSET = 18
 CONDITION, FILM = "condition", "film"
-MAX_BYTES = 2**31 - 2**20  # of a protobuf, with room for the nodes; more weights are a file of their own
 ROWS = "rows"  # the symbolic axis of tensors that the runtime binds with one row or two
 
 
@@ -173,24 +172,3 @@ def _state_output_shape(model: onnx.ModelProto, shape: list[int | str]) -> None:
     declared = model.graph.output[0]
     kind = declared.type.tensor_type.elem_type
     declared.CopyFrom(onnx.helper.make_tensor_value_info(declared.name, kind, shape))
-
-
-def save_graph(model: onnx.ModelProto, path: Path, most: int) -> None:
-    """Writes the file; where its weights have more than `most` bytes, they are `<file>.data` beside it."""
-    size = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
-    if size <= most:
-        onnx.save(model, path)
-        return
-    onnx.save(model, path, save_as_external_data=True, location=f"{path.name}.data")
-
-
-def external_files(model: onnx.ModelProto) -> list[str]:
-    """Names of the files beside the graph that its weights are in, each once."""
-    return sorted(
-        {
-            entry.value
-            for tensor in model.graph.initializer
-            for entry in tensor.external_data
-            if entry.key == "location"
-        }
-    )

@@ -19,7 +19,8 @@ import torch
 from onnx import helper, numpy_helper
 from torch import Tensor, nn
 
-from keystep.export.graphs import MAX_BYTES, save_graph, to_onnx
+from keystep.export.graphs import to_onnx
+from keystep.export.weights import MAX_BYTES, save_graph
 from keystep.models.text import TextEncoder
 from keystep.models.text.corpus_encoder import CorpusEncoder
 from keystep.models.text.pretrained import NOT_PLAIN, PretrainedEncoder

@@ -30,6 +30,7 @@ COMMANDS = {
     "replay": "simulate a recorded episode again and compare it bit for bit",
     "train": "train a policy on a dataset",
     "export": "compile a training checkpoint into a bundle",
+    "upgrade": "bring an older bundle to the newest manifest, from its own files",
 }
 
 
