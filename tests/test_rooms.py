@@ -32,7 +32,7 @@ ALLOWED = {
         "keystep.evaluate",
         "keystep.code",
     },
-    "code": {"keystep.files", "keystep.suites"},
+    "code": {"keystep.files"},
     "evaluate": {
         "keystep",
         "keystep.runtime",
@@ -53,7 +53,7 @@ ALLOWED = {
     },
 }
 CORE_USERS = {
-    "export": {"verify.py", "answers.py", "golden_file.py", "onnx_policy.py", "manifest.py"},
+    "export": {"verify.py", "answers.py", "golden_file.py", "onnx_policy.py", "manifest.py", "upgrade.py"},
     "models": {"reference.py"},
 }
 WITHOUT_TORCH = {"data", "record", "suites", "evaluate", "code"}

@@ -16,19 +16,19 @@ from code_programs import Program, Spy, programs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from keystep.code import characters
+from keystep.code.characters import (
+    MAX_CHARACTERS,
+    MAX_DEPTH,
+    MAX_LENGTH,
+    MAX_LINES,
+)
 from keystep.code.executor import IDLE_CALLS, Executor
 from keystep.code.grammar import CodeError, Statement, format_statements, parse
 from keystep.code.outcome import Outcome
 from keystep.commands import oracle_episode
 from keystep.data import DatasetError
 from keystep.record import replay
-from keystep.suites.tabletop.oracle import characters
-from keystep.suites.tabletop.oracle.characters import (
-    MAX_CHARACTERS,
-    MAX_DEPTH,
-    MAX_LENGTH,
-    MAX_LINES,
-)
 
 # ---- whatever is accepted is what it seems to be
 

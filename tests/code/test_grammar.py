@@ -14,11 +14,10 @@ from code_attacks import ATTACKS
 from code_programs import PARAMETERS, Program, programs
 from hypothesis import given, settings
 
-from keystep.code import grammar
+from keystep.code import characters, grammar
 from keystep.code.executor import Api
 from keystep.code.grammar import API, CodeError, format_statements, parse
 from keystep.code.language import ActorList, AssignLocal, AssignPose, Call, Literal, Name, PoseRef
-from keystep.suites.tabletop.oracle import characters
 
 CUBE = "get_actor('red cube')"
 ACTOR = Call("get_actor", (("name", Literal("red cube")),))
@@ -249,7 +248,7 @@ def test_a_refusal_survives_the_way_between_processes() -> None:
 
 
 def test_the_language_needs_neither_simulator_nor_torch() -> None:
-    modules = ["grammar", "executor", "trace", "dialogue", "questions"]
+    modules = ["grammar", "executor", "trace", "dialogue"]
     program = (
         "import sys; "
         + "; ".join(f"import keystep.code.{module}" for module in modules)

@@ -1,8 +1,8 @@
 """Reads code text into a tree, or refuses it with position and reason. Nothing is executed here.
 
 The code language is a small piece of Python: a line calls one action, stores a pose in `pose_dict`, or names
-a value. `keystep.code.language` lists functions and tree; `keystep.suites.tabletop.oracle.characters` says
-what text may hold at all. What Python's parser finds in it is checked against the table of functions, types
+a value. `keystep.code.language` lists functions and tree; `keystep.code.characters` says what
+text may hold at all. What Python's parser finds in it is checked against the table of functions, types
 included.
 """
 
@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from keystep.code.characters import MAX_CHARACTERS, CodeError, python_tree
 from keystep.code.language import (
     API,
     POSE_DICT,
@@ -30,7 +31,6 @@ from keystep.code.language import (
     Type,
     format_statements,
 )
-from keystep.suites.tabletop.oracle.characters import MAX_CHARACTERS, CodeError, python_tree
 
 __all__ = ["API", "POSE_ASSIGNMENT", "CodeError", "Statement", "format_statements", "parse"]
 

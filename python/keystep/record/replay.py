@@ -224,8 +224,8 @@ def _require_columns(reader: DatasetReader) -> None:
 
 def _require_code(path: str | Path, codes: np.ndarray) -> None:
     """Text that is too long for code would take hours to lay out in a video."""
+    from keystep.code.characters import check_length
     from keystep.code.grammar import CodeError
-    from keystep.suites.tabletop.oracle.characters import check_length
 
     for frame, code in enumerate(codes):
         try:
