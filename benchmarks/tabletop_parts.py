@@ -23,6 +23,7 @@ from keystep.code.outcome import CallResult, Outcome
 from keystep.data.writer import DatasetWriter
 from keystep.record.collect import collect_from
 from keystep.record.workers import Workers
+from keystep.suites import suite_named
 from keystep.suites.tabletop import TASKS
 from keystep.suites.tabletop.camera import first_boxes
 from keystep.suites.tabletop.contacts import Contacts
@@ -31,7 +32,6 @@ from keystep.suites.tabletop.oracle.episodes import play
 from keystep.suites.tabletop.oracle.programs import program, render
 from keystep.suites.tabletop.oracle.questions import cell
 from keystep.suites.tabletop.scenario import Scenario
-from keystep.suites.tabletop.source import tabletop_source
 
 WARM_SEED = 10_000
 """Seeds from here on are played untimed."""
@@ -99,7 +99,7 @@ def collection(processes: int, tasks: Sequence[str], count: int, started: float)
     """Episodes per second into a new dataset: of a whole process since `started` (s since the epoch), and of
     a pool whose workers have played before.
     """
-    source = tabletop_source(tasks, 0, "state", 128)
+    source = suite_named("tabletop").source(tasks, 0, "state", 128)
     with tempfile.TemporaryDirectory() as folder:
         report = collect_from(source, folder, count, processes)
         whole_s = time.time() - started

@@ -28,7 +28,7 @@ from keystep.code.grammar import CodeError, Statement, format_statements, parse
 from keystep.code.outcome import Outcome
 from keystep.commands import oracle_episode
 from keystep.data import DatasetError
-from keystep.record import replay
+from keystep.suites.tabletop import replay
 
 # ---- whatever is accepted is what it seems to be
 

@@ -29,7 +29,7 @@ from keystep.models.reference import ReferencePolicy
 from keystep.models.text import load_text_encoder
 from keystep.suites.franka3blocks import ACTION_HOLD, ACTION_NAMES, STATE_NAMES, TASKS
 from keystep.suites.franka3blocks.demonstrations import rollout_expert
-from keystep.suites.franka3blocks.subgoals import Demonstrator
+from keystep.suites.franka3blocks.subgoals import ExpertSubgoals
 
 ENV_ID = "keystep/Franka3Blocks-v0"
 
@@ -130,7 +130,7 @@ def test_success_of_a_later_task_counts_from_its_start(trained: tuple[Path, Path
 
 def test_ground_truth_is_where_the_expert_passes(hierarchy: tuple[Path, Path, Path]) -> None:
     manifest = keystep.read_manifest(hierarchy[2])
-    demonstrator = Demonstrator(make_env(ENV_ID, manifest), manifest["planner"])
+    demonstrator = ExpertSubgoals(make_env(ENV_ID, manifest), manifest["planner"])
     given = demonstrator.subgoals("lift_blue", seed=11)
     assert given is not None
     env = make_env(ENV_ID, manifest)
@@ -187,7 +187,7 @@ def test_figure_10(hierarchy: tuple[Path, Path, Path], tmp_path: Path, capsys) -
 
 
 def test_plans_without_a_driver(hierarchy: tuple[Path, Path, Path], tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("keystep.commands.plans.missing_driver", lambda: "none, for this test")
+    monkeypatch.setattr("keystep.suites.headless.missing_driver", lambda: "none, for this test")
     options = ["--task", "stack", "--no-video", "--planner-steps", "2", "--output", str(tmp_path)]
     assert cli.run(["plans", str(hierarchy[2]), *options]) == 0
     recording = json.loads((tmp_path / "stack.json").read_text())

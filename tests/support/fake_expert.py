@@ -13,8 +13,7 @@ import numpy as np
 
 from keystep.data import DatasetSpec, Feature
 from keystep.record.collect import collect_from
-from keystep.record.source import Source
-from keystep.record.workers import Rollout
+from keystep.suites.base import Rollout, Source
 
 TASKS = {"lift": "Lift the block.", "push": "Push the block."}
 SPEC = DatasetSpec(

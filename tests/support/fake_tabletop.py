@@ -10,7 +10,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from keystep.record.workers import Rollout
+from keystep.suites.base import Rollout
 from keystep.suites.tabletop import TASKS, layout
 from keystep.suites.tabletop import source as tabletop
 

@@ -13,15 +13,18 @@ import tyro
 import keystep
 from keystep import libraries
 from keystep.commands.eval import FIRST_SEED, run
-from keystep.commands.plans import ENV, first_tasks, missing_driver, open_pictures
+from keystep.commands.plans import first_tasks, open_pictures
 from keystep.commands.video import write_video
 from keystep.evaluate.environments import ObservationReader, make_env
 from keystep.evaluate.recording import record
 from keystep.evaluate.rollout import reads_text, sendable
 from keystep.evaluate.settings import Evaluation
 from keystep.evaluate.storyboard import frames
+from keystep.suites import suite_named
+from keystep.suites.headless import missing_driver
 
 VIDEO_SIZE = 384
+SUITE = "franka3blocks"
 SHIPPED = "franka3blocks-state.keystep"
 
 
@@ -43,7 +46,7 @@ def main(
     manifest = keystep.read_manifest(bundle)
     names = tuple(task["name"] for task in manifest["tasks"])
     open_policy = functools.partial(keystep.load, bundle, threads=1)
-    report = run(open_policy, Evaluation(ENV, names, episodes, seed))
+    report = run(open_policy, Evaluation(suite_named(SUITE).env_id, names, episodes, seed))
     latency = keystep.LatencyReport.from_dict(report.latency[0])
     print(f"\n{report}\n\nlatency ({report.description})\n{latency}")
     if reads_text(manifest):
@@ -81,12 +84,12 @@ def film(bundle: Path, seed: int) -> Iterator[np.ndarray]:
     with keystep.load(bundle, threads=1) as policy:
         tasks = track(first_tasks(policy.manifest), "rendering")
         if reads_text(policy.manifest):
-            with open_pictures(ENV, policy.manifest) as (env, pictures):
+            with open_pictures(SUITE, None, policy.manifest) as (env, pictures):
                 for task in tasks:
                     yield from frames(record(policy, env, pictures, task, seed), pictures)
         else:
             size = {} if policy.manifest["observation"]["images"] else {"image_size": VIDEO_SIZE}
-            env = make_env(ENV, policy.manifest, {"render_mode": "rgb_array", **size})
+            env = make_env(suite_named(SUITE).env_id, policy.manifest, {"render_mode": "rgb_array", **size})
             for task in tasks:
                 yield from watch(policy, env, task, seed)
             env.close()

@@ -22,6 +22,8 @@ from keystep.evaluate.protocols import run as run_protocol
 from keystep.evaluate.rollout import OpenPolicy, Worker, check, reads_text
 from keystep.evaluate.settings import CHAIN_LENGTH, UNNAMED, EpisodeResult, Evaluation
 from keystep.evaluate.tables import report_markdown
+from keystep.suites import suite_named
+from keystep.suites.base import Suite
 
 FIRST_SEED = 10_000_000
 """Of evaluations: far from those of demonstrations (from 0; of the shipped policy, from 1,000,000)."""
@@ -54,18 +56,17 @@ class ProtocolOptions(EnvOptions):
 
     def evaluation(self, manifest: dict[str, Any]) -> Evaluation:
         tasks = self.tasks or task_names(manifest)
-        sentences, kinds = held_out(tasks) if self.phrasing == "held_out" else ({}, ())
+        told = held_out(suite_named(self.suite), tasks) if self.phrasing == "held_out" else ({}, ())
         return Evaluation(
-            self.env,
-            tasks,
-            self.episodes,
-            self.seed,
+            tasks=tasks,
+            episodes=self.episodes,
+            seed=self.seed,
             noise_seeds=self.noise_seeds,
             chain_length=self.chain_length if self.protocol == "lh-mtlc" else 1,
             ground_truth=self.subgoals == "ground_truth",
             guidance=self.guidance,
-            instructions=sentences,
-            kinds=kinds,
+            instructions=told[0],
+            kinds=told[1],
             **self.env_settings(),
         )
 
@@ -78,12 +79,10 @@ def task_names(manifest: dict[str, Any]) -> tuple[str, ...]:
     return names or (UNNAMED,)
 
 
-def held_out(tasks: tuple[str, ...]) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...]]:
+def held_out(suite: Suite, tasks: tuple[str, ...]) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...]]:
     """Sentences of each task that training never saw, and of which kinds they are."""
-    from keystep.suites.franka3blocks import instructions
-
     try:
-        return {task: instructions.held_out(task) for task in tasks}, instructions.HELD_OUT_KINDS
+        return {task: suite.held_out(task) for task in tasks}, suite.held_out_kinds
     except KeyError as error:
         raise keystep.ArgumentError(f"phrasing: expected a task with paraphrases, got {error}") from None
 

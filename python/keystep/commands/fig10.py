@@ -74,7 +74,7 @@ def main(
     if speed.reference is not None:
         slow = {name: references.opener(speed.reference, bundle, variants[name])() for name in variants}
     tasks = speed.tasks or task_names(manifest)
-    evaluation = Evaluation(speed.env, tasks, speed.episodes, speed.seed, **speed.env_settings())
+    evaluation = Evaluation(tasks=tasks, episodes=speed.episodes, seed=speed.seed, **speed.env_settings())
     report = run(runtimes, slow, evaluation, speed.reference_episodes)
     report.settings.update(bundle=bundle.name, threads=speed.threads, provider=speed.provider)
     report.settings["controller"] = f"{kind.upper()} {steps}" if steps else "without a sampler"

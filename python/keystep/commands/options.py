@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import keystep
 from keystep.files import replacing, to_json, write_json, write_text
+from keystep.suites import suite_named
 
 Kind = Literal["bundle", "ddpm", "ddim"]
 Engine = Literal["auto", "native", "onnxruntime", "stub"]
@@ -80,8 +81,11 @@ def engine_options(engine: Engine, precision: Precision, isa: Isa) -> dict[str, 
 class EnvOptions:
     """Where it acts; docs/evaluation.md says what an environment must offer."""
 
-    env: str = "keystep/Franka3Blocks-v0"
-    """Gymnasium environment, ID or MODULE:ID (the module registers it)."""
+    suite: str = "franka3blocks"
+    """The simulated world: franka3blocks, tabletop, or a module with a SUITE."""
+    env: str | None = None
+    """Gymnasium environment, ID or MODULE:ID (the module registers it); the suite's when not given. <Task>
+    in it stands for the task's name."""
     env_kwargs: tuple[str, ...] = ()
     """For its constructor: NAME=VALUE ..., or one JSON object."""
     max_episode_steps: int | None = None
@@ -93,6 +97,8 @@ class EnvOptions:
     def env_settings(self) -> dict[str, Any]:
         """For `Evaluation`."""
         return {
+            "env": self.env or suite_named(self.suite).env_id,
+            "suite": self.suite,
             "env_kwargs": parse_env_kwargs(self.env_kwargs),
             "max_episode_steps": self.max_episode_steps,
             "success_key": self.success_key,

@@ -15,11 +15,11 @@ from keystep.commands.eval import FIRST_SEED
 from keystep.commands.options import PolicyOptions
 from keystep.commands.video import write_video
 from keystep.evaluate.environments import make_env
-from keystep.evaluate.recording import Pictures, Recording, record
-from keystep.evaluate.storyboard import VIEW, frames, strip, title
+from keystep.evaluate.recording import Recording, record
+from keystep.evaluate.storyboard import frames, strip, title
 from keystep.files import replacing, write_json
-
-ENV = "keystep/Franka3Blocks-v0"
+from keystep.suites import suite_named
+from keystep.suites.base import Pictures
 
 
 def main(
@@ -30,7 +30,8 @@ def main(
     seed: int = FIRST_SEED,
     guidance: float | None = None,
     video: bool = True,
-    env: str = ENV,
+    suite: str = "franka3blocks",
+    env: str | None = None,
 ) -> None:
     """Show what a planner imagines and what the controller makes of it.
 
@@ -45,7 +46,8 @@ def main(
         seed: env seed of the episode, and the seed of the policy's noise.
         guidance: of the planner, lambda; as the bundle says when not given.
         video: write the videos, too.
-        env: Gymnasium environment.
+        suite: the simulated world, which makes the pictures.
+        env: Gymnasium environment; the suite's when not given.
     """
     from rich.progress import track
 
@@ -53,7 +55,7 @@ def main(
     if manifest["family"] != "subgoal":
         raise keystep.ArgumentError(f"family: expected subgoal, got {manifest['family']!r}")
     options = {} if guidance is None else {"guidance": guidance}
-    with policy.opener(bundle)() as runtime, open_pictures(env, manifest) as (simulator, pictures):
+    with policy.opener(bundle)() as runtime, open_pictures(suite, env, manifest) as (simulator, pictures):
         for name in track(task or first_tasks(manifest), "recording"):
             recording = record(runtime, simulator, pictures, name, seed, **options)
             write(recording, output, frames(recording, pictures) if video else None)
@@ -67,37 +69,19 @@ def first_tasks(manifest: dict[str, Any]) -> list[str]:
 
 
 @contextmanager
-def open_pictures(env_id: str, manifest: dict[str, Any]) -> Iterator[tuple[Any, Pictures]]:
+def open_pictures(suite: str, env_id: str | None, manifest: dict[str, Any]) -> Iterator[tuple[Any, Pictures]]:
     """The environment, and what makes pictures of it and of the planner's subgoals."""
-    from keystep.suites.franka3blocks.pictures import (
-        CameraPictures,
-        DrawnPictures,
-        SimulatedPictures,
-    )
-
-    subgoal = manifest["planner"]["subgoal"]
-    env = make_env(env_id, manifest)
-    second = None
+    world = suite_named(suite)
+    world.register()
+    made = env_id or world.env_id
+    env = make_env(made, manifest)
     try:
-        if subgoal != "observation.state":
-            yield env, CameraPictures(subgoal)
-        elif missing_driver() is None:
-            view = {"obs_mode": "state", "render_mode": "rgb_array", "image_size": VIEW}
-            second = make_env(env_id, manifest, view)
-            yield env, SimulatedPictures(second)
-        else:
-            yield env, DrawnPictures(VIEW)
+        with world.pictures(
+            lambda options: make_env(made, manifest, options), manifest["planner"]["subgoal"]
+        ) as pictures:
+            yield env, pictures
     finally:
         env.close()
-        if second is not None:
-            second.close()
-
-
-def missing_driver() -> str | None:
-    """Why nothing can be rendered on this machine; None when it can."""
-    from keystep.suites.headless import missing_driver
-
-    return missing_driver()
 
 
 def write(recording: Recording, folder: Path, film: Iterable[np.ndarray] | None) -> None:

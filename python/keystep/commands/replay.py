@@ -16,7 +16,7 @@ import keystep
 from keystep.commands.video import RATE_HZ, write_video
 
 if TYPE_CHECKING:
-    from keystep.record.replay import Recorded
+    from keystep.suites.tabletop.replay import Recorded
 
 
 def main(
@@ -39,7 +39,7 @@ def main(
         force: also replay what another version of the simulated world recorded.
     """
     from keystep.evaluate.code_video import WIDTH
-    from keystep.record.replay import Comparison, load_recorded, open_env, resimulate
+    from keystep.suites.tabletop.replay import Comparison, load_recorded, open_env, resimulate
 
     recorded = load_recorded(dataset, episode, force=force)
     for warning in recorded.warnings:
@@ -60,7 +60,7 @@ def main(
 def film(env: Any, recorded: Recorded, frames: Iterator[dict[str, Any]]) -> Iterator[np.ndarray]:
     """The frames of the video; takes all of `frames` but what follows the last action."""
     from keystep.evaluate import code_video
-    from keystep.record.replay import CODE, KEYSTEP
+    from keystep.suites.tabletop.replay import CODE, KEYSTEP
 
     columns = recorded.columns
     pictures = (env.render() for _ in islice(frames, recorded.episode.length))

@@ -39,7 +39,10 @@ def make_env(
     """
     import gymnasium
 
-    import keystep.suites.franka3blocks
+    from keystep.suites import SUITES, suite_named
+
+    for suite in SUITES:
+        suite_named(suite).register()
 
     module, colon, name = env_id.rpartition(":")
     if colon:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 import keystep
 from keystep.evaluate.environments import ObservationReader, solved
 from keystep.evaluate.rollout import reads_text, sendable
+from keystep.suites.base import Pictures
 
 Picture = np.ndarray
 """uint8 (height, width, 3)"""
@@ -72,14 +73,6 @@ class Recording:
                 for t in self.ticks
             ],
         }
-
-
-class Pictures(Protocol):
-    """How observations and subgoals become pictures; see `keystep.suites.franka3blocks.pictures`."""
-
-    def seen(self, observation: dict[str, Any]) -> Picture: ...
-
-    def imagined(self, subgoals: dict[str, np.ndarray]) -> list[Picture]: ...
 
 
 def record(

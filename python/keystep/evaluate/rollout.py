@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -19,9 +19,8 @@ from keystep.evaluate.environments import (
 )
 from keystep.evaluate.settings import UNNAMED, EpisodeResult, Evaluation, Job
 from keystep.evaluate.simulation import close_env, reset_env, set_env_task, step_env
-
-if TYPE_CHECKING:
-    from keystep.suites.franka3blocks.subgoals import Demonstrator
+from keystep.suites import suite_named
+from keystep.suites.base import TASK, Demonstrator, Suite
 
 PROBE_STEPS = 32
 
@@ -49,6 +48,14 @@ class Policy(Protocol):
 OpenPolicy = Callable[[], Policy]
 
 
+def _check_tasks(evaluation: Evaluation, suite: Suite) -> None:
+    """Each task has an environment of its own: ArgumentError where there is none."""
+    for task in evaluation.tasks:
+        if task not in suite.tasks:
+            known = ", ".join(suite.tasks)
+            raise keystep.ArgumentError(f"tasks: expected some of {suite.name}'s ({known}), got {task!r}")
+
+
 class Worker:
     """A policy and its environment, for many episodes. Raises ArgumentError for a policy it cannot serve."""
 
@@ -58,6 +65,11 @@ class Worker:
         check(policy.manifest, evaluation)
         self._takes_task = bool(policy.manifest["tasks"]) or reads_text(policy.manifest)
         self._read = ObservationReader(policy.manifest)
+        suite = suite_named(evaluation.suite)
+        suite.register()
+        if TASK in evaluation.env:
+            _check_tasks(evaluation, suite)
+        self._task = evaluation.tasks[0]
         self.env = self._make_env()
         check_action_space(self.env, policy.manifest)
         if evaluation.chain_length > 1 and not self.env.has_wrapper_attr("set_task"):
@@ -66,18 +78,23 @@ class Worker:
             )
         self._demonstrator: Demonstrator | None = None
         if evaluation.ground_truth:
-            from keystep.suites.franka3blocks.subgoals import Demonstrator
-
-            self._demonstrator = Demonstrator(self._make_env(), policy.manifest["planner"])
+            self._demonstrator = suite.demonstrator(self._make_env(), policy.manifest["planner"])
 
     def _make_env(self) -> Any:
         evaluation = self.evaluation
         limit = evaluation.max_episode_steps
         options = evaluation.env_kwargs
-        return make_env(evaluation.env, self.policy.manifest, options, max_episode_steps=limit)
+        env = evaluation.env.replace(TASK, self._task)
+        return make_env(env, self.policy.manifest, options, max_episode_steps=limit)
 
     def _reset_env(self, task: str, seed: int) -> Any:
         """The first observation; what the episode is about goes to environments that know tasks."""
+        if TASK in self.evaluation.env:  # which has one task
+            if task != self._task:
+                close_env(self.env)
+                self._task = task
+                self.env = self._make_env()
+            return reset_env(self.env, seed, None)
         options = None if task == UNNAMED else {"task": task}
         return reset_env(self.env, seed, options)
 

@@ -73,7 +73,7 @@ class Evaluation:
     """What to evaluate on.
 
     Attributes:
-        env: Gymnasium environment.
+        env: Gymnasium environment; <Task> in it stands for the task's name.
         tasks: names.
         episodes: of each task, or chains if `chain_length` is above 1.
         seed: of the first reset, and of the chains.
@@ -84,6 +84,7 @@ class Evaluation:
         guidance: of the planner; None: as the bundle says.
         instructions: texts by task; episode i is told text i modulo their number. Empty: the task's name.
         kinds: of the instructions, if there are several: text i is of kind i modulo their number.
+        suite: whose demonstrations are the ground truth.
         env_kwargs: for the environment's constructor.
         max_episode_steps: steps until an episode is given up; None: the environment's own limit.
         success_key: of `info`; see `keystep.evaluate.environments.solved`.
@@ -99,6 +100,7 @@ class Evaluation:
     guidance: float | None = None
     instructions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     kinds: tuple[str, ...] = ()
+    suite: str = "franka3blocks"
     env_kwargs: Mapping[str, Any] = field(default_factory=dict)
     max_episode_steps: int | None = None
     success_key: str | None = None

@@ -1,10 +1,10 @@
 """Collect demonstrations of a scripted expert or of the oracle of code into a dataset.
 
-The content depends on the settings only: attempt k of task j of the suite's n tasks (numbered as in
-`suites.franka3blocks.TASKS`, n = 10, or `suites.tabletop.tasks.TASKS`) is reset with `seed + n k + j`,
-failures are dropped, and results are written in the order (task, seed) whatever the number of processes.
-Stopping and resuming continues with the next seed of the first unfinished task. A dataset can be resumed
-with other tasks: new ones are added, and those that are not named stay as they are.
+The content depends on the settings only: attempt k of a task is reset with the seed that its suite says
+(`keystep.suites.base.Suite.tasks`), failures are dropped, and results are written in the order (task, seed)
+whatever the number of processes. Stopping and resuming continues with the next seed of the first unfinished
+task. A dataset can be resumed with other tasks: new ones are added, and those that are not named stay as they
+are.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import inspect
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -31,8 +31,7 @@ from keystep.data.flush import FLUSH_EPISODES, FLUSH_SECONDS
 from keystep.record.interrupts import Interrupts
 
 if TYPE_CHECKING:  # else loaded when used: `keystep collect --help` needs none of it
-    from keystep.record.source import Source
-    from keystep.record.workers import Frames
+    from keystep.suites.base import Frames, Source
 
 
 @dataclass
@@ -66,7 +65,7 @@ def collect(
     wander_frames: int = 0,
     record: Literal["expert", "executed"] = "expert",
     max_failures: int = 20,
-    suite: Literal["franka3blocks", "tabletop"] = "franka3blocks",
+    suite: str = "franka3blocks",
     flush_seconds: float = FLUSH_SECONDS,
     flush_episodes: int = FLUSH_EPISODES,
 ) -> CollectReport:
@@ -95,7 +94,7 @@ def collect(
         record: the expert's action, or the perturbed one that was executed. Flat policies learn from the
             first how to recover; goal-conditioned controllers need the one that led to the goal.
         max_failures: give up after this many failures in a row.
-        suite: the simulated world and its tasks.
+        suite: the simulated world and its tasks: franka3blocks, tabletop, or a module with a `SUITE`.
         flush_seconds: a finished episode is on its way to the disk after so many seconds at the latest, so a
             killed job loses no others; earlier where writing takes no more than 2 % of the time. Episodes are
             finished in the order of their seeds.
@@ -107,26 +106,26 @@ def collect(
         RuntimeError: images are asked for on a machine without a Vulkan driver.
     """
     from keystep.data.writer import check_flush
-    from keystep.suites.franka3blocks.source import Perturbation, franka3blocks_source
-    from keystep.suites.tabletop.source import tabletop_source
+    from keystep.suites import suite_named
 
-    if suite not in ("franka3blocks", "tabletop"):
-        raise DatasetError(f"suite: expected franka3blocks or tabletop, got {suite!r}")
+    try:
+        world = suite_named(suite)
+    except ValueError as error:
+        raise DatasetError(str(error)) from None
     if obs_mode not in ("state", "rgb"):
         raise DatasetError(f"obs_mode: expected state or rgb, got {obs_mode!r}")
-    if record not in ("expert", "executed"):
-        raise DatasetError(f"record: expected expert or executed, got {record!r}")
-    if not expert_noise or min(expert_noise) < 0:
-        raise DatasetError(f"expert_noise: expected values of at least 0, got {expert_noise}")
-    perturbation = Perturbation(tuple(expert_noise), frames_after_success, wander_frames, record)
     check_flush(flush_episodes, flush_seconds)
-    if suite == "tabletop":
-        _refuse_others({"env_id": env_id, **asdict(perturbation)}, suite)
-        source = tabletop_source(tasks, seed, obs_mode, image_size)
-    else:
-        source = franka3blocks_source(env_id, tasks, seed, obs_mode, image_size, perturbation)
+    special = {
+        "env_id": env_id,
+        "expert_noise": expert_noise,
+        "frames_after_success": frames_after_success,
+        "wander_frames": wander_frames,
+        "record": record,
+    }
+    taken = {name: special.pop(name) for name in sorted(world.collect_options)}
+    _refuse_others(special, suite)
     return collect_from(
-        source,
+        world.source(tasks, seed, obs_mode, image_size, **taken),
         output,
         episodes,
         processes,
@@ -138,7 +137,7 @@ def collect(
 
 
 def _refuse_others(given: dict[str, Any], suite: str) -> None:
-    """Options of franka3blocks must be left at their defaults: they would have no effect."""
+    """Options that a suite does not have must be left at their defaults: they would have no effect."""
     for name, parameter in inspect.signature(collect).parameters.items():
         if name in given and given[name] != parameter.default:
             raise DatasetError(

@@ -11,14 +11,9 @@ from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from types import TracebackType
-from typing import Any
 
 from keystep.data.layout import DatasetError
-
-Frames = dict[str, Any]
-Rollout = Callable[[str, int], Frames | None]
-"""(task, seed) -> the features' columns over the frames of a successful episode, or None. Under `instruction`
-and `extras` it may also have what `DatasetWriter.add_episode` takes under these names."""
+from keystep.suites.base import Frames, Rollout
 
 _rollout: Rollout | None = None  # of this worker process
 

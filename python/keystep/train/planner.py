@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,7 @@ from keystep.models.checkpoint import TEXT_ENCODER, Checkpoint, camera_entry
 from keystep.models.config import CameraConfig, PlannerConfig
 from keystep.models.presets import PLANNER_PRESETS
 from keystep.models.text import load_text_encoder
-from keystep.suites.franka3blocks import TASKS
-from keystep.suites.franka3blocks.instructions import phrasings
+from keystep.suites import suite_named
 from keystep.train.actions import ActionChoices
 from keystep.train.config import PlannerTraining
 from keystep.train.normalization import normalize
@@ -31,6 +31,7 @@ class PlannerRecipe:
 
     def __init__(self, config: PlannerTraining, reader: DatasetReader) -> None:
         self._config, self._reader = config, reader
+        self._suite = suite_named(reader.collection.get("suite", "franka3blocks"))
         kept = config.output / TEXT_ENCODER  # of the run to be continued: a name may mean another by then
         self.text_encoder = load_text_encoder(kept if kept.exists() else config.text_encoder)
         self.notes: list[str] = []
@@ -76,8 +77,10 @@ class PlannerRecipe:
         return self._config.subgoal.startswith(IMAGES)
 
     def _phrasings(self, task: dict[str, str]) -> tuple[str, ...]:
-        known = self._config.phrasings and task["name"] in TASKS
-        return phrasings(task["name"]) if known else (task["instruction"],)
+        with suppress(KeyError):
+            if self._config.phrasings:
+                return self._suite.phrasings(task["name"])
+        return (task["instruction"],)
 
     def _plan(self) -> Checkpoint:
         config, reader = self._config, self._reader

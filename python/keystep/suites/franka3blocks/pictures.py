@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from keystep.evaluate.recording import Picture, Pictures
+from keystep.suites.base import Pictures
 from keystep.suites.franka3blocks import layout
+
+Picture = np.ndarray
 
 STATE = "observation.state"
 CUBE_COLOURS = {"red": (213, 94, 0), "green": (0, 158, 115), "blue": (0, 114, 178)}

@@ -9,8 +9,7 @@ from typing import Literal
 
 from keystep.data.layout import DatasetError, Feature, image_feature
 from keystep.data.spec import DatasetSpec
-from keystep.record.source import Source, check_settings
-from keystep.record.workers import Frames, Rollout
+from keystep.suites.base import Frames, Rollout, Source, Suite, check_settings, numbered
 
 IMAGE_SIZES = range(1, 16385)  # the environment has no limit; Mesa's Vulkan drivers have this one
 
@@ -26,21 +25,28 @@ class Perturbation:
 
 
 def franka3blocks_source(
-    env_id: str,
+    suite: Suite,
     tasks: Sequence[str] | None,
     seed: int,
     obs_mode: str,
     image_size: int,
-    perturbation: Perturbation,
+    *,
+    env_id: str,
+    expert_noise: tuple[float, ...],
+    frames_after_success: int | None,
+    wander_frames: int,
+    record: Literal["expert", "executed"],
 ) -> Source:
-    """The scripted expert on Franka-3Blocks as a source of demonstrations."""
+    """The scripted expert on Franka-3Blocks as a source of demonstrations; see `keystep.record.collect`."""
     from keystep.suites.franka3blocks import TASKS, layout
 
+    if record not in ("expert", "executed"):
+        raise DatasetError(f"record: expected expert or executed, got {record!r}")
+    if not expert_noise or min(expert_noise) < 0:
+        raise DatasetError(f"expert_noise: expected values of at least 0, got {expert_noise}")
+    perturbation = Perturbation(tuple(expert_noise), frames_after_success, wander_frames, record)
     check_settings(seed, obs_mode, image_size, IMAGE_SIZES)
-    names = list(TASKS) if tasks is None else list(tasks)
-    for name in names:
-        if name not in TASKS:
-            raise DatasetError(f"tasks: expected some of {', '.join(TASKS)}, got {name!r}")
+    first_seeds = numbered(suite, tasks, seed)
     features = {"observation.state": Feature("float32", (len(layout.STATE_NAMES),), layout.STATE_NAMES)}
     if obs_mode == "rgb":
         features["observation.images.static"] = image_feature(image_size, image_size)
@@ -64,12 +70,14 @@ def franka3blocks_source(
         "record": perturbation.record,
         "action": action,
     }
-    instructions = {name: TASKS[name].instruction for name in names}
+    instructions = {name: TASKS[name].instruction for name in first_seeds}
     return Source(
         DatasetSpec(layout.CONTROL_RATE_HZ, features, instructions, "franka_panda", how),
-        functools.partial(open_simulator, env_id, obs_mode, image_size, seed, perturbation),
-        {name: seed + list(TASKS).index(name) for name in names},
-        len(TASKS),
+        functools.partial(
+            open_simulator, env_id, obs_mode, image_size, seed, suite.seed_stride, perturbation
+        ),
+        first_seeds,
+        suite.seed_stride,
     )
 
 
@@ -78,19 +86,20 @@ def open_simulator(
     obs_mode: str,
     image_size: int,
     first_seed: int,
+    seed_stride: int,
     perturbation: Perturbation,
 ) -> Rollout:
     """Make the environment and return the rollout function on it."""
     import gymnasium
 
-    from keystep.suites.franka3blocks import TASKS  # also registers the environment
+    import keystep.suites.franka3blocks  # noqa: F401  registers the environment
     from keystep.suites.franka3blocks.demonstrations import DEMONSTRATION_FRAMES, rollout_expert
 
     # Perturbed experts may need longer; episodes that end at success can afford it.
     limit = DEMONSTRATION_FRAMES if perturbation.frames_after_success is None else 2 * DEMONSTRATION_FRAMES
 
     def rollout(task: str, seed: int) -> Frames | None:
-        attempt = (seed - first_seed) // len(TASKS)
+        attempt = (seed - first_seed) // seed_stride
         noise = perturbation.expert_noise[attempt % len(perturbation.expert_noise)]
         ending, wander = perturbation.frames_after_success, perturbation.wander_frames
         return rollout_expert(env, task, seed, limit, noise, ending, wander, perturbation.record)

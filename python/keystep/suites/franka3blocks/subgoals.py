@@ -9,7 +9,7 @@ import numpy as np
 import keystep
 
 
-class Demonstrator:
+class ExpertSubgoals:
     """The expert in an environment of its own. Same seed, same reset: bit for bit (`Franka3BlocksEnv.reset`).
 
     Args:

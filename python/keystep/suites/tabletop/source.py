@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
-from keystep.data.layout import DatasetError, Feature, image_feature
+from keystep.data.layout import Feature, image_feature
 from keystep.data.spec import DatasetSpec
-from keystep.record.source import Source, check_settings
-from keystep.record.workers import Frames, Rollout
+from keystep.suites.base import TASK, Frames, Rollout, Source, Suite, check_settings, numbered
 
 SUITE = "tabletop"
-ENV_ID = "keystep/Tabletop-<Task>-v0"
-"""With the name of a task for <Task>."""
+ENV_ID = f"keystep/Tabletop-{TASK}-v0"
+"""With the name of a task for TASK."""
 SIMULATOR = ("mani_skill", "sapien")
 """Packages whose versions must stay the same over the life of a dataset."""
 OTHERS = ("keystep", "numpy", "scipy")
@@ -28,22 +27,21 @@ NAMES = "names"
 """Of the bodies, in the order of the slots: an episode's extra."""
 
 
-def tabletop_source(tasks: Sequence[str] | None, seed: int, obs_mode: str, image_size: int) -> Source:
+def tabletop_source(
+    suite: Suite, tasks: Sequence[str] | None, seed: int, obs_mode: str, image_size: int
+) -> Source:
     """Demonstrations of the oracle.
 
     Args:
         tasks: names; all when None.
-        seed: first seed; attempt k of task j of the suite's n tasks has `seed + n k + j`.
+        seed: first seed; see `Suite.tasks` for the others.
         obs_mode: "state", or "rgb" to add the pictures of both cameras.
         image_size: their height and width.
     """
-    from keystep.suites.tabletop import TASKS, layout
+    from keystep.suites.tabletop import layout
 
     check_settings(seed, obs_mode, image_size, IMAGE_SIZES)
-    names = list(TASKS) if tasks is None else list(dict.fromkeys(tasks))
-    for name in names:
-        if name not in TASKS:
-            raise DatasetError(f"tasks: expected some of {', '.join(TASKS)}, got {name!r}")
+    first_seeds = numbered(suite, tasks, seed)
     how = {
         "suite": SUITE,
         "env_id": ENV_ID,
@@ -57,14 +55,13 @@ def tabletop_source(tasks: Sequence[str] | None, seed: int, obs_mode: str, image
     spec = DatasetSpec(
         layout.CONTROL_RATE_HZ,
         features(obs_mode, image_size),
-        dict.fromkeys(names),  # every episode has a prompt of its own
+        dict.fromkeys(first_seeds),  # every episode has a prompt of its own
         "franka_panda",
         how,
         extras=(NAMES,),
         notes={"other_versions": package_versions(OTHERS)},
     )
-    first_seeds = {name: seed + list(TASKS).index(name) for name in names}
-    return Source(spec, functools.partial(open_oracle, obs_mode, image_size), first_seeds, len(TASKS))
+    return Source(spec, functools.partial(open_oracle, obs_mode, image_size), first_seeds, suite.seed_stride)
 
 
 def features(obs_mode: str, image_size: int) -> dict[str, Feature]:
@@ -123,7 +120,7 @@ def open_oracle(obs_mode: str, image_size: int) -> Rollout:
         if task not in current:
             while current:
                 current.popitem()[1].close()
-            env_id = ENV_ID.replace("<Task>", task)
+            env_id = ENV_ID.replace(TASK, task)
             current[task] = gymnasium.make(
                 env_id, obs_mode=obs_mode, image_size=image_size, terminate_on_success=False
             )

@@ -19,8 +19,9 @@ import keystep
 from keystep.commands import replay as command
 from keystep.data import DatasetError, DatasetReader, DatasetSpec, DatasetWriter
 from keystep.record.collect import collect
-from keystep.record.replay import COLUMNS, Comparison, load_recorded, open_env, resimulate
 from keystep.suites.tabletop import layout, source
+from keystep.suites.tabletop.replay import COLUMNS, Comparison, load_recorded, open_env, resimulate
+from keystep.suites.tabletop.suite import SUITE
 
 DATA_FILE = "data/chunk-000/file-000.parquet"
 
@@ -213,7 +214,7 @@ def test_an_episode_out_of_range(dataset: Path, index: int) -> None:
 
 
 def test_an_empty_dataset(tmp_path: Path) -> None:
-    with DatasetWriter(tmp_path, source.tabletop_source(["Pick"], 0, "state", 16).spec):
+    with DatasetWriter(tmp_path, SUITE.source(["Pick"], 0, "state", 16).spec):
         pass
     with pytest.raises(DatasetError, match="expected at least one episode, found none"):
         load_recorded(tmp_path, 0)

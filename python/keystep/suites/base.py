@@ -1,0 +1,157 @@
+"""What the rest of keystep sees of a simulated world."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from keystep.data.spec import DatasetSpec
+
+TASK = "<Task>"
+"""Stands for a task's name in the id of an environment that has one task."""
+
+Frames = dict[str, Any]
+Rollout = Callable[[str, int], Frames | None]
+"""(task, seed) -> the features' columns over the frames of a successful episode, or None. Under `instruction`
+and `extras` it may also have what `DatasetWriter.add_episode` takes under these names."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where demonstrations come from, and what the dataset says about it.
+
+    Attributes:
+        spec: of the dataset.
+        open_rollout: makes the rollout function, once in every process; picklable.
+        first_seeds: of each task.
+        seed_stride: distance of consecutive seeds of a task.
+    """
+
+    spec: DatasetSpec
+    open_rollout: Callable[[], Rollout]
+    first_seeds: dict[str, int]
+    seed_stride: int
+
+
+class Demonstrator(Protocol):
+    """Passes through what a planner should imagine, from the same reset."""
+
+    def subgoals(self, task: str, seed: int) -> dict[str, np.ndarray] | None:
+        """M subgoals as `Runtime.reset` wants them; None when the demonstration fails from this reset."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Pictures(Protocol):
+    """How observations and subgoals become pictures: uint8 (height, width, 3)."""
+
+    def seen(self, observation: dict[str, Any]) -> np.ndarray: ...
+
+    def imagined(self, subgoals: dict[str, np.ndarray]) -> list[np.ndarray]: ...
+
+
+class Suite(Protocol):
+    """A simulated world: its tasks, and how to make, demonstrate, tell and show them.
+
+    Importing the module that has a suite loads no simulator. A new one is a folder of its own and a
+    line in `keystep.suites.SUITES`.
+
+    Attributes:
+        name: of the suite, on the command line and in datasets.
+        tasks: by name their numbers, which never change: attempt k of a task has the env seed
+            `seed + number + seed_stride * k`. A task that is added gets a number of its own, and may
+            meet seeds of another.
+        seed_stride: likewise fixed.
+        env_id: of the Gymnasium environment; with `TASK` in it where there is one for each task.
+        collect_options: arguments of `keystep.record.collect` that only some suites have, and this one has.
+        held_out_kinds: of the sentences of `held_out`, taking turns.
+    """
+
+    name: str
+    tasks: Mapping[str, int]
+    seed_stride: int
+    env_id: str
+    collect_options: frozenset[str]
+    held_out_kinds: tuple[str, ...]
+
+    def register(self) -> None:
+        """Makes the environments known to Gymnasium."""
+        ...
+
+    def instruction(self, task: str) -> str | None:
+        """What the task is called in a dataset; None where every episode has a prompt of its own."""
+        ...
+
+    def source(
+        self, tasks: Sequence[str] | None, seed: int, obs_mode: str, image_size: int, **options: Any
+    ) -> Source:
+        """Demonstrations; all tasks when None. `options` are `collect_options`. Raises DatasetError."""
+        ...
+
+    def phrasings(self, task: str) -> tuple[str, ...]:
+        """Sentences to train with. Raises KeyError for a task without any."""
+        ...
+
+    def held_out(self, task: str) -> tuple[str, ...]:
+        """Sentences that no training sentence equals. Raises KeyError for a task without any."""
+        ...
+
+    def demonstrator(self, env: Any, planner: dict[str, Any]) -> Demonstrator:
+        """Ground-truth subgoals in an environment of its own. Raises ArgumentError where there are none."""
+        ...
+
+    def pictures(
+        self, make_env: Callable[[dict[str, Any]], Any], subgoal: str
+    ) -> AbstractContextManager[Pictures]:
+        """Pictures of observations and of subgoals of the key `subgoal`.
+
+        Args:
+            make_env: makes another environment, with these options of its constructor.
+
+        Raises:
+            ArgumentError: this suite has none.
+        """
+        ...
+
+
+def numbered(suite: Suite, tasks: Sequence[str] | None, seed: int) -> dict[str, int]:
+    """The first seed of each of `tasks` (all when None), in this order.
+
+    Raises:
+        DatasetError: a task that the suite does not have.
+    """
+    from keystep.data.errors import DatasetError
+
+    names = dict.fromkeys(suite.tasks if tasks is None else tasks)
+    for name in names:
+        if name not in suite.tasks:
+            raise DatasetError(f"tasks: expected some of {', '.join(suite.tasks)}, got {name!r}")
+    return {name: seed + suite.tasks[name] for name in names}
+
+
+def check_settings(seed: int, obs_mode: str, image_size: int, sizes: range) -> None:
+    """Refuses what an environment would refuse when its dataset has been created already.
+
+    Args:
+        sizes: of images that it can make.
+
+    Raises:
+        DatasetError: `seed` or `image_size` is out of range.
+        RuntimeError: pictures are asked for on a machine without a Vulkan driver.
+    """
+    from keystep.data.errors import DatasetError
+
+    if seed < 0:
+        raise DatasetError(f"seed: expected at least 0, got {seed}")
+    if image_size not in sizes:
+        raise DatasetError(f"image_size: expected {sizes.start} to {sizes.stop - 1} pixels, got {image_size}")
+    if obs_mode == "rgb":
+        from keystep.suites.headless import require_driver
+
+        require_driver()

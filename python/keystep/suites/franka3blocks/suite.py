@@ -1,0 +1,81 @@
+"""Franka-3Blocks as a suite."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from keystep.suites.base import Demonstrator, Pictures, Source
+from keystep.suites.franka3blocks.tasks import TASKS
+
+VIEW = 256  # pixels a side, of pictures of states
+
+
+class Franka3Blocks:
+    """See `keystep.suites.base.Suite`."""
+
+    name = "franka3blocks"
+    tasks: Mapping[str, int] = {
+        "lift_red": 0,
+        "lift_green": 1,
+        "lift_blue": 2,
+        "push_red_left": 3,
+        "push_red_right": 4,
+        "push_green_left": 5,
+        "push_green_right": 6,
+        "push_blue_left": 7,
+        "push_blue_right": 8,
+        "stack": 9,
+    }
+    seed_stride = 10
+    env_id = "keystep/Franka3Blocks-v0"
+    collect_options = frozenset({"env_id", "expert_noise", "frames_after_success", "wander_frames", "record"})
+    held_out_kinds: tuple[str, ...] = ("carrier", "frame", "words")
+
+    def register(self) -> None:
+        import keystep.suites.franka3blocks  # noqa: F401
+
+    def instruction(self, task: str) -> str | None:
+        return TASKS[task].instruction
+
+    def source(
+        self, tasks: Sequence[str] | None, seed: int, obs_mode: str, image_size: int, **options: Any
+    ) -> Source:
+        from keystep.suites.franka3blocks.source import franka3blocks_source
+
+        return franka3blocks_source(self, tasks, seed, obs_mode, image_size, **options)
+
+    def phrasings(self, task: str) -> tuple[str, ...]:
+        from keystep.suites.franka3blocks import instructions
+
+        return instructions.phrasings(task)
+
+    def held_out(self, task: str) -> tuple[str, ...]:
+        from keystep.suites.franka3blocks import instructions
+
+        return instructions.held_out(task)
+
+    def demonstrator(self, env: Any, planner: dict[str, Any]) -> Demonstrator:
+        from keystep.suites.franka3blocks.subgoals import ExpertSubgoals
+
+        return ExpertSubgoals(env, planner)
+
+    @contextmanager
+    def pictures(self, make_env: Callable[[dict[str, Any]], Any], subgoal: str) -> Iterator[Pictures]:
+        from keystep.suites.franka3blocks import pictures
+        from keystep.suites.headless import missing_driver
+
+        if subgoal != "observation.state":
+            yield pictures.CameraPictures(subgoal)
+        elif missing_driver() is not None:
+            yield pictures.DrawnPictures(VIEW)
+        else:
+            env = make_env({"obs_mode": "state", "render_mode": "rgb_array", "image_size": VIEW})
+            try:
+                yield pictures.SimulatedPictures(env)
+            finally:
+                env.close()
+
+
+SUITE = Franka3Blocks()
