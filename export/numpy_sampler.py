@@ -46,6 +46,11 @@ def timesteps(spec: Spec) -> list[int]:
     return [int(step) for step in visited]
 
 
+def times(spec: Spec) -> list[float]:
+    """Of flow_euler: t of each denoise step, and of the clean end."""
+    return [*(float(np.float32((step + 1) / spec["train_steps"])) for step in timesteps(spec)), 0.0]
+
+
 def alphas_after(spec: Spec) -> list[float]:
     """alpha-bar each denoise step leads to; 1 is the clean end."""
     bar, visited = alphas_cumprod(spec), timesteps(spec)
@@ -60,7 +65,7 @@ def alphas_after(spec: Spec) -> list[float]:
 
 def noise_rows(spec: Spec) -> int:
     """K': the initial noise, and one for every step that adds some."""
-    if spec["kind"] == "ddim" and spec["eta"] == 0:
+    if spec["kind"] == "flow_euler" or (spec["kind"] == "ddim" and spec["eta"] == 0):
         return 1
     bar = alphas_cumprod(spec)[timesteps(spec)]
     pairs = zip(bar, alphas_after(spec), strict=True)
@@ -69,17 +74,25 @@ def noise_rows(spec: Spec) -> int:
 
 def sample(spec: Spec, predict: Predict, noise: np.ndarray) -> np.ndarray:
     """Noise [K', H, A] to a normalised chunk [H, A]; `predict`: ([B, H, A], time-step) -> model output."""
-    bar = alphas_cumprod(spec)
     x, *rest = noise.astype(np.float64)
+    if spec["kind"] == "flow_euler":
+        between = times(spec)
+        for timestep, now, following in zip(timesteps(spec), between[:-1], between[1:], strict=True):
+            x = x + (following - now) * _predicted(spec, predict, x, timestep)
+        return x
+    bar = alphas_cumprod(spec)
     for timestep, after in zip(timesteps(spec), alphas_after(spec), strict=True):
-        branches = 2 if spec["guidance"] else 1
-        output = predict(np.repeat(x[None], branches, axis=0).astype(np.float32), timestep).astype(np.float64)
-        model = output[0]
-        if spec["guidance"]:
-            model = (1 + spec["guidance"]) * output[0] - spec["guidance"] * output[1]
-        mean, sigma = _step(spec, float(bar[timestep]), after, x, model)
+        mean, sigma = _step(spec, float(bar[timestep]), after, x, _predicted(spec, predict, x, timestep))
         x = mean + sigma * rest.pop(0) if sigma > 0 else mean
     return x
+
+
+def _predicted(spec: Spec, predict: Predict, x: np.ndarray, timestep: int) -> np.ndarray:
+    branches = 2 if spec["guidance"] else 1
+    output = predict(np.repeat(x[None], branches, axis=0).astype(np.float32), timestep).astype(np.float64)
+    if not spec["guidance"]:
+        return output[0]
+    return (1 + spec["guidance"]) * output[0] - spec["guidance"] * output[1]
 
 
 def _step(

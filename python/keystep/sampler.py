@@ -15,14 +15,14 @@ Denoise = Callable[[np.ndarray, int], np.ndarray]
 
 
 FIELDS = {
-    "kind": "ddpm or ddim.",
+    "kind": "ddpm, ddim or flow_euler.",
     "train_steps": "Length of the beta schedule.",
     "inference_steps": "Denoise steps per sample, 1..train_steps.",
     "beta_schedule": "linear, scaled_linear, squaredcos_cap_v2 or table.",
     "beta_start": "Of linear and scaled_linear.",
     "beta_end": "Of linear and scaled_linear.",
     "betas": "Of table: train_steps values in (0, 1).",
-    "prediction": "What the network predicts: epsilon, sample or v_prediction.",
+    "prediction": "What the network predicts: epsilon, sample or v_prediction; of flow_euler velocity.",
     "clip_sample": "Clip the predicted clean sample to +-clip_range.",
     "clip_range": "See clip_sample.",
     "timestep_rule": "Which training steps are visited: leading, trailing, linspace or hd_expit.",
@@ -37,7 +37,7 @@ for _name, _text in FIELDS.items():  # the C++ struct has no docstrings of its o
 
 
 class Sampler:
-    """DDPM or DDIM (arXiv:2006.11239, arXiv:2010.02502), coefficients precomputed.
+    """DDPM, DDIM (arXiv:2006.11239, arXiv:2010.02502) or flow matching by Euler's method (arXiv:2210.02747).
 
         sampler = keystep.Sampler(keystep.SamplerSpec(kind="ddim", inference_steps=10))
         sample = sampler.sample(model, keystep.noise((8, 7), seed=0))

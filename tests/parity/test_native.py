@@ -257,5 +257,5 @@ def test_damaged_weights_are_refused(exported: Export, tmp_path: Path) -> None:
     bundle = edited(exported("random 0")[1], tmp_path)
     with (bundle / "unet.safetensors").open("ab") as file:
         file.write(b"\0")
-    with pytest.raises(keystep.BundleError, match=r"unet\.sha256"):
+    with pytest.raises(keystep.BundleError, match=r"unet\.safetensors is damaged"):
         keystep.load(bundle, threads=1)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from own_weights import give_own_weights
 
 pytest.importorskip("torch", reason="training packages are not installed")
 
@@ -47,6 +48,7 @@ def without_unets(folder: Path, manifest: dict[str, Any]) -> None:
 def test_a_bundle_as_version_1_wrote_it(tmp_path: Path, cameras: tuple[CameraConfig, ...]) -> None:
     random_checkpoint(tmp_path / "run", replace(PRESETS["tiny"], tasks=2, cameras=cameras, image_width=16))
     bundle = export_bundle(tmp_path / "run", tmp_path / "old.keystep")
+    give_own_weights(bundle)
     manifest = json.loads((bundle / "manifest.json").read_text())
     without_unets(bundle, manifest)
     assert manifest.pop("planner") is None
@@ -70,6 +72,7 @@ def test_a_hierarchy_as_version_2_wrote_it(tmp_path: Path, controller: str) -> N
     write_checkpoint(tmp_path / "planner", PLANNERS["state"])
     write_checkpoint(tmp_path / "run", CONTROLLERS[controller])
     bundle = export_bundle(tmp_path / "run", tmp_path / "old.keystep", planner=tmp_path / "planner")
+    give_own_weights(bundle)
     manifest = json.loads((bundle / "manifest.json").read_text())
     without_unets(bundle, manifest)
     assert not [name for name in manifest["graphs"] if "film" in name]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from own_weights import give_own_weights
 
 import keystep
 
@@ -57,6 +58,7 @@ def test_verify_notices_other_weights_of_the_native_engine(tmp_path: Path) -> No
         unit_checkpoint(tmp_path / f"run{seed}", TINY, seed=seed)
         export_bundle(tmp_path / f"run{seed}", tmp_path / f"{seed}.keystep")
     target, other = tmp_path / "0.keystep", tmp_path / "1.keystep"
+    give_own_weights(target)
     take_from(other, target, "unet")
     report = verify_bundle(target)
     different = {row.ours for row in report.comparisons if not row.within(TOLERANCE)}

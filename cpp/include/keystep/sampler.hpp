@@ -1,5 +1,5 @@
-// DDPM and DDIM samplers. Formulas and names follow diffusers' DDPMScheduler and DDIMScheduler
-// (Ho et al. 2020, arXiv:2006.11239; Song et al. 2021, arXiv:2010.02502).
+// DDPM, DDIM and flow matching. Formulas of the first two and names follow diffusers' DDPMScheduler and
+// DDIMScheduler (Ho et al. 2020, arXiv:2006.11239; Song et al. 2021, arXiv:2010.02502).
 #pragma once
 
 #include <cstddef>
@@ -11,15 +11,15 @@ namespace keystep {
 
 /// All the settings of a sampler; the manifest's "sampler" object has exactly these keys.
 struct SamplerSpec {
-  std::string kind = "ddim";                        ///< ddpm | ddim
-  int train_steps = 100;                            ///< length of the beta schedule
-  int inference_steps = 10;                         ///< denoise steps per sample, 1..train_steps
+  std::string kind = "ddim";  ///< ddpm | ddim | flow_euler (velocity, trailing, no clipping)
+  int train_steps = 100;      ///< length of the beta schedule
+  int inference_steps = 10;   ///< denoise steps per sample, 1..train_steps
   std::string beta_schedule = "squaredcos_cap_v2";  ///< linear | scaled_linear | squaredcos_cap_v2 | table
   double beta_start = 1e-4;                         ///< linear and scaled_linear only
   double beta_end = 0.02;                           ///< linear and scaled_linear only
   std::vector<double> betas;                        ///< table only: train_steps values in (0, 1)
-  std::string prediction = "epsilon";               ///< epsilon | sample | v_prediction
-  bool clip_sample = true;                          ///< clip the predicted x0 to +-clip_range
+  std::string prediction = "epsilon";  ///< epsilon | sample | v_prediction; of flow_euler: velocity
+  bool clip_sample = true;             ///< clip the predicted x0 to +-clip_range
   double clip_range = 1.0;
   std::string timestep_rule = "leading";  ///< leading | trailing | linspace | hd_expit
   int steps_offset = 0;                   ///< added to the time-steps of `leading`
@@ -45,7 +45,7 @@ class Sampler {
   void set_guidance(double lambda) noexcept { spec_.guidance = lambda; }
   /// Training time-steps visited, from noisy to clean; `inference_steps` long.
   const std::vector<int>& timesteps() const noexcept { return timesteps_; }
-  /// alpha-bar for every training step, length train_steps.
+  /// alpha-bar for every training step, length train_steps; none of flow_euler.
   const std::vector<double>& alphas_cumprod() const noexcept { return alphas_cumprod_; }
   /// Whether step `index` adds noise (never when the DDIM variance is zero nor at the last DDPM step, nor
   /// where there is no such step).
@@ -73,6 +73,7 @@ class Sampler {
     float scale_x0 = 0, scale_direction = 0, sigma = 0;
   };
   Coefficients coefficients(std::size_t index) const;
+  Coefficients flow_coefficients(std::size_t index) const;
   double previous_alpha_cumprod(std::size_t index) const;
 
   SamplerSpec spec_;

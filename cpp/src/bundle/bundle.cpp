@@ -85,7 +85,8 @@ void check_manifest(const std::string& manifest) {
 
 Bundle open_bundle(const fs::path& folder) {
   std::error_code error;
-  const std::string name = readable(folder.string());
+  constexpr std::size_t kMostOfPath = 1000;  // the end of a path says most
+  const std::string name = readable(folder.string(), kMostOfPath);
   if (!fs::is_directory(folder, error)) {
     throw BundleError(expected(name, "a bundle folder", error ? error.message() : "a file"));
   }

@@ -8,8 +8,10 @@
 namespace keystep {
 
 SamplerSpec choose_sampler(SamplerSpec spec, const std::string& kind, int steps, const std::string& prefix) {
-  if (!kind.empty() && kind != "ddpm" && kind != "ddim") {
-    throw ArgumentError(expected(prefix + "sampler", "ddpm | ddim", "'" + kind + "'"));
+  const bool flow = spec.kind == "flow_euler";  // its network predicts for no other kind
+  const bool known = flow ? kind == "flow_euler" : kind == "ddpm" || kind == "ddim";
+  if (!kind.empty() && !known) {
+    throw ArgumentError(expected(prefix + "sampler", flow ? "flow_euler" : "ddpm | ddim", "'" + kind + "'"));
   }
   if (steps < 0 || steps > spec.train_steps) {
     throw ArgumentError(expected(prefix.empty() ? "inference_steps" : prefix + "steps",

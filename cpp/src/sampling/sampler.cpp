@@ -59,11 +59,25 @@ void check_betas(const SamplerSpec& spec) {
         spec.beta_end);
 }
 
+bool is_flow(const SamplerSpec& spec) { return spec.kind == "flow_euler"; }
+
+/// What has no meaning for a flow must not be set as if it had.
+void check_flow(const SamplerSpec& spec) {
+  check_choice("prediction", spec.prediction, {"velocity"});
+  check_choice("timestep_rule", spec.timestep_rule, {"trailing"});  // the first step starts at pure noise
+  check(!spec.clip_sample, "clip_sample", "false (flow_euler clips nothing)", spec.clip_sample);
+  check(spec.eta == 0, "eta", "0 (flow_euler adds no noise)", spec.eta);
+}
+
 void check_fields(const SamplerSpec& spec) {
-  check_choice("kind", spec.kind, {"ddpm", "ddim"});
+  check_choice("kind", spec.kind, {"ddpm", "ddim", "flow_euler"});
   check_choice("beta_schedule", spec.beta_schedule,
                {"linear", "scaled_linear", "squaredcos_cap_v2", "table"});
-  check_choice("prediction", spec.prediction, {"epsilon", "sample", "v_prediction"});
+  if (is_flow(spec)) {
+    check_flow(spec);
+  } else {
+    check_choice("prediction", spec.prediction, {"epsilon", "sample", "v_prediction"});
+  }
   check_choice("timestep_rule", spec.timestep_rule, {"leading", "trailing", "linspace", "hd_expit"});
   check_choice("noise", spec.noise, {"philox4x32-10"});
   check(spec.train_steps >= 1, "train_steps", "at least 1", spec.train_steps);
@@ -109,6 +123,7 @@ float beta_of(const SamplerSpec& spec, int t) {
 /// As torch.cumprod over float32: the product runs in double, every factor and result is rounded to float.
 std::vector<double> alphas_cumprod_of(const SamplerSpec& spec) {
   std::vector<double> result;
+  if (is_flow(spec)) return result;  // which has no betas
   double product = 1;
   for (int t = 0; t < spec.train_steps; ++t) {
     product *= 1.0f - beta_of(spec, t);
@@ -169,7 +184,23 @@ double Sampler::previous_alpha_cumprod(std::size_t index) const {
   return fixed_stride && !spec_.set_alpha_to_one ? alphas_cumprod_.front() : 1.0;
 }
 
+/// x_t = t noise + (1 - t) clean with t = (time-step + 1) / T, and the velocity dx/dt = noise - clean is
+/// integrated from 1 to 0 (Lipman et al. 2023, arXiv:2210.02747; the convention of pi0 and SmolVLA).
+Sampler::Coefficients Sampler::flow_coefficients(std::size_t index) const {
+  const auto time_of = [this](int timestep) {
+    return static_cast<float>(static_cast<double>(timestep + 1) / spec_.train_steps);
+  };
+  const float now = time_of(timesteps_[index]);
+  const float next = index + 1 < timesteps_.size() ? time_of(timesteps_[index + 1]) : 0.0f;
+  return {.x0_x = 1,
+          .clip = std::numeric_limits<float>::infinity(),
+          .direction_m = 1,
+          .scale_x0 = 1,
+          .scale_direction = next - now};
+}
+
 Sampler::Coefficients Sampler::coefficients(std::size_t index) const {
+  if (is_flow(spec_)) return flow_coefficients(index);
   const auto alpha_bar = static_cast<float>(alphas_cumprod_[static_cast<std::size_t>(timesteps_[index])]);
   const auto alpha_bar_prev = static_cast<float>(previous_alpha_cumprod(index));
   const float beta_bar = 1 - alpha_bar, beta_bar_prev = 1 - alpha_bar_prev;

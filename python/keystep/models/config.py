@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import MISSING, asdict, dataclass, field
+from dataclasses import MISSING, asdict, dataclass, field, replace
 from typing import Any
 
 from keystep.models.checks import check_chunk, check_condition, check_levels, check_type, require
@@ -39,6 +39,18 @@ class SamplerConfig:
     eta: float = 0.0
     guidance: float = 0.0
     noise: str = "philox4x32-10"
+
+
+def flow_sampler(sampler: SamplerConfig) -> SamplerConfig:
+    """Flow matching in place of diffusion, with as many steps."""
+    return replace(
+        sampler,
+        kind="flow_euler",
+        prediction="velocity",
+        timestep_rule="trailing",
+        clip_sample=False,
+        eta=0.0,
+    )
 
 
 @dataclass(frozen=True)

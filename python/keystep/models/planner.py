@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from keystep.models.config import PlannerConfig, ResamplerConfig
 from keystep.models.encoders import mlp
-from keystep.models.policy import training_scheduler
+from keystep.models.policy import FlowMatching, training_scheduler
 from keystep.models.unet1d import ConditionalUnet1d
 
 Batch = dict[str, Tensor]
@@ -120,6 +120,8 @@ class Planner(nn.Module):
 
     def _weight(self, timestep: Tensor) -> Tensor:
         """min(snr, gamma) over what each prediction implies: snr + 1 for v, snr for epsilon, 1 for x0."""
+        if isinstance(self.scheduler, FlowMatching):
+            return torch.ones(len(timestep), device=timestep.device)
         bar = self.scheduler.alphas_cumprod.to(timestep.device)[timestep]
         snr = bar / (1 - bar)
         if not self.config.min_snr:

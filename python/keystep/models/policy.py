@@ -14,8 +14,33 @@ from keystep.models.unet1d import ConditionalUnet1d
 Batch = dict[str, Tensor]
 
 
-def training_scheduler(sampler: SamplerConfig) -> DDPMScheduler:
-    """The forward process of `sampler` (diffusers)."""
+class FlowMatching:
+    """The forward process of flow_euler: x_t = t noise + (1 - t) clean, t = (time-step + 1) / T.
+
+    Lipman et al. 2023 (arXiv:2210.02747), in the convention of pi0 (Black et al. 2024) and SmolVLA, whose
+    times lean towards the noise: t ~ Beta(1.5, 1).
+    """
+
+    def __init__(self, train_steps: int) -> None:
+        self.train_steps = train_steps
+
+    def draw(self, size: int, generator: torch.Generator | None, device: torch.device) -> Tensor:
+        """[size] int64 time-steps. Beta(1.5, 1) has the distribution function t^1.5."""
+        time = torch.rand(size, generator=generator, device=device) ** (1 / 1.5)
+        return (time * self.train_steps).long().clamp(max=self.train_steps - 1)
+
+    def add_noise(self, clean: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
+        time = ((timestep + 1) / self.train_steps).view(-1, *[1] * (clean.ndim - 1))
+        return time * noise + (1 - time) * clean
+
+    def get_velocity(self, clean: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
+        return noise - clean
+
+
+def training_scheduler(sampler: SamplerConfig) -> DDPMScheduler | FlowMatching:
+    """The forward process of `sampler` (of ddpm and ddim: diffusers')."""
+    if sampler.kind == "flow_euler":
+        return FlowMatching(sampler.train_steps)
     return DDPMScheduler(
         num_train_timesteps=sampler.train_steps,
         beta_schedule="linear" if sampler.betas else sampler.beta_schedule,
@@ -109,7 +134,7 @@ class DiffusionPolicy(nn.Module):
         action = batch["action"]
         size, device = action.shape[0], action.device
         noise = torch.randn(action.shape, generator=generator, device=device)
-        timestep = torch.randint(self.config.sampler.train_steps, (size,), generator=generator, device=device)
+        timestep = self._draw_timesteps(size, generator, device)
         keep = None
         if self.config.condition_dropout:
             drawn = torch.rand((size, 1), generator=generator, device=device)
@@ -118,6 +143,11 @@ class DiffusionPolicy(nn.Module):
         predicted = self.denoise(self.scheduler.add_noise(action, noise, timestep), timestep, condition)
         padding, target = batch.get("action_is_pad"), self._target(action, noise, timestep)
         return nn.functional.mse_loss(unpadded(predicted, padding), unpadded(target, padding))
+
+    def _draw_timesteps(self, size: int, generator: torch.Generator | None, device: torch.device) -> Tensor:
+        if isinstance(self.scheduler, FlowMatching):
+            return self.scheduler.draw(size, generator, device)
+        return torch.randint(self.config.sampler.train_steps, (size,), generator=generator, device=device)
 
     def _target(self, action: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
         prediction = self.config.sampler.prediction

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import DDIMScheduler, DDPMScheduler
+from diffusers import DDIMScheduler, DDPMScheduler, FlowMatchEulerDiscreteScheduler
 from torch import Tensor
 
 from keystep.models.act import ActPolicy
@@ -22,6 +22,8 @@ Predict = Callable[[Tensor, int], Tensor]
 
 def diffusers_scheduler(sampler: SamplerConfig) -> Any:
     """diffusers' scheduler for `sampler`, its inference time-steps set."""
+    if sampler.kind == "flow_euler":
+        return _flow_scheduler(sampler)
     common = {
         "num_train_timesteps": sampler.train_steps,
         "beta_schedule": "linear" if sampler.betas else sampler.beta_schedule,
@@ -48,6 +50,16 @@ def diffusers_scheduler(sampler: SamplerConfig) -> Any:
     return scheduler
 
 
+def _flow_scheduler(sampler: SamplerConfig) -> Any:
+    """From t = 1 in equal steps; diffusers' own rule ends at 1 / T. `timesteps` are the network's."""
+    count, train = sampler.inference_steps, sampler.train_steps
+    visited = np.round(np.arange(train, 0, -train / count)) - 1
+    scheduler = FlowMatchEulerDiscreteScheduler(num_train_timesteps=train)
+    scheduler.set_timesteps(sigmas=((visited + 1) / train).tolist())
+    scheduler.timesteps = torch.tensor(visited)
+    return scheduler
+
+
 def denoise_loop(sampler: SamplerConfig, predict: Predict, noise: Sequence[Tensor]) -> Tensor:
     """Noise to sample.
 
@@ -67,7 +79,9 @@ def denoise_loop(sampler: SamplerConfig, predict: Predict, noise: Sequence[Tenso
             prediction = (1 + sampler.guidance) * conditional - sampler.guidance * null
         else:
             prediction = predict(sample, timestep)
-        if sampler.kind == "ddpm":
+        if sampler.kind == "flow_euler":
+            sample = scheduler.step(prediction, float(timestep), sample).prev_sample
+        elif sampler.kind == "ddpm":
             sample = _ddpm_step(scheduler, prediction, timestep, sample, step_noise)
         elif sampler.timestep_rule == "hd_expit":
             sample = _hd_expit_step(scheduler, sampler, prediction, timestep, following, sample, step_noise)

@@ -99,6 +99,8 @@ class ControllerTraining(TrainConfig):
 
     condition: Literal["task", "goal", "none"] = "task"
     """What the controller is told besides the observation; `goal` makes one for a planner's subgoals."""
+    sampler: Literal["preset", "flow_euler"] = "preset"
+    """flow_euler: flow matching (as pi0 and SmolVLA) in place of the preset's diffusion; not of ACT."""
     observe: Literal["all", "state", "images"] = "all"
     """What it sees of the dataset's observations, and what its goals are made of."""
     cameras: tuple[str, ...] = ()

@@ -11,7 +11,7 @@ import torch
 from keystep.data import ChunkWindows, DatasetReader
 from keystep.data.windows import PADDING
 from keystep.models.checkpoint import Checkpoint, camera_entry
-from keystep.models.config import ActConfig, CameraConfig, PolicyConfig
+from keystep.models.config import ActConfig, CameraConfig, PolicyConfig, flow_sampler
 from keystep.models.presets import ACT_PRESETS, PRESETS
 from keystep.train.actions import ActionChoices
 from keystep.train.config import ControllerTraining
@@ -116,6 +116,11 @@ class ControllerRecipe:
             goal="observation" if config.condition == "goal" else "none",
             tasks=len(reader.tasks) if told else 0,
         )
+        if config.sampler == "flow_euler":
+            if not isinstance(network, PolicyConfig):
+                why = f"preset ({config.preset} takes one step)"
+                raise ValueError(f"sampler: expected {why}, got flow_euler")
+            network = dataclasses.replace(network, sampler=flow_sampler(network.sampler))
         normalized = normalize(
             network, reader, statistics(reader), config.normalization, config.cache, self._actions.still()
         )

@@ -266,6 +266,46 @@ void other_sizes_give_nan() {
   CHECK(std::isnan(guided[0]) && std::isnan(guided[3]));
 }
 
+SamplerSpec flow(int steps) {
+  SamplerSpec spec;
+  spec.kind = "flow_euler";
+  spec.prediction = "velocity";
+  spec.timestep_rule = "trailing";
+  spec.clip_sample = false;
+  spec.inference_steps = steps;
+  return spec;
+}
+
+/// The velocity of a straight line from the noise to the clean sample leads there, whatever the steps.
+void a_flow_ends_at_the_clean_sample() {
+  for (const int steps : {1, 3, 7, 10, 100}) {
+    const Sampler sampler(flow(steps));
+    CHECK(sampler.timesteps().front() == 99 && sampler.alphas_cumprod().empty());
+    std::vector<float> sample = {3.0f, -2.0f, 0.25f};
+    const std::vector<float> clean = {5.0f, 0.5f, -7.0f};  // beyond any clip range
+    std::vector<float> velocity(3);
+    for (std::size_t i = 0; i < 3; ++i) velocity[i] = sample[i] - clean[i];
+    for (int k = 0; k < steps; ++k) {
+      CHECK(!sampler.needs_noise(k));
+      sampler.step(k, velocity, {}, sample);
+    }
+    for (std::size_t i = 0; i < 3; ++i) CHECK(std::abs(sample[i] - clean[i]) < 1e-5f * steps + 1e-5f);
+  }
+}
+
+void a_flow_refuses_what_it_has_not() {
+  const auto refused = [](const char* message, const auto& change) {
+    SamplerSpec spec = flow(10);
+    change(spec);
+    CHECK_THROWS(ArgumentError, message, Sampler{spec});
+  };
+  refused("prediction: expected velocity", [](SamplerSpec& s) { s.prediction = "sample"; });
+  refused("timestep_rule: expected trailing", [](SamplerSpec& s) { s.timestep_rule = "linspace"; });
+  refused("clip_sample: expected false", [](SamplerSpec& s) { s.clip_sample = true; });
+  refused("eta: expected 0", [](SamplerSpec& s) { s.eta = 1; });
+  refused("prediction: expected epsilon", [](SamplerSpec& s) { s.kind = "ddpm"; });
+}
+
 }  // namespace
 
 int main() {
@@ -278,5 +318,7 @@ int main() {
   guidance_extrapolates();
   bad_fields_are_named();
   other_sizes_give_nan();
+  a_flow_ends_at_the_clean_sample();
+  a_flow_refuses_what_it_has_not();
   return result();
 }
