@@ -15,10 +15,10 @@
 #include <thread>
 #include <utility>
 
+#include "bundle/sha256.hpp"
 #include "engines/cores.hpp"
 #include "keystep/status.hpp"
 #include "support/readable.hpp"
-#include "bundle/sha256.hpp"
 
 namespace keystep {
 namespace {

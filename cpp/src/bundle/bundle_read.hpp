@@ -1,8 +1,8 @@
 // From the manifest's JSON to plain structs.
 #pragma once
 
-#include "keystep/bundle.hpp"
 #include "bundle/manifest_node.hpp"
+#include "keystep/bundle.hpp"
 
 namespace keystep {
 

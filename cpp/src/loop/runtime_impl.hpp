@@ -7,14 +7,14 @@
 #include <string>
 #include <vector>
 
-#include "loop/attention.hpp"
-#include "policy/controller.hpp"
-#include "loop/epoch.hpp"
-#include "loop/fork.hpp"
 #include "keystep/chunk_buffer.hpp"
 #include "keystep/runtime.hpp"
 #include "keystep/safety_gate.hpp"
+#include "loop/attention.hpp"
+#include "loop/epoch.hpp"
+#include "loop/fork.hpp"
 #include "loop/latency_recorder.hpp"
+#include "policy/controller.hpp"
 #include "policy/planner.hpp"
 #include "policy/subgoal_planner.hpp"
 

@@ -2,8 +2,8 @@
 #include <cmath>
 #include <utility>
 
-#include "support/finite.hpp"
 #include "loop/runtime_impl.hpp"
+#include "support/finite.hpp"
 
 namespace keystep {
 

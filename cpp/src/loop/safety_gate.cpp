@@ -4,8 +4,8 @@
 #include <cmath>
 #include <string>
 
-#include "support/finite.hpp"
 #include "keystep/status.hpp"
+#include "support/finite.hpp"
 
 namespace keystep {
 namespace {

@@ -4,12 +4,12 @@
 #include <optional>
 
 #include "bundle/bundle_check.hpp"
-#include "sampling/denoise_loop.hpp"
 #include "keystep/status.hpp"
 #include "policy/normalizer.hpp"
 #include "policy/observation_inputs.hpp"
 #include "policy/run_graph.hpp"
 #include "policy/tensor_memory.hpp"
+#include "sampling/denoise_loop.hpp"
 
 namespace keystep {
 namespace {

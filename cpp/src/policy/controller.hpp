@@ -5,12 +5,12 @@
 #include <span>
 #include <string>
 
-#include "loop/epoch.hpp"
 #include "keystep/bundle.hpp"
 #include "keystep/engine.hpp"
 #include "keystep/latency.hpp"
 #include "keystep/noise.hpp"
 #include "keystep/observation.hpp"
+#include "loop/epoch.hpp"
 
 namespace keystep {
 

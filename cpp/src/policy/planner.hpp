@@ -5,11 +5,11 @@
 #include <span>
 #include <string>
 
-#include "loop/epoch.hpp"
 #include "keystep/episode.hpp"
 #include "keystep/latency.hpp"
 #include "keystep/observation.hpp"
 #include "keystep/status.hpp"
+#include "loop/epoch.hpp"
 
 namespace keystep {
 

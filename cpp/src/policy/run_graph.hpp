@@ -4,9 +4,9 @@
 #include <memory>
 #include <string>
 
-#include "loop/epoch.hpp"
 #include "keystep/bundle.hpp"
 #include "keystep/engine.hpp"
+#include "loop/epoch.hpp"
 #include "policy/tensor_memory.hpp"
 
 namespace keystep {

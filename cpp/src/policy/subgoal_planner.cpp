@@ -4,8 +4,6 @@
 #include <vector>
 
 #include "bundle/bundle_check.hpp"
-#include "sampling/denoise_loop.hpp"
-#include "support/finite.hpp"
 #include "keystep/status.hpp"
 #include "policy/normalizer.hpp"
 #include "policy/observation_inputs.hpp"
@@ -13,6 +11,8 @@
 #include "policy/task.hpp"
 #include "policy/tensor_memory.hpp"
 #include "policy/vocabulary.hpp"
+#include "sampling/denoise_loop.hpp"
+#include "support/finite.hpp"
 
 namespace keystep {
 namespace {

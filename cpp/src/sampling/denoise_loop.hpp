@@ -7,10 +7,10 @@
 #include <string>
 #include <vector>
 
-#include "loop/epoch.hpp"
 #include "keystep/engine.hpp"
 #include "keystep/noise.hpp"
 #include "keystep/sampler.hpp"
+#include "loop/epoch.hpp"
 
 namespace keystep {
 

@@ -1,11 +1,11 @@
 // The loader reads what it should and refuses the rest, naming the field.
 #include <random>
 
+#include "bundle/sha256.hpp"
 #include "bundle_fixture.hpp"
 #include "check.hpp"
 #include "keystep/keystep.hpp"
 #include "support/readable.hpp"
-#include "bundle/sha256.hpp"
 
 using namespace keystep;
 using namespace keystep::test;

@@ -6,8 +6,8 @@
 
 #include "bundle_fixture.hpp"
 #include "check.hpp"
-#include "policy/controller.hpp"
 #include "keystep/keystep.hpp"
+#include "policy/controller.hpp"
 #include "tiny_onnx.hpp"
 
 using namespace keystep;

@@ -9,8 +9,8 @@
 #include <map>
 #include <mutex>
 
-#include "loop/fork.hpp"
 #include "keystep/status.hpp"
+#include "loop/fork.hpp"
 
 namespace keystep::ort {
 namespace {
