@@ -81,7 +81,7 @@ def test_an_expert_that_never_succeeds_is_an_error(tmp_path: Path) -> None:
 def test_bad_settings(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="episodes: expected at least 1, got 0"):
         collect_from(fake_source(), tmp_path / "d", 0)
-    with pytest.raises(DatasetError, match="obs_mode: expected state or rgb, got 'depth'"):
+    with pytest.raises(DatasetError, match=r"obs_mode: expected state, rgb or state\+rgb, got 'depth'"):
         collect(tmp_path / "d", obs_mode="depth")
     with pytest.raises(DatasetError, match=r"tasks: expected some of lift_red.* got 'fly'"):
         collect(tmp_path / "d", tasks=["fly"])

@@ -56,7 +56,7 @@ def collect(
     tasks: Sequence[str] | None = None,
     episodes: int = 100,
     seed: int = 0,
-    obs_mode: Literal["state", "rgb"] = "state",
+    obs_mode: Literal["state", "rgb", "state+rgb"] = "state",
     image_size: int = 96,
     processes: int = 1,
     resume: bool = True,
@@ -81,7 +81,8 @@ def collect(
         tasks: names, collected in this order; all when None.
         episodes: successful demonstrations per task.
         seed: first seed; see the module for the others.
-        obs_mode: "state", or "rgb" to add PNG images (needs a Vulkan driver).
+        obs_mode: "state", or "rgb" for PNG images (needs a Vulkan driver); of the tabletop suite "state" has
+            the objects' poses, and "state+rgb" has both.
         image_size: height and width of images in pixels; has no effect without them.
         processes: simulators run in parallel.
         resume: continue the dataset at `output`; when false there must not be one.
@@ -112,8 +113,8 @@ def collect(
         world = suite_named(suite)
     except ValueError as error:
         raise DatasetError(str(error)) from None
-    if obs_mode not in ("state", "rgb"):
-        raise DatasetError(f"obs_mode: expected state or rgb, got {obs_mode!r}")
+    if obs_mode not in ("state", "rgb", "state+rgb"):
+        raise DatasetError(f"obs_mode: expected state, rgb or state+rgb, got {obs_mode!r}")
     check_flush(flush_episodes, flush_seconds)
     special = {
         "env_id": env_id,

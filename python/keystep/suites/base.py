@@ -151,7 +151,7 @@ def check_settings(seed: int, obs_mode: str, image_size: int, sizes: range) -> N
         raise DatasetError(f"seed: expected at least 0, got {seed}")
     if image_size not in sizes:
         raise DatasetError(f"image_size: expected {sizes.start} to {sizes.stop - 1} pixels, got {image_size}")
-    if obs_mode == "rgb":
+    if "rgb" in obs_mode:
         from keystep.suites.headless import require_driver
 
         require_driver()

@@ -205,7 +205,7 @@ def test_bad_actions_are_refused_and_change_nothing(env, action, message):
     ("arguments", "message"),
     [
         ({"task": "fly"}, "task: expected one of lift_red, .*stack, got 'fly'"),
-        ({"obs_mode": "depth"}, "obs_mode: expected one of state, rgb, got 'depth'"),
+        ({"obs_mode": "depth"}, "obs_mode: expected one of state, rgb, state\\+rgb, got 'depth'"),
         ({"image_size": 0}, "image_size: expected at least 1, got 0"),
     ],
 )

@@ -156,6 +156,22 @@ def test_pictures_change_nothing_and_are_the_same_again(rgb):
     blind.close()
 
 
+def test_objects_and_pictures_together(rgb):
+    """Both modes at once see what each sees alone, and the episode is the same."""
+    both = TabletopEnv("Pick", obs_mode="state+rgb", image_size=SIZE, terminate_on_success=False)
+    alone = TabletopEnv("Pick", terminate_on_success=False)
+    try:
+        rgb.task = TASKS["Pick"]
+        seen, pictures, objects = (env.reset(seed=3)[0] for env in (both, rgb, alone))
+        assert set(seen) == set(both.observation_space.spaces) == set(pictures) | set(objects)
+        for found in (pictures, objects):
+            for key, value in found.items():
+                np.testing.assert_array_equal(seen[key], value)
+    finally:
+        both.close()
+        alone.close()
+
+
 def test_a_picture_can_be_asked_for_in_state_mode(rgb):
     env = TabletopEnv("Pick", render_mode="rgb_array", image_size=SIZE)
     observation = set_scene(env, cube("red", 0.5, 0.1))

@@ -219,7 +219,7 @@ def test_actions_are_clipped(fresh):
     [
         ({"task": "fly"}, "task: expected one of Pick, .*ThrowSort, got 'fly'"),
         ({"task": "PickUp"}, "task: expected .*Pick.*, got 'PickUp'"),
-        ({"obs_mode": "depth"}, "obs_mode: expected one of state, rgb, got 'depth'"),
+        ({"obs_mode": "depth"}, "obs_mode: expected one of state, rgb, state\\+rgb, got 'depth'"),
         ({"render_mode": "human"}, "render_mode: expected None or 'rgb_array', got 'human'"),
         ({"image_size": 15}, "image_size: expected 16 to 1024 pixels, got 15"),
         ({"image_size": 1025}, "image_size: expected 16 to 1024 pixels, got 1025"),

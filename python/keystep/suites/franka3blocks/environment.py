@@ -13,7 +13,7 @@ from keystep.suites.franka3blocks import layout
 from keystep.suites.franka3blocks.tasks import TASKS, Scene, task_named
 from keystep.suites.headless import load_simulation, require_driver
 
-OBS_MODES = ("state", "rgb")
+OBS_MODES = ("state", "rgb", "state+rgb")
 STATE_SHAPES: dict[str, tuple[int, ...]] = {
     "joints": (9,),
     "joint_velocities": (9,),
@@ -68,12 +68,12 @@ class Franka3BlocksEnv(gymnasium.Env):
         spaces: dict[str, gymnasium.Space] = {
             "observation.state": gymnasium.spaces.Box(-np.inf, np.inf, (len(layout.STATE_NAMES),), np.float32)
         }
-        if obs_mode == "rgb":
+        if "rgb" in obs_mode:
             shape = (image_size, image_size, 3)
             spaces["observation.images.static"] = gymnasium.spaces.Box(0, 255, shape, np.uint8)
         self.observation_space = gymnasium.spaces.Dict(spaces)
 
-        visible = obs_mode == "rgb" or render_mode is not None
+        visible = "rgb" in obs_mode or render_mode is not None
         if visible:
             require_driver()
         self.simulation = load_simulation().Franka3BlocksSimulation(visible, image_size)
@@ -178,7 +178,7 @@ class Franka3BlocksEnv(gymnasium.Env):
         cubes = self.simulation.cube_positions().ravel()
         state = np.concatenate([position, quaternion, cubes, joints[7:8], joints]).astype(np.float32)
         observation = {"observation.state": state}
-        if self.obs_mode == "rgb":
+        if "rgb" in self.obs_mode:
             observation["observation.images.static"] = self.simulation.image()
         return observation
 

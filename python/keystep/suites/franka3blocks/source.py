@@ -48,7 +48,7 @@ def franka3blocks_source(
     check_settings(seed, obs_mode, image_size, IMAGE_SIZES)
     first_seeds = numbered(suite, tasks, seed)
     features = {"observation.state": Feature("float32", (len(layout.STATE_NAMES),), layout.STATE_NAMES)}
-    if obs_mode == "rgb":
+    if "rgb" in obs_mode:
         features["observation.images.static"] = image_feature(image_size, image_size)
     features["action"] = Feature("float32", (len(layout.ACTION_NAMES),), layout.ACTION_NAMES)
     action = {

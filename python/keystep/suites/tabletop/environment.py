@@ -20,7 +20,7 @@ from keystep.suites.tabletop.scenario import Scenario
 from keystep.suites.tabletop.tasks import task_named
 from keystep.suites.tabletop.world import SimulatedWorld
 
-OBS_MODES = ("state", "rgb")
+OBS_MODES = ("state", "rgb", "state+rgb")
 SETTLE_STEPS = 15  # simulation steps
 
 
@@ -29,14 +29,15 @@ class TabletopEnv(gymnasium.Env):
 
     Observations are a dict of numpy arrays:
         `observation.state` float32 (31,): proprioception, see layout.STATE_NAMES;
-        `observation.objects` float32 (160,), state mode only: layout.OBJECT_NAMES for each of 8 slots;
-        `observation.images.base`, `.wrist` uint8 (image_size, image_size, 3), rgb mode only.
+        `observation.objects` float32 (160,), not in rgb mode: layout.OBJECT_NAMES for each of 8 slots;
+        `observation.images.base`, `.wrist` uint8 (image_size, image_size, 3), not in state mode.
     Actions are float32 (7,) in [-1, 1], see layout.ACTION_NAMES: the hand's move and turn (a rotation vector)
     in the world frame, relative to its present pose, and how far the fingers open.
 
     Args:
         task: a name in `keystep.suites.tabletop.TASKS`.
-        obs_mode: "state" needs no graphics driver; "rgb" has two cameras instead of the objects' poses.
+        obs_mode: "state" needs no graphics driver; "rgb" has two cameras instead of the objects' poses;
+            "state+rgb" has both.
         image_size: height and width of images in pixels.
         render_mode: None or "rgb_array": `render` gives the base camera in state mode, too.
         max_episode_steps: time limit in control steps (1/20 s); None: the task's own.
@@ -73,7 +74,7 @@ class TabletopEnv(gymnasium.Env):
         self.terminate_on_success = terminate_on_success
         self.action_space = gymnasium.spaces.Box(layout.ACTION_LOW, layout.ACTION_HIGH)
         self.observation_space = observation_space(obs_mode, image_size)
-        self.visible = obs_mode == "rgb" or render_mode is not None
+        self.visible = "rgb" in obs_mode or render_mode is not None
         if self.visible:
             require_driver()
         self.simulation = load_simulation("keystep.suites.tabletop.simulation").TabletopSimulation(
@@ -143,9 +144,9 @@ class TabletopEnv(gymnasium.Env):
         parts = (simulation.arm.qpos, simulation.arm.qvel, pose.p, pose.q, hand.linear_velocity)
         state = np.concatenate([*parts, hand.angular_velocity]).astype(np.float32)
         observation = {"observation.state": state}
-        if self.obs_mode == "state":
+        if "state" in self.obs_mode:
             observation["observation.objects"] = self._objects()
-        else:
+        if "rgb" in self.obs_mode:
             for camera, image in zip(layout.CAMERAS, simulation.images(*layout.CAMERAS), strict=True):
                 observation[f"observation.images.{camera}"] = image
         return observation
@@ -197,9 +198,9 @@ def observation_space(obs_mode: str, image_size: int) -> gymnasium.spaces.Dict:
         return gymnasium.spaces.Box(-np.inf, np.inf, (length,), np.float32)
 
     spaces = {"observation.state": vector(len(layout.STATE_NAMES))}
-    if obs_mode == "state":
+    if "state" in obs_mode:
         spaces["observation.objects"] = vector(layout.MAX_BODIES * len(layout.OBJECT_NAMES))
-    else:
+    if "rgb" in obs_mode:
         image = gymnasium.spaces.Box(0, 255, (image_size, image_size, 3), np.uint8)
         spaces |= {f"observation.images.{camera}": image for camera in layout.CAMERAS}
     return gymnasium.spaces.Dict(spaces)

@@ -35,7 +35,7 @@ def tabletop_source(
     Args:
         tasks: names; all when None.
         seed: first seed; see `Suite.tasks` for the others.
-        obs_mode: "state", or "rgb" to add the pictures of both cameras.
+        obs_mode: "state", "rgb" for the pictures of both cameras instead of the objects, or "state+rgb".
         image_size: their height and width.
     """
     from keystep.suites.tabletop import layout
@@ -46,7 +46,7 @@ def tabletop_source(
         "suite": SUITE,
         "env_id": ENV_ID,
         "obs_mode": obs_mode,
-        **({"image_size": image_size} if obs_mode == "rgb" else {}),
+        **({"image_size": image_size} if "rgb" in obs_mode else {}),
         "seed": seed,
         "world_version": layout.VERSION,
         "versions": package_versions(SIMULATOR),
@@ -73,10 +73,10 @@ def features(obs_mode: str, image_size: int) -> dict[str, Feature]:
         return Feature("float32", (len(known),), known)
 
     found = {STATE: Feature("float32", (len(layout.STATE_NAMES),), layout.STATE_NAMES)}
-    if obs_mode == "rgb":
+    if "rgb" in obs_mode:
         picture = image_feature(image_size, image_size)
         found |= {f"observation.images.{camera}": picture for camera in layout.CAMERAS}
-    else:
+    if "state" in obs_mode:
         found[OBJECTS] = slots(layout.OBJECT_NAMES)
     return found | {
         "action": Feature("float32", (len(layout.ACTION_NAMES),), layout.ACTION_NAMES),
