@@ -118,7 +118,9 @@ class Runtime {
   void close() noexcept;
 
  private:
+  friend struct RuntimeInternals;  // a runtime with another planner than the bundle's
   struct Impl;
+  explicit Runtime(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };
 

@@ -68,20 +68,28 @@ std::vector<float> held_at_first(const ActionSpec& spec) {
 
 }  // namespace
 
-Runtime::Impl::Impl(const std::filesystem::path& folder, const RuntimeOptions& wanted)
+std::unique_ptr<Runtime> RuntimeInternals::open(const std::filesystem::path& bundle,
+                                                const RuntimeOptions& options,
+                                                const PlannerFactory& factory) {
+  return std::unique_ptr<Runtime>(new Runtime(std::make_unique<Runtime::Impl>(bundle, options, factory)));
+}
+
+const Controller& RuntimeInternals::controller(const Runtime& runtime) noexcept {
+  return *runtime.impl_->controller;
+}
+
+Runtime::Impl::Impl(const std::filesystem::path& folder, const RuntimeOptions& wanted,
+                    const PlannerFactory& factory)
     : bundle(open_bundle(folder)),
       options(checked(wanted, bundle)),
       external_clock(options.clock == "external"),
       engine(engine_for(bundle, options.engine)),
       controller(std::make_unique<Controller>(bundle, *engine, options.inference_steps, options.sampler)),
-      subgoals(bundle.planner ? std::make_unique<SubgoalPlanner>(
-                                    bundle, *engine,
-                                    SubgoalPlannerOptions{options.planner_steps, options.planner_sampler,
-                                                          options.replan, options.strict_text})
-                              : nullptr),
+      planner(factory(bundle, *engine,
+                      {options.planner_steps, options.planner_sampler, options.replan, options.strict_text})),
       description(engine->description()),
       choices(engine->choices()),
-      plan_size(subgoals ? subgoals->plan_size() : 0),
+      plan_size(planner->plan_size()),
       buffer(bundle.chunk.horizon, bundle.chunk.execute, static_cast<int>(bundle.action.names.size())),
       gate(bundle.action),
       chunk(bundle.chunk.horizon * bundle.action.names.size()),
@@ -90,12 +98,14 @@ Runtime::Impl::Impl(const std::filesystem::path& folder, const RuntimeOptions& w
       attention(options.attendant) {
   bundle.files.clear();  // the engine has taken what it needs
   last_error.reserve(kMessageBytes);
+  controller->reserve_text(planner->text_capacity());
 }
 
 // ---- the public face
 
 Runtime::Runtime(const std::filesystem::path& bundle, RuntimeOptions options)
-    : impl_(std::make_unique<Impl>(bundle, options)) {}
+    : impl_(std::make_unique<Impl>(bundle, options, &make_planner)) {}
+Runtime::Runtime(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 
 Runtime::~Runtime() { close(); }
 
@@ -117,20 +127,22 @@ void Runtime::reset(const EpisodeContext& context) {
   if (self.closed) throw Error(describe(Status::closed));
   const Attention::Call call(self.attention);
   // First everything that may be refused.
-  const int task = std::max(aim_of(self.bundle, context).task, 0);
+  const Aim aim = aim_of(self.bundle, context);
   const bool wants_goal = self.bundle.goal == "observation";
   if (wants_goal != context.goal.has_value()) {
     const char* wanted = wants_goal ? "a goal observation" : "none (the policy takes no goal)";
     throw ArgumentError(expected("goal", wanted, wants_goal ? "none" : "one"));
   }
-  self.planner().check(context);
-  if (wants_goal) self.controller->set_goal(*context.goal);
-  self.controller->set_task(task);
+  self.planner->check(context, aim);
+  if (wants_goal && self.controller->set_goal(ObservationGoal{*context.goal}) != Status::ok) {
+    throw ArgumentError(self.controller->error());
+  }
+  self.controller->set_goal(TaskGoal{std::max(aim.task, 0)});
   self.started = false;
   self.held = self.unheld;  // where the last episode led to may be far from where this one starts
   const std::atomic<std::uint64_t> never = 0;  // an interrupt is for plans and chunks
-  self.planner().reset(context, {never, 0, &self.attention});
-  if (self.subgoals) self.controller->set_subgoal(self.subgoals->subgoal());
+  self.planner->reset(context, aim, {never, 0, &self.attention});
+  self.controller->set_goal(self.planner->goal());
   self.replan_wanted = false;
   self.buffer.reset();
   self.gate.reset();
@@ -140,7 +152,7 @@ void Runtime::reset(const EpisodeContext& context) {
 
 std::string Runtime::text_warning(const std::string& instruction) const {
   const Entry entry(impl_->busy);  // close frees the planner
-  return entry && impl_->subgoals ? impl_->subgoals->text_warning(instruction) : "";
+  return entry && impl_->planner ? impl_->planner->text_warning(instruction) : "";
 }
 
 void Runtime::replan() {
@@ -205,13 +217,13 @@ std::size_t Runtime::plan_size() const noexcept { return impl_->plan_size; }
 
 bool Runtime::plan(std::span<float> out) const noexcept {
   const Entry entry(impl_->busy);  // close frees the planner
-  return entry && impl_->subgoals && impl_->subgoals->plan(out);
+  return entry && impl_->planner && impl_->planner->plan(out);
 }
 
 PlanProgress Runtime::plan_progress() const noexcept {
   const Entry entry(impl_->busy);
-  if (!entry || !impl_->subgoals) return {};
-  return impl_->subgoals->progress(impl_->buffer.consumed());
+  if (!entry || !impl_->planner) return {};
+  return impl_->planner->progress(impl_->buffer.consumed());
 }
 
 LatencyReport Runtime::latency() const noexcept {
@@ -234,7 +246,7 @@ void Runtime::close() noexcept {
   Impl& self = *impl_;
   if (forks() != self.forks_at_load) {  // whoever was inside, or holds a lock, is not in this process
     self.closed = true;
-    [[maybe_unused]] const void* left[] = {self.controller.release(), self.subgoals.release(),
+    [[maybe_unused]] const void* left[] = {self.controller.release(), self.planner.release(),
                                            self.engine.release()};
     return;
   }
@@ -248,7 +260,7 @@ void Runtime::close() noexcept {
   {
     const std::lock_guard lock(self.engine_mutex);
     self.controller.reset();
-    self.subgoals.reset();
+    self.planner.reset();
     self.engine.reset();
   }
   self.busy.clear();

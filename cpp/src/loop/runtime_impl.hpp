@@ -14,14 +14,14 @@
 #include "loop/epoch.hpp"
 #include "loop/fork.hpp"
 #include "loop/latency_recorder.hpp"
+#include "loop/runtime_internals.hpp"
 #include "policy/controller.hpp"
 #include "policy/planner.hpp"
-#include "policy/subgoal_planner.hpp"
 
 namespace keystep {
 
 struct Runtime::Impl {
-  Impl(const std::filesystem::path& folder, const RuntimeOptions& wanted);
+  Impl(const std::filesystem::path& folder, const RuntimeOptions& wanted, const PlannerFactory& factory);
 
   Status tick(const Observation& observation, Action& action) noexcept;
   PlanReply ask(const Observation& observation) noexcept;
@@ -41,17 +41,15 @@ struct Runtime::Impl {
   Epoch epoch_of_call() noexcept { return {epoch, epoch.load(), &attention}; }
   Status fail(Status status, const char* message = "") noexcept;
   Status wrong_size(const char* field, std::size_t wanted, std::size_t got) noexcept;
-  Planner& planner() noexcept;
 
   Bundle bundle;
   const RuntimeOptions options;
   const bool external_clock;
   const std::uint64_t forks_at_load = forks();
   std::unique_ptr<Engine> engine;
-  std::unique_ptr<Controller> controller;    // freed by close
-  std::unique_ptr<SubgoalPlanner> subgoals;  // likewise; none in the family flat
-  NoPlanner no_planner;
-  const std::string description;  // of the engine
+  std::unique_ptr<Controller> controller;  // freed by close
+  std::unique_ptr<Planner> planner;        // likewise
+  const std::string description;           // of the engine
   const std::vector<EngineChoice> choices;
   const std::size_t plan_size;  // values of a plan, 0 without a planner
   ChunkBuffer buffer;

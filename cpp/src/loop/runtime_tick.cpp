@@ -17,13 +17,10 @@ Status Runtime::Impl::tick(const Observation& observation, Action& action) noexc
   if (controller->check(observation) != Status::ok)
     return fail(Status::bad_observation, controller->error().c_str());
 
-  // Ask the planner; a key-step interrupts: the chunk was made for another subgoal.
+  // Ask the planner; a key-step interrupts: the chunk was made for another goal.
   const PlanReply reply = ask(observation);
-  if (reply.status != Status::ok) return fail(reply.status, planner().error().c_str());
-  if (reply.key_step) {
-    controller->set_subgoal(reply.subgoal);
-    buffer.drop();
-  }
+  if (reply.status != Status::ok) return fail(reply.status, planner->error().c_str());
+  if (reply.key_step) buffer.drop();
 
   // Renew the chunk.
   if (buffer.needs_renewal()) {
@@ -38,12 +35,18 @@ Status Runtime::Impl::tick(const Observation& observation, Action& action) noexc
   return Status::ok;
 }
 
+/// Without an answer yet, the controller keeps the goal it has.
 PlanReply Runtime::Impl::ask(const Observation& observation) noexcept {
   sampling = true;
-  const PlanReply reply = planner().ask({observation, buffer.consumed(), replan_wanted.exchange(false),
-                                         epoch_of_tick(), recorder[Stage::plan]});
+  const PlanRequest request{observation, buffer.consumed(), replan_wanted.exchange(false), epoch_of_tick(),
+                            recorder[Stage::plan]};
+  planner->start(request);
+  PlanReply reply = planner->poll(request);
   sampling = false;
   recorder.plans += reply.planned;
+  const bool renewed = reply.status == Status::ok && reply.stale != Stale::nothing;
+  // A goal that the controller cannot take is the planner's fault.
+  if (renewed && controller->set_goal(reply.goal) != Status::ok) reply.status = Status::rejected_plan;
   gate.counts().rejected_plans += reply.status == Status::rejected_plan;
   return reply;
 }
@@ -76,10 +79,7 @@ Status Runtime::Impl::renew(const Observation& observation) noexcept {
 Status Runtime::Impl::predict_chunk(const Observation& observation, std::span<const float> noise,
                                     std::span<float> out) noexcept {
   if (out.size() != chunk.size()) return wrong_size("chunk", chunk.size(), out.size());
-  if (subgoals && subgoals->subgoal().empty()) {
-    return fail(Status::not_reset,
-                "subgoal: expected a plan (made by a tick) or subgoals given to reset, got none");
-  }
+  if (const char* lacking = planner->lacks_goal()) return fail(Status::not_reset, lacking);
   if (const Status status = check_noise(noise); status != Status::ok) return status;
   if (const Status status = check_stamp(observation); status != Status::ok) return status;
   if (controller->observe(observation) != Status::ok)
@@ -94,19 +94,15 @@ Status Runtime::Impl::predict_chunk(const Observation& observation, std::span<co
 
 Status Runtime::Impl::predict_plan(const Observation& observation, std::span<const float> noise,
                                    std::span<float> out) noexcept {
-  if (!subgoals)
-    return fail(Status::bad_observation, "plan: expected a bundle with a planner, got family flat");
-  if (!subgoals->has_text()) {
-    return fail(Status::not_reset,
-                "task: expected a task or an instruction given to reset, got subgoals alone");
+  if (const Status status = planner->can_predict(out.size()); status != Status::ok) {
+    return fail(status, planner->error().c_str());
   }
-  if (out.size() != subgoals->plan_size()) return wrong_size("plan", subgoals->plan_size(), out.size());
   if (const Status status = check_noise(noise); status != Status::ok) return status;
   if (const Status status = check_stamp(observation); status != Status::ok) return status;
   sampling = true;
-  const Status status = subgoals->predict(observation, noise, epoch_of_call(), out);
+  const Status status = planner->predict(observation, noise, epoch_of_call(), out);
   sampling = false;
-  return status == Status::ok ? status : fail(status, subgoals->error().c_str());
+  return status == Status::ok ? status : fail(status, planner->error().c_str());
 }
 
 /// The epoch first, then terminate: a sample that starts in between sees the new epoch by itself.
@@ -126,12 +122,14 @@ void Runtime::Impl::call_attention(bool at_once) noexcept {
 void Runtime::Impl::terminate() noexcept {
   const std::lock_guard lock(engine_mutex);
   if (controller) controller->terminate();
-  if (subgoals) subgoals->terminate();
+  if (planner) planner->terminate();
 }
 
 void Runtime::Impl::absorb_interrupts() noexcept {
   const std::uint64_t before = std::exchange(at_epoch, epoch.load());
-  if (before != at_epoch) buffer.drop();
+  if (before == at_epoch) return;
+  buffer.drop();
+  planner->abort();
 }
 
 Status Runtime::Impl::check_stamp(const Observation& seen) noexcept {
@@ -163,11 +161,6 @@ Status Runtime::Impl::check_noise(std::span<const float> noise) noexcept {
   } catch (...) {
     return fail(Status::bad_observation);  // out of memory: the status still tells
   }
-}
-
-Planner& Runtime::Impl::planner() noexcept {
-  if (subgoals) return *subgoals;
-  return no_planner;
 }
 
 Status Runtime::Impl::wrong_size(const char* field, std::size_t wanted, std::size_t got) noexcept {

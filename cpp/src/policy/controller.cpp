@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <optional>
+#include <vector>
 
 #include "bundle/bundle_check.hpp"
 #include "keystep/status.hpp"
@@ -45,12 +46,24 @@ std::optional<SamplerSpec> sampler_of(const Bundle& bundle, int steps, const std
   return choose_sampler(*bundle.sampler, kind, steps, "");
 }
 
+/// Where a planner's tensor goes, in the network's own units.
+struct GoalInput {
+  std::string name;
+  std::span<float> values;
+};
+
 }  // namespace
 
 struct Controller::Impl {
   Impl(const Bundle& bundle, Engine& engine, int inference_steps, const std::string& kind);
 
   ObservationInputs inputs_of(const Bundle& bundle, const std::string& prefix) const;
+  std::vector<GoalInput> goal_inputs_of(const Bundle& bundle) const;
+  Status take(const NoGoal&) noexcept { return Status::ok; }
+  Status take(const TaskGoal& given) noexcept;
+  Status take(const ObservationGoal& given) noexcept;
+  Status take(const SubgoalGoal& given) noexcept;
+  Status take(const InstructionGoal& given) noexcept;
   bool noise_fits(std::span<const float> noise) noexcept;
   Status condition(const Epoch& epoch) noexcept;
   Status predict(const NoiseKey& key, std::span<const float> noise, const Epoch& epoch, Histogram& encoding,
@@ -65,6 +78,9 @@ struct Controller::Impl {
   ObservationInputs observation, goal;
   std::int64_t* task;
   std::span<float> subgoal;  // empty unless family subgoal
+  const std::vector<GoalInput> goal_inputs;
+  std::string instruction;  // the text of the last
+  std::size_t text_capacity = 0;
   std::span<const float> actions;
   VectorNormalizer action_normalizer;
   std::string error;
@@ -79,6 +95,7 @@ Controller::Impl::Impl(const Bundle& bundle, Engine& engine, int inference_steps
       observation(inputs_of(bundle, "observation.")),
       goal(inputs_of(bundle, "goal.")),
       task(memory.by_role<std::int64_t>(observing_graph(bundle), "task")),
+      goal_inputs(goal_inputs_of(bundle)),
       action_normalizer(bundle.normalization.at("action"), bundle.action.names.size()) {
   const GraphSpec& spec = bundle.graphs.at(last_key);
   const std::size_t size = bundle.chunk.horizon * bundle.action.names.size();
@@ -100,6 +117,17 @@ ObservationInputs Controller::Impl::inputs_of(const Bundle& bundle, const std::s
           }};
 }
 
+std::vector<GoalInput> Controller::Impl::goal_inputs_of(const Bundle& bundle) const {
+  constexpr std::string_view kPrefix = "goal.";
+  std::vector<GoalInput> found;
+  for (const TensorSpec& tensor : observing_graph(bundle).inputs) {
+    if (!tensor.role.starts_with(kPrefix) || tensor.dtype != DType::float32) continue;
+    auto* values = memory.by_role<float>(observing_graph(bundle), tensor.role);
+    found.push_back({tensor.role.substr(kPrefix.size()), {values, tensor.elements()}});
+  }
+  return found;
+}
+
 bool Controller::Impl::noise_fits(std::span<const float> noise) noexcept {
   if (loop) return loop->fits(noise, error);
   if (noise.empty()) return true;
@@ -116,6 +144,40 @@ bool Controller::Impl::noise_fits(std::span<const float> noise) noexcept {
 Status Controller::Impl::condition(const Epoch& epoch) noexcept {
   const Status status = run_graph(*encode, epoch, error);
   return status == Status::ok && film ? run_graph(*film, epoch, error) : status;
+}
+
+// ---- the kinds of goals
+
+Status Controller::Impl::take(const TaskGoal& given) noexcept {
+  if (task != nullptr) *task = given.index;
+  return Status::ok;
+}
+
+Status Controller::Impl::take(const ObservationGoal& given) noexcept {
+  return goal.fill(given.seen, "goal", error);
+}
+
+Status Controller::Impl::take(const SubgoalGoal& given) noexcept {
+  if (given.values.size() == subgoal.size()) std::ranges::copy(given.values, subgoal.begin());
+  return Status::ok;
+}
+
+/// All of it or nothing.
+Status Controller::Impl::take(const InstructionGoal& given) noexcept {
+  if (given.text.size() > text_capacity) return Status::rejected_plan;
+  const auto input_of = [&](const GoalTensor& tensor) {
+    return std::ranges::find_if(goal_inputs, [&](const GoalInput& input) {
+      return input.name == tensor.name && input.values.size() == tensor.values.size();
+    });
+  };
+  for (const GoalTensor& tensor : given.tensors) {
+    if (input_of(tensor) == goal_inputs.end()) return Status::rejected_plan;
+  }
+  for (const GoalTensor& tensor : given.tensors) {
+    std::ranges::copy(tensor.values, input_of(tensor)->values.begin());
+  }
+  instruction.assign(given.text);
+  return Status::ok;
 }
 
 Status Controller::Impl::predict(const NoiseKey& key, std::span<const float> noise, const Epoch& epoch,
@@ -137,17 +199,16 @@ Controller::Controller(const Bundle& bundle, Engine& engine, int inference_steps
     : impl_(std::make_unique<Impl>(bundle, engine, inference_steps, sampler)) {}
 Controller::~Controller() = default;
 
-void Controller::set_task(int index) noexcept {
-  if (impl_->task != nullptr) *impl_->task = index;
+void Controller::reserve_text(std::size_t bytes) {
+  impl_->text_capacity = bytes;
+  impl_->instruction.reserve(bytes);
 }
 
-void Controller::set_goal(const Observation& goal) {
-  if (impl_->goal.fill(goal, "goal", impl_->error) != Status::ok) throw ArgumentError(impl_->error);
+Status Controller::set_goal(const Goal& goal) noexcept {
+  return std::visit([this](const auto& given) { return impl_->take(given); }, goal);
 }
 
-void Controller::set_subgoal(std::span<const float> values) noexcept {
-  if (values.size() == impl_->subgoal.size()) std::ranges::copy(values, impl_->subgoal.begin());
-}
+std::string_view Controller::instruction() const noexcept { return impl_->instruction; }
 
 Status Controller::check(const Observation& observation) noexcept {
   return impl_->observation.check(observation, "observation", impl_->error);

@@ -4,6 +4,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 
 #include "keystep/bundle.hpp"
 #include "keystep/engine.hpp"
@@ -11,6 +12,7 @@
 #include "keystep/noise.hpp"
 #include "keystep/observation.hpp"
 #include "loop/epoch.hpp"
+#include "policy/goal.hpp"
 
 namespace keystep {
 
@@ -21,12 +23,15 @@ class Controller {
   Controller(const Bundle& bundle, Engine& engine, int inference_steps, const std::string& sampler = {});
   ~Controller();
 
-  /// The task's index in `Bundle::tasks`; ignored by policies without a task input.
-  void set_task(int index) noexcept;
-  /// Normalises and stores the goal observation. Throws ArgumentError.
-  void set_goal(const Observation& goal);
-  /// Of family subgoal: the goal as normalised values, `subgoal_shape` of them; without effect otherwise.
-  void set_subgoal(std::span<const float> values) noexcept;
+  /// Room for the text of goals; nothing is allocated by `set_goal` up to it.
+  void reserve_text(std::size_t bytes);
+  /// The goal of the next chunks. Each kind has inputs of its own, and leaves those of the others as they
+  /// are: a policy may take a task and an observation. What no network takes is ignored. `bad_observation`,
+  /// `error()` names the field; `rejected_plan`: a text without room, tensors that are no inputs of this
+  /// size.
+  Status set_goal(const Goal& goal) noexcept;
+  /// The text of the last instruction, empty before one.
+  std::string_view instruction() const noexcept;
   /// Sizes and finiteness; on failure `error()` names the field.
   Status check(const Observation& observation) noexcept;
   /// Checks, then normalises into the engine's inputs.

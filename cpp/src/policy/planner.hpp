@@ -1,18 +1,26 @@
 // The upper level. A planner is asked at every tick; its reply may be a key-step, which interrupts the chunk.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <memory>
+#include <optional>
 #include <span>
 #include <string>
 
+#include "keystep/bundle.hpp"
+#include "keystep/engine.hpp"
 #include "keystep/episode.hpp"
 #include "keystep/latency.hpp"
 #include "keystep/observation.hpp"
 #include "keystep/status.hpp"
 #include "loop/epoch.hpp"
+#include "policy/goal.hpp"
+#include "policy/task.hpp"
 
 namespace keystep {
 
+/// Valid during the call. A planner that answers later copies what it needs.
 struct PlanRequest {
   const Observation& observation;  ///< one the controller accepts
   std::int64_t consumed;           ///< actions taken since reset
@@ -21,36 +29,89 @@ struct PlanRequest {
   Histogram& timing;  ///< of the plans made
 };
 
+/// What the controller must encode again before its next chunk.
+enum class Stale {
+  nothing,     ///< the goal stays
+  goal,        ///< there is a new goal; what was encoded of observations stays good
+  everything,  ///< there is a new goal, and what was encoded of observations is void
+};
+
 struct PlanReply {
   Status status = Status::ok;
-  bool planned = false;              ///< a plan was made
-  bool key_step = false;             ///< drop the rest of the chunk
-  std::span<const float> subgoal{};  ///< of a key-step: the controller's next goal, `Controller::set_subgoal`
+  bool planned = false;   ///< a plan was made
+  bool key_step = false;  ///< drop the rest of the chunk
+  Stale stale = Stale::nothing;
+  Goal goal{};  ///< unless nothing is stale: the controller's next goal
 };
 
 class Planner {
  public:
   virtual ~Planner() = default;
   /// Whether an episode can be about this; changes nothing. Throws ArgumentError.
-  virtual void check(const EpisodeContext& context) const = 0;
-  /// Starts an episode that was checked. Throws Error, also when the epoch is over.
-  virtual void reset(const EpisodeContext& context, const Epoch& epoch) = 0;
-  virtual PlanReply ask(const PlanRequest& request) noexcept = 0;
-  virtual void terminate() noexcept = 0;  ///< any thread: ends a plan in the making
+  virtual void check(const EpisodeContext& context, const Aim& aim) const = 0;
+  /// Starts an episode that was checked; a plan in the making is aborted. Throws Error, also when the epoch
+  /// is over.
+  virtual void reset(const EpisodeContext& context, const Aim& aim, const Epoch& epoch) = 0;
+
+  /// At every tick: begins a plan if one is due and none is in the making; a `replan` begins anew.
+  virtual void start(const PlanRequest& request) noexcept = 0;
+  /// At every tick, after `start`: the answer, once there is one. Who computes inside the tick does it here,
+  /// who answers later says `{}` until then; the controller keeps the goal it has. Status `interrupted` once
+  /// the epoch is over.
+  virtual PlanReply poll(const PlanRequest& request) noexcept = 0;
+  /// After an interrupt, before the next `start`: what is in the making is given up and never answered.
+  virtual void abort() noexcept = 0;
+  virtual void terminate() noexcept = 0;  ///< any thread: ends a run of a graph
   virtual const std::string& error() const noexcept = 0;
+
+  /// The goal that stands, such as subgoals handed in to `reset`.
+  virtual Goal goal() const noexcept { return NoGoal{}; }
+  /// Why the controller has no goal yet; nullptr: it needs none, or has one.
+  virtual const char* lacks_goal() const noexcept { return nullptr; }
+  /// Room for the text of a goal, in bytes; constant.
+  virtual std::size_t text_capacity() const noexcept { return 0; }
+  virtual std::string text_warning(const std::string&) const { return ""; }  ///< see Runtime
+
+  // Plans that can be looked at: those of subgoals. The rest is for planners that make some.
+
+  virtual std::size_t plan_size() const noexcept { return 0; }  ///< in values; constant
+  /// Writes the plan being followed. False if there is none, or if `out` has another size.
+  virtual bool plan(std::span<float>) const noexcept { return false; }
+  virtual PlanProgress progress(std::int64_t) const noexcept { return {}; }  ///< after so many actions
+  /// Whether `predict` can write a plan of so many values now; if not, `error` says why.
+  virtual Status can_predict(std::size_t values) noexcept = 0;
+  /// A plan for one observation, which changes nothing of the episode. `noise` empty: what the next plan
+  /// would draw; else one plan of initial noise, followed by as much again for each step that needs noise.
+  virtual Status predict(const Observation&, std::span<const float>, const Epoch&,
+                         std::span<float>) noexcept {
+    return Status::bad_observation;
+  }
 };
 
-/// Flat policies: the task given to `reset` is the whole plan.
+struct PlannerOptions {
+  int steps = 0;                 ///< denoise steps of a plan; 0: as the manifest says
+  std::string sampler{};         ///< ddpm | ddim; empty: as the manifest says
+  std::optional<bool> replan{};  ///< plan anew when a plan is used up; none: as the manifest says
+  bool strict_text = false;      ///< see RuntimeOptions
+};
+
+/// The planner that the bundle describes. `bundle` outlives it. Throws.
+std::unique_ptr<Planner> make_planner(const Bundle& bundle, Engine& engine, const PlannerOptions& options);
+
+/// Flat policies: what was given to `reset` is the whole plan.
 class NoPlanner final : public Planner {
  public:
-  void check(const EpisodeContext& context) const override;
-  void reset(const EpisodeContext&, const Epoch&) override {}
-  PlanReply ask(const PlanRequest&) noexcept override { return {}; }
+  void check(const EpisodeContext& context, const Aim& aim) const override;
+  void reset(const EpisodeContext&, const Aim&, const Epoch&) override {}
+  void start(const PlanRequest&) noexcept override {}
+  PlanReply poll(const PlanRequest&) noexcept override { return {}; }
+  void abort() noexcept override {}
   void terminate() noexcept override {}
-  const std::string& error() const noexcept override { return none_; }
+  const std::string& error() const noexcept override { return error_; }
+  Status can_predict(std::size_t) noexcept override { return Status::bad_observation; }
 
  private:
-  const std::string none_;
+  const std::string error_ = "plan: expected a bundle with a planner, got family flat";
 };
 
 }  // namespace keystep

@@ -1,6 +1,7 @@
 #include "policy/subgoal_planner.hpp"
 
 #include <algorithm>
+#include <utility>
 #include <vector>
 
 #include "bundle/bundle_check.hpp"
@@ -42,7 +43,7 @@ Vocabulary vocabulary_of(const Bundle& bundle) {
 }  // namespace
 
 struct SubgoalPlanner::Impl {
-  Impl(const Bundle& bundle, Engine& engine, const SubgoalPlannerOptions& options);
+  Impl(const Bundle& bundle, Engine& engine, const PlannerOptions& options);
 
   std::unique_ptr<Graph> load(Engine& engine, const std::string& name);
   float* seen_at(const std::string& role) const;
@@ -72,14 +73,15 @@ struct SubgoalPlanner::Impl {
   std::vector<float> plan;  // M subgoals as the controller takes them
   bool has_text = false;
   bool planned = false, is_given = false;
-  int subgoal = 0;         // index of the current one
-  std::int64_t since = 0;  // consumed index at which it became so
+  enum class Due { nothing, next, plan } due = Due::nothing;  // within a tick
+  int subgoal = 0;                                            // index of the current one
+  std::int64_t since = 0;                                     // consumed index at which it became so
   std::uint64_t plans = 0;
   NoiseKey key;  // of the next plan
   std::string error;
 };
 
-SubgoalPlanner::Impl::Impl(const Bundle& of, Engine& engine, const SubgoalPlannerOptions& options)
+SubgoalPlanner::Impl::Impl(const Bundle& of, Engine& engine, const PlannerOptions& options)
     : bundle(of),
       spec(*of.planner),
       replan(options.replan.value_or(spec.replan)),
@@ -130,7 +132,6 @@ Renormalizer SubgoalPlanner::Impl::renormalizer(const Normalization& from, const
 }
 
 std::span<const float> SubgoalPlanner::Impl::current() const noexcept {
-  if (!planned) return {};
   return std::span(plan).subspan(static_cast<std::size_t>(subgoal) * size, size);
 }
 
@@ -186,13 +187,12 @@ Status SubgoalPlanner::Impl::make_plan(const PlanRequest& request) noexcept {
 
 // ---- the public face
 
-SubgoalPlanner::SubgoalPlanner(const Bundle& bundle, Engine& engine, const SubgoalPlannerOptions& options)
+SubgoalPlanner::SubgoalPlanner(const Bundle& bundle, Engine& engine, const PlannerOptions& options)
     : impl_(std::make_unique<Impl>(bundle, engine, options)) {}
 SubgoalPlanner::~SubgoalPlanner() = default;
 
-void SubgoalPlanner::check(const EpisodeContext& context) const {
+void SubgoalPlanner::check(const EpisodeContext& context, const Aim& aim) const {
   Impl& self = *impl_;
-  const Aim aim = aim_of(self.bundle, context);
   if (self.strict_text && !aim.text.empty()) {
     if (const std::string warning = text_warning(aim.text); !warning.empty()) throw ArgumentError(warning);
   }
@@ -218,10 +218,10 @@ void SubgoalPlanner::check(const EpisodeContext& context) const {
   }
 }
 
-void SubgoalPlanner::reset(const EpisodeContext& context, const Epoch& epoch) {
+void SubgoalPlanner::reset(const EpisodeContext& context, const Aim& aim, const Epoch& epoch) {
   Impl& self = *impl_;
   self.planned = false;
-  self.encode_text(aim_of(self.bundle, context).text, epoch);
+  self.encode_text(aim.text, epoch);
   self.loop.set_guidance(context.guidance.value_or(self.spec.sampler.guidance));
   self.key = {context.seed, context.episode, kPlanNoise, 0};
   self.subgoal = 0;
@@ -230,26 +230,33 @@ void SubgoalPlanner::reset(const EpisodeContext& context, const Epoch& epoch) {
   self.take(context.subgoals);
 }
 
-PlanReply SubgoalPlanner::ask(const PlanRequest& request) noexcept {
+void SubgoalPlanner::start(const PlanRequest& request) noexcept {
   Impl& self = *impl_;
+  self.due = Impl::Due::nothing;
   const bool wanted = request.replan && !self.is_given;
-  const bool held = request.consumed - self.since >= self.spec.steps_per_subgoal;
-  if (self.planned && !wanted && !held) return {};
+  if (!self.planned || wanted) {
+    self.due = Impl::Due::plan;
+  } else if (request.consumed - self.since >= self.spec.steps_per_subgoal) {
+    const bool more = self.subgoal + 1 < self.spec.subgoals;
+    const bool last_stays = self.is_given || !self.replan;
+    self.due = more ? Impl::Due::next : last_stays ? Impl::Due::nothing : Impl::Due::plan;
+  }
+}
 
-  const bool more = self.subgoal + 1 < self.spec.subgoals;
-  const bool last_stays = self.is_given || !self.replan;
-  bool planned = false;
-  if (self.planned && !wanted && more) {
+PlanReply SubgoalPlanner::poll(const PlanRequest& request) noexcept {
+  Impl& self = *impl_;
+  const auto due = std::exchange(self.due, Impl::Due::nothing);
+  if (due == Impl::Due::nothing) return {};
+  if (due == Impl::Due::next) {
     ++self.subgoal;
-  } else if (self.planned && !wanted && last_stays) {
-    return {};
-  } else {
-    if (const Status status = self.make_plan(request); status != Status::ok) return {.status = status};
-    planned = true;
+  } else if (const Status status = self.make_plan(request); status != Status::ok) {
+    return {.status = status};
   }
   self.since = request.consumed;
-  return {.planned = planned, .key_step = true, .subgoal = self.current()};
+  return {.planned = due == Impl::Due::plan, .key_step = true, .stale = Stale::everything, .goal = goal()};
 }
+
+void SubgoalPlanner::abort() noexcept { impl_->due = Impl::Due::nothing; }
 
 void SubgoalPlanner::terminate() noexcept {
   for (const auto* graph :
@@ -266,14 +273,37 @@ std::string SubgoalPlanner::text_warning(const std::string& instruction) const {
   return trained ? "" : impl_->vocabulary.doubt(instruction);
 }
 
-bool SubgoalPlanner::has_text() const noexcept { return impl_->has_text; }
 std::size_t SubgoalPlanner::plan_size() const noexcept { return impl_->plan.size(); }
-std::span<const float> SubgoalPlanner::subgoal() const noexcept { return impl_->current(); }
+
+Goal SubgoalPlanner::goal() const noexcept {
+  if (!impl_->planned) return NoGoal{};
+  return SubgoalGoal{impl_->current()};
+}
+
+const char* SubgoalPlanner::lacks_goal() const noexcept {
+  if (impl_->planned) return nullptr;
+  return "subgoal: expected a plan (made by a tick) or subgoals given to reset, got none";
+}
+
+Status SubgoalPlanner::can_predict(std::size_t values) noexcept {
+  Impl& self = *impl_;
+  try {
+    if (!self.has_text) {
+      self.error = "task: expected a task or an instruction given to reset, got subgoals alone";
+    } else if (values != self.plan.size()) {
+      self.error = expected("plan", std::to_string(self.plan.size()) + " values", std::to_string(values));
+    }
+  } catch (...) {
+    self.error.clear();  // out of memory: the status still tells
+  }
+  if (!self.has_text) return Status::not_reset;
+  return values == self.plan.size() ? Status::ok : Status::bad_observation;
+}
 
 Status SubgoalPlanner::predict(const Observation& observation, std::span<const float> noise,
                                const Epoch& epoch, std::span<float> out) noexcept {
   Impl& self = *impl_;
-  if (out.size() != self.plan.size() || !self.loop.fits(noise, self.error)) return Status::bad_observation;
+  if (!self.loop.fits(noise, self.error)) return Status::bad_observation;
   if (const Status status = self.imagine(observation, self.key, noise, epoch); status != Status::ok) {
     return status;
   }

@@ -3,56 +3,44 @@
 #pragma once
 
 #include <memory>
-#include <optional>
 #include <span>
 #include <string>
 
 #include "keystep/bundle.hpp"
 #include "keystep/engine.hpp"
-#include "keystep/noise.hpp"
 #include "policy/planner.hpp"
 
 namespace keystep {
-
-struct SubgoalPlannerOptions {
-  int steps = 0;                 ///< denoise steps of a plan; 0: as the manifest says
-  std::string sampler{};         ///< ddpm | ddim; empty: as the manifest says
-  std::optional<bool> replan{};  ///< plan anew when a plan is used up; none: as the manifest says
-  bool strict_text = false;      ///< see RuntimeOptions
-};
 
 /// A plan is M x `subgoal_shape` floats: states in physical units, images [3, h, w] in 0..1 and a little
 /// beyond.
 class SubgoalPlanner final : public Planner {
  public:
   /// Loads the graphs, sizes every buffer. `bundle` has a planner and outlives this object. Throws.
-  SubgoalPlanner(const Bundle& bundle, Engine& engine, const SubgoalPlannerOptions& options);
+  SubgoalPlanner(const Bundle& bundle, Engine& engine, const PlannerOptions& options);
   ~SubgoalPlanner() override;
 
-  void check(const EpisodeContext& context) const override;
-  void reset(const EpisodeContext& context, const Epoch& epoch) override;
-  /// Plans if there is no plan, if asked to, or if all subgoals were held for n actions and replanning is on;
-  /// otherwise goes to the next subgoal after n actions. A plan that fails leaves none: the next call tries
-  /// again, with new noise. Status rejected_plan: NaN or Inf in it, or in the
-  /// controller's units.
-  PlanReply ask(const PlanRequest& request) noexcept override;
+  void check(const EpisodeContext& context, const Aim& aim) const override;
+  void reset(const EpisodeContext& context, const Aim& aim, const Epoch& epoch) override;
+  /// A plan is due if there is none, if asked for, or if all subgoals were held for n actions and replanning
+  /// is on; otherwise the next subgoal is, after n actions.
+  void start(const PlanRequest& request) noexcept override;
+  /// Plans inside. A plan that fails leaves none: the next call tries again, with new noise. Status
+  /// rejected_plan: NaN or Inf in it, or in the controller's units.
+  PlanReply poll(const PlanRequest& request) noexcept override;
+  void abort() noexcept override;  ///< of nothing: no plan outlives its tick
   void terminate() noexcept override;
   const std::string& error() const noexcept override;
 
-  std::string text_warning(const std::string& instruction) const;  ///< see Runtime
-  bool has_text() const noexcept;  ///< an episode with subgoals alone has none, and no plans
-  std::size_t plan_size() const noexcept;
-  /// The current subgoal as the controller takes it; empty without a plan.
-  std::span<const float> subgoal() const noexcept;
-  /// A plan for one observation, which changes nothing of the episode. `noise` empty: what the next plan
-  /// would draw; else one plan of initial noise, followed by as much again for each step that needs noise.
-  /// `out`: `plan_size` values.
+  Goal goal() const noexcept override;  ///< the current subgoal, NoGoal without a plan
+  const char* lacks_goal() const noexcept override;
+  std::string text_warning(const std::string& instruction) const override;
+  std::size_t plan_size() const noexcept override;
+  bool plan(std::span<float> out) const noexcept override;
+  PlanProgress progress(std::int64_t consumed) const noexcept override;
+  Status can_predict(std::size_t values) noexcept override;
   Status predict(const Observation& observation, std::span<const float> noise, const Epoch& epoch,
-                 std::span<float> out) noexcept;
-  /// Writes the plan being followed. False before the first, after one that failed, or if `out` has another
-  /// size.
-  bool plan(std::span<float> out) const noexcept;
-  PlanProgress progress(std::int64_t consumed) const noexcept;
+                 std::span<float> out) noexcept override;
 
  private:
   struct Impl;

@@ -14,6 +14,7 @@
 #include "native_policy.hpp"
 #include "policy/resizer.hpp"
 #include "subgoal_fixture.hpp"
+#include "text_planner.hpp"
 
 namespace {
 
@@ -100,6 +101,22 @@ void the_counter_counts() {
   const std::vector<std::string> two(2, std::string(100, 'x'));
   counting = false;
   CHECK(allocations >= 4 && own_allocations >= 2);
+}
+
+/// A planner that writes text, answers later and is aborted allocates nothing either, nor do its goals.
+void count_written_ticks() {
+  for (const auto& [manifest, tensor] : {std::pair{kManifest, ""}, {kSubgoalManifest, "state"}}) {
+    Written policy(manifest, tensor);
+    CHECK(policy.tick() == Status::ok);
+    allocations = 0;
+    counting = true;
+    for (int i = 0; i < kTicks; ++i) {
+      if (i % 7 == 5) policy.runtime->interrupt();
+      if (policy.tick() != Status::ok) ++failures;
+    }
+    counting = false;
+    CHECK(allocations == 0 && policy.log.answered.size() > 10 && !policy.log.aborted.empty());
+  }
 }
 
 /// Neither do ticks that are interrupted, in a plan or in a chunk.
@@ -193,6 +210,7 @@ int main() {
   check_stub(kSubgoalManifest);
   check_stub(unguided(kSubgoalManifest));
   check_stub(subgoals_version_3(kSubgoalManifest));
+  count_written_ticks();
   count_interrupted_ticks(kManifest);
   count_interrupted_ticks(kSubgoalManifest);
   images_of_other_sizes();

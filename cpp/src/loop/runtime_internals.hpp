@@ -1,0 +1,22 @@
+// For code of our own that brings a planner: the loop is the same, whoever plans.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <memory>
+
+#include "keystep/runtime.hpp"
+#include "policy/controller.hpp"
+#include "policy/planner.hpp"
+
+namespace keystep {
+
+using PlannerFactory = std::function<std::unique_ptr<Planner>(const Bundle&, Engine&, const PlannerOptions&)>;
+
+struct RuntimeInternals {
+  static std::unique_ptr<Runtime> open(const std::filesystem::path& bundle, const RuntimeOptions& options,
+                                       const PlannerFactory& factory);
+  static const Controller& controller(const Runtime& runtime) noexcept;
+};
+
+}  // namespace keystep
