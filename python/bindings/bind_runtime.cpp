@@ -17,6 +17,12 @@ class PyRuntime {
   PyRuntime(py::handle bundle, const RuntimeOptions& options)
       : runtime_(open(path(bundle, "path"), options)), reader_(runtime_->bundle().observation) {}
 
+  /// Another session on the same weights.
+  std::unique_ptr<PyRuntime> session() const {
+    check_usable();
+    return std::unique_ptr<PyRuntime>(new PyRuntime(*this));
+  }
+
   void reset(py::handle task, py::handle instruction, py::handle goal, py::handle seed, py::handle episode,
              py::handle guidance, py::handle subgoals) {
     const Use use(*this);
@@ -139,6 +145,9 @@ class PyRuntime {
   }
 
  private:
+  explicit PyRuntime(const PyRuntime& of)
+      : runtime_(beside(*of.runtime_)), reader_(runtime_->bundle().observation) {}
+
   /// One thread at a time: `act` in two threads would hand each the other's error message.
   class Use {
    public:
@@ -158,6 +167,13 @@ class PyRuntime {
     options.attendant = signals_;
     py::gil_scoped_release release;
     auto runtime = std::make_unique<Runtime>(bundle, std::move(options));
+    signals_->attend(*runtime);
+    return runtime;
+  }
+
+  std::unique_ptr<Runtime> beside(const Runtime& other) {
+    py::gil_scoped_release release;
+    auto runtime = other.session(signals_);
     signals_->attend(*runtime);
     return runtime;
   }
@@ -294,6 +310,7 @@ void bind_runtime(py::module_& module) {
   py::class_<PyRuntime>(module, "Runtime", "What `keystep.Runtime` wraps; see there.")
       .def(py::init<py::handle, const RuntimeOptions&>(), py::arg("path"), py::arg("options"))
       .def("check_usable", &PyRuntime::check_usable)
+      .def("session", &PyRuntime::session)
       .def("reset", &PyRuntime::reset, py::arg("task"), py::arg("instruction"), py::arg("goal"),
            py::arg("seed"), py::arg("episode"), py::arg("guidance"), py::arg("subgoals"))
       .def("find_task", &PyRuntime::find_task, py::arg("task"))

@@ -176,6 +176,17 @@ class Runtime:
         self._seen_task: object = None  # the last value of observation["task"] that was accepted
         self._context: tuple[Any, ...] | None = None  # of a reset that left the task open
 
+    def session(self) -> Runtime:
+        """Another session on the same weights: an episode, noise, plan and latencies of its own.
+
+        It takes memory for its buffers only, and may run on another thread: one thread per session. Each is
+        closed by itself; the weights are freed with the last.
+
+        Raises:
+            PolicyError: closed.
+        """
+        return Runtime(self._core.session())
+
     def reset(
         self,
         task: str | None = None,

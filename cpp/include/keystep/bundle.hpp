@@ -78,6 +78,7 @@ struct GraphSpec {
   std::vector<TensorSpec> inputs, outputs;
   std::shared_ptr<const UnetSpec> unet{};  ///< what `film` and `denoise` compute; null: only the file knows
   std::vector<FileSpec> external{};        ///< the graph's weights that are files of their own
+  int rows = 1;  ///< samples in one batch: the leading extent of samples, their outputs and conditions
 };
 
 inline constexpr int kMaxImageExtent = 16384;  ///< pixels a side, of images in and before resizing

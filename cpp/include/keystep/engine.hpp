@@ -1,11 +1,9 @@
 // An engine turns the content of graph files into runnable graphs. One backend per file in src/engines/.
 #pragma once
 
-#include <functional>
 #include <map>
 #include <memory>
 #include <set>
-#include <span>
 #include <string>
 #include <vector>
 
@@ -41,31 +39,66 @@ struct EngineChoice {
   std::string file, engine, reason;
 };
 
-/// Memory of one tensor, by name. `data` is 64-byte aligned and never moves; of a string tensor it points to
-/// its `std::string` elements, which the engine copies before each run.
-struct Buffer {
-  void* data = nullptr;
-  TensorSpec spec;
-};
-using Buffers = std::map<std::string, Buffer>;
-/// Takes the memory of a graph's tensors. Asked once the graph's file is known to fit its spec: what a
-/// manifest claims costs no memory before.
-using BufferSource = std::function<const Buffers&()>;
+/// One tensor in an engine's memory. The host writes and reads it at `data`; where the engine has memory of
+/// its own, that is a copy on the host, and `upload` and `download` carry it over.
+class Tensor {
+ public:
+  virtual ~Tensor() = default;
+  /// Between the host's writing and a graph's reading. Allocates nothing.
+  virtual Status upload() noexcept { return Status::ok; }
+  /// Between a graph's writing and the host's reading. Allocates nothing.
+  virtual Status download() noexcept { return Status::ok; }
 
-/// A graph with its inputs and outputs bound once to memory that outlives it.
+  TensorSpec spec;
+  /// 64-byte aligned, never moves; of a string tensor it points to its `std::string` elements.
+  void* data = nullptr;
+};
+
+/// The tensors of one session, by name: what one graph writes another reads, without a copy.
+class Tensors {
+ public:
+  virtual ~Tensors() = default;
+  /// Zeroed memory (of a string tensor: empty strings) for every tensor of the graph that has none yet.
+  /// Throws std::bad_alloc, ProviderError.
+  void add(const GraphSpec& graph);
+  /// Throws BundleError where there is none of that name, of that type, as large as `spec`.
+  Tensor& at(const TensorSpec& spec) const;
+  /// The tensor of the graph with this role, nullptr if there is none.
+  Tensor* find(const GraphSpec& graph, const std::string& role) const;
+  /// Its memory on the host, likewise.
+  template <class T>
+  T* data(const GraphSpec& graph, const std::string& role) const {
+    Tensor* tensor = find(graph, role);
+    return tensor == nullptr ? nullptr : static_cast<T*>(tensor->data);
+  }
+
+ protected:
+  virtual std::unique_ptr<Tensor> make(const TensorSpec& spec) = 0;
+
+ private:
+  std::map<std::string, std::unique_ptr<Tensor>> tensors_;
+};
+
+/// A graph bound to the tensors of a session, with the buffers that a run needs.
 class Graph {
  public:
   virtual ~Graph() = default;
-  /// Reads the bound inputs, writes the bound outputs. Allocates nothing in our own code.
-  virtual Status run() noexcept = 0;
+  /// Reads the inputs, writes the outputs: of the tensors that have a row for each sample (`GraphSpec::rows`)
+  /// the first `rows`, which is one of those the model was loaded for. Allocates nothing in our own code.
+  virtual Status run(int rows) noexcept = 0;
   /// Makes a `run` in flight on another thread return early with Status::interrupted; `run` afterwards works
   /// again.
   virtual void terminate() noexcept = 0;
   /// Message of the last failed run, or empty.
   virtual const std::string& error() const noexcept = 0;
-  /// The same loaded graph, its weights shared, bound to `spec`: the same tensors with another extent on the
-  /// file's symbolic axis, no larger than the buffer's. Do not run both at once. Throws as `load`.
-  virtual std::unique_ptr<Graph> rebind(const GraphSpec& spec, const Buffers& buffers) const = 0;
+};
+
+/// A graph as it was loaded: its weights. Any thread; whatever it makes shares them.
+class Model {
+ public:
+  virtual ~Model() = default;
+  /// `tensors` come from the same engine, have all of the graph's, and outlive it.
+  virtual std::unique_ptr<Graph> bind(Tensors& tensors) const = 0;
 };
 
 class Engine {
@@ -73,12 +106,15 @@ class Engine {
   virtual ~Engine() = default;
   /// Names of the files that `load` will want the content of. Throws ProviderError if no file will do.
   virtual std::set<std::string> files(const GraphSpec& spec) = 0;
-  /// Loads the graph from the content of its files, checks every tensor of `spec` against it (BundleError; in
-  /// the file only the axis of guidance's two rows may be symbolic) and binds the buffers. Throws
-  /// ProviderError when it needs operators of the package onnxruntime-extensions, and that is not there; when
-  /// the provider fails where the CPU does not.
-  virtual std::unique_ptr<Graph> load(const Files& files, const GraphSpec& spec,
-                                      const BufferSource& memory) = 0;
+  /// Loads the graph from the content of its files and checks every tensor of `spec` against it (BundleError;
+  /// in the file only the axis of the rows may be symbolic). `rows`: what runs will ask for, 1..`spec.rows`
+  /// each; an axis that is fixed in the file takes no other. Throws ProviderError when it needs operators of
+  /// the package onnxruntime-extensions, and that is not there; when the provider fails where the CPU does
+  /// not.
+  virtual std::shared_ptr<const Model> load(const Files& files, const GraphSpec& spec,
+                                            const std::vector<int>& rows) = 0;
+  /// None yet: `Tensors::add` takes them, once the files are known to fit what a manifest claims.
+  virtual std::unique_ptr<Tensors> tensors() const = 0;
   /// E.g. "onnxruntime 1.31.1, cpu, 2 threads".
   virtual std::string description() const = 0;
   /// Of the graphs loaded so far, in that order.

@@ -1,5 +1,5 @@
-// One compiled policy, ticked once per control period. Lockstep: everything is computed inside the tick,
-// so a run is bit-reproducible from (bundle, seed, observations) on one machine.
+// One compiled policy with one session, ticked once per control period. Lockstep: everything is computed
+// inside the tick, so a run is bit-reproducible from (bundle, seed, observations) on one machine.
 #pragma once
 
 #include <cstdint>
@@ -55,6 +55,11 @@ class Runtime {
   ~Runtime();
   Runtime(const Runtime&) = delete;
   Runtime& operator=(const Runtime&) = delete;
+
+  /// Another session on the same weights, graphs and threads: an episode, buffers, noise and histograms of
+  /// its own, which is all the memory it takes. Sessions may run on threads of their own; `close` frees what
+  /// they share once the last is closed. Any thread. Throws Error if closed.
+  std::unique_ptr<Runtime> session(std::shared_ptr<Attendant> attendant = {}) const;
 
   const Bundle& bundle() const noexcept;
   const RuntimeOptions& options() const noexcept;
@@ -113,8 +118,8 @@ class Runtime {
   void reset_latency() noexcept;
   /// Of the last tick that was not ok, but for `busy`, `closed` and `forked`, which say it all.
   const std::string& last_error() const noexcept;
-  /// Frees the engine; everything afterwards is Status::closed. In a forked child nothing is freed: its
-  /// threads are the parent's.
+  /// Frees the engine, unless other sessions use it; everything afterwards is Status::closed. In a forked
+  /// child nothing is freed: its threads are the parent's.
   void close() noexcept;
 
  private:

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "bundle/bundle_check.hpp"
 #include "policy/normalizer.hpp"
 
 namespace keystep {
@@ -268,7 +269,11 @@ Bundle read_bundle(const ManifestNode& root) {
   if (version > 1 && !root["planner"].is_null()) {
     bundle.planner = read_planner(root["planner"], version);
   }
-  for (const auto& [key, node] : root["graphs"].members()) bundle.graphs[key] = read_graph(node, version);
+  for (const auto& [key, node] : root["graphs"].members()) {
+    bundle.graphs[key] = read_graph(node, version);
+    const bool plans = bundle.planner && (key == "text" || key.starts_with("plan_"));
+    bundle.graphs[key].rows = static_cast<int>(plans ? branches(*bundle.planner) : branches(bundle));
+  }
   bundle.golden = {root["golden"]["file"].text(), root["golden"]["sha256"].text()};
   if (version > 2) {
     attach_unet(root["unet"], bundle.sampler, "film", "denoise", bundle);

@@ -21,22 +21,25 @@ class AutoEngine final : public Engine {
     return why_not_native(spec).empty() ? std::set{spec.unet->file} : graphs_->files(spec);
   }
 
-  std::unique_ptr<Graph> load(const Files& files, const GraphSpec& spec,
-                              const BufferSource& memory) override {
+  std::shared_ptr<const Model> load(const Files& files, const GraphSpec& spec,
+                                    const std::vector<int>& rows) override {
     const std::string reason = why_not_native(spec);
     if (!reason.empty()) {
-      auto graph = graphs_->load(files, spec, memory);
+      auto model = graphs_->load(files, spec, rows);
       choices_.push_back({spec.file, "onnxruntime", reason});
-      return graph;
+      return model;
     }
-    auto graph = native_->load(files, spec, memory);
+    auto model = native_->load(files, spec, rows);
     choices_.push_back({spec.file, "native", spec.unet->file + ", " + accuracy(*spec.unet)});
     const std::string description = native_->description(*spec.unet);
     if (std::ranges::find(descriptions_, description) == descriptions_.end()) {
       descriptions_.push_back(description);
     }
-    return graph;
+    return model;
   }
+
+  /// The native engine runs beside the provider cpu only: both have the host's memory.
+  std::unique_ptr<Tensors> tensors() const override { return graphs_->tensors(); }
 
   std::string description() const override {
     std::string all;

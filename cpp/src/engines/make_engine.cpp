@@ -47,16 +47,4 @@ std::unique_ptr<Engine> make_engine(const EngineOptions& options) {
   return make_auto_engine(options);
 }
 
-Buffer buffer_of(const TensorSpec& tensor, const Buffers& buffers) {
-  const auto found = buffers.find(tensor.name);
-  if (found == buffers.end()) throw BundleError(expected(tensor.name, "a buffer", "none of that name"));
-  const auto& [data, memory] = found->second;
-  if (memory.dtype != tensor.dtype || memory.elements() < tensor.elements()) {
-    throw BundleError(expected(tensor.name,
-                               "no more than " + to_string(memory.shape) + " of " + name(memory.dtype),
-                               to_string(tensor.shape) + " of " + name(tensor.dtype)));
-  }
-  return {data, tensor};
-}
-
 }  // namespace keystep

@@ -2,12 +2,11 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cmath>
 #include <limits>
-#include <set>
+#include <new>
 #include <thread>
+#include <utility>
 
-#include "bundle/bundle_files.hpp"
 #include "loop/entry.hpp"
 #include "loop/runtime_impl.hpp"
 #include "policy/task.hpp"
@@ -20,45 +19,9 @@ using Clock = std::chrono::steady_clock;
 /// Room for the message of every status, so that a tick that says no more allocates nothing.
 constexpr std::size_t kMessageBytes = 256;
 
-RuntimeOptions checked(RuntimeOptions options, const Bundle& bundle) {
-  if (!(options.deadline_us >= 0) || !std::isfinite(options.deadline_us)) {
-    throw ArgumentError(
-        expected("deadline_us", "0 (the control period) or more", std::to_string(options.deadline_us)));
-  }
-  if (options.max_observation_age_us < 0) {
-    throw ArgumentError(expected("max_observation_age_us", "0 (no limit) or more",
-                                 std::to_string(options.max_observation_age_us)));
-  }
-  if (options.clock != "steady" && options.clock != "external") {
-    throw ArgumentError(expected("clock", "steady | external", in_quotes(options.clock)));
-  }
-  const auto needs_planner = [&](bool given, const char* option, const std::string& got) {
-    if (given && !bundle.planner)
-      throw ArgumentError(expected(option, "none (the bundle has no planner)", got));
-  };
-  needs_planner(options.planner_steps != 0, "planner_steps", std::to_string(options.planner_steps));
-  needs_planner(!options.planner_sampler.empty(), "planner_sampler", "'" + options.planner_sampler + "'");
-  needs_planner(options.replan.has_value(), "replan", options.replan.value_or(false) ? "true" : "false");
-  const bool has_unet =
-      std::ranges::any_of(bundle.graphs, [](const auto& entry) { return entry.second.unet != nullptr; });
-  const std::string why = " (the bundle has no U-Net with weights of its own)";
-  if (options.engine.engine == "native" && !has_unet) {
-    throw ProviderError(expected("engine", "auto | onnxruntime" + why, "'native'"));
-  }
-  if (options.engine.engine == "auto" && !options.engine.precision.empty() && !has_unet) {
-    throw ProviderError(expected("precision", "none" + why, "'" + options.engine.precision + "'"));
-  }
-  if (options.deadline_us == 0) options.deadline_us = 1e6 / bundle.control_rate_hz;
+RuntimeOptions attended(RuntimeOptions options, std::shared_ptr<Attendant> attendant) {
+  options.attendant = std::move(attendant);
   return options;
-}
-
-/// Every file is hashed; `bundle.files` gets the content of those that the engine will load.
-std::unique_ptr<Engine> engine_for(Bundle& bundle, const EngineOptions& options) {
-  auto engine = make_engine(options);
-  std::set<std::string> wanted;
-  for (const auto& [key, graph] : bundle.graphs) wanted.merge(engine->files(graph));
-  read_files(bundle, wanted);
-  return engine;
 }
 
 std::vector<float> held_at_first(const ActionSpec& spec) {
@@ -69,26 +32,29 @@ std::vector<float> held_at_first(const ActionSpec& spec) {
 }  // namespace
 
 std::unique_ptr<Runtime> RuntimeInternals::open(const std::filesystem::path& bundle,
-                                                const RuntimeOptions& options,
-                                                const PlannerFactory& factory) {
-  return std::unique_ptr<Runtime>(new Runtime(std::make_unique<Runtime::Impl>(bundle, options, factory)));
+                                                const RuntimeOptions& options, const PlannerFactory& planner,
+                                                const EngineFactory& engine) {
+  return std::unique_ptr<Runtime>(new Runtime(std::make_unique<Runtime::Impl>(
+      std::make_shared<const Policy>(bundle, options, engine), options.attendant, planner)));
 }
 
 const Controller& RuntimeInternals::controller(const Runtime& runtime) noexcept {
   return *runtime.impl_->controller;
 }
 
-Runtime::Impl::Impl(const std::filesystem::path& folder, const RuntimeOptions& wanted,
+Runtime::Impl::Impl(std::shared_ptr<const Policy> shared, std::shared_ptr<Attendant> attendant,
                     const PlannerFactory& factory)
-    : bundle(open_bundle(folder)),
-      options(checked(wanted, bundle)),
+    : policy(std::move(shared)),
+      shared_bundle(policy->bundle()),
+      bundle(*shared_bundle),
+      options(attended(policy->options(), std::move(attendant))),
+      description(policy->engine_description()),
+      choices(policy->engine_choices()),
+      make_planner(factory),
       external_clock(options.clock == "external"),
-      engine(engine_for(bundle, options.engine)),
-      controller(std::make_unique<Controller>(bundle, *engine, options.inference_steps, options.sampler)),
-      planner(factory(bundle, *engine,
-                      {options.planner_steps, options.planner_sampler, options.replan, options.strict_text})),
-      description(engine->description()),
-      choices(engine->choices()),
+      tensors(policy->tensors()),
+      controller(std::make_unique<Controller>(*policy, *tensors)),
+      planner(make_planner(*policy, *tensors)),
       plan_size(planner->plan_size()),
       buffer(bundle.chunk.horizon, bundle.chunk.execute, static_cast<int>(bundle.action.names.size())),
       gate(bundle.action),
@@ -96,7 +62,6 @@ Runtime::Impl::Impl(const std::filesystem::path& folder, const RuntimeOptions& w
       unheld(held_at_first(bundle.action)),
       held(unheld),
       attention(options.attendant) {
-  bundle.files.clear();  // the engine has taken what it needs
   last_error.reserve(kMessageBytes);
   controller->reserve_text(planner->text_capacity());
 }
@@ -104,8 +69,21 @@ Runtime::Impl::Impl(const std::filesystem::path& folder, const RuntimeOptions& w
 // ---- the public face
 
 Runtime::Runtime(const std::filesystem::path& bundle, RuntimeOptions options)
-    : impl_(std::make_unique<Impl>(bundle, options, &make_planner)) {}
+    : impl_(std::make_unique<Impl>(std::make_shared<const Policy>(bundle, options), options.attendant,
+                                   &make_planner)) {}
 Runtime::Runtime(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+
+std::unique_ptr<Runtime> Runtime::session(std::shared_ptr<Attendant> attendant) const {
+  const Impl& self = *impl_;
+  if (const Status status = usable(); status != Status::ok) throw Error(describe(status));
+  const std::shared_ptr<const Policy> policy = [&] {
+    const std::lock_guard lock(self.engine_mutex);  // close on another thread
+    return self.policy;
+  }();
+  if (!policy) throw Error(describe(Status::closed));
+  return std::unique_ptr<Runtime>(
+      new Runtime(std::make_unique<Impl>(policy, std::move(attendant), self.make_planner)));
+}
 
 Runtime::~Runtime() { close(); }
 
@@ -247,7 +225,8 @@ void Runtime::close() noexcept {
   if (forks() != self.forks_at_load) {  // whoever was inside, or holds a lock, is not in this process
     self.closed = true;
     [[maybe_unused]] const void* left[] = {self.controller.release(), self.planner.release(),
-                                           self.engine.release()};
+                                           self.tensors.release(),
+                                           new (std::nothrow) std::shared_ptr(std::move(self.policy))};
     return;
   }
   if (self.closed.exchange(true)) return;
@@ -261,7 +240,8 @@ void Runtime::close() noexcept {
     const std::lock_guard lock(self.engine_mutex);
     self.controller.reset();
     self.planner.reset();
-    self.engine.reset();
+    self.tensors.reset();
+    self.policy.reset();
   }
   self.busy.clear();
 }

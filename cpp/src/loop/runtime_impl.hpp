@@ -17,11 +17,13 @@
 #include "loop/runtime_internals.hpp"
 #include "policy/controller.hpp"
 #include "policy/planner.hpp"
+#include "policy/policy.hpp"
 
 namespace keystep {
 
 struct Runtime::Impl {
-  Impl(const std::filesystem::path& folder, const RuntimeOptions& wanted, const PlannerFactory& factory);
+  Impl(std::shared_ptr<const Policy> shared, std::shared_ptr<Attendant> attendant,
+       const PlannerFactory& factory);
 
   Status tick(const Observation& observation, Action& action) noexcept;
   PlanReply ask(const Observation& observation) noexcept;
@@ -42,16 +44,22 @@ struct Runtime::Impl {
   Status fail(Status status, const char* message = "") noexcept;
   Status wrong_size(const char* field, std::size_t wanted, std::size_t got) noexcept;
 
-  Bundle bundle;
+  // What all sessions share. Freed by close: whoever closes last frees the weights.
+  std::shared_ptr<const Policy> policy;
+  const std::shared_ptr<const Bundle> shared_bundle;
+  const Bundle& bundle;
   const RuntimeOptions options;
+  const std::string description;  // of the engine
+  const std::vector<EngineChoice> choices;
+  const PlannerFactory make_planner;
   const bool external_clock;
   const std::uint64_t forks_at_load = forks();
-  std::unique_ptr<Engine> engine;
-  std::unique_ptr<Controller> controller;  // freed by close
+
+  // This session's.
+  std::unique_ptr<Tensors> tensors;
+  std::unique_ptr<Controller> controller;  // freed by close, with the tensors
   std::unique_ptr<Planner> planner;        // likewise
-  const std::string description;           // of the engine
-  const std::vector<EngineChoice> choices;
-  const std::size_t plan_size;  // values of a plan, 0 without a planner
+  const std::size_t plan_size;             // values of a plan, 0 without a planner
   ChunkBuffer buffer;
   SafetyGate gate;
   std::vector<float> chunk;
@@ -72,7 +80,7 @@ struct Runtime::Impl {
   std::atomic<bool> sampling = false;  // a plan or a chunk is in flight: terminate has something to end
   std::atomic<bool> closed = false;
   std::atomic_flag busy;
-  std::mutex engine_mutex;  // interrupt on one thread, close on another
+  mutable std::mutex engine_mutex;  // interrupt or session on one thread, close on another
 
   LatencyRecorder recorder;
   LatencyRecorder unrecorded;                      // of predict_chunk, which is outside the loop

@@ -1,4 +1,4 @@
-// For code of our own that brings a planner: the loop is the same, whoever plans.
+// For code of our own that brings a planner or an engine: the loop is the same, whoever plans and computes.
 #pragma once
 
 #include <filesystem>
@@ -11,11 +11,12 @@
 
 namespace keystep {
 
-using PlannerFactory = std::function<std::unique_ptr<Planner>(const Bundle&, Engine&, const PlannerOptions&)>;
+using PlannerFactory = std::function<std::unique_ptr<Planner>(const Policy&, Tensors&)>;
 
 struct RuntimeInternals {
   static std::unique_ptr<Runtime> open(const std::filesystem::path& bundle, const RuntimeOptions& options,
-                                       const PlannerFactory& factory);
+                                       const PlannerFactory& planner = &make_planner,
+                                       const EngineFactory& engine = &make_engine);
   static const Controller& controller(const Runtime& runtime) noexcept;
 };
 

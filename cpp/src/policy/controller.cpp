@@ -4,47 +4,17 @@
 #include <optional>
 #include <vector>
 
-#include "bundle/bundle_check.hpp"
 #include "keystep/status.hpp"
 #include "policy/normalizer.hpp"
 #include "policy/observation_inputs.hpp"
 #include "policy/run_graph.hpp"
-#include "policy/tensor_memory.hpp"
 #include "sampling/denoise_loop.hpp"
 
 namespace keystep {
 namespace {
 
-/// The graph that ends in actions: one denoise step, the sampler unrolled, or the whole policy.
-std::string last_graph(const Bundle& bundle) {
-  for (const char* key : {"denoise", "sample"}) {
-    if (bundle.graphs.contains(key)) return key;
-  }
-  return "act";
-}
-
-/// Options that say how to denoise are refused where there are no steps to choose.
-std::optional<SamplerSpec> sampler_of(const Bundle& bundle, int steps, const std::string& kind) {
-  const auto refuse_unless = [](bool same, const char* option, const std::string& wanted,
-                                const std::string& got) {
-    if (!same) throw ArgumentError(expected(option, wanted, got));
-  };
-  if (!bundle.sampler) {
-    const std::string why = " (the controller is one graph, act)";
-    refuse_unless(steps == 0, "inference_steps", "0" + why, std::to_string(steps));
-    refuse_unless(kind.empty(), "sampler", "none" + why, "'" + kind + "'");
-    return {};
-  }
-  if (!bundle.graphs.contains("denoise")) {
-    const int unrolled = bundle.sampler->inference_steps;
-    const std::string why = " (unrolled in the bundle's one graph)";
-    refuse_unless(steps == 0 || steps == unrolled, "inference_steps", std::to_string(unrolled) + why,
-                  std::to_string(steps));
-    refuse_unless(kind.empty() || kind == bundle.sampler->kind, "sampler", bundle.sampler->kind + why,
-                  "'" + kind + "'");
-  }
-  return choose_sampler(*bundle.sampler, kind, steps, "");
-}
+/// The graph that ends in actions: one denoise step, or the whole policy.
+std::string last_graph(const Bundle& bundle) { return bundle.sampler ? "denoise" : "act"; }
 
 /// Where a planner's tensor goes, in the network's own units.
 struct GoalInput {
@@ -52,13 +22,30 @@ struct GoalInput {
   std::span<float> values;
 };
 
+std::vector<GoalInput> goal_inputs_of(const GraphSpec& graph, const Tensors& tensors) {
+  constexpr std::string_view kPrefix = "goal.";
+  std::vector<GoalInput> found;
+  for (const TensorSpec& tensor : graph.inputs) {
+    if (!tensor.role.starts_with(kPrefix) || tensor.dtype != DType::float32) continue;
+    auto* values = static_cast<float*>(tensors.at(tensor).data);
+    found.push_back({tensor.role.substr(kPrefix.size()), {values, tensor.elements()}});
+  }
+  return found;
+}
+
+std::vector<Tensor*> inputs(const GraphSpec& graph, const Tensors& tensors) {
+  std::vector<Tensor*> found;
+  for (const TensorSpec& tensor : graph.inputs) found.push_back(&tensors.at(tensor));
+  return found;
+}
+
 }  // namespace
 
 struct Controller::Impl {
-  Impl(const Bundle& bundle, Engine& engine, int inference_steps, const std::string& kind);
+  Impl(const Policy& policy, Tensors& tensors);
 
-  ObservationInputs inputs_of(const Bundle& bundle, const std::string& prefix) const;
-  std::vector<GoalInput> goal_inputs_of(const Bundle& bundle) const;
+  ObservationInputs inputs_of(const Bundle& bundle, const std::string& prefix, const Tensors& tensors) const;
+  Status upload() noexcept;
   Status take(const NoGoal&) noexcept { return Status::ok; }
   Status take(const TaskGoal& given) noexcept;
   Status take(const ObservationGoal& given) noexcept;
@@ -69,63 +56,48 @@ struct Controller::Impl {
   Status predict(const NoiseKey& key, std::span<const float> noise, const Epoch& epoch, Histogram& encoding,
                  Histogram& denoising) noexcept;
 
-  const std::optional<SamplerSpec> sampler;
-  const std::string last_key;           // of `last`
-  TensorMemory memory;                  // of the graphs below: each adds its own
   std::unique_ptr<Graph> encode, film;  // film: may be none; neither where `last` is act
   std::unique_ptr<Graph> last;
+  const int rows;                   // of these
   std::optional<DenoiseLoop> loop;  // none where `last` is act
   ObservationInputs observation, goal;
-  std::int64_t* task;
+  const std::vector<Tensor*> written;  // by the host, before a chunk
+  std::int64_t* const task;
   std::span<float> subgoal;  // empty unless family subgoal
   const std::vector<GoalInput> goal_inputs;
   std::string instruction;  // the text of the last
   std::size_t text_capacity = 0;
+  Tensor* const act;  // the actions where `last` is act, else nullptr
   std::span<const float> actions;
   VectorNormalizer action_normalizer;
   std::string error;
 };
 
-Controller::Impl::Impl(const Bundle& bundle, Engine& engine, int inference_steps, const std::string& kind)
-    : sampler(sampler_of(bundle, inference_steps, kind)),
-      last_key(last_graph(bundle)),
-      encode(load_graph(bundle, engine, "encode", memory)),
-      film(load_graph(bundle, engine, "film", memory)),
-      last(load_graph(bundle, engine, last_key, memory)),
-      observation(inputs_of(bundle, "observation.")),
-      goal(inputs_of(bundle, "goal.")),
-      task(memory.by_role<std::int64_t>(observing_graph(bundle), "task")),
-      goal_inputs(goal_inputs_of(bundle)),
-      action_normalizer(bundle.normalization.at("action"), bundle.action.names.size()) {
-  const GraphSpec& spec = bundle.graphs.at(last_key);
+Controller::Impl::Impl(const Policy& policy, Tensors& tensors)
+    : encode(policy.bind("encode", tensors)),
+      film(policy.bind("film", tensors)),
+      last(policy.bind(last_graph(*policy.bundle()), tensors)),
+      rows(observing_graph(*policy.bundle()).rows),
+      observation(inputs_of(*policy.bundle(), "observation.", tensors)),
+      goal(inputs_of(*policy.bundle(), "goal.", tensors)),
+      written(inputs(observing_graph(*policy.bundle()), tensors)),
+      task(tensors.data<std::int64_t>(observing_graph(*policy.bundle()), "task")),
+      goal_inputs(goal_inputs_of(observing_graph(*policy.bundle()), tensors)),
+      act(policy.sampler() ? nullptr : tensors.find(observing_graph(*policy.bundle()), "actions")),
+      action_normalizer(policy.bundle()->normalization.at("action"), policy.bundle()->action.names.size()) {
+  const Bundle& bundle = *policy.bundle();
   const std::size_t size = bundle.chunk.horizon * bundle.action.names.size();
-  const bool steps = last_key == "denoise";
-  if (sampler) {
-    loop.emplace(*sampler, DenoiseLoop::Tensors{memory.by_role<float>(spec, steps ? "sample" : "noise"),
-                                                memory.by_role<float>(spec, "model_output"),
-                                                memory.by_role<std::int64_t>(spec, "timestep"), size});
-  }
-  actions = steps ? loop->result() : std::span<const float>(memory.by_role<float>(spec, "actions"), size);
+  if (policy.sampler()) loop.emplace(*policy.sampler(), bundle.graphs.at("denoise"), tensors, size);
+  actions = loop ? loop->result() : std::span<const float>(static_cast<float*>(act->data), size);
   if (!bundle.planner) return;
   const std::string role = "goal." + bundle.planner->subgoal.substr(std::string("observation.").size());
-  subgoal = {memory.by_role<float>(observing_graph(bundle), role), subgoal_size(bundle)};
+  subgoal = {tensors.data<float>(observing_graph(bundle), role), subgoal_size(bundle)};
 }
 
-ObservationInputs Controller::Impl::inputs_of(const Bundle& bundle, const std::string& prefix) const {
-  return {bundle.observation, bundle.normalization, [&](const std::string& key) {
-            return memory.by_role<float>(observing_graph(bundle), prefix + key);
-          }};
-}
-
-std::vector<GoalInput> Controller::Impl::goal_inputs_of(const Bundle& bundle) const {
-  constexpr std::string_view kPrefix = "goal.";
-  std::vector<GoalInput> found;
-  for (const TensorSpec& tensor : observing_graph(bundle).inputs) {
-    if (!tensor.role.starts_with(kPrefix) || tensor.dtype != DType::float32) continue;
-    auto* values = memory.by_role<float>(observing_graph(bundle), tensor.role);
-    found.push_back({tensor.role.substr(kPrefix.size()), {values, tensor.elements()}});
-  }
-  return found;
+ObservationInputs Controller::Impl::inputs_of(const Bundle& bundle, const std::string& prefix,
+                                              const Tensors& tensors) const {
+  return {bundle.observation, bundle.normalization,
+          [&](const std::string& key) { return tensors.data<float>(observing_graph(bundle), prefix + key); }};
 }
 
 bool Controller::Impl::noise_fits(std::span<const float> noise) noexcept {
@@ -140,10 +112,20 @@ bool Controller::Impl::noise_fits(std::span<const float> noise) noexcept {
   return false;
 }
 
+/// What the host has written since the last chunk.
+Status Controller::Impl::upload() noexcept {
+  for (Tensor* input : written) {
+    if (const Status status = input->upload(); status == Status::ok) continue;
+    error.clear();  // the status says it
+    return Status::engine_failure;
+  }
+  return Status::ok;
+}
+
 /// What all denoise steps share.
 Status Controller::Impl::condition(const Epoch& epoch) noexcept {
-  const Status status = run_graph(*encode, epoch, error);
-  return status == Status::ok && film ? run_graph(*film, epoch, error) : status;
+  const Status status = run_graph(*encode, rows, epoch, error);
+  return status == Status::ok && film ? run_graph(*film, rows, epoch, error) : status;
 }
 
 // ---- the kinds of goals
@@ -184,19 +166,19 @@ Status Controller::Impl::predict(const NoiseKey& key, std::span<const float> noi
                                  Histogram& encoding, Histogram& denoising) noexcept {
   {
     const StageTimer timer(encoding);
-    const Status status = loop ? condition(epoch) : run_graph(*last, epoch, error);
+    Status status = upload();
+    if (status == Status::ok) status = loop ? condition(epoch) : run_graph(*last, rows, epoch, error);
+    if (status == Status::ok && !loop) status = act->download();
     if (status != Status::ok || !loop) return status;
   }
   const StageTimer timer(denoising);
-  if (last_key == "denoise") return loop->run(*last, key, noise, epoch, error);
-  loop->start(key, noise);
-  return run_graph(*last, epoch, error);
+  return loop->run(*last, key, noise, epoch, error);
 }
 
 // ---- the public face
 
-Controller::Controller(const Bundle& bundle, Engine& engine, int inference_steps, const std::string& sampler)
-    : impl_(std::make_unique<Impl>(bundle, engine, inference_steps, sampler)) {}
+Controller::Controller(const Policy& policy, Tensors& tensors)
+    : impl_(std::make_unique<Impl>(policy, tensors)) {}
 Controller::~Controller() = default;
 
 void Controller::reserve_text(std::size_t bytes) {

@@ -6,21 +6,19 @@
 #include <string>
 #include <string_view>
 
-#include "keystep/bundle.hpp"
-#include "keystep/engine.hpp"
 #include "keystep/latency.hpp"
 #include "keystep/noise.hpp"
 #include "keystep/observation.hpp"
 #include "loop/epoch.hpp"
 #include "policy/goal.hpp"
+#include "policy/policy.hpp"
 
 namespace keystep {
 
 class Controller {
  public:
-  /// Loads the graphs, sizes every buffer. `inference_steps` 0 and `sampler` "": as the manifest says; both
-  /// are refused where nothing is denoised step by step. Throws.
-  Controller(const Bundle& bundle, Engine& engine, int inference_steps, const std::string& sampler = {});
+  /// Binds the policy's graphs to the tensors of a session, sizes every buffer. The tensors outlive it.
+  Controller(const Policy& policy, Tensors& tensors);
   ~Controller();
 
   /// Room for the text of goals; nothing is allocated by `set_goal` up to it.
@@ -34,7 +32,7 @@ class Controller {
   std::string_view instruction() const noexcept;
   /// Sizes and finiteness; on failure `error()` names the field.
   Status check(const Observation& observation) noexcept;
-  /// Checks, then normalises into the engine's inputs.
+  /// Checks, then normalises into the network's inputs.
   Status observe(const Observation& observation) noexcept;
   /// encode (and `film`), then every denoise step (or `act` alone), then un-normalise into `chunk` (horizon x
   /// action dim, physical units). Returns `interrupted` as soon as the epoch is over. `noise`

@@ -13,8 +13,8 @@ void NoPlanner::check(const EpisodeContext& context, const Aim&) const {
   }
 }
 
-std::unique_ptr<Planner> make_planner(const Bundle& bundle, Engine& engine, const PlannerOptions& options) {
-  if (bundle.planner) return std::make_unique<SubgoalPlanner>(bundle, engine, options);
+std::unique_ptr<Planner> make_planner(const Policy& policy, Tensors& tensors) {
+  if (policy.bundle()->planner) return std::make_unique<SubgoalPlanner>(policy, tensors);
   return std::make_unique<NoPlanner>();
 }
 

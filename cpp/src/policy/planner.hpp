@@ -4,18 +4,16 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <span>
 #include <string>
 
-#include "keystep/bundle.hpp"
-#include "keystep/engine.hpp"
 #include "keystep/episode.hpp"
 #include "keystep/latency.hpp"
 #include "keystep/observation.hpp"
 #include "keystep/status.hpp"
 #include "loop/epoch.hpp"
 #include "policy/goal.hpp"
+#include "policy/policy.hpp"
 #include "policy/task.hpp"
 
 namespace keystep {
@@ -88,15 +86,8 @@ class Planner {
   }
 };
 
-struct PlannerOptions {
-  int steps = 0;                 ///< denoise steps of a plan; 0: as the manifest says
-  std::string sampler{};         ///< ddpm | ddim; empty: as the manifest says
-  std::optional<bool> replan{};  ///< plan anew when a plan is used up; none: as the manifest says
-  bool strict_text = false;      ///< see RuntimeOptions
-};
-
-/// The planner that the bundle describes. `bundle` outlives it. Throws.
-std::unique_ptr<Planner> make_planner(const Bundle& bundle, Engine& engine, const PlannerOptions& options);
+/// The planner of one session that the policy's bundle describes; it outlives neither.
+std::unique_ptr<Planner> make_planner(const Policy& policy, Tensors& tensors);
 
 /// Flat policies: what was given to `reset` is the whole plan.
 class NoPlanner final : public Planner {

@@ -10,8 +10,6 @@
 #include "policy/observation_inputs.hpp"
 #include "policy/run_graph.hpp"
 #include "policy/task.hpp"
-#include "policy/tensor_memory.hpp"
-#include "policy/vocabulary.hpp"
 #include "sampling/denoise_loop.hpp"
 #include "support/finite.hpp"
 
@@ -20,33 +18,20 @@ namespace {
 
 const Normalization kPhysical = {"identity", {}, {}};
 
-/// The graph for lambda 0: of every tensor with a row for each branch only the first.
-GraphSpec first_row_of(GraphSpec spec) {
-  for (auto* list : {&spec.inputs, &spec.outputs}) {
-    for (TensorSpec& tensor : *list) {
-      const bool batch =
-          tensor.role == "sample" || tensor.role == "model_output" || tensor.role == "condition";
-      if (batch) tensor.shape[0] = 1;
-    }
-  }
-  return spec;
-}
-
-/// Of the graph `text`; none where the engine did not take its file, as the stub does not.
-Vocabulary vocabulary_of(const Bundle& bundle) {
-  const auto found = bundle.files.find(bundle.graphs.at("text").file);
-  if (found == bundle.files.end()) return {};
-  const FileContent& model = *found->second;
-  return Vocabulary({reinterpret_cast<const char*>(model.data()), model.size()});
+/// Where the planner's own graphs take the observation.
+Tensor& seen_in(const Bundle& bundle, const Tensors& tensors) {
+  const auto encode = bundle.graphs.find("plan_encode");
+  Tensor* seen =
+      encode == bundle.graphs.end() ? nullptr : tensors.find(encode->second, bundle.planner->subgoal);
+  return seen != nullptr ? *seen : *tensors.find(bundle.graphs.at("plan_denoise"), bundle.planner->subgoal);
 }
 
 }  // namespace
 
 struct SubgoalPlanner::Impl {
-  Impl(const Bundle& bundle, Engine& engine, const PlannerOptions& options);
+  Impl(const Policy& policy, Tensors& tensors);
 
-  std::unique_ptr<Graph> load(Engine& engine, const std::string& name);
-  float* seen_at(const std::string& role) const;
+  float* place(const std::string& feature, void* memory) const;
   Renormalizer renormalizer(const Normalization& from, const Normalization& to) const;
   void encode_text(const std::string& of_episode, const Epoch& epoch);
   void take(const std::vector<Observation>& subgoals);
@@ -57,12 +42,13 @@ struct SubgoalPlanner::Impl {
 
   const Bundle& bundle;
   const PlannerSpec& spec;
+  const Vocabulary& vocabulary;
   const bool replan, strict_text;
-  const std::size_t size, plane;  // values of a subgoal, and of each of its channels
-  const Vocabulary vocabulary;
-  TensorMemory memory;                          // of the graphs below: each adds its own
-  std::unique_ptr<Graph> text, encode, film;    // encode, film: may be none
-  std::unique_ptr<Graph> denoise, conditional;  // conditional: denoise on the first row, if there are two
+  const std::size_t size, plane;              // values of a subgoal, and of each of its channels
+  std::unique_ptr<Graph> text, encode, film;  // encode, film: may be none
+  std::unique_ptr<Graph> denoise;
+  const int rows;  // of these; denoise runs the first alone where guidance is 0
+  Tensor &words, &seen;
   DenoiseLoop loop;
   ObservationInputs inputs;
   std::vector<float> given;  // room for one subgoal handed in, as the controller takes it
@@ -81,50 +67,36 @@ struct SubgoalPlanner::Impl {
   std::string error;
 };
 
-SubgoalPlanner::Impl::Impl(const Bundle& of, Engine& engine, const PlannerOptions& options)
-    : bundle(of),
-      spec(*of.planner),
-      replan(options.replan.value_or(spec.replan)),
-      strict_text(options.strict_text),
-      size(subgoal_size(of)),
-      plane(subgoal_shape(of).size() == 1 ? 1 : size / 3),
-      vocabulary(vocabulary_of(of)),
-      text(load(engine, "text")),
-      encode(load(engine, "plan_encode")),
-      film(load(engine, "plan_film")),
-      denoise(load(engine, "plan_denoise")),
-      loop(choose_sampler(spec.sampler, options.sampler, options.steps, "planner_"),
-           {memory.by_role<float>(of.graphs.at("plan_denoise"), "sample"),
-            memory.by_role<float>(of.graphs.at("plan_denoise"), "model_output"),
-            memory.by_role<std::int64_t>(of.graphs.at("plan_denoise"), "timestep"),
-            static_cast<std::size_t>(spec.subgoals) * size}),
-      inputs(of.observation, {{spec.subgoal, spec.normalization}},
-             [this](const std::string& input) { return seen_at("observation." + input); }),
+SubgoalPlanner::Impl::Impl(const Policy& policy, Tensors& tensors)
+    : bundle(*policy.bundle()),
+      spec(*bundle.planner),
+      vocabulary(policy.vocabulary()),
+      replan(policy.options().replan.value_or(spec.replan)),
+      strict_text(policy.options().strict_text),
+      size(subgoal_size(bundle)),
+      plane(subgoal_shape(bundle).size() == 1 ? 1 : size / 3),
+      text(policy.bind("text", tensors)),
+      encode(policy.bind("plan_encode", tensors)),
+      film(policy.bind("plan_film", tensors)),
+      denoise(policy.bind("plan_denoise", tensors)),
+      rows(bundle.graphs.at("plan_denoise").rows),
+      words(*tensors.find(bundle.graphs.at("text"), "text")),
+      seen(seen_in(bundle, tensors)),
+      loop(*policy.planner_sampler(), bundle.graphs.at("plan_denoise"), tensors,
+           static_cast<std::size_t>(spec.subgoals) * size),
+      inputs(bundle.observation, {{spec.subgoal, spec.normalization}},
+             [this](const std::string& input) { return place("observation." + input, seen.data); }),
       given(size),
-      given_inputs(of.observation, of.normalization,
-                   [this](const std::string& input) {
-                     return "observation." + input == spec.subgoal ? given.data() : nullptr;
-                   }),
-      to_controller(renormalizer(spec.normalization, of.normalization.at(spec.subgoal))),
+      given_inputs(bundle.observation, bundle.normalization,
+                   [this](const std::string& input) { return place("observation." + input, given.data()); }),
+      to_controller(renormalizer(spec.normalization, bundle.normalization.at(spec.subgoal))),
       to_physical(renormalizer(spec.normalization, kPhysical)),
-      controller_to_physical(renormalizer(of.normalization.at(spec.subgoal), kPhysical)),
-      plan(static_cast<std::size_t>(spec.subgoals) * size) {
-  if (!spec.guided) return;
-  const GraphSpec first_row = first_row_of(of.graphs.at("plan_denoise"));
-  conditional = naming_graph("plan_denoise", [&] { return denoise->rebind(first_row, memory.buffers()); });
-}
+      controller_to_physical(renormalizer(bundle.normalization.at(spec.subgoal), kPhysical)),
+      plan(static_cast<std::size_t>(spec.subgoals) * size) {}
 
-std::unique_ptr<Graph> SubgoalPlanner::Impl::load(Engine& engine, const std::string& name) {
-  return load_graph(bundle, engine, name, memory);
-}
-
-/// Where the planner's own graphs take this observation.
-float* SubgoalPlanner::Impl::seen_at(const std::string& role) const {
-  for (const char* graph : {"plan_encode", "plan_denoise"}) {
-    if (!bundle.graphs.contains(graph)) continue;
-    if (auto* input = memory.by_role<float>(bundle.graphs.at(graph), role)) return input;
-  }
-  return nullptr;
+/// Memory for the one feature that a subgoal is.
+float* SubgoalPlanner::Impl::place(const std::string& feature, void* memory) const {
+  return feature == spec.subgoal ? static_cast<float*>(memory) : nullptr;
 }
 
 Renormalizer SubgoalPlanner::Impl::renormalizer(const Normalization& from, const Normalization& to) const {
@@ -139,8 +111,9 @@ std::span<const float> SubgoalPlanner::Impl::current() const noexcept {
 void SubgoalPlanner::Impl::encode_text(const std::string& of_episode, const Epoch& epoch) {
   has_text = !of_episode.empty();
   if (!has_text) return;
-  *memory.by_role<std::string>(bundle.graphs.at("text"), "text") = of_episode;
-  const Status status = run_graph(*text, epoch, error);
+  *static_cast<std::string*>(words.data) = of_episode;
+  Status status = words.upload();
+  if (status == Status::ok) status = run_graph(*text, rows, epoch, error);
   if (status == Status::interrupted) throw Error(describe(status));
   if (status != Status::ok) throw Error("graphs.text: " + error);
 }
@@ -160,12 +133,12 @@ Status SubgoalPlanner::Impl::imagine(const Observation& observation, const Noise
   if (const Status status = inputs.fill(observation, "observation", error); status != Status::ok) {
     return status;
   }
+  if (const Status status = seen.upload(); status != Status::ok) return status;
   for (Graph* graph : {encode.get(), film.get()}) {
     if (graph == nullptr) continue;
-    if (const Status status = run_graph(*graph, epoch, error); status != Status::ok) return status;
+    if (const Status status = run_graph(*graph, rows, epoch, error); status != Status::ok) return status;
   }
-  Graph& step = conditional && !loop.guided() ? *conditional : *denoise;
-  return loop.run(step, with, noise, epoch, error);
+  return loop.run(*denoise, with, noise, epoch, error);
 }
 
 Status SubgoalPlanner::Impl::make_plan(const PlanRequest& request) noexcept {
@@ -187,8 +160,8 @@ Status SubgoalPlanner::Impl::make_plan(const PlanRequest& request) noexcept {
 
 // ---- the public face
 
-SubgoalPlanner::SubgoalPlanner(const Bundle& bundle, Engine& engine, const PlannerOptions& options)
-    : impl_(std::make_unique<Impl>(bundle, engine, options)) {}
+SubgoalPlanner::SubgoalPlanner(const Policy& policy, Tensors& tensors)
+    : impl_(std::make_unique<Impl>(policy, tensors)) {}
 SubgoalPlanner::~SubgoalPlanner() = default;
 
 void SubgoalPlanner::check(const EpisodeContext& context, const Aim& aim) const {
@@ -259,8 +232,7 @@ PlanReply SubgoalPlanner::poll(const PlanRequest& request) noexcept {
 void SubgoalPlanner::abort() noexcept { impl_->due = Impl::Due::nothing; }
 
 void SubgoalPlanner::terminate() noexcept {
-  for (const auto* graph :
-       {&impl_->text, &impl_->encode, &impl_->film, &impl_->denoise, &impl_->conditional}) {
+  for (const auto* graph : {&impl_->text, &impl_->encode, &impl_->film, &impl_->denoise}) {
     if (*graph != nullptr) (*graph)->terminate();
   }
 }

@@ -6,8 +6,6 @@
 #include <span>
 #include <string>
 
-#include "keystep/bundle.hpp"
-#include "keystep/engine.hpp"
 #include "policy/planner.hpp"
 
 namespace keystep {
@@ -16,8 +14,9 @@ namespace keystep {
 /// beyond.
 class SubgoalPlanner final : public Planner {
  public:
-  /// Loads the graphs, sizes every buffer. `bundle` has a planner and outlives this object. Throws.
-  SubgoalPlanner(const Bundle& bundle, Engine& engine, const PlannerOptions& options);
+  /// Binds the policy's graphs to the tensors of a session, sizes every buffer. The policy has a planner;
+  /// both outlive this object.
+  SubgoalPlanner(const Policy& policy, Tensors& tensors);
   ~SubgoalPlanner() override;
 
   void check(const EpisodeContext& context, const Aim& aim) const override;

@@ -24,13 +24,18 @@ SamplerSpec choose_sampler(SamplerSpec spec, const std::string& kind, int steps,
   return spec;
 }
 
-DenoiseLoop::DenoiseLoop(SamplerSpec spec, const Tensors& tensors)
-    : sampler_(std::move(spec)), tensors_(tensors), step_noise_(tensors.size) {}
+DenoiseLoop::DenoiseLoop(SamplerSpec spec, const GraphSpec& graph, const Tensors& tensors, std::size_t size)
+    : sampler_(std::move(spec)),
+      sample_(*tensors.find(graph, "sample")),
+      output_(*tensors.find(graph, "model_output")),
+      timestep_(*tensors.find(graph, "timestep")),
+      size_(size),
+      step_noise_(size) {}
 
 bool DenoiseLoop::fits(std::span<const float> noise, std::string& error) const noexcept {
   std::size_t samples = 1;
   for (int k = 0; k < sampler_.spec().inference_steps; ++k) samples += sampler_.needs_noise(k);
-  const std::size_t wanted = samples * tensors_.size;
+  const std::size_t wanted = samples * size_;
   if (noise.empty() || noise.size() == wanted) return true;
   try {
     error = expected("noise", std::to_string(wanted) + " values", std::to_string(noise.size()));
@@ -41,40 +46,54 @@ bool DenoiseLoop::fits(std::span<const float> noise, std::string& error) const n
 }
 
 void DenoiseLoop::start(NoiseKey key, std::span<const float> noise) noexcept {
-  const std::span<float> latent(tensors_.sample, tensors_.size);
   key.step = 0;
   if (noise.empty()) {
-    fill_normal(key, latent);
+    fill_normal(key, latent());
   } else {
-    std::copy_n(noise.begin(), latent.size(), latent.begin());
+    std::ranges::copy(noise.first(size_), latent().begin());
   }
+}
+
+/// The network's prediction for the sample as it is: of both rows, guided, if there are two.
+Status DenoiseLoop::predict(Graph& graph, std::int64_t timestep, const Epoch& epoch,
+                            std::string& error) noexcept {
+  *static_cast<std::int64_t*>(timestep_.data) = timestep;
+  if (guided()) std::ranges::copy(latent(), latent().data() + size_);
+  for (Tensor* input : {&sample_, &timestep_}) {
+    if (const Status status = input->upload(); status != Status::ok) return status;
+  }
+  if (const Status status = run_graph(graph, guided() ? 2 : 1, epoch, error); status != Status::ok) {
+    return status;
+  }
+  if (const Status status = output_.download(); status != Status::ok) return status;
+  auto* predicted = static_cast<float*>(output_.data);
+  if (guided()) sampler_.guide({predicted, size_}, {predicted + size_, size_});
+  return Status::ok;
+}
+
+/// What step `k` adds, empty where it adds nothing: of `key`, or the next of those that are given.
+std::span<const float> DenoiseLoop::added_noise(std::size_t step, NoiseKey key, bool generated,
+                                                std::span<const float>& noise) noexcept {
+  if (!sampler_.needs_noise(static_cast<int>(step))) return {};
+  if (!generated) {
+    noise = noise.subspan(size_);
+    return noise.first(size_);
+  }
+  key.step = static_cast<std::uint32_t>(step + 1);
+  fill_normal(key, step_noise_);
+  return step_noise_;
 }
 
 Status DenoiseLoop::run(Graph& graph, const NoiseKey& key, std::span<const float> noise, const Epoch& epoch,
                         std::string& error) noexcept {
-  const std::size_t size = tensors_.size;
-  const std::span<float> latent(tensors_.sample, size), predicted(tensors_.output, size);
   const bool generated = noise.empty();
   start(key, noise);
   for (std::size_t k = 0; k < sampler_.timesteps().size(); ++k) {
-    *tensors_.timestep = sampler_.timesteps()[k];
-    if (guided()) std::copy(latent.begin(), latent.end(), latent.data() + size);
-    if (const Status status = run_graph(graph, epoch, error); status != Status::ok) return status;
-    if (guided()) sampler_.guide(predicted, {predicted.data() + size, size});
-
-    std::span<const float> added;
-    if (sampler_.needs_noise(static_cast<int>(k))) {
-      if (generated) {
-        NoiseKey of_step = key;
-        of_step.step = static_cast<std::uint32_t>(k + 1);
-        fill_normal(of_step, step_noise_);
-        added = step_noise_;
-      } else {
-        noise = noise.subspan(size);
-        added = noise.first(size);
-      }
+    if (const Status status = predict(graph, sampler_.timesteps()[k], epoch, error); status != Status::ok) {
+      return status;
     }
-    sampler_.step(static_cast<int>(k), predicted, added, latent);
+    const std::span<const float> predicted(static_cast<const float*>(output_.data), size_);
+    sampler_.step(static_cast<int>(k), predicted, added_noise(k, key, generated, noise), latent());
   }
   return Status::ok;
 }

@@ -20,16 +20,9 @@ SamplerSpec choose_sampler(SamplerSpec spec, const std::string& kind, int steps,
 
 class DenoiseLoop {
  public:
-  /// Where the graph reads and writes. With guidance two rows are denoised in one batch, the conditional one
-  /// first: `sample` and `output` then have room for twice `size`.
-  struct Tensors {
-    float* sample;
-    float* output;           ///< not read by `start`
-    std::int64_t* timestep;  ///< likewise
-    std::size_t size;        ///< values of one sample
-  };
-
-  DenoiseLoop(SamplerSpec spec, const Tensors& tensors);
+  /// `graph` denoises, bound to `tensors`. With guidance two rows are denoised in one batch, the conditional
+  /// one first. `size`: values of one sample.
+  DenoiseLoop(SamplerSpec spec, const GraphSpec& graph, const Tensors& tensors, std::size_t size);
 
   const Sampler& sampler() const noexcept { return sampler_; }
   void set_guidance(double lambda) noexcept { sampler_.set_guidance(lambda); }
@@ -38,18 +31,24 @@ class DenoiseLoop {
   /// Whether `noise` is empty or has one sample for the start and one for each step that needs noise; if not,
   /// `error` says so.
   bool fits(std::span<const float> noise, std::string& error) const noexcept;
-  /// Puts the initial noise into the sample: that of `key` at step 0, or the first of `noise`.
-  void start(NoiseKey key, std::span<const float> noise) noexcept;
-  /// Starts, then runs `graph` and steps until the sample is clean. `noise` empty: Philox with `key`; else
-  /// what `fits` takes. Returns `interrupted` as soon as the epoch is over.
+  /// Puts the initial noise into the sample, that of `key` at step 0 or the first of `noise`, then runs
+  /// `graph` and steps until the sample is clean. `noise` empty: Philox with `key`; else what `fits` takes.
+  /// Returns `interrupted` as soon as the epoch is over.
   Status run(Graph& graph, const NoiseKey& key, std::span<const float> noise, const Epoch& epoch,
              std::string& error) noexcept;
   /// The clean sample.
-  std::span<const float> result() const noexcept { return {tensors_.sample, tensors_.size}; }
+  std::span<const float> result() const noexcept { return latent(); }
 
  private:
+  std::span<float> latent() const noexcept { return {static_cast<float*>(sample_.data), size_}; }
+  void start(NoiseKey key, std::span<const float> noise) noexcept;
+  Status predict(Graph& graph, std::int64_t timestep, const Epoch& epoch, std::string& error) noexcept;
+  std::span<const float> added_noise(std::size_t step, NoiseKey key, bool generated,
+                                     std::span<const float>& noise) noexcept;
+
   Sampler sampler_;
-  Tensors tensors_;
+  Tensor &sample_, &output_, &timestep_;
+  std::size_t size_;
   std::vector<float> step_noise_;
 };
 

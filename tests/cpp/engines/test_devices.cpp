@@ -29,13 +29,16 @@ TensorSpec floats(const std::string& name, std::vector<std::int64_t> shape, cons
   return {name, DType::float32, std::move(shape), role};
 }
 TensorSpec goal_text(std::int64_t rows) { return floats("goal_text", {rows, kWidth}, "condition"); }
-GraphSpec plan_spec(std::int64_t rows) {
+GraphSpec plan_spec(int rows) {
   return {"plan_denoise.onnx",
           "",
           {floats("plan.sample", {rows, kSubgoals, kDim}, "sample"),
            {"plan.timestep", DType::int64, {1}, "timestep"},
            goal_text(rows)},
-          {floats("plan.model_output", {rows, kSubgoals, kDim}, "model_output")}};
+          {floats("plan.model_output", {rows, kSubgoals, kDim}, "model_output")},
+          {},
+          {},
+          rows};
 }
 
 /// A device that fails is the provider's fault where the CPU runs the graph, and the graph's where it does
@@ -78,14 +81,13 @@ void runs_on_the_device() {
 void text_stays_on_the_cpu() {
   gpu().fails = true;
   const Files files = {{"text.onnx", std::make_shared<FileContent>(content_with(text_graph(kWidth)))}};
-  const GraphSpec spec = {"text.onnx", "", {{"text", DType::string, {1}, "text"}}, {goal_text(2)}};
-  TensorMemory memory;
-  memory.add(spec);
+  const GraphSpec spec = {"text.onnx", "", {{"text", DType::string, {1}, "text"}}, {goal_text(2)}, {}, {}, 2};
   const auto engine = make_engine(on("cuda"));
-  const auto graph = engine->load(files, spec, source_of(memory));
-  *static_cast<std::string*>(memory.buffers().at("text").data) = "2.5";
-  CHECK(graph->run() == Status::ok);
-  CHECK(static_cast<float*>(memory.buffers().at("goal_text").data)[0] == 2.5f);
+  const auto tensors = engine->tensors();
+  const auto graph = bound(*engine, files, spec, *tensors);
+  *static_cast<std::string*>(tensors->at(spec.inputs[0]).data) = "2.5";
+  CHECK(graph->run(2) == Status::ok);
+  CHECK(static_cast<float*>(tensors->at(goal_text(2)).data)[0] == 2.5f);
   gpu().fails = false;
 }
 
@@ -93,28 +95,31 @@ void text_stays_on_the_cpu() {
 void rows_are_fixed() {
   const std::string file = plan_denoise_graph(kRows, kSubgoals, kDim, kWidth);
   const Files files = {{"plan_denoise.onnx", std::make_shared<FileContent>(content_with(file))}};
-  TensorMemory memory;
-  memory.add(plan_spec(2));
   const auto engine = make_engine(on("tensorrt"));
   const int before = gpu().device_sessions;
   gpu().axes.clear();
-  const auto both = engine->load(files, plan_spec(2), source_of(memory));
-  const auto first = both->rebind(plan_spec(1), memory.buffers());
+  const GraphSpec spec = plan_spec(2);
+  const auto model = engine->load(files, spec, {2, 1});
   CHECK(gpu().axes == std::vector<std::string>({"rows=2", "rows=1"}));
-  CHECK(gpu().device_sessions == before + 2);
-  auto* output = static_cast<float*>(memory.buffers().at("plan.model_output").data);
+  const auto tensors = engine->tensors();
+  tensors->add(spec);
+  const auto graph = model->bind(*tensors), other = model->bind(*tensors);
+  CHECK(gpu().device_sessions == before + 2);  // however many sessions of ours
+  auto* output = static_cast<float*>(tensors->at(spec.outputs[0]).data);
   for (int i = 0; i < 2 * kWidth; ++i) {
-    static_cast<float*>(memory.buffers().at("goal_text").data)[i] = i < kWidth ? 2.0f : -1.0f;
+    static_cast<float*>(tensors->at(goal_text(2)).data)[i] = i < kWidth ? 2.0f : -1.0f;
   }
-  CHECK(both->run() == Status::ok);
+  CHECK(graph->run(2) == Status::ok);
   CHECK_NEAR(output[0], 2, 1e-6);
   CHECK_NEAR(output[kSubgoals * kDim], -1, 1e-6);
-  output[0] = 0;
-  CHECK(first->run() == Status::ok);
-  CHECK_NEAR(output[0], 2, 1e-6);
+  for (Graph* bound_to : {graph.get(), other.get()}) {
+    output[0] = 0;
+    CHECK(bound_to->run(1) == Status::ok);
+    CHECK_NEAR(output[0], 2, 1e-6);
+  }
   // Other axes are no rows, and stay refused.
   CHECK_THROWS(BundleError, "inputs[0].shape: expected [1, 3, 2] (manifest), got [-1, 3, 2] (graph)",
-               engine->load(files, plan_spec(1), source_of(memory)));
+               engine->load(files, plan_spec(1), {1}));
 }
 
 bool has_onnxruntime() {

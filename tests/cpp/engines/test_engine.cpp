@@ -104,9 +104,9 @@ void refuses_graphs_that_disagree() {
 void terminates() {
   const TemporaryFolder folder;
   write_bundle(folder.path(), kManifest, encode_graph(), denoise_graph());
-  const Bundle bundle = load_bundle(folder.path());
-  const auto engine = make_engine(onnxruntime());
-  Controller controller(bundle, *engine, 0);
+  const Policy policy(folder.path(), {.engine = onnxruntime()});
+  const auto tensors = policy.tensors();
+  Controller controller(policy, *tensors);
   Histogram encode, denoise;
   std::vector<float> chunk(8), again(8);
   const std::atomic<std::uint64_t> epoch = 4;

@@ -7,7 +7,6 @@
 #include "engines/cores.hpp"
 #include "keystep/keystep.hpp"
 #include "native_policy.hpp"
-#include "policy/tensor_memory.hpp"
 
 using namespace keystep;
 using namespace keystep::test;
@@ -118,10 +117,9 @@ std::unique_ptr<Engine> loaded(const EngineOptions& options, const Change& chang
   unet.errors["fp32"] = {1.5e-6, 1e-7};
   change(unet);
   GraphSpec film = film_graph(kUnetShape, std::make_shared<UnetSpec>(unet));
-  TensorMemory memory;
-  memory.add(film);
   auto engine = make_engine(options);
-  CHECK(engine->load(files_in(folder.path()), film, source_of(memory))->run() == Status::ok);
+  const auto tensors = engine->tensors();
+  CHECK(bound(*engine, files_in(folder.path()), film, *tensors)->run(film.rows) == Status::ok);
   const bool native = engine->choices()[0].engine == "native", stub = options.engine == "stub";
   const std::string file = native ? "unet.safetensors" : "film.onnx";
   CHECK(engine->files(film) == (stub ? std::set<std::string>() : std::set{file}));

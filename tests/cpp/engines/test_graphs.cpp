@@ -1,13 +1,13 @@
-// Graphs of a planner straight through the engines: strings in, rows bound later, custom operators, and the
-// stub's closed forms. Without ONNX Runtime only the stub's part runs.
+// Graphs of a planner straight through the engines: strings in, rows chosen per run, custom operators, and
+// the stub's closed forms. Without ONNX Runtime only the stub's part runs.
 #include <algorithm>
 #include <cstdlib>
 #include <fstream>
+#include <type_traits>
 
 #include "bundle_fixture.hpp"
 #include "check.hpp"
 #include "keystep/engine.hpp"
-#include "policy/tensor_memory.hpp"
 #include "tiny_onnx.hpp"
 
 using namespace keystep;
@@ -25,33 +25,38 @@ const TensorSpec kText = {"text", DType::string, {1}, "text"};
 const TensorSpec kTime = {"plan.timestep", DType::int64, {1}, "timestep"};
 TensorSpec goal_text(std::int64_t rows) { return floats("goal_text", {rows, kWidth}, "condition"); }
 
-GraphSpec text_spec(std::int64_t rows = 2) { return {"text.onnx", "", {kText}, {goal_text(rows)}}; }
-GraphSpec plan_spec(std::int64_t rows) {
+GraphSpec text_spec(int rows = 2) { return {"text.onnx", "", {kText}, {goal_text(rows)}, {}, {}, rows}; }
+GraphSpec plan_spec(int rows) {
   return {"plan_denoise.onnx",
           "",
           {floats("plan.sample", {rows, kSubgoals, kDim}, "sample"), kTime, goal_text(rows)},
-          {floats("plan.model_output", {rows, kSubgoals, kDim}, "model_output")}};
+          {floats("plan.model_output", {rows, kSubgoals, kDim}, "model_output")},
+          {},
+          {},
+          rows};
 }
 
-/// Graph files, an engine, and the memory that its graphs are bound to.
+/// Graph files, an engine, and the tensors that its graphs are bound to.
 struct Bench {
-  explicit Bench(const EngineOptions& options) : engine(make_engine(options)) {}
-  std::unique_ptr<Graph> load(const std::string& file, const GraphSpec& spec) {
+  explicit Bench(const EngineOptions& options) : engine(make_engine(options)), tensors(engine->tensors()) {}
+  std::unique_ptr<Graph> load(const std::string& file, const GraphSpec& spec, std::vector<int> rows = {}) {
     std::ofstream(folder.path() / spec.file, std::ios::binary) << file;
-    memory.add(spec);
-    return engine->load(files_in(folder.path()), spec, source_of(memory));
+    return bound(*engine, files_in(folder.path()), spec, *tensors, std::move(rows));
   }
   template <class T>
   T* data(const std::string& name) const {
-    return static_cast<T*>(memory.buffers().at(name).data);
+    const DType dtype = std::is_same_v<T, float>          ? DType::float32
+                        : std::is_same_v<T, std::int64_t> ? DType::int64
+                                                          : DType::string;
+    return static_cast<T*>(tensors->at({name, dtype, {1}, ""}).data);
   }
   std::vector<float> values(const std::string& name, std::size_t count) const {
     return {data<float>(name), data<float>(name) + count};
   }
 
   TemporaryFolder folder;
-  TensorMemory memory;
   std::unique_ptr<Engine> engine;
+  std::unique_ptr<Tensors> tensors;
 };
 
 const EngineOptions kStub = {.engine = "stub"};
@@ -70,43 +75,57 @@ double predicted(std::size_t row, std::size_t i, double timestep) {
 }
 
 /// Two rows, then the first alone, then two again: the same numbers, and the null row's memory is left alone.
-void rows_are_bound_later(const EngineOptions& options, const std::string& file) {
+void rows_are_chosen_per_run(const EngineOptions& options, const std::string& file) {
   Bench bench(options);
-  auto both = bench.load(file, plan_spec(2));
-  auto first = both->rebind(plan_spec(1), bench.memory.buffers());
+  const auto graph = bench.load(file, plan_spec(2), {2, 1});
   for (const std::int64_t timestep : {900, 30, 0}) {
     fill_plan(bench, timestep);
-    CHECK(both->run() == Status::ok);
+    CHECK(graph->run(2) == Status::ok);
     const auto pair = bench.values("plan.model_output", 2 * kPlan);
     for (std::size_t i = 0; i < 2 * kPlan; ++i) {
       CHECK_NEAR(pair[i], predicted(i / kPlan, i % kPlan, static_cast<double>(timestep)), 1e-6);
     }
     std::fill_n(bench.data<float>("plan.model_output"), 2 * kPlan, 77.0f);
-    CHECK(first->run() == Status::ok);
+    CHECK(graph->run(1) == Status::ok);
     const auto single = bench.values("plan.model_output", 2 * kPlan);
     CHECK(std::equal(single.begin(), single.begin() + kPlan, pair.begin()));
     CHECK(std::all_of(single.begin() + kPlan, single.end(), [](float value) { return value == 77.0f; }));
   }
-  first->terminate();  // ends the next run of that binding only, and the graph lives on without the other
-  CHECK(both->run() == Status::ok);
-  both.reset();
-  first->run();
-  CHECK(first->run() == Status::ok);
+  CHECK(graph->run(3) == Status::engine_failure);
+  CHECK(graph->error() == "rows: expected a number that the graph was loaded for, got 3");
 }
 
-void refuses_a_wrong_binding() {
+/// Two sessions on one model: each has its own numbers, and ends when it wants.
+void sessions_share_a_model(const EngineOptions& options, const std::string& file) {
+  Bench bench(options);
+  auto first = bench.load(file, plan_spec(2));
+  const auto model = bench.engine->load(files_in(bench.folder.path()), plan_spec(2), {2});
+  const auto tensors = bench.engine->tensors();
+  CHECK_THROWS(BundleError, "plan.sample: expected a tensor, got none of that name", model->bind(*tensors));
+  tensors->add(plan_spec(2));
+  auto graph = model->bind(*tensors), again = model->bind(*bench.tensors);
+  fill_plan(bench, 30);
+  CHECK(first->run(2) == Status::ok && graph->run(2) == Status::ok);
+  const auto* zeros = static_cast<float*>(tensors->at(plan_spec(2).outputs[0]).data);
+  CHECK(std::all_of(zeros, zeros + 2 * kPlan, [](float value) { return value == 0; }));
+  const auto wanted = bench.values("plan.model_output", 2 * kPlan);
+  graph->terminate();  // ends a run of that graph only
+  CHECK(first->run(2) == Status::ok && again->run(2) == Status::ok);
+  CHECK(bench.values("plan.model_output", 2 * kPlan) == wanted);
+  first.reset();
+  again.reset();
+  graph->run(2);
+  CHECK(graph->run(2) == Status::ok);
+}
+
+void refuses_wrong_rows() {
   Bench bench(kOrt);
-  const auto graph = bench.load(plan_denoise_graph(kRows, kSubgoals, kDim, kWidth), plan_spec(2));
+  GraphSpec larger = plan_spec(3);
+  bench.load(plan_denoise_graph(kRows, kSubgoals, kDim, kWidth), plan_spec(2));
   CHECK_THROWS(BundleError, "plan.sample: expected no more than [2, 3, 2] of float32, got [3, 3, 2]",
-               graph->rebind(plan_spec(3), bench.memory.buffers()));
-  GraphSpec wider = plan_spec(1);
-  wider.inputs[2].shape[1] = 5;
-  CHECK_THROWS(BundleError, "inputs[2].shape: expected [1, 5] (manifest), got [-1, 4] (graph)",
-               graph->rebind(wider, bench.memory.buffers()));
-  Bench fixed(kOrt);
-  const auto two = fixed.load(plan_denoise_graph(2, kSubgoals, kDim, kWidth), plan_spec(2));
+               bench.load(plan_denoise_graph(kRows, kSubgoals, kDim, kWidth), larger));
   CHECK_THROWS(BundleError, "inputs[0].shape: expected [1, 3, 2] (manifest), got [2, 3, 2] (graph)",
-               two->rebind(plan_spec(1), fixed.memory.buffers()));
+               Bench(kOrt).load(plan_denoise_graph(2, kSubgoals, kDim, kWidth), plan_spec(2), {2, 1}));
 }
 
 /// Only the rows of guidance: no other axis, and not of a planner that has one row.
@@ -129,11 +148,14 @@ void stub_reads_texts() {
   GraphSpec encode = {"plan_encode.onnx",
                       "",
                       {floats("plan.observation.state", {1, 2}, "observation.state"), goal_text(2)},
-                      {floats("plan_film", {2, 3}, "condition")}};
+                      {floats("plan_film", {2, 3}, "condition")},
+                      {},
+                      {},
+                      2};
   const auto plan_encode = bench.load("", encode);
   *bench.data<std::string>("text") = "AC";  // 65 and 67
   bench.data<float>("plan.observation.state")[0] = 3;
-  CHECK(text->run() == Status::ok && plan_encode->run() == Status::ok);
+  CHECK(text->run(2) == Status::ok && plan_encode->run(2) == Status::ok);
   for (std::size_t i = 0; i < kWidth; ++i) {
     CHECK_NEAR(bench.data<float>("goal_text")[i], 66.0 / 256, 1e-7);
     CHECK(bench.data<float>("goal_text")[kWidth + i] == 0);
@@ -141,7 +163,7 @@ void stub_reads_texts() {
   CHECK_NEAR(bench.data<float>("plan_film")[2], 1.5 + 66.0 / 256, 1e-6);
   CHECK(bench.data<float>("plan_film")[3] == 0);
   bench.data<std::string>("text")->clear();
-  CHECK(text->run() == Status::ok);
+  CHECK(text->run(2) == Status::ok);
   CHECK(bench.data<float>("goal_text")[0] == 0);
 }
 
@@ -155,7 +177,7 @@ void stub_acts_and_sees_images() {
   const auto act = bench.load("", spec);
   bench.data<float>("observation.state")[0] = 1;
   bench.data<float>("goal.state")[1] = 4;
-  CHECK(act->run() == Status::ok);
+  CHECK(act->run(1) == Status::ok);
   for (std::size_t i = 0; i < 6; ++i) {
     CHECK_NEAR(bench.data<float>("actions")[i], 2.5 + 0.01 * static_cast<double>(i / 2), 1e-6);
   }
@@ -165,7 +187,7 @@ void stub_acts_and_sees_images() {
   const auto denoise = bench.load("", plan);
   fill_plan(bench, 10);
   std::fill_n(bench.data<float>("plan.observation.images.top"), 12, 0.25f);
-  CHECK(denoise->run() == Status::ok);
+  CHECK(denoise->run(2) == Status::ok);
   CHECK_NEAR(bench.data<float>("plan.model_output")[kPlan], predicted(1, 0, 10) + 0.25, 1e-6);
 }
 
@@ -177,15 +199,15 @@ void texts_reach_the_graph() {
   for (const auto& [written, number] : std::map<std::string, double>{
            {"2.5", 2.5}, {"-17", -17}, {std::string(10000, '0') + "1.25", 1.25}, {"3", 3}}) {
     words = written;
-    CHECK(text->run() == Status::ok);
+    CHECK(text->run(2) == Status::ok);
     CHECK_NEAR(bench.data<float>("goal_text")[kWidth - 1], number, 1e-6);
     CHECK(bench.data<float>("goal_text")[kWidth] == 0);
   }
   words = "pick the red block";
-  CHECK(text->run() == Status::engine_failure);
+  CHECK(text->run(2) == Status::engine_failure);
   CHECK(!text->error().empty());
   words = "4";
-  CHECK(text->run() == Status::ok);
+  CHECK(text->run(2) == Status::ok);
   CHECK(bench.data<float>("goal_text")[0] == 4);
 }
 
@@ -214,7 +236,7 @@ void custom_operators() {
   const auto text = bench.load(file, text_spec(1));
   for (const std::string& words : {std::string("five!"), std::string(), std::string("nul\0 inside", 11)}) {
     *bench.data<std::string>("text") = words;
-    CHECK(text->run() == Status::ok);
+    CHECK(text->run(1) == Status::ok);
     CHECK_NEAR(bench.data<float>("goal_text")[0], static_cast<double>(words.size()), 0);
   }
   setenv("KEYSTEP_ORT_EXTENSIONS", TINY_CUSTOM_OP, 1);
@@ -236,12 +258,14 @@ bool has_onnxruntime() {
 }  // namespace
 
 int main() {
-  rows_are_bound_later(kStub, "");
+  rows_are_chosen_per_run(kStub, "");
+  sessions_share_a_model(kStub, "");
   stub_reads_texts();
   stub_acts_and_sees_images();
   if (!has_onnxruntime()) return failures ? result() : kSkipped;
-  rows_are_bound_later(kOrt, plan_denoise_graph(kRows, kSubgoals, kDim, kWidth));
-  refuses_a_wrong_binding();
+  rows_are_chosen_per_run(kOrt, plan_denoise_graph(kRows, kSubgoals, kDim, kWidth));
+  sessions_share_a_model(kOrt, plan_denoise_graph(kRows, kSubgoals, kDim, kWidth));
+  refuses_wrong_rows();
   refuses_other_symbolic_axes();
   texts_reach_the_graph();
   refuses_another_element_type();

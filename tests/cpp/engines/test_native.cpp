@@ -75,22 +75,28 @@ void norms_over_few_values() {
   }
 }
 
-void one_row_of_two() {
-  const UnetShape shape = {.dims = {24, 40}, .horizon = 8, .rows = 2};
+/// The first rows alone, however many: the same numbers, and the memory of the others is left alone.
+void fewer_rows() {
+  const UnetShape shape = {.dims = {24, 40}, .horizon = 8, .rows = 4};
   for (const std::string& precision : kPrecisions) {
     const UnetFolder folder(shape, random_weights(shape));
     for (const std::string& isa : isas_here()) {
       native::NativeEngine engine(native_options(isa, precision));
       LoadedUnet unet(engine, folder);
       unet.draw(3);
-      const std::vector<float> both = unet.ran();
-      const std::size_t half = both.size() / 2;
-      std::fill(unet.output().begin(), unet.output().end(), 7.0f);
-      const auto one = unet.one_row();
-      CHECK(one->run() == Status::ok);
-      CHECK(std::equal(both.begin(), both.begin() + std::ptrdiff_t(half), unet.output().begin()));
-      CHECK(unet.output()[half] == 7);  // the other row is not touched
-      CHECK(unet.ran() == both);
+      const std::vector<float> all = unet.ran();
+      const std::vector<float> film(unet.film_values().begin(), unet.film_values().end());
+      for (const int rows : {1, 3, 2, 4}) {
+        for (const auto& values : {unet.output(), unet.film_values()}) std::ranges::fill(values, 7.0f);
+        CHECK(unet.film->run(rows) == Status::ok && unet.step->run(rows) == Status::ok);
+        for (const auto& [got, whole] : {std::pair(unet.film_values(), &film), {unet.output(), &all}}) {
+          const auto size = std::ptrdiff_t(whole->size()) / shape.rows * rows;
+          CHECK(std::equal(whole->begin(), whole->begin() + size, got.begin()));
+          CHECK(std::all_of(got.begin() + size, got.end(), [](float value) { return value == 7; }));
+        }
+      }
+      for (const int rows : {0, 5, -1}) CHECK(unet.step->run(rows) == Status::engine_failure);
+      CHECK(unet.step->error().find("rows: expected") == 0);
     }
   }
 }
@@ -144,7 +150,7 @@ int main() {
   random_unets();
   unusual_unets();
   norms_over_few_values();
-  one_row_of_two();
+  fewer_rows();
   same_bits();
   return result();
 }

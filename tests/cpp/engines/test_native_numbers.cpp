@@ -182,7 +182,7 @@ void worst_sums() {
   Weights weights = random_weights(shape);
   const auto sign = [](std::size_t i) { return i * 2654435761u >> 7 & 1 ? 1.0f : -1.0f; };
   for (const char* name : {"down.0.0.first.0.weight", "down.0.0.shortcut.weight", "film.weight"}) {
-    Tensor& tensor = weights.at(name);
+    StoredTensor& tensor = weights.at(name);
     const auto outputs = static_cast<std::size_t>(tensor.shape[2]), inputs = std::size_t(tensor.shape[1]);
     for (std::size_t i = 0; i < tensor.values.size(); ++i) {
       const std::size_t input = i / outputs % inputs, output = i % outputs;
@@ -211,7 +211,7 @@ void refuses_timesteps() {
          {std::int64_t{-1}, std::int64_t{kShape.train_steps}, std::numeric_limits<std::int64_t>::max(),
           std::numeric_limits<std::int64_t>::min(), std::int64_t{1} << 32}) {
       unet.timestep() = wrong;
-      CHECK(unet.step->run() == Status::engine_failure);
+      CHECK(unet.run_step() == Status::engine_failure);
       CHECK(unet.step->error().find("timestep: expected 0..9, got ") != std::string::npos);
     }
     unet.timestep() = right;

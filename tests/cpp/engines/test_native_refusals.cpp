@@ -70,11 +70,8 @@ void load(const UnetFolder& folder, const std::function<void(GraphSpec&, GraphSp
   native::NativeEngine engine(EngineOptions{.threads = 1});
   GraphSpec film = film_graph(folder.shape, folder.spec), step = step_graph(folder.shape, folder.spec);
   if (change) change(film, step);
-  TensorMemory memory;
-  memory.add(film);
-  memory.add(step);
-  engine.load(files_in(folder.path()), film, source_of(memory));
-  engine.load(files_in(folder.path()), step, source_of(memory));
+  engine.load(files_in(folder.path()), film, {film.rows});
+  engine.load(files_in(folder.path()), step, {step.rows});
 }
 
 void graphs() {

@@ -112,14 +112,14 @@ void survives_a_storm_of_interrupts() {
     }
   });
   for (int i = 0; i < 500; ++i) {
-    const Status status = unet.step->run();
+    const Status status = unet.run_step();
     CHECK(status == Status::ok || status == Status::interrupted);
     if (status == Status::ok) CHECK(std::equal(whole.begin(), whole.end(), unet.output().begin()));
   }
   done = true;
   storm.join();
   for (Graph* graph : {unet.film.get(), unet.step.get()}) {  // one may be left from the storm
-    const Status status = graph->run();
+    const Status status = graph->run(kShape.rows);
     CHECK(status == Status::ok || status == Status::interrupted);
   }
   CHECK(unet.ran() == whole);

@@ -121,7 +121,7 @@ void count_written_ticks() {
 
 /// Neither do ticks that are interrupted, in a plan or in a chunk.
 void count_interrupted_ticks(const std::string& manifest) {
-  Policy policy(manifest, {{"stub.sleep_us", "20000"}});
+  test::Policy policy(manifest, {{"stub.sleep_us", "20000"}});
   policy.reset();
   std::atomic<bool> done = false;
   std::thread other([&] {

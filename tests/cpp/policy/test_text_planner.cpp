@@ -147,9 +147,9 @@ void interrupts_from_another_thread() {
 void controllers_take_no_text_without_room() {
   const TemporaryFolder folder;
   write_bundle(folder.path(), kManifest);
-  const Bundle bundle = load_bundle(folder.path());
-  const auto engine = make_engine({.engine = "stub"});
-  Controller controller(bundle, *engine, 0);
+  const keystep::Policy policy(folder.path(), {.engine = {.engine = "stub"}});
+  const auto tensors = policy.tensors();
+  Controller controller(policy, *tensors);
   CHECK(controller.set_goal(InstructionGoal{"a"}) == Status::rejected_plan);
   controller.reserve_text(3);
   CHECK(controller.set_goal(InstructionGoal{"abc"}) == Status::ok && controller.instruction() == "abc");

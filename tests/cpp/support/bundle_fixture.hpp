@@ -12,9 +12,9 @@
 #include <utility>
 #include <vector>
 
+#include "engines/engines.hpp"
 #include "keystep/bundle.hpp"
 #include "keystep/engine.hpp"
-#include "policy/tensor_memory.hpp"
 
 namespace keystep::test {
 
@@ -59,9 +59,14 @@ inline Files files_in(const fs::path& folder) {
   return files;
 }
 
-/// For `Engine::load`; `memory` outlives it.
-inline BufferSource source_of(const TensorMemory& memory) {
-  return [&memory]() -> const Buffers& { return memory.buffers(); };
+/// A graph of the engine, or of what has the same `load`, on the tensors of a session. `rows`: by default the
+/// graph's alone.
+template <class AnyEngine>
+std::unique_ptr<Graph> bound(AnyEngine& engine, const Files& files, const GraphSpec& spec, Tensors& tensors,
+                             std::vector<int> rows = {}) {
+  const auto model = engine.load(files, spec, rows.empty() ? std::vector<int>{spec.rows} : rows);
+  tensors.add(spec);
+  return model->bind(tensors);
 }
 
 inline std::string replaced(std::string text, const std::string& from, const std::string& to) {

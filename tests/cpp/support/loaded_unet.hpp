@@ -1,11 +1,12 @@
 // A U-Net loaded by the native engine, and what the reference makes of the same inputs.
 #pragma once
 
+#include <numeric>
 #include <span>
 
+#include "bundle_fixture.hpp"
 #include "engines/cores.hpp"
 #include "engines/native/native.hpp"
-#include "policy/tensor_memory.hpp"
 #include "unet_fixture.hpp"
 
 namespace keystep::test {
@@ -48,26 +49,18 @@ inline int cores_here() { return usable_cores(); }
 class LoadedUnet {
  public:
   LoadedUnet(native::NativeEngine& engine, const UnetFolder& folder) : shape_(folder.shape) {
-    const GraphSpec film_spec = film_graph(shape_, folder.spec);
-    step_spec_ = step_graph(shape_, folder.spec);
-    memory_.add(film_spec);
-    memory_.add(step_spec_);
-    film = engine.load(files_in(folder.path()), film_spec, source_of(memory_));
-    step = engine.load(files_in(folder.path()), step_spec_, source_of(memory_));
+    const Files files = files_in(folder.path());
+    std::vector<int> rows(static_cast<std::size_t>(shape_.rows));
+    std::iota(rows.begin(), rows.end(), 1);
+    film = bound(engine, files, film_graph(shape_, folder.spec), *tensors_, rows);
+    step = bound(engine, files, step_graph(shape_, folder.spec), *tensors_, rows);
   }
 
   std::span<float> condition() { return floats("condition"); }
   std::span<float> film_values() { return floats("film"); }
   std::span<float> sample() { return floats("sample"); }
   std::span<float> output() { return floats("model_output"); }
-  std::int64_t& timestep() { return *static_cast<std::int64_t*>(memory_.buffers().at("timestep").data); }
-
-  /// Row 0 alone of both rows.
-  std::unique_ptr<Graph> one_row() const {
-    UnetShape one = shape_;
-    one.rows = 1;
-    return step->rebind(step_graph(one, step_spec_.unet), memory_.buffers());
-  }
+  std::int64_t& timestep() { return *static_cast<std::int64_t*>(tensor("timestep", DType::int64).data); }
 
   /// Normal random numbers into condition and sample, and a time-step.
   void draw(unsigned seed) {
@@ -79,7 +72,10 @@ class LoadedUnet {
     timestep() = std::uniform_int_distribution<int>(0, shape_.train_steps - 1)(random);
   }
 
-  bool run() { return film->run() == Status::ok && step->run() == Status::ok; }
+  /// All rows.
+  bool run() { return film->run(shape_.rows) == Status::ok && run_step() == Status::ok; }
+  Status run_step() { return step->run(shape_.rows); }
+  int rows() const { return shape_.rows; }
   /// A copy of the output after `run`.
   std::vector<float> ran() {
     if (!run()) throw Error("run failed: " + film->error() + step->error());
@@ -90,12 +86,13 @@ class LoadedUnet {
 
  private:
   std::span<float> floats(const std::string& name) {
-    const Buffer& buffer = memory_.buffers().at(name);
-    return {static_cast<float*>(buffer.data), buffer.spec.elements()};
+    const Tensor& found = tensor(name, DType::float32);
+    return {static_cast<float*>(found.data), found.spec.elements()};
   }
+  Tensor& tensor(const std::string& name, DType dtype) { return tensors_->at({name, dtype, {1}, ""}); }
+
   UnetShape shape_;
-  GraphSpec step_spec_;
-  TensorMemory memory_;
+  std::unique_ptr<Tensors> tensors_ = make_host_tensors();
 };
 
 /// Row `row` of `values`, which have `rows` of them.

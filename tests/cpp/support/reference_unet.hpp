@@ -13,11 +13,11 @@
 
 namespace keystep::test {
 
-struct Tensor {
+struct StoredTensor {
   std::vector<int> shape;  ///< of a convolution [tap, in, out]
   std::vector<double> values;
 };
-using Weights = std::map<std::string, Tensor>;
+using Weights = std::map<std::string, StoredTensor>;
 using Values = std::vector<double>;
 using Sequence = std::vector<Values>;  ///< [time][channel]
 
@@ -31,7 +31,7 @@ class ReferenceUnet {
 
   /// Graph `film`: a condition [C] -> the half of the FiLM vectors that does not depend on the step [F].
   Values film(const Values& condition) const {
-    const Tensor &weight = weights_.at("film.weight"), &bias = weights_.at("film.bias");
+    const StoredTensor &weight = weights_.at("film.weight"), &bias = weights_.at("film.bias");
     Values film = bias.values;
     for (std::size_t c = 0; c < condition.size(); ++c) {
       for (std::size_t f = 0; f < film.size(); ++f) {
@@ -98,7 +98,7 @@ class ReferenceUnet {
   /// Zeros around it; the middle tap of an output at time t reads time t * stride.
   Sequence convolution(Sequence x, const std::string& name, int stride = 1) const {
     if (operand_) operand_(x);
-    const Tensor& weight = weights_.at(name + ".weight");
+    const StoredTensor& weight = weights_.at(name + ".weight");
     const int taps = weight.shape[0], length = static_cast<int>(x.size());
     Sequence y(static_cast<std::size_t>((length + stride - 1) / stride), weights_.at(name + ".bias").values);
     for (int t = 0; t < static_cast<int>(y.size()); ++t) {
@@ -113,7 +113,7 @@ class ReferenceUnet {
   /// The transposed convolution with 4 taps, stride 2, padding 1: twice as long.
   Sequence grown(Sequence x, const std::string& name) const {
     if (operand_) operand_(x);
-    const Tensor& weight = weights_.at(name + ".weight");
+    const StoredTensor& weight = weights_.at(name + ".weight");
     Sequence y(2 * x.size(), weights_.at(name + ".bias").values);
     for (int t = 0; t < static_cast<int>(x.size()); ++t) {
       for (int k = 0; k < 4; ++k) {
@@ -127,7 +127,7 @@ class ReferenceUnet {
   }
 
   /// y += x W[tap].
-  static void accumulate(Values& y, const Values& x, const Tensor& weight, int tap) {
+  static void accumulate(Values& y, const Values& x, const StoredTensor& weight, int tap) {
     const double* w = weight.values.data() + std::size_t(tap) * x.size() * y.size();
     for (const double value : x) {
       for (double& sum : y) sum += value * *w++;

@@ -43,10 +43,10 @@ inline float from_bf16(std::uint16_t half) {
 }
 
 /// What the precision is about: convolutions and `film.weight`. All else stays float32.
-inline bool is_converted(const Tensor& tensor) { return tensor.shape.size() == 3; }
+inline bool is_converted(const StoredTensor& tensor) { return tensor.shape.size() == 3; }
 
 /// Per output channel: greatest magnitude / 127.
-inline std::vector<float> int8_scales(const Tensor& tensor) {
+inline std::vector<float> int8_scales(const StoredTensor& tensor) {
   const auto channels = static_cast<std::size_t>(tensor.shape.back());
   std::vector<float> scales(channels, 0);
   for (std::size_t i = 0; i < tensor.values.size(); ++i) {
@@ -57,7 +57,7 @@ inline std::vector<float> int8_scales(const Tensor& tensor) {
   return scales;
 }
 
-inline std::vector<std::int8_t> int8_values(const Tensor& tensor, const std::vector<float>& scales) {
+inline std::vector<std::int8_t> int8_values(const StoredTensor& tensor, const std::vector<float>& scales) {
   std::vector<std::int8_t> values;
   for (std::size_t i = 0; i < tensor.values.size(); ++i) {
     const float scale = scales[i % scales.size()];

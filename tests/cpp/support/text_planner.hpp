@@ -98,8 +98,8 @@ struct Written {
     options.engine.engine = "stub";
     options.engine.provider_options = std::move(injected);
     runtime =
-        RuntimeInternals::open(folder.path(), options, [&](const Bundle&, Engine&, const PlannerOptions&) {
-          return std::make_unique<TextPlanner>(log, std::move(tensor), seed);
+        RuntimeInternals::open(folder.path(), options, [&, tensor, seed](const keystep::Policy&, Tensors&) {
+          return std::make_unique<TextPlanner>(log, tensor, seed);
         });
     action = runtime->make_action();
     runtime->reset({.task = "push", .seed = 7, .episode = 1});

@@ -100,7 +100,7 @@ class WeightMaker {
     const int width = film_width(shape);
     tensor("film.weight", {1, shape.condition, width}, 0, 0.3 / std::sqrt(double(shape.condition)));
     tensor("film.bias", {width}, 0, 0.1);
-    Tensor& steps = tensor("film.steps", {shape.train_steps, width}, 0, 0.3);
+    StoredTensor& steps = tensor("film.steps", {shape.train_steps, width}, 0, 0.3);
     if (!shape.film_scale) return;
     std::vector<double> ones;  // the 1 of 1 + scale
     for (const BlockShape& block : blocks_of(shape)) {
@@ -111,11 +111,11 @@ class WeightMaker {
       steps.values[i] = static_cast<float>(steps.values[i] + ones[i % ones.size()]);
     }
   }
-  Tensor& tensor(const std::string& name, const std::vector<int>& extents, double mean, double spread) {
+  StoredTensor& tensor(const std::string& name, const std::vector<int>& extents, double mean, double spread) {
     std::size_t count = 1;
     for (const int extent : extents) count *= static_cast<std::size_t>(extent);
     std::normal_distribution<float> normal(static_cast<float>(mean), static_cast<float>(spread));
-    Tensor made = {extents, Values(count)};
+    StoredTensor made = {extents, Values(count)};
     for (double& value : made.values) value = normal(random_);
     return weights[name] = std::move(made);
   }
@@ -146,7 +146,7 @@ using SharedUnet = std::shared_ptr<const UnetSpec>;
 inline GraphSpec film_graph(const UnetShape& shape, SharedUnet unet) {
   const TensorSpec condition = {"condition", DType::float32, {shape.rows, shape.condition}, "condition"};
   const TensorSpec film = {"film", DType::float32, {shape.rows, film_width(shape)}, "condition"};
-  return {"film.onnx", "", {condition}, {film}, std::move(unet)};
+  return {"film.onnx", "", {condition}, {film}, std::move(unet), {}, shape.rows};
 }
 
 inline GraphSpec step_graph(const UnetShape& shape, SharedUnet unet) {
@@ -155,7 +155,7 @@ inline GraphSpec step_graph(const UnetShape& shape, SharedUnet unet) {
   const TensorSpec timestep = {"timestep", DType::int64, {1}, "timestep"};
   const TensorSpec film = {"film", DType::float32, {shape.rows, film_width(shape)}, "condition"};
   const TensorSpec output = {"model_output", DType::float32, extents, "model_output"};
-  return {"denoise.onnx", "", {sample, timestep, film}, {output}, std::move(unet)};
+  return {"denoise.onnx", "", {sample, timestep, film}, {output}, std::move(unet), {}, shape.rows};
 }
 
 /// A folder with a U-Net's file; `weights` are what the file holds before `precision` rounds them.

@@ -20,10 +20,10 @@ class NativeEngine {
 
   /// Why it cannot run this U-Net here, "field: expected X, got Y"; empty: it can.
   std::string refusal(const UnetSpec& unet) const;
-  /// `spec.unet` is not null and not refused, `files` has its file. The graph is `film` (it writes a
-  /// condition) or a denoise step (it writes a model_output). Throws BundleError: tensors missing, of other
-  /// shapes, not finite; ProviderError: the system has no more threads.
-  std::unique_ptr<Graph> load(const Files& files, const GraphSpec& spec, const BufferSource& memory);
+  /// As `Engine::load`. `spec.unet` is not null and not refused, `files` has its file. The graph is `film`
+  /// (it writes a condition) or a denoise step (it writes a model_output). Throws BundleError: tensors
+  /// missing, of other shapes, not finite; ProviderError: the system has no more threads.
+  std::shared_ptr<const Model> load(const Files& files, const GraphSpec& spec, const std::vector<int>& rows);
   /// What runs `unet`, e.g. "native avx512_bf16, bf16 weights, 2 threads".
   std::string description(const UnetSpec& unet) const;
 

@@ -3,6 +3,8 @@
 #include <optional>
 #include <string>
 #include <system_error>
+#include <utility>
+#include <vector>
 
 #include "bundle/bundle_check.hpp"
 #include "engines/cores.hpp"
@@ -47,84 +49,107 @@ void check_shape(const TensorSpec& tensor, const std::vector<std::int64_t>& shap
     refuse(tensor.name + ".shape", to_string(shape) + " (unet)", to_string(tensor.shape));
 }
 
-/// What the two graphs have in common: they end by themselves, within milliseconds.
+/// What the two graphs have in common: they end by themselves, within milliseconds. `Kernel` has the buffers
+/// of a run, for one number of rows.
+template <class Kernel>
 class NativeGraph : public Graph {
  public:
+  template <class Network>
+  NativeGraph(const std::shared_ptr<const Network>& network, const std::shared_ptr<Team>& team,
+              const std::vector<int>& rows) {
+    for (const int count : rows) kernels_.emplace_back(count, std::make_unique<Kernel>(network, team, count));
+  }
+
   void terminate() noexcept override {}
   const std::string& error() const noexcept override { return error_; }
 
  protected:
+  /// nullptr: it was not loaded for so many rows.
+  Kernel* kernel(int rows) noexcept {
+    for (const auto& [count, kernel] : kernels_) {
+      if (count == rows) return kernel.get();
+    }
+    return nullptr;
+  }
+
   std::string error_;
+
+ private:
+  std::vector<std::pair<int, std::unique_ptr<Kernel>>> kernels_;
 };
 
-class FilmGraph final : public NativeGraph {
+class FilmGraph final : public NativeGraph<Film> {
  public:
-  FilmGraph(std::shared_ptr<const FilmNetwork> network, std::shared_ptr<Team> team, const GraphSpec& spec,
-            const Buffers& buffers)
-      : network_(network), team_(team), film_(network, team, static_cast<int>(spec.outputs[0].shape[0])) {
-    condition_ = static_cast<const float*>(buffer_of(spec.inputs[0], buffers).data);
-    output_ = static_cast<float*>(buffer_of(spec.outputs[0], buffers).data);
-  }
+  FilmGraph(const std::shared_ptr<const FilmNetwork>& network, const std::shared_ptr<Team>& team,
+            const GraphSpec& spec, const std::vector<int>& rows, Tensors& tensors)
+      : NativeGraph(network, team, rows),
+        condition_(static_cast<const float*>(tensors.at(spec.inputs[0]).data)),
+        output_(static_cast<float*>(tensors.at(spec.outputs[0]).data)) {}
 
-  Status run() noexcept override {
-    film_.run(condition_, output_);
+  Status run(int rows) noexcept override {
+    Film* film = kernel(rows);
+    if (film == nullptr) return refuse_rows(rows, error_);
+    film->run(condition_, output_);
     return Status::ok;
   }
 
-  std::unique_ptr<Graph> rebind(const GraphSpec& spec, const Buffers& buffers) const override {
-    return std::make_unique<FilmGraph>(network_, team_, spec, buffers);
-  }
-
  private:
-  std::shared_ptr<const FilmNetwork> network_;
-  std::shared_ptr<Team> team_;
-  Film film_;
-  const float* condition_;
-  float* output_;
+  const float* const condition_;
+  float* const output_;
 };
 
-class StepGraph final : public NativeGraph {
+class StepGraph final : public NativeGraph<DenoiseStep> {
  public:
-  StepGraph(std::shared_ptr<const Network> network, std::shared_ptr<Team> team, const GraphSpec& spec,
-            const Buffers& buffers)
-      : network_(network), team_(team), step_(network, team, static_cast<int>(spec.outputs[0].shape[0])) {
-    const auto data = [&](const std::vector<TensorSpec>& tensors, const char* role) {
-      return buffer_of(*tensor_with(tensors, role), buffers).data;
-    };
-    sample_ = static_cast<const float*>(data(spec.inputs, "sample"));
-    timestep_ = static_cast<const std::int64_t*>(data(spec.inputs, "timestep"));
-    film_ = static_cast<const float*>(data(spec.inputs, "condition"));
-    output_ = static_cast<float*>(data(spec.outputs, "model_output"));
-  }
+  StepGraph(const std::shared_ptr<const Network>& network, const std::shared_ptr<Team>& team,
+            const GraphSpec& spec, const std::vector<int>& rows, Tensors& tensors)
+      : NativeGraph(network, team, rows),
+        train_steps_(network->shape().train_steps),
+        sample_(tensors.data<const float>(spec, "sample")),
+        timestep_(tensors.data<const std::int64_t>(spec, "timestep")),
+        film_(static_cast<const float*>(tensors.at(*tensor_with(spec.inputs, "condition")).data)),
+        output_(tensors.data<float>(spec, "model_output")) {}
 
-  Status run() noexcept override {
-    if (*timestep_ < 0 || *timestep_ >= network_->shape().train_steps) return fail();
-    step_.run(sample_, *timestep_, film_, output_);
+  Status run(int rows) noexcept override {
+    DenoiseStep* step = kernel(rows);
+    if (step == nullptr) return refuse_rows(rows, error_);
+    if (*timestep_ < 0 || *timestep_ >= train_steps_) return refuse_timestep();
+    step->run(sample_, *timestep_, film_, output_);
     return Status::ok;
   }
 
-  std::unique_ptr<Graph> rebind(const GraphSpec& spec, const Buffers& buffers) const override {
-    return std::make_unique<StepGraph>(network_, team_, spec, buffers);
-  }
-
  private:
-  Status fail() noexcept {
+  Status refuse_timestep() noexcept {
     try {
-      error_ = expected("timestep", "0.." + std::to_string(network_->shape().train_steps - 1),
-                        std::to_string(*timestep_));
+      error_ = expected("timestep", "0.." + std::to_string(train_steps_ - 1), std::to_string(*timestep_));
     } catch (...) {
       error_.clear();  // out of memory: the status still tells
     }
     return Status::engine_failure;
   }
 
-  std::shared_ptr<const Network> network_;
-  std::shared_ptr<Team> team_;
-  DenoiseStep step_;
-  const float* sample_;
-  const std::int64_t* timestep_;
-  const float* film_;
-  float* output_;
+  const int train_steps_;
+  const float* const sample_;
+  const std::int64_t* const timestep_;
+  const float* const film_;
+  float* const output_;
+};
+
+template <class Bound, class Network>
+class NativeModel final : public Model {
+ public:
+  NativeModel(std::shared_ptr<const Network> network, std::shared_ptr<Team> team, const GraphSpec& spec,
+              const std::vector<int>& rows)
+      : network_(std::move(network)), team_(std::move(team)), spec_(spec), rows_(rows) {}
+
+  std::unique_ptr<Graph> bind(Tensors& tensors) const override {
+    return std::make_unique<Bound>(network_, team_, spec_, rows_, tensors);
+  }
+
+ private:
+  const std::shared_ptr<const Network> network_;
+  const std::shared_ptr<Team> team_;
+  const GraphSpec spec_;
+  const std::vector<int> rows_;
 };
 
 }  // namespace
@@ -153,10 +178,10 @@ struct NativeEngine::Impl {
     return started;
   }
 
-  std::unique_ptr<Graph> load_film(const Safetensors& file, const GraphSpec& spec,
-                                   const BufferSource& memory);
-  std::unique_ptr<Graph> load_step(const Safetensors& file, const GraphSpec& spec,
-                                   const BufferSource& memory);
+  std::shared_ptr<const Model> load_film(const Safetensors& file, const GraphSpec& spec,
+                                         const std::vector<int>& rows);
+  std::shared_ptr<const Model> load_step(const Safetensors& file, const GraphSpec& spec,
+                                         const std::vector<int>& rows);
 
   const std::string precision;
   const std::optional<Isa> isa;
@@ -166,19 +191,19 @@ struct NativeEngine::Impl {
   std::shared_ptr<Team> started;
 };
 
-std::unique_ptr<Graph> NativeEngine::Impl::load_film(const Safetensors& file, const GraphSpec& spec,
-                                                     const BufferSource& memory) {
+std::shared_ptr<const Model> NativeEngine::Impl::load_film(const Safetensors& file, const GraphSpec& spec,
+                                                           const std::vector<int>& rows) {
   const UnetSpec& unet = *spec.unet;
   const int width = film_width(unet.down_dims, unet.film_scale);
-  const std::int64_t rows = required(spec, false, "condition", 2).shape[0];
-  check_shape(required(spec, false, "condition", 2), {rows, width});
-  check_shape(required(spec, true, "condition", 2), {rows, unet.condition});
+  const std::int64_t capacity = required(spec, false, "condition", 2).shape[0];
+  check_shape(required(spec, false, "condition", 2), {capacity, width});
+  check_shape(required(spec, true, "condition", 2), {capacity, unet.condition});
   auto network = std::make_shared<const FilmNetwork>(file, unet.condition, width, kernels(unet), *team());
-  return std::make_unique<FilmGraph>(std::move(network), team(), spec, memory());
+  return std::make_shared<NativeModel<FilmGraph, FilmNetwork>>(std::move(network), team(), spec, rows);
 }
 
-std::unique_ptr<Graph> NativeEngine::Impl::load_step(const Safetensors& file, const GraphSpec& spec,
-                                                     const BufferSource& memory) {
+std::shared_ptr<const Model> NativeEngine::Impl::load_step(const Safetensors& file, const GraphSpec& spec,
+                                                           const std::vector<int>& rows) {
   const UnetSpec& unet = *spec.unet;
   if (spec.inputs.size() != 3)
     refuse("inputs", "sample, timestep, condition", std::to_string(spec.inputs.size()));
@@ -199,7 +224,7 @@ std::unique_ptr<Graph> NativeEngine::Impl::load_step(const Safetensors& file, co
                            .down_dims = unet.down_dims,
                            .film_scale = unet.film_scale};
   auto network = std::make_shared<const Network>(file, shape, kernels(unet), *team());
-  return std::make_unique<StepGraph>(std::move(network), team(), spec, memory());
+  return std::make_shared<NativeModel<StepGraph, Network>>(std::move(network), team(), spec, rows);
 }
 
 // ---- the engine's face
@@ -231,12 +256,12 @@ std::string NativeEngine::refusal(const UnetSpec& unet) const {
   return {};
 }
 
-std::unique_ptr<Graph> NativeEngine::load(const Files& files, const GraphSpec& spec,
-                                          const BufferSource& memory) {
+std::shared_ptr<const Model> NativeEngine::load(const Files& files, const GraphSpec& spec,
+                                                const std::vector<int>& rows) {
   const std::string& name = spec.unet->file;
   const Safetensors file(content_of(files, name), readable(name));
-  return tensor_with(spec.outputs, "model_output") != nullptr ? impl_->load_step(file, spec, memory)
-                                                              : impl_->load_film(file, spec, memory);
+  return tensor_with(spec.outputs, "model_output") != nullptr ? impl_->load_step(file, spec, rows)
+                                                              : impl_->load_film(file, spec, rows);
 }
 
 std::string NativeEngine::description(const UnetSpec& unet) const {

@@ -18,15 +18,14 @@ bool takes_text(const GraphSpec& spec) {
   return std::ranges::find(spec.inputs, DType::string, &TensorSpec::dtype) != spec.inputs.end();
 }
 
-/// The rows that `spec` gives to the file's symbolic axes, those of guidance.
-Extents rows_of(const OnnxFile& file, const GraphSpec& spec) {
-  Extents rows;
+/// The file's symbolic axes that are rows, with so many.
+Extents rows_of(const OnnxFile& file, const GraphSpec& spec, int rows) {
+  Extents extents;
   for (const TensorSpec& input : spec.inputs) {
     const auto axis = file.rows.find(input.name);
-    const bool batched = input.role == "sample" || input.role == "condition";
-    if (batched && axis != file.rows.end() && !input.shape.empty()) rows[axis->second] = input.shape[0];
+    if (axis != file.rows.end() && has_rows(spec, input)) extents[axis->second] = rows;
   }
-  return rows;
+  return extents;
 }
 
 class OnnxEngine final : public Engine {
@@ -34,7 +33,7 @@ class OnnxEngine final : public Engine {
   explicit OnnxEngine(const EngineOptions& options)
       : library_(ort::Library::open(options.onnxruntime_library)),
         provider_(options.provider),
-        sessions_(std::make_shared<ort::Sessions>(library_, options)) {}
+        sessions_(std::make_unique<ort::Sessions>(library_, options)) {}
 
   std::set<std::string> files(const GraphSpec& spec) override {
     std::set<std::string> names = {spec.file};
@@ -42,23 +41,28 @@ class OnnxEngine final : public Engine {
     return names;
   }
 
-  std::unique_ptr<Graph> load(const Files& files, const GraphSpec& spec,
-                              const BufferSource& memory) override {
+  std::shared_ptr<const Model> load(const Files& files, const GraphSpec& spec,
+                                    const std::vector<int>& rows) override {
     const GraphContent content = content_for(files, spec);
     const OnnxFile file = read_onnx(content);
     const bool on_cpu = provider_ == "cpu" || takes_text(spec);
-    // A device compiles a graph for its extents, and must not do so within a tick: there the rows are fixed,
-    // and other rows are another session. On the CPU one session runs both.
-    Extents rows = on_cpu ? Extents() : rows_of(file, spec);
-    std::erase_if(rows, [](const auto& axis) { return axis.second != 2; });  // no other may be symbolic
-    std::shared_ptr<ort::Session> session = sessions_->open(content, on_cpu, rows);
-    ort::check_graph(*library_, *session, spec, {});
+    std::vector<OnnxVariant> variants;
+    for (const int count : rows) {
+      // A device compiles a graph for its extents, and must not do so within a tick: there the rows are
+      // fixed, and other rows are another session. On the CPU one session runs all.
+      const Extents extents = on_cpu ? Extents() : rows_of(file, spec, count);
+      const bool first = variants.empty();
+      auto session =
+          first || !extents.empty() ? sessions_->open(content, on_cpu, extents) : variants.front().session;
+      ort::check_graph(*library_, *session, spec, count);
+      variants.push_back({std::move(session), with_rows(spec, count)});
+    }
     const bool has_own_memory = !on_cpu && (provider_ == "cuda" || provider_ == "tensorrt");
-    auto graph = make_onnx_graph(library_, std::move(session), has_own_memory,
-                                 rows.empty() ? Reopen() : reopen(files, file), spec, memory());
     choices_.push_back({spec.file, "onnxruntime", "engine: onnxruntime"});
-    return graph;
+    return make_onnx_model(library_, std::move(variants), has_own_memory);
   }
+
+  std::unique_ptr<Tensors> tensors() const override { return make_host_tensors(); }
 
   std::string description() const override {
     const int threads = sessions_->threads();
@@ -69,21 +73,9 @@ class OnnxEngine final : public Engine {
   std::vector<EngineChoice> choices() const override { return choices_; }
 
  private:
-  /// While the files are in memory, as they are until all graphs are loaded: the graph keeps none of them.
-  Reopen reopen(const Files& files, const OnnxFile& file) const {
-    const std::map<std::string, std::weak_ptr<const FileContent>> known(files.begin(), files.end());
-    return [known, file, sessions = sessions_](const GraphSpec& spec) {
-      Files still;
-      for (const auto& [name, content] : known) {
-        if (const auto there = content.lock()) still[name] = there;
-      }
-      return sessions->open(content_for(still, spec), false, rows_of(file, spec));
-    };
-  }
-
   std::shared_ptr<const ort::Library> library_;
   const std::string provider_;
-  std::shared_ptr<ort::Sessions> sessions_;
+  std::unique_ptr<ort::Sessions> sessions_;
   std::vector<EngineChoice> choices_;
 };
 

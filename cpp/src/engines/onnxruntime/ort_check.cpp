@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "bundle/bundle_check.hpp"
+#include "engines/engines.hpp"
 #include "keystep/status.hpp"
 
 namespace keystep::ort {
@@ -65,46 +66,36 @@ class GraphReader {
   Allocator* allocator_ = nullptr;  // owned by the library
 };
 
-/// Whether the leading axis is the rows of guidance: then it may be symbolic, for one row or both.
-bool has_rows(const TensorSpec& spec, const Buffers& bound) {
-  if (spec.role != "sample" && spec.role != "model_output" && spec.role != "condition") return false;
-  const auto found = bound.find(spec.name);  // as large as it ever gets; `spec` may be the first row alone
-  const auto& shape = found != bound.end() ? found->second.spec.shape : spec.shape;
-  return !shape.empty() && shape[0] == 2;
-}
-
-bool takes(std::vector<std::int64_t> graph, const TensorSpec& spec, const Buffers& bound) {
-  if (!graph.empty() && graph.size() == spec.shape.size() && graph[0] == -1 && has_rows(spec, bound)) {
-    graph[0] = spec.shape[0];
+/// What the graph says of a tensor, against what the manifest says of it.
+void check_tensor(const GraphTensor& tensor, const TensorSpec& wanted, bool rows, const std::string& field) {
+  if (tensor.element_type != element_type(wanted.dtype)) {
+    throw BundleError(expected(field + ".dtype", std::string(name(wanted.dtype)) + " (manifest)",
+                               element_name(tensor.element_type) + " (graph)"));
   }
-  return graph == spec.shape;
+  std::vector<std::int64_t> shape = tensor.shape;
+  const bool any = rows && shape.size() == wanted.shape.size() && shape[0] == -1;
+  if (any) shape[0] = wanted.shape[0];
+  if (shape == wanted.shape) return;
+  throw BundleError(expected(field + ".shape", to_string(wanted.shape) + " (manifest)",
+                             to_string(tensor.shape) + " (graph)"));
 }
 
-void check_tensors(const std::vector<TensorSpec>& manifest, const std::vector<GraphTensor>& graph,
-                   const Buffers& bound, const std::string& side) {
-  for (std::size_t i = 0; i < manifest.size(); ++i) {
-    const TensorSpec& spec = manifest[i];
-    const std::string field = side + "[" + std::to_string(i) + "]";
-    const auto same = std::find_if(graph.begin(), graph.end(),
-                                   [&](const GraphTensor& tensor) { return tensor.name == spec.name; });
+/// One side of the graph. `spec` tells which tensors have rows, `wanted` how many there are.
+void check_tensors(const GraphSpec& spec, const std::vector<TensorSpec>& wanted,
+                   const std::vector<GraphTensor>& graph, const std::string& side) {
+  const std::vector<TensorSpec>& whole = side == "inputs" ? spec.inputs : spec.outputs;
+  for (std::size_t i = 0; i < wanted.size(); ++i) {
+    const std::string field = at(side, i);
+    const auto same = std::ranges::find(graph, wanted[i].name, &GraphTensor::name);
     if (same == graph.end()) {
       throw BundleError(
-          expected(field + ".name", "'" + spec.name + "' (manifest)", "no such tensor (graph)"));
+          expected(field + ".name", "'" + wanted[i].name + "' (manifest)", "no such tensor (graph)"));
     }
-    if (same->element_type != element_type(spec.dtype)) {
-      throw BundleError(expected(field + ".dtype", std::string(name(spec.dtype)) + " (manifest)",
-                                 element_name(same->element_type) + " (graph)"));
-    }
-    if (!takes(same->shape, spec, bound)) {
-      throw BundleError(expected(field + ".shape", to_string(spec.shape) + " (manifest)",
-                                 to_string(same->shape) + " (graph)"));
-    }
+    check_tensor(*same, wanted[i], has_rows(spec, whole[i]), field);
   }
   for (const GraphTensor& tensor : graph) {
-    const bool known = std::any_of(manifest.begin(), manifest.end(),
-                                   [&](const TensorSpec& spec) { return spec.name == tensor.name; });
-    if (!known)
-      throw BundleError(expected(side, "'" + tensor.name + "' (graph)", "no such tensor (manifest)"));
+    if (std::ranges::find(wanted, tensor.name, &TensorSpec::name) != wanted.end()) continue;
+    throw BundleError(expected(side, "'" + tensor.name + "' (graph)", "no such tensor (manifest)"));
   }
 }
 
@@ -124,11 +115,11 @@ int element_type(DType dtype) noexcept {
   return 0;
 }
 
-void check_graph(const Library& library, const Session& session, const GraphSpec& spec,
-                 const Buffers& bound) {
+void check_graph(const Library& library, const Session& session, const GraphSpec& spec, int rows) {
   const GraphReader reader(library, session);
-  check_tensors(spec.inputs, reader.tensors(true), bound, "inputs");
-  check_tensors(spec.outputs, reader.tensors(false), bound, "outputs");
+  const GraphSpec wanted = with_rows(spec, rows);
+  check_tensors(spec, wanted.inputs, reader.tensors(true), "inputs");
+  check_tensors(spec, wanted.outputs, reader.tensors(false), "outputs");
 }
 
 }  // namespace keystep::ort

@@ -11,59 +11,38 @@
 namespace keystep {
 namespace {
 
-class OnnxGraph final : public Graph {
+/// A session with the tensors of one number of rows.
+class Binding {
  public:
-  OnnxGraph(std::shared_ptr<const ort::Library> library, std::shared_ptr<ort::Session> session,
-            bool copies_inputs, Reopen reopen)
-      : copies_inputs_(copies_inputs),
-        reopen_(std::move(reopen)),
-        library_(std::move(library)),
-        session_(std::move(session)),
-        run_options_(nullptr, api().ReleaseRunOptions),
-        binding_(nullptr, api().ReleaseIoBinding) {
-    ort::RunOptions* run_options = nullptr;
-    check(api().CreateRunOptions(&run_options));
-    run_options_.reset(run_options);
+  Binding(const ort::Library& library, const OnnxVariant& variant, Tensors& tensors, bool copies_inputs)
+      : library_(library),
+        session_(variant.session),
+        binding_(nullptr, api().ReleaseIoBinding),
+        rows_(variant.spec.rows) {
     ort::IoBinding* binding = nullptr;
     check(api().CreateIoBinding(session_.get(), &binding));
     binding_.reset(binding);
+    for (const TensorSpec& tensor : variant.spec.inputs) {
+      ort::Value* const value = bind(tensor, tensors.at(tensor), api().BindInput);
+      if (copies_inputs) copied_inputs_.emplace_back(tensor.name, value);
+    }
+    for (const TensorSpec& tensor : variant.spec.outputs) bind(tensor, tensors.at(tensor), api().BindOutput);
   }
 
-  void bind(const Buffer& buffer, bool input) {
-    ort::Value* const value = buffer.spec.dtype == DType::string ? text_value(buffer) : memory_value(buffer);
-    check((input ? api().BindInput : api().BindOutput)(binding_.get(), buffer.spec.name.c_str(), value));
-    if (input && copies_inputs_) copied_inputs_.emplace_back(buffer.spec.name, value);
-  }
+  int rows() const noexcept { return rows_; }
 
-  Status run() noexcept override {
+  /// nullptr: it ran.
+  ort::Status* run(const ort::RunOptions& options) noexcept {
     for (const Text& text : texts_) {
-      ort::Status* status = copy(text);
-      if (status != nullptr) return fail(status);
+      if (ort::Status* status = copy(text)) return status;
     }
     for (const auto& [name, value] : copied_inputs_) {
-      ort::Status* status = api().BindInput(binding_.get(), name.c_str(), value);
-      if (status != nullptr) return fail(status);
+      if (ort::Status* status = api().BindInput(binding_.get(), name.c_str(), value)) return status;
     }
     if (!copied_inputs_.empty()) {
-      ort::Status* status = api().SynchronizeBoundInputs(binding_.get());
-      if (status != nullptr) return fail(status);
+      if (ort::Status* status = api().SynchronizeBoundInputs(binding_.get())) return status;
     }
-    ort::Status* status = api().RunWithBinding(session_.get(), run_options_.get(), binding_.get());
-    return status == nullptr ? Status::ok : fail(status);
-  }
-
-  void terminate() noexcept override {
-    const std::lock_guard lock(mutex_);
-    terminated_ = true;
-    release(api().RunOptionsSetTerminate(run_options_.get()));
-  }
-
-  const std::string& error() const noexcept override { return error_; }
-
-  std::unique_ptr<Graph> rebind(const GraphSpec& spec, const Buffers& buffers) const override {
-    const auto session = reopen_ ? reopen_(spec) : session_;
-    ort::check_graph(*library_, *session, spec, buffers);
-    return make_onnx_graph(library_, session, copies_inputs_, {}, spec, buffers);
+    return api().RunWithBinding(session_.get(), &options, binding_.get());
   }
 
  private:
@@ -73,23 +52,27 @@ class OnnxGraph final : public Graph {
     ort::Value* value;
   };
 
-  const ort::Api& api() const noexcept { return library_->api(); }
-  void check(ort::Status* status) const { library_->check<ProviderError>(status, "onnxruntime"); }
-  void release(ort::Status* status) const noexcept {
-    if (status != nullptr) api().ReleaseStatus(status);
+  const ort::Api& api() const noexcept { return library_.api(); }
+  void check(ort::Status* status) const { library_.check<ProviderError>(status, "onnxruntime"); }
+
+  template <class Bind>
+  ort::Value* bind(const TensorSpec& spec, const Tensor& tensor, Bind call) {
+    ort::Value* const value =
+        spec.dtype == DType::string ? text_value(spec, tensor) : memory_value(spec, tensor);
+    check(call(binding_.get(), spec.name.c_str(), value));
+    return value;
   }
 
-  /// A view of the caller's memory, which is the CPU's for every provider. A provider with memory of its own
+  /// A view of the tensor's memory, which is the host's for every provider. A provider with memory of its own
   /// copies outputs back inside the run, but inputs only when they are bound (`copies_inputs`): then each run
   /// binds them again. Keeping
   /// the condition tensors on the device would save those copies.
-  ort::Value* memory_value(const Buffer& buffer) {
-    const TensorSpec& spec = buffer.spec;
+  ort::Value* memory_value(const TensorSpec& spec, const Tensor& tensor) {
     ort::MemoryInfo* raw_info = nullptr;
     check(api().CreateCpuMemoryInfo(ort::kDeviceAllocator, ort::kMemTypeDefault, &raw_info));
     const ort::Handle<ort::MemoryInfo> info(raw_info, api().ReleaseMemoryInfo);
     ort::Value* value = nullptr;
-    check(api().CreateTensorWithDataAsOrtValue(info.get(), buffer.data, spec.elements() * size_of(spec.dtype),
+    check(api().CreateTensorWithDataAsOrtValue(info.get(), tensor.data, spec.elements() * size_of(spec.dtype),
                                                spec.shape.data(), spec.shape.size(),
                                                ort::element_type(spec.dtype), &value));
     values_.emplace_back(value, api().ReleaseValue);
@@ -97,15 +80,14 @@ class OnnxGraph final : public Graph {
   }
 
   /// Strings live in the library's own memory: each run copies them there.
-  ort::Value* text_value(const Buffer& buffer) {
-    const TensorSpec& spec = buffer.spec;
+  ort::Value* text_value(const TensorSpec& spec, const Tensor& tensor) {
     ort::Allocator* allocator = nullptr;  // owned by the library
     check(api().GetAllocatorWithDefaultOptions(&allocator));
     ort::Value* value = nullptr;
     check(
         api().CreateTensorAsOrtValue(allocator, spec.shape.data(), spec.shape.size(), ort::kString, &value));
     values_.emplace_back(value, api().ReleaseValue);
-    texts_.push_back({static_cast<const std::string*>(buffer.data), spec.elements(), value});
+    texts_.push_back({static_cast<const std::string*>(tensor.data), spec.elements(), value});
     return value;
   }
 
@@ -118,6 +100,50 @@ class OnnxGraph final : public Graph {
       std::copy(from.begin(), from.end(), to);
     }
     return nullptr;
+  }
+
+  const ort::Library& library_;
+  std::shared_ptr<ort::Session> session_;
+  ort::Handle<ort::IoBinding> binding_;
+  const int rows_;
+  std::vector<ort::Handle<ort::Value>> values_;
+  std::vector<Text> texts_;
+  std::vector<std::pair<std::string, const ort::Value*>> copied_inputs_;
+};
+
+class OnnxGraph final : public Graph {
+ public:
+  OnnxGraph(std::shared_ptr<const ort::Library> library, const std::vector<OnnxVariant>& variants,
+            Tensors& tensors, bool copies_inputs)
+      : library_(std::move(library)), run_options_(nullptr, api().ReleaseRunOptions) {
+    ort::RunOptions* run_options = nullptr;
+    library_->check<ProviderError>(api().CreateRunOptions(&run_options), "onnxruntime");
+    run_options_.reset(run_options);
+    for (const OnnxVariant& variant : variants) {
+      bindings_.push_back(std::make_unique<Binding>(*library_, variant, tensors, copies_inputs));
+    }
+  }
+
+  Status run(int rows) noexcept override {
+    const auto bound =
+        std::ranges::find(bindings_, rows, [](const auto& binding) { return binding->rows(); });
+    if (bound == bindings_.end()) return refuse_rows(rows, error_);
+    ort::Status* status = (*bound)->run(*run_options_);
+    return status == nullptr ? Status::ok : fail(status);
+  }
+
+  void terminate() noexcept override {
+    const std::lock_guard lock(mutex_);
+    terminated_ = true;
+    release(api().RunOptionsSetTerminate(run_options_.get()));
+  }
+
+  const std::string& error() const noexcept override { return error_; }
+
+ private:
+  const ort::Api& api() const noexcept { return library_->api(); }
+  void release(ort::Status* status) const noexcept {
+    if (status != nullptr) api().ReleaseStatus(status);
   }
 
   Status fail(ort::Status* status) noexcept {
@@ -134,30 +160,35 @@ class OnnxGraph final : public Graph {
     return Status::interrupted;
   }
 
-  const bool copies_inputs_;
-  const Reopen reopen_;
-  std::shared_ptr<const ort::Library> library_;
-  std::shared_ptr<ort::Session> session_;
+  const std::shared_ptr<const ort::Library> library_;
   ort::Handle<ort::RunOptions> run_options_;
-  ort::Handle<ort::IoBinding> binding_;
-  std::vector<ort::Handle<ort::Value>> values_;
-  std::vector<Text> texts_;
-  std::vector<std::pair<std::string, const ort::Value*>> copied_inputs_;
+  std::vector<std::unique_ptr<Binding>> bindings_;  // by rows
   std::mutex mutex_;  // taken by terminate and by a run that failed, never by one that succeeds
   bool terminated_ = false;
   std::string error_;
 };
 
+class OnnxModel final : public Model {
+ public:
+  OnnxModel(std::shared_ptr<const ort::Library> library, std::vector<OnnxVariant> variants,
+            bool copies_inputs)
+      : library_(std::move(library)), variants_(std::move(variants)), copies_inputs_(copies_inputs) {}
+
+  std::unique_ptr<Graph> bind(Tensors& tensors) const override {
+    return std::make_unique<OnnxGraph>(library_, variants_, tensors, copies_inputs_);
+  }
+
+ private:
+  const std::shared_ptr<const ort::Library> library_;
+  const std::vector<OnnxVariant> variants_;
+  const bool copies_inputs_;
+};
+
 }  // namespace
 
-std::unique_ptr<Graph> make_onnx_graph(std::shared_ptr<const ort::Library> library,
-                                       std::shared_ptr<ort::Session> session, bool copies_inputs,
-                                       Reopen reopen, const GraphSpec& spec, const Buffers& buffers) {
-  auto graph =
-      std::make_unique<OnnxGraph>(std::move(library), std::move(session), copies_inputs, std::move(reopen));
-  for (const TensorSpec& tensor : spec.inputs) graph->bind(buffer_of(tensor, buffers), true);
-  for (const TensorSpec& tensor : spec.outputs) graph->bind(buffer_of(tensor, buffers), false);
-  return graph;
+std::shared_ptr<const Model> make_onnx_model(std::shared_ptr<const ort::Library> library,
+                                             std::vector<OnnxVariant> variants, bool copies_inputs) {
+  return std::make_shared<OnnxModel>(std::move(library), std::move(variants), copies_inputs);
 }
 
 }  // namespace keystep

@@ -12,7 +12,7 @@
 //   act              actions[0, h, ...] = 0.01 h + c_0
 //
 // where c_b is the sum of mean_b over the inputs other than sample, timestep and noise. `provider_options`
-// inject failures; runs of all graphs that write no condition are counted together, from 1:
+// inject failures; runs of a session's graphs that write no condition are counted together, from 1:
 //
 //   stub.nan_at_run   that run's first output value is NaN
 //   stub.fail_at_run  that run returns engine_failure
@@ -33,14 +33,16 @@ namespace {
 
 struct Injection {
   std::int64_t nan_at_run = 0, fail_at_run = 0, sleep_us = 0;  ///< 0: never
-  std::int64_t runs = 0;
 };
 
-/// Rows of guidance; the leading extent of an observation or a goal never counts them.
-std::size_t rows_of(const TensorSpec& spec) noexcept {
-  const bool batched = spec.role == "condition" || spec.role == "sample" || spec.role == "model_output";
-  return batched && !spec.shape.empty() && spec.shape[0] == 2 ? 2 : 1;
-}
+/// The host's memory, and what is counted of a session.
+class StubTensors final : public Tensors {
+ public:
+  std::atomic<std::int64_t> runs = 0;
+
+ protected:
+  std::unique_ptr<Tensor> make(const TensorSpec& spec) override { return make_host_tensor(spec); }
+};
 
 template <class T>
 double mean_of(const void* data, std::size_t first, std::size_t count) noexcept {
@@ -48,94 +50,97 @@ double mean_of(const void* data, std::size_t first, std::size_t count) noexcept 
   return std::accumulate(values, values + count, 0.0) / static_cast<double>(count);
 }
 
+struct Bound {
+  TensorSpec spec;
+  void* data;
+  std::size_t rows;   ///< 1: what all rows see
+  std::size_t count;  ///< values of a row
+};
+
 /// Of row `row`, or of the only row.
-double mean(const Buffer& buffer, std::size_t row) noexcept {
-  const std::size_t rows = rows_of(buffer.spec);
-  const std::size_t count = buffer.spec.elements() / rows;
-  const std::size_t first = std::min(row, rows - 1) * count;
-  switch (buffer.spec.dtype) {
+double mean(const Bound& tensor, std::size_t row) noexcept {
+  const std::size_t count = tensor.count, first = std::min(row, tensor.rows - 1) * count;
+  switch (tensor.spec.dtype) {
     case DType::float32:
-      return mean_of<float>(buffer.data, first, count);
+      return mean_of<float>(tensor.data, first, count);
     case DType::int64:
-      return mean_of<std::int64_t>(buffer.data, first, count);
+      return mean_of<std::int64_t>(tensor.data, first, count);
     case DType::uint8:
-      return mean_of<std::uint8_t>(buffer.data, first, count);
+      return mean_of<std::uint8_t>(tensor.data, first, count);
     case DType::string:
       break;
   }
-  const std::string& text = *static_cast<const std::string*>(buffer.data);
+  const std::string& text = *static_cast<const std::string*>(tensor.data);
   return text.empty() ? 0 : mean_of<unsigned char>(text.data(), 0, text.size()) / 256;
 }
 
 class StubGraph final : public Graph {
  public:
-  StubGraph(const GraphSpec& spec, const Buffers& buffers, std::shared_ptr<Injection> injection)
-      : injection_(std::move(injection)) {
-    for (const TensorSpec& tensor : spec.inputs) inputs_.push_back(buffer_of(tensor, buffers));
-    for (const TensorSpec& tensor : spec.outputs) outputs_.push_back(buffer_of(tensor, buffers));
+  StubGraph(const GraphSpec& spec, const std::vector<int>& rows, Tensors& tensors, const Injection& injection)
+      : injection_(injection), runs_(dynamic_cast<StubTensors&>(tensors).runs), rows_(rows) {
+    for (const TensorSpec& tensor : spec.inputs) inputs_.push_back(bound(spec, tensor, tensors));
+    for (const TensorSpec& tensor : spec.outputs) outputs_.push_back(bound(spec, tensor, tensors));
     encodes_ = outputs_.front().spec.role == "condition";
   }
 
-  Status run() noexcept override {
+  Status run(int rows) noexcept override {
+    if (std::ranges::find(rows_, rows) == rows_.end()) return refuse_rows(rows, error_);
     if (sleep()) return Status::interrupted;
     if (encodes_) {
-      encode();
+      encode(static_cast<std::size_t>(rows));
       return Status::ok;
     }
-    ++injection_->runs;
-    if (injection_->runs == injection_->fail_at_run) return fail();
-    float* output = predict();
-    if (injection_->runs == injection_->nan_at_run) *output = std::numeric_limits<float>::quiet_NaN();
+    const std::int64_t run = ++runs_;
+    if (run == injection_.fail_at_run) return fail();
+    predict(static_cast<std::size_t>(rows));
+    auto* output = static_cast<float*>(outputs_.front().data);
+    if (run == injection_.nan_at_run) *output = std::numeric_limits<float>::quiet_NaN();
     return Status::ok;
   }
 
   void terminate() noexcept override { terminated_ = true; }
   const std::string& error() const noexcept override { return error_; }
 
-  std::unique_ptr<Graph> rebind(const GraphSpec& spec, const Buffers& buffers) const override {
-    return std::make_unique<StubGraph>(spec, buffers, injection_);
+ private:
+  static Bound bound(const GraphSpec& graph, const TensorSpec& spec, Tensors& tensors) {
+    const auto rows = static_cast<std::size_t>(has_rows(graph, spec) ? graph.rows : 1);
+    return {spec, tensors.at(spec).data, rows, spec.elements() / rows};
   }
 
- private:
   /// True if terminated.
   bool sleep() noexcept {
     using Clock = std::chrono::steady_clock;
-    const auto end = Clock::now() + std::chrono::microseconds(injection_->sleep_us);
-    while (injection_->sleep_us > 0 && Clock::now() < end && !terminated_) {
+    const auto end = Clock::now() + std::chrono::microseconds(injection_.sleep_us);
+    while (injection_.sleep_us > 0 && Clock::now() < end && !terminated_) {
       std::this_thread::sleep_for(std::chrono::microseconds(20));
     }
     return terminated_.exchange(false);
   }
 
-  void encode() noexcept {
-    double sums[2] = {0, 0};
-    for (const Buffer& input : inputs_) {
-      sums[0] += mean(input, 0);
-      if (input.spec.role == "condition") sums[1] += mean(input, 1);
-    }
-    for (const Buffer& output : outputs_) {
-      const std::size_t rows = rows_of(output.spec);
-      const std::size_t count = output.spec.elements() / rows;
-      float* values = static_cast<float*>(output.data);
-      for (std::size_t row = 0; row < rows; ++row) {
-        std::fill_n(values + row * count, count, static_cast<float>(sums[row]));
+  void encode(std::size_t rows) noexcept {
+    for (std::size_t row = 0; row < rows; ++row) {
+      double sum = 0;
+      for (const Bound& input : inputs_) {
+        if (row == 0 || input.spec.role == "condition") sum += mean(input, row);
+      }
+      for (const Bound& output : outputs_) {
+        if (row >= output.rows) continue;
+        std::fill_n(static_cast<float*>(output.data) + row * output.count, output.count,
+                    static_cast<float>(sum));
       }
     }
   }
 
   /// The first output, which is the only one.
-  float* predict() noexcept {
-    const TensorSpec& spec = outputs_.front().spec;
-    const std::size_t rows = rows_of(spec);
-    for (std::size_t row = 0; row < rows; ++row) predict(row, spec.elements() / rows);
-    return static_cast<float*>(outputs_.front().data);
+  void predict(std::size_t rows) noexcept {
+    for (std::size_t row = 0; row < rows; ++row) predict_row(row, outputs_.front().count);
   }
 
-  void predict(std::size_t row, std::size_t count) noexcept {
+  void predict_row(std::size_t row, std::size_t count) noexcept {
     const TensorSpec& spec = outputs_.front().spec;
     const float* source = nullptr;
     double bias = 0;
-    for (const Buffer& input : inputs_) {
+    for (const Bound& input : inputs_) {
       const std::string& role = input.spec.role;
       if (role == "sample" || role == "noise") {
         source = static_cast<const float*>(input.data) + row * count;
@@ -154,18 +159,35 @@ class StubGraph final : public Graph {
 
   Status fail() noexcept {
     try {
-      error_ = "stub.fail_at_run " + std::to_string(injection_->fail_at_run);
+      error_ = "stub.fail_at_run " + std::to_string(injection_.fail_at_run);
     } catch (...) {
       error_.clear();
     }
     return Status::engine_failure;
   }
 
-  std::shared_ptr<Injection> injection_;
-  std::vector<Buffer> inputs_, outputs_;
+  const Injection injection_;
+  std::atomic<std::int64_t>& runs_;
+  const std::vector<int> rows_;
+  std::vector<Bound> inputs_, outputs_;
   bool encodes_ = false;
   std::atomic<bool> terminated_ = false;
   std::string error_;
+};
+
+class StubModel final : public Model {
+ public:
+  StubModel(const GraphSpec& spec, const std::vector<int>& rows, const Injection& injection)
+      : spec_(spec), rows_(rows), injection_(injection) {}
+
+  std::unique_ptr<Graph> bind(Tensors& tensors) const override {
+    return std::make_unique<StubGraph>(spec_, rows_, tensors, injection_);
+  }
+
+ private:
+  const GraphSpec spec_;
+  const std::vector<int> rows_;
+  const Injection injection_;
 };
 
 std::int64_t count_of(const std::string& key, const std::string& text) {
@@ -177,17 +199,17 @@ std::int64_t count_of(const std::string& key, const std::string& text) {
 
 class StubEngine final : public Engine {
  public:
-  explicit StubEngine(const EngineOptions& options) : injection_(std::make_shared<Injection>()) {
+  explicit StubEngine(const EngineOptions& options) {
     if (options.provider != "cpu") {
       throw ProviderError(expected("provider", "cpu (the stub engine)", "'" + options.provider + "'"));
     }
     for (const auto& [key, value] : options.provider_options) {
       if (key == "stub.nan_at_run") {
-        injection_->nan_at_run = count_of(key, value);
+        injection_.nan_at_run = count_of(key, value);
       } else if (key == "stub.fail_at_run") {
-        injection_->fail_at_run = count_of(key, value);
+        injection_.fail_at_run = count_of(key, value);
       } else if (key == "stub.sleep_us") {
-        injection_->sleep_us = count_of(key, value);
+        injection_.sleep_us = count_of(key, value);
       } else {
         throw ArgumentError(expected("provider_options", "stub.nan_at_run | stub.fail_at_run | stub.sleep_us",
                                      "'" + key + "'"));
@@ -197,17 +219,18 @@ class StubEngine final : public Engine {
 
   std::set<std::string> files(const GraphSpec&) override { return {}; }
 
-  std::unique_ptr<Graph> load(const Files&, const GraphSpec& spec, const BufferSource& memory) override {
-    auto graph = std::make_unique<StubGraph>(spec, memory(), injection_);
+  std::shared_ptr<const Model> load(const Files&, const GraphSpec& spec,
+                                    const std::vector<int>& rows) override {
     choices_.push_back({spec.file, "stub", "engine: stub"});
-    return graph;
+    return std::make_shared<StubModel>(spec, rows, injection_);
   }
 
+  std::unique_ptr<Tensors> tensors() const override { return std::make_unique<StubTensors>(); }
   std::string description() const override { return "stub, cpu, 1 thread"; }
   std::vector<EngineChoice> choices() const override { return choices_; }
 
  private:
-  std::shared_ptr<Injection> injection_;
+  Injection injection_;
   std::vector<EngineChoice> choices_;
 };
 

@@ -1,0 +1,106 @@
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+
+#include "bundle/bundle_check.hpp"
+#include "engines/engines.hpp"
+#include "keystep/status.hpp"
+
+namespace keystep {
+namespace {
+
+constexpr std::size_t kAlignment = 64;
+
+struct Free {
+  void operator()(void* memory) const noexcept { std::free(memory); }
+};
+
+class HostTensor final : public Tensor {
+ public:
+  explicit HostTensor(const TensorSpec& of) {
+    spec = of;
+    if (spec.dtype == DType::string) {
+      texts_ = std::make_unique<std::string[]>(spec.elements());
+      data = texts_.get();
+      return;
+    }
+    const std::size_t bytes = spec.elements() * size_of(spec.dtype);
+    const std::size_t rounded = (bytes + kAlignment - 1) / kAlignment * kAlignment;
+    block_.reset(std::aligned_alloc(kAlignment, rounded));
+    if (block_ == nullptr) throw std::bad_alloc();
+    std::memset(block_.get(), 0, rounded);
+    data = block_.get();
+  }
+
+ private:
+  std::unique_ptr<void, Free> block_;
+  std::unique_ptr<std::string[]> texts_;
+};
+
+class HostTensors final : public Tensors {
+ protected:
+  std::unique_ptr<Tensor> make(const TensorSpec& spec) override { return make_host_tensor(spec); }
+};
+
+}  // namespace
+
+void Tensors::add(const GraphSpec& graph) {
+  for (const auto* list : {&graph.inputs, &graph.outputs}) {
+    for (const TensorSpec& tensor : *list) {
+      if (!tensors_.contains(tensor.name)) tensors_.emplace(tensor.name, make(tensor));
+    }
+  }
+}
+
+Tensor& Tensors::at(const TensorSpec& wanted) const {
+  const auto found = tensors_.find(wanted.name);
+  if (found == tensors_.end()) throw BundleError(expected(wanted.name, "a tensor", "none of that name"));
+  const TensorSpec& has = found->second->spec;
+  if (has.dtype != wanted.dtype || has.elements() < wanted.elements()) {
+    throw BundleError(expected(wanted.name, "no more than " + to_string(has.shape) + " of " + name(has.dtype),
+                               to_string(wanted.shape) + " of " + name(wanted.dtype)));
+  }
+  return *found->second;
+}
+
+Tensor* Tensors::find(const GraphSpec& graph, const std::string& role) const {
+  for (const auto* list : {&graph.inputs, &graph.outputs}) {
+    const auto found = std::ranges::find(*list, role, &TensorSpec::role);
+    if (found != list->end()) return &at(*found);
+  }
+  return nullptr;
+}
+
+std::unique_ptr<Tensor> make_host_tensor(const TensorSpec& spec) {
+  return std::make_unique<HostTensor>(spec);
+}
+
+std::unique_ptr<Tensors> make_host_tensors() { return std::make_unique<HostTensors>(); }
+
+bool has_rows(const GraphSpec& graph, const TensorSpec& tensor) noexcept {
+  const std::string& role = tensor.role;
+  const bool batched = role == "sample" || role == "model_output" || role == "condition";
+  return batched && graph.rows > 1 && !tensor.shape.empty() && tensor.shape[0] == graph.rows;
+}
+
+GraphSpec with_rows(GraphSpec graph, int rows) {
+  for (auto* list : {&graph.inputs, &graph.outputs}) {
+    for (TensorSpec& tensor : *list) {
+      if (has_rows(graph, tensor)) tensor.shape[0] = rows;
+    }
+  }
+  graph.rows = rows;
+  return graph;
+}
+
+Status refuse_rows(int rows, std::string& error) noexcept {
+  try {
+    error = expected("rows", "a number that the graph was loaded for", std::to_string(rows));
+  } catch (...) {
+    error.clear();  // out of memory: the status still tells
+  }
+  return Status::engine_failure;
+}
+
+}  // namespace keystep

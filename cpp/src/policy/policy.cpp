@@ -1,0 +1,136 @@
+#include "policy/policy.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+#include <utility>
+
+#include "bundle/bundle_files.hpp"
+#include "keystep/status.hpp"
+#include "sampling/denoise_loop.hpp"
+
+namespace keystep {
+namespace {
+
+void check_engine(const EngineOptions& options, const Bundle& bundle) {
+  const bool has_unet =
+      std::ranges::any_of(bundle.graphs, [](const auto& entry) { return entry.second.unet != nullptr; });
+  if (has_unet) return;
+  const std::string why = " (the bundle has no U-Net with weights of its own)";
+  if (options.engine == "native") {
+    throw ProviderError(expected("engine", "auto | onnxruntime" + why, "'native'"));
+  }
+  if (options.engine == "auto" && !options.precision.empty()) {
+    throw ProviderError(expected("precision", "none" + why, "'" + options.precision + "'"));
+  }
+}
+
+void check_planner(const RuntimeOptions& options, const Bundle& bundle) {
+  const auto needs_planner = [&](bool given, const char* option, const std::string& got) {
+    if (!given || bundle.planner) return;
+    throw ArgumentError(expected(option, "none (the bundle has no planner)", got));
+  };
+  needs_planner(options.planner_steps != 0, "planner_steps", std::to_string(options.planner_steps));
+  needs_planner(!options.planner_sampler.empty(), "planner_sampler", "'" + options.planner_sampler + "'");
+  needs_planner(options.replan.has_value(), "replan", options.replan.value_or(false) ? "true" : "false");
+}
+
+RuntimeOptions checked(RuntimeOptions options, const Bundle& bundle) {
+  if (!(options.deadline_us >= 0) || !std::isfinite(options.deadline_us)) {
+    throw ArgumentError(
+        expected("deadline_us", "0 (the control period) or more", std::to_string(options.deadline_us)));
+  }
+  if (options.max_observation_age_us < 0) {
+    throw ArgumentError(expected("max_observation_age_us", "0 (no limit) or more",
+                                 std::to_string(options.max_observation_age_us)));
+  }
+  if (options.clock != "steady" && options.clock != "external") {
+    throw ArgumentError(expected("clock", "steady | external", in_quotes(options.clock)));
+  }
+  check_planner(options, bundle);
+  check_engine(options.engine, bundle);
+  if (options.deadline_us == 0) options.deadline_us = 1e6 / bundle.control_rate_hz;
+  return options;
+}
+
+/// Options that say how to denoise are refused where there are no steps to choose.
+std::optional<SamplerSpec> sampler_of(const Bundle& bundle, const RuntimeOptions& options) {
+  const int steps = options.inference_steps;
+  const std::string& kind = options.sampler;
+  if (bundle.sampler) return choose_sampler(*bundle.sampler, kind, steps, "");
+  const std::string why = " (the controller is one graph, act)";
+  if (steps != 0) throw ArgumentError(expected("inference_steps", "0" + why, std::to_string(steps)));
+  if (!kind.empty()) throw ArgumentError(expected("sampler", "none" + why, "'" + kind + "'"));
+  return {};
+}
+
+std::optional<SamplerSpec> planner_sampler_of(const Bundle& bundle, const RuntimeOptions& options) {
+  if (!bundle.planner) return {};
+  return choose_sampler(bundle.planner->sampler, options.planner_sampler, options.planner_steps, "planner_");
+}
+
+/// Of the graph `text`; none where the engine did not take its file, as the stub does not.
+Vocabulary vocabulary_of(const Bundle& bundle) {
+  if (!bundle.planner) return {};
+  const auto found = bundle.files.find(bundle.graphs.at("text").file);
+  if (found == bundle.files.end()) return {};
+  const FileContent& model = *found->second;
+  return Vocabulary({reinterpret_cast<const char*>(model.data()), model.size()});
+}
+
+/// Every file is hashed; `bundle.files` gets the content of those that the engine will load.
+std::unique_ptr<Engine> engine_for(Bundle& bundle, const EngineOptions& options, const EngineFactory& make) {
+  auto engine = make(options);
+  std::set<std::string> wanted;
+  for (const auto& [key, graph] : bundle.graphs) wanted.merge(engine->files(graph));
+  read_files(bundle, wanted);
+  return engine;
+}
+
+/// A planner's guidance may be 0, which is known at `reset`: then its steps run the first row alone.
+std::vector<int> rows_of(const std::string& key, const GraphSpec& graph) {
+  if (key == "plan_denoise" && graph.rows > 1) return {graph.rows, 1};
+  return {graph.rows};
+}
+
+/// A refusal names the graph.
+std::shared_ptr<const Model> load(Engine& engine, const Bundle& bundle, const std::string& key) {
+  try {
+    const GraphSpec& graph = bundle.graphs.at(key);
+    return engine.load(bundle.files, graph, rows_of(key, graph));
+  } catch (const BundleError& refused) {
+    throw BundleError("graphs." + key + "." + refused.what());
+  }
+}
+
+}  // namespace
+
+Policy::Policy(const std::filesystem::path& folder, const RuntimeOptions& options,
+               const EngineFactory& make) {
+  Bundle bundle = open_bundle(folder);
+  options_ = checked(options, bundle);
+  sampler_ = sampler_of(bundle, options_);
+  planner_sampler_ = planner_sampler_of(bundle, options_);
+  engine_ = engine_for(bundle, options_.engine, make);
+  // In the order in which they run: the engine tells its choices in that of their loading.
+  for (const char* key :
+       {"encode", "film", "denoise", "act", "text", "plan_encode", "plan_film", "plan_denoise"}) {
+    if (bundle.graphs.contains(key)) models_[key] = load(*engine_, bundle, key);
+  }
+  vocabulary_ = vocabulary_of(bundle);
+  bundle.files.clear();  // the engine has taken what it needs
+  bundle_ = std::make_shared<const Bundle>(std::move(bundle));
+}
+
+std::unique_ptr<Tensors> Policy::tensors() const {
+  auto tensors = engine_->tensors();
+  for (const auto& [key, graph] : bundle_->graphs) tensors->add(graph);
+  return tensors;
+}
+
+std::unique_ptr<Graph> Policy::bind(const std::string& key, Tensors& tensors) const {
+  const auto found = models_.find(key);
+  return found == models_.end() ? nullptr : found->second->bind(tensors);
+}
+
+}  // namespace keystep
