@@ -15,35 +15,16 @@
 namespace keystep {
 namespace {
 
-/// The graph that ends in actions: one denoise step, the sampler unrolled, or the whole policy.
-std::string last_graph(const Bundle& bundle) {
-  for (const char* key : {"denoise", "sample"}) {
-    if (bundle.graphs.contains(key)) return key;
-  }
-  return "act";
-}
+/// The graph that ends in actions: one denoise step, or the whole policy.
+std::string last_graph(const Bundle& bundle) { return bundle.sampler ? "denoise" : "act"; }
 
 /// Options that say how to denoise are refused where there are no steps to choose.
 std::optional<SamplerSpec> sampler_of(const Bundle& bundle, int steps, const std::string& kind) {
-  const auto refuse_unless = [](bool same, const char* option, const std::string& wanted,
-                                const std::string& got) {
-    if (!same) throw ArgumentError(expected(option, wanted, got));
-  };
-  if (!bundle.sampler) {
-    const std::string why = " (the controller is one graph, act)";
-    refuse_unless(steps == 0, "inference_steps", "0" + why, std::to_string(steps));
-    refuse_unless(kind.empty(), "sampler", "none" + why, "'" + kind + "'");
-    return {};
-  }
-  if (!bundle.graphs.contains("denoise")) {
-    const int unrolled = bundle.sampler->inference_steps;
-    const std::string why = " (unrolled in the bundle's one graph)";
-    refuse_unless(steps == 0 || steps == unrolled, "inference_steps", std::to_string(unrolled) + why,
-                  std::to_string(steps));
-    refuse_unless(kind.empty() || kind == bundle.sampler->kind, "sampler", bundle.sampler->kind + why,
-                  "'" + kind + "'");
-  }
-  return choose_sampler(*bundle.sampler, kind, steps, "");
+  if (bundle.sampler) return choose_sampler(*bundle.sampler, kind, steps, "");
+  const std::string why = " (the controller is one graph, act)";
+  if (steps != 0) throw ArgumentError(expected("inference_steps", "0" + why, std::to_string(steps)));
+  if (!kind.empty()) throw ArgumentError(expected("sampler", "none" + why, "'" + kind + "'"));
+  return {};
 }
 
 /// Where a planner's tensor goes, in the network's own units.
@@ -99,13 +80,12 @@ Controller::Impl::Impl(const Bundle& bundle, Engine& engine, int inference_steps
       action_normalizer(bundle.normalization.at("action"), bundle.action.names.size()) {
   const GraphSpec& spec = bundle.graphs.at(last_key);
   const std::size_t size = bundle.chunk.horizon * bundle.action.names.size();
-  const bool steps = last_key == "denoise";
   if (sampler) {
-    loop.emplace(*sampler, DenoiseLoop::Tensors{memory.by_role<float>(spec, steps ? "sample" : "noise"),
+    loop.emplace(*sampler, DenoiseLoop::Tensors{memory.by_role<float>(spec, "sample"),
                                                 memory.by_role<float>(spec, "model_output"),
                                                 memory.by_role<std::int64_t>(spec, "timestep"), size});
   }
-  actions = steps ? loop->result() : std::span<const float>(memory.by_role<float>(spec, "actions"), size);
+  actions = loop ? loop->result() : std::span<const float>(memory.by_role<float>(spec, "actions"), size);
   if (!bundle.planner) return;
   const std::string role = "goal." + bundle.planner->subgoal.substr(std::string("observation.").size());
   subgoal = {memory.by_role<float>(observing_graph(bundle), role), subgoal_size(bundle)};
@@ -188,9 +168,7 @@ Status Controller::Impl::predict(const NoiseKey& key, std::span<const float> noi
     if (status != Status::ok || !loop) return status;
   }
   const StageTimer timer(denoising);
-  if (last_key == "denoise") return loop->run(*last, key, noise, epoch, error);
-  loop->start(key, noise);
-  return run_graph(*last, epoch, error);
+  return loop->run(*last, key, noise, epoch, error);
 }
 
 // ---- the public face
