@@ -102,8 +102,7 @@ def _export_flat(case: Path, name: str, down_dims: tuple[int, ...], horizon: int
         sampler=sampler,
     )
     random_checkpoint(case / "checkpoint", config)
-    form = "both" if name in SIZES else "denoise"
-    export_bundle(case / "checkpoint", case / "bundle.keystep", form=form, name=name)
+    export_bundle(case / "checkpoint", case / "bundle.keystep", name=name)
 
 
 def _export_act(case: Path) -> None:

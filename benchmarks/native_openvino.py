@@ -21,6 +21,7 @@ from benchmarks.openvino_env import PYTHON
 
 KINDS = ("fp32", "bf16", "int8-weights", "int8")
 FORMS = ("step", "loop")
+LOOP = "loop"  # the graph of all steps, made here of the bundle's one step
 FOLDER = "openvino"  # inside the case's folder
 CALIBRATION_CHUNKS = 10
 
@@ -38,7 +39,7 @@ def openvino_policy(case: Path, threads: int, form: str, kind: str) -> Policy:
     manifest = read_manifest(case)
     ddim, scaling = Ddim(manifest), Scaling(manifest)
     graphs = [name for name in ("encode", "film") if name in manifest["graphs"]]
-    last = "denoise" if form == "step" else "sample"
+    last = "denoise" if form == "step" else LOOP
     requests = _requests(case, [*graphs, last], threads, kind)
     before, final = list(requests.values())[:-1], requests[last]
     state_input = requests["encode"].get_tensor("observation.state").data
@@ -96,12 +97,12 @@ def _requests(case: Path, graphs: list[str], threads: int, kind: str) -> dict[st
 
 def _model(case: Path, graph: str, kind: str) -> Any:
     """Path of a graph's file, or the model."""
-    prepared = case / FOLDER / f"{graph}-{kind}.xml"
-    if graph == "sample" and kind.startswith("int8"):
+    if graph == LOOP:
         import openvino
 
-        step = openvino.Core().read_model(prepared.with_name(f"denoise-{kind}.xml"))
+        step = openvino.Core().read_model(_model(case, "denoise", kind))
         return unrolled(step, Ddim(read_manifest(case)))
+    prepared = case / FOLDER / f"{graph}-{kind}.xml"
     return prepared if prepared.exists() else _graph(case, graph)
 
 
@@ -111,10 +112,7 @@ def _graph(case: Path, graph: str) -> Path:
 
 
 def unrolled(step: Any, ddim: Ddim) -> Any:
-    """All steps in one model, as the bundle's `sample` graph has them: noise, film -> actions.
-
-    Made of the quantised step, because nncf takes hours for the graph of all steps and as many scales.
-    """
+    """All steps in one model: noise, film -> actions."""
     import openvino
     from openvino import opset13 as ops
 
@@ -134,7 +132,7 @@ def unrolled(step: Any, ddim: Ddim) -> Any:
                 target.replace_source_output(source)
         sample = _ddim_step(ddim, index, part.output(0).get_node().input_value(0), sample)
     sample.set_names({"actions"})
-    return openvino.Model([sample], [noise, film], "sample")
+    return openvino.Model([sample], [noise, film], LOOP)
 
 
 def _ddim_step(ddim: Ddim, index: int, epsilon: Any, sample: Any) -> Any:

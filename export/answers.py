@@ -29,11 +29,6 @@ def onnx_answers(onnx: OnnxPolicy, manifest: dict[str, Any], golden: Arrays) -> 
     return answers
 
 
-def unrolled_answers(onnx: OnnxPolicy, golden: Arrays) -> Arrays:
-    """By the one graph, beside the steps."""
-    return {"actions": _each(onnx.unrolled_actions, golden)}
-
-
 def _each(answer: Callable[[Arrays, int], np.ndarray], golden: Arrays) -> np.ndarray:
     return np.stack([answer(golden, case) for case in range(len(golden["actions"]))])
 
@@ -85,9 +80,8 @@ def torch_answers(checkpoint: Path, planner: Path | None, manifest: dict[str, An
     from keystep.export.golden import torch_answer, torch_plan  # needs torch, which a robot need not have
     from keystep.export.levels import load_controller, load_planning
 
-    form, execute = "denoise", manifest["chunk"]["execute"]
-    changes = _sampler_changes(manifest["sampler"])
-    controller = load_controller(checkpoint, changes, form, execute, resize=False)
+    changes, execute = _sampler_changes(manifest["sampler"]), manifest["chunk"]["execute"]
+    controller = load_controller(checkpoint, changes, execute, resize=False)
     cases = range(len(golden["actions"]))
     answers = {"actions": np.stack([torch_answer(controller, golden, case)[0] for case in cases])}
     if planner is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import onnx
@@ -24,12 +24,6 @@ from keystep.models import ActConfig, DiffusionPolicy, SamplerConfig
 from keystep.models.act import ActPolicy
 from keystep.models.planner import StatePlanner
 
-Form = Literal["denoise", "sample", "both"]
-FORMS: dict[str, tuple[str, ...]] = {
-    "denoise": ("encode", "film", "denoise"),
-    "sample": ("encode", "film", "sample"),
-    "both": ("encode", "film", "denoise", "sample"),
-}
 DTYPES: dict[int, str] = {
     onnx.TensorProto.FLOAT: "float32",
     onnx.TensorProto.INT64: "int64",
@@ -40,7 +34,6 @@ OUTPUTS = {
     "encode": graphs.CONDITION,
     "film": graphs.FILM,
     "denoise": "model_output",
-    "sample": "actions",
     "act": "actions",
 }
 
@@ -50,7 +43,6 @@ def export_bundle(
     output: Path,
     *,
     planner: Path | None = None,
-    form: Form = "denoise",
     precision: Precision = "fp32",
     name: str | None = None,
     execute: int | None = None,
@@ -70,8 +62,6 @@ def export_bundle(
     Args:
         checkpoint: folder of a controller, written by training.
         planner: folder of a planner; the bundle's family is then `subgoal`, else `flat`.
-        form: `denoise`: one graph call per denoise step; `sample`: the deterministic sampler unrolled into
-            one graph; `both`: the runtime takes `denoise`. Controllers of one step (ACT) have no choice.
         precision: of the weights for the native engine, fp32, bf16 or int8; ONNX graphs are always fp32.
         name: the policy's name; by default that of the folder.
         execute: actions executed per chunk; by default as trained, and at most what a subgoal is held for.
@@ -93,21 +83,19 @@ def export_bundle(
         FileExistsError: `output` exists and is not to be replaced.
         OSError: the disk is full, for example; `output` is as it was.
     """
-    if form not in FORMS:
-        raise ExportError(f"form: expected one of {', '.join(FORMS)}, got {form!r}")
     check_precision(precision)
     if output.exists() and overwrite and not (output / "manifest.json").is_file():
         raise ExportError(f"output: expected a bundle to overwrite, got {output}, which has no manifest.json")
     if planner_sampler and planner is None:
         got = ", ".join(planner_sampler)
         raise ExportError(f"planner_sampler: expected none for a policy without planner, got {got}")
-    controller = load_controller(checkpoint, sampler, form, execute, resize)
+    controller = load_controller(checkpoint, sampler, execute, resize)
     planning = load_planning(planner, planner_sampler or {}, replan, controller) if planner else None
     if planning is not None:
         controller = within_subgoals(controller, planning, execute)
     with replacing_folder(output, overwrite) as folder:
-        unets = _write_unets(controller, planning, form, precision, folder)
-        entries = _write_controller(controller, form, folder)
+        unets = _write_unets(controller, planning, precision, folder)
+        entries = _write_controller(controller, folder)
         arrays = golden_arrays(controller, seed)
         if planning is not None:
             entries |= _write_planner(planning, folder)
@@ -132,11 +120,15 @@ def _check_finite(arrays: Arrays) -> None:
             raise ExportError(f"golden.{name}: expected finite answers of the trained policy, got NaN or Inf")
 
 
-def _write_controller(controller: Controller, form: Form, folder: Path) -> dict[str, Any]:
-    kinds = ("act",) if isinstance(controller.config, ActConfig) else FORMS[form]
+def controller_graphs(controller: Controller) -> tuple[str, ...]:
+    """In the order in which they run."""
+    return ("act",) if isinstance(controller.config, ActConfig) else ("encode", "film", "denoise")
+
+
+def _write_controller(controller: Controller, folder: Path) -> dict[str, Any]:
     return {
         kind: _write_graph(kind, *controller_module(kind, controller), OUTPUTS[kind], folder)
-        for kind in kinds
+        for kind in controller_graphs(controller)
     }
 
 
@@ -154,11 +146,11 @@ def _write_planner(planning: Planning, folder: Path) -> dict[str, Any]:
 
 
 def _write_unets(
-    controller: Controller, planning: Planning | None, form: Form, precision: Precision, folder: Path
+    controller: Controller, planning: Planning | None, precision: Precision, folder: Path
 ) -> dict[str, dict[str, Any]]:
     """Weights for the native engine, which only runs step by step: the manifest's entries, by place."""
     entries, policy = {}, controller.model
-    if isinstance(policy, DiffusionPolicy) and "denoise" in FORMS[form]:
+    if isinstance(policy, DiffusionPolicy):
         steps, path = _sampler(controller).train_steps, folder / "unet.safetensors"
         entries["unet"] = write_unet(policy.unet, steps, precision, path)
         entries["unet"]["horizon"] = policy.config.horizon
@@ -240,11 +232,8 @@ def controller_module(kind: str, controller: Controller) -> tuple[nn.Module, dic
         }
     film = torch.zeros(branches, sum(policy.unet.film_widths()))
     chunk = torch.zeros(branches, config.horizon, config.action_dim)
-    if kind == "denoise":
-        timestep = torch.zeros(1, dtype=torch.int64)
-        inputs = {"sample": chunk, "timestep": timestep, graphs.FILM: film}
-        return graphs.denoise_graph(policy), inputs
-    return graphs.SampleGraph(policy, _sampler(controller)), {"noise": chunk[:1], graphs.FILM: film}
+    inputs = {"sample": chunk, "timestep": torch.zeros(1, dtype=torch.int64), graphs.FILM: film}
+    return graphs.denoise_graph(policy), inputs
 
 
 def _sampler(controller: Controller) -> SamplerConfig:

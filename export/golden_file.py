@@ -79,18 +79,15 @@ def read_golden(folder: Path, manifest: dict[str, Any]) -> Arrays:
     Raises:
         BundleError: "golden.NAME: expected X, got Y".
     """
-    wanted, optional = _expected(manifest)
-    known = wanted | optional
+    known = _expected(manifest)
     raw = _read(folder, manifest["golden"], sum(array.case_bytes for array in known.values()))
     try:
         with zipfile.ZipFile(io.BytesIO(raw)) as archive:
             members = _members(archive, known)
-            for name in wanted:
+            for name in known:
                 if name not in members:
                     raise keystep.BundleError(f"golden.{name}: expected an array in golden.npz, got none")
-            arrays = {
-                name: _array(archive, members[name], name, known[name]) for name in known if name in members
-            }
+            arrays = {name: _array(archive, members[name], name, known[name]) for name in known}
     except keystep.BundleError:
         raise
     except _DAMAGE as error:
@@ -114,15 +111,13 @@ def _read(folder: Path, entry: dict[str, str], case_bytes: int) -> bytes:
     return raw
 
 
-def _expected(manifest: dict[str, Any]) -> tuple[dict[str, _Expected], dict[str, _Expected]]:
-    """What must be there, and what may be."""
+def _expected(manifest: dict[str, Any]) -> dict[str, _Expected]:
     graphs, sampler, planner = manifest["graphs"], manifest["sampler"], manifest["planner"]
     chunk = (manifest["chunk"]["horizon"], len(manifest["action"]["names"]))
     found = {"actions": _Expected("<f4", chunk)}
-    optional: dict[str, _Expected] = {}
     if sampler:
         found["noise"] = _Expected("<f4", (noise_rows(sampler), *chunk))
-        (found if "denoise" in graphs else optional)["model_output"] = _Expected("<f4", chunk)
+        found["model_output"] = _Expected("<f4", chunk)
     for tensor in graphs["act" if "act" in graphs else "encode"]["inputs"]:
         found[tensor["role"]] = _input(tensor["role"], manifest["observation"])
     if planner:
@@ -133,7 +128,7 @@ def _expected(manifest: dict[str, Any]) -> tuple[dict[str, _Expected], dict[str,
         found["plan.noise"] = _Expected("<f4", (noise_rows(planner["sampler"]), *plan))
         found |= dict.fromkeys(("plan", "plan.model_output"), _Expected("<f4", plan))
         found[planner["subgoal"]] = _input(planner["subgoal"], manifest["observation"])
-    return found, optional
+    return found
 
 
 def _input(role: str, observation: dict[str, Any]) -> _Expected:

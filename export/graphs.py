@@ -24,9 +24,8 @@ from torch.nn import functional
 
 from keystep.export.operators import FastMish, with_fast_mish
 from keystep.export.rows import UnetRows, scale_offset
-from keystep.models import ActConfig, DiffusionPolicy, PolicyConfig, SamplerConfig
+from keystep.models import ActConfig, DiffusionPolicy, PolicyConfig
 from keystep.models.act import ActPolicy
-from keystep.models.reference import denoise_loop
 from keystep.models.unet1d import ConditionalUnet1d
 
 OPSET = 18
@@ -120,21 +119,6 @@ class ActGraph(nn.Module):
 
     def forward(self, *inputs: Tensor) -> Tensor:
         return self.policy.act(dict(zip(self.names, inputs, strict=True)))
-
-
-class SampleGraph(nn.Module):
-    """The deterministic sampler unrolled: noise [1, H, A], film [B, F] -> normalised actions [1, H, A]."""
-
-    def __init__(self, policy: DiffusionPolicy, sampler: SamplerConfig) -> None:
-        super().__init__()
-        self.denoise = denoise_graph(policy)
-        self.sampler = sampler
-
-    def forward(self, noise: Tensor, film: Tensor) -> Tensor:
-        def predict(sample: Tensor, timestep: int) -> Tensor:
-            return self.denoise(sample, torch.tensor([timestep]), film)
-
-        return denoise_loop(self.sampler, predict, [noise])
 
 
 def to_onnx(

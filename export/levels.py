@@ -63,9 +63,7 @@ class Planning:
         return self.config.text_dropout > 0
 
 
-def load_controller(
-    folder: Path, changes: dict[str, Any], form: str, execute: int | None, resize: bool
-) -> Controller:
+def load_controller(folder: Path, changes: dict[str, Any], execute: int | None, resize: bool) -> Controller:
     """Raises CheckpointError, ExportError."""
     model, known = load_model(folder)
     if not isinstance(model, DiffusionPolicy | ActPolicy):
@@ -78,9 +76,6 @@ def load_controller(
             raise ExportError(f"sampler: expected none (ACT takes one step), got {', '.join(changes)}")
         return Controller(model, known, None, steps, resize)
     spec = changed_sampler(model.config.sampler, changes)
-    if form != "denoise" and (spec.kind != "ddim" or spec.eta):
-        got = f"{spec.kind}, eta {spec.eta}"
-        raise ExportError(f"form: expected a deterministic sampler (ddim, eta 0), got {got}")
     if spec.guidance and not model.config.condition_dropout:
         wanted = "0 for a policy trained without condition_dropout"
         raise ExportError(f"sampler.guidance: expected {wanted}, got {spec.guidance}")

@@ -186,10 +186,6 @@ def _check_sampler(manifest: dict[str, Any]) -> None:
     planner = manifest["planner"]
     if manifest["sampler"] is not None:
         _check_steps(manifest["sampler"], "sampler")
-        sampler = manifest["sampler"]
-        if "sample" in manifest["graphs"] and (sampler["kind"] != "ddim" or sampler["eta"]):
-            got = f"{sampler['kind']}, eta {sampler['eta']}"
-            raise ExportError(f"form: expected a deterministic sampler (ddim, eta 0), got {got}")
     if planner is not None:
         _check_steps(planner["sampler"], "planner.sampler")
     chunk = manifest["chunk"]

@@ -35,11 +35,6 @@ class OnnxPolicy:
     def has_steps(self) -> bool:
         return "denoise" in self._sessions
 
-    @property
-    def has_unrolled(self) -> bool:
-        """Whether the whole sample is there as one graph beside the steps."""
-        return self.has_steps and "sample" in self._sessions
-
     # ---- controller
 
     def actions(self, golden: Arrays, case: int) -> np.ndarray:
@@ -47,18 +42,10 @@ class OnnxPolicy:
         if self.has_steps:
             noise = golden["noise"][case]
             sample = numpy_sampler.sample(self._manifest["sampler"], self._predict(golden, case), noise)
-        elif "act" in self._sessions:
-            sample = self._run("act", self._inputs("act", golden, case))["actions"][0]
         else:
-            return self.unrolled_actions(golden, case)
+            sample = self._run("act", self._inputs("act", golden, case))["actions"][0]
         offset, scale = offset_and_scale(self._manifest["normalization"]["action"])
         return sample * scale + offset
-
-    def unrolled_actions(self, golden: Arrays, case: int) -> np.ndarray:
-        """[H, A], physical units, by the one graph."""
-        inputs = {"noise": golden["noise"][case][:1], **self._condition(golden, case)}
-        offset, scale = offset_and_scale(self._manifest["normalization"]["action"])
-        return self._run("sample", inputs)["actions"][0] * scale + offset
 
     def first_output(self, golden: Arrays, case: int) -> np.ndarray:
         """[H, A]: the conditional model output of the first denoise step."""

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from keystep.export import plan_graphs
-from keystep.export.bundle import FORMS, OUTPUTS, controller_module, tensor_entry
+from keystep.export.bundle import OUTPUTS, controller_graphs, controller_module, tensor_entry
 from keystep.export.levels import Controller, Planning, changed_sampler, within_subgoals
 from keystep.export.manifest import ExportError, build_manifest
 from keystep.export.text import TEXT, tokenizer_nodes
@@ -78,9 +78,8 @@ def _controller_for(planner: Checkpoint) -> Checkpoint:
 
 
 def _controller_entries(controller: Controller) -> dict[str, Any]:
-    kinds = ("act",) if isinstance(controller.config, ActConfig) else FORMS["denoise"]
     entries = {}
-    for kind in kinds:
+    for kind in controller_graphs(controller):
         module, inputs = controller_module(kind, controller)
         entries[kind] = _entry(kind, module, inputs, OUTPUTS[kind])
     return entries

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import keystep
-from keystep.export.answers import Arrays, onnx_answers, runtime_answers, torch_answers, unrolled_answers
+from keystep.export.answers import Arrays, onnx_answers, runtime_answers, torch_answers
 from keystep.export.comparison import TOLERANCE, Comparison, VerifyReport, compare
 from keystep.export.golden_file import read_golden
 from keystep.export.onnx_policy import OnnxPolicy
@@ -58,8 +58,6 @@ def verify_bundle(
     onnx = OnnxPolicy(path, manifest, threads)
     answers = onnx_answers(onnx, manifest, golden)
     rows = _rows(manifest, ONNX, answers, GOLDEN, golden)
-    if onnx.has_unrolled:
-        rows += _rows(manifest, "ONNX, one graph", unrolled_answers(onnx, golden), GOLDEN, golden)
     rows += _rows(manifest, CPP, cpp, GOLDEN, golden) + _rows(manifest, CPP, cpp, ONNX, answers)
     if options.get("provider", "cpu") == "cpu":
         rows += _native_rows(path, manifest, golden, threads)

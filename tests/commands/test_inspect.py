@@ -24,7 +24,7 @@ UNETS = {"film", "denoise", "plan_film", "plan_denoise"}
 
 @pytest.fixture(scope="module")
 def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """By name: a hierarchy of states, an ACT controller, an unrolled sampler."""
+    """By name: a hierarchy of states, an ACT controller."""
     folder = tmp_path_factory.mktemp("bundles")
     checkpoint = Checkpoints(folder)
     state, act = checkpoint(CONTROLLERS["state"]), checkpoint(CONTROLLERS["act"])
@@ -32,7 +32,6 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {
         "hierarchy": export_bundle(state, folder / "h.keystep", planner=planner, precision="bf16"),
         "act": export_bundle(act, folder / "a.keystep"),
-        "sample": export_bundle(state, folder / "s.keystep", form="sample"),
     }
 
 
@@ -75,13 +74,12 @@ def test_which_engine_runs_which_graph(bundles: dict[str, Path], capsys: pytest.
     assert "int8" in shown["engine"] and "portable" in shown["engine"]
 
 
-@pytest.mark.parametrize("name", ["act", "sample"])
 def test_bundles_without_weights_for_the_native_engine(
-    name: str, bundles: dict[str, Path], capsys: pytest.CaptureFixture[str]
+    bundles: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shown = rows(capsys, bundles[name], threads=1)
+    shown = rows(capsys, bundles["act"], threads=1)
     assert "unet" not in shown and "native" not in shown["engine"]
-    assert (shown["sampler"] == "none") == (name == "act")
+    assert shown["sampler"] == "none"
     graphs = [label for label in shown if label.startswith("runs ")]
     assert graphs and all(shown[label].startswith("onnxruntime: ") for label in graphs)
 

@@ -36,7 +36,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def exported(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return export_bundle(checkpoint, tmp_path_factory.mktemp("export") / "tiny.keystep", form="both")
+    return export_bundle(checkpoint, tmp_path_factory.mktemp("export") / "tiny.keystep")
 
 
 @pytest.fixture
@@ -54,7 +54,6 @@ def test_the_runtime_accepts_the_bundle(exported: Path) -> None:
         "encode.onnx",
         "film.onnx",
         "denoise.onnx",
-        "sample.onnx",
         "unet.safetensors",
         "golden.npz",
     }
@@ -70,9 +69,7 @@ def test_manifest_says_what_the_graphs_take(written: dict[str, Any]) -> None:
     assert film.keys() == {"film"} and film["film"][1] == 2 * (16 + 16 + 32 + 32 + 32 + 32 + 16 + 16)
     assert shapes("encode", "inputs") == {"observation.state": [1, CONFIG.state_dim], "task": [1]}
     assert shapes("denoise", "inputs") == {"sample": chunk, "timestep": [1], **film}
-    assert shapes("sample", "inputs") == {"noise": chunk, **film}
     assert shapes("denoise", "outputs") == {"model_output": chunk}
-    assert shapes("sample", "outputs") == {"actions": chunk}
 
 
 def test_sampler_has_the_fields_of_the_core(written: dict[str, Any]) -> None:
@@ -93,7 +90,7 @@ def test_golden_data(exported: Path) -> None:
 
 
 def test_exporting_twice_gives_the_same_golden_data(checkpoint: Path, exported: Path, tmp_path: Path) -> None:
-    again = export_bundle(checkpoint, tmp_path / "again.keystep", form="both")
+    again = export_bundle(checkpoint, tmp_path / "again.keystep")
     with np.load(exported / "golden.npz") as first, np.load(again / "golden.npz") as second:
         assert first.files == second.files
         assert all(np.array_equal(first[name], second[name]) for name in first.files)
@@ -142,7 +139,7 @@ def test_schema_refuses_a_missing_key_anywhere(written: dict[str, Any]) -> None:
         for key in path:
             place = place[key]
         for missing in list(place):
-            if path[-1:] == ("errors",) or (*path, missing) == ("graphs", "sample") or missing == "external":
+            if path[-1:] == ("errors",) or missing == "external":
                 continue  # each may be there or not
             changed = copy.deepcopy(written)
             there = changed
@@ -161,7 +158,7 @@ def test_schema_refuses_a_missing_key_anywhere(written: dict[str, Any]) -> None:
         (lambda m: m["sampler"].update(inference_steps=101), "sampler.inference_steps: expected 1..100"),
         (lambda m: m["sampler"].update(inference_steps=0), "sampler.inference_steps"),
         (lambda m: m["sampler"].update(betas=[0.5]), "sampler.betas: expected 0 values"),
-        (lambda m: m["sampler"].update(eta=0.5), "form: expected a deterministic sampler"),
+        (lambda m: m["graphs"].update(sample=m["graphs"]["denoise"]), "graphs: .*'sample' was unexpected"),
         (lambda m: m["golden"].update(file="../golden.npz"), "golden.file"),
         (lambda m: m["graphs"]["encode"].update(sha256="no"), "graphs.encode.sha256"),
         (lambda m: m["action"]["min"].append(0.0), "action.min: expected 7 values, got 8"),
@@ -218,12 +215,7 @@ def test_bad_manifests(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"form": "whole"}, "form: expected one of denoise, sample, both, got 'whole'"),
         ({"precision": "fp16"}, "precision: expected one of fp32, bf16, int8, got 'fp16'"),
-        (
-            {"form": "sample", "precision": "bf16"},
-            "precision: expected fp32 for a policy without steps of a U-Net, got bf16",
-        ),
         ({"inference_steps": 0}, "sampler.inference_steps: expected 1..100 .train_steps., got 0"),
         ({"inference_steps": 101}, "sampler.inference_steps: expected 1..100 .train_steps., got 101"),
         ({"execute": 9}, "execute: expected 1..8"),
@@ -235,8 +227,6 @@ def test_bad_manifests(
         ({"train_steps": 1000}, "sampler.train_steps: expected 100 as trained, got 1000"),
         ({"prediction": "sample"}, "sampler.prediction: expected 'epsilon' as trained"),
         ({"guidance": 1.0}, "sampler.guidance: expected 0 for a policy trained without condition_dropout"),
-        ({"form": "sample", "eta": 1.0}, "deterministic"),
-        ({"form": "sample", "kind": "ddpm"}, "deterministic"),
     ],
 )
 def test_bad_options_leave_nothing_behind(

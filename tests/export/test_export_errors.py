@@ -146,14 +146,12 @@ def test_answers_that_differ_make_no_bundle(
 
 
 def test_policies_without_steps_of_a_unet(checkpoint: Checkpoints, measure: Any, tmp_path: Path) -> None:
-    """Neither weights nor a measurement: for ACT, and for a sampler that is one graph."""
+    """Neither weights nor a measurement: for ACT."""
     measurement = measure()
-    act = export_bundle(checkpoint(CONTROLLERS["act"]), tmp_path / "act.keystep")
-    unrolled = export_bundle(checkpoint(CONTROLLERS["state"]), tmp_path / "s.keystep", form="sample")
-    for folder, graphs in ((act, {"act"}), (unrolled, {"encode", "film", "sample"})):
-        manifest = json.loads((folder / "manifest.json").read_text())
-        assert manifest["unet"] is None and manifest["graphs"].keys() == graphs
-        assert not list(folder.glob("*.safetensors"))
+    folder = export_bundle(checkpoint(CONTROLLERS["act"]), tmp_path / "act.keystep")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["unet"] is None and manifest["graphs"].keys() == {"act"}
+    assert not list(folder.glob("*.safetensors"))
     with pytest.raises(ExportError, match="precision: expected fp32 for a policy without steps"):
         export_bundle(checkpoint(CONTROLLERS["act"]), tmp_path / "x.keystep", precision="int8")
     assert measurement.asked == []

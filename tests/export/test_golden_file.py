@@ -130,13 +130,6 @@ def test_reads_what_was_written(compress: bool, tmp_path: Path) -> None:
         assert found[name].dtype == values.dtype and found[name].flags.c_contiguous
 
 
-def test_a_model_output_that_no_graph_makes_may_be_there(tmp_path: Path) -> None:
-    graphs = {"encode": MANIFEST["graphs"]["encode"], "sample": {}}
-    assert "model_output" in read(tmp_path, packed(arrays()), MANIFEST | {"graphs": graphs})
-    without = {name: values for name, values in arrays().items() if name != "model_output"}
-    assert "model_output" not in read(tmp_path, packed(without), MANIFEST | {"graphs": graphs})
-
-
 @pytest.mark.parametrize("name", list(arrays()))
 def test_every_array_must_be_there(name: str, tmp_path: Path) -> None:
     content = {other: values for other, values in arrays().items() if other != name}

@@ -44,8 +44,6 @@ CASES: dict[str, tuple[PolicyConfig, dict[str, Any]]] = {
     "image and task": (replace(TINY, cameras=(CAMERA,), state_dim=0, tasks=2), {}),
     "bias-only FiLM": (replace(TINY, tasks=3, film_scale=False), {}),
     "guidance": (GUIDED, {"guidance": 0.5}),
-    "guidance, sample": (GUIDED, {"guidance": 0.5, "form": "sample"}),
-    "sample": (replace(TINY, tasks=3), {"form": "sample"}),
     "ddpm": (replace(TINY, tasks=3), {"kind": "ddpm"}),
     "ddpm 100": (replace(TINY, tasks=3), {"kind": "ddpm", "inference_steps": 100}),
     "eta": (replace(TINY, tasks=3), {"eta": 0.7}),
@@ -72,8 +70,7 @@ def test_torch_onnx_and_cpp_agree(name: str, tmp_path: Path) -> None:
     assert ("C++ runtime", "torch (checkpoint)") in pairs
     assert ("ONNX from Python", "golden (torch)") in pairs
     native = {row.ours for row in report.comparisons if row.ours.startswith("native")}
-    stepwise = options.get("form") != "sample"
-    assert native == ({"native fp32", "native bf16", "native int8"} if stepwise else set())
+    assert native == {"native fp32", "native bf16", "native int8"}
 
 
 def run(path: Path, inputs: dict[str, np.ndarray]) -> np.ndarray:

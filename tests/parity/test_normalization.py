@@ -64,11 +64,11 @@ def test_a_hierarchy_of_any_two_modes(ours: str, theirs: str, tmp_path: Path) ->
 @pytest.mark.parametrize("mode", ["mean_std", "quantile"])
 @pytest.mark.parametrize("prediction", PREDICTIONS)
 def test_samplers_clip_where_they_are_told(mode: str, prediction: str, tmp_path: Path) -> None:
-    """Step by step, unrolled into one graph and in C++; a range of 1 would give other actions."""
+    """In torch, ONNX and C++; a range of 1 would give other actions."""
     sampler = {"prediction": prediction, "clip_range": 1.5, "timestep_rule": "leading"}
     modes = {STATE: mode, "action": mode}
     folder = normalized_by(tmp_path / "run", "controller", modes, **sampler)
-    bundle = export_bundle(folder, tmp_path / "x.keystep", form="both")
+    bundle = export_bundle(folder, tmp_path / "x.keystep")
     report = verify_bundle(bundle, folder)
     assert report.ok, str(report)
     narrow = export_bundle(folder, tmp_path / "narrow.keystep", clip_range=1.0)

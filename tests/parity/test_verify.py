@@ -150,27 +150,21 @@ AMPLIFYING = {
 }
 
 
-@pytest.mark.parametrize(
-    ("name", "form"), [("guided", "denoise"), ("guided", "sample"), ("noisy end", "both")]
-)
-def test_a_policy_that_magnifies_rounding(name: str, form: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", AMPLIFYING)
+def test_a_policy_that_magnifies_rounding(name: str, tmp_path: Path) -> None:
     """What export accepts verify accepts, and both say why; and another's weights are still noticed."""
     options = {"inference_steps": 4} | ({"guidance": 5.0} if name == "guided" else {})
     for seed in (0, 1):
         random_checkpoint(tmp_path / f"run{seed}", AMPLIFYING[name], seed=seed)
-        export_bundle(tmp_path / f"run{seed}", tmp_path / f"{seed}.keystep", form=form, **options)
+        export_bundle(tmp_path / f"run{seed}", tmp_path / f"{seed}.keystep", **options)
     report = verify_bundle(tmp_path / "0.keystep", tmp_path / "run0")
     beyond = [row for row in report.comparisons if row.max_error > TOLERANCE and not row.recorded]
     assert report.ok and beyond and "(rounding " in str(report), str(report)
-    kind = "sample" if form == "sample" else "denoise"
-    take_from(tmp_path / "1.keystep", tmp_path / "0.keystep", "graphs", kind)
+    take_from(tmp_path / "1.keystep", tmp_path / "0.keystep", "graphs", "denoise")
     assert not verify_bundle(tmp_path / "0.keystep").ok
 
 
-@pytest.mark.parametrize("form", ["denoise", "sample"])
-def test_export_refuses_what_verify_refuses(
-    form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_export_refuses_what_verify_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Graphs that compute another policy than torch: nothing is left behind."""
     unit_checkpoint(tmp_path / "run", STEADY)
     right = bundle.golden_arrays
@@ -183,7 +177,7 @@ def test_export_refuses_what_verify_refuses(
     with pytest.raises(
         ExportError, match=r"verify.actions: expected ONNX from Python to be golden"
     ) as caught:
-        export_bundle(tmp_path / "run", tmp_path / "x.keystep", form=form)
+        export_bundle(tmp_path / "run", tmp_path / "x.keystep")
     assert "within 0.0001 in network units, got 0.0003" in str(caught.value)
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 

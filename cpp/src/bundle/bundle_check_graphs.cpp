@@ -53,7 +53,6 @@ std::map<std::string, Sides> controller_sides(const Bundle& bundle) {
            {{{"sample", batch}, {"timestep", kTimestep}, {"condition", condition}},
             {{"model_output", batch}},
             {last}}},
-          {"sample", {{{"noise", actions}, {"condition", condition}}, {{"actions", actions}}, {last}}},
           {"act", {controller_inputs(bundle), {{"actions", actions}}}}};
 }
 
@@ -229,7 +228,7 @@ void check_memory(const Bundle& bundle) {
          std::to_string(sum));
 }
 
-/// The controller is `act`, or `encode` with `denoise` or `sample`; a planner brings its graphs.
+/// The controller is `act`, or `encode` with `denoise`; a planner brings its graphs.
 void check_graph_keys(const Bundle& bundle) {
   const auto needs = [&](const std::string& key, const std::string& why) {
     if (!bundle.graphs.contains(key)) refuse("graphs." + key, "a graph" + why, "no such key");
@@ -238,12 +237,11 @@ void check_graph_keys(const Bundle& bundle) {
     if (bundle.graphs.contains(key)) refuse("graphs." + key, "no such key" + why, "a graph");
   };
   if (bundle.graphs.contains("act")) {
-    for (const char* key : {"encode", "film", "denoise", "sample"})
-      excludes(key, " (the controller is the graph act)");
+    for (const char* key : {"encode", "film", "denoise"}) excludes(key, " (the controller is the graph act)");
     if (bundle.sampler) refuse("sampler", "null (the controller is the graph act)", "an object");
   } else {
     needs("encode", "");
-    if (!bundle.graphs.contains("denoise")) needs("sample", " (or denoise)");
+    needs("denoise", "");
     if (!bundle.sampler) refuse("sampler", "an object (null: the controller is the graph act)", "null");
   }
   for (const char* key : {"text", "plan_denoise"}) {
@@ -251,10 +249,6 @@ void check_graph_keys(const Bundle& bundle) {
   }
   for (const char* key : {"text", "plan_encode", "plan_film", "plan_denoise"}) {
     if (!bundle.planner) excludes(key, " (family flat)");
-  }
-  if (bundle.graphs.contains("sample") && (bundle.sampler->kind != "ddim" || bundle.sampler->eta != 0)) {
-    refuse("graphs.sample", "a deterministic sampler (ddim, eta 0)",
-           bundle.sampler->kind + ", eta " + std::to_string(bundle.sampler->eta));
   }
 }
 

@@ -211,13 +211,12 @@ void attach_unet(const ManifestNode& node, const std::optional<SamplerSpec>& sam
 
 /// Those of `version`.
 void check_graph_names(const ManifestNode& graphs, std::int64_t version) {
-  if (version == 1) return graphs.check_keys({"encode"}, {"denoise", "sample"});
+  if (version == 1) return graphs.check_keys({"encode"}, {"denoise"});
   if (version == 2) {
-    return graphs.check_keys({},
-                             {"encode", "denoise", "sample", "act", "text", "plan_encode", "plan_denoise"});
+    return graphs.check_keys({}, {"encode", "denoise", "act", "text", "plan_encode", "plan_denoise"});
   }
-  graphs.check_keys(
-      {}, {"encode", "film", "denoise", "sample", "act", "text", "plan_encode", "plan_film", "plan_denoise"});
+  graphs.check_keys({},
+                    {"encode", "film", "denoise", "act", "text", "plan_encode", "plan_film", "plan_denoise"});
 }
 
 /// The version of a manifest that has the keys of its version and no other.

@@ -12,7 +12,6 @@ def main(
     checkpoint: Annotated[Path, tyro.conf.Positional],
     output: Annotated[Path, tyro.conf.Positional],
     planner: Path | None = None,
-    form: Literal["denoise", "sample", "both"] = "denoise",
     precision: Literal["fp32", "bf16", "int8"] = "fp32",
     name: str | None = None,
     execute: int | None = None,
@@ -35,7 +34,6 @@ def main(
         checkpoint: folder of a controller, written by `keystep train controller`.
         output: the bundle's folder, NAME.keystep.
         planner: folder of a planner, written by `keystep train planner`: makes a subgoal policy.
-        form: one graph per denoise step, the whole sample as one graph (deterministic samplers), or both.
         precision: of the U-Nets' weights for the native engine; fp32 can be run in all three, bf16 in int8.
         name: of the bundle; the folder's when not given.
         execute: actions taken of each chunk; as trained when not given, at most what a subgoal is held for.
@@ -66,7 +64,6 @@ def main(
         checkpoint,
         output,
         planner=planner,
-        form=form,
         precision=precision,
         name=name,
         execute=execute,

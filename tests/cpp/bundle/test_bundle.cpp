@@ -40,8 +40,7 @@ void reads_every_field() {
 
 void reads_every_form() {
   CHECK(load(guided(kManifest, 3)).sampler->guidance == 3);
-  CHECK(load(one_graph(kManifest)).graphs.contains("sample"));
-  CHECK(load(guided_one_graph(kManifest, 3)).graphs.at("encode").outputs[0].shape[0] == 2);
+  CHECK(load(guided(kManifest, 3)).graphs.at("encode").outputs[0].shape[0] == 2);
   CHECK(load(with_camera_and_goal(kManifest)).observation.images[0].width == 3);
 }
 
@@ -56,8 +55,9 @@ void refuses_wrong_versions_and_keys() {
   refused("\"eta\"", "\"etta\": 0, \"eta\"", "sampler.etta: expected one of the keys");
   refused("\"eta\": 0.0,", "", "sampler.eta: expected a value");
   refused("\"role\": \"sample\"", "\"role\": \"sample\", \"x\": 1", "graphs.denoise.inputs[0].x");
-  refused("\"denoise\": {", "\"vision\": {",
-          "graphs.vision: expected one of the keys encode, denoise, sample");
+  refused("\"denoise\": {", "\"vision\": {", "graphs.vision: expected one of the keys encode, denoise, got");
+  refused("\"denoise\": {", "\"sample\": {",
+          "graphs.sample: expected one of the keys encode, denoise, got an unknown key");
   refused("\"units\"", "\"unit\"", "action.units: expected a value");
   refused("{\"names\": [\"x\"", "{\"x\": 1, \"names\": [\"x\"", "observation.state.x");
   refused("{\"mode\": \"mean_std\"", "{\"max\": [1], \"mode\": \"mean_std\"",
@@ -162,8 +162,6 @@ void refuses_wrong_tensors() {
           "graphs.denoise.inputs: expected a tensor with the role timestep");
   refused("\"goal\": \"none\"", "\"goal\": \"observation\"",
           "graphs.encode.inputs: expected a tensor with a role goal.*");
-  CHECK_THROWS(BundleError, "graphs.sample: expected a deterministic sampler",
-               load(replaced(one_graph(kManifest), "\"eta\": 0.0", "\"eta\": 0.5")));
   CHECK_THROWS(BundleError, "graphs.denoise.inputs[0].shape: expected [2, 4, 2]",
                load(replaced(kManifest, "\"guidance\": 0.0", "\"guidance\": 1.0")));
 }

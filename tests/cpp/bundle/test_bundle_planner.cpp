@@ -151,7 +151,7 @@ void refuses_wrong_one_step_controllers() {
              "\"act\": {\"file\": \"act.onnx\", \"sha256\": \"HASH_OF_ACT\"",
              "graphs.denoise: expected no such key (the controller is the graph act), got a graph");
   const auto denoise = steps.find(",\n    \"denoise\"");
-  CHECK_THROWS(BundleError, "graphs.sample: expected a graph (or denoise), got no such key",
+  CHECK_THROWS(BundleError, "graphs.denoise: expected a graph, got no such key",
                load(std::string(steps).erase(denoise, steps.find("\n  },", denoise) - denoise)));
 }
 

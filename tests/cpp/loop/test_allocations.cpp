@@ -202,7 +202,6 @@ int main() {
   the_counter_counts();
   check_stub(kManifest);
   check_stub(guided(kManifest, 2));
-  check_stub(one_graph(kManifest));
   check_stub(replaced(kManifest, "\"ddim\"", "\"ddpm\""));
   check_stub(replaced(kManifest, "\"rate_limit\": null", "\"rate_limit\": [0.1, 0.1]"));
   check_stub(one_step(kManifest));

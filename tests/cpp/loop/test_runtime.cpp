@@ -39,17 +39,6 @@ void film_apart_changes_nothing(const std::string& whole, const std::string& spl
   CHECK(film.file == "film.onnx" && film.engine == "stub" && film.reason == "engine: stub");
 }
 
-void one_graph_form() {
-  Policy policy(guided_one_graph(kManifest, 2));
-  policy.reset();
-  std::vector<float> noise(kChunk);
-  fill_normal({7, 1, 0, 0}, noise);
-  CHECK(policy.tick() == Status::ok);
-  const double bias = kStateMean + 1;  // the guided condition's row 0
-  CHECK_NEAR(policy.action.values[0], (0.5 * noise[0] + bias + 1) / 2 * 4 - 2, 1e-5);
-  CHECK_NEAR(policy.action.values[1], (0.5 * noise[1] + bias + 1) / 2 * 10, 1e-5);
-}
-
 void inference_steps_are_an_option() {
   Policy policy(kManifest, {}, {.inference_steps = 5});
   policy.reset();
@@ -59,8 +48,6 @@ void inference_steps_are_an_option() {
   check_action(policy.action, predicted(spec, kStateMean + 1, {7, 1, 0, 0}), 0);
   CHECK_THROWS(ArgumentError, "inference_steps: expected", Policy(kManifest, {}, {.inference_steps = 11}));
   CHECK_THROWS(ArgumentError, "inference_steps: expected", Policy(kManifest, {}, {.inference_steps = -1}));
-  CHECK_THROWS(ArgumentError, "inference_steps: expected 3 (unrolled",
-               Policy(one_graph(kManifest), {}, {.inference_steps = 2}));
 }
 
 void bounds_actions() {
@@ -143,11 +130,9 @@ int main() {
   follows_the_closed_form(replaced(kManifest, "\"eta\": 0.0", "\"eta\": 0.7"));
   const std::string split = version_3(version_2(kManifest));
   film_apart_changes_nothing(kManifest, split);
-  film_apart_changes_nothing(one_graph(kManifest), one_graph(split));
   film_apart_changes_nothing(guided(kManifest, 2),
                              two_rows(replaced(split, "\"guidance\": 0.0", "\"guidance\": 2.0"),
                                       {"condition", "condition", "film", "noisy", "film", "eps"}));
-  one_graph_form();
   inference_steps_are_an_option();
   bounds_actions();
   images_and_goals_reach_the_engine();

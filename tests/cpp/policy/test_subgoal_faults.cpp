@@ -87,8 +87,6 @@ void refuses_wrong_options() {
   CHECK_THROWS(ArgumentError, "planner_steps" + none + "5", with({.planner_steps = 5}, kManifest));
   CHECK_THROWS(ArgumentError, "planner_sampler" + none, with({.planner_sampler = "ddim"}, kManifest));
   CHECK_THROWS(ArgumentError, "replan" + none + "true", with({.replan = true}, kManifest));
-  CHECK_THROWS(ArgumentError, "sampler: expected ddim (unrolled in the bundle's one graph), got 'ddpm'",
-               with({.sampler = "ddpm"}, one_graph(kManifest)));
 }
 
 void flat_policies_have_no_plans() {

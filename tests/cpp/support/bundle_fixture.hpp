@@ -119,20 +119,6 @@ inline std::string guided(const std::string& manifest, double lambda) {
                   {"film", "noisy", "film", "eps"});
 }
 
-/// The one-graph form in place of the denoise step.
-inline std::string one_graph(std::string manifest) {
-  manifest = replaced(manifest, R"("denoise": {)", R"("sample": {)");
-  manifest = replaced(manifest, R"("role": "sample"})", R"("role": "noise"})");
-  manifest = replaced(manifest, R"({"name": "t", "dtype": "int64", "shape": [1], "role": "timestep"},)", "");
-  return replaced(manifest, R"("role": "model_output")", R"("role": "actions")");
-}
-
-inline std::string guided_one_graph(const std::string& manifest, double lambda) {
-  return two_rows(
-      replaced(one_graph(manifest), R"("guidance": 0.0)", R"("guidance": )" + std::to_string(lambda)),
-      {"film", "film"});
-}
-
 /// The same policy in version 2 of the manifest.
 inline std::string version_2(std::string manifest) {
   manifest = replaced(manifest, R"("version": 1)", R"("version": 2, "planner": null)");

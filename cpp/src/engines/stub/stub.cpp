@@ -142,17 +142,16 @@ class StubGraph final : public Graph {
     double bias = 0;
     for (const Bound& input : inputs_) {
       const std::string& role = input.spec.role;
-      if (role == "sample" || role == "noise") {
+      if (role == "sample") {
         source = static_cast<const float*>(input.data) + row * count;
       } else {
         bias += (role == "timestep" ? 0.001 : 1) * mean(input, row);
       }
     }
     float* values = static_cast<float*>(outputs_.front().data) + row * count;
-    const float gain = spec.role == "actions" ? 0.5f : 0.1f;
     const std::size_t width = count / static_cast<std::size_t>(spec.shape[1]);
     for (std::size_t i = 0; i < count; ++i) {
-      const float own = source ? gain * source[i] : 0.01f * static_cast<float>(i / width);
+      const float own = source ? 0.1f * source[i] : 0.01f * static_cast<float>(i / width);
       values[i] = own + static_cast<float>(bias);
     }
   }
