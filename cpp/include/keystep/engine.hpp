@@ -58,7 +58,8 @@ class Tensor {
 class Tensors {
  public:
   virtual ~Tensors() = default;
-  /// Zeroed memory (of a string tensor: empty strings) for every tensor of the graph that has none yet.
+  /// Zeroed memory (of a string tensor: empty strings) for every tensor of the graph that has none yet. An
+  /// output of the role cache.<name> has that of the input.
   /// Throws std::bad_alloc, ProviderError.
   void add(const GraphSpec& graph);
   /// Throws BundleError where there is none of that name, of that type, as large as `spec`.
@@ -76,7 +77,7 @@ class Tensors {
   virtual std::unique_ptr<Tensor> make(const TensorSpec& spec) = 0;
 
  private:
-  std::map<std::string, std::unique_ptr<Tensor>> tensors_;
+  std::map<std::string, std::shared_ptr<Tensor>> tensors_;
 };
 
 /// A graph bound to the tensors of a session, with the buffers that a run needs.
@@ -91,6 +92,13 @@ class Graph {
   virtual void terminate() noexcept = 0;
   /// Message of the last failed run, or empty.
   virtual const std::string& error() const noexcept = 0;
+
+  /// Of a graph with a cache (tensors of the role cache.<name>, each an input and an output in one memory):
+  /// the positions in it. A run that is ok appends one for each row, after those there are, whose number it
+  /// finds in its input of the role `length`. Without a cache 0.
+  virtual std::int64_t length() const noexcept { return 0; }
+  /// Forgets the positions from `length` on, which is 0..length(): the next run writes over them.
+  virtual void set_length(std::int64_t) noexcept {}
 };
 
 /// A graph as it was loaded: its weights. Any thread; whatever it makes shares them.

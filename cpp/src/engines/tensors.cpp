@@ -46,10 +46,14 @@ class HostTensors final : public Tensors {
 }  // namespace
 
 void Tensors::add(const GraphSpec& graph) {
-  for (const auto* list : {&graph.inputs, &graph.outputs}) {
-    for (const TensorSpec& tensor : *list) {
-      if (!tensors_.contains(tensor.name)) tensors_.emplace(tensor.name, make(tensor));
-    }
+  for (const TensorSpec& tensor : graph.inputs) {
+    if (!tensors_.contains(tensor.name)) tensors_.emplace(tensor.name, make(tensor));
+  }
+  for (const TensorSpec& tensor : graph.outputs) {
+    if (tensors_.contains(tensor.name)) continue;
+    const auto past = std::ranges::find(graph.inputs, tensor.role, &TensorSpec::role);
+    const bool cached = is_cache(tensor) && past != graph.inputs.end();
+    tensors_.emplace(tensor.name, cached ? tensors_.at(past->name) : make(tensor));
   }
 }
 
@@ -92,6 +96,37 @@ GraphSpec with_rows(GraphSpec graph, int rows) {
   }
   graph.rows = rows;
   return graph;
+}
+
+bool is_cache(const TensorSpec& tensor) noexcept { return tensor.role.starts_with("cache."); }
+
+Cache::Cache(const GraphSpec& graph, const Tensors& tensors) {
+  const auto cached = std::ranges::find_if(graph.inputs, is_cache);
+  if (cached == graph.inputs.end()) return;
+  input_ = tensors.find(graph, "length");
+  if (input_ == nullptr) throw BundleError(expected("inputs", "a tensor with the role length", "none"));
+  capacity_ = cached->shape.front();
+}
+
+Status Cache::begin(int rows, std::string& error) noexcept {
+  if (input_ == nullptr) return Status::ok;
+  *static_cast<std::int64_t*>(input_->data) = length_;
+  if (length_ + rows <= capacity_) return input_->upload();
+  try {
+    error = expected("cache", "room for " + std::to_string(rows) + " positions",
+                     std::to_string(length_) + " of " + std::to_string(capacity_) + " taken");
+  } catch (...) {
+    error.clear();  // out of memory: the status still tells
+  }
+  return Status::engine_failure;
+}
+
+void Cache::end(int rows) noexcept {
+  if (input_ != nullptr) length_ += rows;
+}
+
+void Cache::set_length(std::int64_t length) noexcept {
+  length_ = std::clamp<std::int64_t>(length, 0, length_);
 }
 
 Status refuse_rows(int rows, std::string& error) noexcept {

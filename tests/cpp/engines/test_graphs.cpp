@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstdlib>
 #include <fstream>
+#include <numeric>
+#include <random>
 #include <type_traits>
 
 #include "bundle_fixture.hpp"
@@ -116,6 +118,74 @@ void sessions_share_a_model(const EngineOptions& options, const std::string& fil
   again.reset();
   graph->run(2);
   CHECK(graph->run(2) == Status::ok);
+}
+
+constexpr int kRoom = 8, kMost = 3;
+GraphSpec cache_spec() {
+  return {"decode.onnx",
+          "",
+          {floats("sample", {kMost, kWidth}, "sample"),
+           {"length", DType::int64, {1}, "length"},
+           floats("past", {kRoom, kWidth}, "cache.memory")},
+          {floats("present", {kRoom, kWidth}, "cache.memory"),
+           floats("model_output", {kMost, kWidth}, "model_output")},
+          {},
+          {},
+          kMost};
+}
+
+/// What a cache must do, said slowly: the values that are remembered, in order.
+struct SlowCache {
+  std::vector<float> kept;
+  std::vector<float> append(const std::vector<float>& values) {
+    std::vector<float> sums;
+    for (const float value : values) {
+      kept.push_back(value);
+      sums.push_back(std::accumulate(kept.begin(), kept.end(), 0.0f));
+    }
+    return sums;
+  }
+};
+
+/// Runs of one, two and three rows, and lengths set back, at random: each row sees what is remembered and no
+/// more, though the memory behind it still holds what was forgotten.
+void caches_are_set_back() {
+  Bench bench(kOrt);
+  const auto graph = bench.load(cache_graph(kRows, kRoom, kWidth), cache_spec(), {1, 2, 3});
+  CHECK(bench.data<float>("past") == bench.data<float>("present"));
+  SlowCache slow;
+  std::mt19937 random(1);
+  int full = 0, forgotten = 0;
+  for (int step = 0; step < 400; ++step) {
+    if (random() % 4 == 0) {
+      slow.kept.resize(random() % (slow.kept.size() + 1));
+      graph->set_length(static_cast<std::int64_t>(slow.kept.size()));
+      ++forgotten;
+    }
+    const int rows = 1 + static_cast<int>(random() % kMost);
+    std::vector<float> values;
+    for (int row = 0; row < rows; ++row) {
+      values.push_back(static_cast<float>(random() % 100));
+      std::fill_n(bench.data<float>("sample") + row * kWidth, kWidth, values.back());
+    }
+    const bool fits = slow.kept.size() + values.size() <= kRoom;
+    CHECK((graph->run(rows) == Status::ok) == fits);
+    full += !fits;
+    if (!fits) CHECK(graph->error().starts_with("cache: expected room for " + std::to_string(rows)));
+    const std::vector<float> wanted = fits ? slow.append(values) : std::vector<float>();
+    for (std::size_t row = 0; row < wanted.size(); ++row) {
+      CHECK(bench.data<float>("model_output")[row * kWidth + 1] == wanted[row]);
+    }
+    CHECK(graph->length() == static_cast<std::int64_t>(slow.kept.size()));
+  }
+  CHECK(full > 20 && forgotten > 50);
+  graph->set_length(100);  // no more than there are
+  CHECK(graph->length() == static_cast<std::int64_t>(slow.kept.size()));
+
+  GraphSpec without = cache_spec();
+  without.inputs[1].role = "timestep";
+  CHECK_THROWS(BundleError, "inputs: expected a tensor with the role length, got none",
+               Bench(kOrt).load(cache_graph(kRows, kRoom, kWidth), without));
 }
 
 void refuses_wrong_rows() {
@@ -265,6 +335,7 @@ int main() {
   if (!has_onnxruntime()) return failures ? result() : kSkipped;
   rows_are_chosen_per_run(kOrt, plan_denoise_graph(kRows, kSubgoals, kDim, kWidth));
   sessions_share_a_model(kOrt, plan_denoise_graph(kRows, kSubgoals, kDim, kWidth));
+  caches_are_set_back();
   refuses_wrong_rows();
   refuses_other_symbolic_axes();
   texts_reach_the_graph();

@@ -185,4 +185,33 @@ inline std::string plan_denoise_graph(int rows, int subgoals, int state, int wid
       .file();
 }
 
+/// A cache of `capacity` positions: each row of `sample` goes to the next one, and gets the sum of all up to
+/// it.
+inline std::string cache_graph(int rows, int capacity, int width) {
+  std::vector<std::int64_t> positions(static_cast<std::size_t>(capacity));
+  for (std::size_t i = 0; i < positions.size(); ++i) positions[i] = static_cast<std::int64_t>(i);
+  return TinyGraph()
+      .input("sample", kOnnxFloat, {rows, width})
+      .input("length", kOnnxInt64, {1})
+      .input("past", kOnnxFloat, {capacity, width})
+      .integers("first", {0})
+      .integers("column", {1})
+      .integers("all", positions)
+      .node("Shape", {"sample"}, "extents")
+      .node("Gather", {"extents", "first"}, "count")
+      .node("Add", {"length", "count"}, "end")
+      .node("Squeeze", {"length"}, "from")
+      .node("Squeeze", {"end"}, "to")
+      .node("Squeeze", {"column"}, "one")
+      .node("Range", {"from", "to", "one"}, "taken")
+      .node("Unsqueeze", {"taken", "column"}, "at")
+      .node("ScatterND", {"past", "at", "sample"}, "present")
+      .node("LessOrEqual", {"all", "at"}, "seen")
+      .node("Cast", {"seen"}, "mask", kOnnxFloat)
+      .node("MatMul", {"mask", "present"}, "model_output")
+      .output("present", kOnnxFloat, {capacity, width})
+      .output("model_output", kOnnxFloat, {rows, width})
+      .file();
+}
+
 }  // namespace keystep::test

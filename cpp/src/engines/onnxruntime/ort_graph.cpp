@@ -115,7 +115,9 @@ class OnnxGraph final : public Graph {
  public:
   OnnxGraph(std::shared_ptr<const ort::Library> library, const std::vector<OnnxVariant>& variants,
             Tensors& tensors, bool copies_inputs)
-      : library_(std::move(library)), run_options_(nullptr, api().ReleaseRunOptions) {
+      : library_(std::move(library)),
+        run_options_(nullptr, api().ReleaseRunOptions),
+        cache_(variants.front().spec, tensors) {
     ort::RunOptions* run_options = nullptr;
     library_->check<ProviderError>(api().CreateRunOptions(&run_options), "onnxruntime");
     run_options_.reset(run_options);
@@ -128,9 +130,14 @@ class OnnxGraph final : public Graph {
     const auto bound =
         std::ranges::find(bindings_, rows, [](const auto& binding) { return binding->rows(); });
     if (bound == bindings_.end()) return refuse_rows(rows, error_);
-    ort::Status* status = (*bound)->run(*run_options_);
-    return status == nullptr ? Status::ok : fail(status);
+    if (const Status status = cache_.begin(rows, error_); status != Status::ok) return status;
+    if (ort::Status* status = (*bound)->run(*run_options_)) return fail(status);
+    cache_.end(rows);
+    return Status::ok;
   }
+
+  std::int64_t length() const noexcept override { return cache_.length(); }
+  void set_length(std::int64_t length) noexcept override { cache_.set_length(length); }
 
   void terminate() noexcept override {
     const std::lock_guard lock(mutex_);
@@ -163,6 +170,7 @@ class OnnxGraph final : public Graph {
   const std::shared_ptr<const ort::Library> library_;
   ort::Handle<ort::RunOptions> run_options_;
   std::vector<std::unique_ptr<Binding>> bindings_;  // by rows
+  Cache cache_;
   std::mutex mutex_;  // taken by terminate and by a run that failed, never by one that succeeds
   bool terminated_ = false;
   std::string error_;
