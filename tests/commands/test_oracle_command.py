@@ -113,7 +113,7 @@ def test_the_list_has_every_task_with_a_prompt(capsys, monkeypatch) -> None:
     status, out, _ = run(capsys, "--list")
     assert status == 0
     for name, task in TASKS.items():
-        assert f" {name} " in out
+        assert f"\n{name} " in out
         assert task.build(np.random.default_rng(0)).prompt[:60] in out
         assert task.differs[:60] in out
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
-from keystep.evaluate.tables import markdown_table
 from keystep.suites.tabletop import TASKS, layout, task_named
 from keystep.suites.tabletop.oracle import paper
 from keystep.suites.tabletop.oracle.results import Mean, Report, TaskResult
+from keystep.suites.tabletop.scenario import Task
+from keystep.table_writer import markdown_table, print_table
 
 HEADER = ("task", "level", "solved", "95 %", "calls", "steps", "ms", "paper", "paper calls")
 NOTE = (
@@ -73,15 +71,10 @@ def notes(report: Report) -> list[str]:
 
 def print_report(report: Report) -> None:
     """The table, its last rows the means, and the notes below it."""
-    title = f"Oracle on the tabletop suite, from seed {report.seed}"
-    table = Table(title=title, box=box.SIMPLE, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False)
-    for column in HEADER:
-        justify: Literal["left", "right"] = "left" if column == HEADER[0] else "right"
-        table.add_column(column.replace("paper ", "paper\n"), justify=justify, no_wrap=True)
-    for number, row in enumerate(rows(report), start=1):
-        table.add_row(*row, end_section=number == len(report.tasks))
     if report.tasks:
-        Console(highlight=False).print(table)
+        header = [column.replace("paper ", "paper\n") for column in HEADER]
+        title = f"Oracle on the tabletop suite, from seed {report.seed}"
+        print_table(header, rows(report), title=title, section=len(report.tasks))
     print(*notes(report), sep="\n")
 
 
@@ -97,14 +90,11 @@ def report_markdown(results: Mapping[str, Any]) -> str:
 
 def print_tasks(tasks: Sequence[str]) -> None:
     """Each task with a prompt, that of seed 0; all when none is named."""
-    table = Table(box=box.SIMPLE)
-    table.add_column("task", no_wrap=True)
-    for column in ("level", "limit"):
-        table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("a prompt, and how the task differs from ClevrSkills'", ratio=1)
-    for task in map(task_named, tasks or TASKS):
-        prompt = task.build(np.random.default_rng(0)).prompt
-        limit = f"{task.max_steps / layout.CONTROL_RATE_HZ:g} s"
-        text = f"{prompt}\n[dim]{task.differs}[/dim]" if task.differs else prompt
-        table.add_row(task.name, str(task.level), limit, text)
-    Console(highlight=False).print(table)
+    header = ("task", "level", "limit", "a prompt, and how the task differs from ClevrSkills'")
+    print_table(header, map(_described, map(task_named, tasks or TASKS)), prose=True)
+
+
+def _described(task: Task) -> list[str]:
+    prompt = task.build(np.random.default_rng(0)).prompt
+    text = f"{prompt}\n[dim]{task.differs}[/dim]" if task.differs else prompt
+    return [task.name, str(task.level), f"{task.max_steps / layout.CONTROL_RATE_HZ:g} s", text]

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from keystep.evaluate.machine import describe_machine
 from keystep.evaluate.rollout import Policy, Worker
 from keystep.evaluate.settings import Evaluation, Job
-from keystep.evaluate.uncertainty import wilson_interval
+from keystep.machine import describe_machine
 from keystep.notebook import html_markdown
+from keystep.uncertainty import wilson_interval
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from rich.console import Console
-from rich.progress import Progress
 from torch import Tensor, nn
 from torch.nn import functional
 
+from keystep.bars import tracked
 from keystep.models.text.base import frozen
 from keystep.models.text.corpus_encoder import CorpusEncoder
 from keystep.models.text.words import FIRST_WORD, UNKNOWN, Vocabulary
@@ -73,21 +72,19 @@ def _fit(encoder: CorpusEncoder, heads: nn.ModuleDict, texts: list[str], tasks: 
     parameters = [*encoder.parameters(), *heads.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=LEARNING_RATE, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps)
-    console = Console(stderr=True)
-    with Progress(console=console, disable=not console.is_terminal) as progress:
-        for _ in progress.track(range(steps), description="text encoder"):
-            rows = torch.randint(len(texts), (BATCH,))
-            seen, valid = _disturbed(ids[rows], mask[rows], rates)
-            hidden = encoder(seen, valid)
-            loss = _contrastive(_mean(hidden, valid), tasks[rows])
-            for column, head in enumerate(heads.values()):
-                wanted = labels[rows, column, None].expand(valid.shape)
-                loss = loss + functional.cross_entropy(head(hidden)[valid > 0], wanted[valid > 0])
-            optimizer.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(parameters, 1.0)
-            optimizer.step()
-            schedule.step()
+    for _ in tracked(range(steps), "text encoder"):
+        rows = torch.randint(len(texts), (BATCH,))
+        seen, valid = _disturbed(ids[rows], mask[rows], rates)
+        hidden = encoder(seen, valid)
+        loss = _contrastive(_mean(hidden, valid), tasks[rows])
+        for column, head in enumerate(heads.values()):
+            wanted = labels[rows, column, None].expand(valid.shape)
+            loss = loss + functional.cross_entropy(head(hidden)[valid > 0], wanted[valid > 0])
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        schedule.step()
 
 
 def _labelled(sentences_of: Callable[[str], tuple[str, ...]]) -> tuple[list[str], Tensor]:

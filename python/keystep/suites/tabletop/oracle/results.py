@@ -15,7 +15,7 @@ from typing import Any
 
 from keystep.suites.tabletop import TASKS
 from keystep.suites.tabletop.layout import CONTROL_RATE_HZ
-from keystep.suites.trials import wilson
+from keystep.uncertainty import wilson_interval
 
 MEAN_BARS = {0: 0.95, 1: 0.85, 2: 0.70}
 """What the mean rate of each level is to reach."""
@@ -79,7 +79,7 @@ class TaskResult:
     def of(cls, task: str, played: Sequence[Played]) -> TaskResult:
         """From its episodes, in any order."""
         good = [one for one in played if one.success]
-        low, high = wilson(len(good), len(played))
+        low, high = wilson_interval(len(good), len(played))
         return cls(
             task,
             TASKS[task].level,
