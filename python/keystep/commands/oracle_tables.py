@@ -9,7 +9,7 @@ import numpy as np
 
 from keystep.suites.tabletop import TASKS, layout, task_named
 from keystep.suites.tabletop.oracle import paper
-from keystep.suites.tabletop.oracle.results import Mean, Report, TaskResult
+from keystep.suites.tabletop.oracle.results import Mean, OracleReport, OracleResult
 from keystep.suites.tabletop.scenario import Task
 from keystep.table_writer import markdown_table, print_table
 
@@ -21,13 +21,13 @@ NOTE = (
 )
 
 
-def rows(report: Report) -> list[list[str]]:
+def rows(report: OracleReport) -> list[list[str]]:
     """A row of HEADER's columns for each task, then for each level, then for all."""
     means = [*report.levels.values(), *([report.total] if report.total is not None else [])]
     return [*map(_task_row, report.tasks), *map(_mean_row, means)]
 
 
-def _task_row(result: TaskResult) -> list[str]:
+def _task_row(result: OracleResult) -> list[str]:
     beside = paper.PAPER[result.task]
     return [
         result.task,
@@ -48,7 +48,7 @@ def _mean_row(mean: Mean) -> list[str]:
     return [*ours, _number(success, ".1f"), _number(calls, ".1f")]
 
 
-def _interval(found: TaskResult | Mean) -> str:
+def _interval(found: OracleResult | Mean) -> str:
     return f"{100 * found.low:.1f}-{100 * found.high:.1f}"
 
 
@@ -56,7 +56,7 @@ def _number(value: float | None, spec: str) -> str:
     return "-" if value is None else format(value, spec)
 
 
-def notes(report: Report) -> list[str]:
+def notes(report: OracleReport) -> list[str]:
     """What the bars say, why episodes failed, and what was not played."""
     found = [str(bar) for bar in report.bars]
     for result in report.tasks:
@@ -69,7 +69,7 @@ def notes(report: Report) -> list[str]:
     return found
 
 
-def print_report(report: Report) -> None:
+def print_report(report: OracleReport) -> None:
     """The table, its last rows the means, and the notes below it."""
     if report.tasks:
         header = [column.replace("paper ", "paper\n") for column in HEADER]
@@ -80,7 +80,7 @@ def print_report(report: Report) -> None:
 
 def report_markdown(results: Mapping[str, Any]) -> str:
     """The same as Markdown, from what the JSON file holds."""
-    report = Report.from_dict(results)
+    report = OracleReport.from_dict(results)
     lines = "".join(f"- {note}\n" for note in notes(report))
     machine = results["machine"]
     what = f"{report.episodes} episodes of each task from seed {report.seed}, {report.processes} at once"

@@ -19,7 +19,7 @@ from keystep.uncertainty import wilson_interval
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ExpertEpisode:
     """One episode: `steps` until the first success or the limit, wall-clock `seconds` with the reset."""
 
     task: str
@@ -34,7 +34,7 @@ def _environment() -> gymnasium.Env:
     return gymnasium.make("keystep/Franka3Blocks-v0")
 
 
-def run_episode(task: str, seed: int) -> Outcome:
+def run_episode(task: str, seed: int) -> ExpertEpisode:
     """The expert on one reset, up to the environment's limit of 360 steps."""
     started = time.perf_counter()
     env = _environment()
@@ -44,7 +44,7 @@ def run_episode(task: str, seed: int) -> Outcome:
     while not done:
         _, _, terminated, truncated, info = env.step(expert.act())
         done = terminated or truncated
-    return Outcome(task, info["success"], info["elapsed_steps"], time.perf_counter() - started)
+    return ExpertEpisode(task, info["success"], info["elapsed_steps"], time.perf_counter() - started)
 
 
 def evaluate_expert(
@@ -67,7 +67,7 @@ def evaluate_expert(
     return rows
 
 
-def _row(name: str, outcomes: list[Outcome]) -> dict[str, Any]:
+def _row(name: str, outcomes: list[ExpertEpisode]) -> dict[str, Any]:
     successes = [outcome for outcome in outcomes if outcome.success]
     low, high = wilson_interval(len(successes), len(outcomes))
     return {
