@@ -22,7 +22,7 @@ ALLOWED = {
         "keystep.data",
         *SUITE,
     },
-    # export: its rehearsal; train/text.py trains the text encoder of Franka-3Blocks' instructions
+    # export: its rehearsal
     "train": {
         "keystep.bars",
         "keystep.files",
@@ -32,7 +32,6 @@ ALLOWED = {
         "keystep.models",
         "keystep.export",
         *SUITE,
-        "keystep.suites.franka3blocks",
     },
     "suites": {
         "keystep",

@@ -23,6 +23,7 @@ from string import Formatter
 
 from keystep.suites.franka3blocks import TASKS, BlockTask
 from keystep.suites.franka3blocks.layout import CUBES
+from keystep.suites.franka3blocks.tasks import FAMILIES
 
 PHRASINGS_PER_TASK = 400
 HELD_OUT_PER_KIND = 20
@@ -144,6 +145,13 @@ def held_out(task: str) -> tuple[str, ...]:
     found = taken[PHRASINGS_PER_TASK:]
     turns = (found[first::HELD_OUT_PER_KIND] for first in range(HELD_OUT_PER_KIND))
     return tuple(sentence for turn in turns for sentence in turn)
+
+
+def meaning(task: str) -> dict[str, int]:
+    """What the sentences tell, as numbers; the last colour means none, side 0 means none."""
+    told = TASKS[task]
+    colour = len(CUBES) if told.cube is None else told.cube
+    return {"verb": FAMILIES.index(told.family), "colour": colour, "side": told.direction % 3}
 
 
 def _chosen(sentences: frozenset[str], count: int) -> list[str]:
