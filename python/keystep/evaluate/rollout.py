@@ -68,7 +68,7 @@ class Worker:
         check(policy.manifest, evaluation)
         self._takes_task = bool(policy.manifest["tasks"]) or reads_text(policy.manifest)
         self._read = ObservationReader(policy.manifest)
-        suite = suite_named(evaluation.suite)
+        suite = self._suite = suite_named(evaluation.suite)
         suite.register()
         if TASK in evaluation.env:
             _check_tasks(evaluation, suite)
@@ -90,8 +90,8 @@ class Worker:
         env = evaluation.env.replace(TASK, self._task)
         return make_env(env, self.policy.manifest, options, max_episode_steps=limit)
 
-    def _reset_env(self, task: str, seed: int) -> Any:
-        """The first observation; what the episode is about goes to environments that know tasks."""
+    def _reset_env(self, task: str, seed: int) -> tuple[Any, Mapping[str, Any]]:
+        """The first observation and info; what the episode is about goes to environments that know tasks."""
         if TASK in self.evaluation.env:  # which has one task
             if task != self._task:
                 close_env(self.env)
@@ -104,7 +104,7 @@ class Worker:
     def run(self, job: Job) -> EpisodeResult:
         """One episode: the tasks in a row, until one is not solved."""
         seed = self.evaluation.seed + job.episode
-        observation = self._reset_env(job.tasks[0], seed)
+        observation, info = self._reset_env(job.tasks[0], seed)
         subgoals = None
         if self._demonstrator is not None:
             subgoals = self._demonstrator.subgoals(job.tasks[0], seed)
@@ -113,22 +113,40 @@ class Worker:
         total = 0
         for position, task in enumerate(job.tasks):
             if position:
-                observation = set_env_task(self.env, task)
-            self._reset_policy(job, position, subgoals)
+                observation, info = set_env_task(self.env, task)
+            self._reset_policy(job, position, info, subgoals)
             solved, steps, fault = self._play(observation)
             total += steps
             if not solved:
                 return EpisodeResult(job, position, total, fault)
         return EpisodeResult(job, len(job.tasks), total)
 
-    def _reset_policy(self, job: Job, position: int, subgoals: dict[str, np.ndarray] | None = None) -> None:
+    def _reset_policy(
+        self,
+        job: Job,
+        position: int,
+        info: Mapping[str, Any],
+        subgoals: dict[str, np.ndarray] | None = None,
+    ) -> None:
         options: dict[str, Any] = self.evaluation.told(job, position) if self._takes_task else {}
+        if "task" in options and reads_text(self.policy.manifest):
+            options = self._prompted(job.tasks[position], info)
         if self.evaluation.guidance is not None:
             options["guidance"] = self.evaluation.guidance
         if subgoals is not None:
             options["subgoals"] = subgoals
         episode = job.episode * len(job.tasks) + position
         self.policy.reset(seed=job.noise_seed, episode=episode, **options)
+
+    def _prompted(self, task: str, info: Mapping[str, Any]) -> dict[str, str]:
+        """For `reset`: the episode's own prompt where the suite says that each has one, else the task."""
+        if task not in self._suite.tasks or self._suite.instruction(task) is not None:
+            return {"task": task}
+        prompt = info.get("instruction")
+        if not isinstance(prompt, str):
+            expected = f"the prompt of an episode of {self._suite.name}"
+            raise keystep.ArgumentError(f"info['instruction']: expected {expected}, got {prompt!r}")
+        return {"instruction": prompt}
 
     def _play(self, observation: dict[str, Any]) -> tuple[bool, int, str]:
         """One task, up to its first success: whether it was solved, the actions taken, the policy's fault."""
@@ -153,8 +171,8 @@ class Worker:
     def probe(self, count: int) -> int:
         """Take so many steps of an episode that is not counted, fewer if the policy fails; their number."""
         job = self.evaluation.jobs[0]
-        observation = self._reset_env(job.tasks[0], self.evaluation.seed)
-        self._reset_policy(job, 0)
+        observation, info = self._reset_env(job.tasks[0], self.evaluation.seed)
+        self._reset_policy(job, 0, info)
         taken = 0
         with suppress(keystep.PolicyError):
             for _ in islice(steps(self.policy.act, self.env, self._read, observation), count):
