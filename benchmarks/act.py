@@ -17,7 +17,7 @@ from benchmarks.cases import prepare_case
 from benchmarks.floors import graph_cost, measure_peaks
 from benchmarks.harness import write_result
 from benchmarks.loop import read_manifest
-from benchmarks.machine import REPOSITORY, describe_machine
+from benchmarks.machine import REPOSITORY, describe_run
 
 REFERENCE = "torch-eager"
 
@@ -40,7 +40,7 @@ class Options:
 
 def main(options: Options) -> None:
     """Runs all comparisons and writes the result."""
-    describe_machine()
+    describe_run()
     case = prepare_case("act")
     settings = {**asdict(options), "output": options.output.name}
     cases: list[dict[str, Any]] = []

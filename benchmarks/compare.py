@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.harness import interleave, markdown_table, paired_ratio, summarise
+from benchmarks.harness import interleave, paired_ratio, summarise
 from benchmarks.worker import Contender, Worker
+from keystep.table_writer import table_of
 
 OURS = "keystep"
 Answers = Mapping[int, Mapping[str, Any]]  # by round; -1 is the one before the first
@@ -141,7 +142,7 @@ def difference(
 
 def table(contenders: Sequence[Mapping[str, Any]], floor_ms: float, digits: int = 2) -> str:
     """Markdown. `x floor` is the distance to the floor, for contenders whose work it is the floor of."""
-    return markdown_table([_row(contender, floor_ms, digits) for contender in contenders])
+    return table_of([_row(contender, floor_ms, digits) for contender in contenders])
 
 
 def _row(contender: Mapping[str, Any], floor_ms: float, digits: int) -> dict[str, str]:

@@ -14,8 +14,9 @@ from typing import Any
 
 import tyro
 
-from benchmarks.harness import interleave, markdown_table, summarise, write_result
-from benchmarks.machine import REPOSITORY, describe_machine
+from benchmarks.harness import interleave, summarise, write_result
+from benchmarks.machine import REPOSITORY, describe_run
+from keystep.table_writer import table_of
 
 IMPORT = """
 import sys, time
@@ -63,7 +64,7 @@ class Options:
 
 def main(options: Options) -> None:
     """Runs the fresh interpreters in turn and writes the result."""
-    describe_machine()
+    describe_run()
     scripts = {
         "import numpy": IMPORT.format(module="numpy"),
         "import keystep": IMPORT.format(module="keystep"),
@@ -112,7 +113,7 @@ def report_markdown(figures: dict[str, dict[str, float]], answers: dict[str, lis
         for name, figure in figures.items()
     ]
     imported = any(answer["torch"] for name in ("import keystep", "load") for answer in answers[name])
-    return f"{markdown_table(rows)}\ntorch imported: {'yes' if imported else 'no'}\n"
+    return f"{table_of(rows)}\ntorch imported: {'yes' if imported else 'no'}\n"
 
 
 if __name__ == "__main__":

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from benchmarks.machine import describe_machine
+from benchmarks.machine import describe_run
+from keystep.bars import progress_bar
 from keystep.files import write_json, write_text
 
 Contender = Callable[[int], float]  # round index -> milliseconds
@@ -41,12 +41,6 @@ def interleave(
     return samples
 
 
-def progress_bar() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    )
-
-
 def summarise(samples: Sequence[float]) -> dict[str, float]:
     """Median, tails and extremes, in the unit of the samples."""
     values = np.asarray(samples, np.float64)
@@ -71,15 +65,6 @@ def paired_ratio(
     return {"median": float(np.median(ratios)), "low": float(low), "high": float(high)}
 
 
-def markdown_table(rows: Sequence[Mapping[str, str]]) -> str:
-    """A table with the keys of the first row as header."""
-    if not rows:
-        raise ValueError("rows: expected at least one, got none")
-    header = list(rows[0])
-    lines = [header, ["---"] * len(header), *([row[key] for key in header] for row in rows)]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines) + "\n"
-
-
 def machine_markdown(machine: Mapping[str, Any]) -> str:
     """One line on the machine and one on the software, for the head of a report."""
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
@@ -95,7 +80,7 @@ def write_result(
     output: Path, benchmark: str, settings: Mapping[str, Any], body: Mapping[str, Any], report: str
 ) -> None:
     """Writes `output` (JSON) and the Markdown report beside it, each atomically."""
-    machine = describe_machine()
+    machine = describe_run()
     result = {"benchmark": benchmark, "machine": machine, "settings": dict(settings), **body}
     write_json(output, result)
     head = f"# {benchmark}\n\n{machine_markdown(machine)}\n"

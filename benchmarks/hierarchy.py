@@ -18,10 +18,11 @@ import keystep
 from benchmarks import compare
 from benchmarks.cases import prepare_case, prepare_shipped_hierarchy
 from benchmarks.floors import graph_cost, measure_peaks
-from benchmarks.harness import markdown_table, paired_ratio, write_result
+from benchmarks.harness import paired_ratio, write_result
 from benchmarks.hierarchy_contenders import make_inputs
 from benchmarks.loop import read_manifest
-from benchmarks.machine import REPOSITORY, describe_machine
+from benchmarks.machine import REPOSITORY, describe_run
+from keystep.table_writer import table_of
 
 REFERENCE = "torch-eager"
 PLANS_DDPM, BOTH_DDPM = "keystep, plans by DDPM 100", "keystep, both by DDPM 100"
@@ -55,7 +56,7 @@ class Options:
 
 def main(options: Options) -> None:
     """Runs all comparisons and writes the result."""
-    describe_machine()
+    describe_run()
     cases: list[dict[str, Any]] = []
     settings = {**asdict(options), "output": options.output.name}
     for name in options.cases:
@@ -158,7 +159,7 @@ def case_markdown(case: Mapping[str, Any]) -> str:
         f"weights: {case['weights']}. Floor of an action: {floor['memory_ms']:.4f} ms to read the weights "
         f"of all graph runs of a plan, {floor['arithmetic_ms']:.4f} ms for their operations.\n\n"
         f"{compare.table(case['contenders'], max(floor.values()), digits=3)}\n"
-        f"{markdown_table(bars(case))}\n"
+        f"{table_of(bars(case))}\n"
         f"{counted['allocations']} heap allocations in {counted['ticks']} ticks "
         f"that made {counted['plans']} plans.\n"
     )

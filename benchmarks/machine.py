@@ -9,17 +9,17 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from keystep.machine import describe_machine
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 PACKAGES = ("keystep", "numpy", "torch", "diffusers", "onnxruntime", "onnxruntime-openvino", "openvino")
 
 
 @functools.cache  # the first call is at the start of the run: that is when the load average means something
-def describe_machine() -> dict[str, Any]:
-    return {
-        "cpu": _cpu_name(),
-        "cores": os.cpu_count(),
+def describe_run() -> dict[str, Any]:
+    """The machine as everywhere in keystep, and what a comparison of speeds has to say beside."""
+    return describe_machine() | {
         "memory_gib": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30,
-        "kernel": f"{platform.system()} {platform.release()}",
         "governor": _governor(),
         "load_at_start": os.getloadavg()[0],
         "versions": {"python": platform.python_version(), **_versions()},
@@ -28,16 +28,6 @@ def describe_machine() -> dict[str, Any]:
         "dirty": bool(_git("status", "--porcelain", "--", ".", ":(exclude)benchmarks/results")),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-
-
-def _cpu_name() -> str:
-    """Brand, family and model: the brand of a virtual processor does not tell generations apart."""
-    fields = {}
-    for line in Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines():
-        key, _, value = line.partition(":")
-        fields[key.strip()] = value.strip()
-    name = fields.get("model name", platform.machine())
-    return f"{name} (family {fields.get('cpu family', '?')}, model {fields.get('model', '?')})"
 
 
 def _governor() -> str:

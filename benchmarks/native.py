@@ -16,12 +16,13 @@ import tyro
 
 from benchmarks import compare, native_openvino
 from benchmarks.cases import SIZES, prepare_case
-from benchmarks.harness import markdown_table, paired_ratio, write_result
+from benchmarks.harness import paired_ratio, write_result
 from benchmarks.loop import Scaling, read_manifest
-from benchmarks.machine import REPOSITORY, describe_machine
+from benchmarks.machine import REPOSITORY, describe_run
 from benchmarks.native_contenders import CONTENDERS
 from benchmarks.native_floors import chunk_floors
 from benchmarks.openvino_env import PYTHON as OPENVINO_PYTHON
+from keystep.table_writer import table_of
 
 REFERENCE = "torch-eager"
 LEGEND = """\
@@ -53,7 +54,7 @@ class Options:
 
 def main(options: Options) -> None:
     """Runs all comparisons and writes the result after each: Ctrl-C keeps what is done."""
-    describe_machine()
+    describe_run()
     unknown = set(options.contenders) - CONTENDERS.keys()
     if unknown:
         raise SystemExit(f"contenders: expected some of {', '.join(CONTENDERS)}, got {', '.join(unknown)}")
@@ -124,8 +125,8 @@ def case_markdown(case: Mapping[str, Any]) -> str:
     left_out = "".join(f"\nLeft out: {name} ({reason}).\n" for name, reason in case["left_out"].items())
     return (
         f"## {case['size']} ({dims}), {case['threads']} threads\n\n"
-        f"{markdown_table([_floor_row(*item) for item in case['floors'].items()])}\n"
-        f"{markdown_table([_row(figure, case['floors']) for figure in case['contenders']])}{left_out}"
+        f"{table_of([_floor_row(*item) for item in case['floors'].items()])}\n"
+        f"{table_of([_row(figure, case['floors']) for figure in case['contenders']])}{left_out}"
     )
 
 

@@ -16,9 +16,10 @@ import tyro
 
 from benchmarks import compare
 from benchmarks.cases import prepare_case
-from benchmarks.harness import markdown_table, write_result
-from benchmarks.machine import REPOSITORY, describe_machine
+from benchmarks.harness import write_result
+from benchmarks.machine import REPOSITORY, describe_run
 from benchmarks.native_contenders import ONNXRUNTIME, make_inputs, native
+from keystep.table_writer import table_of
 
 __all__ = ["CONTENDERS", "make_inputs"]
 REFERENCE = "onnxruntime"
@@ -55,7 +56,7 @@ class Options:
 
 def main(options: Options) -> None:
     """Runs all comparisons and writes the result after each."""
-    describe_machine()
+    describe_run()
     settings = {**asdict(options), "output": options.output.name}
     cases: list[dict[str, Any]] = []
     for count in options.busy:
@@ -105,7 +106,7 @@ def case_markdown(case: Mapping[str, Any]) -> str:
         }
         for each in case["contenders"]
     ]
-    return f"## Beside {case['busy']} busy processes\n\n{markdown_table(rows)}"
+    return f"## Beside {case['busy']} busy processes\n\n{table_of(rows)}"
 
 
 if __name__ == "__main__":

@@ -15,11 +15,12 @@ import tyro
 
 from benchmarks import compare
 from benchmarks.cases import HORIZONS, WIDTHS, prepare_case
-from benchmarks.harness import markdown_table, write_result
+from benchmarks.harness import write_result
 from benchmarks.loop import Scaling, read_manifest
-from benchmarks.machine import REPOSITORY, describe_machine
+from benchmarks.machine import REPOSITORY, describe_run
 from benchmarks.native_contenders import ONNXRUNTIME, PRECISIONS, make_inputs, native
 from benchmarks.native_floors import chunk_floors
+from keystep.table_writer import table_of
 
 __all__ = ["CONTENDERS", "make_inputs"]
 REFERENCE = "onnxruntime"
@@ -56,7 +57,7 @@ class Options:
 
 def main(options: Options) -> None:
     """Runs all points and writes the result after each axis."""
-    describe_machine()
+    describe_run()
     unknown = [axis for axis in options.axes if axis not in AXES]
     if unknown:
         raise SystemExit(f"axes: expected some of {', '.join(AXES)}, got {', '.join(unknown)}")
@@ -112,7 +113,7 @@ def axis_markdown(axis: str, found: Sequence[Mapping[str, Any]]) -> str:
         for point in found
     ]
     note = "`fp32 off`: greatest difference of native-fp32 from ONNX Runtime over its greatest action."
-    return f"## {axis}\n\n{rest}. {note}\n\n{markdown_table(rows)}"
+    return f"## {axis}\n\n{rest}. {note}\n\n{table_of(rows)}"
 
 
 def _fp32(point: Mapping[str, Any]) -> Mapping[str, Any]:

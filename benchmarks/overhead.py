@@ -16,10 +16,11 @@ import tyro
 
 import keystep
 from benchmarks.cases import prepare_case
-from benchmarks.harness import markdown_table, summarise, write_result
-from benchmarks.machine import REPOSITORY, describe_machine
+from benchmarks.harness import summarise, write_result
+from benchmarks.machine import REPOSITORY, describe_run
 from benchmarks.programs import build, run_json
 from keystep.evaluate.profile import renews_chunk
+from keystep.table_writer import table_of
 
 CPP_BAR_US = 5.0
 PYTHON_BAR_US = 20.0
@@ -38,7 +39,7 @@ class Options:
 
 def main(options: Options) -> None:
     """Measures both sides in turn and writes the result."""
-    describe_machine()
+    describe_run()
     bundle = options.bundle or prepare_case("small") / "bundle.keystep"
     program = build("tick_overhead")
     cpp, python = [], []
@@ -51,7 +52,7 @@ def main(options: Options) -> None:
     ]
     allocations = sum(run["allocations"] for run in cpp)
     report = (
-        f"{markdown_table(rows)}\n{allocations} heap allocations in {len(cpp) * options.ticks} C++ ticks; "
+        f"{table_of(rows)}\n{allocations} heap allocations in {len(cpp) * options.ticks} C++ ticks; "
         f"of each C++ time {cpp[0]['clock_us']:.3f} us are the clock itself.\n"
     )
     print(report)

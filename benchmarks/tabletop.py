@@ -19,10 +19,11 @@ from typing import Any
 import numpy as np
 import tyro
 
-from benchmarks.harness import markdown_table, paired_ratio, summarise, write_result
-from benchmarks.machine import REPOSITORY, describe_machine
+from benchmarks.harness import paired_ratio, summarise, write_result
+from benchmarks.machine import REPOSITORY, describe_run
 from keystep.suites.tabletop import TASKS
 from keystep.suites.tabletop.source import package_versions
+from keystep.table_writer import table_of
 
 STATE_BAR_MS, PICTURES_BAR_MS, COLLECTION_BAR, CALL_BAR_US = 300.0, 1500.0, 1.7, 200.0
 ONE_THREAD = {
@@ -56,7 +57,7 @@ QUICK = Options(True, 1, 1, 128, 1, 6, REPOSITORY / "build" / "benchmarks" / "ta
 
 def main(options: Options) -> None:
     """Runs all parts, one after the other, and writes the result."""
-    describe_machine()
+    describe_run()
     options = QUICK if options.quick else options
     options.output.parent.mkdir(parents=True, exist_ok=True)
     few = BROKEN_DOWN[:3] if options.quick else BROKEN_DOWN
@@ -113,14 +114,14 @@ def report_markdown(parts: Mapping[str, Any]) -> str:
     state, pictures, executor = parts["state"], parts["pictures"], parts["executor"]
     return "\n".join(
         [
-            markdown_table(bars(state, pictures, parts["collection"], executor)),
+            table_of(bars(state, pictures, parts["collection"], executor)),
             collection_text(parts["collection"]),
             executor_text(executor),
             memory_text(state["memory"]),
             "## A control step\n",
             breakdown_text(parts["breakdown"]["rows"]),
             "## By task\n",
-            markdown_table(by_task(state["episodes"], pictures["episodes"])),
+            table_of(by_task(state["episodes"], pictures["episodes"])),
         ]
     )
 
@@ -164,7 +165,7 @@ def collection_text(collected: Sequence[Mapping[str, Any]]) -> str:
         return {"collection, episodes per second": name, "1 process": f"{rates['1']:.2f}",
                 "2 processes": f"{rates['2']:.2f}", "times": ratio}  # fmt: skip
 
-    return markdown_table([row("workers have played before", "warm"), row("with start-up", "whole")])
+    return table_of([row("workers have played before", "warm"), row("with start-up", "whole")])
 
 
 def executor_text(executor: Mapping[str, Any]) -> str:
@@ -180,10 +181,10 @@ def memory_text(memory: Sequence[tuple[int, int]]) -> str:
     rows = [{"episodes": str(count), "resident MB": f"{kb / 1024:.1f}"} for count, kb in memory]
     settled = [point for point in memory if point[0] >= SETTLED_EPISODES]
     if len(settled) < 3:
-        return f"{markdown_table(rows)}\nToo few episodes for a slope.\n"
+        return f"{table_of(rows)}\nToo few episodes for a slope.\n"
     counts, sizes = np.transpose(settled)
     slope = np.polyfit(counts, sizes, 1)[0]
-    return f"{markdown_table(rows)}\nSlope from episode {SETTLED_EPISODES} on: {slope:.1f} KB per episode.\n"
+    return f"{table_of(rows)}\nSlope from episode {SETTLED_EPISODES} on: {slope:.1f} KB per episode.\n"
 
 
 def breakdown_text(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -191,7 +192,7 @@ def breakdown_text(rows: Sequence[Mapping[str, Any]]) -> str:
     medians = {name: float(np.median([row[name] for row in rows])) for name in names}
     floor, reset = medians.pop("PhysX alone"), medians.pop("reset ms")
     total = sum(medians.values())
-    table = markdown_table(
+    table = table_of(
         [
             {"part": name, "us": f"{value:.0f}", "share": f"{value / total:.0%}"}
             for name, value in [*medians.items(), ("sum", total)]

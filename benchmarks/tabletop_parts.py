@@ -21,8 +21,8 @@ from keystep.code.grammar import parse
 from keystep.code.language import ACTIONS
 from keystep.code.outcome import CallResult, Outcome
 from keystep.data.writer import DatasetWriter
+from keystep.processes import Workers
 from keystep.record.collect import collect_from
-from keystep.record.workers import Workers
 from keystep.suites import suite_named
 from keystep.suites.tabletop import TASKS
 from keystep.suites.tabletop.camera import first_boxes
@@ -108,7 +108,7 @@ def collection(processes: int, tasks: Sequence[str], count: int, started: float)
         DatasetWriter(folder, source.spec) as writer,
         Workers(source.open_rollout, processes) as workers,
     ):
-        list(workers.run(tasks[0], range(WARM_SEED, WARM_SEED + 4 * processes)))
+        list(workers.run((tasks[0], WARM_SEED + seed) for seed in range(4 * processes)))
         start = time.perf_counter()
         played = sum(collect_warm(workers, writer, source.spec.features, task, count) for task in tasks)
         warm_s = time.perf_counter() - start
@@ -116,7 +116,7 @@ def collection(processes: int, tasks: Sequence[str], count: int, started: float)
 
 
 def collect_warm(workers: Workers, writer: DatasetWriter, features: Any, task: str, count: int) -> int:
-    for seed, frames in workers.run(task, range(count)):
+    for (_, seed), frames in workers.run((task, seed) for seed in range(count)):
         if frames is not None:
             columns = {key: frames[key] for key in features}
             writer.add_episode(

@@ -152,7 +152,7 @@ def reports():
 
     from keystep.evaluate.chains import ChainReport
     from keystep.evaluate.cross import CrossReport, Pair
-    from keystep.evaluate.planner_speed import Episode, SpeedReport
+    from keystep.evaluate.planner_speed import SpeedReport, TimedEpisode
     from keystep.evaluate.profile import ProfileReport
     from keystep.evaluate.settings import EpisodeResult, Job
 
@@ -162,7 +162,7 @@ def reports():
     settings = {"protocol": "LH-MTLC", "noise_seeds": [0], "bundle": "<b>.keystep"}
     chains = (EpisodeResult(Job(0, 0, ("a", "b")), 1, 5), EpisodeResult(Job(0, 1, ("b", "a")), 2, 9))
     yield ChainReport(length=2, chains=chains, env="e", seed=0, seconds=1.0, settings=settings)
-    yield SpeedReport({"DDPM 100": (Episode("a", 0, True, 2, 0.1),)}, {"controller": "DDPM 100"})
+    yield SpeedReport({"DDPM 100": (TimedEpisode("a", 0, True, 2, 0.1),)}, {"controller": "DDPM 100"})
     yield CrossReport(("p",), ("c", "d"), (Pair("p", "c", tasks), Pair("p", "d", None, "does not <fit>")))
     machine = {"cpu": "x", "cores": 1, "kernel": "k", "commit": None}
     yield ProfileReport("stub", "<cpu>", 2, 10, 1.0, None, 0.0, 1.0, 2.0, latency(), machine)

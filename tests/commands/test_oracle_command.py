@@ -22,7 +22,7 @@ from keystep.commands.oracle_episode import KeyStep, perform, read_code, texts, 
 from keystep.suites.tabletop import TASKS
 from keystep.suites.tabletop.oracle import report as oracle_report
 from keystep.suites.tabletop.oracle.episodes import play
-from keystep.suites.tabletop.oracle.results import Played, Report, TaskResult
+from keystep.suites.tabletop.oracle.results import OracleReport, OracleResult, Trial
 
 needs_simulator = pytest.mark.usefixtures("simulator")
 
@@ -38,12 +38,12 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, st
     return status, captured.out, captured.err
 
 
-def made_up(*tasks: str, failed: int = 0, played: int = 4) -> Report:
+def made_up(*tasks: str, failed: int = 0, played: int = 4) -> OracleReport:
     rows = [
-        TaskResult.of(task, [Played(task, seed, seed >= failed, 3, 40, 9.0, "slipped") for seed in range(4)])
+        OracleResult.of(task, [Trial(task, seed, seed >= failed, 3, 40, 9.0, "slipped") for seed in range(4)])
         for task in tasks
     ]
-    return Report(tuple(rows), 0, 4, 1, 1.5, played, 4)
+    return OracleReport(tuple(rows), 0, 4, 1, 1.5, played, 4)
 
 
 # ---- tables
@@ -113,7 +113,7 @@ def test_the_list_has_every_task_with_a_prompt(capsys, monkeypatch) -> None:
     status, out, _ = run(capsys, "--list")
     assert status == 0
     for name, task in TASKS.items():
-        assert f" {name} " in out
+        assert f"\n{name} " in out
         assert task.build(np.random.default_rng(0)).prompt[:60] in out
         assert task.differs[:60] in out
 

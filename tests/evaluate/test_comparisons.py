@@ -17,7 +17,7 @@ from fake_env import ENV_ID, TASKS, FakeHierarchy, made_up_report
 
 from keystep.evaluate import Evaluation, cross
 from keystep.evaluate.cross import names
-from keystep.evaluate.planner_speed import Episode, SpeedReport, compare_samplers
+from keystep.evaluate.planner_speed import SpeedReport, TimedEpisode, compare_samplers
 from keystep.evaluate.tables import cross_markdown, speed_markdown
 
 # ---- planners with controllers
@@ -137,9 +137,9 @@ def test_samplers_play_the_same_episodes_and_the_reference_their_observations():
 def test_times_are_of_all_actions():
     """An episode that is solved at once pays for its whole plan with few actions: no median of ratios."""
     played = (
-        Episode("stack", 0, True, 1, 1.0, reference_seconds=4.0),
-        Episode("stack", 1, False, 9, 1.0, reference_seconds=6.0),
-        Episode("stack", 2, False, 10, 6.0),
+        TimedEpisode("stack", 0, True, 1, 1.0, reference_seconds=4.0),
+        TimedEpisode("stack", 1, False, 9, 1.0, reference_seconds=6.0),
+        TimedEpisode("stack", 2, False, 10, 6.0),
     )
     fast = tuple(replace(episode, seconds=episode.seconds / 2) for episode in played)
     report = SpeedReport({"DDPM 100": played, "DDIM 10": fast})

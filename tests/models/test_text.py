@@ -134,6 +134,18 @@ def test_training_depends_on_the_seed_alone(tmp_path: Path) -> None:
     assert load_text_encoder(tmp_path / "a").vocabulary.words == load_text_encoder().vocabulary.words
 
 
+def test_any_suite_with_sentences(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "worlds").mkdir()
+    (tmp_path / "worlds/moon.py").write_text("from moon_suite import SUITE\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    report = train_corpus_encoder(tmp_path / "moon", steps=2, suite="worlds.moon")
+    assert report.sentences == 2 and set(report.attributes) == {"side"}
+    assert "left" in load_text_encoder(tmp_path / "moon").vocabulary.words
+    with pytest.raises(KeyError, match="Pick"):
+        train_corpus_encoder(tmp_path / "none", steps=2, suite="tabletop")
+    assert not (tmp_path / "none").exists()
+
+
 def test_a_small_encoder_of_any_size(tmp_path: Path) -> None:
     encoder = CorpusEncoder(
         Vocabulary(["lift", "red"]), CorpusConfig(tokens=5, width=8, layers=1, heads=2, hidden=4)

@@ -81,7 +81,11 @@ def test_sentences() -> None:
     assert suite.held_out_kinds == instructions.HELD_OUT_KINDS
     assert suite.phrasings("stack")[0] == suite.instruction("stack")
     assert not set(suite.phrasings("stack")) & set(suite.held_out("stack"))
-    for sentences in (suite_named("tabletop").phrasings, suite_named("tabletop").held_out):
+    assert suite.meaning("push_red_right") == {"verb": 1, "colour": 0, "side": 2}
+    meanings = [tuple(suite.meaning(task).values()) for task in suite.tasks]
+    assert len(set(meanings)) == len(meanings)
+    table = suite_named("tabletop")
+    for sentences in (table.phrasings, table.held_out, table.meaning):
         with pytest.raises(KeyError):
             sentences("Pick")
 

@@ -103,6 +103,9 @@ class Moon:
     def held_out(self, task: str) -> tuple[str, ...]:
         return (f"{task}, please.",)
 
+    def meaning(self, task: str) -> dict[str, int]:
+        return {"side": list(SIDES).index(task)}
+
     def demonstrator(self, env: Any, planner: dict[str, Any]) -> Demonstrator:
         raise AssertionError
 

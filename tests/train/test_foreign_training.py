@@ -13,7 +13,7 @@ from foreign_dataset import CAMERA, edit_json, write_foreign
 from keystep.data import DatasetError, DatasetReader
 from keystep.data.windows import PADDING
 from keystep.train.config import ControllerTraining, PlannerTraining
-from keystep.train.recipe import recipe_of
+from keystep.train.kinds import recipe_of
 
 
 def rename_feature(root: Path, old: str, new: str | None) -> None:

@@ -29,8 +29,8 @@ from keystep.models.checkpoint import save_checkpoint
 from keystep.models.normalizer import Normalizer, offset_and_scale
 from keystep.models.presets import ACT_PRESETS, PLANNER_PRESETS, PRESETS
 from keystep.train import ControllerTraining, PlannerTraining, train
+from keystep.train.kinds import recipe_of
 from keystep.train.normalization import clip_range, normalize
-from keystep.train.recipe import recipe_of
 from keystep.train.same_run import check_values
 
 STATE = "observation.state"

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import tyro
-from rich.console import Console
-from rich.progress import Progress
 
 import keystep
+from keystep.bars import progress_bar
 
 
 def main(dataset: Annotated[Path, tyro.conf.Positional]) -> None:
@@ -24,7 +22,7 @@ def main(dataset: Annotated[Path, tyro.conf.Positional]) -> None:
     """
     from keystep.data.check import inspect_dataset
 
-    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
+    with progress_bar() as bar:
         task = bar.add_task("reading", total=None)
         findings = inspect_dataset(dataset, lambda done, total: bar.update(task, completed=done, total=total))
     for kind, lines in (("remark", findings.remarks), ("problem", findings.problems)):

@@ -12,12 +12,13 @@ import tyro
 
 import keystep
 from keystep import libraries
+from keystep.bars import tracked
 from keystep.commands.eval import FIRST_SEED, run
 from keystep.commands.plans import first_tasks, open_pictures
 from keystep.commands.video import write_video
 from keystep.evaluate.environments import ObservationReader, make_env
 from keystep.evaluate.recording import record
-from keystep.evaluate.rollout import reads_text, sendable
+from keystep.evaluate.rollout import reads_text, steps
 from keystep.evaluate.settings import Evaluation
 from keystep.evaluate.storyboard import frames
 from keystep.suites import suite_named
@@ -79,10 +80,8 @@ def plan_latency(latency: keystep.LatencyReport) -> str:
 
 def film(bundle: Path, seed: int) -> Iterator[np.ndarray]:
     """One episode of each family's first task as uint8 frames, 30 a second; with plans, if there are any."""
-    from rich.progress import track
-
     with keystep.load(bundle, threads=1) as policy:
-        tasks = track(first_tasks(policy.manifest), "rendering")
+        tasks = tracked(first_tasks(policy.manifest), "rendering")
         if reads_text(policy.manifest):
             with open_pictures(SUITE, None, policy.manifest) as (env, pictures):
                 for task in tasks:
@@ -100,10 +99,7 @@ def watch(policy: keystep.Runtime, env: Any, task: str, seed: int) -> Iterator[n
     read = ObservationReader(policy.manifest)
     observation, _ = env.reset(seed=seed, options={"task": task})
     policy.reset(task=task, seed=seed)
-    done = False
-    while not done:
-        if env.unwrapped.elapsed_steps % 2 == 0:
+    yield env.render()
+    for taken, step in enumerate(steps(policy.act, env, read, observation), start=1):
+        if taken % 2 == 0 and not step.over:
             yield env.render()
-        action = sendable(policy.act(read(observation)))
-        observation, _, terminated, truncated, _ = env.step(action)
-        done = terminated or truncated

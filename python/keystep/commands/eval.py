@@ -11,9 +11,9 @@ from typing import Annotated, Any, Literal
 import tyro
 
 import keystep
+from keystep.bars import progress_bar
 from keystep.commands import reference as references
 from keystep.commands.options import EnvOptions, OutputOptions, PolicyOptions
-from keystep.evaluate.machine import usable_cores
 from keystep.evaluate.parallel import Played, in_order
 from keystep.evaluate.plots import report_figure
 from keystep.evaluate.protocols import Report
@@ -22,6 +22,7 @@ from keystep.evaluate.protocols import run as run_protocol
 from keystep.evaluate.rollout import OpenPolicy, Worker, check, reads_text
 from keystep.evaluate.settings import CHAIN_LENGTH, UNNAMED, EpisodeResult, Evaluation
 from keystep.evaluate.tables import report_markdown
+from keystep.machine import usable_cores
 from keystep.suites import suite_named
 from keystep.suites.base import Suite
 
@@ -187,13 +188,6 @@ def run(
             report.settings["unfinished"] = f"{len(played)} of {total} played, then: {reason}"
             keep(report)
         raise
-
-
-def progress_bar() -> Any:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns)
 
 
 def cost(open_policy: OpenPolicy, evaluation: Evaluation, processes: int = 1) -> str:

@@ -10,8 +10,9 @@ from typing import Annotated, Any
 import tyro
 
 import keystep
+from keystep.bars import progress_bar
 from keystep.commands import reference as references
-from keystep.commands.eval import FIRST_SEED, progress_bar, seconds_text, task_names
+from keystep.commands.eval import FIRST_SEED, seconds_text, task_names
 from keystep.commands.options import EnvOptions, Kind, OutputOptions, PolicyOptions
 from keystep.evaluate.planner_speed import SpeedReport, compare_samplers
 from keystep.evaluate.plots import speed_figure

@@ -82,7 +82,7 @@ def _evaluate(
     markdown: Path | None,
 ) -> Any:
     from keystep.commands.oracle_tables import print_report, report_markdown
-    from keystep.evaluate.machine import describe_machine
+    from keystep.machine import describe_machine
     from keystep.suites.tabletop import TASKS, layout
     from keystep.suites.tabletop.oracle.report import evaluate_oracle
     from keystep.suites.tabletop.source import package_versions

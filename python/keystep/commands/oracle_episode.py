@@ -23,7 +23,7 @@ from keystep.suites.tabletop.environment import TabletopEnv
 from keystep.suites.tabletop.layout import CONTROL_RATE_HZ
 from keystep.suites.tabletop.objects import COLOURS, SHAPES
 from keystep.suites.tabletop.oracle.api import Oracle
-from keystep.suites.tabletop.oracle.episodes import Episode, programmed, run
+from keystep.suites.tabletop.oracle.episodes import OracleEpisode, programmed, run
 from keystep.suites.tabletop.oracle.questions import questions
 
 MAX_FILE_BYTES = 1 << 20
@@ -122,7 +122,7 @@ def perform(
     observation: dict[str, np.ndarray],
     written: Sequence[KeyStep] | None = None,
     source: str = "",
-) -> tuple[Episode, list[np.ndarray]]:
+) -> tuple[OracleEpisode, list[np.ndarray]]:
     """Runs key-steps on an environment that was just reset, and prints each while it runs.
 
     Args:
@@ -152,7 +152,7 @@ def perform(
     return episode, actions
 
 
-def summary(episode: Episode, last: KeyStep, source: str) -> str:
+def summary(episode: OracleEpisode, last: KeyStep, source: str) -> str:
     verdict = "solved" if episode.success else "not solved"
     seconds = episode.steps / CONTROL_RATE_HZ
     text = f"{verdict} after {counted(episode.steps, 'control step')} ({seconds:.1f} s)"
@@ -162,7 +162,7 @@ def summary(episode: Episode, last: KeyStep, source: str) -> str:
     return f"{text}; {stopped(episode, last, source)}"
 
 
-def stopped(episode: Episode, last: KeyStep, source: str) -> str:
+def stopped(episode: OracleEpisode, last: KeyStep, source: str) -> str:
     """Why code stopped, with the line of its file."""
     result = episode.result
     assert result.line is not None
@@ -172,7 +172,7 @@ def stopped(episode: Episode, last: KeyStep, source: str) -> str:
 
 
 def film(
-    env: TabletopEnv, seed: int, episode: Episode, actions: Sequence[np.ndarray]
+    env: TabletopEnv, seed: int, episode: OracleEpisode, actions: Sequence[np.ndarray]
 ) -> Iterator[np.ndarray]:
     """The frames of the video, from the same actions again: pictures of an episode would fill the memory."""
     caption = f"{env.task.name}, seed {seed}"

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
-from keystep.evaluate.tables import markdown_table
 from keystep.suites.tabletop import TASKS, layout, task_named
 from keystep.suites.tabletop.oracle import paper
-from keystep.suites.tabletop.oracle.results import Mean, Report, TaskResult
+from keystep.suites.tabletop.oracle.results import Mean, OracleReport, OracleResult
+from keystep.suites.tabletop.scenario import Task
+from keystep.table_writer import markdown_table, print_table
 
 HEADER = ("task", "level", "solved", "95 %", "calls", "steps", "ms", "paper", "paper calls")
 NOTE = (
@@ -23,13 +21,13 @@ NOTE = (
 )
 
 
-def rows(report: Report) -> list[list[str]]:
+def rows(report: OracleReport) -> list[list[str]]:
     """A row of HEADER's columns for each task, then for each level, then for all."""
     means = [*report.levels.values(), *([report.total] if report.total is not None else [])]
     return [*map(_task_row, report.tasks), *map(_mean_row, means)]
 
 
-def _task_row(result: TaskResult) -> list[str]:
+def _task_row(result: OracleResult) -> list[str]:
     beside = paper.PAPER[result.task]
     return [
         result.task,
@@ -50,7 +48,7 @@ def _mean_row(mean: Mean) -> list[str]:
     return [*ours, _number(success, ".1f"), _number(calls, ".1f")]
 
 
-def _interval(found: TaskResult | Mean) -> str:
+def _interval(found: OracleResult | Mean) -> str:
     return f"{100 * found.low:.1f}-{100 * found.high:.1f}"
 
 
@@ -58,7 +56,7 @@ def _number(value: float | None, spec: str) -> str:
     return "-" if value is None else format(value, spec)
 
 
-def notes(report: Report) -> list[str]:
+def notes(report: OracleReport) -> list[str]:
     """What the bars say, why episodes failed, and what was not played."""
     found = [str(bar) for bar in report.bars]
     for result in report.tasks:
@@ -71,23 +69,18 @@ def notes(report: Report) -> list[str]:
     return found
 
 
-def print_report(report: Report) -> None:
+def print_report(report: OracleReport) -> None:
     """The table, its last rows the means, and the notes below it."""
-    title = f"Oracle on the tabletop suite, from seed {report.seed}"
-    table = Table(title=title, box=box.SIMPLE, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False)
-    for column in HEADER:
-        justify: Literal["left", "right"] = "left" if column == HEADER[0] else "right"
-        table.add_column(column.replace("paper ", "paper\n"), justify=justify, no_wrap=True)
-    for number, row in enumerate(rows(report), start=1):
-        table.add_row(*row, end_section=number == len(report.tasks))
     if report.tasks:
-        Console(highlight=False).print(table)
+        header = [column.replace("paper ", "paper\n") for column in HEADER]
+        title = f"Oracle on the tabletop suite, from seed {report.seed}"
+        print_table(header, rows(report), title=title, section=len(report.tasks))
     print(*notes(report), sep="\n")
 
 
 def report_markdown(results: Mapping[str, Any]) -> str:
     """The same as Markdown, from what the JSON file holds."""
-    report = Report.from_dict(results)
+    report = OracleReport.from_dict(results)
     lines = "".join(f"- {note}\n" for note in notes(report))
     machine = results["machine"]
     what = f"{report.episodes} episodes of each task from seed {report.seed}, {report.processes} at once"
@@ -97,14 +90,11 @@ def report_markdown(results: Mapping[str, Any]) -> str:
 
 def print_tasks(tasks: Sequence[str]) -> None:
     """Each task with a prompt, that of seed 0; all when none is named."""
-    table = Table(box=box.SIMPLE)
-    table.add_column("task", no_wrap=True)
-    for column in ("level", "limit"):
-        table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("a prompt, and how the task differs from ClevrSkills'", ratio=1)
-    for task in map(task_named, tasks or TASKS):
-        prompt = task.build(np.random.default_rng(0)).prompt
-        limit = f"{task.max_steps / layout.CONTROL_RATE_HZ:g} s"
-        text = f"{prompt}\n[dim]{task.differs}[/dim]" if task.differs else prompt
-        table.add_row(task.name, str(task.level), limit, text)
-    Console(highlight=False).print(table)
+    header = ("task", "level", "limit", "a prompt, and how the task differs from ClevrSkills'")
+    print_table(header, map(_described, map(task_named, tasks or TASKS)), prose=True)
+
+
+def _described(task: Task) -> list[str]:
+    prompt = task.build(np.random.default_rng(0)).prompt
+    text = f"{prompt}\n[dim]{task.differs}[/dim]" if task.differs else prompt
+    return [task.name, str(task.level), f"{task.max_steps / layout.CONTROL_RATE_HZ:g} s", text]

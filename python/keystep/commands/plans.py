@@ -11,6 +11,7 @@ import numpy as np
 import tyro
 
 import keystep
+from keystep.bars import tracked
 from keystep.commands.eval import FIRST_SEED
 from keystep.commands.options import PolicyOptions
 from keystep.commands.video import write_video
@@ -49,14 +50,12 @@ def main(
         suite: the simulated world, which makes the pictures.
         env: Gymnasium environment; the suite's when not given.
     """
-    from rich.progress import track
-
     manifest = keystep.read_manifest(bundle)
     if manifest["family"] != "subgoal":
         raise keystep.ArgumentError(f"family: expected subgoal, got {manifest['family']!r}")
     options = {} if guidance is None else {"guidance": guidance}
     with policy.opener(bundle)() as runtime, open_pictures(suite, env, manifest) as (simulator, pictures):
-        for name in track(task or first_tasks(manifest), "recording"):
+        for name in tracked(task or first_tasks(manifest), "recording"):
             recording = record(runtime, simulator, pictures, name, seed, **options)
             write(recording, output, frames(recording, pictures) if video else None)
             print(f"{title(recording)}; {output / name}.png")

@@ -39,13 +39,13 @@ def main(
         force: also replay what another version of the simulated world recorded.
     """
     from keystep.evaluate.code_video import WIDTH
-    from keystep.suites.tabletop.replay import Comparison, load_recorded, open_env, resimulate
+    from keystep.suites.tabletop.replay import ReplayComparison, load_recorded, open_env, resimulate
 
     recorded = load_recorded(dataset, episode, force=force)
     for warning in recorded.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     print(recorded)
-    comparison = Comparison(recorded)
+    comparison = ReplayComparison(recorded)
     with closing(open_env(recorded, WIDTH if video is not None else None)) as env:
         frames = comparison.watch(resimulate(env, recorded))
         if video is not None:

@@ -7,7 +7,7 @@ from keystep.evaluate.protocols import evaluate, evaluate_chains
 from keystep.evaluate.report import EvaluationReport, TaskResult
 from keystep.evaluate.rollout import Policy
 from keystep.evaluate.settings import EpisodeResult, Evaluation
-from keystep.evaluate.uncertainty import standard_error, wilson_interval
+from keystep.uncertainty import standard_error, wilson_interval
 
 __all__ = [
     "ChainReport",

@@ -9,7 +9,7 @@ from typing import Any
 from keystep.evaluate.measured import Measured, origin
 from keystep.evaluate.parallel import Played
 from keystep.evaluate.settings import EpisodeResult, Evaluation
-from keystep.evaluate.uncertainty import deviation, mean, means_by, standard_error
+from keystep.uncertainty import deviation, mean, means_by, standard_error
 
 
 @dataclass(frozen=True, kw_only=True)

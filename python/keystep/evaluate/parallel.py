@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import functools
 import os
-import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from typing import Any
 
 import keystep
-from keystep.evaluate.machine import describe_machine
 from keystep.evaluate.rollout import OpenPolicy, Policy, Worker
 from keystep.evaluate.settings import EpisodeResult, Evaluation, Job
+from keystep.machine import describe_machine
+from keystep.processes import Workers
 
 OnEpisode = Callable[[EpisodeResult], None]
 
@@ -81,43 +80,33 @@ def _notify(results: Iterator[EpisodeResult], on_episode: OnEpisode | None) -> I
         yield result
 
 
-_worker: Worker  # of a process of the pool, from _start
+_Answer = tuple[EpisodeResult, int, list[dict[str, Any]], str]
+"""An episode, and what its process, of this number, has measured so far."""
 
 
-def _start(open_policy: OpenPolicy, evaluation: Evaluation) -> None:
-    global _worker
-    # Ctrl-C goes to all processes of a terminal; the one that started these ends them.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _worker = Worker(open_policy(), evaluation)
+def _open_worker(open_policy: OpenPolicy, evaluation: Evaluation) -> Callable[[Job], _Answer]:
+    worker = Worker(open_policy(), evaluation)
 
+    def run(job: Job) -> _Answer:
+        return worker.run(job), os.getpid(), worker.latency(), worker.description()
 
-def _run(job: Job) -> tuple[EpisodeResult, int, list[dict[str, Any]], str]:
-    """The episode, and what this process has measured so far."""
-    return _worker.run(job), os.getpid(), _worker.latency(), _worker.description()
+    return run
 
 
 def _in_processes(
     open_policy: OpenPolicy, evaluation: Evaluation, processes: int, on_episode: OnEpisode | None
 ) -> tuple[list[EpisodeResult], list[dict[str, Any]], str]:
-    # Spawned: a forked simulator or engine would share threads and locks.
-    context = multiprocessing.get_context("spawn")
     latency: dict[int, list[dict[str, Any]]] = {}
     description = ""
 
-    def finished(futures: list[Future]) -> Iterator[EpisodeResult]:
+    def finished(found: Iterable[_Answer]) -> Iterator[EpisodeResult]:
         nonlocal description
-        for future in as_completed(futures):
-            result, process, latency[process], description = future.result()
+        for result, process, measured, described in found:
+            latency[process], description = measured, described
             yield result
 
-    with ProcessPoolExecutor(
-        processes, context, initializer=_start, initargs=(open_policy, evaluation)
-    ) as pool:
-        try:
-            jobs = [pool.submit(_run, job) for job in evaluation.jobs]
-            results = list(_notify(finished(jobs), on_episode))
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    with Workers(functools.partial(_open_worker, open_policy, evaluation), processes) as workers:
+        played = workers.as_completed([(job,) for job in evaluation.jobs])
+        results = list(_notify(finished(played), on_episode))
     reports = [report for reports in latency.values() for report in reports]
     return results, reports, f"{description}, {processes} processes"

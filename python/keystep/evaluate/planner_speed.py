@@ -14,15 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from keystep.evaluate.machine import describe_machine
 from keystep.evaluate.rollout import Policy, Worker
 from keystep.evaluate.settings import Evaluation, Job
-from keystep.evaluate.uncertainty import wilson_interval
+from keystep.machine import describe_machine
 from keystep.notebook import html_markdown
+from keystep.uncertainty import wilson_interval
 
 
 @dataclass(frozen=True)
-class Episode:
+class TimedEpisode:
     """One episode under one sampler.
 
     Attributes:
@@ -50,7 +50,7 @@ class SpeedReport:
     reference is compared on `common` episodes, on which the runtime has a time per action, too.
     """
 
-    episodes: Mapping[str, tuple[Episode, ...]]
+    episodes: Mapping[str, tuple[TimedEpisode, ...]]
     settings: dict[str, Any] = field(default_factory=dict)
     machine: dict[str, Any] = field(default_factory=describe_machine)
 
@@ -133,7 +133,7 @@ class SpeedReport:
         }
 
 
-def _per_action_ms(episodes: Sequence[Episode]) -> float | None:
+def _per_action_ms(episodes: Sequence[TimedEpisode]) -> float | None:
     actions = sum(episode.actions for episode in episodes)
     return 1e3 * sum(episode.seconds for episode in episodes) / actions if actions else None
 
@@ -157,7 +157,7 @@ def compare_samplers(
     """
     worker = Worker(next(iter(runtimes.values())), evaluation)
     order, rng = list(runtimes), random.Random(evaluation.seed)
-    episodes: dict[str, tuple[Episode, ...]] = dict.fromkeys(runtimes, ())
+    episodes: dict[str, tuple[TimedEpisode, ...]] = dict.fromkeys(runtimes, ())
     try:
         for policy in (*runtimes.values(), *references.values()):
             warm_up(worker, policy)
@@ -177,12 +177,12 @@ def warm_up(worker: Worker, policy: Policy) -> None:
     worker.probe(1)
 
 
-def measure(worker: Worker, job: Job, runtime: Policy, reference: Policy | None) -> Episode:
+def measure(worker: Worker, job: Job, runtime: Policy, reference: Policy | None) -> TimedEpisode:
     """One episode driven by the runtime, then answered again by the reference."""
     timed = Timed(runtime)
     worker.policy = timed
     result = worker.run(job)
-    episode = Episode(
+    episode = TimedEpisode(
         result.task,
         result.episode,
         result.success,

@@ -13,8 +13,8 @@ from zipfile import BadZipFile
 import numpy as np
 
 import keystep
-from keystep.evaluate.machine import describe_machine, peak_memory_mb, resident_memory_mb
 from keystep.latency import LatencyReport
+from keystep.machine import describe_machine, peak_memory_mb, resident_memory_mb
 from keystep.notebook import html_lines
 from keystep.runtime import Observation
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 import keystep
-from keystep.evaluate.environments import ObservationReader, solved
-from keystep.evaluate.rollout import reads_text, sendable
+from keystep.evaluate.environments import ObservationReader
+from keystep.evaluate.rollout import reads_text, steps
 from keystep.suites.base import Pictures
 
 Picture = np.ndarray
@@ -95,11 +96,8 @@ def record(
     read = ObservationReader(policy.manifest)
     observation, _ = env.reset(seed=seed, options={"task": task})
     policy.reset(task=task, seed=seed, **reset_options)
-    done = False
-    while not done:
-        observation, _, terminated, truncated, info = env.step(sendable(recorder.act(read(observation))))
-        done = terminated or truncated
-    recorder.finish(read(observation), bool(solved(info, terminated, None)))
+    last = deque(steps(recorder.act, env, read, observation), maxlen=1).pop()
+    recorder.finish(read(last.observation), bool(last.success))
     return recorder.recording
 
 

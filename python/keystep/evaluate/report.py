@@ -9,7 +9,7 @@ from typing import Any
 from keystep.evaluate.measured import Measured, origin
 from keystep.evaluate.parallel import Played
 from keystep.evaluate.settings import EpisodeResult, Evaluation
-from keystep.evaluate.uncertainty import clustered_error, deviation, mean, means_by, wilson_interval
+from keystep.uncertainty import clustered_error, deviation, mean, means_by, wilson_interval
 
 
 @dataclass(frozen=True)

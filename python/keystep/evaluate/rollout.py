@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Protocol
 
 import numpy as np
@@ -65,7 +68,7 @@ class Worker:
         check(policy.manifest, evaluation)
         self._takes_task = bool(policy.manifest["tasks"]) or reads_text(policy.manifest)
         self._read = ObservationReader(policy.manifest)
-        suite = suite_named(evaluation.suite)
+        suite = self._suite = suite_named(evaluation.suite)
         suite.register()
         if TASK in evaluation.env:
             _check_tasks(evaluation, suite)
@@ -87,8 +90,8 @@ class Worker:
         env = evaluation.env.replace(TASK, self._task)
         return make_env(env, self.policy.manifest, options, max_episode_steps=limit)
 
-    def _reset_env(self, task: str, seed: int) -> Any:
-        """The first observation; what the episode is about goes to environments that know tasks."""
+    def _reset_env(self, task: str, seed: int) -> tuple[Any, Mapping[str, Any]]:
+        """The first observation and info; what the episode is about goes to environments that know tasks."""
         if TASK in self.evaluation.env:  # which has one task
             if task != self._task:
                 close_env(self.env)
@@ -101,7 +104,7 @@ class Worker:
     def run(self, job: Job) -> EpisodeResult:
         """One episode: the tasks in a row, until one is not solved."""
         seed = self.evaluation.seed + job.episode
-        observation = self._reset_env(job.tasks[0], seed)
+        observation, info = self._reset_env(job.tasks[0], seed)
         subgoals = None
         if self._demonstrator is not None:
             subgoals = self._demonstrator.subgoals(job.tasks[0], seed)
@@ -110,16 +113,24 @@ class Worker:
         total = 0
         for position, task in enumerate(job.tasks):
             if position:
-                observation = set_env_task(self.env, task)
-            self._reset_policy(job, position, subgoals)
+                observation, info = set_env_task(self.env, task)
+            self._reset_policy(job, position, info, subgoals)
             solved, steps, fault = self._play(observation)
             total += steps
             if not solved:
                 return EpisodeResult(job, position, total, fault)
         return EpisodeResult(job, len(job.tasks), total)
 
-    def _reset_policy(self, job: Job, position: int, subgoals: dict[str, np.ndarray] | None = None) -> None:
+    def _reset_policy(
+        self,
+        job: Job,
+        position: int,
+        info: Mapping[str, Any],
+        subgoals: dict[str, np.ndarray] | None = None,
+    ) -> None:
         options: dict[str, Any] = self.evaluation.told(job, position) if self._takes_task else {}
+        if "task" in options and reads_text(self.policy.manifest):
+            options = self._prompted(job.tasks[position], info)
         if self.evaluation.guidance is not None:
             options["guidance"] = self.evaluation.guidance
         if subgoals is not None:
@@ -127,44 +138,46 @@ class Worker:
         episode = job.episode * len(job.tasks) + position
         self.policy.reset(seed=job.noise_seed, episode=episode, **options)
 
+    def _prompted(self, task: str, info: Mapping[str, Any]) -> dict[str, str]:
+        """For `reset`: the episode's own prompt where the suite says that each has one, else the task."""
+        if task not in self._suite.tasks or self._suite.instruction(task) is not None:
+            return {"task": task}
+        prompt = info.get("instruction")
+        if not isinstance(prompt, str):
+            expected = f"the prompt of an episode of {self._suite.name}"
+            raise keystep.ArgumentError(f"info['instruction']: expected {expected}, got {prompt!r}")
+        return {"instruction": prompt}
+
     def _play(self, observation: dict[str, Any]) -> tuple[bool, int, str]:
         """One task, up to its first success: whether it was solved, the actions taken, the policy's fault."""
-        steps = 0
-        while True:
-            try:
-                action = sendable(self.policy.act(self._read(observation)))
-            except keystep.PolicyError as error:
-                return False, steps, str(error)
-            observation, terminated, truncated, info = step_env(self.env, action)
-            steps += 1
-            success = solved(info, terminated, self.evaluation.success_key)
-            if success:
-                return True, steps, ""
-            if terminated or truncated:
-                if success is None:
-                    require_success(info, self.evaluation.success_key)
-                return False, steps, ""
+        taken, key = 0, self.evaluation.success_key
+        try:
+            for step in steps(self.policy.act, self.env, self._read, observation, key):
+                taken += 1
+                if step.success:
+                    return True, taken, ""
+        except keystep.PolicyError as error:
+            return False, taken, str(error)
+        if step.success is None:
+            require_success(step.info, key)
+        return False, taken, ""
 
     def seconds_per_step(self) -> float:
         """Measured over the first steps of one episode, over a whole plan if there is one."""
         started = time.perf_counter()
-        steps = self.probe(max(PROBE_STEPS, plan_actions(self.policy.manifest)))
-        return (time.perf_counter() - started) / max(steps, 1)
+        taken = self.probe(max(PROBE_STEPS, plan_actions(self.policy.manifest)))
+        return (time.perf_counter() - started) / max(taken, 1)
 
-    def probe(self, steps: int) -> int:
+    def probe(self, count: int) -> int:
         """Take so many steps of an episode that is not counted, fewer if the policy fails; their number."""
         job = self.evaluation.jobs[0]
-        observation = self._reset_env(job.tasks[0], self.evaluation.seed)
-        self._reset_policy(job, 0)
-        for taken in range(steps):
-            try:
-                action = sendable(self.policy.act(self._read(observation)))
-            except keystep.PolicyError:
-                return taken
-            observation, terminated, truncated, _ = step_env(self.env, action)
-            if terminated or truncated:
-                return taken + 1
-        return steps
+        observation, info = self._reset_env(job.tasks[0], self.evaluation.seed)
+        self._reset_policy(job, 0, info)
+        taken = 0
+        with suppress(keystep.PolicyError):
+            for _ in islice(steps(self.policy.act, self.env, self._read, observation), count):
+                taken += 1
+        return taken
 
     def seconds_per_demonstration(self) -> float:
         """Of ground-truth subgoals; 0 if they come from the policy."""
@@ -189,6 +202,47 @@ class Worker:
         close_env(self.env)
         if self._demonstrator is not None:
             self._demonstrator.close()
+
+
+@dataclass(frozen=True)
+class Step:
+    """What came of an action.
+
+    Attributes:
+        observation: as the environment gives it.
+        success: whether the task is solved; None when `info` does not say.
+        over: the environment has ended the episode.
+    """
+
+    observation: Any
+    success: bool | None
+    over: bool
+    info: Mapping[str, Any]
+
+
+def steps(
+    act: Callable[[dict[str, Any]], np.ndarray],
+    env: Any,
+    read: ObservationReader,
+    observation: Any,
+    success_key: str | None = None,
+) -> Iterator[Step]:
+    """The closed loop: acts until the environment ends the episode.
+
+    Args:
+        act: gives the action for what the policy sees.
+        observation: the first one, as the environment gives it.
+
+    Raises:
+        PolicyError: the policy failed.
+        ArgumentError: the environment did.
+    """
+    over = False
+    while not over:
+        action = sendable(act(read(observation)))
+        observation, terminated, truncated, info = step_env(env, action)
+        over = terminated or truncated
+        yield Step(observation, solved(info, terminated, success_key), over, info)
 
 
 def sendable(action: np.ndarray) -> np.ndarray:

@@ -82,7 +82,8 @@ class Evaluation:
         ground_truth: the subgoals come from a demonstration of the expert from the same reset, not from the
             planner.
         guidance: of the planner; None: as the bundle says.
-        instructions: texts by task; episode i is told text i modulo their number. Empty: the task's name.
+        instructions: texts by task; episode i is told text i modulo their number. Empty: the task's name, or
+            the episode's own prompt (`info["instruction"]`) where the suite says that each has one.
         kinds: of the instructions, if there are several: text i is of kind i modulo their number.
         suite: whose demonstrations are the ground truth.
         env_kwargs: for the environment's constructor.
@@ -155,7 +156,10 @@ class Evaluation:
         ]
 
     def told(self, job: Job, position: int) -> dict[str, str]:
-        """What `reset` is told at `position` of the chain: the task's name, or one of its instructions."""
+        """What `reset` is told at `position` of the chain: the task's name, or one of its instructions.
+
+        In place of the name a policy that reads text may be told the episode's own prompt, see `Worker`.
+        """
         task = job.tasks[position]
         texts = self.instructions.get(task, ())
         return {"instruction": texts[job.episode % len(texts)]} if texts else {"task": task}

@@ -23,15 +23,15 @@ def fault_of_env(call: str) -> Iterator[None]:
         raise keystep.ArgumentError(f"env: expected a {call} that works, got {what}") from error
 
 
-def reset_env(env: Any, seed: int, options: dict[str, Any] | None) -> Any:
-    """The first observation. Raises ArgumentError."""
+def reset_env(env: Any, seed: int, options: dict[str, Any] | None) -> tuple[Any, Mapping[str, Any]]:
+    """The first observation and its info. Raises ArgumentError."""
     with fault_of_env("reset"):
         returned = env.reset(seed=seed, options=options)
     return _first_observation("reset", returned)
 
 
-def set_env_task(env: Any, task: str) -> Any:
-    """The observation after a new task without a reset. Raises ArgumentError."""
+def set_env_task(env: Any, task: str) -> tuple[Any, Mapping[str, Any]]:
+    """Observation and info after a new task without a reset. Raises ArgumentError."""
     with fault_of_env("set_task"):
         returned = env.get_wrapper_attr("set_task")(task)
     return _first_observation("set_task", returned)
@@ -88,11 +88,10 @@ def _short(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def _first_observation(call: str, returned: Any) -> Any:
+def _first_observation(call: str, returned: Any) -> tuple[Any, Mapping[str, Any]]:
     if not isinstance(returned, tuple) or len(returned) != 2:
         raise _wrong(call, "(observation, info)", returned)
-    _info(call, returned[1])
-    return returned[0]
+    return returned[0], _info(call, returned[1])
 
 
 def _info(call: str, info: Any) -> Mapping[str, Any]:

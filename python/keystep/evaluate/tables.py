@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from keystep.evaluate.chains import ChainReport
@@ -10,12 +10,7 @@ from keystep.evaluate.cross import CrossReport
 from keystep.evaluate.planner_speed import SpeedReport
 from keystep.evaluate.protocols import Report
 from keystep.evaluate.report import EvaluationReport, TaskResult
-
-
-def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """The first column is left-aligned, the others right."""
-    lines = [header, ["---", *("---:" for _ in header[1:])], *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+from keystep.table_writer import markdown_table
 
 
 def report_markdown(reports: Mapping[str, Report]) -> str:

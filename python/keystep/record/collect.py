@@ -12,26 +12,20 @@ from __future__ import annotations
 import inspect
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-
+from keystep.bars import progress_bar
 from keystep.data.errors import DatasetError
 from keystep.data.flush import FLUSH_EPISODES, FLUSH_SECONDS
 from keystep.record.interrupts import Interrupts
 
 if TYPE_CHECKING:  # else loaded when used: `keystep collect --help` needs none of it
     from keystep.suites.base import Frames, Source
+
+Result = TypeVar("Result")
 
 
 @dataclass
@@ -159,7 +153,7 @@ def collect_from(
 ) -> CollectReport:
     """`collect` from any source; see there."""
     from keystep.data.writer import DatasetWriter
-    from keystep.record.workers import Workers
+    from keystep.processes import Workers
 
     for name, value in (("episodes", episodes), ("processes", processes), ("max_failures", max_failures)):
         if value < 1:
@@ -170,7 +164,7 @@ def collect_from(
     report = CollectReport()
     with (
         Interrupts() as interrupts,
-        _progress() as progress,
+        progress_bar() as progress,
         DatasetWriter(
             output, source.spec, flush_seconds=flush_seconds, flush_episodes=flush_episodes
         ) as writer,
@@ -183,7 +177,7 @@ def collect_from(
         for task, (kept, first_seed) in done.items():
             if kept >= episodes or interrupts.requested:
                 continue
-            results = workers.run(task, itertools.count(first_seed, source.seed_stride))
+            results = workers.run((task, seed) for seed in itertools.count(first_seed, source.seed_stride))
             for seed, frames in _successes(task, results, report, max_failures, interrupts):
                 writer.add_episode(
                     {key: frames[key] for key in source.spec.features},
@@ -205,14 +199,14 @@ def collect_from(
 
 def _successes(
     task: str,
-    results: Iterable[tuple[int, Frames | None]],
+    results: Iterable[tuple[tuple[str, int], Frames | None]],
     report: CollectReport,
     max_failures: int,
     interrupts: Interrupts,
 ) -> Iterator[tuple[int, Frames]]:
     """The successful results, counted in the report, until an interrupt."""
     failures = 0
-    for seed, frames in results:
+    for (_, seed), frames in _while_running(task, results):
         report.attempts[task] = report.attempts.get(task, 0) + 1
         failures = 0 if frames else failures + 1
         if failures >= max_failures:
@@ -222,6 +216,13 @@ def _successes(
             yield seed, frames
         if interrupts.requested:
             return
+
+
+def _while_running(task: str, results: Iterable[Result]) -> Iterator[Result]:
+    try:
+        yield from results
+    except BrokenProcessPool as error:
+        raise DatasetError(f"{task}: expected simulators to keep running, but one died: {error}") from error
 
 
 def _resume_points(source: Source, output: Path) -> dict[str, tuple[int, int]]:
@@ -234,10 +235,3 @@ def _resume_points(source: Source, output: Path) -> dict[str, tuple[int, int]]:
         if episode.task in points:
             points[episode.task] = (points[episode.task][0] + 1, episode.seed + source.seed_stride)
     return points
-
-
-def _progress() -> Progress:
-    """Bars on a terminal; nothing where there is none."""
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description:>18}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    return Progress(*columns, TimeRemainingColumn(), console=console, disable=not console.is_terminal)

@@ -102,6 +102,14 @@ class Suite(Protocol):
         """Sentences that no training sentence equals. Raises KeyError for a task without any."""
         ...
 
+    def meaning(self, task: str) -> dict[str, int]:
+        """What these sentences tell, e.g. verb and colour, as numbers from 0; the same keys for every task.
+
+        Raises:
+            KeyError: the task has no sentences.
+        """
+        ...
+
     def demonstrator(self, env: Any, planner: dict[str, Any]) -> Demonstrator:
         """Ground-truth subgoals in an environment of its own. Raises ArgumentError where there are none."""
         ...

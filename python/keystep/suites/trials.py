@@ -1,16 +1,13 @@
-"""The same episode function on many seeds of many tasks, and how sure a share of successes is."""
+"""A demonstrator on many seeds of many tasks."""
 
 from __future__ import annotations
 
-import multiprocessing
-import signal
+import functools
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import TypeVar
 
-from rich.console import Console
-from rich.progress import track
-from scipy.stats import binomtest
+from keystep.bars import tracked
+from keystep.processes import Workers
 
 Outcome = TypeVar("Outcome")
 
@@ -29,7 +26,7 @@ def play_all(
 
     Args:
         play: picklable, when there are several processes.
-        processes: 1 plays in this process; more are spawned, as forked simulators would share locks.
+        processes: see `keystep.processes.Workers`.
         what: stands before the progress bar on stderr.
 
     Raises:
@@ -37,33 +34,14 @@ def play_all(
     """
     if episodes < 1:
         raise ValueError(f"episodes: expected at least 1, got {episodes}")
-    if processes < 1:
-        raise ValueError(f"processes: expected at least 1, got {processes}")
-    jobs = [(task, seed + episode) for task in tasks for episode in range(episodes)]
-    outcomes = _outcomes(play, jobs, processes)
-    return iter(track(outcomes, what, total=len(jobs), console=Console(stderr=True)))
+    workers = Workers(functools.partial(_itself, play), processes)
+    return _outcomes(workers, [(task, seed + n) for task in tasks for n in range(episodes)], what)
 
 
-def _outcomes(
-    play: Callable[[str, int], Outcome], jobs: Sequence[tuple[str, int]], processes: int
-) -> Iterator[Outcome]:
-    if processes == 1:
-        yield from (play(*job) for job in jobs)
-        return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, context, _leave_ctrl_c_to_the_parent) as pool:
-        futures = [pool.submit(play, *job) for job in jobs]
-        try:
-            yield from (future.result() for future in as_completed(futures))
-        finally:
-            pool.shutdown(cancel_futures=True)
+def _outcomes(workers: Workers[Outcome], jobs: Sequence[tuple[str, int]], what: str) -> Iterator[Outcome]:
+    with workers:
+        yield from tracked(workers.as_completed(jobs), what, len(jobs))
 
 
-def _leave_ctrl_c_to_the_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def wilson(successes: int, episodes: int) -> tuple[float, float]:
-    """The 95 % Wilson score interval of a share."""
-    interval = binomtest(successes, episodes).proportion_ci(method="wilson")
-    return float(interval.low), float(interval.high)
+def _itself(play: Callable[[str, int], Outcome]) -> Callable[[str, int], Outcome]:
+    return play

@@ -7,15 +7,9 @@ from collections.abc import Sequence
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import TextColumn
 
+from keystep.bars import progress_bar
 from keystep.train.curves import Row
 
 
@@ -33,19 +27,7 @@ class Reporter:
         self._console = Console(stderr=True, quiet=quiet)
         self._notes = notes
         self._steps, self._done, self._started = steps, done, time.perf_counter()
-        columns = (
-            TextColumn("training"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-        )
-        self._progress = Progress(
-            *columns,
-            TextColumn("{task.fields[figures]}"),
-            console=self._console,
-            disable=not self._console.is_terminal,
-        )
+        self._progress = progress_bar(TextColumn("{task.fields[figures]}"), console=self._console)
         self._bar = self._progress.add_task("training", total=steps, completed=done, figures="")
 
     def __enter__(self) -> Reporter:

@@ -9,12 +9,9 @@ import numpy as np
 
 from keystep.data import DatasetReader
 from keystep.models.checkpoint import Checkpoint
-from keystep.models.checks import ConfigError
 from keystep.models.text import TextEncoder
 from keystep.train.actions import ACTION
-from keystep.train.config import ControllerTraining, PlannerTraining, TrainConfig
 from keystep.train.names import numbered, usable_names
-from keystep.train.rehearsal import hint
 
 STATE, IMAGES = "observation.state", "observation.images."
 
@@ -50,28 +47,6 @@ class Recipe(Protocol):
 
     def save_extras(self, output: Path) -> None:
         """Writes what the checkpoint needs besides the weights."""
-
-
-def recipe_of(config: TrainConfig, reader: DatasetReader) -> Recipe:
-    """Raises DatasetError, ValueError; what of a network is refused says what mends it."""
-    try:
-        return _recipe_of(config, reader)
-    except ConfigError as error:
-        raise ConfigError(f"{error}{hint(str(error))}") from None
-
-
-def _recipe_of(config: TrainConfig, reader: DatasetReader) -> Recipe:
-    if isinstance(config, PlannerTraining):
-        from keystep.train.planner import PlannerRecipe
-
-        return PlannerRecipe(config, reader)
-    from keystep.train.controller import ControllerRecipe
-
-    if not isinstance(config, ControllerTraining):
-        raise TypeError(
-            f"config: expected ControllerTraining or PlannerTraining, got {type(config).__name__}"
-        )
-    return ControllerRecipe(config, reader)
 
 
 def statistics(reader: DatasetReader) -> dict[str, dict[str, Any]]:

@@ -1,8 +1,9 @@
-"""Trains the corpus encoder on the instruction corpus; about a minute on one core.
+"""Trains the corpus encoder on the sentences of a suite; about a minute on one core.
 
 Two losses. Supervised contrastive (Khosla et al. 2020) on the mean over tokens: sentences of one task attract
-each other, those of different tasks repel. And linear read-outs of verb, colour and side from *every*
-token, so that whatever reads the tokens afterwards finds them wherever it looks.
+each other, those of different tasks repel. And linear read-outs of what the sentences tell (verb, colour
+and side, of Franka-3Blocks) from *every* token, so that whatever reads the tokens afterwards finds it
+wherever it looks.
 """
 
 from __future__ import annotations
@@ -12,20 +13,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from rich.console import Console
-from rich.progress import Progress
 from torch import Tensor, nn
 from torch.nn import functional
 
+from keystep.bars import tracked
 from keystep.models.text.base import frozen
 from keystep.models.text.corpus_encoder import CorpusEncoder
 from keystep.models.text.words import FIRST_WORD, UNKNOWN, Vocabulary
-from keystep.suites.franka3blocks import TASKS
-from keystep.suites.franka3blocks.instructions import held_out, phrasings
-from keystep.suites.franka3blocks.layout import CUBES
-from keystep.suites.franka3blocks.tasks import FAMILIES
+from keystep.suites import suite_named
+from keystep.suites.base import Suite
 
-ATTRIBUTES = {"verb": len(FAMILIES), "colour": len(CUBES) + 1, "side": 3}
 TEMPERATURE = 0.1
 FILLER_RATE, WORD_RATE = 0.3, 0.05  # of words that become unknown in training; see `_disturbed`
 MAX_INSERTED = 6
@@ -55,58 +52,70 @@ class CorpusReport:
         return asdict(self)
 
 
-def train_corpus_encoder(output: Path, steps: int = 1500, seed: int = 0) -> CorpusReport:
-    """Trains from nothing and writes the encoder to the folder `output`, replacing one that is there."""
+def train_corpus_encoder(
+    output: Path, steps: int = 1500, seed: int = 0, suite: str = "franka3blocks"
+) -> CorpusReport:
+    """Trains from nothing and writes the encoder to the folder `output`, replacing one that is there.
+
+    Raises:
+        KeyError: the suite has no sentences.
+    """
+    world = suite_named(suite)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        texts, tasks = _labelled(phrasings)
+        texts, tasks = _labelled(world, world.phrasings)
+        names, labels = _meanings(world)
         encoder = CorpusEncoder(Vocabulary.of(texts))
-        heads = nn.ModuleDict({name: nn.Linear(encoder.width, count) for name, count in ATTRIBUTES.items()})
-        _fit(encoder, heads, texts, tasks, steps)
+        counts = (labels.amax(0) + 1).tolist()
+        heads = nn.ModuleDict({n: nn.Linear(encoder.width, c) for n, c in zip(names, counts, strict=True)})
+        _fit(encoder, heads, texts, tasks, labels, steps)
     frozen(encoder).save(output)
-    return _report(encoder, heads.requires_grad_(False), texts, tasks)
+    return _report(encoder, heads.requires_grad_(False), world, labels)
 
 
-def _fit(encoder: CorpusEncoder, heads: nn.ModuleDict, texts: list[str], tasks: Tensor, steps: int) -> None:
+def _fit(
+    encoder: CorpusEncoder,
+    heads: nn.ModuleDict,
+    texts: list[str],
+    tasks: Tensor,
+    meanings: Tensor,
+    steps: int,
+) -> None:
     ids, mask = encoder.tokenize(texts)
-    labels, rates = _attributes()[tasks], _unknown_rates(ids, mask, tasks)
+    labels, rates = meanings[tasks], _unknown_rates(ids, mask, tasks)
     parameters = [*encoder.parameters(), *heads.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=LEARNING_RATE, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps)
-    console = Console(stderr=True)
-    with Progress(console=console, disable=not console.is_terminal) as progress:
-        for _ in progress.track(range(steps), description="text encoder"):
-            rows = torch.randint(len(texts), (BATCH,))
-            seen, valid = _disturbed(ids[rows], mask[rows], rates)
-            hidden = encoder(seen, valid)
-            loss = _contrastive(_mean(hidden, valid), tasks[rows])
-            for column, head in enumerate(heads.values()):
-                wanted = labels[rows, column, None].expand(valid.shape)
-                loss = loss + functional.cross_entropy(head(hidden)[valid > 0], wanted[valid > 0])
-            optimizer.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(parameters, 1.0)
-            optimizer.step()
-            schedule.step()
+    for _ in tracked(range(steps), "text encoder"):
+        rows = torch.randint(len(texts), (BATCH,))
+        seen, valid = _disturbed(ids[rows], mask[rows], rates)
+        hidden = encoder(seen, valid)
+        loss = _contrastive(_mean(hidden, valid), tasks[rows])
+        for column, head in enumerate(heads.values()):
+            wanted = labels[rows, column, None].expand(valid.shape)
+            loss = loss + functional.cross_entropy(head(hidden)[valid > 0], wanted[valid > 0])
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        schedule.step()
 
 
-def _labelled(sentences_of: Callable[[str], tuple[str, ...]]) -> tuple[list[str], Tensor]:
-    pairs = [(text, index) for index, task in enumerate(TASKS) for text in sentences_of(task)]
+def _labelled(suite: Suite, sentences_of: Callable[[str], tuple[str, ...]]) -> tuple[list[str], Tensor]:
+    """The sentences, and [sentences] which of the suite's tasks each tells."""
+    pairs = [(text, index) for index, task in enumerate(suite.tasks) for text in sentences_of(task)]
     return [text for text, _ in pairs], torch.tensor([index for _, index in pairs])
 
 
-def _attributes() -> Tensor:
-    """[tasks, 3] int64, columns as `ATTRIBUTES`; the last colour means none, side 0 means none."""
-    rows = []
-    for task in TASKS.values():
-        colour = len(CUBES) if task.cube is None else task.cube
-        rows.append((FAMILIES.index(task.family), colour, task.direction % 3))
-    return torch.tensor(rows)
+def _meanings(suite: Suite) -> tuple[list[str], Tensor]:
+    """What sentences tell, and [tasks, of these] int64."""
+    rows = [suite.meaning(task) for task in suite.tasks]
+    return list(rows[0]), torch.tensor([list(row.values()) for row in rows])
 
 
 def _unknown_rates(ids: Tensor, mask: Tensor, tasks: Tensor) -> Tensor:
     """[ids]: how often each id becomes unknown. Fillers, the words that all tasks use, decide nothing."""
-    used = torch.zeros(len(TASKS), int(ids.max()) + 1, dtype=torch.bool)
+    used = torch.zeros(int(tasks.max()) + 1, int(ids.max()) + 1, dtype=torch.bool)
     used[tasks[:, None].expand_as(ids)[mask > 0], ids[mask > 0]] = True
     rates = torch.where(used.all(0), FILLER_RATE, WORD_RATE)
     rates[:FIRST_WORD] = 0.0
@@ -137,21 +146,21 @@ def _contrastive(pooled: Tensor, tasks: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def _report(encoder: CorpusEncoder, heads: nn.ModuleDict, texts: list[str], tasks: Tensor) -> CorpusReport:
+def _report(encoder: CorpusEncoder, heads: nn.ModuleDict, suite: Suite, meanings: Tensor) -> CorpusReport:
     def pooled(sentences: list[str]) -> Tensor:
         ids, mask = encoder.tokenize(sentences)
         return _mean(encoder(ids, mask), mask)
 
+    texts, tasks = _labelled(suite, suite.phrasings)
     known = functional.normalize(pooled(texts), dim=-1)
-    centres = functional.normalize(
-        torch.stack([known[tasks == t].mean(0) for t in range(len(TASKS))]), dim=-1
-    )
-    unseen, wanted = _labelled(held_out)
+    means = [known[tasks == task].mean(0) for task in range(len(suite.tasks))]
+    centres = functional.normalize(torch.stack(means), dim=-1)
+    unseen, wanted = _labelled(suite, suite.held_out)
     vectors = pooled(unseen)
     scores = functional.normalize(vectors, dim=-1) @ centres.T
     cosines = functional.normalize(vectors, dim=-1) @ known.T
     same = wanted[:, None] == tasks
-    labels = _attributes()[wanted]
+    labels = meanings[wanted]
     return CorpusReport(
         sentences=len(unseen),
         vocabulary=len(encoder.vocabulary),

@@ -22,9 +22,9 @@ from keystep.record.interrupts import Interrupts
 from keystep.train import curves, state
 from keystep.train.batches import Batches
 from keystep.train.config import TrainConfig, plain
+from keystep.train.kinds import recipe_of
 from keystep.train.loss import Loss
 from keystep.train.progress import Reporter
-from keystep.train.recipe import recipe_of
 from keystep.train.rehearsal import rehearse
 from keystep.train.same_run import NORMALIZATION, check_same_run, normalization_values
 from keystep.train.schedule import learning_rate

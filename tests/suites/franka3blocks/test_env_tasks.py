@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from keystep.suites.franka3blocks import TASKS, layout
-from keystep.suites.franka3blocks.tasks import Scene
+from keystep.suites.franka3blocks.tasks import BlockState
 
 START = np.array([[0.45, -0.08, 0.274], [0.5, 0.0, 0.274], [0.55, 0.08, 0.274]])
 
@@ -14,7 +14,7 @@ START = np.array([[0.45, -0.08, 0.274], [0.5, 0.0, 0.274], [0.55, 0.08, 0.274]])
 def moved(cube, by, contacts=()):
     cubes = START.copy()
     cubes[cube] += by
-    return Scene(cubes, frozenset(contacts))
+    return BlockState(cubes, frozenset(contacts))
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def moved(cube, by, contacts=()):
     ],
 )
 def test_lift_and_push_predicates(task, cube, by, expected):
-    assert TASKS[task].success(Scene(START), moved(cube, by)) is expected
+    assert TASKS[task].success(BlockState(START), moved(cube, by)) is expected
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_lift_and_push_predicates(task, cube, by, expected):
 )
 def test_stack_predicate(upper, lower, by, contacts, expected):
     now = moved(upper, START[lower] - START[upper] + np.array(by), contacts)
-    assert TASKS["stack"].success(Scene(START), now) is expected
+    assert TASKS["stack"].success(BlockState(START), now) is expected
 
 
 def test_the_ten_tasks_and_their_instructions():

@@ -12,7 +12,7 @@ from keystep.suites.franka3blocks import layout  # noqa: E402
 from keystep.suites.franka3blocks.demonstrations import rollout_expert  # noqa: E402
 from keystep.suites.franka3blocks.expert import ScriptedExpert  # noqa: E402
 from keystep.suites.franka3blocks.expert_report import evaluate_expert  # noqa: E402
-from keystep.suites.franka3blocks.grasps import Grasp, clear_grasp  # noqa: E402
+from keystep.suites.franka3blocks.grasps import HandOffset, clear_grasp  # noqa: E402
 
 STATE = "observation.state"
 
@@ -38,7 +38,7 @@ def test_the_grasp_avoids_a_neighbour():
     cubes = np.array([[0.5, 0.0, 0.274], [0.525, 0.06, 0.274], [0.42, -0.09, 0.274]])
     shifted = clear_grasp(0, cubes)
     assert shifted.yaw_rad == 0.0 and shifted.offset_m[0] < 0.0
-    assert clear_grasp(2, cubes) == Grasp()
+    assert clear_grasp(2, cubes) == HandOffset()
     cubes[1] = [0.5, 0.055, 0.274]
     assert clear_grasp(0, cubes).yaw_rad != 0.0
 

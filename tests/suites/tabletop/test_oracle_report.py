@@ -22,28 +22,28 @@ from keystep.suites.tabletop.oracle.results import (
     MEAN_BARS,
     Failures,
     Mean,
-    Played,
-    Report,
-    TaskResult,
+    OracleReport,
+    OracleResult,
+    Trial,
     most_frequent,
 )
-from keystep.suites.trials import play_all, wilson
+from keystep.suites.trials import play_all
 
 LEVELS = {level: [name for name, task in TASKS.items() if task.level == level] for level in (0, 1, 2)}
 
 
-def episodes_of(task: str, successes: int, count: int, **changes: object) -> list[Played]:
-    made = [Played(task, seed, seed < successes, 4, 50, 100.0, "" if seed < successes else "no")
+def episodes_of(task: str, successes: int, count: int, **changes: object) -> list[Trial]:
+    made = [Trial(task, seed, seed < successes, 4, 50, 100.0, "" if seed < successes else "no")
             for seed in range(count)]  # fmt: skip
     return [dataclasses.replace(one, **changes) for one in made]
 
 
-def result(task: str, successes: int, count: int = 100) -> TaskResult:
-    return TaskResult.of(task, episodes_of(task, successes, count))
+def result(task: str, successes: int, count: int = 100) -> OracleResult:
+    return OracleResult.of(task, episodes_of(task, successes, count))
 
 
-def report_of(*results: TaskResult, played: int = 1, planned: int = 1) -> Report:
-    return Report(results, 0, 100, 1, 1.0, played, planned)
+def report_of(*results: OracleResult, played: int = 1, planned: int = 1) -> OracleReport:
+    return OracleReport(results, 0, 100, 1, 1.0, played, planned)
 
 
 # ---- a task
@@ -55,20 +55,19 @@ def test_rates_have_wilson_intervals(counts: tuple[int, int]) -> None:
     found = result("Pick", successes, n)
     assert (found.successes, found.episodes, found.rate) == (successes, n, successes / n)
     interval = binomtest(successes, n).proportion_ci(method="wilson")
-    assert (found.low, found.high) == (interval.low, interval.high)
-    np.testing.assert_allclose((found.low, found.high), wilson_interval(successes, n), atol=1e-12)
+    np.testing.assert_allclose((found.low, found.high), (interval.low, interval.high), atol=1e-12)
 
 
 def test_calls_and_steps_are_means_over_successes_and_time_the_median_of_all() -> None:
     played = [
-        Played("Swap", 0, True, 12, 130, 10.0),
-        Played("Swap", 1, False, 3, 700, 90.0, "stuck"),
-        Played("Swap", 2, True, 13, 140, 20.0),
+        Trial("Swap", 0, True, 12, 130, 10.0),
+        Trial("Swap", 1, False, 3, 700, 90.0, "stuck"),
+        Trial("Swap", 2, True, 13, 140, 20.0),
     ]
-    found = TaskResult.of("Swap", played)
+    found = OracleResult.of("Swap", played)
     assert (found.calls, found.steps, found.seconds, found.median_ms) == (12.5, 135, 6.75, 20.0)
     assert found.level == 1 and found.failures == (Failures("stuck", 1, 1),)
-    assert found == TaskResult.of("Swap", played[::-1])
+    assert found == OracleResult.of("Swap", played[::-1])
 
 
 def test_without_a_success_there_are_no_calls() -> None:
@@ -79,7 +78,7 @@ def test_without_a_success_there_are_no_calls() -> None:
 
 def test_the_three_most_frequent_reasons_are_kept_with_their_first_seeds() -> None:
     reasons = ["b", "a", "c", "a", "d", "b", "a", "d", "e"]
-    failed = [Played("Pick", 10 + number, False, 1, 1, 1.0, text) for number, text in enumerate(reasons)]
+    failed = [Trial("Pick", 10 + number, False, 1, 1, 1.0, text) for number, text in enumerate(reasons)]
     expected = (Failures("a", 3, 11), Failures("b", 2, 10), Failures("d", 2, 14))
     for order in range(5):
         shuffled = np.random.default_rng(order).permutation(len(failed))
@@ -94,7 +93,7 @@ def test_a_mean_counts_every_task_alike() -> None:
     found = Mean.of("mean", [few, many])
     assert found.rate == pytest.approx(0.7) and found.calls == 4 and found.tasks == ("Pick", "Swap")
     single = Mean.of("mean", [many])
-    np.testing.assert_allclose((single.low, single.high), wilson(90, 100))
+    np.testing.assert_allclose((single.low, single.high), wilson_interval(90, 100))
 
 
 @given(st.lists(st.integers(0, 20), min_size=1, max_size=9))
@@ -118,13 +117,13 @@ def test_the_interval_of_a_mean_covers_the_truth_nineteen_times_in_twenty(chance
 # ---- the bars
 
 
-def suite(**successes: int) -> Report:
+def suite(**successes: int) -> OracleReport:
     """Every task of level 0 at 95, of 1 at 85, of 2 at 70 of 100, but those that are named."""
     reached = {name: round(100 * MEAN_BARS[task.level]) for name, task in TASKS.items()} | successes
     return report_of(*(result(name, count) for name, count in reached.items()))
 
 
-def verdicts(found: Report) -> list[bool | None]:
+def verdicts(found: OracleReport) -> list[bool | None]:
     return [bar.reached for bar in found.bars]
 
 
@@ -161,7 +160,7 @@ def test_bars_of_levels_that_were_not_played_whole_stay_open() -> None:
 def test_a_report_comes_back_from_its_json() -> None:
     made = suite(Pick=0, Swap=31)
     found = json.loads(json.dumps(made.to_dict(), allow_nan=False))
-    assert Report.from_dict({**found, "machine": {}}) == made
+    assert OracleReport.from_dict({**found, "machine": {}}) == made
     assert [mean["name"] for mean in found["means"]] == [
         "mean of level 0", "mean of level 1", "mean of level 2", "mean of all",
     ]  # fmt: skip
@@ -215,10 +214,10 @@ def test_unknown_and_missing_tasks_are_refused() -> None:
 
 
 def test_an_interrupted_evaluation_keeps_finished_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
-    def play(task: str, seed: int) -> Played:
+    def play(task: str, seed: int) -> Trial:
         if (task, seed) == ("Swap", 1):
             raise KeyboardInterrupt
-        return Played(task, seed, True, 2, 20, 5.0)
+        return Trial(task, seed, True, 2, 20, 5.0)
 
     monkeypatch.setattr(report, "play_episode", play)
     found = report.evaluate_oracle(["Pick", "Swap", "Push"], episodes=2)
@@ -258,7 +257,7 @@ def test_several_processes_find_the_same_as_one() -> None:
     """In the simulator."""
     pytest.importorskip("mani_skill", reason="needs the extra 'sim'")
 
-    def rows(processes: int) -> tuple[TaskResult, ...]:
+    def rows(processes: int) -> tuple[OracleResult, ...]:
         found = report.evaluate_oracle(["Touch", "PlaceOnTop"], episodes=2, seed=3, processes=processes)
         assert all(row.median_ms > 0 for row in found.tasks) and not report._environment._open
         return tuple(dataclasses.replace(row, median_ms=0.0) for row in found.tasks)

@@ -20,7 +20,7 @@ from keystep.commands import replay as command
 from keystep.data import DatasetError, DatasetReader, DatasetSpec, DatasetWriter
 from keystep.record.collect import collect
 from keystep.suites.tabletop import layout, source
-from keystep.suites.tabletop.replay import COLUMNS, Comparison, load_recorded, open_env, resimulate
+from keystep.suites.tabletop.replay import COLUMNS, ReplayComparison, load_recorded, open_env, resimulate
 from keystep.suites.tabletop.suite import SUITE
 
 DATA_FILE = "data/chunk-000/file-000.parquet"
@@ -36,9 +36,9 @@ def dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "d"
 
 
-def compare(path: Path, index: int) -> Comparison:
+def compare(path: Path, index: int) -> ReplayComparison:
     recorded = load_recorded(path, index)
-    comparison = Comparison(recorded)
+    comparison = ReplayComparison(recorded)
     for _ in comparison.watch(resimulate(open_env(recorded), recorded)):
         pass
     return comparison
@@ -170,7 +170,7 @@ def test_other_names_are_found(dataset: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_comparison_that_has_not_ended_is_not_exact(dataset: Path) -> None:
     recorded = load_recorded(dataset, 0)
-    comparison = Comparison(recorded)
+    comparison = ReplayComparison(recorded)
     next(comparison.watch(resimulate(open_env(recorded), recorded)))
     assert comparison.first is None and not comparison.exact
 

@@ -15,7 +15,7 @@ from keystep.suites.tabletop.placement import (
     FLAT_GAP_M,
     GAP_M,
     Crowded,
-    Scene,
+    Placement,
     around,
     arranged,
     beside,
@@ -149,7 +149,7 @@ def test_a_scene_without_room_says_so():
         scene.put(block("cube", "blue"), here)
 
     with pytest.raises(Crowded):
-        arrange(Scene(np.random.default_rng(0)))
+        arrange(Placement(np.random.default_rng(0)))
     with pytest.raises(RuntimeError, match="placement: expected room for all bodies"):
         arranged(np.random.default_rng(0), arrange)
 

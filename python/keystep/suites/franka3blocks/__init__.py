@@ -9,9 +9,17 @@ from keystep.suites.franka3blocks.layout import (
     CONTROL_RATE_HZ,
     STATE_NAMES,
 )
-from keystep.suites.franka3blocks.tasks import TASKS, Task
+from keystep.suites.franka3blocks.tasks import TASKS, BlockTask
 
-__all__ = ["ACTION_HOLD", "ACTION_NAMES", "ACTION_UNITS", "CONTROL_RATE_HZ", "STATE_NAMES", "TASKS", "Task"]
+__all__ = [
+    "ACTION_HOLD",
+    "ACTION_NAMES",
+    "ACTION_UNITS",
+    "CONTROL_RATE_HZ",
+    "STATE_NAMES",
+    "TASKS",
+    "BlockTask",
+]
 
 if find_spec("gymnasium") is not None:  # names and tasks are of use without the extra "sim"
     import gymnasium

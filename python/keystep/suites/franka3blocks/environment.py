@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 
 from keystep.suites.actions import checked_action
 from keystep.suites.franka3blocks import layout
-from keystep.suites.franka3blocks.tasks import TASKS, Scene, task_named
+from keystep.suites.franka3blocks.tasks import TASKS, BlockState, task_named
 from keystep.suites.headless import load_simulation, require_driver
 
 OBS_MODES = ("state", "rgb", "state+rgb")
@@ -157,16 +157,16 @@ class Franka3BlocksEnv(gymnasium.Env):
             raise ValueError(f"state['task']: expected an index below {len(TASKS)}, got {checked['task']}")
         self.simulation.restore(checked)
         self.task = list(TASKS.values())[int(checked["task"])]
-        self.start = Scene(checked["start_cubes"].copy())
+        self.start = BlockState(checked["start_cubes"].copy())
         self.elapsed_steps = int(checked["elapsed_steps"])
         self.success = bool(checked["success"])
         return self.observation(), self.info()
 
     # ---- what can be seen
 
-    def scene(self) -> Scene:
+    def scene(self) -> BlockState:
         """The scene as the success predicates see it."""
-        return Scene(self.simulation.cube_positions(), self.simulation.touching_cubes())
+        return BlockState(self.simulation.cube_positions(), self.simulation.touching_cubes())
 
     def finger_m(self) -> float:
         """Opening of the first finger: 0 closed, 0.04 open."""

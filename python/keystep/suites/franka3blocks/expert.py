@@ -15,7 +15,7 @@ from scipy.spatial.transform import Rotation
 
 from keystep.suites.franka3blocks import layout
 from keystep.suites.franka3blocks.environment import Franka3BlocksEnv
-from keystep.suites.franka3blocks.grasps import Grasp, clear_grasp
+from keystep.suites.franka3blocks.grasps import HandOffset, clear_grasp
 
 OPEN, CLOSE = 1.0, -1.0
 SPEED = 0.65  # of the action range, when reaching
@@ -58,7 +58,7 @@ class ScriptedExpert:
         """Start again for the task and scene the environment is in now."""
         self._success_frames = 0
         self._going_home = False
-        self._grip = Grasp()
+        self._grip = HandOffset()
         self._script = self._solve()
 
     def act(self) -> np.ndarray:
@@ -135,7 +135,7 @@ class ScriptedExpert:
         yield from self._rise(RAISE_M, OPEN)
 
     def _go_home(self) -> Script:
-        self._grip = Grasp()
+        self._grip = HandOffset()
         while True:
             yield self._move(go_to(layout.NEUTRAL_HAND_M - self._hand()), OPEN)
 

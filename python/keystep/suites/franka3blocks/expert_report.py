@@ -10,16 +10,16 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 from keystep.suites.franka3blocks.expert import ScriptedExpert
 from keystep.suites.franka3blocks.tasks import FAMILIES, TASKS, task_named
-from keystep.suites.trials import play_all, wilson
+from keystep.suites.trials import play_all
+from keystep.table_writer import print_table
+from keystep.uncertainty import wilson_interval
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ExpertEpisode:
     """One episode: `steps` until the first success or the limit, wall-clock `seconds` with the reset."""
 
     task: str
@@ -34,7 +34,7 @@ def _environment() -> gymnasium.Env:
     return gymnasium.make("keystep/Franka3Blocks-v0")
 
 
-def run_episode(task: str, seed: int) -> Outcome:
+def run_episode(task: str, seed: int) -> ExpertEpisode:
     """The expert on one reset, up to the environment's limit of 360 steps."""
     started = time.perf_counter()
     env = _environment()
@@ -44,7 +44,7 @@ def run_episode(task: str, seed: int) -> Outcome:
     while not done:
         _, _, terminated, truncated, info = env.step(expert.act())
         done = terminated or truncated
-    return Outcome(task, info["success"], info["elapsed_steps"], time.perf_counter() - started)
+    return ExpertEpisode(task, info["success"], info["elapsed_steps"], time.perf_counter() - started)
 
 
 def evaluate_expert(
@@ -67,9 +67,9 @@ def evaluate_expert(
     return rows
 
 
-def _row(name: str, outcomes: list[Outcome]) -> dict[str, Any]:
+def _row(name: str, outcomes: list[ExpertEpisode]) -> dict[str, Any]:
     successes = [outcome for outcome in outcomes if outcome.success]
-    low, high = wilson(len(successes), len(outcomes))
+    low, high = wilson_interval(len(successes), len(outcomes))
     return {
         "name": name,
         "family": TASKS[outcomes[0].task].family,
@@ -84,16 +84,19 @@ def _row(name: str, outcomes: list[Outcome]) -> dict[str, Any]:
 
 
 def print_report(rows: list[dict[str, Any]]) -> None:
-    table = Table(title="Scripted expert on Franka-3Blocks (medians; 95 % Wilson interval)")
-    for column in ("task", "success", "rate", "interval", "steps", "time"):
-        table.add_column(column, justify="left" if column == "task" else "right")
-    for row in rows:
-        table.add_row(
-            row["name"],
-            f"{row['successes']} / {row['episodes']}",
-            f"{row['success_rate']:.1%}",
-            f"{row['low']:.1%}-{row['high']:.1%}",
-            "-" if row["median_steps"] is None else f"{row['median_steps']:.0f}",
-            f"{1e3 * row['median_seconds']:.0f} ms",
-        )
-    Console().print(table)
+    print_table(
+        ("task", "success", "rate", "interval", "steps", "time"),
+        map(_cells, rows),
+        title="Scripted expert on Franka-3Blocks (medians; 95 % Wilson interval)",
+    )
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    return [
+        row["name"],
+        f"{row['successes']} / {row['episodes']}",
+        f"{row['success_rate']:.1%}",
+        f"{row['low']:.1%}-{row['high']:.1%}",
+        "-" if row["median_steps"] is None else f"{row['median_steps']:.0f}",
+        f"{1e3 * row['median_seconds']:.0f} ms",
+    ]

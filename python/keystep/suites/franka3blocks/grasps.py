@@ -17,14 +17,14 @@ SHIFTS_M = np.arange(-9, 10) * 0.0015  # the whole finger stays on the face of t
 
 
 @dataclass(frozen=True)
-class Grasp:
+class HandOffset:
     """Hand offset (x, y) in metres from the centre of the cube, and yaw in radians (0: closes along y)."""
 
     offset_m: tuple[float, float] = (PREFERRED_SHIFT_M, 0.0)
     yaw_rad: float = 0.0
 
 
-def clear_grasp(cube: int, cubes: np.ndarray) -> Grasp:
+def clear_grasp(cube: int, cubes: np.ndarray) -> HandOffset:
     """The most preferred grasp whose open fingers fit beside the neighbours; the authors' when none does.
 
     Args:
@@ -33,19 +33,19 @@ def clear_grasp(cube: int, cubes: np.ndarray) -> Grasp:
     """
     others = [other for other in range(len(CUBES)) if other != cube]
     neighbours = (cubes[others] - cubes[cube])[:, :2]
-    return next((grasp for grasp in _candidates() if _fits(grasp, neighbours)), Grasp())
+    return next((grasp for grasp in _candidates() if _fits(grasp, neighbours)), HandOffset())
 
 
-def _candidates() -> Iterator[Grasp]:
+def _candidates() -> Iterator[HandOffset]:
     """The authors' grasp, then shifted along the face of the cube, then with the hand turned by 90 deg."""
-    yield Grasp()
+    yield HandOffset()
     for shift in sorted(SHIFTS_M, key=lambda shift: abs(shift - PREFERRED_SHIFT_M)):
-        yield Grasp((float(shift), 0.0))
+        yield HandOffset((float(shift), 0.0))
     for shift in sorted(SHIFTS_M, key=abs):
-        yield Grasp((0.0, float(shift)), -np.pi / 2)
+        yield HandOffset((0.0, float(shift)), -np.pi / 2)
 
 
-def _fits(grasp: Grasp, neighbours: np.ndarray) -> bool:
+def _fits(grasp: HandOffset, neighbours: np.ndarray) -> bool:
     reach = FINGER_OPEN_M + FINGER_DEPTH_M / 2  # centre of a finger from the centre of the hand
     half_size = np.array([FINGER_HALF_WIDTH_M, FINGER_DEPTH_M / 2]) + CUBE_EDGE_M / 2 + MARGIN_M
     closing = np.array([0.0, reach])

@@ -21,8 +21,9 @@ from heapq import nsmallest
 from itertools import product
 from string import Formatter
 
-from keystep.suites.franka3blocks import TASKS, Task
+from keystep.suites.franka3blocks import TASKS, BlockTask
 from keystep.suites.franka3blocks.layout import CUBES
+from keystep.suites.franka3blocks.tasks import FAMILIES
 
 PHRASINGS_PER_TASK = 400
 HELD_OUT_PER_KIND = 20
@@ -146,11 +147,18 @@ def held_out(task: str) -> tuple[str, ...]:
     return tuple(sentence for turn in turns for sentence in turn)
 
 
+def meaning(task: str) -> dict[str, int]:
+    """What the sentences tell, as numbers; the last colour means none, side 0 means none."""
+    told = TASKS[task]
+    colour = len(CUBES) if told.cube is None else told.cube
+    return {"verb": FAMILIES.index(told.family), "colour": colour, "side": told.direction % 3}
+
+
 def _chosen(sentences: frozenset[str], count: int) -> list[str]:
     return nsmallest(count, sentences, key=_digest)
 
 
-def _sentences(task: Task, held_out_kind: str | None) -> frozenset[str]:
+def _sentences(task: BlockTask, held_out_kind: str | None) -> frozenset[str]:
     """Every sentence whose choices are all known, or all but the one of `held_out_kind`."""
     carriers = HELD_OUT_CARRIERS if held_out_kind == "carrier" else CARRIERS
     frames = HELD_OUT_FRAMES if held_out_kind == "frame" else FRAMES
@@ -163,7 +171,7 @@ def _sentences(task: Task, held_out_kind: str | None) -> frozenset[str]:
     )
 
 
-def _words(task: Task, frame: str) -> Iterator[dict[str, str]]:
+def _words(task: BlockTask, frame: str) -> Iterator[dict[str, str]]:
     """Every way to fill the slots of a frame; slots that the frame lacks have one value."""
     side = "left" if task.direction > 0 else "right"
     choices = {

@@ -56,6 +56,11 @@ class Franka3Blocks:
 
         return instructions.held_out(task)
 
+    def meaning(self, task: str) -> dict[str, int]:
+        from keystep.suites.franka3blocks import instructions
+
+        return instructions.meaning(task)
+
     def demonstrator(self, env: Any, planner: dict[str, Any]) -> Demonstrator:
         from keystep.suites.franka3blocks.subgoals import ExpertSubgoals
 

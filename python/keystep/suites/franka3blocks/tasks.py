@@ -23,7 +23,7 @@ STACK_OFFSET_M = 0.02
 
 
 @dataclass(frozen=True)
-class Scene:
+class BlockState:
     """What predicates see.
 
     Attributes:
@@ -35,7 +35,7 @@ class Scene:
     contacts: frozenset[tuple[int, int]] = frozenset()
 
 
-Predicate = Callable[[Scene, Scene], bool]
+Predicate = Callable[[BlockState, BlockState], bool]
 """(start, now) -> bool"""
 
 
@@ -83,7 +83,7 @@ def resting_on(upper: int, lower: int) -> Predicate:
 
 
 @dataclass(frozen=True)
-class Task:
+class BlockTask:
     """One task.
 
     Attributes:
@@ -103,24 +103,24 @@ class Task:
     direction: int = 0
 
 
-def _lift(cube: int) -> Task:
+def _lift(cube: int) -> BlockTask:
     success = all_of(raised(cube, LIFT_HEIGHT_M), drifted_less(cube, LIFT_DRIFT_M))
-    return Task(f"lift_{CUBES[cube]}", "lift", f"Lift the {CUBES[cube]} block.", success, cube)
+    return BlockTask(f"lift_{CUBES[cube]}", "lift", f"Lift the {CUBES[cube]} block.", success, cube)
 
 
-def _push(cube: int, side: str) -> Task:
+def _push(cube: int, side: str) -> BlockTask:
     direction = {"left": 1, "right": -1}[side]
     success = all_of(moved_along_y(cube, direction, PUSH_DISTANCE_M), kept_level(cube, PUSH_LEVEL_M))
     instruction = f"Push the {CUBES[cube]} block to the {side}."
-    return Task(f"push_{CUBES[cube]}_{side}", "push", instruction, success, cube, direction)
+    return BlockTask(f"push_{CUBES[cube]}_{side}", "push", instruction, success, cube, direction)
 
 
-def _stack() -> Task:
+def _stack() -> BlockTask:
     success = any_of(*(resting_on(upper, lower) for upper, lower in permutations(range(len(CUBES)), 2)))
-    return Task("stack", "stack", "Stack one block on top of another block.", success)
+    return BlockTask("stack", "stack", "Stack one block on top of another block.", success)
 
 
-TASKS: dict[str, Task] = {
+TASKS: dict[str, BlockTask] = {
     task.name: task
     for task in (
         *(_lift(cube) for cube in range(len(CUBES))),
@@ -133,7 +133,7 @@ TASKS: dict[str, Task] = {
 FAMILIES: tuple[str, ...] = tuple(dict.fromkeys(task.family for task in TASKS.values()))
 
 
-def task_named(name: str) -> Task:
+def task_named(name: str) -> BlockTask:
     """The task called `name`; ValueError listing the known ones otherwise."""
     if name not in TASKS:
         raise ValueError(f"task: expected one of {', '.join(TASKS)}, got {name!r}")

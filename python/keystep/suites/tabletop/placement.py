@@ -69,7 +69,7 @@ def beside(centre: np.ndarray, direction: str, distance_m: tuple[float, float]) 
     return draw
 
 
-class Scene:
+class Placement:
     """Bodies as they are placed one after the other.
 
     Args:
@@ -148,14 +148,14 @@ class Scene:
         return len(self.bodies) - 1
 
 
-def arranged(rng: np.random.Generator, arrange: Callable[[Scene], T]) -> tuple[tuple[Body, ...], T]:
+def arranged(rng: np.random.Generator, arrange: Callable[[Placement], T]) -> tuple[tuple[Body, ...], T]:
     """The bodies of the first scene that `arrange` completes, and what it returned.
 
     Raises:
         RuntimeError: none of many scenes had room.
     """
     for _ in range(SCENES):
-        scene = Scene(rng)
+        scene = Placement(rng)
         try:
             made = arrange(scene)
         except Crowded:

@@ -82,7 +82,7 @@ class Difference:
         )
 
 
-class Comparison:
+class ReplayComparison:
     """What of an episode came out as recorded, frame by frame.
 
     Attributes:

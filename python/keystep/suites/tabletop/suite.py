@@ -77,6 +77,9 @@ class Tabletop:
     def held_out(self, task: str) -> tuple[str, ...]:
         raise KeyError(task)
 
+    def meaning(self, task: str) -> dict[str, int]:
+        raise KeyError(task)
+
     def demonstrator(self, env: Any, planner: dict[str, Any]) -> Demonstrator:
         expected = "a suite whose demonstrations have subgoals (franka3blocks)"
         raise keystep.ArgumentError(f"ground_truth: expected {expected}, got {self.name}")

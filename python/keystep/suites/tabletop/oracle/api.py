@@ -25,7 +25,7 @@ from keystep.suites.tabletop.environment import TabletopEnv
 from keystep.suites.tabletop.oracle import pushing, throwing
 from keystep.suites.tabletop.oracle.motion import Failure, Motion, OnStep, OutOfTime
 from keystep.suites.tabletop.oracle.questions import cell
-from keystep.suites.tabletop.oracle.scene import Scene
+from keystep.suites.tabletop.oracle.scene import LiveScene
 from keystep.suites.tabletop.oracle.skills import Skills
 from keystep.suites.tabletop.polygons import DIRECTIONS
 
@@ -111,7 +111,7 @@ class Oracle:
         if self.env.terminate_on_success:
             raise ValueError("env: expected terminate_on_success=False, which programs need, got True")
         self._scenario = self.env.scenario
-        self.scene = Scene(self.env)
+        self.scene = LiveScene(self.env)
         self.motion = Motion(self.env, observation, on_step)
         self._skills = Skills(self.scene, self.motion)
 

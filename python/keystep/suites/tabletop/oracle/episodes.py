@@ -23,7 +23,7 @@ OnResult = Callable[[Result], None]
 
 
 @dataclass
-class Episode:
+class OracleEpisode:
     """How an episode went.
 
     Attributes:
@@ -55,7 +55,7 @@ class Episode:
         return sum(name != "done" for name in self.calls)
 
 
-def play(env: Any, seed: int, on_step: OnStep | None = None) -> Episode:
+def play(env: Any, seed: int, on_step: OnStep | None = None) -> OracleEpisode:
     """The oracle's program for an environment's task, from a reset with `seed` to its end.
 
     Args:
@@ -79,7 +79,7 @@ def run(
     keysteps: KeySteps,
     on_step: OnStep | None = None,
     on_result: OnResult | None = None,
-) -> Episode:
+) -> OracleEpisode:
     """Runs key-steps on an environment that was just reset, up to the first that does not succeed.
 
     Args:
@@ -92,7 +92,7 @@ def run(
         CodeError: the grammar refuses a key-step; those before it have run.
     """
     scenario = env.scenario
-    episode = Episode(scenario.prompt, [body.thing.name for body in scenario.bodies])
+    episode = OracleEpisode(scenario.prompt, [body.thing.name for body in scenario.bodies])
     started: list[str] = []
 
     def step(seen: dict[str, np.ndarray], action: np.ndarray) -> None:

@@ -19,7 +19,7 @@ from statistics import fmean
 
 
 @dataclass(frozen=True)
-class Row:
+class PaperRow:
     """Of the paper's tables.
 
     Attributes:
@@ -35,37 +35,37 @@ class Row:
     calls: float | None
 
 
-TABLE_2: dict[str, Row] = {
-    "Pick": Row("Pick", 0, 99, 2),
-    "PlaceOnTop": Row("Place on top", 0, 84, 2.4),
-    "PlaceNextTo": Row("Place next to", 0, 96, 2),
-    "Rotate": Row("Rotate", 0, 83, 3),
-    "ThrowAt": Row("Throw at", 0, 71, 3),
-    "ThrowToTopple": Row("Throw to topple", 0, 91, 3),
-    "Touch": Row("Touch", 0, 94, 1.9),
-    "Push": Row("Push", 0, 93, 2.8),
-    "Topple": Row("Topple", 0, 100, 2.9),
-    "PickPlaceOnTop": Row("Pick and place on top", 1, 79, 5.3),
-    "PickPlaceNextTo": Row("Pick and place next to", 1, 96, 4.2),
-    "FollowOrder": Row("Follow_order", 1, 83, 5.2),
-    "FollowOrderRestore": Row("Follow_order_and_restore", 1, 55, 8.4),
-    "Neighbour": Row("Neighbour", 1, 50, 7.2),
-    "NovelAdjective": Row("NovelAdjective", 1, 31, 4.6),
-    "NovelNoun": Row("NovelNoun", 1, 58, 4.1),
-    "NovelNounAdjective": Row("NovelNounAdjective", 1, 56, 4.2),
-    "RotateRestore": Row("Rotate and restore", 1, 72, 4.9),
-    "RotateSymmetry": Row("Rotate symmetry", 1, 58, 5.9),
-    "SingleStack": Row("Stack", 1, 90, 7.9),
-    "ReverseStack": Row("Stack in reversed order", 1, 79, 7.5),
-    "SortByTexture": Row("Sort by texture", 1, 41, 8.2),
-    "Swap": Row("Swap", 1, 84, 11.2),
-    "ThrowOnto": Row("Throw onto", 1, 100, 2),
-    "BalanceScale": Row("Balance scale", 2, 44, 10.8),
-    "StackSorted": Row("Stack sorted_by_texture", 2, 57, 9.5),
-    "StackTopple": Row("Stack and topple", 2, 81, 9.9),
-    "SwapByPushing": Row("Swap by pushing", 2, 7, 9.8),
-    "SwapRotate": Row("Swap and rotate", 2, 83, 11.3),
-    "ThrowSort": Row("Throw and sort", 2, 46, 4.5),
+TABLE_2: dict[str, PaperRow] = {
+    "Pick": PaperRow("Pick", 0, 99, 2),
+    "PlaceOnTop": PaperRow("Place on top", 0, 84, 2.4),
+    "PlaceNextTo": PaperRow("Place next to", 0, 96, 2),
+    "Rotate": PaperRow("Rotate", 0, 83, 3),
+    "ThrowAt": PaperRow("Throw at", 0, 71, 3),
+    "ThrowToTopple": PaperRow("Throw to topple", 0, 91, 3),
+    "Touch": PaperRow("Touch", 0, 94, 1.9),
+    "Push": PaperRow("Push", 0, 93, 2.8),
+    "Topple": PaperRow("Topple", 0, 100, 2.9),
+    "PickPlaceOnTop": PaperRow("Pick and place on top", 1, 79, 5.3),
+    "PickPlaceNextTo": PaperRow("Pick and place next to", 1, 96, 4.2),
+    "FollowOrder": PaperRow("Follow_order", 1, 83, 5.2),
+    "FollowOrderRestore": PaperRow("Follow_order_and_restore", 1, 55, 8.4),
+    "Neighbour": PaperRow("Neighbour", 1, 50, 7.2),
+    "NovelAdjective": PaperRow("NovelAdjective", 1, 31, 4.6),
+    "NovelNoun": PaperRow("NovelNoun", 1, 58, 4.1),
+    "NovelNounAdjective": PaperRow("NovelNounAdjective", 1, 56, 4.2),
+    "RotateRestore": PaperRow("Rotate and restore", 1, 72, 4.9),
+    "RotateSymmetry": PaperRow("Rotate symmetry", 1, 58, 5.9),
+    "SingleStack": PaperRow("Stack", 1, 90, 7.9),
+    "ReverseStack": PaperRow("Stack in reversed order", 1, 79, 7.5),
+    "SortByTexture": PaperRow("Sort by texture", 1, 41, 8.2),
+    "Swap": PaperRow("Swap", 1, 84, 11.2),
+    "ThrowOnto": PaperRow("Throw onto", 1, 100, 2),
+    "BalanceScale": PaperRow("Balance scale", 2, 44, 10.8),
+    "StackSorted": PaperRow("Stack sorted_by_texture", 2, 57, 9.5),
+    "StackTopple": PaperRow("Stack and topple", 2, 81, 9.9),
+    "SwapByPushing": PaperRow("Swap by pushing", 2, 7, 9.8),
+    "SwapRotate": PaperRow("Swap and rotate", 2, 83, 11.3),
+    "ThrowSort": PaperRow("Throw and sort", 2, 46, 4.5),
 }
 """By our names of the tasks."""
 
@@ -77,7 +77,7 @@ PRINTED_MEANS: dict[int | None, tuple[float, float]] = {
 }
 """Table 2's mean rows by level, None for all: success in percent and calls. See above for what is wrong."""
 
-PAPER: dict[str, Row] = {**TABLE_2, "PushToTarget": Row("PushToTarget", 1, 75.3, None)}
+PAPER: dict[str, PaperRow] = {**TABLE_2, "PushToTarget": PaperRow("PushToTarget", 1, 75.3, None)}
 """Both tables."""
 
 

@@ -11,7 +11,7 @@ import gymnasium
 
 from keystep.suites.tabletop import TASKS, env_id, task_named
 from keystep.suites.tabletop.oracle.episodes import play
-from keystep.suites.tabletop.oracle.results import Played, Report, TaskResult
+from keystep.suites.tabletop.oracle.results import OracleReport, OracleResult, Trial
 from keystep.suites.trials import play_all
 
 UNSOLVED = "the program ended, but the task is not solved"
@@ -45,19 +45,19 @@ class _Environment:
 _environment = _Environment()  # of this process
 
 
-def play_episode(task: str, seed: int) -> Played:
+def play_episode(task: str, seed: int) -> Trial:
     """The oracle's program on one reset."""
     env = _environment.of(task)
     started = time.perf_counter()
     episode = play(env, seed)
     ms = 1e3 * (time.perf_counter() - started)
     reason = "" if episode.success else general_reason(episode.reason, episode.names) or UNSOLVED
-    return Played(task, seed, episode.success, episode.api_calls, episode.steps, ms, reason)
+    return Trial(task, seed, episode.success, episode.api_calls, episode.steps, ms, reason)
 
 
 def evaluate_oracle(
     tasks: Sequence[str] = tuple(TASKS), episodes: int = 100, seed: int = 0, processes: int = 1
-) -> Report:
+) -> OracleReport:
     """The oracle on the seeds seed .. seed + episodes - 1 of every task.
 
     Ctrl-C ends it; the report then has the tasks that were played to their end.
@@ -70,7 +70,7 @@ def evaluate_oracle(
         raise ValueError("tasks: expected at least one, got none")
     outcomes = play_all(play_episode, names, episodes, seed, processes, "oracle")
     started = time.perf_counter()
-    played: dict[str, list[Played]] = {name: [] for name in names}
+    played: dict[str, list[Trial]] = {name: [] for name in names}
     try:
         with suppress(KeyboardInterrupt):
             for one in outcomes:
@@ -78,8 +78,8 @@ def evaluate_oracle(
     finally:
         _environment.close()
     finished = [name for name in names if len(played[name]) == episodes]
-    return Report(
-        tuple(TaskResult.of(name, played[name]) for name in finished),
+    return OracleReport(
+        tuple(OracleResult.of(name, played[name]) for name in finished),
         seed,
         episodes,
         processes,

@@ -15,7 +15,7 @@ from typing import Any
 
 from keystep.suites.tabletop import TASKS
 from keystep.suites.tabletop.layout import CONTROL_RATE_HZ
-from keystep.suites.trials import wilson
+from keystep.uncertainty import wilson_interval
 
 MEAN_BARS = {0: 0.95, 1: 0.85, 2: 0.70}
 """What the mean rate of each level is to reach."""
@@ -25,7 +25,7 @@ TOP_REASONS = 3
 
 
 @dataclass(frozen=True)
-class Played:
+class Trial:
     """One episode: `ms` of wall-clock time with its reset; `reason` is "" on success."""
 
     task: str
@@ -47,7 +47,7 @@ class Failures:
 
 
 @dataclass(frozen=True)
-class TaskResult:
+class OracleResult:
     """All episodes of a task.
 
     Attributes:
@@ -76,10 +76,10 @@ class TaskResult:
         return None if self.steps is None else self.steps / CONTROL_RATE_HZ
 
     @classmethod
-    def of(cls, task: str, played: Sequence[Played]) -> TaskResult:
+    def of(cls, task: str, played: Sequence[Trial]) -> OracleResult:
         """From its episodes, in any order."""
         good = [one for one in played if one.success]
-        low, high = wilson(len(good), len(played))
+        low, high = wilson_interval(len(good), len(played))
         return cls(
             task,
             TASKS[task].level,
@@ -107,7 +107,7 @@ class Mean:
     calls: float | None
 
     @classmethod
-    def of(cls, name: str, results: Sequence[TaskResult]) -> Mean:
+    def of(cls, name: str, results: Sequence[OracleResult]) -> Mean:
         rate = fmean(result.rate for result in results)
         below = sum((result.rate - result.low) ** 2 for result in results) ** 0.5 / len(results)
         above = sum((result.high - result.rate) ** 2 for result in results) ** 0.5 / len(results)
@@ -130,7 +130,7 @@ class Bar:
 
 
 @dataclass(frozen=True)
-class Report:
+class OracleReport:
     """An evaluation of the oracle.
 
     Attributes:
@@ -142,7 +142,7 @@ class Report:
         played, planned: episodes of all tasks; fewer were played than planned when it was interrupted.
     """
 
-    tasks: tuple[TaskResult, ...]
+    tasks: tuple[OracleResult, ...]
     seed: int
     episodes: int
     processes: int
@@ -157,7 +157,7 @@ class Report:
     @property
     def levels(self) -> dict[int, Mean]:
         """The mean of each level that was played."""
-        found: dict[int, list[TaskResult]] = defaultdict(list)
+        found: dict[int, list[OracleResult]] = defaultdict(list)
         for result in self.tasks:
             found[result.level].append(result)
         return {level: Mean.of(f"mean of level {level}", found[level]) for level in sorted(found)}
@@ -197,18 +197,18 @@ class Report:
         }
 
     @classmethod
-    def from_dict(cls, found: Mapping[str, Any]) -> Report:
+    def from_dict(cls, found: Mapping[str, Any]) -> OracleReport:
         """The inverse of `to_dict`; more entries do not matter."""
         fields = {name: found[name] for name in cls.__dataclass_fields__}
         return cls(**{**fields, "tasks": tuple(_task_result(row) for row in found["tasks"])})
 
 
-def _task_result(row: Mapping[str, Any]) -> TaskResult:
-    fields = {name: row[name] for name in TaskResult.__dataclass_fields__}
-    return TaskResult(**{**fields, "failures": tuple(Failures(**entry) for entry in row["failures"])})
+def _task_result(row: Mapping[str, Any]) -> OracleResult:
+    fields = {name: row[name] for name in OracleResult.__dataclass_fields__}
+    return OracleResult(**{**fields, "failures": tuple(Failures(**entry) for entry in row["failures"])})
 
 
-def most_frequent(failed: Iterable[Played]) -> tuple[Failures, ...]:
+def most_frequent(failed: Iterable[Trial]) -> tuple[Failures, ...]:
     """The top reasons of failed episodes."""
     seeds: dict[str, list[int]] = defaultdict(list)
     for one in failed:

@@ -29,7 +29,7 @@ BEHIND_M = 0.07
 FALLEN_M = -0.03
 
 
-class Scene:
+class LiveScene:
     """The bodies of an environment's episode, by number, as they are now."""
 
     def __init__(self, env: TabletopEnv) -> None:

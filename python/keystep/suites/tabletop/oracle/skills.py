@@ -20,7 +20,7 @@ from keystep.suites.tabletop.oracle.motion import (
     wrap,
     wrist_middle,
 )  # fmt: skip
-from keystep.suites.tabletop.oracle.scene import Scene, reachable
+from keystep.suites.tabletop.oracle.scene import LiveScene, reachable
 from keystep.suites.tabletop.polygons import turned
 
 HOVER_M = 0.06
@@ -45,7 +45,7 @@ def raised(position: np.ndarray, height: float) -> np.ndarray:
 
 
 class Skills:
-    def __init__(self, scene: Scene, motion: Motion) -> None:
+    def __init__(self, scene: LiveScene, motion: Motion) -> None:
         self.scene, self.motion = scene, motion
 
     @property

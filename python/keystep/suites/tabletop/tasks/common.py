@@ -12,12 +12,12 @@ from keystep.suites.tabletop import layout
 from keystep.suites.tabletop.camera import first_boxes
 from keystep.suites.tabletop.logic import All
 from keystep.suites.tabletop.objects import COLOURS, SHAPES, Body, Thing, area, block
-from keystep.suites.tabletop.placement import Crowded, Scene, arranged, out_of_reach
+from keystep.suites.tabletop.placement import Crowded, Placement, arranged, out_of_reach
 from keystep.suites.tabletop.prompts import prompt
 from keystep.suites.tabletop.scenario import Predicate, Scenario
 
 Roles = Mapping[str, int | tuple[int, ...]]
-Arrange = Callable[[Scene], Roles]
+Arrange = Callable[[Placement], Roles]
 
 AREA_M = 0.12
 """Side of an area for one block."""
@@ -56,7 +56,7 @@ def scenario(
         parameters: what the program needs besides roles.
     """
 
-    def arrange_apart(scene: Scene) -> Roles:
+    def arrange_apart(scene: Placement) -> Roles:
         roles = arrange(scene)
         if not told_apart(tuple(scene.bodies)):
             raise Crowded
@@ -125,7 +125,7 @@ def count_of(rng: np.random.Generator, low: int, high: int) -> int:
     return int(rng.integers(low, high + 1))
 
 
-def put_all(scene: Scene, things: list[Thing]) -> list[int]:
+def put_all(scene: Placement, things: list[Thing]) -> list[int]:
     return [scene.put(thing) for thing in things]
 
 
@@ -138,7 +138,7 @@ def on_areas(rng: np.random.Generator) -> Arrange:
     """Three blocks, one of them "A", and two or three areas, one of them "B"."""
     squares, things = areas(rng, count_of(rng, 2, 3)), blocks(rng, 3)
 
-    def arrange(scene: Scene) -> Roles:
+    def arrange(scene: Placement) -> Roles:
         goal, *_ = put_all(scene, squares)
         return {"A": put_all(scene, things)[0], "B": goal}
 
@@ -149,7 +149,7 @@ def one_on_an_area(rng: np.random.Generator) -> Arrange:
     """A block "A" on an area "B", and two more areas "S"."""
     squares, (thing,) = areas(rng, 3), blocks(rng, 1)
 
-    def arrange(scene: Scene) -> Roles:
+    def arrange(scene: Placement) -> Roles:
         first, *others = put_all(scene, squares)
         return {"A": scene.put_on(thing, first), "B": first, "S": tuple(others)}
 
@@ -165,7 +165,7 @@ def to_stack(rng: np.random.Generator) -> Arrange:
 def beyond_reach(things: list[Thing], target: Thing) -> Arrange:
     """Blocks anywhere, the first of which is "A", and something to throw it at, "B"."""
 
-    def arrange(scene: Scene) -> Roles:
+    def arrange(scene: Placement) -> Roles:
         far = scene.put(target, out_of_reach)
         return {"A": put_all(scene, things)[0], "B": far}
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from keystep.suites.tabletop import layout, predicates
 from keystep.suites.tabletop.objects import Thing
-from keystep.suites.tabletop.placement import Scene, beside, in_box
+from keystep.suites.tabletop.placement import Placement, beside, in_box
 from keystep.suites.tabletop.scenario import Scenario, Task
 from keystep.suites.tabletop.tasks import common
 from keystep.suites.tabletop.tasks.common import Arrange, Roles, blocks, blocks_only, scenario
@@ -40,7 +40,7 @@ def next_to(rng: np.random.Generator, task: str, count: int) -> Scenario:
     things = blocks(rng, count)
     direction, words = common.some_direction(rng)
 
-    def arrange(scene: Scene) -> Roles:
+    def arrange(scene: Placement) -> Roles:
         other = scene.put(things[1])
         scene.keep_free(things[0].radius_m, beside(scene.centre(other), direction, NEXT_TO_M))
         first, *_ = common.put_all(scene, [things[0], *things[2:]])

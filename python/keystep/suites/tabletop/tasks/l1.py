@@ -7,7 +7,7 @@ import numpy as np
 from keystep.suites.tabletop import predicates
 from keystep.suites.tabletop.logic import All, Order
 from keystep.suites.tabletop.objects import block
-from keystep.suites.tabletop.placement import Crowded, Scene, around, beside, reachable
+from keystep.suites.tabletop.placement import Crowded, Placement, around, beside, reachable
 from keystep.suites.tabletop.polygons import DIRECTIONS
 from keystep.suites.tabletop.predicates import at_pose, inside
 from keystep.suites.tabletop.scenario import Scenario, Task
@@ -64,7 +64,7 @@ def neighbour(rng: np.random.Generator) -> Scenario:
     elsewhere = str(rng.choice([other for other in DIRECTIONS if other != direction]))
     things, squares = blocks(rng, 3), areas(rng, common.count_of(rng, 1, 2), NEIGHBOUR_AREA_M)
 
-    def arrange(scene: Scene) -> Roles:
+    def arrange(scene: Placement) -> Roles:
         goal, *_ = put_all(scene, squares)
         first = scene.put(things[0])
         beside_it = [
@@ -96,7 +96,7 @@ def small_and_large(rng: np.random.Generator, task: str) -> Scenario:
     one, two = ("large", "small") if larger else ("small", "large")
     words = {"adjective": rng.choice(ADJECTIVES), "example": common.a_shape(rng), "one": one, "two": two}
 
-    def arrange(scene: Scene) -> Roles:
+    def arrange(scene: Placement) -> Roles:
         square, first, *_ = put_all(scene, [goal, wanted, unwanted, other])
         return {"A": first, "B": square}
 
@@ -128,7 +128,7 @@ def rotate_symmetry(rng: np.random.Generator) -> Scenario:
     shared, *others = common.some_colours(rng, common.count_of(rng, 2, 3))
     things = [block(common.a_shape(rng), colour) for colour in (shared, shared, *others)]
 
-    def arrange(scene: Scene) -> Roles:
+    def arrange(scene: Placement) -> Roles:
         return {"S": tuple(put_all(scene, things)[:2])}
 
     def solved(bodies: tuple[int, ...]) -> All:
@@ -151,7 +151,7 @@ def sort_by_texture(rng: np.random.Generator) -> Scenario:
     slots = rng.permutation([*range(len(squares))] * 2)[: common.count_of(rng, 2, 4)]
     things = [block(common.a_shape(rng), squares[slot].colour) for slot in slots]
 
-    def arrange(scene: Scene) -> Roles:
+    def arrange(scene: Placement) -> Roles:
         goals = put_all(scene, squares)
         return {"S": tuple(put_all(scene, things)), "T": tuple(goals[slot] for slot in slots)}
 
@@ -166,7 +166,7 @@ def two_and_room(rng: np.random.Generator, same_yaw: bool) -> Arrange:
     """Two blocks to swap, room for either elsewhere, and at times a third block."""
     things = blocks(rng, common.count_of(rng, 2, 3))
 
-    def arrange(scene: Scene) -> Roles:
+    def arrange(scene: Placement) -> Roles:
         yaw = float(scene.rng.uniform(-np.pi, np.pi)) if same_yaw else None
         first, second = (scene.put(thing, yaw_rad=yaw) for thing in things[:2])
         scene.keep_free(FREE_PLACE_M)
@@ -184,7 +184,7 @@ def throw_onto(rng: np.random.Generator) -> Scenario:
 def push_to_target(rng: np.random.Generator) -> Scenario:
     things = blocks(rng, 3)
 
-    def arrange(scene: Scene) -> Roles:
+    def arrange(scene: Placement) -> Roles:
         first = scene.put(things[0])
         start = scene.centre(first)
         target = scene.put(things[1], around(start, PUSH_DISTANCE_M))

@@ -7,7 +7,7 @@ import numpy as np
 from keystep.suites.tabletop import layout, predicates
 from keystep.suites.tabletop.logic import All, Order
 from keystep.suites.tabletop.objects import block
-from keystep.suites.tabletop.placement import Crowded, Scene, in_box, out_of_reach
+from keystep.suites.tabletop.placement import Crowded, Placement, in_box, out_of_reach
 from keystep.suites.tabletop.scenario import Scenario, Task
 from keystep.suites.tabletop.tasks import common, l0, l1
 from keystep.suites.tabletop.tasks.common import Roles, areas, blocks, put_all, scenario
@@ -33,7 +33,7 @@ def balance_scale(rng: np.random.Generator) -> Scenario:
         for colour, steps in zip(colours, (*heights[0], *heights[1]), strict=True)
     ]
 
-    def arrange(scene: Scene) -> Roles:
+    def arrange(scene: Placement) -> Roles:
         plates = [scene.fix(plate, position) for plate, position in common.plates()]
         scene.keep_lane_free(scene.centre(plates[0]), scene.centre(plates[1]), layout.PLATE_SIZE_M[0])
         blocks = [scene.put(thing, before) for thing in things]
@@ -66,7 +66,7 @@ def stack_sorted(rng: np.random.Generator) -> Scenario:
         for colour, count in zip(common.some_colours(rng, 2), counts, strict=True)
     ]
 
-    def arrange(scene: Scene) -> Roles:
+    def arrange(scene: Placement) -> Roles:
         return {role: tuple(put_all(scene, things)) for role, things in zip("ST", groups, strict=True)}
 
     def solved(first: tuple[int, ...], second: tuple[int, ...]) -> All:
@@ -85,7 +85,7 @@ def stack_topple(rng: np.random.Generator) -> Scenario:
 def swap_by_pushing(rng: np.random.Generator) -> Scenario:
     things = blocks(rng, 2)
 
-    def arrange(scene: Scene) -> Roles:
+    def arrange(scene: Placement) -> Roles:
         # Far apart and away from the borders, so that the hand fits behind each wherever it goes.
         first, second = (scene.put(thing, in_box(l0.OPEN_X_M, l0.OPEN_Y_M)) for thing in things)
         if np.linalg.norm(scene.centre(first) - scene.centre(second)) < APART_M:
@@ -110,7 +110,7 @@ def throw_sort(rng: np.random.Generator) -> Scenario:
     slots = [int(slot) for slot in rng.integers(2, size=common.count_of(rng, 2, 3))]
     things = [block(common.a_shape(rng), targets[slot].colour) for slot in slots]
 
-    def arrange(scene: Scene) -> Roles:
+    def arrange(scene: Placement) -> Roles:
         goals = [scene.put(target, out_of_reach) for target in targets]
         return {"S": tuple(put_all(scene, things)), "T": tuple(goals[slot] for slot in slots)}
 

@@ -1,0 +1,31 @@
+"""A name of a class means one thing, in all rooms."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+from collections import defaultdict
+from pathlib import Path
+
+# Of a dataset's columns (data/layout.py) and of what a policy observes (features.py).
+TWICE_TODAY = {"Feature"}
+
+
+def classes() -> dict[str, list[Path]]:
+    """Where each public class stands."""
+    found: dict[str, list[Path]] = defaultdict(list)
+    for package in ("keystep", "keystep.export"):
+        spec = importlib.util.find_spec(package)
+        assert spec is not None and spec.origin is not None
+        for path in Path(spec.origin).parent.rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                    found[node.name].append(path)
+    return found
+
+
+def test_no_class_name_is_defined_twice() -> None:
+    found = classes()
+    assert {"Runtime", "Checkpoint", "Suite", "ExportError"} <= set(found)
+    twice = {name: paths for name, paths in found.items() if len(paths) > 1}
+    assert twice.keys() <= TWICE_TODAY, twice
