@@ -18,15 +18,18 @@ from keystep.export.onnx_policy import OnnxPolicy
 Arrays = dict[str, np.ndarray]
 
 
-def onnx_answers(onnx: OnnxPolicy, manifest: dict[str, Any], golden: Arrays) -> Arrays:
-    """By the names of golden.npz."""
-    answers = {"actions": _each(onnx.actions, golden)}
-    if onnx.has_steps:
-        answers["model_output"] = _each(onnx.first_output, golden)
+def onnx_outputs(onnx: OnnxPolicy, manifest: dict[str, Any], golden: Arrays) -> Arrays:
+    """Of the networks alone, at the first denoise step: nothing for a controller of one step."""
+    outputs = {"model_output": _each(onnx.first_output, golden)} if onnx.has_steps else {}
     if manifest["planner"]:
-        plans = [onnx.plan(golden, case) for case in range(len(golden["actions"]))]
-        answers["plan"], answers["plan.model_output"] = (np.stack(part) for part in zip(*plans, strict=True))
-    return answers
+        outputs["plan.model_output"] = _each(onnx.first_plan_output, golden)
+    return outputs
+
+
+def onnx_answers(onnx: OnnxPolicy, manifest: dict[str, Any], golden: Arrays) -> Arrays:
+    """All of them."""
+    answers = {"actions": _each(onnx.actions, golden)} | onnx_outputs(onnx, manifest, golden)
+    return answers | ({"plan": _each(onnx.plan, golden)} if manifest["planner"] else {})
 
 
 def _each(answer: Callable[[Arrays, int], np.ndarray], golden: Arrays) -> np.ndarray:

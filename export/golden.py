@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from keystep.export.golden_file import noise_rows
 from keystep.export.levels import Controller, Planning
-from keystep.export.numpy_sampler import noise_rows
 from keystep.models import Checkpoint, PlannerConfig, SamplerConfig
 from keystep.models.act import ActPolicy
 from keystep.models.reference import Predict, denoise_loop, diffusers_scheduler

@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 
 import keystep
-from keystep.export.numpy_sampler import noise_rows
 
 Arrays = dict[str, np.ndarray]
 MAX_CASES = 256
@@ -129,6 +128,11 @@ def _expected(manifest: dict[str, Any]) -> dict[str, _Expected]:
         found |= dict.fromkeys(("plan", "plan.model_output"), _Expected("<f4", plan))
         found[planner["subgoal"]] = _input(planner["subgoal"], manifest["observation"])
     return found
+
+
+def noise_rows(sampler: dict[str, Any]) -> int:
+    """K', of a manifest's sampler."""
+    return keystep.Sampler(keystep.SamplerSpec(**sampler)).noise_rows
 
 
 def _input(role: str, observation: dict[str, Any]) -> _Expected:

@@ -1,4 +1,4 @@
-"""A bundle's graphs run by ONNX Runtime from Python, with the numpy sampler between them."""
+"""A bundle's graphs run by ONNX Runtime from Python, with the runtime's sampler between them."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
+import keystep
 from keystep import _core
-from keystep.export import numpy_sampler
 
 Arrays = dict[str, np.ndarray]
+Denoise = Callable[[np.ndarray, int], np.ndarray]  # as of keystep.Sampler.sample
 
 
 class OnnxPolicy:
@@ -40,8 +41,8 @@ class OnnxPolicy:
     def actions(self, golden: Arrays, case: int) -> np.ndarray:
         """[H, A], physical units."""
         if self.has_steps:
-            noise = golden["noise"][case]
-            sample = numpy_sampler.sample(self._manifest["sampler"], self._predict(golden, case), noise)
+            predict = self._predict(golden, case)
+            sample = _sampled(self._manifest["sampler"], predict, golden["noise"][case])
         else:
             sample = self._run("act", self._inputs("act", golden, case))["actions"][0]
         offset, scale = offset_and_scale(self._manifest["normalization"]["action"])
@@ -49,16 +50,16 @@ class OnnxPolicy:
 
     def first_output(self, golden: Arrays, case: int) -> np.ndarray:
         """[H, A]: the conditional model output of the first denoise step."""
-        spec = self._manifest["sampler"]
-        noise = np.repeat(golden["noise"][case][:1], 2 if spec["guidance"] else 1, axis=0)
-        return self._predict(golden, case)(noise, numpy_sampler.timesteps(spec)[0])[0]
+        predict = self._predict(golden, case)
+        return _first(self._manifest["sampler"], predict, golden["noise"][case])
 
-    def _predict(self, golden: Arrays, case: int) -> numpy_sampler.Predict:
-        condition = self._condition(golden, case)
+    def _predict(self, golden: Arrays, case: int) -> Denoise:
+        condition, guided = self._condition(golden, case), bool(self._manifest["sampler"]["guidance"])
 
         def predict(sample: np.ndarray, timestep: int) -> np.ndarray:
-            inputs = {"sample": sample, "timestep": np.array([timestep]), **condition}
-            return self._run("denoise", inputs)["model_output"]
+            step = condition | {"sample": _rows(sample, guided), "timestep": np.array([timestep])}
+            output = self._run("denoise", step)["model_output"]
+            return output if guided else output[0]
 
         return predict
 
@@ -79,17 +80,19 @@ class OnnxPolicy:
 
     # ---- planner
 
-    def plan(self, golden: Arrays, case: int) -> tuple[np.ndarray, np.ndarray]:
-        """A plan [M, ...] in physical units, images in 0..1, and the first model output [M, ...]."""
+    def plan(self, golden: Arrays, case: int) -> np.ndarray:
+        """A plan [M, ...] in physical units, images in 0..1."""
         planner = self._manifest["planner"]
-        spec, entry = planner["sampler"], planner["normalization"]
-        predict, noise = self._predict_plan(golden, case), golden["plan.noise"][case]
-        plan = numpy_sampler.sample(spec, predict, noise)
-        rows = np.repeat(noise[:1], 2 if spec["guidance"] else 1, axis=0)
-        offset, scale = physical_range(entry, planner["subgoal"])
-        return plan * scale + offset, predict(rows, numpy_sampler.timesteps(spec)[0])[0]
+        plan = _sampled(planner["sampler"], self._predict_plan(golden, case), golden["plan.noise"][case])
+        offset, scale = physical_range(planner["normalization"], planner["subgoal"])
+        return plan * scale + offset
 
-    def _predict_plan(self, golden: Arrays, case: int) -> Callable[[np.ndarray, int], np.ndarray]:
+    def first_plan_output(self, golden: Arrays, case: int) -> np.ndarray:
+        """[M, ...]: the conditional model output of the first denoise step."""
+        spec = self._manifest["planner"]["sampler"]
+        return _first(spec, self._predict_plan(golden, case), golden["plan.noise"][case])
+
+    def _predict_plan(self, golden: Arrays, case: int) -> Denoise:
         planner = self._manifest["planner"]
         text = np.array([str(golden["text"][case])], dtype=object)
         known = self._run("text", {"text": text})
@@ -98,12 +101,14 @@ class OnnxPolicy:
         for kind in ("plan_encode", "plan_film"):
             if kind in self._sessions:
                 known |= self._run(kind, known)
-        rows = 2 if planner["sampler"]["guidance"] else 1
+        guided = bool(planner["sampler"]["guidance"])
+        rows = 2 if guided else 1
         known = {name: value if name.startswith("plan.") else value[:rows] for name, value in known.items()}
 
         def predict(sample: np.ndarray, timestep: int) -> np.ndarray:
-            step = known | {"plan.sample": sample, "plan.timestep": np.array([timestep])}
-            return self._run("plan_denoise", step)["plan.model_output"]
+            step = known | {"plan.sample": _rows(sample, guided), "plan.timestep": np.array([timestep])}
+            output = self._run("plan_denoise", step)["plan.model_output"]
+            return output if guided else output[0]
 
         return predict
 
@@ -120,6 +125,23 @@ class OnnxPolicy:
     def _blurred(self, output: np.ndarray) -> np.ndarray:
         noise = self._rng.standard_normal(output.shape) * np.abs(output).max(initial=0)
         return (output + self._error * noise).astype(output.dtype)
+
+
+def _rows(sample: np.ndarray, guided: bool) -> np.ndarray:
+    return np.repeat(sample[None], 2 if guided else 1, axis=0)
+
+
+def _sampled(spec: dict[str, Any], predict: Denoise, noise: np.ndarray) -> np.ndarray:
+    """From noise [K', ...] to the clean sample."""
+    return keystep.Sampler(keystep.SamplerSpec(**spec)).sample(
+        predict, noise[0] if len(noise) == 1 else noise
+    )
+
+
+def _first(spec: dict[str, Any], predict: Denoise, noise: np.ndarray) -> np.ndarray:
+    """The conditional output of the first denoise step."""
+    output = predict(noise[0], int(keystep.Sampler(keystep.SamplerSpec(**spec)).timesteps[0]))
+    return output[0] if spec["guidance"] else output
 
 
 def _session(

@@ -33,17 +33,17 @@ def resolution(manifest: dict[str, Any], quantity: str, values: np.ndarray) -> f
     return float(np.max(np.spacing(np.abs(values).astype(np.float32)) / found[1]))
 
 
-def magnified(
-    path: Path, manifest: dict[str, Any], golden: Arrays, answers: Arrays, threads: int
-) -> dict[str, float]:
-    """How far `answers`, those of the graphs, move if all their outputs are off by ERROR; by quantity."""
-    onnx = OnnxPolicy(path, manifest, threads, ERROR)
+def magnified(path: Path, manifest: dict[str, Any], golden: Arrays, threads: int) -> dict[str, float]:
+    """How far the answers of the graphs move if all their outputs are off by ERROR; by quantity."""
+    near, far = (
+        onnx_answers(OnnxPolicy(path, manifest, threads, error), manifest, golden) for error in (0.0, ERROR)
+    )
 
-    def distance(name: str, moved: np.ndarray) -> float:
-        near, far = (network_units(manifest, name, values) for values in (answers[name], moved))
-        return float(np.max(np.abs(far - near)))
+    def distance(name: str) -> float:
+        ends = (network_units(manifest, name, values[name]) for values in (near, far))
+        return float(np.max(np.abs(np.subtract(*ends))))
 
-    return {name: distance(name, moved) for name, moved in onnx_answers(onnx, manifest, golden).items()}
+    return {name: distance(name) for name in near}
 
 
 def _range(manifest: dict[str, Any], quantity: str) -> tuple[np.ndarray, np.ndarray] | None:

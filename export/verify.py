@@ -1,7 +1,8 @@
 """Proves that a compiled policy is the trained one: torch, ONNX and C++ on the golden data of a bundle.
 
 Needs neither torch nor the checkpoint, so it runs on the robot; with a checkpoint, torch computes its answers
-anew. "C++ runtime" is the loop with ONNX Runtime for all graphs, "native P" the same with our own kernels for
+anew. "ONNX from Python" is the networks alone, at the first denoise step: it tells a wrong graph from a wrong
+loop. "C++ runtime" is the loop with ONNX Runtime for all graphs, "native P" the same with our own kernels for
 U-Nets, in precision P.
 """
 
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import keystep
-from keystep.export.answers import Arrays, onnx_answers, runtime_answers, torch_answers
+from keystep.export.answers import Arrays, onnx_outputs, runtime_answers, torch_answers
 from keystep.export.comparison import TOLERANCE, Comparison, VerifyReport, compare
 from keystep.export.golden_file import read_golden
 from keystep.export.onnx_policy import OnnxPolicy
@@ -55,17 +56,15 @@ def verify_bundle(
     options = {"engine": "onnxruntime", "threads": threads} | options
     # The runtime comes first: it says what is wrong with a graph.
     cpp = runtime_answers(path, manifest, golden, wanted, **options)
-    onnx = OnnxPolicy(path, manifest, threads)
-    answers = onnx_answers(onnx, manifest, golden)
-    rows = _rows(manifest, ONNX, answers, GOLDEN, golden)
-    rows += _rows(manifest, CPP, cpp, GOLDEN, golden) + _rows(manifest, CPP, cpp, ONNX, answers)
+    outputs = onnx_outputs(OnnxPolicy(path, manifest, threads), manifest, golden)
+    rows = _rows(manifest, ONNX, outputs, GOLDEN, golden) + _rows(manifest, CPP, cpp, GOLDEN, golden)
     if options.get("provider", "cpu") == "cpu":
         rows += _native_rows(path, manifest, golden, threads)
     if checkpoint is not None:
         torch = torch_answers(checkpoint, planner, manifest, golden)
         rows += _rows(manifest, CPP, cpp, "torch (checkpoint)", torch)
     if not all(row.within(tolerance) for row in rows):
-        rows = _explained(rows, magnified(path, manifest, golden, answers, threads))
+        rows = _explained(rows, magnified(path, manifest, golden, threads))
     return VerifyReport(manifest["name"], len(golden["actions"]), tolerance, tuple(rows))
 
 

@@ -49,6 +49,7 @@ class Sampler:
         self._core = _core.Sampler(spec)
         self._timesteps = np.array(self._core.timesteps, np.int64)
         self._index = {int(timestep): index for index, timestep in enumerate(self._timesteps)}
+        self._noisy = [index for index in range(len(self._timesteps)) if self._core.needs_noise(index)]
 
     @property
     def spec(self) -> SamplerSpec:
@@ -59,6 +60,11 @@ class Sampler:
     def timesteps(self) -> np.ndarray:
         """int64 (K,): the training time-steps visited, from noisy to clean."""
         return self._timesteps.copy()
+
+    @property
+    def noise_rows(self) -> int:
+        """K': the initial noise, and one for each step that adds some."""
+        return 1 + len(self._noisy)
 
     @property
     def alphas_cumprod(self) -> np.ndarray:
@@ -78,12 +84,11 @@ class Sampler:
         """The whole loop from noise to a clean sample.
 
         Args:
-            noise: the initial noise when no step adds any, else (K', ...): the initial noise, then that of
-                each step that needs some, in order.
+            noise: the initial noise when no step adds any, else (K', ...), see `noise_rows`: the initial
+                noise, then that of each step that needs some, in order.
         """
-        needing = [index for index in range(len(self._timesteps)) if self._core.needs_noise(index)]
-        sample = rows("noise", noise, 1 + len(needing))[0] if needing else noise
-        row_of = {index: row for row, index in enumerate(needing, start=1)}
+        sample = rows("noise", noise, self.noise_rows)[0] if self._noisy else noise
+        row_of = {index: row for row, index in enumerate(self._noisy, start=1)}
         for index, timestep in enumerate(self._timesteps):
             output = denoise(sample, int(timestep))
             if self.spec.guidance != 0.0:

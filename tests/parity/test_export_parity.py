@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ torch = pytest.importorskip("torch")
 import onnxruntime  # noqa: E402
 from unit_policy import TINY, unit_checkpoint  # noqa: E402
 
-from keystep.export import graphs, numpy_sampler  # noqa: E402
+from keystep.export import graphs  # noqa: E402
 from keystep.export.bundle import export_bundle  # noqa: E402
 from keystep.export.rows import UnetRows, scale_offset  # noqa: E402
 from keystep.export.verify import verify_bundle  # noqa: E402
@@ -27,7 +27,7 @@ from keystep.models import (  # noqa: E402
     SamplerConfig,
     load_policy,
 )
-from keystep.models.reference import ReferencePolicy, diffusers_scheduler  # noqa: E402
+from keystep.models.reference import ReferencePolicy  # noqa: E402
 
 TOLERANCE = 1e-4
 CAMERA = CameraConfig("static", 64, 48)
@@ -159,52 +159,6 @@ def test_closed_loop_equals_the_reference_at_every_step(tmp_path: Path) -> None:
             for _ in range(2 * config.execute + 3):
                 seen = {"observation.state": rng.standard_normal(config.state_dim).astype(np.float32)}
                 np.testing.assert_allclose(runtime.act(seen), reference.act(seen), atol=TOLERANCE)
-
-
-# ---- the numpy sampler that verify trusts
-
-
-def random_spec(seed: int) -> SamplerConfig:
-    rng = np.random.default_rng(seed)
-    train = int(rng.integers(2, 120))
-    schedule = str(rng.choice(["linear", "scaled_linear", "squaredcos_cap_v2", "table"]))
-    return SamplerConfig(
-        kind=str(rng.choice(["ddim", "ddpm"])),
-        train_steps=train,
-        inference_steps=int(rng.integers(1, train + 1)),
-        beta_schedule=schedule,
-        betas=tuple(rng.uniform(1e-3, 0.05, train).tolist()) if schedule == "table" else (),
-        prediction=str(rng.choice(["epsilon", "sample", "v_prediction"])),
-        timestep_rule=str(rng.choice(["leading", "trailing", "linspace", "hd_expit"])),
-        set_alpha_to_one=bool(rng.integers(2)),
-        eta=float(rng.choice([0.0, 0.5, 1.0])),
-    )
-
-
-@pytest.mark.parametrize("seed", range(60))
-def test_numpy_sampler_equals_the_core(seed: int) -> None:
-    config = random_spec(seed)
-    spec = asdict(config)
-    core = keystep.Sampler(keystep.SamplerSpec(**spec | {"betas": list(config.betas)}))
-    assert numpy_sampler.timesteps(spec) == core.timesteps.tolist()
-    np.testing.assert_allclose(numpy_sampler.alphas_cumprod(spec), core.alphas_cumprod, rtol=1e-5)
-    rng = np.random.default_rng(seed)
-    rows = numpy_sampler.noise_rows(spec)
-    noise = rng.standard_normal((rows, 4, 3)).astype(np.float32)
-
-    def denoise(sample: np.ndarray, timestep: int) -> np.ndarray:
-        return (np.tanh(sample) + 0.01 * timestep / config.train_steps).astype(np.float32)
-
-    want = numpy_sampler.sample(spec, lambda sample, step: denoise(sample[0], step)[None], noise)
-    got = core.sample(denoise, noise[0] if rows == 1 else noise)
-    np.testing.assert_allclose(got, want, atol=2e-3 if config.prediction != "sample" else 1e-4, rtol=1e-3)
-
-
-@pytest.mark.parametrize("rule", ["leading", "trailing", "linspace"])
-@pytest.mark.parametrize("steps", [1, 7, 10, 30, 100])
-def test_numpy_sampler_visits_the_steps_of_diffusers(rule: str, steps: int) -> None:
-    config = SamplerConfig(timestep_rule=rule, inference_steps=steps)
-    assert numpy_sampler.timesteps(asdict(config)) == diffusers_scheduler(config).timesteps.tolist()
 
 
 @pytest.mark.parametrize("film_scale", [True, False])

@@ -1,12 +1,14 @@
 """keystep.Sampler against diffusers' DDPMScheduler and DDIMScheduler, every combination of their settings.
 
-Single steps are compared, from the same random sample, model output and noise. The HD-ExpIt time-step rule,
-which diffusers does not have, is compared with a short numpy loop (as in denoising_diffusion_pytorch).
+Single steps are compared, from the same random sample, model output and noise; whole samples of random
+settings with the PyTorch reference. The HD-ExpIt time-step rule, which diffusers does not have, is compared
+with a short numpy loop (as in denoising_diffusion_pytorch).
 """
 
 from __future__ import annotations
 
 import itertools
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -18,9 +20,14 @@ torch = pytest.importorskip("torch")
 diffusers = pytest.importorskip("diffusers")
 scheduling_ddpm = pytest.importorskip("diffusers.schedulers.scheduling_ddpm")
 
+from keystep.models import SamplerConfig  # noqa: E402
+from keystep.models.config import flow_sampler  # noqa: E402
+from keystep.models.reference import denoise_loop  # noqa: E402
+
 SHAPE = (1, 8, 7)
 TRAIN_STEPS = 100
 SCHEDULES = ["linear", "scaled_linear", "squaredcos_cap_v2", "table"]
+KINDS = ["ddpm", "ddim", "flow_euler"]
 PREDICTIONS = ["epsilon", "sample", "v_prediction"]
 RULES = ["leading", "trailing", "linspace"]
 STEPS = [1, 5, 10, 50, TRAIN_STEPS]
@@ -204,3 +211,37 @@ def test_guidance(guidance: float) -> None:
 
     wanted = keystep.Sampler(keystep.SamplerSpec()).sample(combined, noise)
     np.testing.assert_allclose(keystep.Sampler(spec).sample(branches, noise), wanted, rtol=0, atol=TOLERANCE)
+
+
+def random_config(seed: int) -> SamplerConfig:
+    rng = np.random.default_rng(seed)
+    train = int(rng.integers(2, 120))
+    schedule = str(rng.choice(SCHEDULES))
+    config = SamplerConfig(
+        kind=KINDS[seed % len(KINDS)],
+        train_steps=train,
+        inference_steps=int(rng.integers(1, train + 1)),
+        beta_schedule=schedule,
+        betas=tuple(rng.uniform(1e-3, 0.05, train).tolist()) if schedule == "table" else (),
+        prediction=str(rng.choice(PREDICTIONS)),
+        timestep_rule=str(rng.choice([*RULES, "hd_expit"])),
+        set_alpha_to_one=bool(rng.integers(2)),
+        eta=float(rng.choice([0.0, 0.5, 1.0])),
+    )
+    return flow_sampler(config) if config.kind == "flow_euler" else config
+
+
+@pytest.mark.parametrize("seed", range(90))
+def test_whole_samples_equal_the_reference(seed: int) -> None:
+    config = random_config(seed)
+    fields = asdict(config)
+    sampler = keystep.Sampler(keystep.SamplerSpec(**fields | {"betas": list(config.betas)}))
+    noise = keystep.noise((sampler.noise_rows, 4, 3), seed=seed)
+    wanted = denoise_loop(
+        config,
+        lambda sample, step: torch.from_numpy(smooth_model(sample.numpy(), step)),
+        [torch.from_numpy(row)[None] for row in noise],
+    )[0].numpy()
+    got = sampler.sample(smooth_model, noise if sampler.noise_rows > 1 else noise[0])
+    tolerance = 1e-4 if config.prediction in ("sample", "velocity") else 2e-3
+    np.testing.assert_allclose(got, wanted, rtol=1e-3, atol=tolerance, err_msg=repr(config))
