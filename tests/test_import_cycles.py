@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 import pytest
+from source_tree import modules
 
 EXPLAINED = {
     # A report shows itself in a notebook, by tables and figures that are made of reports.
@@ -24,19 +23,6 @@ EXPLAINED = {
 }
 
 Graph = dict[str, set[str]]
-
-
-def modules() -> dict[str, Path]:
-    """By name; those of `export` are `keystep.export`."""
-    found = {}
-    for package in ("keystep", "keystep.export"):
-        spec = importlib.util.find_spec(package)
-        assert spec is not None and spec.origin is not None
-        root = Path(spec.origin).parent
-        for path in root.rglob("*.py"):
-            parts = path.relative_to(root).with_suffix("").parts
-            found[".".join([package, *parts]).removesuffix(".__init__")] = path
-    return found
 
 
 def nodes(tree: ast.AST) -> Iterator[ast.AST]:

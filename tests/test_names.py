@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
 from collections import defaultdict
 from pathlib import Path
+
+from source_tree import modules
 
 # Of a dataset's columns (data/layout.py) and of what a policy observes (features.py).
 TWICE_TODAY = {"Feature"}
@@ -14,13 +15,10 @@ TWICE_TODAY = {"Feature"}
 def classes() -> dict[str, list[Path]]:
     """Where each public class stands."""
     found: dict[str, list[Path]] = defaultdict(list)
-    for package in ("keystep", "keystep.export"):
-        spec = importlib.util.find_spec(package)
-        assert spec is not None and spec.origin is not None
-        for path in Path(spec.origin).parent.rglob("*.py"):
-            for node in ast.walk(ast.parse(path.read_text())):
-                if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
-                    found[node.name].append(path)
+    for path in modules().values():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                found[node.name].append(path)
     return found
 
 

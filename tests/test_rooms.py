@@ -7,6 +7,9 @@ import importlib.util
 from pathlib import Path
 
 import pytest
+from source_tree import modules
+
+MODULES = modules()
 
 # What the rest sees of a simulated world.
 SUITE = {"keystep.suites", "keystep.suites.base"}
@@ -78,10 +81,10 @@ def imports(path: Path) -> set[str]:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module == "keystep":
-            names |= {f"keystep.{alias.name}" for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            names.add(node.module)
+            inside = {f"{node.module}.{alias.name}" for alias in node.names}
+            whole = node.module == "keystep"
+            names |= inside if whole else {name if name in MODULES else node.module for name in inside}
     return names
 
 
@@ -112,3 +115,10 @@ def test_a_room_knows_only_its_neighbours(room: str) -> None:
             if package == "keystep":
                 own = f"{name}.".startswith(f"keystep.{room}.")
                 assert own or is_allowed(name, allowed), f"{room}/{path.name} imports {name}"
+
+
+def test_a_module_is_known_however_it_is_imported(tmp_path: Path) -> None:
+    path = tmp_path / "any.py"
+    path.write_text("from keystep.suites import suite_named, tabletop\nfrom keystep import noise\n")
+    assert imports(path) == {"keystep.suites", "keystep.suites.tabletop", "keystep.noise"}
+    assert not is_allowed("keystep.suites.tabletop", ALLOWED["record"])

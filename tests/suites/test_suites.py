@@ -21,7 +21,7 @@ from keystep.data import DatasetError, DatasetReader
 from keystep.data.action_law import BEFORE_LAWS
 from keystep.record.collect import collect
 from keystep.suites import SUITES, franka3blocks, suite_named, tabletop
-from keystep.suites.base import TASK
+from keystep.suites.base import TASK, attempt, first_seed, numbered
 from keystep.suites.franka3blocks import instructions
 from keystep.suites.franka3blocks import layout as franka3blocks_layout
 from keystep.suites.tabletop import layout as tabletop_layout
@@ -50,6 +50,33 @@ def test_the_seeds_of_today_stay() -> None:
     ]  # fmt: skip
     assert table.tasks["Pick"] == list(tabletop.TASKS).index("Pick")
     assert [table.source(["Swap"], 7, "state", 16).first_seeds["Swap"]] == [7 + table.tasks["Swap"]]
+
+
+@EACH
+def test_no_seed_of_today_moves(name: str) -> None:
+    """The law that datasets were collected by."""
+    suite = suite_named(name)
+    assert suite.seed_stride >= len(suite.tasks)
+    for task, number in suite.tasks.items():
+        assert numbered(suite, [task], 13) == {task: 13 + number}
+    for k in (0, 1, 7, 999_999):
+        for number in suite.tasks.values():
+            assert attempt(number + suite.seed_stride * k, suite.seed_stride) == k
+
+
+@pytest.mark.parametrize("stride", [1, 2, 10, 31, 100])
+def test_tasks_that_are_added_meet_no_seed_of_another(stride: int) -> None:
+    """Seeds of two tasks are equal only if they agree modulo the stride: each such pair is looked at."""
+    episodes = 1_000_000
+    firsts = {number: first_seed(number, stride) for number in range(201)}
+    for number, first in firsts.items():
+        assert (
+            attempt(first, stride) == 0 and attempt(first + stride * (episodes - 1), stride) == episodes - 1
+        )
+        for other in range(number):
+            distance = first - firsts[other]
+            assert distance > 0
+            assert distance % stride or distance >= stride * episodes
 
 
 @EACH

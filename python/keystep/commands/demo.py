@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
+from contextlib import closing
+from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,10 +24,10 @@ from keystep.evaluate.rollout import reads_text, steps
 from keystep.evaluate.settings import Evaluation
 from keystep.evaluate.storyboard import frames
 from keystep.suites import suite_named
+from keystep.suites.base import TASK
 from keystep.suites.headless import missing_driver
 
 VIDEO_SIZE = 384
-SUITE = "franka3blocks"
 SHIPPED = "franka3blocks-state.keystep"
 
 
@@ -34,27 +36,30 @@ def main(
     episodes: int = 10,
     seed: int = FIRST_SEED,
     video: Path = Path("demo.mp4"),
+    suite: str = "franka3blocks",
 ) -> None:
-    """Run the shipped policy closed-loop on Franka-3Blocks: success per task, latency, and a short video.
+    """Run the shipped policy closed-loop in simulation: success per task, latency, and a short video.
 
     Args:
         bundle: its folder; the state hierarchy that keystep ships when not given.
         episodes: per task.
         seed: first env seed, and the seed of the policy's noise.
         video: where to write one episode of a task of each family; needs a Vulkan driver.
+        suite: the simulated world of the policy's tasks.
     """
     bundle = shipped_bundle() if bundle is None else bundle
     manifest = keystep.read_manifest(bundle)
     names = tuple(task["name"] for task in manifest["tasks"])
     open_policy = functools.partial(keystep.load, bundle, threads=1)
-    report = run(open_policy, Evaluation(suite_named(SUITE).env_id, names, episodes, seed))
+    evaluation = Evaluation(suite_named(suite).env_id, names, episodes, seed, suite=suite)
+    report = run(open_policy, evaluation)
     latency = keystep.LatencyReport.from_dict(report.latency[0])
     print(f"\n{report}\n\nlatency ({report.description})\n{latency}")
     if reads_text(manifest):
         print(plan_latency(latency))
     reason = missing_driver()
     if reason is None:
-        write_video(video, film(bundle, seed))
+        write_video(video, film(bundle, seed, suite))
         print(f"\nvideo: {video}")
     else:
         print(f"\nstate mode, no video: no Vulkan driver ({reason}); scripts/install-vulkan.sh installs one")
@@ -78,26 +83,33 @@ def plan_latency(latency: keystep.LatencyReport) -> str:
     )
 
 
-def film(bundle: Path, seed: int) -> Iterator[np.ndarray]:
+def film(bundle: Path, seed: int, suite: str) -> Iterator[np.ndarray]:
     """One episode of each family's first task as uint8 frames, 30 a second; with plans, if there are any."""
     with keystep.load(bundle, threads=1) as policy:
         tasks = tracked(first_tasks(policy.manifest), "rendering")
         if reads_text(policy.manifest):
-            with open_pictures(SUITE, None, policy.manifest) as (env, pictures):
+            with open_pictures(suite, None, policy.manifest) as (env, pictures):
                 for task in tasks:
                     yield from frames(record(policy, env, pictures, task, seed), pictures)
         else:
             size = {} if policy.manifest["observation"]["images"] else {"image_size": VIDEO_SIZE}
-            env = make_env(suite_named(SUITE).env_id, policy.manifest, {"render_mode": "rgb_array", **size})
-            for task in tasks:
-                yield from watch(policy, env, task, seed)
-            env.close()
+            options = {"render_mode": "rgb_array", **size}
+            world = suite_named(suite)
+            world.register()
+            for env_id, group in groupby(tasks, lambda task: world.env_id.replace(TASK, task)):
+                with closing(make_env(env_id, policy.manifest, options)) as env:
+                    for task in group:
+                        yield from watch(policy, env, task, seed, None if TASK in world.env_id else task)
 
 
-def watch(policy: keystep.Runtime, env: Any, task: str, seed: int) -> Iterator[np.ndarray]:
-    """One episode of a policy without a planner, every other step."""
+def watch(policy: keystep.Runtime, env: Any, task: str, seed: int, told: str | None) -> Iterator[np.ndarray]:
+    """One episode of a policy without a planner, every other step.
+
+    Args:
+        told: the task, to an environment that has several.
+    """
     read = ObservationReader(policy.manifest)
-    observation, _ = env.reset(seed=seed, options={"task": task})
+    observation, _ = env.reset(seed=seed, options={"task": told} if told else None)
     policy.reset(task=task, seed=seed)
     yield env.render()
     for taken, step in enumerate(steps(policy.act, env, read, observation), start=1):

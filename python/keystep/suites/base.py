@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 TASK = "<Task>"
 """Stands for a task's name in the id of an environment that has one task."""
 
+BLOCK = 100_000_000
+"""Between the seeds of the tasks numbered 0 .. stride - 1 and those of the next `stride` tasks."""
+
 Frames = dict[str, Any]
 Rollout = Callable[[str, int], Frames | None]
 """(task, seed) -> the features' columns over the frames of a successful episode, or None. Under `instruction`
@@ -64,10 +67,9 @@ class Suite(Protocol):
 
     Attributes:
         name: of the suite, on the command line and in datasets.
-        tasks: by name their numbers, which never change: attempt k of a task has the env seed
-            `seed + number + seed_stride * k`. A task that is added gets a number of its own, and may
-            meet seeds of another.
-        seed_stride: likewise fixed.
+        tasks: by name their numbers, which never change; a task that is added gets the next one. Attempt
+            k of a task has the env seed `seed + first_seed(number, stride) + stride * k`.
+        seed_stride: the stride, likewise fixed, whatever the number of tasks.
         env_id: of the Gymnasium environment; with `TASK` in it where there is one for each task.
         collect_options: arguments of `keystep.record.collect` that only some suites have, and this one has.
         held_out_kinds: of the sentences of `held_out`, taking turns.
@@ -140,7 +142,22 @@ def numbered(suite: Suite, tasks: Sequence[str] | None, seed: int) -> dict[str, 
     for name in names:
         if name not in suite.tasks:
             raise DatasetError(f"tasks: expected some of {', '.join(suite.tasks)}, got {name!r}")
-    return {name: seed + suite.tasks[name] for name in names}
+    return {name: seed + first_seed(suite.tasks[name], suite.seed_stride) for name in names}
+
+
+def first_seed(number: int, stride: int) -> int:
+    """Of a task, in a collection that starts with 0.
+
+    A task numbered beyond the stride would meet the seeds of an earlier one; it has a block of its own, which
+    up to `BLOCK // stride` attempts do not leave.
+    """
+    block, place = divmod(number, stride)
+    return BLOCK * block + place
+
+
+def attempt(seed: int, stride: int) -> int:
+    """Which attempt of its task it is, from 0, that has this seed in a collection that starts with 0."""
+    return seed % BLOCK // stride
 
 
 def check_settings(seed: int, obs_mode: str, image_size: int, sizes: range) -> None:

@@ -21,7 +21,7 @@ NO_DRIVER = (
 )
 
 
-def load_simulation(module: str = "keystep.suites.franka3blocks.simulation") -> ModuleType:
+def load_simulation(module: str) -> ModuleType:
     """A module of physics, imported late because mani_skill and torch take seconds to load."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Failed to find (system libvulkan|Vulkan ICD|glvnd ICD)")

@@ -4,38 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 from eval_runs import run
-from stub_bundle import stub_manifest, write_stub_bundle
+from stub_bundle import write_stub_bundle
+from tabletop_stub import tabletop_manifest
 
 pytest.importorskip("mani_skill", reason="needs the extra 'sim'")
-
-from keystep.suites.tabletop import layout
-
-
-def tabletop_manifest(tasks: list[str]) -> dict[str, Any]:
-    """The stub policy, of the size of the tabletop suite."""
-    manifest = stub_manifest()
-    states, actions = len(layout.STATE_NAMES), len(layout.ACTION_NAMES)
-    encode, denoise = manifest["graphs"]["encode"], manifest["graphs"]["denoise"]
-    state, _, task = encode["inputs"]
-    encode["inputs"] = [state | {"shape": [1, states]}, task]
-    for side in ("inputs", "outputs"):
-        for tensor in denoise[side]:
-            if tensor["role"] in ("sample", "model_output"):
-                tensor["shape"][-1] = actions
-    normal = {"mode": "mean_std", "mean": [0.0] * states, "std": [1.0] * states}
-    bounds = {"min": layout.ACTION_LOW.tolist(), "max": layout.ACTION_HIGH.tolist()}
-    action = {"names": list(layout.ACTION_NAMES), "units": list(layout.ACTION_UNITS), **bounds}
-    return {
-        "observation": {"state": {"names": list(layout.STATE_NAMES)}, "images": []},
-        "action": action | {"rate_limit": None, "hold": [0.0] * actions},
-        "normalization": {"observation.state": normal, "action": {"mode": "min_max", **bounds}},
-        "graphs": manifest["graphs"],
-        "tasks": [{"name": name, "instruction": f"{name}."} for name in tasks],
-    }
 
 
 def test_two_tasks(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -76,7 +76,8 @@ class Franka3BlocksEnv(gymnasium.Env):
         visible = "rgb" in obs_mode or render_mode is not None
         if visible:
             require_driver()
-        self.simulation = load_simulation().Franka3BlocksSimulation(visible, image_size)
+        module = load_simulation("keystep.suites.franka3blocks.simulation")
+        self.simulation = module.Franka3BlocksSimulation(visible, image_size)
         self._begin()
 
     # ---- episode

@@ -9,7 +9,7 @@ from typing import Literal
 
 from keystep.data.layout import DatasetError, Feature, image_feature
 from keystep.data.spec import DatasetSpec
-from keystep.suites.base import Frames, Rollout, Source, Suite, check_settings, numbered
+from keystep.suites.base import Frames, Rollout, Source, Suite, attempt, check_settings, numbered
 
 IMAGE_SIZES = range(1, 16385)  # the environment has no limit; Mesa's Vulkan drivers have this one
 
@@ -99,8 +99,8 @@ def open_simulator(
     limit = DEMONSTRATION_FRAMES if perturbation.frames_after_success is None else 2 * DEMONSTRATION_FRAMES
 
     def rollout(task: str, seed: int) -> Frames | None:
-        attempt = (seed - first_seed) // seed_stride
-        noise = perturbation.expert_noise[attempt % len(perturbation.expert_noise)]
+        turn = attempt(seed - first_seed, seed_stride) % len(perturbation.expert_noise)
+        noise = perturbation.expert_noise[turn]
         ending, wander = perturbation.frames_after_success, perturbation.wander_frames
         return rollout_expert(env, task, seed, limit, noise, ending, wander, perturbation.record)
 
