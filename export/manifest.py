@@ -106,7 +106,7 @@ def sampler_entry(sampler: SamplerConfig) -> dict[str, Any]:
 
 
 def validate(manifest: dict[str, Any]) -> None:
-    """Checks a manifest by the published schema, and as the loader does.
+    """Checks a manifest as the loader does, and by the published schema.
 
     Raises:
         ExportError: "field: expected X, got Y".
@@ -116,11 +116,11 @@ def validate(manifest: dict[str, Any]) -> None:
             raise ExportError(f"{field}: expected a finite number, got {value}")
         if isinstance(value, str) and not _is_unicode(value):
             raise ExportError(f"{repr(field)[1:-1]}: expected text that is valid UTF-8, got {value!r:.80}")
-    _check_schema(manifest)
-    try:
+    try:  # first, because it tells what it expected
         _core.check_manifest(to_json(manifest))
     except keystep.BundleError as error:
         raise ExportError(str(error)) from None
+    _check_schema(manifest)
 
 
 def validate_sampler(sampler: SamplerConfig, where: str = "sampler") -> None:

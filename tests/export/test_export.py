@@ -161,7 +161,10 @@ def test_schema_refuses_a_missing_key_anywhere(written: dict[str, Any]) -> None:
             lambda m: m["sampler"].update(betas=[0.5]),
             "sampler.betas: expected no values, beta_schedule is not 'table', got 1",
         ),
-        (lambda m: m["graphs"].update(sample=m["graphs"]["denoise"]), "graphs: .*'sample' was unexpected"),
+        (
+            lambda m: m["graphs"].update(sample=m["graphs"]["denoise"]),
+            r"graphs\.sample: expected one of the keys .*, got an unknown key",
+        ),
         (lambda m: m["golden"].update(file="../golden.npz"), "golden.file"),
         (lambda m: m["graphs"]["encode"].update(sha256="no"), "graphs.encode.sha256"),
         (lambda m: m["action"]["min"].append(0.0), "action.min: expected 7 values, got 8"),
@@ -171,12 +174,15 @@ def test_schema_refuses_a_missing_key_anywhere(written: dict[str, Any]) -> None:
         ),
         (
             lambda m: m["action"].update(hold={"mode": "last", "values": [0.0] * 7}),
-            r"action\.hold: .*'values' was unexpected",
+            r"action\.hold\.values: expected one of the keys mode, got an unknown key",
         ),
-        (lambda m: m["action"].update(hold={"mode": "values"}), r"action\.hold: 'values' is a required"),
-        (lambda m: m["action"].update(hold={"mode": "zero"}), r"action\.hold\.mode: 'zero' is not one of"),
-        (lambda m: m["action"].update(hold=[0.0] * 7), r"action\.hold: .* not of type 'object'"),
-        (lambda m: m["normalization"]["action"].pop("max"), r"normalization\.action: 'max' is a required"),
+        (lambda m: m["action"].update(hold={"mode": "values"}), r"action\.hold\.values: expected a value"),
+        (lambda m: m["action"].update(hold={"mode": "zero"}), r"action\.hold\.mode: expected values \| last"),
+        (
+            lambda m: m["action"].update(hold=[0.0] * 7),
+            r"action\.hold: expected an object, got an array of 7",
+        ),
+        (lambda m: m["normalization"]["action"].pop("max"), r"normalization\.action\.max: expected a value"),
         (
             lambda m: m["action"]["units"].__setitem__(1, "\ud800"),
             r"action\.units\[1\]: expected text that is valid UTF-8, got '\\ud800'",
@@ -198,8 +204,8 @@ def test_schema_refuses_a_missing_key_anywhere(written: dict[str, Any]) -> None:
             lambda m: m["unet"]["errors"].update(int8={"max": float("inf"), "rms": 0.0}),
             "unet.errors.int8.max: expected a finite number",
         ),
-        (lambda m: m["graphs"].pop("film"), "graphs"),
-        (lambda m: m["graphs"].pop("denoise"), "graphs"),
+        (lambda m: m["graphs"].pop("film"), r"unet: expected null \(there is no graph film\)"),
+        (lambda m: m["graphs"].pop("denoise"), r"unet: expected null \(there is no graph denoise\)"),
         (
             lambda m: m["normalization"].pop("observation.state"),
             r"normalization\.observation\.state: expected a value, got no such key",
