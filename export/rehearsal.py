@@ -28,12 +28,15 @@ _HASH = "0" * 64
 Tensors = dict[str, Tensor]
 
 
-def rehearse(plan: Checkpoint, text_encoder: TextEncoder | None = None) -> None:
+def rehearse(plan: Checkpoint, text_encoder: TextEncoder | None = None) -> dict[str, Any]:
     """Exports a network of this checkpoint with the default options, but for its numbers.
 
     Args:
         plan: of a controller, or of a planner, which is given a controller to go with it.
         text_encoder: of the planner.
+
+    Returns:
+        The manifest it would have, but for hashes and measured errors.
 
     Raises:
         ExportError: what `export_bundle`, or loading the bundle, would refuse: "field: expected X, got Y".
@@ -52,7 +55,7 @@ def rehearse(plan: Checkpoint, text_encoder: TextEncoder | None = None) -> None:
         entries = _controller_entries(controller)
         entries |= _planner_entries(planning) if planning is not None else {}
     golden = {"file": "golden.npz", "sha256": _HASH}
-    build_manifest("rehearsal", controller, planning, entries, golden, _unets(controller, planning))
+    return build_manifest("rehearsal", controller, planning, entries, golden, _unets(controller, planning))
 
 
 def _controller(plan: Checkpoint) -> Controller:

@@ -1,32 +1,60 @@
 #include <pybind11/stl.h>
 
 #include "convert.hpp"
+#include "keystep/sampler_fields.hpp"
 
 namespace keystep::python {
 namespace {
 
-constexpr const char* kFields[] = {"kind",        "train_steps",      "inference_steps", "beta_schedule",
-                                   "beta_start",  "beta_end",         "betas",           "prediction",
-                                   "clip_sample", "clip_range",       "timestep_rule",   "steps_offset",
-                                   "eta",         "set_alpha_to_one", "guidance",        "noise"};
+std::vector<std::string> field_names() {
+  std::vector<std::string> names;
+  for_each_sampler_field([&](const auto& field) { names.push_back(field.name); });
+  return names;
+}
 
 SamplerSpec spec_from(const py::kwargs& fields) {
+  const std::vector<std::string> known = field_names();
   py::object spec = py::cast(SamplerSpec{});
   for (const auto& [key, value] : fields) {
-    const std::vector<std::string> fields_known(std::begin(kFields), std::end(kFields));
     const std::string name = text(key, "SamplerSpec's field");
-    if (std::ranges::find(fields_known, name) == fields_known.end()) {
-      throw py::type_error("SamplerSpec has no field " + in_quotes(name) + nearest(name, fields_known));
+    if (std::ranges::find(known, name) == known.end()) {
+      throw py::type_error("SamplerSpec has no field " + in_quotes(name) + nearest(name, known));
     }
     spec.attr(key) = value;
   }
   return spec.cast<SamplerSpec>();
 }
 
-py::dict as_dict(py::handle spec) {
+py::dict as_dict(const SamplerSpec& spec) {
   py::dict fields;
-  for (const char* field : kFields) fields[field] = spec.attr(field);
+  for_each_sampler_field([&](const auto& field) { fields[field.name] = spec.*field.member; });
   return fields;
+}
+
+py::list texts_of(Choices choices) {
+  py::list texts;
+  for (const char* choice : choices) texts.append(choice);
+  return texts;
+}
+
+/// The table, for those who must agree with it: name, choices, (low, high, open), default.
+py::list sampler_fields() {
+  py::list fields;
+  for_each_sampler_field([&](const auto& field) {
+    const py::tuple bounds = py::make_tuple(field.bounds.low, field.bounds.high, field.bounds.open);
+    fields.append(
+        py::make_tuple(field.name, texts_of(field.choices), bounds, py::cast(SamplerSpec{}.*field.member)));
+  });
+  return fields;
+}
+
+/// By name: whether it is a flow, its predictions, its rules of time-steps.
+py::dict sampler_kinds() {
+  py::dict kinds;
+  for (const SamplerKind& kind : kSamplerKinds) {
+    kinds[kind.name] = py::make_tuple(kind.flow, texts_of(kind.predictions), texts_of(kind.timestep_rules));
+  }
+  return kinds;
 }
 
 void bind_spec(py::module_& module) {
@@ -34,30 +62,17 @@ void bind_spec(py::module_& module) {
                                "All the settings of a sampler; the manifest's \"sampler\" object has exactly "
                                "these keys. Raises TypeError for another\nkey, ArgumentError for a value of "
                                "another type.");
-  bind_field(type, "kind", &SamplerSpec::kind);
-  bind_field(type, "train_steps", &SamplerSpec::train_steps);
-  bind_field(type, "inference_steps", &SamplerSpec::inference_steps);
-  bind_field(type, "beta_schedule", &SamplerSpec::beta_schedule);
-  bind_field(type, "beta_start", &SamplerSpec::beta_start);
-  bind_field(type, "beta_end", &SamplerSpec::beta_end);
-  bind_field(type, "betas", &SamplerSpec::betas);
-  bind_field(type, "prediction", &SamplerSpec::prediction);
-  bind_field(type, "clip_sample", &SamplerSpec::clip_sample);
-  bind_field(type, "clip_range", &SamplerSpec::clip_range);
-  bind_field(type, "timestep_rule", &SamplerSpec::timestep_rule);
-  bind_field(type, "steps_offset", &SamplerSpec::steps_offset);
-  bind_field(type, "set_alpha_to_one", &SamplerSpec::set_alpha_to_one);
-  bind_field(type, "eta", &SamplerSpec::eta);
-  bind_field(type, "guidance", &SamplerSpec::guidance);
-  bind_field(type, "noise", &SamplerSpec::noise);
+  for_each_sampler_field(
+      [&](const auto& field) { bind_field(type, field.name, field.member, field.meaning); });
   type.def(py::init(&spec_from))
       .def("validate", &validate, "Raises ArgumentError naming the first field that is out of range.")
       .def("as_dict", &as_dict, "The fields, as they stand in the manifest.")
-      .def("__eq__",
-           [](py::object a, const SamplerSpec& b) { return as_dict(a).equal(as_dict(py::cast(b))); })
-      .def("__repr__", [](py::object spec) {
+      .def("__eq__", [](const SamplerSpec& a, const SamplerSpec& b) { return as_dict(a).equal(as_dict(b)); })
+      .def("__repr__", [](const SamplerSpec& spec) {
         return "SamplerSpec(**" + py::cast<std::string>(py::repr(as_dict(spec))) + ")";
       });
+  module.def("sampler_fields", &sampler_fields);
+  module.def("sampler_kinds", &sampler_kinds);
 }
 
 py::array_t<float> step(const Sampler& sampler, py::handle number, py::handle model_output, py::handle sample,

@@ -78,10 +78,10 @@ T convert(py::handle value, const std::string& field) {
 
 /// A field of an option struct under its own name.
 template <class Class, class T>
-void bind_field(py::class_<Class>& type, const char* name, T Class::* member) {
+void bind_field(py::class_<Class>& type, const char* name, T Class::* member, const char* meaning = "") {
   type.def_property(
       name, [member](const Class& self) { return self.*member; },
-      [member, name](Class& self, py::handle value) { self.*member = convert<T>(value, name); });
+      [member, name](Class& self, py::handle value) { self.*member = convert<T>(value, name); }, meaning);
 }
 
 }  // namespace keystep::python

@@ -81,6 +81,14 @@ class SamplerSpec:
     def validate(self) -> None: ...
     def as_dict(self) -> dict[str, Any]: ...
 
+SamplerBounds = tuple[float, float, bool]
+
+def sampler_fields() -> list[tuple[str, list[str], SamplerBounds, Any]]:
+    """Of SamplerSpec, in order: name, choices, (low, high, whether the ends are excluded), default."""
+
+def sampler_kinds() -> dict[str, tuple[bool, list[str], list[str]]]:
+    """By kind: whether it is a flow, its predictions, its rules of time-steps."""
+
 class Sampler:
     def __init__(self, spec: SamplerSpec) -> None: ...
     @property

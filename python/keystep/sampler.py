@@ -14,28 +14,6 @@ Denoise = Callable[[np.ndarray, int], np.ndarray]
 """(sample, timestep) -> model_output of the sample's shape. With guidance: (2, *shape), conditional first."""
 
 
-FIELDS = {
-    "kind": "ddpm, ddim or flow_euler.",
-    "train_steps": "Length of the beta schedule.",
-    "inference_steps": "Denoise steps per sample, 1..train_steps.",
-    "beta_schedule": "linear, scaled_linear, squaredcos_cap_v2 or table.",
-    "beta_start": "Of linear and scaled_linear.",
-    "beta_end": "Of linear and scaled_linear.",
-    "betas": "Of table: train_steps values in (0, 1).",
-    "prediction": "What the network predicts: epsilon, sample or v_prediction; of flow_euler velocity.",
-    "clip_sample": "Clip the predicted clean sample to +-clip_range.",
-    "clip_range": "See clip_sample.",
-    "timestep_rule": "Which training steps are visited: leading, trailing, linspace or hd_expit.",
-    "steps_offset": "Added to the time-steps of leading.",
-    "set_alpha_to_one": "DDIM: alpha-bar before the first step is 1.",
-    "eta": "DDIM: 0 deterministic .. 1 like DDPM.",
-    "guidance": "lambda, 0..1e6: eps = (1 + lambda) eps_c - lambda eps_u; 0: one branch.",
-    "noise": "Law of the generated noise, philox4x32-10.",
-}
-for _name, _text in FIELDS.items():  # the C++ struct has no docstrings of its own
-    vars(SamplerSpec)[_name].__doc__ = _text
-
-
 class Sampler:
     """DDPM, DDIM (arXiv:2006.11239, arXiv:2010.02502) or flow matching by Euler's method (arXiv:2210.02747).
 

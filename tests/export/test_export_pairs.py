@@ -90,8 +90,18 @@ def test_pairs_that_do_not_fit(
             {"planner_sampler": {"guidance": 1.0}},
             "planner.sampler.guidance: expected 0 for a planner trained without text_dropout, got 1.0",
         ),
-        ("state", "state", {"planner_sampler": {"guidance": -1.0}}, "planner.sampler.guidance: -1.0"),
-        ("state", "state", {"planner_sampler": {"kind": "euler"}}, "planner.sampler.kind: 'euler'"),
+        (
+            "state",
+            "state",
+            {"planner_sampler": {"guidance": -1.0}},
+            "planner.sampler.guidance: expected a value in [0, 1000000], got -1",
+        ),
+        (
+            "state",
+            "state",
+            {"planner_sampler": {"kind": "euler"}},
+            "planner.sampler.kind: expected ddpm | ddim | flow_euler, got 'euler'",
+        ),
         (
             "state",
             "state",

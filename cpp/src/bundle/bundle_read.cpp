@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "bundle/bundle_check.hpp"
+#include "keystep/sampler_fields.hpp"
 #include "policy/normalizer.hpp"
 
 namespace keystep {
@@ -75,27 +76,25 @@ Normalization read_normalization(const ManifestNode& node, std::int64_t version)
   return {mode, node[low].numbers<double>(), node[high].numbers<double>()};
 }
 
+void read_field(const ManifestNode& node, const Bounds&, std::string& value) { value = node.text(); }
+void read_field(const ManifestNode& node, const Bounds&, bool& value) { value = node.boolean(); }
+void read_field(const ManifestNode& node, const Bounds&, double& value) { value = node.number(); }
+void read_field(const ManifestNode& node, const Bounds&, std::vector<double>& values) {
+  values = node.numbers<double>();
+}
+void read_field(const ManifestNode& node, const Bounds& bounds, int& value) {
+  const auto low = static_cast<std::int64_t>(bounds.low), high = static_cast<std::int64_t>(bounds.high);
+  value = static_cast<int>(node.integer(low, high));
+}
+
+/// Keys and types; the rest is in `validate`.
 SamplerSpec read_sampler(const ManifestNode& node) {
-  node.check_keys({"kind", "train_steps", "inference_steps", "beta_schedule", "beta_start", "beta_end",
-                   "betas", "prediction", "clip_sample", "clip_range", "timestep_rule", "steps_offset",
-                   "set_alpha_to_one", "eta", "guidance", "noise"});
+  std::vector<const char*> names;
+  for_each_sampler_field([&](const auto& field) { names.push_back(field.name); });
+  node.check_keys(names);
   SamplerSpec spec;
-  spec.kind = node["kind"].text();
-  spec.train_steps = static_cast<int>(node["train_steps"].integer(1, 1'000'000));
-  spec.inference_steps = static_cast<int>(node["inference_steps"].integer(1, spec.train_steps));
-  spec.beta_schedule = node["beta_schedule"].text();
-  spec.beta_start = node["beta_start"].number();
-  spec.beta_end = node["beta_end"].number();
-  spec.betas = node["betas"].numbers<double>();
-  spec.prediction = node["prediction"].text();
-  spec.clip_sample = node["clip_sample"].boolean();
-  spec.clip_range = node["clip_range"].number();
-  spec.timestep_rule = node["timestep_rule"].text();
-  spec.steps_offset = static_cast<int>(node["steps_offset"].integer(0, spec.train_steps));
-  spec.set_alpha_to_one = node["set_alpha_to_one"].boolean();
-  spec.eta = node["eta"].number();
-  spec.guidance = node["guidance"].number();
-  spec.noise = node["noise"].text();
+  for_each_sampler_field(
+      [&](const auto& field) { read_field(node[field.name], field.bounds, spec.*field.member); });
   return spec;
 }
 

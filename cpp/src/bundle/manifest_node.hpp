@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <initializer_list>
 #include <limits>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -30,22 +31,9 @@ class ManifestNode {
   /// An object with all of `required`, and nothing but those and `optional`.
   void check_keys(std::initializer_list<const char*> required,
                   std::initializer_list<const char*> optional = {}) const {
-    if (!value_.is_object()) refuse("an object");
-    for (const char* key : required) {
-      if (!value_.contains(key)) throw BundleError(expected(child(key), "a value", "no such key"));
-    }
-    const auto among = [](const auto& keys, const std::string& key) {
-      return std::find(keys.begin(), keys.end(), key) != keys.end();
-    };
-    for (const auto& [key, value] : value_.items()) {
-      if (among(required, key) || among(optional, key)) continue;
-      std::string known;
-      for (const auto& list : {required, optional}) {
-        for (const char* name : list) known += (known.empty() ? "" : ", ") + std::string(name);
-      }
-      throw BundleError(expected(child(key), "one of the keys " + known, "an unknown key"));
-    }
+    check_names({required.begin(), required.size()}, {optional.begin(), optional.size()});
   }
+  void check_keys(const std::vector<const char*>& required) const { check_names(required, {}); }
 
   bool contains(const char* key) const { return value_.is_object() && value_.contains(key); }
 
@@ -126,6 +114,26 @@ class ManifestNode {
   }
 
  private:
+  using Names = std::span<const char* const>;
+
+  void check_names(Names required, Names optional) const {
+    if (!value_.is_object()) refuse("an object");
+    for (const char* key : required) {
+      if (!value_.contains(key)) throw BundleError(expected(child(key), "a value", "no such key"));
+    }
+    const auto among = [](const auto& keys, const std::string& key) {
+      return std::find(keys.begin(), keys.end(), key) != keys.end();
+    };
+    for (const auto& [key, value] : value_.items()) {
+      if (among(required, key) || among(optional, key)) continue;
+      std::string known;
+      for (const auto& list : {required, optional}) {
+        for (const char* name : list) known += (known.empty() ? "" : ", ") + std::string(name);
+      }
+      throw BundleError(expected(child(key), "one of the keys " + known, "an unknown key"));
+    }
+  }
+
   std::string child(const std::string& key) const {
     return path_.empty() ? readable(key) : path_ + "." + readable(key);
   }

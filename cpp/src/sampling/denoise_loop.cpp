@@ -2,17 +2,21 @@
 
 #include <algorithm>
 
+#include "keystep/sampler_fields.hpp"
 #include "keystep/status.hpp"
 #include "policy/run_graph.hpp"
 
 namespace keystep {
 
 SamplerSpec choose_sampler(SamplerSpec spec, const std::string& kind, int steps, const std::string& prefix) {
-  const bool flow = spec.kind == "flow_euler";  // its network predicts for no other kind
-  const bool known = flow ? kind == "flow_euler" : kind == "ddpm" || kind == "ddim";
-  if (!kind.empty() && !known) {
-    throw ArgumentError(expected(prefix + "sampler", flow ? "flow_euler" : "ddpm | ddim", "'" + kind + "'"));
+  std::string known;  // the kinds that take what the network predicts
+  bool found = kind.empty();
+  for (const SamplerKind& other : kSamplerKinds) {
+    if (std::ranges::find(other.predictions, spec.prediction) == other.predictions.end()) continue;
+    known += (known.empty() ? "" : " | ") + std::string(other.name);
+    found = found || kind == other.name;
   }
+  if (!found) throw ArgumentError(expected(prefix + "sampler", known, "'" + kind + "'"));
   if (steps < 0 || steps > spec.train_steps) {
     throw ArgumentError(expected(prefix.empty() ? "inference_steps" : prefix + "steps",
                                  "0 (the manifest's) or 1.." + std::to_string(spec.train_steps),

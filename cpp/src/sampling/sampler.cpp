@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <initializer_list>
 #include <limits>
 #include <numbers>
 
+#include "keystep/sampler_fields.hpp"
 #include "keystep/status.hpp"
 
 namespace keystep {
@@ -14,16 +14,13 @@ namespace {
 
 // ---- checking a specification
 
-/// Far beyond any use (the papers' are below 10), and finite in single precision, in which it is applied.
-constexpr double kMaxGuidance = 1e6;
-
 std::string text(double value) {
   char buffer[32];
   std::snprintf(buffer, sizeof buffer, "%.9g", value);
   return buffer;
 }
 
-void check_choice(const char* field, const std::string& value, std::initializer_list<const char*> choices) {
+void check_choice(const char* field, const std::string& value, Choices choices) {
   std::string wanted;
   for (const char* choice : choices) {
     if (value == choice) return;
@@ -44,12 +41,8 @@ void check_betas(const SamplerSpec& spec) {
   const auto steps = static_cast<std::size_t>(spec.train_steps);
   if (spec.beta_schedule == "table") {
     const auto length = static_cast<double>(spec.betas.size());
-    check(spec.betas.size() == steps, "betas", std::to_string(steps) + " values (train_steps)", length);
-    for (std::size_t i = 0; i < steps; ++i) {
-      const double beta = spec.betas[i];
-      check(beta > 0 && beta < 1, "betas[" + std::to_string(i) + "]", "a value in (0, 1)", beta);
-    }
-    return;
+    return check(spec.betas.size() == steps, "betas", std::to_string(steps) + " values (train_steps)",
+                 length);
   }
   check(spec.betas.empty(), "betas", "no values, beta_schedule is not 'table'",
         static_cast<double>(spec.betas.size()));
@@ -59,38 +52,67 @@ void check_betas(const SamplerSpec& spec) {
         spec.beta_end);
 }
 
-bool is_flow(const SamplerSpec& spec) { return spec.kind == "flow_euler"; }
+// ---- of one field: by the table
 
-/// What has no meaning for a flow must not be set as if it had.
-void check_flow(const SamplerSpec& spec) {
-  check_choice("prediction", spec.prediction, {"velocity"});
-  check_choice("timestep_rule", spec.timestep_rule, {"trailing"});  // the first step starts at pure noise
-  check(!spec.clip_sample, "clip_sample", "false (flow_euler clips nothing)", spec.clip_sample);
-  check(spec.eta == 0, "eta", "0 (flow_euler adds no noise)", spec.eta);
+void check_value(const std::string& value, const char* name, const SamplerField<std::string>& field) {
+  check_choice(name, value, field.choices);
+}
+
+void check_value(bool, const char*, const SamplerField<bool>&) {}
+
+void check_value(int value, const char* name, const SamplerField<int>& field) {
+  const std::string wanted = "an integer in " + text(field.bounds.low) + ".." + text(field.bounds.high);
+  check(value >= field.bounds.low && value <= field.bounds.high, name, wanted, value);
+}
+
+std::string interval(const Bounds& bounds) {
+  constexpr double kMost = std::numeric_limits<double>::max();
+  if (bounds.low == -kMost) return "a finite number";
+  if (bounds.high >= kMost) return "a finite number above " + text(bounds.low);
+  const char* ends = bounds.open ? "()" : "[]";
+  return std::string("a value in ") + ends[0] + text(bounds.low) + ", " + text(bounds.high) + ends[1];
+}
+
+void check_number(double value, const std::string& name, const Bounds& bounds) {
+  const bool inside =
+      bounds.open ? value > bounds.low && value < bounds.high : value >= bounds.low && value <= bounds.high;
+  check(inside, name, interval(bounds), value);
+}
+
+void check_value(double value, const char* name, const SamplerField<double>& field) {
+  check_number(value, name, field.bounds);
+}
+
+void check_value(const std::vector<double>& values, const char* name,
+                 const SamplerField<std::vector<double>>& field) {
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    check_number(values[i], name + ("[" + std::to_string(i) + "]"), field.bounds);
+  }
+}
+
+// ---- between fields
+
+const SamplerKind& kind_of(const SamplerSpec& spec) { return *find_sampler_kind(spec.kind); }
+
+/// What has no meaning for a kind must not be set as if it had.
+void check_kind(const SamplerSpec& spec) {
+  const SamplerKind& kind = kind_of(spec);
+  check_choice("prediction", spec.prediction, kind.predictions);
+  check_choice("timestep_rule", spec.timestep_rule, kind.timestep_rules);
+  if (!kind.flow) return;
+  check(!spec.clip_sample, "clip_sample", "false (" + spec.kind + " clips nothing)", spec.clip_sample);
+  check(spec.eta == 0, "eta", "0 (" + spec.kind + " adds no noise)", spec.eta);
 }
 
 void check_fields(const SamplerSpec& spec) {
-  check_choice("kind", spec.kind, {"ddpm", "ddim", "flow_euler"});
-  check_choice("beta_schedule", spec.beta_schedule,
-               {"linear", "scaled_linear", "squaredcos_cap_v2", "table"});
-  if (is_flow(spec)) {
-    check_flow(spec);
-  } else {
-    check_choice("prediction", spec.prediction, {"epsilon", "sample", "v_prediction"});
-  }
-  check_choice("timestep_rule", spec.timestep_rule, {"leading", "trailing", "linspace", "hd_expit"});
-  check_choice("noise", spec.noise, {"philox4x32-10"});
-  check(spec.train_steps >= 1, "train_steps", "at least 1", spec.train_steps);
+  for_each_sampler_field([&](const auto& field) { check_value(spec.*field.member, field.name, field); });
+  check_kind(spec);
   check(spec.inference_steps >= 1 && spec.inference_steps <= spec.train_steps, "inference_steps",
         "1.." + std::to_string(spec.train_steps) + " (train_steps)", spec.inference_steps);
   const int last = (spec.inference_steps - 1) * (spec.train_steps / spec.inference_steps);
   const int greatest = spec.timestep_rule == "leading" ? spec.train_steps - 1 - last : spec.train_steps - 1;
   check(spec.steps_offset >= 0 && spec.steps_offset <= greatest, "steps_offset",
         "0.." + std::to_string(greatest) + " (time-steps stay below train_steps)", spec.steps_offset);
-  check(std::isfinite(spec.clip_range) && spec.clip_range > 0, "clip_range", "a finite positive value",
-        spec.clip_range);
-  check(spec.eta >= 0 && spec.eta <= 1, "eta", "a value in [0, 1]", spec.eta);
-  check(spec.guidance >= 0 && spec.guidance <= kMaxGuidance, "guidance", "a value in 0..1e6", spec.guidance);
   check_betas(spec);
 }
 
@@ -123,7 +145,7 @@ float beta_of(const SamplerSpec& spec, int t) {
 /// As torch.cumprod over float32: the product runs in double, every factor and result is rounded to float.
 std::vector<double> alphas_cumprod_of(const SamplerSpec& spec) {
   std::vector<double> result;
-  if (is_flow(spec)) return result;  // which has no betas
+  if (kind_of(spec).flow) return result;  // which has no betas
   double product = 1;
   for (int t = 0; t < spec.train_steps; ++t) {
     product *= 1.0f - beta_of(spec, t);
@@ -200,7 +222,7 @@ Sampler::Coefficients Sampler::flow_coefficients(std::size_t index) const {
 }
 
 Sampler::Coefficients Sampler::coefficients(std::size_t index) const {
-  if (is_flow(spec_)) return flow_coefficients(index);
+  if (kind_of(spec_).flow) return flow_coefficients(index);
   const auto alpha_bar = static_cast<float>(alphas_cumprod_[static_cast<std::size_t>(timesteps_[index])]);
   const auto alpha_bar_prev = static_cast<float>(previous_alpha_cumprod(index));
   const float beta_bar = 1 - alpha_bar, beta_bar_prev = 1 - alpha_bar_prev;

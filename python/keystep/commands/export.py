@@ -15,12 +15,12 @@ def main(
     precision: Literal["fp32", "bf16", "int8"] = "fp32",
     name: str | None = None,
     execute: int | None = None,
-    kind: Literal["ddpm", "ddim"] | None = None,
+    kind: str | None = None,
     inference_steps: int | None = None,
     eta: float | None = None,
     guidance: float | None = None,
-    timestep_rule: Literal["leading", "trailing", "linspace", "hd_expit"] | None = None,
-    planner_kind: Literal["ddpm", "ddim"] | None = None,
+    timestep_rule: str | None = None,
+    planner_kind: str | None = None,
     planner_steps: int | None = None,
     planner_guidance: float | None = None,
     replan: bool = True,
@@ -37,11 +37,11 @@ def main(
         precision: of the U-Nets' weights for the native engine; fp32 can be run in all three, bf16 in int8.
         name: of the bundle; the folder's when not given.
         execute: actions taken of each chunk; as trained when not given, at most what a subgoal is held for.
-        kind: sampler; this and the next four are as trained when not given.
+        kind: sampler, ddpm or ddim; this and the next four are as trained when not given.
         inference_steps: denoise steps.
         eta: 0 deterministic .. 1 like DDPM; ddim only.
         guidance: lambda of classifier-free guidance.
-        timestep_rule: which training time-steps are visited.
+        timestep_rule: which training time-steps are visited: leading, trailing, linspace or hd_expit.
         planner_kind: the planner's sampler; this and the next two are as trained when not given.
         planner_steps: denoise steps of a plan.
         planner_guidance: lambda of the planner's guidance; an episode may choose another.

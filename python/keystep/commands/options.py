@@ -16,7 +16,7 @@ import keystep
 from keystep.files import replacing, to_json, write_json, write_text
 from keystep.suites import suite_named
 
-Kind = Literal["bundle", "ddpm", "ddim"]
+Kind = str  # of a sampler (`keystep.SamplerSpec`), or "bundle"
 Engine = Literal["auto", "native", "onnxruntime", "stub"]
 Precision = Literal["bundle", "fp32", "bf16", "int8"]
 Isa = Literal["best", "portable", "avx2", "avx512", "avx512_bf16", "avx512_vnni"]
@@ -40,11 +40,11 @@ class PolicyOptions:
     inference_steps: int = 0
     """Denoise steps of the controller."""
     sampler: Kind = "bundle"
-    """Of the controller."""
+    """Of the controller: ddpm or ddim."""
     planner_steps: int = 0
     """Denoise steps of the planner."""
     planner_sampler: Kind = "bundle"
-    """Of the planner."""
+    """Of the planner: ddpm or ddim."""
     replan: Literal["bundle", "on", "off"] = "bundle"
     """Plan again when a plan is used up; off: stay on the last subgoal."""
 

@@ -15,7 +15,7 @@ Batch = dict[str, Tensor]
 
 
 class FlowMatching:
-    """The forward process of flow_euler: x_t = t noise + (1 - t) clean, t = (time-step + 1) / T.
+    """The forward process of flows: x_t = t noise + (1 - t) clean, t = (time-step + 1) / T.
 
     Lipman et al. 2023 (arXiv:2210.02747), in the convention of pi0 (Black et al. 2024) and SmolVLA, whose
     times lean towards the noise: t ~ Beta(1.5, 1).
@@ -38,8 +38,8 @@ class FlowMatching:
 
 
 def training_scheduler(sampler: SamplerConfig) -> DDPMScheduler | FlowMatching:
-    """The forward process of `sampler` (of ddpm and ddim: diffusers')."""
-    if sampler.kind == "flow_euler":
+    """The forward process of `sampler` (of flows that above, of ddpm and ddim diffusers')."""
+    if sampler.prediction == "velocity":
         return FlowMatching(sampler.train_steps)
     return DDPMScheduler(
         num_train_timesteps=sampler.train_steps,

@@ -35,7 +35,7 @@ void refuses_texts_no_encoder_takes() {
 void refuses_wrong_guidance() {
   Hierarchy policy, plain(unguided(kSubgoalManifest));
   for (const double lambda : {-1.0, std::nan(""), 1e39, 1e300}) {
-    CHECK_THROWS(ArgumentError, "guidance: expected a value in 0..1e6, got ", policy.reset(lambda));
+    CHECK_THROWS(ArgumentError, "guidance: expected a value in [0, 1000000], got ", policy.reset(lambda));
   }
   CHECK_THROWS(ArgumentError,
                "guidance: expected 0 (the planner was trained without dropout of its text), got 3",

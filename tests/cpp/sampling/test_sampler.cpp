@@ -240,9 +240,11 @@ void bad_fields_are_named() {
     s.beta_end = 1e-5;
   });
   CHECK(refusal([](SamplerSpec& s) { s.steps_offset = 9; }) == "accepted");
-  SamplerSpec none;
-  none.inference_steps = 0;
-  CHECK_THROWS(ArgumentError, "inference_steps: expected 1..100", Sampler{none});
+  SamplerSpec steps;
+  steps.inference_steps = 101;
+  CHECK_THROWS(ArgumentError, "inference_steps: expected 1..100 (train_steps), got 101", Sampler{steps});
+  steps.inference_steps = 0;
+  CHECK_THROWS(ArgumentError, "inference_steps: expected an integer in 1..1000000, got 0", Sampler{steps});
 }
 
 void other_sizes_give_nan() {
