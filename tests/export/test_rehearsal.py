@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("accelerate", reason="training packages are not installed")
 
 import keystep
-from keystep.data import DatasetError, DatasetSpec, DatasetWriter, Feature, image_feature, layout
+from keystep.data import Column, DatasetError, DatasetSpec, DatasetWriter, image_column, layout
 from keystep.export.bundle import export_bundle
 from keystep.train import ControllerTraining, PlannerTraining, train
 from keystep.train.trainer import Trainer
@@ -24,9 +24,9 @@ Images = dict[str, tuple[int, int]]
 def write(path: Path, images: Images | None = None, constant: bool = False, **changes: Any) -> Path:
     """Data from elsewhere: nothing is known of its actions, and the tasks have no names."""
     features = {
-        "observation.state": Feature("float32", (3,), changes.get("names", ("x", "y", "z"))),
-        "action": Feature("float32", (2,), changes.get("names", ("x", "y", "z"))[:2] or None),
-        **{f"observation.images.{name}": image_feature(*size) for name, size in (images or {}).items()},
+        "observation.state": Column("float32", (3,), changes.get("names", ("x", "y", "z"))),
+        "action": Column("float32", (2,), changes.get("names", ("x", "y", "z"))[:2] or None),
+        **{f"observation.images.{name}": image_column(*size) for name, size in (images or {}).items()},
     }
     with DatasetWriter(path, DatasetSpec(10, features, {"t": "Do it."})) as writer:
         for number in range(4):

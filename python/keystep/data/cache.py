@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from keystep import files
-from keystep.data.layout import DatasetError, Feature
+from keystep.data.layout import Column, DatasetError
 from keystep.data.reader import DatasetReader
 
 _VERSION = 2  # of what the columns hold
@@ -84,7 +84,7 @@ def _convert(reader: DatasetReader, columns: Sequence[str], root: Path) -> None:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def _dtype(name: str, feature: Feature) -> np.dtype:
+def _dtype(name: str, feature: Column) -> np.dtype:
     if feature.is_image:
         return np.dtype(np.uint8)
     seen = name == "action" or name.startswith("observation.")
