@@ -100,9 +100,11 @@ def test_only_finite_actions_are_sent() -> None:
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
     pytest.importorskip("torch")
-    from keystep.models import PRESETS, random_checkpoint
+    from keystep.models import PRESETS, random_checkpoint, state_feature
 
-    random_checkpoint(tmp_path / "run", replace(PRESETS["tiny"], state_dim=3, action_dim=2))
+    random_checkpoint(
+        tmp_path / "run", replace(PRESETS["tiny"], observation=(state_feature(3),), action_dim=2)
+    )
     return tmp_path / "run"
 
 

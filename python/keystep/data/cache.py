@@ -44,6 +44,8 @@ def mapped_columns(
     Raises:
         DatasetError: an unknown column or texts, frames that cannot be read, or no place for the cache.
     """
+    if not columns:
+        return {}
     for name in columns:
         feature = reader.features.get(name)
         if feature is not None and not (feature.is_number or feature.is_image):

@@ -56,6 +56,16 @@ class Column:
         return self.dtype == "image"
 
     @property
+    def is_depth(self) -> bool:
+        """Whether policies take it for a depth image: a number of metres for every pixel, (height, width)."""
+        return self.dtype.startswith("float") and len(self.shape) == 2
+
+    @property
+    def channels(self) -> int:
+        """Of an image; of depth 1."""
+        return 1 if self.is_depth else self.shape[2]
+
+    @property
     def is_string(self) -> bool:
         """Whether it is text."""
         return self.dtype == "string"

@@ -55,7 +55,7 @@ def usable(found: Mapping[str, FeatureStats], features: Mapping[str, Column], fr
 
 
 def _fits(found: FeatureStats, feature: Column, frames: int | None) -> bool:
-    size = 3 if feature.is_image else math.prod(feature.shape)
+    size = feature.channels if feature.is_image else math.prod(feature.shape)
     for name in _NEEDED:
         value = found.get(name)
         if value is None or value.size != (1 if name == "count" else size) or not np.isfinite(value).all():
