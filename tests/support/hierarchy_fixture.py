@@ -121,7 +121,7 @@ class Film:
         return {"observation.images.static": self.picture}
 
     def step(self, action: np.ndarray) -> None:
-        self.picture = self.rng.integers(0, 256, (CAMERA.height, CAMERA.width, 3), np.uint8)
+        self.picture = self.rng.integers(0, 256, CAMERA.shape, np.uint8)
 
 
 def world(controller: str, seed: int) -> LinearEnv | Film:

@@ -17,15 +17,10 @@ if TYPE_CHECKING:
         save_checkpoint,
     )
     from keystep.models.checks import ConfigError
-    from keystep.models.config import (
-        ActConfig,
-        PlannerConfig,
-        PolicyConfig,
-        ResamplerConfig,
-        SamplerConfig,
-    )
+    from keystep.models.config import ActConfig, PolicyConfig, SamplerConfig
     from keystep.models.normalizer import Normalizer, default_modes, normalization_entry
     from keystep.models.observing import camera_feature, state_feature, vector_feature
+    from keystep.models.planner_config import PlannerConfig, ResamplerConfig
     from keystep.models.policy import DiffusionPolicy
     from keystep.models.presets import ACT_PRESETS, PLANNER_PRESETS, PRESETS
 else:
@@ -43,9 +38,9 @@ else:
             "save_checkpoint": "checkpoint",
             "ConfigError": "checks",
             "ActConfig": "config",
-            "PlannerConfig": "config",
+            "PlannerConfig": "planner_config",
             "PolicyConfig": "config",
-            "ResamplerConfig": "config",
+            "ResamplerConfig": "planner_config",
             "SamplerConfig": "config",
             "Normalizer": "normalizer",
             "default_modes": "normalizer",

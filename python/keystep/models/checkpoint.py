@@ -19,10 +19,11 @@ from keystep.files import parse_json, replacing, to_json
 from keystep.models.act import ActPolicy
 from keystep.models.checkpoint_fields import check_fields, check_statistics
 from keystep.models.checkpoint_versions import upgraded
-from keystep.models.config import ActConfig, PlannerConfig, PolicyConfig
+from keystep.models.config import ActConfig, PolicyConfig
 from keystep.models.normalizer import Normalizer, default_modes
 from keystep.models.observing import read_observation
 from keystep.models.planner import ImagePlanner, Planner, StatePlanner, make_planner
+from keystep.models.planner_config import PlannerConfig
 from keystep.models.policy import DiffusionPolicy
 from keystep.models.text import TextEncoder, load_text_encoder
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from keystep.models.config import PlannerConfig, ResamplerConfig
 from keystep.models.encoders import mlp
+from keystep.models.planner_config import PlannerConfig, ResamplerConfig
 from keystep.models.policy import FlowMatching, training_scheduler
 from keystep.models.unet1d import ConditionalUnet1d
 

@@ -4,15 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from keystep.models.config import (
-    ActConfig,
-    PlannerConfig,
-    PolicyConfig,
-    ResamplerConfig,
-    SamplerConfig,
-    planner_sampler,
-)
+from keystep.models.config import ActConfig, PolicyConfig, SamplerConfig
 from keystep.models.observing import camera_feature, state_feature
+from keystep.models.planner_config import PlannerConfig, ResamplerConfig, planner_sampler
 
 # Predicts the clean chunk. At the noisy steps, which decide where the arm goes, the loss of a predicted
 # epsilon hardly depends on the condition (weight alpha-bar): short training never learns what a task means.

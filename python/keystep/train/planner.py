@@ -11,8 +11,8 @@ import torch
 
 from keystep.data import DatasetReader, PlanWindows
 from keystep.models.checkpoint import TEXT_ENCODER, Checkpoint
-from keystep.models.config import PlannerConfig
 from keystep.models.frames import as_input
+from keystep.models.planner_config import PlannerConfig
 from keystep.models.presets import PLANNER_PRESETS
 from keystep.models.text import load_text_encoder
 from keystep.suites import suite_named
