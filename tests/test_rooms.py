@@ -12,11 +12,12 @@ import pytest
 SUITE = {"keystep.suites", "keystep.suites.base"}
 # Of this project; `keystep` is the root with the compiled core behind it.
 ALLOWED = {
-    "models": {"keystep", "keystep.files", "keystep.lazy"},
+    "models": {"keystep", "keystep.features", "keystep.files", "keystep.lazy"},
     "data": {"keystep", "keystep.files", "keystep.lazy"},
     "record": {"keystep", "keystep.files", "keystep.data", *SUITE},
     # export: its rehearsal; train/text.py trains the text encoder of Franka-3Blocks' instructions
     "train": {
+        "keystep.features",
         "keystep.files",
         "keystep.lazy",
         "keystep.data",
