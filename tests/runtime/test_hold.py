@@ -108,10 +108,14 @@ def checkpoint(tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
-def edit(checkpoint: Path, version: int = 3, provenance: Any = None, **action: Any) -> None:
+def edit(checkpoint: Path, version: int = 4, provenance: Any = None, **action: Any) -> None:
     document = json.loads((checkpoint / "policy.json").read_text())
     document["action"] |= action
     document["provenance"] |= provenance or {}
+    if version < 4:  # the observation was told otherwise
+        (state,) = document["observation"]
+        document["observation"] = {"state": {"names": state["names"]}, "images": []}
+        document["policy"]["state_dim"] = len(state["names"])
     (checkpoint / "policy.json").write_text(json.dumps(document | {"version": version}))
 
 
