@@ -108,9 +108,9 @@ def _export_flat(case: Path, name: str, down_dims: tuple[int, ...], horizon: int
 def _export_act(case: Path) -> None:
     """HD-ExpIt's ACT: a 96 x 96 camera and its goal, no state."""
     from keystep.export.bundle import export_bundle
-    from keystep.models import ACT_PRESETS, CameraConfig, random_checkpoint
+    from keystep.models import ACT_PRESETS, camera_feature, random_checkpoint
 
-    config = replace(ACT_PRESETS["act"], state_dim=0, cameras=(CameraConfig("static", 96, 96),))
+    config = replace(ACT_PRESETS["act"], observation=(camera_feature("static", 96, 96),))
     random_checkpoint(case / "checkpoint", config)
     export_bundle(case / "checkpoint", case / "bundle.keystep", name="act")
 
@@ -121,7 +121,7 @@ def _export_hierarchy(case: Path, images: bool) -> None:
     from keystep.models import (
         PLANNER_PRESETS,
         PRESETS,
-        CameraConfig,
+        camera_feature,
         make_model,
         random_checkpoint,
         save_checkpoint,
@@ -129,8 +129,7 @@ def _export_hierarchy(case: Path, images: bool) -> None:
     from keystep.models.checkpoint import TEXT_ENCODER
     from keystep.models.text import load_text_encoder
 
-    camera = CameraConfig("static", 64, 64)
-    seen: dict[str, Any] = {"state_dim": 0, "cameras": (camera,)} if images else {}
+    seen: dict[str, Any] = {"observation": (camera_feature("static", 64, 64),)} if images else {}
     preset = replace(PRESETS["small-rgb" if images else "small"], goal="observation", **seen)
     controller = random_checkpoint(case / "controller", preset)
     encoder = load_text_encoder()

@@ -14,6 +14,7 @@ from keystep.export.golden_file import noise_rows
 from keystep.export.levels import Controller, Planning
 from keystep.models import Checkpoint, PlannerConfig, SamplerConfig
 from keystep.models.act import ActPolicy
+from keystep.models.frames import as_input
 from keystep.models.reference import Predict, denoise_loop, diffusers_scheduler
 
 CASES = 4
@@ -77,11 +78,12 @@ def plan_arrays(planning: Planning, arrays: Arrays, seed: int = 0) -> Arrays:
 @torch.no_grad()
 def torch_plan(planning: Planning, arrays: Arrays, case: int) -> tuple[np.ndarray, np.ndarray]:
     """A plan [M, ...] in physical units (images in 0..1) and the first model output [M, ...] of one case."""
-    model, key, guided = planning.model, planning.config.subgoal, bool(planning.sampler.guidance)
+    model, config, guided = planning.model, planning.config, bool(planning.sampler.guidance)
+    key = config.subgoal
     tokens = planning.text_encoder.encode([str(arrays["text"][case])])
     goal = model.goal(torch.cat([tokens, torch.zeros_like(tokens)]) if guided else tokens)
     normalizer = planning.checkpoint.normalizer()
-    seen = normalizer.normalize(key, _network_range(key, arrays[key][case]))[None]
+    seen = normalizer.normalize(key, as_input(config.feature, torch.from_numpy(arrays[key][case])))[None]
 
     def predict(sample: Tensor, timestep: int) -> Tensor:
         rows = len(sample)
@@ -109,13 +111,12 @@ def _observations(checkpoint: Checkpoint, rng: np.random.Generator) -> Arrays:
     config = checkpoint.config
     assert not isinstance(config, PlannerConfig)
     arrays: Arrays = {}
-    for view in ("observation", "goal") if config.goal == "observation" else ("observation",):
-        if config.state_dim:
-            arrays[f"{view}.state"] = _draw(checkpoint.stats["observation.state"], (config.state_dim,), rng)
-        for camera in config.cameras:
-            seen = checkpoint.stats[f"observation.images.{camera.name}"]
-            pixels = _draw(seen, (camera.height, camera.width, 3), rng)
-            arrays[f"{view}.images.{camera.name}"] = (pixels.clip(0, 1) * 255).round().astype(np.uint8)
+    for name, (feature, frames) in config.inputs().items():
+        history = (frames,) if frames > 1 else ()
+        drawn = _draw(checkpoint.stats[feature.key], (*history, *feature.shape), rng)
+        if feature.kind == "rgb":
+            drawn = (drawn.clip(0, 1) * 255).round().astype(np.uint8)
+        arrays[name] = drawn.clip(0) if feature.kind == "depth" else drawn  # metres are not negative
     if config.tasks:
         arrays["task"] = np.arange(CASES, dtype=np.int64) % config.tasks
     return arrays
@@ -129,17 +130,10 @@ def _draw(stats: dict[str, Any], shape: tuple[int, ...], rng: np.random.Generato
 def _batch(checkpoint: Checkpoint, arrays: Arrays, case: int) -> dict[str, Tensor]:
     """Row `case` as a normalised batch of one."""
     normalizer, batch = checkpoint.normalizer(), {}
-    for name, values in arrays.items():
-        if not name.startswith(("observation.", "goal.")):
-            continue
-        value = _network_range(name, values[case])
-        batch[name] = normalizer.normalize(name.replace("goal.", "observation.", 1), value)[None]
+    assert not isinstance(checkpoint.config, PlannerConfig)
+    for name, (feature, _) in checkpoint.config.inputs().items():
+        value = as_input(feature, torch.from_numpy(arrays[name][case]))
+        batch[name] = normalizer.normalize(feature.key, value)[None]
     if "task" in arrays:
         batch["task"] = torch.from_numpy(arrays["task"][case : case + 1])
     return batch
-
-
-def _network_range(name: str, values: np.ndarray) -> Tensor:
-    """A state as it is, an image as [3, h, w] in 0..1."""
-    value = torch.from_numpy(values)
-    return value.permute(2, 0, 1).float() / 255 if ".images." in name else value

@@ -35,16 +35,8 @@ ROWS = "rows"  # the symbolic axis of tensors that the runtime binds with one ro
 
 def encode_inputs(config: PolicyConfig | ActConfig) -> dict[str, tuple[int, ...]]:
     """Names (which are also the roles) and shapes of the inputs of `encode` or `act`; `task` is int64."""
-    views = ("observation", "goal") if config.goal == "observation" else ("observation",)
-    inputs: dict[str, tuple[int, ...]] = {}
-    for view in views:
-        if config.state_dim:
-            inputs[f"{view}.state"] = (1, config.state_dim)
-        for camera in config.cameras:
-            inputs[f"{view}.images.{camera.name}"] = (1, 3, camera.height, camera.width)
-    if config.tasks:
-        inputs["task"] = (1,)
-    return inputs
+    inputs = {name: feature.network_shape(frames) for name, (feature, frames) in config.inputs().items()}
+    return inputs | ({"task": (1,)} if config.tasks else {})
 
 
 class EncodeGraph(nn.Module):

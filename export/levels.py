@@ -69,8 +69,10 @@ def load_controller(folder: Path, changes: dict[str, Any], execute: int | None, 
     if not isinstance(model, DiffusionPolicy | ActPolicy):
         raise CheckpointError(f"{folder}: kind: expected a controller (diffusion or act), got {known.kind}")
     steps = execute if execute is not None else model.config.execute
-    if not 1 <= steps <= model.config.horizon:
-        raise ExportError(f"execute: expected 1..{model.config.horizon} (horizon), got {steps}")
+    most, start = model.config.horizon - model.config.chunk_start, model.config.chunk_start
+    if not 1 <= steps <= most:
+        whose = f"horizon - chunk_start {start}" if start else "horizon"
+        raise ExportError(f"execute: expected 1..{most} ({whose}), got {steps}")
     if isinstance(model, ActPolicy):
         if changes:
             raise ExportError(f"sampler: expected none (ACT takes one step), got {', '.join(changes)}")
@@ -112,9 +114,10 @@ def _check_pair(planner: PlannerConfig, known: Checkpoint, controller: Controlle
         raise ExportError(f"goal: expected {wanted} as the planner imagines it, got a controller with {got}")
     if goals[wanted][1:] != planner.subgoal_shape:
         raise ExportError(f"goal: expected the planner's {planner.subgoal_shape}, got {goals[wanted][1:]}")
-    imagined, seen = known.observation["state"], controller.checkpoint.observation["state"]
-    if planner.state_dim and imagined != seen:
-        raise ExportError(f"observation.state: expected the planner's {imagined}, got {seen}")
+    seen = next(feature for feature in controller.config.observation if feature.key == planner.subgoal)
+    if planner.feature.names != seen.names:
+        told = f"the planner's {list(planner.feature.names)}, got {list(seen.names)}"
+        raise ExportError(f"{planner.subgoal}: expected {told}")
     rates = known.control_rate_hz, controller.checkpoint.control_rate_hz
     if rates[0] != rates[1]:
         raise ExportError(f"control_rate_hz: expected the planner's {rates[0]:g}, got {rates[1]:g}")

@@ -17,7 +17,8 @@ import numpy as np
 import keystep
 from keystep import _core
 from keystep.files import to_json
-from keystep.models import SamplerConfig
+from keystep.models import ActConfig, PolicyConfig, SamplerConfig
+from keystep.models.observing import IMAGES, STATE
 from keystep.provenance import git_commit
 
 if TYPE_CHECKING:
@@ -44,7 +45,6 @@ def build_manifest(
 ) -> dict[str, Any]:
     """The manifest, validated. Given are its entries `graphs` and `golden`, and its U-Nets by their place."""
     checkpoint, config = controller.checkpoint, controller.config
-    images = [image | {"resize": controller.resize} for image in checkpoint.observation["images"]]
     tasks = planning.checkpoint.tasks if planning else checkpoint.tasks if config.tasks else []
     made_by = {"keystep_version": version("keystep"), "git_commit": git_commit()}
     provenance = made_by | checkpoint.provenance
@@ -56,7 +56,7 @@ def build_manifest(
         "name": name,
         "family": "subgoal" if planning else "flat",
         "control_rate_hz": checkpoint.control_rate_hz,
-        "observation": checkpoint.observation | {"images": images},
+        "observation": observation_entry(config, controller.resize),
         "goal": "text" if planning else config.goal,
         "tasks": tasks,
         "planner": planner_entry(planning, unets.get("planner.unet")) if planning else None,
@@ -71,6 +71,30 @@ def build_manifest(
     }
     validate(manifest)
     return manifest
+
+
+def observation_entry(config: PolicyConfig | ActConfig, resize: bool) -> dict[str, Any]:
+    """What is observed, as version 4 says it: one state, cameras, one frame of each, chunks from row 0.
+
+    Raises:
+        ExportError: a feature that version 4 has no words for.
+    """
+    if config.chunk_start:
+        raise ExportError(f"chunk.start: expected 0, got {config.chunk_start}")
+    state, images = None, []
+    for feature in config.observation:
+        if feature.history > 1:
+            raise ExportError(f"{feature.key}.history: expected 1 frame, got {feature.history}")
+        if feature.key == STATE and feature.kind == "vector":
+            state = {"names": list(feature.names)}
+        elif feature.kind == "rgb" and feature.key.startswith(IMAGES):
+            height, width, _ = feature.shape
+            name = feature.key.removeprefix(IMAGES)
+            entry = {"camera": name, "height": height, "width": width, "order": "rgb", "resize": resize}
+            images.append(entry)
+        else:
+            raise ExportError(f"observation: expected {STATE} or RGB, got {feature.kind} {feature.key}")
+    return {"state": state, "images": images}
 
 
 def action_entry(action: dict[str, Any]) -> dict[str, Any]:

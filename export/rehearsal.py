@@ -72,8 +72,7 @@ def _controller_for(planner: Checkpoint) -> Checkpoint:
     config = replace(
         PRESETS["tiny"],
         action_dim=len(planner.action["names"]),
-        state_dim=known.state_dim,
-        cameras=(known.camera,) if known.camera else (),
+        observation=known.observation,
         goal="observation",
         tasks=0,
     )

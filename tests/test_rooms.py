@@ -15,7 +15,7 @@ MODULES = modules()
 SUITE = {"keystep.suites", "keystep.suites.base"}
 # Of this project; `keystep` is the root with the compiled core behind it.
 ALLOWED = {
-    "models": {"keystep", "keystep.files", "keystep.lazy"},
+    "models": {"keystep", "keystep.features", "keystep.files", "keystep.lazy"},
     "data": {"keystep", "keystep.files", "keystep.lazy"},
     "record": {
         "keystep",
@@ -28,6 +28,7 @@ ALLOWED = {
     # export: its rehearsal
     "train": {
         "keystep.bars",
+        "keystep.features",
         "keystep.files",
         "keystep.lazy",
         "keystep.data",

@@ -16,7 +16,7 @@ from foreign_dataset import TASKS as TOLD
 from toy_dataset import TASKS, write
 
 from keystep.cli import run
-from keystep.data import DatasetError, DatasetSpec, DatasetWriter, Feature
+from keystep.data import Column, DatasetError, DatasetSpec, DatasetWriter
 from keystep.data.check import check_dataset, inspect_dataset
 
 
@@ -130,25 +130,25 @@ def test_progress_counts_every_value(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "feature", "message"),
     [
-        ("index", Feature("int64", (1,)), "features.index: expected another name"),
-        ("timestamp", Feature("float32", (3,)), "features.timestamp: expected another name"),
-        ("task_index", Feature("int64", (1,)), "features.task_index: expected another name"),
-        ("language_events", Feature("string", (1,)), "features.language_events: expected another name"),
-        ("a/b", Feature("float32", (1,)), "expected a printable name without '/', got 'a/b'"),
-        ("", Feature("float32", (1,)), "expected a printable name"),
-        ("a\0", Feature("float32", (1,)), "expected a printable name"),
-        ("x" * 201, Feature("float32", (1,)), "at most 200 bytes"),
-        ("x", Feature("object", (1,)), "features.x.dtype: expected one of .*, string, image"),
-        ("x", Feature("video", (6, 8, 3)), "features.x.dtype: expected one of .*, string, image"),
-        ("x", Feature("image", (6, 8, 1)), "features.x.shape: expected .height, width, 3. of images"),
+        ("index", Column("int64", (1,)), "features.index: expected another name"),
+        ("timestamp", Column("float32", (3,)), "features.timestamp: expected another name"),
+        ("task_index", Column("int64", (1,)), "features.task_index: expected another name"),
+        ("language_events", Column("string", (1,)), "features.language_events: expected another name"),
+        ("a/b", Column("float32", (1,)), "expected a printable name without '/', got 'a/b'"),
+        ("", Column("float32", (1,)), "expected a printable name"),
+        ("a\0", Column("float32", (1,)), "expected a printable name"),
+        ("x" * 201, Column("float32", (1,)), "at most 200 bytes"),
+        ("x", Column("object", (1,)), "features.x.dtype: expected one of .*, string, image"),
+        ("x", Column("video", (6, 8, 3)), "features.x.dtype: expected one of .*, string, image"),
+        ("x", Column("image", (6, 8, 1)), "features.x.shape: expected .height, width, 3. of images"),
     ],
 )
 def test_features_that_readers_refuse_are_not_written(
-    tmp_path: Path, name: str, feature: Feature, message: str
+    tmp_path: Path, name: str, feature: Column, message: str
 ) -> None:
     with pytest.raises(DatasetError, match=message):
         DatasetWriter(
-            tmp_path / "d", DatasetSpec(30, {"action": Feature("float32", (2,)), name: feature}, TASKS)
+            tmp_path / "d", DatasetSpec(30, {"action": Column("float32", (2,)), name: feature}, TASKS)
         )
     assert not (tmp_path / "d").exists()
 
@@ -156,12 +156,12 @@ def test_features_that_readers_refuse_are_not_written(
 @pytest.mark.parametrize("fps", [0, -1, 29.97, None])
 def test_an_fps_that_cannot_be_written(fps: object) -> None:
     with pytest.raises(DatasetError, match="fps: expected a whole number from 1 to 1000000"):
-        DatasetSpec(fps, {"action": Feature("float32", (2,))}, TASKS)  # type: ignore[arg-type]
+        DatasetSpec(fps, {"action": Column("float32", (2,))}, TASKS)  # type: ignore[arg-type]
 
 
 def test_every_name_that_is_written_is_read(tmp_path: Path) -> None:
     names = ["a.b", "ä", "a b", "..", "a:b", "x" * 200]
-    spec = DatasetSpec(30, {name: Feature("float32", (2,)) for name in names}, TASKS)
+    spec = DatasetSpec(30, {name: Column("float32", (2,)) for name in names}, TASKS)
     with DatasetWriter(tmp_path, spec) as writer:
         writer.add_episode({name: np.zeros((3, 2), np.float32) for name in names}, "stack", seed=0)
     assert check_dataset(tmp_path) == []
@@ -172,4 +172,4 @@ def test_a_foreign_dataset_is_not_continued(tmp_path: Path) -> None:
     for key in ("robot_type", "splits"):
         edit_json(tmp_path / "meta/info.json", lambda info, key=key: info.pop(key))
     with pytest.raises(DatasetError, match="to resume"):
-        DatasetWriter(tmp_path, DatasetSpec(30, {"action": Feature("float32", (3,))}, TASKS))
+        DatasetWriter(tmp_path, DatasetSpec(30, {"action": Column("float32", (3,))}, TASKS))

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy_dataset import TASKS, write
 
-from keystep.data import DatasetError, DatasetReader, DatasetSpec, DatasetWriter, Feature
+from keystep.data import Column, DatasetError, DatasetReader, DatasetSpec, DatasetWriter
 from keystep.data.cache import mapped_columns
 from keystep.data.check import check_dataset
 
@@ -126,7 +126,7 @@ def test_bad_columns_are_refused_and_change_nothing(tmp_path: Path, change: dict
 
 
 def test_a_feature_of_several_strings_is_refused(tmp_path: Path) -> None:
-    spec = DatasetSpec(20, {"action": Feature("float32", (2,)), "words": Feature("string", (3,))}, TASKS)
+    spec = DatasetSpec(20, {"action": Column("float32", (2,)), "words": Column("string", (3,))}, TASKS)
     with pytest.raises(DatasetError, match=r"feature shape: expected \(1,\) for strings, got \(3,\)"):
         DatasetWriter(tmp_path / "d", spec)
 

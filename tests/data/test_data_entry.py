@@ -12,18 +12,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keystep.data import DatasetError, DatasetReader, DatasetSpec, DatasetWriter, Feature, image_feature
+from keystep.data import Column, DatasetError, DatasetReader, DatasetSpec, DatasetWriter, image_column
 from keystep.data.check import check_dataset
 
 TASKS = {"lift": "Lift the block.", "push": None}
 FEATURES = {
-    "action": Feature("float32", (2,)),
-    "exact": Feature("float64", (1,)),
-    "count": Feature("int64", (1,)),
-    "small": Feature("uint8", (3,)),
-    "keystep": Feature("bool", (1,)),
-    "code": Feature("string", (1,)),
-    "observation.images.static": image_feature(4, 6),
+    "action": Column("float32", (2,)),
+    "exact": Column("float64", (1,)),
+    "count": Column("int64", (1,)),
+    "small": Column("uint8", (3,)),
+    "keystep": Column("bool", (1,)),
+    "code": Column("string", (1,)),
+    "observation.images.static": image_column(4, 6),
 }
 SPEC = DatasetSpec(20, FEATURES, TASKS, extras=("names", "weight"))
 EXTRAS = {"names": ["red cube"], "weight": 2}
@@ -220,7 +220,7 @@ def test_arrays_may_be_filled_anew(tmp_path: Path) -> None:
 
 
 def feature(dtype: Any, shape: Any = (1,), names: Any = None) -> dict[str, Any]:
-    return {"features": {**FEATURES, "x": Feature(dtype, shape, names)}}
+    return {"features": {**FEATURES, "x": Column(dtype, shape, names)}}
 
 
 @pytest.mark.parametrize(
@@ -250,14 +250,14 @@ def feature(dtype: Any, shape: Any = (1,), names: Any = None) -> dict[str, Any]:
             feature("image", (3, 6, 3), ("channels", "height", "width")),
             r"features\.x\.names: expected height, width and channels, got \('channels'",
         ),
-        ({"features": {"x": "float32"}}, r"features\.x: expected a Feature, got 'float32'"),
-        ({"features": {"x": None}}, r"features\.x: expected a Feature, got None"),
+        ({"features": {"x": "float32"}}, r"features\.x: expected a Column, got 'float32'"),
+        ({"features": {"x": None}}, r"features\.x: expected a Column, got None"),
         ({"features": [1]}, r"features: expected a mapping, got \[1\]"),
         ({"tasks": ["lift"]}, r"tasks: expected a mapping, got \['lift'\]"),
         ({"collection": None}, "collection: expected a mapping, got None"),
         ({"extras": "names"}, "extras: expected a tuple of names, got 'names'"),
         ({"features": {}}, "features: expected at least one, got none"),
-        ({"features": {"\ud800": Feature("bool", (1,))}}, "features: expected a printable name"),
+        ({"features": {"\ud800": Column("bool", (1,))}}, "features: expected a printable name"),
         ({"fps": 0}, "fps: expected a whole number from 1 to 1000000, got 0"),
         ({"fps": 30.0}, r"fps: .* got 30\.0"),
         ({"tasks": {"lift": "\ud800"}}, r"tasks\.lift: expected text that is valid UTF-8"),

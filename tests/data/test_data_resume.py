@@ -14,18 +14,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toy_dataset import TASKS, die_in_flush, make_frames, make_spec, write
 
-from keystep.data import DatasetError, DatasetReader, DatasetSpec, DatasetWriter, Feature
+from keystep.data import Column, DatasetError, DatasetReader, DatasetSpec, DatasetWriter
 from keystep.data.check import check_dataset
 from keystep.data.settings import first_difference
 
 NAMES = tuple(f"object_{number}" for number in range(160))
 
 
-def wide_spec(**changes: Feature | None) -> DatasetSpec:
+def wide_spec(**changes: Column | None) -> DatasetSpec:
     """With a column of many names; `changes` replaces columns, or takes them out."""
     features = {
-        "objects": Feature("float32", (160,), NAMES),
-        "action": Feature("float32", (2,), ("dx", "gripper")),
+        "objects": Column("float32", (160,), NAMES),
+        "action": Column("float32", (2,), ("dx", "gripper")),
     }
     kept = {key: feature for key, feature in {**features, **changes}.items() if feature is not None}
     return DatasetSpec(20, kept, TASKS)
@@ -59,20 +59,20 @@ def test_other_settings_cannot_resume(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         (
-            {"extra": Feature("bool", (1,))},
+            {"extra": Column("bool", (1,))},
             r"features.extra: expected {'dtype': 'bool'.* to resume, got none",
         ),
         ({"objects": None}, r"features.objects: expected none to resume, got {'dtype': 'float32', .*\.\."),
         (
-            {"action": Feature("float64", (2,), ("dx", "gripper"))},
+            {"action": Column("float64", (2,), ("dx", "gripper"))},
             r"features.action.dtype: expected 'float64' to resume, got 'float32'",
         ),
         (
-            {"objects": Feature("float32", (160,), (*NAMES[:-1], "other"))},
+            {"objects": Column("float32", (160,), (*NAMES[:-1], "other"))},
             r"features.objects.names\[159\]: expected 'other' to resume, got 'object_159'",
         ),
         (
-            {"objects": Feature("float32", (159,), NAMES[1:])},
+            {"objects": Column("float32", (159,), NAMES[1:])},
             r"features.objects.shape: expected \[159\] to resume, got \[160\]",
         ),
     ],

@@ -93,4 +93,4 @@ def test_windows_of_some_episodes_only(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="condition: expected one of task, goal, none, got 'language'"):
         ChunkWindows(reader, condition="language", cache=tmp_path / "c")
     with pytest.raises(DatasetError, match="lengths: expected"):
-        ChunkWindows(reader, 8, lengths=(4, 9), cache=tmp_path / "c")
+        ChunkWindows(reader, 8, condition="goal", lengths=(4, 9), cache=tmp_path / "c")

@@ -67,7 +67,7 @@ def test_manifest_says_what_the_graphs_take(written: dict[str, Any]) -> None:
     condition, film = {"condition": [1, CONFIG.condition_width]}, shapes("film", "outputs")
     assert shapes("encode", "outputs") == shapes("film", "inputs") == condition
     assert film.keys() == {"film"} and film["film"][1] == 2 * (16 + 16 + 32 + 32 + 32 + 32 + 16 + 16)
-    assert shapes("encode", "inputs") == {"observation.state": [1, CONFIG.state_dim], "task": [1]}
+    assert shapes("encode", "inputs") == {"observation.state": [1, CONFIG.vector_width], "task": [1]}
     assert shapes("denoise", "inputs") == {"sample": chunk, "timestep": [1], **film}
     assert shapes("denoise", "outputs") == {"model_output": chunk}
 
@@ -81,7 +81,7 @@ def test_golden_data(exported: Path) -> None:
         shapes = {name: (golden[name].dtype.name, golden[name].shape) for name in golden.files}
     chunk = (CONFIG.horizon, CONFIG.action_dim)
     assert shapes == {
-        "observation.state": ("float32", (4, CONFIG.state_dim)),
+        "observation.state": ("float32", (4, CONFIG.vector_width)),
         "task": ("int64", (4,)),
         "noise": ("float32", (4, 1, *chunk)),
         "actions": ("float32", (4, *chunk)),

@@ -25,7 +25,7 @@ from safetensors.torch import load_file, save_file
 
 from keystep.export.bundle import export_bundle
 from keystep.export.manifest import ExportError
-from keystep.models import CameraConfig, CheckpointError
+from keystep.models import CheckpointError, camera_feature, state_feature
 from keystep.models.text import TextEncoderError, load_text_encoder
 from keystep.models.text.corpus_encoder import CorpusConfig, CorpusEncoder
 
@@ -33,10 +33,10 @@ _STATE, _IMAGES = CONTROLLERS["state"], CONTROLLERS["images"]
 MISFITS: dict[str, Any] = {
     "goalless": replace(_STATE, goal="none"),
     "tasked": replace(_STATE, tasks=2),
-    "narrow": replace(_STATE, state_dim=25),
-    "seeing": replace(_IMAGES, state_dim=26),
-    "wide": replace(_IMAGES, cameras=(CameraConfig("static", 16, 24),)),
-    "wrist": replace(_IMAGES, cameras=(replace(CAMERA, name="wrist"),)),
+    "narrow": replace(_STATE, observation=(state_feature(25),)),
+    "seeing": replace(_IMAGES, observation=(state_feature(26), CAMERA)),
+    "wide": replace(_IMAGES, observation=(camera_feature("static", 16, 24),)),
+    "wrist": replace(_IMAGES, observation=(camera_feature("wrist", 16, 16),)),
 }
 
 
@@ -178,7 +178,7 @@ def spoiled_weights(folder: Path) -> None:
 
 def other_joints(folder: Path) -> None:
     document = json.loads((folder / "policy.json").read_text())
-    document["observation"]["state"]["names"][0] = "elbow"
+    document["observation"][0]["names"][0] = "elbow"
     (folder / "policy.json").write_text(json.dumps(document))
 
 
@@ -197,7 +197,7 @@ def other_joints(folder: Path) -> None:
         (
             other_joints,
             ExportError,
-            "observation.state: expected the planner's {'names': ['elbow', 'state_1'",
+            "observation.state: expected the planner's ['elbow', 'state_1'",
         ),
     ],
 )

@@ -25,7 +25,7 @@ import keystep
 from keystep import _core
 from keystep.export.manifest import SCHEMA
 from keystep.export.rehearsal import rehearse
-from keystep.models import ACT_PRESETS, PLANNER_PRESETS, PRESETS, CameraConfig, random_checkpoint
+from keystep.models import ACT_PRESETS, PLANNER_PRESETS, PRESETS, camera_feature, random_checkpoint
 from keystep.models.text import load_text_encoder
 
 LAW = json.loads(SCHEMA.read_text(encoding="utf-8"))
@@ -69,10 +69,10 @@ OF_FILES = {"file", "sha256"}
 
 @pytest.fixture(scope="module")
 def manifests(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    camera = (CameraConfig("static", 32, 32),)
+    camera = camera_feature("static", 32, 32)
     plain = replace(PRESETS["tiny"], tasks=2)
     flow = replace(plain.sampler, kind="flow_euler", prediction="velocity", timestep_rule="trailing")
-    seeing = replace(plain, cameras=camera, image_width=16)
+    seeing = replace(plain, observation=(*plain.observation, camera), image_width=16)
     configs: dict[str, Any] = {
         "flat": seeing,
         "flow": replace(seeing, sampler=replace(flow, clip_sample=False)),

@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("accelerate", reason="training packages are not installed")
 
 import keystep
-from keystep.data import DatasetError, DatasetSpec, DatasetWriter, Feature, image_feature, layout
+from keystep.data import Column, DatasetError, DatasetSpec, DatasetWriter, image_column, layout
 from keystep.export.bundle import export_bundle
 from keystep.train import ControllerTraining, PlannerTraining, train
 from keystep.train.trainer import Trainer
@@ -24,9 +24,9 @@ Images = dict[str, tuple[int, int]]
 def write(path: Path, images: Images | None = None, constant: bool = False, **changes: Any) -> Path:
     """Data from elsewhere: nothing is known of its actions, and the tasks have no names."""
     features = {
-        "observation.state": Feature("float32", (3,), changes.get("names", ("x", "y", "z"))),
-        "action": Feature("float32", (2,), changes.get("names", ("x", "y", "z"))[:2] or None),
-        **{f"observation.images.{name}": image_feature(*size) for name, size in (images or {}).items()},
+        "observation.state": Column("float32", (3,), changes.get("names", ("x", "y", "z"))),
+        "action": Column("float32", (2,), changes.get("names", ("x", "y", "z"))[:2] or None),
+        **{f"observation.images.{name}": image_column(*size) for name, size in (images or {}).items()},
     }
     with DatasetWriter(path, DatasetSpec(10, features, {"t": "Do it."})) as writer:
         for number in range(4):
@@ -95,10 +95,28 @@ REFUSED: dict[str, Case] = {
     "NUL": ({}, set_tasks("a\0b"), PLAN, "instruction: expected text, got a NUL at 1"),
     "NUL in a name": ({}, set_tasks("a\0b"), {}, r"tasks\[0\]\S+: expected text, got a NUL.*tasks\.parquet"),
     "blank": ({}, set_tasks(" \t"), PLAN, r"white space only.*tasks\.parquet"),
-    "sizes": (SIZES, str, {}, r"cameras: expected one size.*--cameras chooses"),
-    "sizes, ACT": (SIZES, str, {"preset": "act-tiny"}, r"cameras: expected one size.*--cameras"),
+    "sizes, ACT": (
+        SIZES,
+        str,
+        {"preset": "act-tiny"},
+        r"expected images of one size.*--cameras",
+    ),
+    "history, ACT": (
+        {},
+        str,
+        {"preset": "act-tiny", "history": 2},
+        "history: expected 1 .ACT sees one",
+    ),
+    "start": (
+        {},
+        str,
+        {"chunk_start": 1},
+        r"chunk_start: expected 0\.\.0 .*--chunk-start .*--execute",
+    ),
+    "also": ({}, str, {"also": ("observation.far",)}, "also: expected some of none, got 'observation.far'"),
+    "also twice": ({}, str, {"also": ("observation.state",)}, "also: expected some of none, got"),
     "camera": (SIZES, str, {"cameras": ("top",)}, "cameras: expected some of a, b, got 'top'"),
-    "nothing": ({}, str, {"observe": "images"}, "expected a state or at least one camera.*--observe"),
+    "nothing": ({}, str, {"observe": "images"}, "observation: expected at least one feature.*--observe"),
     "levels": ({}, str, PLAN | {"subgoals": 7}, "subgoals: expected a multiple of 2.*--subgoals"),
     "odd image": (
         SIZES,
@@ -145,6 +163,7 @@ TRAINED: dict[str, tuple[dict[str, Any], Callable[[Path], Any], dict[str, Any]]]
     "a constant, ACT": ({"constant": True}, str, {"preset": "act-tiny"}),
     "other letters": ({"names": ("ä", "日", "🍎")}, lambda d: told(d, "nimm den 🍎"), {}),
     "one camera of two": ({"images": {"a.b": (8, 8), "c": (8, 9)}}, str, {"cameras": ("a.b",)}),
+    "cameras of two sizes": (SIZES, str, {}),
     "one pixel": ({"images": {"a": (1, 1)}}, str, {}),
     "equal tasks, told none": ({}, lambda d: told(d, "go", "go"), {"condition": "none"}),
 }

@@ -12,11 +12,12 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from keystep.models.act import ActPolicy, Attention, image_positions  # noqa: E402
-from keystep.models.config import ActConfig, CameraConfig  # noqa: E402
+from keystep.models.config import ActConfig  # noqa: E402
 from keystep.models.encoders import ImageEncoder  # noqa: E402
+from keystep.models.observing import camera_feature, state_feature  # noqa: E402
 
 TINY = ActConfig(
-    state_dim=5,
+    observation=(state_feature(5),),
     width=16,
     heads=2,
     feedforward=32,
@@ -26,12 +27,12 @@ TINY = ActConfig(
     latent=3,
     image_width=8,
 )
-CAMERAS = (CameraConfig("static", 32, 64), CameraConfig("wrist", 32, 64))
+CAMERAS = (camera_feature("static", 32, 64), camera_feature("wrist", 32, 64))
 VARIANTS = {
     "goal state": TINY,
     "flat": replace(TINY, goal="none", tasks=3),
-    "two cameras": replace(TINY, state_dim=0, cameras=CAMERAS),
-    "everything": replace(TINY, cameras=CAMERAS[:1], tasks=2),
+    "two cameras": replace(TINY, observation=CAMERAS),
+    "everything": replace(TINY, observation=(state_feature(5), CAMERAS[0]), tasks=2),
 }
 
 
@@ -43,12 +44,9 @@ def make(config: ActConfig) -> ActPolicy:
 def random_batch(config: ActConfig, rows: int, seed: int = 0) -> dict[str, Any]:
     generator = torch.Generator().manual_seed(seed)
     batch = {"action": torch.randn(rows, config.horizon, config.action_dim, generator=generator)}
-    for view in ("observation", "goal") if config.goal == "observation" else ("observation",):
-        if config.state_dim:
-            batch[f"{view}.state"] = torch.randn(rows, config.state_dim, generator=generator)
-        for camera in config.cameras:
-            shape = (rows, 3, camera.height, camera.width)
-            batch[f"{view}.images.{camera.name}"] = torch.randn(shape, generator=generator)
+    for name, (feature, frames) in config.inputs().items():
+        shape = (rows, *feature.network_shape(frames)[1:])
+        batch[name] = torch.randn(shape, generator=generator)
     if config.tasks:
         batch["task"] = torch.arange(rows) % config.tasks
     return batch
@@ -61,7 +59,7 @@ def observed(batch: dict[str, Any]) -> dict[str, Any]:
 def test_paper_size() -> None:
     """HD-ExpIt's ACT has 51 M trainable parameters (App. B)."""
     with torch.device("meta"):
-        policy = ActPolicy(ActConfig(state_dim=0, cameras=(CameraConfig("static", 96, 96),)))
+        policy = ActPolicy(ActConfig(observation=(camera_feature("static", 96, 96),)))
     count = sum(parameter.numel() for parameter in policy.parameters())
     assert count == pytest.approx(51e6, rel=0.02)
 
@@ -142,7 +140,7 @@ def test_loss_is_a_function_of_its_generator_and_leaves_the_global_one_alone() -
 
 def test_training_learns_what_a_goal_asks_for() -> None:
     """The chunk is the direction to the goal; unseen goals, acting with latent zero."""
-    config = replace(TINY, state_dim=7, goal="observation", dropout=0.0)
+    config = replace(TINY, observation=(state_feature(7),), goal="observation", dropout=0.0)
     policy = make(config)
     optimizer = torch.optim.AdamW(policy.parameters(), 3e-3)
     generator = torch.Generator().manual_seed(0)
@@ -185,12 +183,17 @@ def test_image_positions_differ_in_every_cell() -> None:
 
 
 def test_cameras_of_two_sizes_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"act\.cameras: expected one size"):
-        ActPolicy(replace(TINY, cameras=(CAMERAS[0], CameraConfig("wrist", 32, 32))))
+    with pytest.raises(ValueError, match=r"act\.observation: expected images of one size"):
+        replace(TINY, observation=(CAMERAS[0], camera_feature("wrist", 32, 32)))
+
+
+def test_a_history_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"state\.history: expected 1 \(ACT sees one frame\), got 2"):
+        replace(TINY, observation=(state_feature(5, history=2),))
 
 
 def test_narrow_image_encoder() -> None:
-    encoder = ImageEncoder(32, 32, keypoints=4, features=8, stem=8)
+    encoder = ImageEncoder((3, 32, 32), keypoints=4, features=8, stem=8)
     assert encoder(torch.zeros(2, 3, 32, 32)).shape == (2, 8)
     assert sum(p.numel() for p in encoder.parameters()) < 0.2e6
 

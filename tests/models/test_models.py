@@ -14,28 +14,29 @@ torch = pytest.importorskip("torch")
 
 from keystep.models import (  # noqa: E402
     PRESETS,
-    CameraConfig,
     CheckpointError,
     ConfigError,
     DiffusionPolicy,
     Normalizer,
     PolicyConfig,
+    camera_feature,
     load_policy,
     random_checkpoint,
     read_checkpoint,
     save_checkpoint,
+    state_feature,
 )
 from keystep.models.encoders import SpatialSoftmax  # noqa: E402
 from keystep.models.reference import ReferencePolicy  # noqa: E402
 
 TINY = PRESETS["tiny"]
-CAMERA = CameraConfig("static", 64, 48)
+CAMERA = camera_feature("static", 64, 48)
 VARIANTS = {
     "flat": replace(TINY, tasks=3),
     "unconditioned": TINY,
     "goal": replace(TINY, goal="observation"),
-    "image-goal": replace(TINY, cameras=(CAMERA,), goal="observation"),
-    "image-only": replace(TINY, state_dim=0, cameras=(CAMERA,), tasks=2),
+    "image-goal": replace(TINY, observation=(state_feature(26), CAMERA), goal="observation"),
+    "image-only": replace(TINY, observation=(CAMERA,), tasks=2),
     "dropout": replace(TINY, tasks=3, condition_dropout=0.5),
 }
 
@@ -43,12 +44,9 @@ VARIANTS = {
 def random_batch(config: PolicyConfig, rows: int, seed: int = 0) -> dict[str, Any]:
     generator = torch.Generator().manual_seed(seed)
     batch = {"action": torch.randn(rows, config.horizon, config.action_dim, generator=generator)}
-    for view in ("observation", "goal") if config.goal == "observation" else ("observation",):
-        if config.state_dim:
-            batch[f"{view}.state"] = torch.randn(rows, config.state_dim, generator=generator)
-        for camera in config.cameras:
-            shape = (rows, 3, camera.height, camera.width)
-            batch[f"{view}.images.{camera.name}"] = torch.randn(shape, generator=generator)
+    for name, (feature, frames) in config.inputs().items():
+        shape = (rows, *feature.network_shape(frames)[1:])
+        batch[name] = torch.randn(shape, generator=generator)
     if config.tasks:
         batch["task"] = torch.arange(rows) % config.tasks
     return batch
@@ -122,7 +120,7 @@ def test_training_on_one_chunk_learns_it() -> None:
 
 def test_paper_size() -> None:
     """HD-ExpIt's goal-conditioned controller has 263 M parameters (specs: repository of the paper)."""
-    views = {"state_dim": 0, "cameras": (CameraConfig("static", 96, 96),), "goal": "observation"}
+    views = {"observation": (camera_feature("static", 96, 96),), "goal": "observation"}
     with torch.device("meta"):
         policy = DiffusionPolicy(replace(PRESETS["paper"], **views))
     count = sum(parameter.numel() for parameter in policy.parameters())
@@ -155,7 +153,13 @@ def test_spatial_softmax_finds_the_peak() -> None:
         ({"down_dims": (10, 20)}, "policy.down_dims"),
         ({"down_dims": ()}, "policy.down_dims"),
         ({"goal": "image"}, "policy.goal"),
-        ({"state_dim": 0}, "policy.state_dim"),
+        ({"observation": ()}, "policy.observation: expected at least one feature"),
+        ({"observation": (CAMERA, CAMERA)}, "policy.observation: expected different keys"),
+        ({"chunk_start": -1}, "policy.chunk_start: expected 0..0"),
+        (
+            {"chunk_start": 3, "execute": 6},
+            r"policy.chunk_start: expected 0..2 \(horizon 8 - execute 6\), got 3",
+        ),
         ({"action_dim": 0}, "policy.action_dim"),
         ({"condition_dropout": 1.0}, "policy.condition_dropout"),
     ],
@@ -238,18 +242,9 @@ def test_damaged_checkpoints_are_refused(tmp_path: Path) -> None:
     spoil_json(folder, "kind", "oracle")
     with pytest.raises(CheckpointError, match="kind: expected one of diffusion, act, planner, got 'oracle'"):
         read_checkpoint(folder)
-    spoil_json(folder, "version", 4)
-    with pytest.raises(CheckpointError, match="of at most version 3, got keystep-checkpoint version 4"):
+    spoil_json(folder, "version", 5)
+    with pytest.raises(CheckpointError, match="of at most version 4, got keystep-checkpoint version 5"):
         read_checkpoint(folder)
-
-
-def test_checkpoints_of_version_1_are_diffusion_policies(tmp_path: Path) -> None:
-    checkpoint = random_checkpoint(tmp_path, TINY)
-    path = tmp_path / "policy.json"
-    document = json.loads(path.read_text())
-    del document["kind"]
-    path.write_text(json.dumps(document | {"version": 1, "sampler": document["policy"]["sampler"]}))
-    assert read_checkpoint(tmp_path) == checkpoint
 
 
 def test_a_killed_save_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -270,7 +265,7 @@ def test_reference_policy(tmp_path: Path) -> None:
     config = replace(TINY, tasks=2)
     random_checkpoint(tmp_path, config)
     policy = ReferencePolicy(tmp_path, inference_steps=3)
-    observation = {"observation.state": np.zeros(config.state_dim, np.float32)}
+    observation = {"observation.state": np.zeros(config.vector_width, np.float32)}
     with pytest.raises(RuntimeError, match="reset before act"):
         policy.predict_chunk(observation)
     with pytest.raises(ValueError, match="task: expected one of task_0, task_1, got 'fly'"):
@@ -291,4 +286,4 @@ def test_reference_policy_needs_its_goal(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="goal: expected an observation"):
         policy = ReferencePolicy(tmp_path)
         policy.reset()
-        policy.predict_chunk({"observation.state": np.zeros(VARIANTS["goal"].state_dim, np.float32)})
+        policy.predict_chunk({"observation.state": np.zeros(VARIANTS["goal"].vector_width, np.float32)})

@@ -14,11 +14,19 @@ import torch
 from walks import write_dataset
 
 from keystep.data import DatasetError, DatasetReader, PlanWindows
-from keystep.models import PLANNER_PRESETS, CameraConfig, ConfigError, PlannerConfig, make_model
+from keystep.features import Feature
+from keystep.models import (
+    PLANNER_PRESETS,
+    ConfigError,
+    PlannerConfig,
+    camera_feature,
+    make_model,
+    state_feature,
+)
 from keystep.models.planner import PerceiverResampler, Planner
 
 TINY = replace(PLANNER_PRESETS["tiny"], text_tokens=3, text_width=8)
-IMAGE = replace(TINY, state_dim=0, camera=CameraConfig("static", 16, 16))
+IMAGE = replace(TINY, observation=(camera_feature("static", 16, 16),))
 CLEAN = replace(IMAGE, min_snr=0.0, sampler=replace(IMAGE.sampler, prediction="sample"))
 CONFIGS = {"state": TINY, "image": IMAGE, "clean image": CLEAN}
 
@@ -127,8 +135,10 @@ def test_the_resampler_ignores_the_order_of_tokens_and_takes_any_number() -> Non
 @pytest.mark.parametrize(
     ("change", "field"),
     [
-        ({"camera": CameraConfig("static", 16, 16)}, "planner.state_dim/camera"),
-        ({"state_dim": 0}, "planner.state_dim/camera"),
+        ({"observation": (state_feature(26), camera_feature("static", 16, 16))}, "planner.observation"),
+        ({"observation": ()}, "planner.observation"),
+        ({"observation": (Feature("observation.far", "depth", (16, 16)),)}, "planner.observation"),
+        ({"observation": (state_feature(26, history=2),)}, "planner.observation: observation.state.history"),
         ({"subgoals": 0}, "planner.subgoals"),
         ({"subgoals": 7}, "planner.subgoals"),
         ({"text_dropout": 1.0}, "planner.text_dropout"),

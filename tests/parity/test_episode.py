@@ -38,8 +38,8 @@ class LinearEnv:
 
     def __init__(self, seed: int) -> None:
         rng = np.random.default_rng(seed)
-        self.state = rng.standard_normal(TINY.state_dim).astype(np.float32)
-        self.gain = (0.1 * rng.standard_normal((TINY.state_dim, TINY.action_dim))).astype(np.float32)
+        self.state = rng.standard_normal(TINY.vector_width).astype(np.float32)
+        self.gain = (0.1 * rng.standard_normal((TINY.vector_width, TINY.action_dim))).astype(np.float32)
 
     def observe(self) -> dict[str, np.ndarray]:
         return {"observation.state": self.state}

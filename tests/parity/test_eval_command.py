@@ -23,6 +23,7 @@ from keystep.models import (
     make_model,
     random_checkpoint,
     save_checkpoint,
+    state_feature,
 )
 from keystep.models.checkpoint import TEXT_ENCODER
 from keystep.models.reference import ReferencePolicy
@@ -36,7 +37,8 @@ ENV_ID = "keystep/Franka3Blocks-v0"
 
 def franka_checkpoint(folder: Path, **changes: object) -> Path:
     """A tiny controller of random weights that speaks Franka-3Blocks."""
-    config = replace(PRESETS["tiny"], state_dim=len(STATE_NAMES), action_dim=len(ACTION_NAMES), **changes)
+    seen = (state_feature(len(STATE_NAMES)),)
+    config = replace(PRESETS["tiny"], observation=seen, action_dim=len(ACTION_NAMES), **changes)
     random_checkpoint(folder, config)
     policy, checkpoint = load_policy(folder)
     action = checkpoint.action | {

@@ -21,16 +21,17 @@ from keystep.export.bundle import export_bundle  # noqa: E402
 from keystep.export.rows import UnetRows, scale_offset  # noqa: E402
 from keystep.export.verify import verify_bundle  # noqa: E402
 from keystep.models import (  # noqa: E402
-    CameraConfig,
     DiffusionPolicy,
     PolicyConfig,
     SamplerConfig,
+    camera_feature,
     load_policy,
+    state_feature,
 )
 from keystep.models.reference import ReferencePolicy  # noqa: E402
 
 TOLERANCE = 1e-4
-CAMERA = CameraConfig("static", 64, 48)
+CAMERA = camera_feature("static", 64, 48)
 HD_EXPIT = replace(
     TINY, tasks=3, sampler=SamplerConfig(timestep_rule="hd_expit", inference_steps=7, prediction="sample")
 )
@@ -40,8 +41,8 @@ CASES: dict[str, tuple[PolicyConfig, dict[str, Any]]] = {
     "unconditioned": (TINY, {}),
     "three levels": (replace(TINY, tasks=3, down_dims=(16, 32, 48), kernel_size=3), {}),
     "goal": (replace(TINY, goal="observation"), {}),
-    "image and goal": (replace(TINY, cameras=(CAMERA,), goal="observation"), {}),
-    "image and task": (replace(TINY, cameras=(CAMERA,), state_dim=0, tasks=2), {}),
+    "image and goal": (replace(TINY, observation=(state_feature(26), CAMERA), goal="observation"), {}),
+    "image and task": (replace(TINY, observation=(CAMERA,), tasks=2), {}),
     "bias-only FiLM": (replace(TINY, tasks=3, film_scale=False), {}),
     "guidance": (GUIDED, {"guidance": 0.5}),
     "ddpm": (replace(TINY, tasks=3), {"kind": "ddpm"}),
@@ -108,7 +109,7 @@ def test_the_null_row_of_a_guided_encode(tmp_path: Path) -> None:
     policy, _ = load_policy(tmp_path / "run")
     plain = graphs.EncodeGraph(policy, guided=False)
     guided = graphs.EncodeGraph(policy, guided=True)
-    states = torch.randn(2, 1, GUIDED.state_dim, generator=torch.Generator().manual_seed(0))
+    states = torch.randn(2, 1, GUIDED.vector_width, generator=torch.Generator().manual_seed(0))
     known = {}
     with torch.no_grad():
         for scene, task in ((0, 0), (0, 1), (1, 0)):
@@ -127,7 +128,7 @@ def test_encode_and_film_are_the_film_of_the_policy(guided: bool, tmp_path: Path
     policy, _ = load_policy(tmp_path / "run")
     encode, film = graphs.EncodeGraph(policy, guided), graphs.FilmGraph(policy.unet)
     table = graphs.denoise_graph(policy).table
-    inputs = {"observation.state": torch.randn(1, GUIDED.state_dim), "task": torch.tensor([2])}
+    inputs = {"observation.state": torch.randn(1, GUIDED.vector_width), "task": torch.tensor([2])}
     with torch.no_grad():
         split = film(encode(*inputs.values()))
         condition = policy.conditions(inputs, guided)
@@ -157,7 +158,7 @@ def test_closed_loop_equals_the_reference_at_every_step(tmp_path: Path) -> None:
             runtime.reset(task, seed=9, episode=episode)
             reference.reset(task, seed=9, episode=episode)
             for _ in range(2 * config.execute + 3):
-                seen = {"observation.state": rng.standard_normal(config.state_dim).astype(np.float32)}
+                seen = {"observation.state": rng.standard_normal(config.vector_width).astype(np.float32)}
                 np.testing.assert_allclose(runtime.act(seen), reference.act(seen), atol=TOLERANCE)
 
 

@@ -19,7 +19,8 @@ from hierarchy_fixture import CONTROLLERS, PLANNERS, write_checkpoint
 import keystep
 from keystep.export.bundle import export_bundle, graph_entry
 from keystep.export.verify import verify_bundle
-from keystep.models import PRESETS, CameraConfig, random_checkpoint
+from keystep.features import Feature
+from keystep.models import PRESETS, camera_feature, random_checkpoint, state_feature
 
 
 def join(folder: Path, manifest: dict[str, Any], first: str, second: str) -> None:
@@ -44,9 +45,10 @@ def without_unets(folder: Path, manifest: dict[str, Any]) -> None:
             join(folder, manifest, first, second)
 
 
-@pytest.mark.parametrize("cameras", [(), (CameraConfig("static", 32, 32),)])
-def test_a_bundle_as_version_1_wrote_it(tmp_path: Path, cameras: tuple[CameraConfig, ...]) -> None:
-    random_checkpoint(tmp_path / "run", replace(PRESETS["tiny"], tasks=2, cameras=cameras, image_width=16))
+@pytest.mark.parametrize("cameras", [(), (camera_feature("static", 32, 32),)])
+def test_a_bundle_as_version_1_wrote_it(tmp_path: Path, cameras: tuple[Feature, ...]) -> None:
+    seen = (state_feature(26), *cameras)
+    random_checkpoint(tmp_path / "run", replace(PRESETS["tiny"], tasks=2, observation=seen, image_width=16))
     bundle = export_bundle(tmp_path / "run", tmp_path / "old.keystep")
     give_own_weights(bundle)
     manifest = json.loads((bundle / "manifest.json").read_text())

@@ -113,7 +113,7 @@ def scaled_checkpoint(folder: Path, config: PolicyConfig, offset: float, width: 
         spread = {"mean": [offset + width / 7] * dimensions, "std": [width / 2] * dimensions}
         return ends | spread | {"q01": ends["min"], "q99": ends["max"], "count": 1000}
 
-    table = {"action": stats(config.action_dim), "observation.state": stats(config.state_dim)}
+    table = {"action": stats(config.action_dim), "observation.state": stats(config.vector_width)}
     bounds = {
         "min": [offset - 2 * width] * config.action_dim,
         "max": [offset + 2 * width] * config.action_dim,

@@ -100,16 +100,22 @@ def test_only_finite_actions_are_sent() -> None:
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
     pytest.importorskip("torch")
-    from keystep.models import PRESETS, random_checkpoint
+    from keystep.models import PRESETS, random_checkpoint, state_feature
 
-    random_checkpoint(tmp_path / "run", replace(PRESETS["tiny"], state_dim=3, action_dim=2))
+    random_checkpoint(
+        tmp_path / "run", replace(PRESETS["tiny"], observation=(state_feature(3),), action_dim=2)
+    )
     return tmp_path / "run"
 
 
-def edit(checkpoint: Path, version: int = 3, provenance: Any = None, **action: Any) -> None:
+def edit(checkpoint: Path, version: int = 4, provenance: Any = None, **action: Any) -> None:
     document = json.loads((checkpoint / "policy.json").read_text())
     document["action"] |= action
     document["provenance"] |= provenance or {}
+    if version < 4:  # the observation was told otherwise
+        (state,) = document["observation"]
+        document["observation"] = {"state": {"names": state["names"]}, "images": []}
+        document["policy"]["state_dim"] = len(state["names"])
     (checkpoint / "policy.json").write_text(json.dumps(document | {"version": version}))
 
 

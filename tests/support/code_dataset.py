@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 from toy_dataset import TASKS, make_frames, make_spec
 
-from keystep.data import DatasetReader, DatasetSpec, DatasetWriter, Feature
+from keystep.data import Column, DatasetReader, DatasetSpec, DatasetWriter
 
 
 def code_spec(extras: tuple[str, ...] = (), **collection: object) -> DatasetSpec:
     features = {
         **make_spec().features,
-        "code": Feature("string", (1,)),
-        "keystep": Feature("bool", (1,)),
+        "code": Column("string", (1,)),
+        "keystep": Column("bool", (1,)),
     }
     return DatasetSpec(20, features, TASKS, "panda", collection, extras)
 

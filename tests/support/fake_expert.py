@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from keystep.data import DatasetSpec, Feature
+from keystep.data import Column, DatasetSpec
 from keystep.record.collect import collect_from
 from keystep.suites.base import Rollout, Source
 
 TASKS = {"lift": "Lift the block.", "push": "Push the block."}
 SPEC = DatasetSpec(
-    60, {"observation.state": Feature("float32", (2,)), "action": Feature("float32", (1,))}, TASKS
+    60, {"observation.state": Column("float32", (2,)), "action": Column("float32", (1,))}, TASKS
 )
 
 

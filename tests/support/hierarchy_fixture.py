@@ -14,16 +14,16 @@ from keystep.models import (
     PLANNER_PRESETS,
     PRESETS,
     ActConfig,
-    CameraConfig,
     PlannerConfig,
     PolicyConfig,
     SamplerConfig,
+    camera_feature,
     load_model,
     random_checkpoint,
     save_checkpoint,
 )
 
-CAMERA = CameraConfig("static", 16, 16)
+CAMERA = camera_feature("static", 16, 16)
 # Five actions per subgoal in chunks of three: every second chunk is cut by the next subgoal.
 SUBGOALS, STEPS, EXECUTE = 4, 5, 3
 PLAN_ACTIONS = SUBGOALS * STEPS
@@ -42,13 +42,13 @@ _CONTROLLER = replace(
 
 PLANNERS: dict[str, PlannerConfig] = {
     "state": _PLANNER,
-    "images": replace(_PLANNER, state_dim=0, camera=CAMERA),
+    "images": replace(_PLANNER, observation=(CAMERA,)),
     "without dropout": replace(_PLANNER, text_dropout=0.0, sampler=replace(_PLANNER.sampler, guidance=0.0)),
 }
 CONTROLLERS: dict[str, PolicyConfig | ActConfig] = {
     "state": _CONTROLLER,
     "long chunks": replace(_CONTROLLER, execute=8),
-    "images": replace(_CONTROLLER, image_width=16, image_stages=2, state_dim=0, cameras=(CAMERA,)),
+    "images": replace(_CONTROLLER, image_width=16, image_stages=2, observation=(CAMERA,)),
     "act": replace(ACT_PRESETS["act-tiny"], execute=EXECUTE),
 }
 
@@ -121,7 +121,7 @@ class Film:
         return {"observation.images.static": self.picture}
 
     def step(self, action: np.ndarray) -> None:
-        self.picture = self.rng.integers(0, 256, (CAMERA.height, CAMERA.width, 3), np.uint8)
+        self.picture = self.rng.integers(0, 256, CAMERA.shape, np.uint8)
 
 
 def world(controller: str, seed: int) -> LinearEnv | Film:

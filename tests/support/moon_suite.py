@@ -9,7 +9,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from keystep.data import DatasetSpec, Feature
+from keystep.data import Column, DatasetSpec
 from keystep.suites.base import (
     TASK,
     Demonstrator,
@@ -90,8 +90,8 @@ class Moon:
         check_settings(seed, obs_mode, image_size, range(1, 1000))
         first_seeds = numbered(self, tasks, seed)
         features = {
-            "observation.state": Feature("float32", (4,), ("a", "b", "c", "d")),
-            "action": Feature("float32", (3,), ("x", "y", "z")),
+            "observation.state": Column("float32", (4,), ("a", "b", "c", "d")),
+            "action": Column("float32", (3,), ("x", "y", "z")),
         }
         told = {task: self.instruction(task) for task in first_seeds}
         spec = DatasetSpec(10, features, told, "point", {"suite": "moon.suite", "seed": seed})

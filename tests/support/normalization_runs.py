@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("accelerate", reason="training packages are not installed")
-from keystep.data import DatasetReader, DatasetSpec, DatasetWriter, Feature
+from keystep.data import Column, DatasetReader, DatasetSpec, DatasetWriter
 from keystep.train import ControllerTraining, PlannerTraining
 from keystep.train.kinds import recipe_of
 
@@ -18,7 +18,7 @@ STATE = "observation.state"
 
 def write_dataset(folder: Path, episodes: list[np.ndarray], unit: float = 1.0, **told: Any) -> Path:
     """Episodes of states (T, 2); actions (T, 2) are `unit` times those, bounded by 10 units."""
-    features = {STATE: Feature("float32", (2,), ("x", "y")), "action": Feature("float32", (2,), ("dx", "dy"))}
+    features = {STATE: Column("float32", (2,), ("x", "y")), "action": Column("float32", (2,), ("dx", "dy"))}
     bound = [10.0 * unit] * 2
     action = {"names": ["dx", "dy"], "units": ["m"] * 2, "min": [-value for value in bound], "max": bound}
     action |= {"rate_limit": None, "hold": [0.0] * 2} | told

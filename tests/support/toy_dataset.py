@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from keystep.data import (
+    Column,
     DatasetReader,
     DatasetSpec,
     DatasetWriter,
-    Feature,
-    image_feature,
+    image_column,
 )
 from keystep.data.store import Store
 
@@ -23,11 +23,11 @@ TASKS = {"lift_red": "Lift the red block.", "stack": "Stack one block on top of 
 
 def make_spec(image: bool = False, **collection: object) -> DatasetSpec:
     features = {
-        "observation.state": Feature("float32", (3,), ("x", "y", "z")),
-        "action": Feature("float32", (2,), ("dx", "gripper")),
+        "observation.state": Column("float32", (3,), ("x", "y", "z")),
+        "action": Column("float32", (2,), ("dx", "gripper")),
     }
     if image:
-        features["observation.images.static"] = image_feature(12, 16)
+        features["observation.images.static"] = image_column(12, 16)
     return DatasetSpec(60, features, TASKS, "panda", collection)
 
 

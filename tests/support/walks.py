@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keystep.data import DatasetSpec, DatasetWriter, Feature, image_feature
+from keystep.data import Column, DatasetSpec, DatasetWriter, image_column
 
 TASKS = {"left": "Go left.", "right": "Go right."}
 
@@ -14,11 +14,11 @@ TASKS = {"left": "Go left.", "right": "Go right."}
 def write_dataset(path: Path, episodes: int = 6, length: int = 20, image: bool = False) -> Path:
     """Walks whose action is a smooth function of state and task, so that a small network can fit it."""
     features = {
-        "observation.state": Feature("float32", (2,), ("x", "constant")),
-        "action": Feature("float32", (3,), ("dx", "dy", "constant")),
+        "observation.state": Column("float32", (2,), ("x", "constant")),
+        "action": Column("float32", (3,), ("dx", "dy", "constant")),
     }
     if image:
-        features["observation.images.static"] = image_feature(32, 32)
+        features["observation.images.static"] = image_column(32, 32)
     action = {"names": ["dx", "dy", "constant"], "units": ["m"] * 3, "min": [-1.0] * 3, "max": [1.0] * 3}
     action |= {"rate_limit": None, "hold": [0.0] * 3}
     with DatasetWriter(path, DatasetSpec(60, features, TASKS, "toy", {"action": action})) as writer:

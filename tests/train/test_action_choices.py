@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("accelerate", reason="training packages are not installed")
 
-from keystep.data import DatasetError, DatasetReader, DatasetSpec, DatasetWriter, Feature
+from keystep.data import Column, DatasetError, DatasetReader, DatasetSpec, DatasetWriter
 from keystep.data.action_law import with_law
 from keystep.data.settings import check_resumable
 from keystep.suites.franka3blocks import layout
@@ -27,8 +27,8 @@ def write(path: Path, actions: Any = None, names: Any = ("x", "y"), **collection
     rows = np.stack([np.arange(10.0), np.full(10, 5.0)], axis=1) if actions is None else np.asarray(actions)
     dtype = str(rows.dtype) if rows.dtype != np.float64 else "float32"
     features = {
-        "observation.state": Feature("float32", (1,), ("s",)),
-        "action": Feature(dtype, (rows.shape[1],), names),
+        "observation.state": Column("float32", (1,), ("s",)),
+        "action": Column(dtype, (rows.shape[1],), names),
     }
     with DatasetWriter(path, DatasetSpec(10, features, {"t": "Do it."}, None, collection)) as writer:
         frames = {"observation.state": np.zeros((len(rows), 1), np.float32), "action": rows.astype(dtype)}
@@ -177,7 +177,7 @@ def test_actions_that_are_no_finite_vectors(tmp_path: Path) -> None:
         reader.iter_batches = lambda *_: iter([{"action": rows}])  # type: ignore[method-assign]
         ActionChoices(reader)
     reader = write(tmp_path / "d")
-    reader.features["action"] = Feature("float32", (2, 1))
+    reader.features["action"] = Column("float32", (2, 1))
     with pytest.raises(
         DatasetError, match=r"action: expected numbers of one dimension, found float32 of shape \[2, 1\]"
     ):
@@ -199,7 +199,7 @@ def test_actions_that_are_no_finite_vectors(tmp_path: Path) -> None:
 )
 def test_names_that_are_not_one_each_become_numbers(tmp_path: Path, names: Any) -> None:
     reader = write(tmp_path / "d")
-    reader.features["action"] = Feature("float32", (2,), names)
+    reader.features["action"] = Column("float32", (2,), names)
     assert ActionChoices(reader).spec["names"] == ["action_0", "action_1"]
 
 

@@ -16,11 +16,12 @@ from normalization_runs import STATE, config, flung, healthy, recipe, write_data
 
 from keystep.data import DatasetError, DatasetReader
 from keystep.models import (
-    CameraConfig,
     SamplerConfig,
+    camera_feature,
     normalization_entry,
     random_checkpoint,
     read_checkpoint,
+    state_feature,
 )
 from keystep.models.checkpoint import save_checkpoint
 from keystep.models.normalizer import Normalizer
@@ -119,7 +120,7 @@ def test_choices_of_what_the_network_does_not_know(kind: type, key: str, tmp_pat
 
 @pytest.mark.parametrize("choice", ["quantile", "observation.images.top=quantile"])
 def test_images_have_their_own(choice: str, tmp_path: Path) -> None:
-    network = replace(PLANNER_PRESETS["tiny"], state_dim=0, camera=CameraConfig("top", 16, 16))
+    network = replace(PLANNER_PRESETS["tiny"], observation=(camera_feature("top", 16, 16),))
     reader = DatasetReader(write_dataset(tmp_path / "d", healthy(3)))
     assert normalize(network, reader, {}, (), None).modes == {"observation.images.top": "min_max"}
     with pytest.raises(ValueError, match=rf"normalization: .*none \(images have their own\), got {choice}"):
@@ -186,7 +187,7 @@ def test_numbers_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     values = np.load(column)
     values[47, 1] = np.nan
     np.save(column, values)
-    network = replace(PRESETS["tiny"], state_dim=2, action_dim=2, sampler=SamplerConfig())
+    network = replace(PRESETS["tiny"], observation=(state_feature(2),), action_dim=2, sampler=SamplerConfig())
     with pytest.raises(DatasetError, match=r"state\[1\] \(y\): .* got nan in frame 7 of episode 1"):
         normalize(network, reader, {key: dict(value) for key, value in reader.stats.items()}, (), None)
 
@@ -220,6 +221,9 @@ def test_checkpoints_of_before(tmp_path: Path) -> None:
         path = tmp_path / name / "policy.json"
         document = json.loads(path.read_text())
         del document["normalization"]
+        (state,) = document["observation"]
+        document["observation"] = {"state": {"names": state["names"]}, "images": []}
+        document["policy"]["state_dim"] = len(state["names"])
         path.write_text(json.dumps(document | {"version": 2}))
         entries = read_checkpoint(tmp_path / name).normalizer().entries
         assert {key: entry["mode"] for key, entry in entries.items()} == modes

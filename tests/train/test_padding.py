@@ -14,19 +14,19 @@ import torch
 from toy_dataset import write
 
 from keystep.data import DatasetReader
-from keystep.models import ACT_PRESETS, PRESETS, make_model
+from keystep.models import ACT_PRESETS, PRESETS, make_model, state_feature
 from keystep.train import ControllerTraining
 from keystep.train.controller import ControllerRecipe
 
 CONFIGS = {
-    "diffusion": replace(PRESETS["tiny"], state_dim=3, action_dim=2),
+    "diffusion": replace(PRESETS["tiny"], observation=(state_feature(3),), action_dim=2),
     "sample": replace(
         PRESETS["tiny"],
-        state_dim=3,
+        observation=(state_feature(3),),
         action_dim=2,
         sampler=replace(PRESETS["tiny"].sampler, prediction="sample"),
     ),
-    "act": replace(ACT_PRESETS["act-tiny"], state_dim=3, action_dim=2, goal="none"),
+    "act": replace(ACT_PRESETS["act-tiny"], observation=(state_feature(3),), action_dim=2, goal="none"),
 }
 PADDING = torch.arange(8) >= torch.tensor([[8], [5], [1], [7]])
 

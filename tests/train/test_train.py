@@ -106,10 +106,10 @@ def test_the_checkpoint_folder(dataset: Path, tmp_path: Path) -> None:
         "format", "version", "kind", "policy", "stats", "tasks", "action", "observation",
         "control_rate_hz", "provenance", "normalization"
     }  # fmt: skip
-    assert (document["format"], document["version"]) == ("keystep-checkpoint", 3)
+    assert (document["format"], document["version"]) == ("keystep-checkpoint", 4)
     assert (document["kind"], document["control_rate_hz"]) == ("diffusion", 60.0)
     assert document["tasks"] == [{"name": name, "instruction": text} for name, text in TASKS.items()]
-    assert document["observation"]["state"]["names"] == ["x", "constant"]
+    assert document["observation"][0]["names"] == ["x", "constant"]
     assert document["action"]["hold"] == {"mode": "values", "values": [0.0] * 3}
     assert document["action"]["law"] == ["absolute"] * 3
     assert document["stats"]["observation.state"]["count"] == 120
@@ -193,20 +193,20 @@ def test_the_seed_decides(dataset: Path, tmp_path: Path) -> None:
 
 def test_images_and_goals(tmp_path: Path) -> None:
     data = write_dataset(tmp_path / "d", episodes=3, length=10, image=True)
-    camera = {"camera": "static", "height": 32, "width": 32, "order": "rgb"}
     image_planner = dict(kind=PlannerTraining, subgoal="observation.images.static", subgoals=2)
     for kind, settings in {**KINDS, "images": dict(observe="images"), "planner": image_planner}.items():
         result = train(make_config(data, tmp_path / kind, **settings, steps=2, batch_size=4))
         assert result.val_loss is not None and np.isfinite(result.val_loss)
         seen = json.loads((tmp_path / kind / "policy.json").read_text())["observation"]
-        assert seen["images"] == [camera]
-        assert (seen["state"] is None) == (kind in ("images", "planner"))
+        state = [] if kind in ("images", "planner") else ["observation.state"]
+        assert [entry["key"] for entry in seen] == [*state, "observation.images.static"]
+        assert seen[-1]["kind"] == "rgb" and seen[-1]["shape"] == [32, 32, 3]
 
 
 def test_a_planner_takes_its_text_encoder_along(dataset: Path, tmp_path: Path) -> None:
     train(make_config(dataset, tmp_path, **KINDS["planner"]))
     document = json.loads((tmp_path / "policy.json").read_text())
-    assert document["kind"] == "planner" and document["policy"]["state_dim"] == 2
+    assert document["kind"] == "planner" and document["observation"][0]["shape"] == [2]
     kept, shipped = load_text_encoder(tmp_path / "text_encoder"), load_text_encoder("corpus")
     texts = ["Lift the red block.", "something else"]
     torch.testing.assert_close(kept.encode(texts), shipped.encode(texts), rtol=0, atol=0)

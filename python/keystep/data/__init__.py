@@ -6,7 +6,7 @@ from keystep.lazy import lazy_names
 
 if TYPE_CHECKING:
     from keystep.data.errors import DatasetError
-    from keystep.data.layout import Feature, image_feature
+    from keystep.data.layout import Column, image_column
     from keystep.data.plans import PlanWindows
     from keystep.data.reader import DatasetReader, EpisodeInfo
     from keystep.data.spec import DatasetSpec
@@ -17,8 +17,8 @@ else:
         __name__,
         {
             "DatasetError": "errors",
-            "Feature": "layout",
-            "image_feature": "layout",
+            "Column": "layout",
+            "image_column": "layout",
             "PlanWindows": "plans",
             "DatasetReader": "reader",
             "EpisodeInfo": "reader",
@@ -31,13 +31,13 @@ else:
 
 __all__ = [
     "ChunkWindows",
+    "Column",
     "DatasetError",
     "DatasetReader",
     "DatasetSpec",
     "DatasetWriter",
     "EpisodeInfo",
-    "Feature",
     "PlanWindows",
-    "image_feature",
+    "image_column",
     "split_episodes",
 ]

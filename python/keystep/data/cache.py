@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from keystep import files
-from keystep.data.layout import DatasetError, Feature
+from keystep.data.layout import Column, DatasetError
 from keystep.data.reader import DatasetReader
 
 _VERSION = 2  # of what the columns hold
@@ -44,6 +44,8 @@ def mapped_columns(
     Raises:
         DatasetError: an unknown column or texts, frames that cannot be read, or no place for the cache.
     """
+    if not columns:
+        return {}
     for name in columns:
         feature = reader.features.get(name)
         if feature is not None and not (feature.is_number or feature.is_image):
@@ -84,7 +86,7 @@ def _convert(reader: DatasetReader, columns: Sequence[str], root: Path) -> None:
         shutil.rmtree(staging, ignore_errors=True)
 
 
-def _dtype(name: str, feature: Feature) -> np.dtype:
+def _dtype(name: str, feature: Column) -> np.dtype:
     if feature.is_image:
         return np.dtype(np.uint8)
     seen = name == "action" or name.startswith("observation.")

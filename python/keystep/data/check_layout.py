@@ -104,7 +104,7 @@ def _check_stats(reader: DatasetReader) -> Iterator[str]:
         if not (feature.is_number or feature.is_image):
             yield f"stats.json: {key}: expected no statistics of strings [stats]"
             continue
-        shape = [3, 1, 1] if feature.is_image else list(feature.shape)
+        shape = [feature.channels, 1, 1] if feature.is_image else list(feature.shape)
         for name in STATISTICS:
             value = numeric(entry.get(name)) if isinstance(entry, dict) else None
             expected = [1] if name == "count" else shape

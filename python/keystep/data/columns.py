@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from keystep.data import layout
 from keystep.data.images import decode_image
-from keystep.data.layout import DatasetError, Feature
+from keystep.data.layout import Column, DatasetError
 
 _LISTS: tuple[Callable[[pa.DataType], bool], ...] = (
     pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list, pa.types.is_list_view,
@@ -25,7 +25,7 @@ _TEXTS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
 _BYTES = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view)
 
 
-def to_numpy(where: str, feature: Feature, column: pa.Array | pa.ChunkedArray, first: int = 0) -> np.ndarray:
+def to_numpy(where: str, feature: Column, column: pa.Array | pa.ChunkedArray, first: int = 0) -> np.ndarray:
     """(B, *shape) numbers, (B,) truth values and texts (dtype object), (B, h, w, 3) uint8 images.
 
     Args:
@@ -87,7 +87,7 @@ def _objects(array: pa.Array) -> np.ndarray:
     return found
 
 
-def _numbers(where: str, feature: Feature, array: pa.Array, first: int) -> np.ndarray:
+def _numbers(where: str, feature: Column, array: pa.Array, first: int) -> np.ndarray:
     rows, declared = len(array), f"{feature.dtype} of shape {list(feature.shape)}"
     array = plain(array)
     if feature.shape != (1,) or _is(array, _LISTS):
@@ -142,7 +142,7 @@ def _exact(where: str, values: np.ndarray, dtype: np.dtype) -> np.ndarray:
     return cast
 
 
-def _images(where: str, feature: Feature, array: pa.Array, first: int) -> np.ndarray:
+def _images(where: str, feature: Column, array: pa.Array, first: int) -> np.ndarray:
     height, width, channels = feature.shape
     images = np.empty((len(array), height, width, channels), np.uint8)
     for number, data in enumerate(_encoded(where, plain(array))):

@@ -12,14 +12,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from keystep.data.layout import CHUNKS_SIZE, IMAGE_TYPE, DatasetError, Feature, data_schema
+from keystep.data.layout import CHUNKS_SIZE, IMAGE_TYPE, Column, DatasetError, data_schema
 from keystep.data.stats import Stats
 
 _STATS = "stats/"
 _PLACE = ("data/chunk_index", "data/file_index", "meta/episodes/chunk_index", "meta/episodes/file_index")
 
 
-def frames_table(columns: Mapping[str, np.ndarray], features: Mapping[str, Feature]) -> pa.Table:
+def frames_table(columns: Mapping[str, np.ndarray], features: Mapping[str, Column]) -> pa.Table:
     """The rows of a data file; the columns are in the order of `features`.
 
     Raises:
@@ -58,7 +58,7 @@ def without_place(rows: pa.Table) -> pa.Table:
     return rows.select([name for name in rows.column_names if name not in _PLACE])
 
 
-def _to_arrow(values: np.ndarray, feature: Feature) -> pa.Array:
+def _to_arrow(values: np.ndarray, feature: Column) -> pa.Array:
     if feature.is_image:
         encoded = [
             {"bytes": encode_png(image), "path": f"frame-{n:06d}.png"} for n, image in enumerate(values)

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from keystep.data import layout
 from keystep.data.columns import to_numpy
 from keystep.data.episodes import EpisodeTable
-from keystep.data.layout import DatasetError, Feature, quoted
+from keystep.data.layout import Column, DatasetError, quoted
 from keystep.data.task_texts import TaskTexts
 
 _CHECKED = ("index", "episode_index", "frame_index", "task_index")
@@ -38,7 +38,7 @@ class Frames:
     """
 
     def __init__(
-        self, root: Path, features: dict[str, Feature], episodes: EpisodeTable, instructions: TaskTexts
+        self, root: Path, features: dict[str, Column], episodes: EpisodeTable, instructions: TaskTexts
     ) -> None:
         self._root, self._features = root, features
         self._episodes, self._instructions = episodes, instructions

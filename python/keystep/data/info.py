@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from keystep.data import layout
-from keystep.data.layout import DatasetError, Feature, quoted
+from keystep.data.layout import Column, DatasetError, quoted
 
 NUMBERS = ("float16", "float32", "float64", "bool", *(f"{kind}{bits}" for kind in ("int", "uint")
            for bits in (8, 16, 32, 64)))  # fmt: skip
@@ -66,7 +66,7 @@ def read_info(root: Path) -> dict[str, Any]:
     return info
 
 
-def read_features(root: Path, info: Mapping[str, Any]) -> dict[str, Feature]:
+def read_features(root: Path, info: Mapping[str, Any]) -> dict[str, Column]:
     """The features of a checked info.json, cameras as (height, width, 3) however they are declared.
 
     Raises:
@@ -89,7 +89,7 @@ def read_features(root: Path, info: Mapping[str, Any]) -> dict[str, Feature]:
     return features
 
 
-def read_feature(where: str, key: str, value: Any) -> Feature:
+def read_feature(where: str, key: str, value: Any) -> Column:
     """One entry of `features`; DatasetError when it cannot be read."""
     if not isinstance(value, dict):
         raise DatasetError(f"{where}: expected an object, got {quoted(value)}")
@@ -109,11 +109,11 @@ def read_feature(where: str, key: str, value: Any) -> Feature:
         )
     shape = _shape(where, value.get("shape"))
     if dtype == "image":
-        return Feature(dtype, _image_shape(where, shape, value.get("names")), ("height", "width", "channels"))
+        return Column(dtype, _image_shape(where, shape, value.get("names")), ("height", "width", "channels"))
     if dtype in ("string", "language") and shape != (1,):
         raise DatasetError(f"{where}.shape: expected [1] for texts, got {list(shape)}")
     names = element_names(value.get("names"))
-    return Feature(dtype, shape, names if names and len(names) == math.prod(shape) else None)
+    return Column(dtype, shape, names if names and len(names) == math.prod(shape) else None)
 
 
 def check_feature_name(where: str, name: Any) -> None:

@@ -37,7 +37,7 @@ VIDEO_PATH = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.m
 
 
 @dataclass(frozen=True)
-class Feature:
+class Column:
     """One column of the data files.
 
     Attributes:
@@ -54,6 +54,16 @@ class Feature:
     def is_image(self) -> bool:
         """Whether it is a camera's."""
         return self.dtype == "image"
+
+    @property
+    def is_depth(self) -> bool:
+        """Whether policies take it for a depth image: a number of metres for every pixel, (height, width)."""
+        return self.dtype.startswith("float") and len(self.shape) == 2
+
+    @property
+    def channels(self) -> int:
+        """Of an image; of depth 1."""
+        return 1 if self.is_depth else self.shape[2]
 
     @property
     def is_string(self) -> bool:
@@ -79,24 +89,24 @@ class Feature:
         }
 
 
-def image_feature(height: int, width: int) -> Feature:
+def image_column(height: int, width: int) -> Column:
     """A camera: uint8 (height, width, 3), stored as PNG."""
-    return Feature("image", (height, width, 3), ("height", "width", "channels"))
+    return Column("image", (height, width, 3), ("height", "width", "channels"))
 
 
-INDEX_FEATURES: dict[str, Feature] = {
-    "timestamp": Feature("float32", (1,)),
-    "frame_index": Feature("int64", (1,)),
-    "episode_index": Feature("int64", (1,)),
-    "index": Feature("int64", (1,)),
-    "task_index": Feature("int64", (1,)),
+INDEX_FEATURES: dict[str, Column] = {
+    "timestamp": Column("float32", (1,)),
+    "frame_index": Column("int64", (1,)),
+    "episode_index": Column("int64", (1,)),
+    "index": Column("int64", (1,)),
+    "task_index": Column("int64", (1,)),
 }
 """The columns every dataset of the layout has; the writer fills them."""
 
 IMAGE_TYPE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 
-def arrow_type(feature: Feature) -> pa.DataType:
+def arrow_type(feature: Column) -> pa.DataType:
     """Column type: `datasets.Image`, `Value` for shape (1,), fixed-size `Sequence` for vectors."""
     if feature.is_image:
         return IMAGE_TYPE
@@ -110,7 +120,7 @@ def arrow_type(feature: Feature) -> pa.DataType:
     raise DatasetError(f"feature shape: expected an image or one dimension, got {feature.shape}")
 
 
-def _hub_type(feature: Feature) -> dict[str, Any]:
+def _hub_type(feature: Column) -> dict[str, Any]:
     if feature.is_image:
         return {"_type": "Image"}
     value = {"dtype": feature.dtype, "_type": "Value"}
@@ -119,7 +129,7 @@ def _hub_type(feature: Feature) -> dict[str, Any]:
     return {"feature": value, "length": feature.shape[0], "_type": "Sequence"}
 
 
-def data_schema(features: Mapping[str, Feature]) -> pa.Schema:
+def data_schema(features: Mapping[str, Column]) -> pa.Schema:
     """Schema of a data file; its `huggingface` metadata tells `datasets` which columns are images."""
     hub = {"info": {"features": {key: _hub_type(feature) for key, feature in features.items()}}}
     fields = [pa.field(key, arrow_type(feature)) for key, feature in features.items()]
@@ -146,7 +156,7 @@ def tasks_table(instructions: list[str]) -> pa.Table:
 
 
 def empty_info(
-    features: Mapping[str, Feature], fps: int, robot_type: str | None, task_count: int
+    features: Mapping[str, Column], fps: int, robot_type: str | None, task_count: int
 ) -> dict[str, Any]:
     """meta/info.json of a dataset with no episodes. `features` includes INDEX_FEATURES."""
     return {

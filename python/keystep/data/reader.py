@@ -16,7 +16,7 @@ from keystep.data.encoding import first_rows
 from keystep.data.episodes import EpisodeInfo, EpisodeTable
 from keystep.data.frames import Frames
 from keystep.data.info import read_features, read_info
-from keystep.data.layout import DatasetError, Feature, quoted
+from keystep.data.layout import Column, DatasetError, quoted
 from keystep.data.stats import Stats
 from keystep.data.stats_file import combine_episodes, measure, read_stats, usable
 from keystep.data.task_texts import TaskTexts, read_task_texts
@@ -39,7 +39,7 @@ class DatasetReader:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.info: dict[str, Any] = read_info(self.path)
-        self.features: dict[str, Feature] = read_features(self.path, self.info)
+        self.features: dict[str, Column] = read_features(self.path, self.info)
         self._episodes = EpisodeTable(self.path, self.info)
 
     def __len__(self) -> int:
@@ -68,7 +68,7 @@ class DatasetReader:
                 )
         return seen
 
-    def vector(self, key: str) -> Feature:
+    def vector(self, key: str) -> Column:
         """A feature that a policy can take or give as numbers in a row; DatasetError if it is none."""
         feature = self.features.get(key)
         if feature is None or len(feature.shape) != 1 or not feature.is_number:

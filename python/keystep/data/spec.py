@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from keystep.data.layout import INDEX_FEATURES, Feature
+from keystep.data.layout import INDEX_FEATURES, Column
 from keystep.data.spec_checks import check_spec
 
 
@@ -30,7 +30,7 @@ class DatasetSpec:
     """
 
     fps: int
-    features: Mapping[str, Feature]
+    features: Mapping[str, Column]
     tasks: Mapping[str, str | None]
     robot_type: str | None = None
     collection: Mapping[str, Any] = field(default_factory=dict)
@@ -40,7 +40,7 @@ class DatasetSpec:
     def __post_init__(self) -> None:
         check_spec(self)
 
-    def all_features(self) -> dict[str, Feature]:
+    def all_features(self) -> dict[str, Column]:
         """`features`, and the index columns of the layout."""
         return {**self.features, **INDEX_FEATURES}
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from keystep.data.info import LANGUAGE_KEYS, MAX_SIDE, NUMBERS, check_feature_name, read_feature
-from keystep.data.layout import INDEX_FEATURES, DatasetError, Feature
+from keystep.data.layout import INDEX_FEATURES, Column, DatasetError
 from keystep.data.validation import checked_json, checked_text, checked_words, told
 
 if TYPE_CHECKING:
@@ -54,9 +54,9 @@ def check_count(name: str, value: Any, most: int | None = None) -> None:
         raise DatasetError(f"{name}: expected a whole number {wanted}, got {told(value)}")
 
 
-def _check_feature(name: str, feature: Feature) -> None:
-    if not isinstance(feature, Feature):
-        raise DatasetError(f"{name}: expected a Feature, got {told(feature)}")
+def _check_feature(name: str, feature: Column) -> None:
+    if not isinstance(feature, Column):
+        raise DatasetError(f"{name}: expected a Column, got {told(feature)}")
     if feature.dtype not in DTYPES:
         raise DatasetError(f"{name}.dtype: expected one of {', '.join(DTYPES)}, got {told(feature.dtype)}")
     shape = feature.shape
@@ -68,7 +68,7 @@ def _check_feature(name: str, feature: Feature) -> None:
     _check_names(f"{name}.names", feature)
 
 
-def _check_names(name: str, feature: Feature) -> None:
+def _check_names(name: str, feature: Column) -> None:
     """Those that readers give again: as many as there are elements; of images the axes, in their order."""
     if feature.names in (None, (), []):
         return

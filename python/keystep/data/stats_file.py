@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from keystep.data import layout, stats
-from keystep.data.layout import DatasetError, Feature, quoted
+from keystep.data.layout import Column, DatasetError, quoted
 from keystep.data.stats import FeatureStats, Stats
 
 _LISTED = 8
@@ -42,7 +42,7 @@ def numeric(value: Any) -> np.ndarray | None:
     return array if array.dtype.kind in "biuf" else None
 
 
-def usable(found: Mapping[str, FeatureStats], features: Mapping[str, Feature], frames: int) -> bool:
+def usable(found: Mapping[str, FeatureStats], features: Mapping[str, Column], frames: int) -> bool:
     """Whether the statistics of all that a policy may see or do are there and finite, over `frames` frames.
 
     LeRobot's statistics of images are over some of the frames.
@@ -54,8 +54,8 @@ def usable(found: Mapping[str, FeatureStats], features: Mapping[str, Feature], f
     )
 
 
-def _fits(found: FeatureStats, feature: Feature, frames: int | None) -> bool:
-    size = 3 if feature.is_image else math.prod(feature.shape)
+def _fits(found: FeatureStats, feature: Column, frames: int | None) -> bool:
+    size = feature.channels if feature.is_image else math.prod(feature.shape)
     for name in _NEEDED:
         value = found.get(name)
         if value is None or value.size != (1 if name == "count" else size) or not np.isfinite(value).all():
@@ -63,7 +63,7 @@ def _fits(found: FeatureStats, feature: Feature, frames: int | None) -> bool:
     return frames is None or int(found["count"].reshape(-1)[0]) == frames
 
 
-def combine_episodes(parts: Iterable[Stats], features: Mapping[str, Feature]) -> Stats:
+def combine_episodes(parts: Iterable[Stats], features: Mapping[str, Column]) -> Stats:
     """Of all frames, from the statistics of every episode; empty when an episode lacks some."""
     total: Stats = {}
     for part in parts:

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from keystep.data.layout import DatasetError, Feature
+from keystep.data.layout import Column, DatasetError
 
-Column = np.ndarray | Sequence[str]
+Values = np.ndarray | Sequence[str]
 MAX_SEED = 2**63 - 1
 MAX_LEVELS = 64
 """Of JSON values, which every reader can follow."""
@@ -27,7 +27,7 @@ def told(value: Any) -> str:
 
 
 def checked_columns(
-    frames: Mapping[str, Column], features: Mapping[str, Feature]
+    frames: Mapping[str, Values], features: Mapping[str, Column]
 ) -> tuple[dict[str, np.ndarray], int]:
     """The columns of an episode as arrays (T, *frame_shape), strings with dtype object, and T.
 
@@ -54,14 +54,14 @@ def _listed(names: Iterable[Any]) -> str:
     return f"[{', '.join(sorted(map(told, names)))}]"
 
 
-def _length(key: str, values: Column) -> int:
+def _length(key: str, values: Values) -> int:
     try:
         return len(values)
     except TypeError:
         raise DatasetError(f"{key}: expected a row for every frame, got {told(values)}") from None
 
 
-def _numbers(key: str, values: Column, feature: Feature, length: int) -> np.ndarray:
+def _numbers(key: str, values: Values, feature: Column, length: int) -> np.ndarray:
     dtype = "uint8" if feature.is_image else feature.dtype
     expected = f"{dtype} {(length, *feature.frame_shape)}"
     if isinstance(values, np.ma.MaskedArray):
@@ -81,7 +81,7 @@ def _numbers(key: str, values: Column, feature: Feature, length: int) -> np.ndar
     return array
 
 
-def _texts(key: str, values: Column, length: int) -> np.ndarray:
+def _texts(key: str, values: Values, length: int) -> np.ndarray:
     shape = values.shape if isinstance(values, np.ndarray) else (_length(key, values),)
     if not isinstance(values, Sequence | np.ndarray) or isinstance(values, str) or shape != (length,):
         raise DatasetError(f"{key}: expected {length} strings, got {type(values).__name__} of shape {shape}")

@@ -27,7 +27,7 @@ from keystep.data.spec import DatasetSpec
 from keystep.data.spec_checks import check_count
 from keystep.data.store import Episode, Store
 from keystep.data.validation import (
-    Column,
+    Values,
     checked_columns,
     checked_extras,
     checked_flag,
@@ -113,7 +113,7 @@ class DatasetWriter:
 
     def add_episode(
         self,
-        frames: Mapping[str, Column],
+        frames: Mapping[str, Values],
         task: str,
         seed: int,
         *,
@@ -152,7 +152,7 @@ class DatasetWriter:
 
     def _episode(
         self,
-        frames: Mapping[str, Column],
+        frames: Mapping[str, Values],
         task: str,
         seed: int,
         success: bool,

@@ -17,15 +17,10 @@ if TYPE_CHECKING:
         save_checkpoint,
     )
     from keystep.models.checks import ConfigError
-    from keystep.models.config import (
-        ActConfig,
-        CameraConfig,
-        PlannerConfig,
-        PolicyConfig,
-        ResamplerConfig,
-        SamplerConfig,
-    )
+    from keystep.models.config import ActConfig, PolicyConfig, SamplerConfig
     from keystep.models.normalizer import Normalizer, default_modes, normalization_entry
+    from keystep.models.observing import camera_feature, state_feature, vector_feature
+    from keystep.models.planner_config import PlannerConfig, ResamplerConfig
     from keystep.models.policy import DiffusionPolicy
     from keystep.models.presets import ACT_PRESETS, PLANNER_PRESETS, PRESETS
 else:
@@ -43,14 +38,16 @@ else:
             "save_checkpoint": "checkpoint",
             "ConfigError": "checks",
             "ActConfig": "config",
-            "CameraConfig": "config",
-            "PlannerConfig": "config",
+            "PlannerConfig": "planner_config",
             "PolicyConfig": "config",
-            "ResamplerConfig": "config",
+            "ResamplerConfig": "planner_config",
             "SamplerConfig": "config",
             "Normalizer": "normalizer",
             "default_modes": "normalizer",
             "normalization_entry": "normalizer",
+            "camera_feature": "observing",
+            "state_feature": "observing",
+            "vector_feature": "observing",
             "DiffusionPolicy": "policy",
             "ACT_PRESETS": "presets",
             "PLANNER_PRESETS": "presets",
@@ -63,7 +60,6 @@ __all__ = [
     "PLANNER_PRESETS",
     "PRESETS",
     "ActConfig",
-    "CameraConfig",
     "Checkpoint",
     "CheckpointError",
     "ConfigError",
@@ -73,6 +69,7 @@ __all__ = [
     "PolicyConfig",
     "ResamplerConfig",
     "SamplerConfig",
+    "camera_feature",
     "default_modes",
     "load_model",
     "load_planner",
@@ -82,4 +79,6 @@ __all__ = [
     "random_checkpoint",
     "read_checkpoint",
     "save_checkpoint",
+    "state_feature",
+    "vector_feature",
 ]

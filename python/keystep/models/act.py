@@ -115,26 +115,22 @@ class DecoderLayer(nn.Module):
 class ActPolicy(nn.Module):
     """A chunk of actions from an observation, and a task or a goal, in one pass.
 
-    Batches are those of `DiffusionPolicy`: `observation.state` [B, S], `observation.images.<camera>`
-    [B, 3, h, w], `task` [B] int64, `goal.state`, `goal.images.<camera>` as configured, and `action` [B, H, A]
-    and perhaps `action_is_pad` [B, H] for `loss`; all normalised.
+    Batches are those of `DiffusionPolicy`, with one frame of every feature; the vectors of a view are one
+    token.
     """
 
     def __init__(self, config: ActConfig) -> None:
         super().__init__()
         self.config = config
         width = config.width
-        self.views = ("observation", "goal") if config.goal == "observation" else ("observation",)
-        if config.state_dim:
-            self.state = nn.ModuleDict({view: nn.Linear(config.state_dim, width) for view in self.views})
-        sizes = {(camera.height, camera.width) for camera in config.cameras}
-        if len(sizes) > 1:
-            raise ValueError(f"act.cameras: expected one size (the encoder is shared), got {sorted(sizes)}")
-        for height, columns in sizes:
-            self.backbone = resnet18(config.image_width)
+        self.views = config.views()
+        if config.vectors:
+            self.state = nn.ModuleDict({view: nn.Linear(config.vector_width, width) for view in self.views})
+        for channels, height, columns in {feature.network_shape()[1:] for feature in config.images}:
+            self.backbone = resnet18(config.image_width, channels=channels)
             self.image = nn.Linear(8 * config.image_width, width)
             # One row per image: without it a token would not tell whether it is of the goal.
-            images = len(self.views) * len(config.cameras)
+            images = len(self.views) * len(config.images)
             self.image_names = nn.Parameter(0.02 * torch.randn(images, 1, width))
             self.grid: Tensor
             grid = image_positions(-(-height // 32), -(-columns // 32), width)
@@ -142,7 +138,7 @@ class ActPolicy(nn.Module):
         if config.tasks:
             self.task_embedding = nn.Embedding(config.tasks, width)
         self.latent = nn.Linear(config.latent, width)
-        vectors = 1 + (len(self.views) if config.state_dim else 0) + (config.tasks > 0)
+        vectors = 1 + (len(self.views) if config.vectors else 0) + (config.tasks > 0)
         self.vector_positions = nn.Parameter(0.02 * torch.randn(vectors, width))
         self.encoder = nn.ModuleList(EncoderLayer(config) for _ in range(config.encoder_layers))
         self.queries = nn.Parameter(0.02 * torch.randn(config.horizon, width))
@@ -153,7 +149,7 @@ class ActPolicy(nn.Module):
 
     def act(self, batch: Batch) -> Tensor:
         """The chunk of the prior's mean, latent zero: [B, H, A]."""
-        some = next(batch[f"observation.{name}"] for name in self._inputs())
+        some = batch[self.config.observation[0].key]
         return self.decode(batch, some.new_zeros(some.shape[0], self.config.latent))
 
     def decode(self, batch: Batch, latent: Tensor) -> Tensor:
@@ -177,28 +173,29 @@ class ActPolicy(nn.Module):
         seed = int(torch.randint(2**62, (), generator=generator, device=device))
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             torch.manual_seed(seed)
-            mean, log_variance = self.posterior(action, batch.get("observation.state"), padding)
+            mean, log_variance = self.posterior(action, self._vectors(batch, "observation"), padding)
             noise = torch.randn_like(mean)
             chunk = self.decode(batch, mean + (0.5 * log_variance).exp() * noise)
         divergence = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(dim=1).mean()
         error = functional.l1_loss(unpadded(chunk, padding), unpadded(action, padding))
         return error + self.config.kl_weight * divergence
 
-    def _inputs(self) -> list[str]:
-        state = ["state"] if self.config.state_dim else []
-        return state + [f"images.{camera.name}" for camera in self.config.cameras]
+    def _vectors(self, batch: Batch, view: str) -> Tensor | None:
+        """All vectors of a view side by side, [B, S]; None where there are none."""
+        parts = [batch[f"{view}.{feature.name}"] for feature in self.config.vectors]
+        return torch.cat(parts, dim=-1) if len(parts) > 1 else parts[0] if parts else None
 
     def _tokens(self, batch: Batch, latent: Tensor) -> tuple[Tensor, Tensor]:
         """Latent, states, task and the cells of every image: [B, T, D] and their positions [T, D]."""
         vectors = [self.latent(latent)]
-        if self.config.state_dim:
-            vectors += [self.state[view](batch[f"{view}.state"]) for view in self.views]
+        if self.config.vectors:
+            vectors += [self.state[view](self._vectors(batch, view)) for view in self.views]
         if self.config.tasks:
             vectors.append(self.task_embedding(batch["task"]))
         tokens = torch.stack(vectors, dim=1)
         position: Tensor = self.vector_positions
-        if self.config.cameras:
-            names = [f"{view}.images.{camera.name}" for view in self.views for camera in self.config.cameras]
+        if self.config.images:
+            names = [f"{view}.{feature.name}" for view in self.views for feature in self.config.images]
             maps = self.backbone(torch.cat([batch[name] for name in names])).flatten(2).transpose(1, 2)
             cells = self.image(maps).unflatten(0, (len(names), -1)).transpose(0, 1).flatten(1, 2)
             tokens = torch.cat([tokens, cells], dim=1)
@@ -214,11 +211,11 @@ class Posterior(nn.Module):
         width = config.width
         self.summary = nn.Parameter(0.02 * torch.randn(1, width))
         self.action = nn.Linear(config.action_dim, width)
-        if config.state_dim:
-            self.state = nn.Linear(config.state_dim, width)
+        if config.vectors:
+            self.state = nn.Linear(config.vector_width, width)
         self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.vae_layers))
         self.out = nn.Linear(width, 2 * config.latent)
-        tokens = config.horizon + 1 + (config.state_dim > 0)
+        tokens = config.horizon + 1 + bool(config.vectors)
         self.register_buffer("positions", sinusoids(torch.arange(tokens), width), persistent=False)
 
     def forward(

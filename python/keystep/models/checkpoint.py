@@ -14,20 +14,24 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from keystep.features import Feature
 from keystep.files import parse_json, replacing, to_json
 from keystep.models.act import ActPolicy
 from keystep.models.checkpoint_fields import check_fields, check_statistics
-from keystep.models.config import ActConfig, CameraConfig, PlannerConfig, PolicyConfig
+from keystep.models.checkpoint_versions import upgraded
+from keystep.models.config import ActConfig, PolicyConfig
 from keystep.models.normalizer import Normalizer, default_modes
+from keystep.models.observing import read_observation
 from keystep.models.planner import ImagePlanner, Planner, StatePlanner, make_planner
+from keystep.models.planner_config import PlannerConfig
 from keystep.models.policy import DiffusionPolicy
 from keystep.models.text import TextEncoder, load_text_encoder
 
 Config = PolicyConfig | ActConfig | PlannerConfig
 KINDS: dict[str, Any] = {"diffusion": PolicyConfig, "act": ActConfig, "planner": PlannerConfig}
 
-FORMAT, VERSION = "keystep-checkpoint", 3
-_FIELDS = ("stats", "tasks", "action", "observation", "control_rate_hz", "provenance")
+FORMAT, VERSION = "keystep-checkpoint", 4
+_FIELDS = ("stats", "tasks", "action", "control_rate_hz", "provenance", "normalization")
 TEXT_ENCODER = "text_encoder"  # folder of a planner's frozen text encoder, inside the checkpoint
 
 
@@ -40,13 +44,12 @@ class Checkpoint:
     """Everything the exporter needs to know about a trained network, besides its weights.
 
     Attributes:
-        config: what the network is: a diffusion controller, ACT or a planner.
+        config: what the network is, a diffusion controller, ACT or a planner, and what it observes.
         stats: per key `min`, `max`, `mean`, `std` (lists), `count`, and of keys normalised by quantiles `q01`
             and `q99`; images per channel in [0, 1].
         tasks: `name` and `instruction` of each task, in the order of the task embedding.
         action: names, units, min, max, rate_limit (or None), hold ({"mode": "values", "values"} or {"mode":
             "last"}) and, where it is known, law ("relative" or "absolute", of each dimension).
-        observation: {"state": {"names"}, "images": [..]}.
         provenance: free form: git commit, data set hash, metrics.
         normalization: mode by key, else the default; see `keystep.models.normalizer`.
     """
@@ -55,10 +58,14 @@ class Checkpoint:
     stats: dict[str, dict[str, Any]]
     tasks: list[dict[str, str]]
     action: dict[str, Any]
-    observation: dict[str, Any]
     control_rate_hz: float
     provenance: dict[str, Any]
     normalization: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def observation(self) -> tuple[Feature, ...]:
+        """What the network observes."""
+        return self.config.observation
 
     @property
     def kind(self) -> str:
@@ -68,9 +75,10 @@ class Checkpoint:
     def normalizer(self) -> Normalizer:
         """Of all that the network reads and writes: of a planner, its one observation key."""
         modes = network_modes(self.config) | self.normalization
-        if isinstance(self.config, PlannerConfig) and self.config.camera:
-            return Normalizer({self.config.subgoal: {"min": [0.0] * 3, "max": [1.0] * 3}}, modes)
-        return Normalizer(self.stats, modes)
+        images = [feature.key for feature in self.config.images]
+        if isinstance(self.config, PlannerConfig) and images:
+            return Normalizer({self.config.subgoal: {"min": [0.0] * 3, "max": [1.0] * 3}}, modes, images)
+        return Normalizer(self.stats, modes, images)
 
 
 def network_modes(config: Config) -> dict[str, str]:
@@ -80,9 +88,7 @@ def network_modes(config: Config) -> dict[str, str]:
     """
     if isinstance(config, PlannerConfig):
         return {config.subgoal: "min_max"}
-    keys = ["observation.state"] if config.state_dim else []
-    keys += [f"observation.images.{camera.name}" for camera in config.cameras]
-    return default_modes([*keys, "action"])
+    return default_modes([*(feature.key for feature in config.observation), "action"])
 
 
 def make_model(config: Config) -> DiffusionPolicy | ActPolicy | StatePlanner | ImagePlanner:
@@ -98,13 +104,14 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, weights: dict[str, tor
     Args:
         weights: state dict of `make_model(checkpoint.config)`; the trainer gives the EMA weights.
     """
-    fields = {name: getattr(checkpoint, name) for name in (*_FIELDS, "normalization")}
+    policy = checkpoint.config.to_dict()
     document = {
         "format": FORMAT,
         "version": VERSION,
         "kind": checkpoint.kind,
-        "policy": checkpoint.config.to_dict(),
-        **fields,
+        "observation": policy.pop("observation"),
+        "policy": policy,
+        **{name: getattr(checkpoint, name) for name in _FIELDS},
     }
     with replacing(folder / "model.safetensors", folder / "policy.json") as (tensors, description):
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}, tensors)
@@ -112,11 +119,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, weights: dict[str, tor
 
 
 def read_checkpoint(folder: Path) -> Checkpoint:
-    """Reads and checks `policy.json`.
-
-    Before version 3 a hold was the list of its values. Where the dataset told none (its collection, kept in
-    the provenance, has no action) they were zeros that training had invented, which send an arm to joint
-    zero: such a hold is read as {"mode": "last"}.
+    """Reads and checks `policy.json`, of older versions too.
 
     Raises:
         CheckpointError: missing, of a newer version, or damaged: which field.
@@ -137,13 +140,12 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     if not isinstance(kind, str) or kind not in KINDS:
         raise CheckpointError(f"{path}: kind: expected one of {', '.join(KINDS)}, got {kind!r}")
     try:
+        document = upgraded(document)
         check_fields(document)
-        config = KINDS[kind].from_dict(document["policy"])
-        if isinstance(document["action"]["hold"], list):  # before version 3
-            document["action"]["hold"] = _hold_of_list(document)
-        known = {name: document[name] for name in _FIELDS}
-        # Before version 3 every key had its default.
-        checkpoint = Checkpoint(config, **known, normalization=document.get("normalization", {}))
+        # Read first, so that what is wrong with it is told as its own field.
+        seen = read_observation("observation", document.get("observation"))
+        config = KINDS[kind].from_dict(document["policy"] | {"observation": [f.to_dict() for f in seen]})
+        checkpoint = Checkpoint(config, **{name: document[name] for name in _FIELDS})
         _check_statistics(checkpoint)
         checkpoint.normalizer()
         return checkpoint
@@ -153,21 +155,12 @@ def read_checkpoint(folder: Path) -> Checkpoint:
 
 def _check_statistics(checkpoint: Checkpoint) -> None:
     config = checkpoint.config
-    if isinstance(config, PlannerConfig):
-        widths = {config.subgoal: config.state_dim}
-    else:
-        images = {f"observation.images.{camera.name}": 3 for camera in config.cameras}
-        widths = {"observation.state": config.state_dim, **images, "action": config.action_dim}
+    widths = {feature.key: feature.width for feature in config.observation}
+    if not isinstance(config, PlannerConfig):
+        widths["action"] = config.action_dim
     modes = network_modes(config) | checkpoint.normalization
-    if not (isinstance(config, PlannerConfig) and config.camera):  # images have a range of their own
+    if not (isinstance(config, PlannerConfig) and config.images):  # images have a range of their own
         check_statistics(checkpoint.stats, modes, widths)
-
-
-def _hold_of_list(document: dict[str, Any]) -> dict[str, Any]:
-    collection = document["provenance"].get("dataset_collection")
-    if isinstance(collection, dict) and "action" not in collection:
-        return {"mode": "last"}
-    return {"mode": "values", "values": document["action"]["hold"]}
 
 
 def load_policy(folder: Path) -> tuple[DiffusionPolicy, Checkpoint]:
@@ -233,10 +226,9 @@ def random_checkpoint(folder: Path, config: Config, seed: int = 0) -> Checkpoint
     model = make_model(config)
     if isinstance(config, PlannerConfig):
         load_text_encoder().save(folder / TEXT_ENCODER)
-        cameras: tuple[CameraConfig, ...] = (config.camera,) if config.camera else ()
         dim, tasks = 7, 2
     else:
-        cameras, dim, tasks = config.cameras, config.action_dim, config.tasks
+        dim, tasks = config.action_dim, config.tasks
 
     def stats(width: int) -> dict[str, Any]:
         mean = torch.rand(width, generator=generator)
@@ -252,13 +244,11 @@ def random_checkpoint(folder: Path, config: Config, seed: int = 0) -> Checkpoint
             "count": 1000,
         }
 
-    table = {
-        "action": stats(dim),
-        **({"observation.state": stats(config.state_dim)} if config.state_dim else {}),
-    }
-    for camera in cameras:
-        table[f"observation.images.{camera.name}"] = {
-            "min": [0.0] * 3, "max": [1.0] * 3, "mean": [0.5] * 3, "std": [0.25] * 3, "count": 1000
+    table = {"action": stats(dim)}
+    for feature in config.observation:
+        table[feature.key] = stats(feature.width) if feature.kind == "vector" else {
+            "min": [0.0] * feature.width, "max": [1.0] * feature.width, "mean": [0.5] * feature.width,
+            "std": [0.25] * feature.width, "count": 1000,
         }  # fmt: skip
     checkpoint = Checkpoint(
         config=config,
@@ -272,17 +262,8 @@ def random_checkpoint(folder: Path, config: Config, seed: int = 0) -> Checkpoint
             "rate_limit": None,
             "hold": {"mode": "values", "values": [0.0] * dim},
         },
-        observation={
-            "state": {"names": [f"state_{i}" for i in range(config.state_dim)]} if config.state_dim else None,
-            "images": [camera_entry(camera) for camera in cameras],
-        },
         control_rate_hz=60.0,
         provenance={"training": "none: random weights", "seed": seed},
     )
     save_checkpoint(folder, checkpoint, model.state_dict())
     return checkpoint
-
-
-def camera_entry(camera: CameraConfig) -> dict[str, Any]:
-    """The manifest's entry for one camera."""
-    return {"camera": camera.name, "height": camera.height, "width": camera.width, "order": "rgb"}

@@ -14,23 +14,25 @@ STATISTICS = {
     "quantile": ("min", "max", "q01", "q99"),
 }
 """What a mode of normalisation is made of."""
-_OBJECTS = ("policy", "stats", "action", "observation", "provenance")
+_OBJECTS = ("policy", "stats", "action", "provenance", "normalization")
 
 
 def check_fields(document: Mapping[str, Any]) -> None:
-    """The types of all but `policy`, which its configuration checks. Raises ConfigError naming the field."""
+    """The types of all but what the configuration checks, `policy` and `observation`.
+
+    Raises:
+        ConfigError: naming the field.
+    """
     for field in _OBJECTS:
         _object(field, document.get(field))
     rate = document.get("control_rate_hz")
     if not _is_number(rate):
         raise _refusal("control_rate_hz", "a number", rate)
-    _object("normalization", document.get("normalization", {}))
     for number, task in enumerate(_array("tasks", document.get("tasks"))):
         _object(f"tasks[{number}]", task)
         for key in ("name", "instruction"):
             _text(f"tasks[{number}].{key}", task.get(key))
     _check_action(document["action"])
-    _check_observation(document["observation"])
 
 
 def check_statistics(stats: Mapping[str, Any], modes: Mapping[str, str], widths: Mapping[str, int]) -> None:
@@ -57,30 +59,12 @@ def _check_action(action: dict[str, Any]) -> None:
         _numbers("action.rate_limit", action.get("rate_limit"), width)
     if "law" in action:
         _texts("action.law", action["law"], width)
-    hold = action.get("hold")
-    if isinstance(hold, list):  # before version 3
-        _numbers("action.hold", hold, width)
-        return
-    known = _object("action.hold", hold)
+    known = _object("action.hold", action.get("hold"))
     mode = known.get("mode")
     if mode not in ("values", "last"):
         raise _refusal("action.hold.mode", "values or last", mode)
     if mode == "values":
         _numbers("action.hold.values", known.get("values"), width)
-
-
-def _check_observation(observation: dict[str, Any]) -> None:
-    if observation.get("state", ...) is not None:
-        state = _object("observation.state", observation.get("state"))
-        _texts("observation.state.names", state.get("names"))
-    for number, image in enumerate(_array("observation.images", observation.get("images"))):
-        field = f"observation.images[{number}]"
-        _object(field, image)
-        for key in ("camera", "order"):
-            _text(f"{field}.{key}", image.get(key))
-        for key in ("height", "width"):
-            if type(image.get(key)) is not int:
-                raise _refusal(f"{field}.{key}", "an integer", image.get(key))
 
 
 def _object(field: str, value: Any) -> dict[str, Any]:

@@ -34,11 +34,12 @@ def check_chunk(config: Any) -> None:
     require(config.action_dim > 0, "policy.action_dim", "a positive integer", config.action_dim)
     require(config.horizon > 0, "policy.horizon", "a positive integer", config.horizon)
     require(0 < config.execute <= config.horizon, "policy.execute", f"1..{config.horizon}", config.execute)
+    latest = config.horizon - config.execute
+    fits = 0 <= config.chunk_start <= latest
+    wanted = f"0..{latest} (horizon {config.horizon} - execute {config.execute})"
+    require(fits, "policy.chunk_start", wanted, config.chunk_start)
     require(config.goal in ("none", "observation"), "policy.goal", "none or observation", config.goal)
-    widths = (config.state_dim, config.tasks)
-    require(min(widths) >= 0, "policy.state_dim/tasks", ">= 0", widths)
-    seen = config.state_dim > 0 or bool(config.cameras)
-    require(seen, "policy.state_dim", "a state or at least one camera", "neither")
+    require(config.tasks >= 0, "policy.tasks", ">= 0", config.tasks)
 
 
 def check_levels(

@@ -5,16 +5,15 @@ from __future__ import annotations
 from dataclasses import MISSING, asdict, dataclass, field, replace
 from typing import Any
 
+from keystep.features import Feature
 from keystep.models.checks import check_chunk, check_condition, check_levels, check_type, require
-
-
-@dataclass(frozen=True)
-class CameraConfig:
-    """One camera; its key is `observation.images.<name>`. Sizes in pixels."""
-
-    name: str
-    height: int
-    width: int
+from keystep.models.observing import (
+    Observing,
+    check_observation,
+    read_observation,
+    state_feature,
+    with_features,
+)
 
 
 @dataclass(frozen=True)
@@ -54,15 +53,17 @@ def flow_sampler(sampler: SamplerConfig) -> SamplerConfig:
 
 
 @dataclass(frozen=True)
-class PolicyConfig:
+class PolicyConfig(Observing):
     """A conditional 1-D U-Net diffusion policy (Chi et al. 2023; sizes of HD-ExpIt, App. B).
 
     Attributes:
         action_dim: values per action, A.
         horizon: actions per chunk, H; divisible by 2^(len(down_dims) - 1).
         execute: how many of them are executed before the next chunk.
-        state_dim: values of `observation.state`, S; 0 for a policy without state.
-        cameras: cameras the policy looks through; one image encoder is shared by all and by the goal.
+        chunk_start: row of a chunk that belongs to the present observation; those before it are past. Of
+            LeRobot's diffusion policy it is history - 1.
+        observation: what it observes. Every vector has an MLP of its own; images of one size and kind share
+            an encoder. A goal has the encoders of the observation, but for vectors with a history.
         goal: "observation" (goal-conditioned) or "none".
         tasks: number of tasks of a flat policy, 0 for none.
         down_dims: channels per level; kernel_size 3 or 5; groups of the GroupNorm.
@@ -80,8 +81,8 @@ class PolicyConfig:
     action_dim: int = 7
     horizon: int = 8
     execute: int = 8
-    state_dim: int = 26
-    cameras: tuple[CameraConfig, ...] = ()
+    chunk_start: int = 0
+    observation: tuple[Feature, ...] = (state_feature(26),)
     goal: str = "none"
     tasks: int = 0
     down_dims: tuple[int, ...] = (64, 128)
@@ -104,6 +105,7 @@ class PolicyConfig:
     def __post_init__(self) -> None:
         check_levels("policy", self.down_dims, self.groups, self.kernel_size, self.step_dim, self.horizon)
         check_chunk(self)
+        check_observation("policy", self.observation)
         check_condition(self)
 
     @property
@@ -114,27 +116,29 @@ class PolicyConfig:
     @property
     def parts_width(self) -> int:
         """Features of all parts of the condition together."""
-        views = 2 if self.goal == "observation" else 1
-        state = self.state_features if self.state_dim else 0
-        images = self.image_features * len(self.cameras)
-        return views * (state + images) + (self.task_features if self.tasks else 0)
+        seen = sum(
+            self.state_features if feature.kind == "vector" else self.image_features * frames
+            for feature, frames in self.inputs().values()
+        )
+        return seen + (self.task_features if self.tasks else 0)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
-        return asdict(self)
+        return plain(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> PolicyConfig:
         """Inverse of `to_dict` (through JSON); unknown keys are refused."""
-        return build(cls, values, "policy")
+        return build(cls, values, "policy", sampler=SamplerConfig)
 
 
 @dataclass(frozen=True)
-class ActConfig:
+class ActConfig(Observing):
     """Action Chunking Transformer (Zhao et al. 2023, arXiv:2304.13705; sizes of HD-ExpIt, App. B).
 
     Attributes:
-        action_dim, horizon, execute, state_dim, cameras, goal, tasks: as of PolicyConfig.
+        action_dim, horizon, execute, chunk_start, goal, tasks: as of PolicyConfig.
+        observation: as there, of one frame; images have one size and kind.
         width: of the transformer; heads divide it. feedforward: hidden width of its layers.
         encoder_layers, decoder_layers: of the policy; vae_layers: of the encoder used in training only.
         latent: values of the latent; kl_weight: of its divergence from a unit normal in the loss.
@@ -144,8 +148,8 @@ class ActConfig:
     action_dim: int = 7
     horizon: int = 8
     execute: int = 8
-    state_dim: int = 26
-    cameras: tuple[CameraConfig, ...] = ()
+    chunk_start: int = 0
+    observation: tuple[Feature, ...] = (state_feature(26),)
     goal: str = "observation"
     tasks: int = 0
     width: int = 512
@@ -161,6 +165,14 @@ class ActConfig:
 
     def __post_init__(self) -> None:
         check_chunk(self)
+        check_observation("act", self.observation)
+        for feature in self.observation:
+            place = f"act.observation: {feature.key}.history"
+            require(feature.history == 1, place, "1 (ACT sees one frame)", feature.history)
+        sizes = sorted({feature.shape for feature in self.images})
+        require(
+            len(sizes) <= 1, "act.observation", "images of one size and kind (they share an encoder)", sizes
+        )
         require(self.width % self.heads == 0, "act.width", f"a multiple of {self.heads} (heads)", self.width)
         for name in (
             "feedforward",
@@ -175,7 +187,7 @@ class ActConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
-        return asdict(self)
+        return plain(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ActConfig:
@@ -183,126 +195,28 @@ class ActConfig:
         return build(cls, values, "act")
 
 
-@dataclass(frozen=True)
-class ResamplerConfig:
-    """Perceiver resampler over text tokens (Alayrac et al. 2022, arXiv:2204.14198; sizes of AVDC)."""
-
-    dim: int = 512
-    depth: int = 2
-    heads: int = 8
-    head_dim: int = 64
-    latents: int = 64
+def plain(config: Any) -> dict[str, Any]:
+    """A configuration as JSON values."""
+    return asdict(config) | {"observation": [feature.to_dict() for feature in config.observation]}
 
 
-def planner_sampler() -> SamplerConfig:
-    """DDIM 10 of 100 steps with the time-step rule of HD-ExpIt's repository.
+def build(cls: Any, values: dict[str, Any], where: str, **nested: Any) -> Any:
+    """A configuration from its JSON values, those of older checkpoints too; others are refused.
 
-    That repository clips the predicted subgoals in DDPM only; here the setting holds for both.
+    Args:
+        nested: classes of the fields that are configurations themselves.
     """
-    return SamplerConfig(prediction="v_prediction", timestep_rule="hd_expit", guidance=5.0)
-
-
-@dataclass(frozen=True)
-class PlannerConfig:
-    """A diffusion planner: observation and goal text to M subgoals (HD-ExpIt sec. 4.1, App. B; AVDC).
-
-    Exactly one of `state_dim` (a temporal U-Net over state vectors) and `camera` (AVDC's video U-Net).
-
-    Attributes:
-        subgoals, steps_per_subgoal: M, and n, the actions each subgoal is held for.
-        text_tokens, text_width: T and D of the frozen text encoder.
-        resampler, embedding: perceiver resampler and width E of the goal embedding.
-        down_dims, kernel_size, groups, step_dim, condition_hidden, condition_features: state planner, as of
-            PolicyConfig.
-        base, multipliers, blocks, head_channels, attention_at: image planner: channels of the first level,
-            of each level relative to it, residual blocks per level, channels per attention head, and the
-            downsampling factors at which it attends. patch: side of the pixel squares folded into channels.
-        text_dropout: share of training samples whose text is zeroed, for guidance.
-        observation_noise: standard deviation of noise on subgoals and observation in training, normalised.
-        min_snr: gamma of the loss weight min(snr, gamma) / (snr + 1) for v-prediction (Hang et al. 2023,
-            arXiv:2303.09556); 0: no weight.
-    """
-
-    subgoals: int = 8
-    steps_per_subgoal: int = 8
-    state_dim: int = 0
-    camera: CameraConfig | None = None
-    text_tokens: int = 24
-    text_width: int = 64
-    resampler: ResamplerConfig = field(default_factory=ResamplerConfig)
-    embedding: int = 512
-    down_dims: tuple[int, ...] = (64, 128)
-    kernel_size: int = 5
-    groups: int = 8
-    step_dim: int = 64
-    condition_hidden: tuple[int, ...] = (512, 512)
-    condition_features: int = 256
-    base: int = 128
-    multipliers: tuple[int, ...] = (1, 2, 3, 4, 5)
-    blocks: int = 2
-    head_channels: int = 32
-    attention_at: tuple[int, ...] = (8, 16)
-    patch: int = 1
-    text_dropout: float = 0.1
-    observation_noise: float = 0.01
-    min_snr: float = 5.0
-    sampler: SamplerConfig = field(default_factory=planner_sampler)
-
-    def __post_init__(self) -> None:
-        for name in ("subgoals", "steps_per_subgoal", "text_tokens", "text_width", "embedding"):
-            require(getattr(self, name) > 0, f"planner.{name}", "a positive integer", getattr(self, name))
-        modalities = (self.state_dim > 0) + (self.camera is not None)
-        require(modalities == 1, "planner.state_dim/camera", "exactly one of the two", modalities)
-        if self.state_dim:
-            levels = (self.down_dims, self.groups, self.kernel_size, self.step_dim, self.subgoals)
-            check_levels("planner", *levels)
-        require(0 <= self.text_dropout < 1, "planner.text_dropout", "0 <= p < 1", self.text_dropout)
-        for name in ("observation_noise", "min_snr"):
-            require(getattr(self, name) >= 0, f"planner.{name}", ">= 0", getattr(self, name))
-        require(
-            not self.sampler.guidance or self.text_dropout > 0,
-            "planner.sampler.guidance",
-            "0 for a planner trained without text_dropout",
-            self.sampler.guidance,
-        )
-
-    @property
-    def subgoal(self) -> str:
-        """The observation key of a subgoal."""
-        return f"observation.images.{self.camera.name}" if self.camera else "observation.state"
-
-    @property
-    def subgoal_shape(self) -> tuple[int, ...]:
-        """Of one subgoal: (S,) or (3, h, w)."""
-        return (3, self.camera.height, self.camera.width) if self.camera else (self.state_dim,)
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON values."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> PlannerConfig:
-        """Inverse of `to_dict` (through JSON); unknown keys are refused."""
-        return build(cls, values, "planner")
-
-
-# Fields that are configurations themselves.
-_NESTED: dict[str, Any] = {"sampler": SamplerConfig, "resampler": ResamplerConfig, "camera": CameraConfig}
-
-
-def build(cls: Any, values: dict[str, Any], where: str) -> Any:
-    """A configuration from its JSON values; unknown keys and other types are refused."""
     require(isinstance(values, dict), where, "an object", values)
     known = cls.__dataclass_fields__
     fields: dict[str, Any] = {}
-    for key, value in values.items():
+    for key, value in with_features(values, where).items():
         place = f"{where}.{key}"
         require(key in known, place, f"one of {', '.join(known)}", "an unknown key")
         check_type(place, known[key].type, value)
-        if key in _NESTED and not (value is None and known[key].default is None):
-            fields[key] = build(_NESTED[key], value, place)
-        elif key == "cameras":
-            fields[key] = tuple(build(CameraConfig, camera, place) for camera in value)
+        if key in nested:
+            fields[key] = build(nested[key], value, place)
+        elif key == "observation":
+            fields[key] = read_observation(place, value)
         else:
             fields[key] = tuple(value) if isinstance(value, list) else value
     for key, entry in known.items():

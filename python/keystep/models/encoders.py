@@ -1,4 +1,4 @@
-"""Observation encoders: an MLP for the state, ResNet-18 with GroupNorm and spatial softmax for images."""
+"""Observation encoders: an MLP for vectors, ResNet-18 with GroupNorm and spatial softmax for images."""
 
 from __future__ import annotations
 
@@ -43,15 +43,15 @@ def group_norm(channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(max(1, channels // 16), channels)
 
 
-def resnet18(width: int = 64, stages: int = 4) -> nn.Sequential:
-    """[B, 3, h, w] -> [B, 2^(stages-1) width, h / 2^(stages+1), w / 2^(stages+1)], from scratch, rounded up.
+def resnet18(width: int = 64, stages: int = 4, channels: int = 3) -> nn.Sequential:
+    """[B, channels, h, w] -> [B, 2^(stages-1) width, h / 2^(stages+1), w / 2^(stages+1)], sizes rounded up.
 
     Args:
         width: of the first stage.
         stages: of the four; without the last ones small images keep a finer map.
     """
     layers: list[nn.Module] = [
-        nn.Conv2d(3, width, 7, 2, 3, bias=False),
+        nn.Conv2d(channels, width, 7, 2, 3, bias=False),
         group_norm(width),
         nn.ReLU(),
         nn.MaxPool2d(3, 2, 1),
@@ -79,17 +79,25 @@ class SpatialSoftmax(nn.Module):
 
 
 class ImageEncoder(nn.Module):
-    """[B, 3, h, w] normalised -> [B, features]; `stem` and `stages` are width and stages of the ResNet."""
+    """[B, C, h, w] normalised -> [B, features], and n frames [B, n, C, h, w] -> [B, n features] side by side.
+
+    Args:
+        shape: (C, h, w).
+        stem, stages: width and stages of the ResNet.
+    """
 
     def __init__(
-        self, height: int, width: int, keypoints: int, features: int, stem: int = 64, stages: int = 4
+        self, shape: tuple[int, ...], keypoints: int, features: int, stem: int = 64, stages: int = 4
     ) -> None:
         super().__init__()
-        self.backbone = resnet18(stem, stages)
+        channels, height, width = shape
+        self.backbone = resnet18(stem, stages, channels)
         stride = 2 ** (stages + 1)
-        channels = stem * 2 ** (stages - 1)
-        self.softmax = SpatialSoftmax(channels, -(-height // stride), -(-width // stride), keypoints)
+        maps = stem * 2 ** (stages - 1)
+        self.softmax = SpatialSoftmax(maps, -(-height // stride), -(-width // stride), keypoints)
         self.head = nn.Linear(2 * keypoints, features)
 
     def forward(self, image: Tensor) -> Tensor:
+        if image.ndim == 5:
+            return self.forward(image.flatten(0, 1)).unflatten(0, image.shape[:2]).flatten(1)
         return self.head(self.softmax(self.backbone(image)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -65,10 +66,10 @@ def offset_and_scale(entry: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
 class Normalizer(nn.Module):
     """y = (x - offset) / scale per key; `modes` maps each key to one of MODES.
 
-    Images are expected as float CHW in [0, 1] with statistics per channel.
+    Images, the keys of `images`, have statistics per channel and are expected channels first.
     """
 
-    def __init__(self, stats: dict[str, Any], modes: dict[str, str]) -> None:
+    def __init__(self, stats: dict[str, Any], modes: dict[str, str], images: Collection[str] = ()) -> None:
         super().__init__()
         self.entries = {key: normalization_entry(mode, stats.get(key, {})) for key, mode in modes.items()}
         for key, entry in self.entries.items():
@@ -79,7 +80,7 @@ class Normalizer(nn.Module):
                 "rest": (offset - offset.float()).float(),
                 "scale": scale.float(),
             }
-            shape = (-1, 1, 1) if ".images." in key else (-1,)
+            shape = (-1, 1, 1) if key in images else (-1,)
             for name, part in parts.items():
                 self.register_buffer(f"{_name(key)}_{name}", part.reshape(shape), persistent=False)
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from keystep.models.config import PlannerConfig, ResamplerConfig
 from keystep.models.encoders import mlp
+from keystep.models.planner_config import PlannerConfig, ResamplerConfig
 from keystep.models.policy import FlowMatching, training_scheduler
 from keystep.models.unet1d import ConditionalUnet1d
 
@@ -138,11 +138,10 @@ class StatePlanner(Planner):
 
     def __init__(self, config: PlannerConfig) -> None:
         super().__init__(config)
-        self.join = mlp(
-            config.state_dim + config.embedding, config.condition_hidden, config.condition_features
-        )
+        (width,) = config.subgoal_shape
+        self.join = mlp(width + config.embedding, config.condition_hidden, config.condition_features)
         self.unet = ConditionalUnet1d(
-            config.state_dim,
+            width,
             config.down_dims,
             config.condition_features,
             config.step_dim,
@@ -166,8 +165,8 @@ class ImagePlanner(Planner):
 
         super().__init__(config)
         self.unet = VideoUnet(
-            6,
-            3,
+            2 * config.feature.width,
+            config.feature.width,
             config.base,
             config.multipliers,
             config.blocks,
@@ -185,4 +184,4 @@ class ImagePlanner(Planner):
 
 
 def make_planner(config: PlannerConfig) -> StatePlanner | ImagePlanner:
-    return ImagePlanner(config) if config.camera else StatePlanner(config)
+    return StatePlanner(config) if config.feature.kind == "vector" else ImagePlanner(config)

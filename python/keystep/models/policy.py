@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from diffusers import DDPMScheduler
 from torch import Tensor, nn
 
+from keystep.features import Feature
 from keystep.models.config import PolicyConfig, SamplerConfig
 from keystep.models.encoders import ImageEncoder, mlp
 from keystep.models.padding import unpadded
@@ -56,30 +59,15 @@ def training_scheduler(sampler: SamplerConfig) -> DDPMScheduler | FlowMatching:
 class DiffusionPolicy(nn.Module):
     """A chunk of actions from an observation, and a task or a goal (HD-ExpIt sec. 4.1; Chi et al. 2023).
 
-    Batches are dictionaries: `observation.state` [B, S], `observation.images.<camera>` [B, 3, h, w],
-    `task` [B] int64, `goal.state`, `goal.images.<camera>` as configured; for `loss` also `action` [B, H, A]
-    and, where some of its rows do not count, `action_is_pad` [B, H] bool.
+    Batches are dictionaries: `observation.<name>` of every feature, vectors [B, S] and images [B, C, h, w], n
+    frames of history [B, n, ..], oldest first; `task` [B] int64 and `goal.<name>`, one frame, as configured;
+    for `loss` also `action` [B, H, A] and, where some of its rows do not count, `action_is_pad` [B, H] bool.
     """
 
     def __init__(self, config: PolicyConfig) -> None:
         super().__init__()
         self.config = config
-        if config.state_dim:
-            self.state_encoder = mlp(config.state_dim, config.state_hidden, config.state_features)
-        sizes = {(camera.height, camera.width) for camera in config.cameras}
-        if len(sizes) > 1:
-            raise ValueError(
-                f"policy.cameras: expected one size (the encoder is shared), got {sorted(sizes)}"
-            )
-        for height, width in sizes:
-            self.image_encoder = ImageEncoder(
-                height,
-                width,
-                config.keypoints,
-                config.image_features,
-                config.image_width,
-                config.image_stages,
-            )
+        self._encoders = self._make_encoders()
         if config.tasks:
             self.task_embedding = nn.Embedding(config.tasks, config.task_features)
         if config.condition_features:
@@ -118,9 +106,33 @@ class DiffusionPolicy(nn.Module):
         return torch.cat([condition, self.encode(batch, torch.zeros(1, 1))])
 
     def _encode_view(self, batch: Batch, view: str) -> list[Tensor]:
-        parts = [self.state_encoder(batch[f"{view}.state"])] if self.config.state_dim else []
-        images = [batch[f"{view}.images.{camera.name}"] for camera in self.config.cameras]
-        return parts + [self.image_encoder(image) for image in images]
+        parts = []
+        for feature in self.config.observation:
+            value = batch[f"{view}.{feature.name}"]
+            if feature.kind == "vector" and value.ndim == 3:
+                value = value.flatten(1)  # frames side by side
+            parts.append(self.get_submodule(self._encoders[f"{view}.{feature.name}"])(value))
+        return parts
+
+    def _make_encoders(self) -> dict[str, str]:
+        """Makes `state_encoder`, `image_encoder`, `state_encoder_1`, ..; returns the name of each input's."""
+        config, known, counts = self.config, dict[Any, str](), dict[str, int]()
+        for feature, frames in config.inputs().values():
+            encoder = _encoder_key(feature, frames)
+            if encoder in known:
+                continue
+            what = "state_encoder" if feature.kind == "vector" else "image_encoder"
+            number = counts[what] = counts.get(what, -1) + 1
+            known[encoder] = f"{what}_{number}" if number else what
+            self.add_module(known[encoder], self._make_encoder(feature, frames))
+        return {name: known[_encoder_key(*entry)] for name, entry in config.inputs().items()}
+
+    def _make_encoder(self, feature: Feature, frames: int) -> nn.Module:
+        config = self.config
+        if feature.kind == "vector":
+            return mlp(frames * feature.shape[0], config.state_hidden, config.state_features)
+        sizes = (config.keypoints, config.image_features, config.image_width, config.image_stages)
+        return ImageEncoder(feature.network_shape()[-3:], *sizes)
 
     def denoise(self, sample: Tensor, timestep: Tensor, condition: Tensor) -> Tensor:
         """[B, H, A], [B] int64, [B, C] -> the network's prediction [B, H, A]."""
@@ -154,3 +166,8 @@ class DiffusionPolicy(nn.Module):
         if prediction == "epsilon":
             return noise
         return action if prediction == "sample" else self.scheduler.get_velocity(action, noise, timestep)
+
+
+def _encoder_key(feature: Feature, frames: int) -> tuple[Any, ...]:
+    """Equal for what shares an encoder: frames of a vector with as many, images of one size and kind."""
+    return (feature.key, frames) if feature.kind == "vector" else (feature.kind, feature.shape)

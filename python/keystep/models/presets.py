@@ -4,15 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from keystep.models.config import (
-    ActConfig,
-    CameraConfig,
-    PlannerConfig,
-    PolicyConfig,
-    ResamplerConfig,
-    SamplerConfig,
-    planner_sampler,
-)
+from keystep.models.config import ActConfig, PolicyConfig, SamplerConfig
+from keystep.models.observing import camera_feature, state_feature
+from keystep.models.planner_config import PlannerConfig, ResamplerConfig, planner_sampler
 
 # Predicts the clean chunk. At the noisy steps, which decide where the arm goes, the loss of a predicted
 # epsilon hardly depends on the condition (weight alpha-bar): short training never learns what a task means.
@@ -52,7 +46,7 @@ _SMALL_TEXT = ResamplerConfig(dim=128, depth=1, heads=4, head_dim=32, latents=8)
 
 PLANNER_PRESETS: dict[str, PlannerConfig] = {
     "tiny": PlannerConfig(
-        state_dim=26,
+        observation=(state_feature(26),),
         resampler=ResamplerConfig(dim=16, depth=1, heads=2, head_dim=8, latents=2),
         embedding=16,
         down_dims=(16, 32),
@@ -66,11 +60,11 @@ PLANNER_PRESETS: dict[str, PlannerConfig] = {
         attention_at=(2,),
     ),
     # Over states; trains on two CPU cores within the hour.
-    "small": PlannerConfig(state_dim=26, resampler=_SMALL_TEXT, embedding=128),
+    "small": PlannerConfig(observation=(state_feature(26),), resampler=_SMALL_TEXT, embedding=128),
     # Over 64 x 64 images. It folds squares of 4 x 4 pixels into channels; as many values of noise do not fit
     # through its 32 channels, so it predicts the clean frames.
     "small-rgb": PlannerConfig(
-        camera=CameraConfig("static", 64, 64),
+        observation=(camera_feature("static", 64, 64),),
         resampler=_SMALL_TEXT,
         embedding=128,
         base=32,
@@ -82,6 +76,6 @@ PLANNER_PRESETS: dict[str, PlannerConfig] = {
         sampler=replace(planner_sampler(), prediction="sample"),
     ),
     # HD-ExpIt's planner: 201 M parameters at 96 x 96 with CLIP's text tokens.
-    "paper": PlannerConfig(camera=CameraConfig("static", 96, 96), text_tokens=14, text_width=512),
+    "paper": PlannerConfig(observation=(camera_feature("static", 96, 96),), text_tokens=14, text_width=512),
 }
-"""Planners; training sets `state_dim` or `camera`, and the text encoder's width, from its data."""
+"""Planners; training sets `observation`, and the text encoder's width, from its data."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +13,11 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler, FlowMatchEulerDiscreteScheduler
 from torch import Tensor
 
+from keystep.features import Feature
 from keystep.models.act import ActPolicy
 from keystep.models.checkpoint import CheckpointError, load_model
 from keystep.models.config import SamplerConfig
+from keystep.models.frames import as_input
 from keystep.models.policy import DiffusionPolicy
 
 Predict = Callable[[Tensor, int], Tensor]
@@ -167,6 +170,7 @@ class ReferencePolicy:
         self.normalizer = self.checkpoint.normalizer()
         self.task_names = [task["name"] for task in self.checkpoint.tasks]
         self._context: dict[str, Tensor] | None = None
+        self._frames: dict[str, deque[Tensor]] = {}
         self._pending: list[np.ndarray] = []
         self._previous: np.ndarray | None = None
 
@@ -186,7 +190,8 @@ class ReferencePolicy:
                 raise ValueError(f"task: expected one of {', '.join(self.task_names)}, got {task!r}")
             self._context["task"] = torch.tensor([names[task]])
         if goal is not None:
-            self._context |= self._tensors(goal, "goal")
+            self._context |= self._goal(goal)
+        self._frames = {}
         self._seed, self._episode, self._chunk = seed, episode, 0
         self._pending, self._previous = [], None
 
@@ -194,23 +199,30 @@ class ReferencePolicy:
         """The next action, float32 (A,), within the bounds and the rate limit of the action spec."""
         if self._context is None:
             raise RuntimeError("reference: expected reset before act, got act")
+        self._note(observation)
         if not self._pending:
-            chunk = self.predict_chunk(observation)
+            chunk = self._predict_chunk(None)
             self._chunk += 1
-            self._pending = list(chunk[: self.execute])
+            start = self.policy.config.chunk_start
+            self._pending = list(chunk[start : start + self.execute])
         self._previous = self._gate(self._pending.pop(0))
         return self._previous
 
-    @torch.no_grad()
     def predict_chunk(
         self, observation: dict[str, np.ndarray], noise: np.ndarray | None = None
     ) -> np.ndarray:
         """A whole chunk, float32 (H, A), physical units. noise: (K, H, A), initial sample and step noises."""
         if self._context is None:
             raise RuntimeError("reference: expected reset before act")
+        self._note(observation)
+        return self._predict_chunk(noise)
+
+    @torch.no_grad()
+    def _predict_chunk(self, noise: np.ndarray | None) -> np.ndarray:
+        assert self._context is not None
         if self.policy.config.goal == "observation" and not any(k.startswith("goal.") for k in self._context):
             raise ValueError("goal: expected an observation, got none")
-        batch = self._tensors(observation, "observation") | self._context
+        batch = self._seen() | self._context
         return self.normalizer.unnormalize("action", self._sample(batch, noise))[0].numpy()
 
     def set_goal(self, goal: dict[str, Tensor]) -> None:
@@ -247,13 +259,26 @@ class ReferencePolicy:
         limit = np.float32(spec["rate_limit"])
         return np.clip(action, self._previous - limit, self._previous + limit)
 
-    def _tensors(self, observation: dict[str, np.ndarray], view: str) -> dict[str, Tensor]:
-        """Normalised inputs with a batch of one; goals have the statistics of their observation."""
-        config = self.policy.config
-        tensors = {}
-        for name in (["state"] if config.state_dim else []) + [f"images.{c.name}" for c in config.cameras]:
-            value = torch.from_numpy(np.ascontiguousarray(observation[f"observation.{name}"]))
-            if name != "state":
-                value = value.permute(2, 0, 1).float() / 255
-            tensors[f"{view}.{name}"] = self.normalizer.normalize(f"observation.{name}", value)[None]
-        return tensors
+    def _note(self, observation: dict[str, np.ndarray]) -> None:
+        """Keeps the frames that the network sees; the first after a reset stands for those before it."""
+        for feature in self.policy.config.observation:
+            frame = self._normalized(feature, observation[feature.key])
+            if feature.key not in self._frames:
+                self._frames[feature.key] = deque([frame] * feature.history, feature.history)
+            self._frames[feature.key].append(frame)
+
+    def _seen(self) -> dict[str, Tensor]:
+        """The inputs with a batch of one: [1, ..], or [1, n, ..], the oldest frame first."""
+        return {
+            key: torch.stack([*frames])[None] if len(frames) > 1 else frames[0][None]
+            for key, frames in self._frames.items()
+        }
+
+    def _goal(self, goal: dict[str, np.ndarray]) -> dict[str, Tensor]:
+        """One frame, with the statistics of its observation."""
+        seen = self.policy.config.observation
+        return {f"goal.{f.name}": self._normalized(f, goal[f.key])[None] for f in seen}
+
+    def _normalized(self, feature: Feature, frame: np.ndarray) -> Tensor:
+        value = as_input(feature, torch.from_numpy(np.ascontiguousarray(frame)))
+        return self.normalizer.normalize(feature.key, value)

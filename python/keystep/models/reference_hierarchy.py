@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from keystep.models.checkpoint import load_planner
+from keystep.models.frames import as_input
 from keystep.models.reference import ReferencePolicy, denoise_loop, drawn_noise
 
 PLAN_NOISE = 0x80000000
@@ -98,7 +99,7 @@ class ReferenceHierarchy:
         if self._plan is None:
             return None
         values = self._plan.numpy()
-        if self.config.camera:
+        if self.config.images:
             values = np.rint(values.clip(0, 1).transpose(0, 2, 3, 1) * 255).astype(np.uint8)
         return {self.config.subgoal: values}
 
@@ -144,6 +145,5 @@ class ReferenceHierarchy:
 
     def _seen(self, observation: dict[str, np.ndarray]) -> Tensor:
         value = torch.from_numpy(np.ascontiguousarray(observation[self.config.subgoal]))
-        if self.config.camera:
-            value = value.permute(2, 0, 1).float() / 255
+        value = as_input(self.config.feature, value)
         return self.normalizer.normalize(self.config.subgoal, value)[None]

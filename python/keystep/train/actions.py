@@ -14,8 +14,9 @@ import numpy as np
 
 from keystep.data import DatasetError, DatasetReader, layout
 from keystep.data.action_law import ABSOLUTE, LAWS, RELATIVE, with_law
+from keystep.models.observing import numbered
 from keystep.train.choices import numbers, read_choice
-from keystep.train.names import PRINTABLE, is_printable, numbered, usable_names
+from keystep.train.names import PRINTABLE, is_printable, usable_names
 
 ACTION = "action"
 _ROWS = 4096  # read at a time

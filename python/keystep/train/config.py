@@ -105,6 +105,15 @@ class ControllerTraining(TrainConfig):
     """What it sees of the dataset's observations, and what its goals are made of."""
     cameras: tuple[str, ...] = ()
     """Names of the cameras it sees of these; all when empty."""
+    also: tuple[str, ...] = ()
+    """Keys of what it sees besides: other vectors, and depth (columns of shape (height, width), metres)."""
+    history: int = 1
+    """Frames of each observation that it sees, t - history + 1 .. t; not of ACT."""
+    chunk_start: int = 0
+    """Row of a chunk that belongs to frame t; those before it are past. LeRobot's diffusion policy has
+    history - 1."""
+    execute: int = 0
+    """Actions taken of each chunk, from row chunk_start on; 0: the preset's."""
     chunk_lengths: tuple[int, int] = (4, 8)
     """With goals: shortest and longest number of actions between observation and goal."""
     goal_noise: float = 0.0
@@ -118,6 +127,12 @@ class ControllerTraining(TrainConfig):
     action_law: str | None = None
     """`relative`: 0 is no motion; `absolute`: the last command is repeated. One for all, a list with commas,
     or a JSON file of it; with goals it fills chunks that end before H. As collected; else absolute."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, least in {"history": 1, "chunk_start": 0, "execute": 0}.items():
+            if getattr(self, name) < least:
+                raise ValueError(f"{name}: expected at least {least}, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,15 @@ import torch
 
 from keystep.data import ChunkWindows, DatasetReader
 from keystep.data.windows import PADDING
-from keystep.models.checkpoint import Checkpoint, camera_entry
-from keystep.models.config import ActConfig, CameraConfig, PolicyConfig, flow_sampler
+from keystep.models.checkpoint import Checkpoint
+from keystep.models.config import ActConfig, PolicyConfig, flow_sampler
+from keystep.models.frames import as_input
 from keystep.models.presets import ACT_PRESETS, PRESETS
-from keystep.train.actions import ActionChoices
+from keystep.train.actions import ACTION, ActionChoices
 from keystep.train.config import ControllerTraining
 from keystep.train.normalization import normalize
-from keystep.train.recipe import IMAGES, STATE, state_entry, statistics
+from keystep.train.observation import observed
+from keystep.train.recipe import statistics
 
 
 class ControllerRecipe:
@@ -40,12 +42,13 @@ class ControllerRecipe:
 
     def windows(self, episodes: list[int]) -> ChunkWindows:
         network = self._network
-        seen = [STATE] if network.state_dim else []
         return ChunkWindows(
             self._reader,
             network.horizon,
             condition=self._config.condition,
-            observations=[*seen, *(IMAGES + camera.name for camera in network.cameras)],
+            observations=[feature.key for feature in network.observation],
+            history=self._config.history,
+            chunk_start=network.chunk_start,
             still=self._actions.still(),
             lengths=self._config.chunk_lengths,
             episodes=episodes,
@@ -65,32 +68,22 @@ class ControllerRecipe:
     def _prepare(self, key: str, value: torch.Tensor) -> torch.Tensor:
         if key in ("task", PADDING):
             return value
-        if ".images." in key:
-            value = value.permute(0, 3, 1, 2).float() / 255.0
-        value = self._normalizer.normalize(key.replace("goal.", "observation.", 1), value.float())
+        if key == ACTION:
+            return self._normalizer.normalize(key, value.float())
+        feature, _ = self._network.inputs()[key]
+        value = self._normalizer.normalize(feature.key, as_input(feature, value))
         noise = self._config.goal_noise if key.startswith("goal.") else 0.0
         return value + noise * torch.randn_like(value) if noise else value  # the step's global generator
 
     def _told_observations(self) -> list[str]:
         """A line if the dataset observes more than the policy sees, or no planner could give such a goal."""
-        state = [STATE] if self._network.state_dim else []
-        seen = [*state, *(IMAGES + camera.name for camera in self._network.cameras)]
+        seen = [feature.key for feature in self._network.observation]
         keys = [key for key in self._reader.features if key.startswith("observation.") and key not in seen]
         lines = [f"not seen by the policy: {', '.join(keys)}"] if keys else []
         if self._config.condition == "goal" and len(seen) > 1:
             goal = f"the goal is {' and '.join(seen)}, a planner imagines one of them"
             lines.append(f"warning: {goal}: for a hierarchy choose it with --observe and --cameras")
         return lines
-
-    def _camera_keys(self) -> list[str]:
-        """Of the cameras that are seen."""
-        known = self._reader.cameras
-        wanted = [IMAGES + name for name in self._config.cameras]
-        for key in wanted:
-            if key not in known:
-                names = ", ".join(name.removeprefix(IMAGES) for name in known) or "none"
-                raise ValueError(f"cameras: expected some of {names}, got {key.removeprefix(IMAGES)!r}")
-        return [key for key in known if key in wanted] or known
 
     @property
     def _network(self) -> PolicyConfig | ActConfig:
@@ -102,17 +95,13 @@ class ControllerRecipe:
         presets: dict[str, PolicyConfig | ActConfig] = {**PRESETS, **ACT_PRESETS}
         if config.preset not in presets:
             raise ValueError(f"preset: expected one of {', '.join(presets)}, got {config.preset!r}")
-        state = reader.vector(STATE) if config.observe != "images" and STATE in reader.features else None
-        keys = self._camera_keys() if config.observe != "state" else []
-        cameras = tuple(
-            CameraConfig(key.removeprefix(IMAGES), *reader.features[key].shape[:2]) for key in keys
-        )
         told = config.condition == "task"
         network = dataclasses.replace(
             presets[config.preset],
             action_dim=len(self._actions.spec["names"]),
-            state_dim=state.shape[0] if state else 0,
-            cameras=cameras,
+            execute=config.execute or presets[config.preset].execute,
+            chunk_start=config.chunk_start,
+            observation=observed(config, reader),
             goal="observation" if config.condition == "goal" else "none",
             tasks=len(reader.tasks) if told else 0,
         )
@@ -130,10 +119,6 @@ class ControllerRecipe:
             stats=normalized.stats,
             tasks=reader.tasks if told else [],
             action=self._actions.spec,
-            observation={
-                "state": state_entry(reader) if state else None,
-                "images": [camera_entry(camera) for camera in cameras],
-            },
             control_rate_hz=float(reader.info["fps"]),
             provenance={},
             normalization=normalized.modes,

@@ -13,10 +13,6 @@ def usable_names(names: object, count: int) -> list[str] | None:
     return found if len(set(found)) == count == len(given) else None
 
 
-def numbered(what: str, count: int) -> list[str]:
-    return [f"{what}_{number}" for number in range(count)]
-
-
 def is_printable(text: object) -> bool:
     """Text that a line shows as it is: no control or bidi characters, no halves of surrogate pairs."""
     return isinstance(text, str) and len(text) <= MAX_LENGTH and text.isprintable()

@@ -1,7 +1,7 @@
 """How the numbers that a network reads and writes are normalised: what is chosen, and what the data say.
 
-Every dimension is looked at before step 1. The numbers of vectors are those of the frames; images keep the
-dataset's statistics.
+Every dimension is looked at before step 1. The numbers of vectors and of depth are those of the frames; RGB
+keeps the dataset's statistics.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from keystep.data.stats_file import contradictions
 from keystep.models.checkpoint import Config, network_modes
 from keystep.models.config import ActConfig
 from keystep.models.normalizer import normalization_entry, offset_and_scale
+from keystep.models.observing import numbered
 from keystep.train.config import parse_choices
-from keystep.train.measure import dimensions
-from keystep.train.names import numbered, usable_names
+from keystep.train.measure import dimensions, measured_depth
+from keystep.train.names import usable_names
 from keystep.train.remarks import narrow, outliers
 
 ACTION = "action"
@@ -36,7 +37,7 @@ class Normalized:
     Attributes:
         network: with the clip range that the data need.
         modes: by key, of everything the network reads or writes.
-        stats: of the frames, of images the dataset's; of keys normalised by quantiles with `q01` and `q99`.
+        stats: of the frames, of RGB the dataset's; of keys normalised by quantiles with `q01` and `q99`.
         notes: what was chosen, and on outliers; to be printed.
     """
 
@@ -67,10 +68,13 @@ def normalize(
         DatasetError: a number that is not finite.
     """
     modes = network_modes(network)
-    vectors = [key for key in modes if ".images." not in key]
-    modes |= _chosen(choices, vectors)
+    images = {feature.key: feature.kind for feature in network.images}
+    vectors = [key for key in modes if key not in images]
+    depth = [key for key, kind in images.items() if kind == "depth"]
+    modes |= _chosen(choices, vectors, depth)
     notes, stats = list[str](), dict(stats)
-    columns = mapped_columns(reader, vectors, cache) if vectors else {}
+    stats |= {key: measured_depth(values) for key, values in mapped_columns(reader, depth, cache).items()}
+    columns = mapped_columns(reader, vectors, cache)
     for key, values in columns.items():
         told = stats.get(key, {})
         stats[key], remarks = _measure(key, modes[key], values, reader)
@@ -84,19 +88,22 @@ def normalize(
         sampler = dataclasses.replace(network.sampler, clip_range=clip_range(entry, ends))
         network = dataclasses.replace(network, sampler=sampler)
     if choices:
-        chosen = ", ".join(f"{key} {modes[key]}" for key in vectors)
+        chosen = ", ".join(f"{key} {modes[key]}" for key in [*vectors, *depth])
         notes.insert(0, f"normalization: {chosen}")
     return Normalized(network, modes, stats, notes)
 
 
-def _chosen(choices: Sequence[str], vectors: Sequence[str]) -> dict[str, str]:
+def _chosen(choices: Sequence[str], vectors: Sequence[str], depth: Sequence[str]) -> dict[str, str]:
+    """What is chosen for all is of vectors; depth has no quantiles."""
     given = parse_choices(choices)
     for_all = given.pop("", None)
     if for_all and not vectors:
         raise ValueError(f"normalization: expected none (images have their own), got {for_all}")
     for key, mode in given.items():
-        if key not in vectors:
-            known = ", ".join(vectors) or "none (images have their own)"
+        if key in depth and mode == "quantile":
+            raise ValueError(f"normalization: expected min_max or mean_std of depth, got {key}={mode}")
+        if key not in (*vectors, *depth):
+            known = ", ".join((*vectors, *depth)) or "none (images have their own)"
             raise ValueError(f"normalization: expected a key of {known}, got {key}={mode}")
     return ({key: for_all for key in vectors} if for_all else {}) | given
 

@@ -5,21 +5,22 @@ from __future__ import annotations
 import dataclasses
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from keystep.data import DatasetReader, PlanWindows
-from keystep.models.checkpoint import TEXT_ENCODER, Checkpoint, camera_entry
-from keystep.models.config import CameraConfig, PlannerConfig
+from keystep.models.checkpoint import TEXT_ENCODER, Checkpoint
+from keystep.models.frames import as_input
+from keystep.models.planner_config import PlannerConfig
 from keystep.models.presets import PLANNER_PRESETS
 from keystep.models.text import load_text_encoder
 from keystep.suites import suite_named
 from keystep.train.actions import ActionChoices
 from keystep.train.config import PlannerTraining
 from keystep.train.normalization import normalize
-from keystep.train.recipe import IMAGES, STATE, state_entry, statistics
+from keystep.train.observation import feature_of
+from keystep.train.recipe import statistics
 
 
 class PlannerRecipe:
@@ -61,20 +62,16 @@ class PlannerRecipe:
         if self._texts.device != device:
             self._texts = self._texts.to(device)
         batch = {"text": self._texts[torch.from_numpy(arrays["text"]).to(device)]}
+        (feature,) = self.plan.observation
         for key in ("observation", "subgoals"):
             value = torch.from_numpy(arrays[key]).to(device)
-            value = value.movedim(-1, -3).float() / 255.0 if self._is_image else value.float()
-            batch[key] = self._normalizer.normalize(self._config.subgoal, value)
+            batch[key] = self._normalizer.normalize(feature.key, as_input(feature, value))
         return batch
 
     def save_extras(self, output: Path) -> None:
         folder = output / TEXT_ENCODER
         if not folder.exists():
             self.text_encoder.save(folder)
-
-    @property
-    def _is_image(self) -> bool:
-        return self._config.subgoal.startswith(IMAGES)
 
     def _phrasings(self, task: dict[str, str]) -> tuple[str, ...]:
         with suppress(KeyError):
@@ -91,14 +88,9 @@ class PlannerRecipe:
         if config.subgoal not in reader.features:
             known = ", ".join(key for key in reader.features if key.startswith("observation."))
             raise ValueError(f"subgoal: expected one of {known}, got {config.subgoal!r}")
-        if not (self._is_image and config.subgoal in reader.cameras):
-            reader.vector(config.subgoal)
-        shape = reader.features[config.subgoal].shape
-        camera = CameraConfig(config.subgoal.removeprefix(IMAGES), *shape[:2]) if self._is_image else None
-        modality: dict[str, Any] = {"state_dim": 0 if camera else shape[0], "camera": camera}
         network: PlannerConfig = dataclasses.replace(
             PLANNER_PRESETS[config.preset],
-            **modality,
+            observation=(feature_of(reader, config.subgoal),),
             subgoals=config.subgoals,
             steps_per_subgoal=config.steps_per_subgoal,
             text_tokens=self.text_encoder.tokens,
@@ -111,10 +103,6 @@ class PlannerRecipe:
             stats=normalized.stats,
             tasks=reader.tasks,
             action=action,
-            observation={
-                "state": state_entry(reader) if config.subgoal == STATE else None,
-                "images": [camera_entry(camera)] if camera else [],
-            },
             control_rate_hz=float(reader.info["fps"]),
             provenance={},
             normalization=normalized.modes,

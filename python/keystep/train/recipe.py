@@ -11,9 +11,6 @@ from keystep.data import DatasetReader
 from keystep.models.checkpoint import Checkpoint
 from keystep.models.text import TextEncoder
 from keystep.train.actions import ACTION
-from keystep.train.names import numbered, usable_names
-
-STATE, IMAGES = "observation.state", "observation.images."
 
 
 class Windows(Protocol):
@@ -53,16 +50,9 @@ def statistics(reader: DatasetReader) -> dict[str, dict[str, Any]]:
     """The dataset's statistics of the policy's keys, one value per dimension or image channel."""
     found: dict[str, dict[str, Any]] = {}
     for key, feature in reader.features.items():
-        measured = feature.is_number or feature.is_image
+        measured = (feature.is_number and not feature.is_depth) or feature.is_image
         if measured and (key == ACTION or key.startswith("observation.")):
             values = {name: np.asarray(value).reshape(-1) for name, value in reader.stats[key].items()}
             found[key] = {name: values[name].tolist() for name in ("min", "max", "mean", "std")}
             found[key]["count"] = int(values["count"][0])
     return found
-
-
-def state_entry(reader: DatasetReader) -> dict[str, Any]:
-    """The manifest's entry for the state; a dataset's names that are not one each are replaced by numbers."""
-    feature = reader.features[STATE]
-    width = feature.shape[0]
-    return {"names": usable_names(feature.names, width) or numbered("state", width)}

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from keystep.data.layout import DatasetError, Feature, image_feature
+from keystep.data.layout import Column, DatasetError, image_column
 from keystep.data.spec import DatasetSpec
 from keystep.suites.base import Frames, Rollout, Source, Suite, attempt, check_settings, numbered
 
@@ -47,10 +47,10 @@ def franka3blocks_source(
     perturbation = Perturbation(tuple(expert_noise), frames_after_success, wander_frames, record)
     check_settings(seed, obs_mode, image_size, IMAGE_SIZES)
     first_seeds = numbered(suite, tasks, seed)
-    features = {"observation.state": Feature("float32", (len(layout.STATE_NAMES),), layout.STATE_NAMES)}
+    features = {"observation.state": Column("float32", (len(layout.STATE_NAMES),), layout.STATE_NAMES)}
     if "rgb" in obs_mode:
-        features["observation.images.static"] = image_feature(image_size, image_size)
-    features["action"] = Feature("float32", (len(layout.ACTION_NAMES),), layout.ACTION_NAMES)
+        features["observation.images.static"] = image_column(image_size, image_size)
+    features["action"] = Column("float32", (len(layout.ACTION_NAMES),), layout.ACTION_NAMES)
     action = {
         "names": list(layout.ACTION_NAMES),
         "units": list(layout.ACTION_UNITS),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
-from keystep.data.layout import Feature, image_feature
+from keystep.data.layout import Column, image_column
 from keystep.data.spec import DatasetSpec
 from keystep.suites.base import TASK, Frames, Rollout, Source, Suite, check_settings, numbered
 
@@ -64,26 +64,26 @@ def tabletop_source(
     return Source(spec, functools.partial(open_oracle, obs_mode, image_size), first_seeds, suite.seed_stride)
 
 
-def features(obs_mode: str, image_size: int) -> dict[str, Feature]:
+def features(obs_mode: str, image_size: int) -> dict[str, Column]:
     """The columns. Slots without an object hold zeros, of boxes -1."""
     from keystep.suites.tabletop import layout
 
-    def slots(names: Sequence[str]) -> Feature:
+    def slots(names: Sequence[str]) -> Column:
         known = tuple(f"object_{slot}_{name}" for slot in range(layout.MAX_BODIES) for name in names)
-        return Feature("float32", (len(known),), known)
+        return Column("float32", (len(known),), known)
 
-    found = {STATE: Feature("float32", (len(layout.STATE_NAMES),), layout.STATE_NAMES)}
+    found = {STATE: Column("float32", (len(layout.STATE_NAMES),), layout.STATE_NAMES)}
     if "rgb" in obs_mode:
-        picture = image_feature(image_size, image_size)
+        picture = image_column(image_size, image_size)
         found |= {f"observation.images.{camera}": picture for camera in layout.CAMERAS}
     if "state" in obs_mode:
         found[OBJECTS] = slots(layout.OBJECT_NAMES)
     return found | {
-        "action": Feature("float32", (len(layout.ACTION_NAMES),), layout.ACTION_NAMES),
+        "action": Column("float32", (len(layout.ACTION_NAMES),), layout.ACTION_NAMES),
         POSES: slots(layout.POSE_NAMES),
         BOXES: slots(layout.BOX_NAMES),
-        CODE: Feature("string", (1,)),
-        KEYSTEP: Feature("bool", (1,)),
+        CODE: Column("string", (1,)),
+        KEYSTEP: Column("bool", (1,)),
     }
 
 
