@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from keystep.export.levels import Controller, Planning
+from keystep.export.levels import Controller, Planning, observed
 from keystep.export.numpy_sampler import noise_rows
-from keystep.models import Checkpoint, PlannerConfig, SamplerConfig
+from keystep.features import Feature
+from keystep.models import SamplerConfig
 from keystep.models.act import ActPolicy
 from keystep.models.reference import Predict, denoise_loop, diffusers_scheduler
 
@@ -28,7 +29,7 @@ def golden_arrays(controller: Controller, seed: int = 0) -> Arrays:
     `model_output`.
     """
     rng = np.random.default_rng(seed)
-    arrays = _observations(controller.checkpoint, rng)
+    arrays = _observations(controller, rng)
     if controller.sampler is not None:
         shape = (controller.config.horizon, controller.config.action_dim)
         rows = noise_rows(asdict(controller.sampler))
@@ -43,8 +44,8 @@ def golden_arrays(controller: Controller, seed: int = 0) -> Arrays:
 @torch.no_grad()
 def torch_answer(controller: Controller, arrays: Arrays, case: int) -> tuple[np.ndarray, np.ndarray]:
     """Actions [H, A] and first model output [H, A] of one case, by eager torch and diffusers."""
-    checkpoint, sampler = controller.checkpoint, controller.sampler
-    batch, normalizer = _batch(checkpoint, arrays, case), checkpoint.normalizer()
+    sampler, normalizer = controller.sampler, controller.checkpoint.normalizer()
+    batch = _batch(controller, arrays, case)
     if isinstance(controller.model, ActPolicy) or sampler is None:
         actions = controller.model.act(batch)  # type: ignore[operator]
         return normalizer.unnormalize("action", actions)[0].numpy(), actions[0].numpy()
@@ -81,7 +82,10 @@ def torch_plan(planning: Planning, arrays: Arrays, case: int) -> tuple[np.ndarra
     tokens = planning.text_encoder.encode([str(arrays["text"][case])])
     goal = model.goal(torch.cat([tokens, torch.zeros_like(tokens)]) if guided else tokens)
     normalizer = planning.checkpoint.normalizer()
-    seen = normalizer.normalize(key, _network_range(key, arrays[key][case]))[None]
+    (feature,) = (one for one in observed(planning.checkpoint) if one.key == key)
+    frames = arrays[key][case]
+    newest = frames[-1] if frames.ndim > len(feature.shape) else frames
+    seen = normalizer.normalize(key, _network_range(feature, newest))[None]
 
     def predict(sample: Tensor, timestep: int) -> Tensor:
         rows = len(sample)
@@ -105,17 +109,17 @@ def write_golden(path: Path, arrays: Arrays) -> None:
         np.savez(file, allow_pickle=False, **arrays)  # type: ignore[arg-type]
 
 
-def _observations(checkpoint: Checkpoint, rng: np.random.Generator) -> Arrays:
-    config = checkpoint.config
-    assert not isinstance(config, PlannerConfig)
+def _observations(controller: Controller, rng: np.random.Generator) -> Arrays:
+    config, stats = controller.config, controller.checkpoint.stats
     arrays: Arrays = {}
     for view in ("observation", "goal") if config.goal == "observation" else ("observation",):
-        if config.state_dim:
-            arrays[f"{view}.state"] = _draw(checkpoint.stats["observation.state"], (config.state_dim,), rng)
-        for camera in config.cameras:
-            seen = checkpoint.stats[f"observation.images.{camera.name}"]
-            pixels = _draw(seen, (camera.height, camera.width, 3), rng)
-            arrays[f"{view}.images.{camera.name}"] = (pixels.clip(0, 1) * 255).round().astype(np.uint8)
+        for feature in controller.features:
+            several = feature.history > 1 and view == "observation"
+            frames = (feature.history,) if several else ()
+            values = _draw(stats[feature.key], (*frames, *feature.shape), rng)
+            if feature.dtype == "uint8":
+                values = (values.clip(0, 1) * 255).round().astype(np.uint8)
+            arrays[f"{view}.{feature.name}"] = values
     if config.tasks:
         arrays["task"] = np.arange(CASES, dtype=np.int64) % config.tasks
     return arrays
@@ -126,20 +130,19 @@ def _draw(stats: dict[str, Any], shape: tuple[int, ...], rng: np.random.Generato
     return (np.array(stats["mean"]) + np.array(stats["std"]) * normal).astype(np.float32)
 
 
-def _batch(checkpoint: Checkpoint, arrays: Arrays, case: int) -> dict[str, Tensor]:
+def _batch(controller: Controller, arrays: Arrays, case: int) -> dict[str, Tensor]:
     """Row `case` as a normalised batch of one."""
-    normalizer, batch = checkpoint.normalizer(), {}
-    for name, values in arrays.items():
-        if not name.startswith(("observation.", "goal.")):
-            continue
-        value = _network_range(name, values[case])
-        batch[name] = normalizer.normalize(name.replace("goal.", "observation.", 1), value)[None]
+    normalizer, batch = controller.checkpoint.normalizer(), {}
+    for feature in controller.features:
+        for name in (feature.key, f"goal.{feature.name}"):
+            if name in arrays:
+                value = _network_range(feature, arrays[name][case])
+                batch[name] = normalizer.normalize(feature.key, value)[None]
     if "task" in arrays:
         batch["task"] = torch.from_numpy(arrays["task"][case : case + 1])
     return batch
 
 
-def _network_range(name: str, values: np.ndarray) -> Tensor:
-    """A state as it is, an image as [3, h, w] in 0..1."""
-    value = torch.from_numpy(values)
-    return value.permute(2, 0, 1).float() / 255 if ".images." in name else value
+def _network_range(feature: Feature, values: np.ndarray) -> Tensor:
+    """Frames of a vector as they are, of an image channels first, of RGB in 0..1."""
+    return torch.from_numpy(np.ascontiguousarray(feature.network_values(values))).float()

@@ -8,6 +8,7 @@ from typing import Any
 
 from keystep.export.graphs import encode_inputs
 from keystep.export.manifest import ExportError, validate_sampler
+from keystep.features import Feature
 from keystep.models import (
     ActConfig,
     Checkpoint,
@@ -22,6 +23,8 @@ from keystep.models import (
 from keystep.models.act import ActPolicy
 from keystep.models.planner import Planner
 from keystep.models.text import TextEncoder
+
+STATE, IMAGES = "observation.state", "observation.images."
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,15 @@ class Controller:
     def config(self) -> PolicyConfig | ActConfig:
         return self.model.config
 
+    @property
+    def features(self) -> list[Feature]:
+        return observed(self.checkpoint, self.resize)
+
+    @property
+    def start(self) -> int:
+        """The row of a chunk that belongs to the present observation."""
+        return 0
+
 
 @dataclass(frozen=True)
 class Planning:
@@ -61,6 +73,16 @@ class Planning:
     def guided(self) -> bool:
         """Whether the graphs carry the null text; only a planner trained with dropout knows what that is."""
         return self.config.text_dropout > 0
+
+
+def observed(checkpoint: Checkpoint, resize: bool = False) -> list[Feature]:
+    """What the policy of a checkpoint observes, in the manifest's order."""
+    state = checkpoint.observation["state"]
+    vectors = [Feature(STATE, "vector", (len(state["names"]),), names=tuple(state["names"]))] if state else []
+    return vectors + [
+        Feature(f"{IMAGES}{image['camera']}", "rgb", (image["height"], image["width"], 3), resize=resize)
+        for image in checkpoint.observation["images"]
+    ]
 
 
 def load_controller(
@@ -117,9 +139,12 @@ def _check_pair(planner: PlannerConfig, known: Checkpoint, controller: Controlle
         raise ExportError(f"goal: expected {wanted} as the planner imagines it, got a controller with {got}")
     if goals[wanted][1:] != planner.subgoal_shape:
         raise ExportError(f"goal: expected the planner's {planner.subgoal_shape}, got {goals[wanted][1:]}")
-    imagined, seen = known.observation["state"], controller.checkpoint.observation["state"]
-    if planner.state_dim and imagined != seen:
-        raise ExportError(f"observation.state: expected the planner's {imagined}, got {seen}")
+    imagined, seen = (
+        {feature.key: feature.names for feature in observed(checkpoint)}.get(planner.subgoal)
+        for checkpoint in (known, controller.checkpoint)
+    )
+    if imagined != seen:
+        raise ExportError(f"{planner.subgoal}.names: expected the planner's {imagined}, got {seen}")
     rates = known.control_rate_hz, controller.checkpoint.control_rate_hz
     if rates[0] != rates[1]:
         raise ExportError(f"control_rate_hz: expected the planner's {rates[0]:g}, got {rates[1]:g}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import asdict
 from importlib.metadata import version
@@ -15,6 +16,7 @@ import numpy as np
 
 import keystep
 from keystep import _core
+from keystep.features import Feature
 from keystep.files import to_json
 from keystep.models import SamplerConfig
 from keystep.provenance import git_commit
@@ -22,7 +24,7 @@ from keystep.provenance import git_commit
 if TYPE_CHECKING:
     from keystep.export.levels import Controller, Planning
 
-FORMAT, VERSION = "keystep-bundle", 4
+FORMAT, VERSION = "keystep-bundle", 5
 MAX_TEXT_BYTES = (
     1000  # of a goal in words: no instruction is longer, and one that is was meant for something else
 )
@@ -43,7 +45,11 @@ def build_manifest(
 ) -> dict[str, Any]:
     """The manifest, validated. Given are its entries `graphs` and `golden`, and its U-Nets by their place."""
     checkpoint, config = controller.checkpoint, controller.config
-    images = [image | {"resize": controller.resize} for image in checkpoint.observation["images"]]
+    statistics = checkpoint.normalizer().entries
+    features = [
+        feature.to_dict() | {"normalization": statistics[feature.key]} for feature in controller.features
+    ]
+    chunk = {"horizon": config.horizon, "execute": controller.execute, "start": controller.start}
     tasks = planning.checkpoint.tasks if planning else checkpoint.tasks if config.tasks else []
     made_by = {"keystep_version": version("keystep"), "git_commit": git_commit()}
     provenance = made_by | checkpoint.provenance
@@ -55,13 +61,12 @@ def build_manifest(
         "name": name,
         "family": "subgoal" if planning else "flat",
         "control_rate_hz": checkpoint.control_rate_hz,
-        "observation": checkpoint.observation | {"images": images},
+        "observation": features,
         "goal": "text" if planning else config.goal,
         "tasks": tasks,
         "planner": planner_entry(planning, unets.get("planner.unet")) if planning else None,
-        "action": action_entry(checkpoint.action),
-        "normalization": checkpoint.normalizer().entries,
-        "chunk": {"horizon": config.horizon, "execute": controller.execute, "merge": "consumed_index"},
+        "action": action_entry(checkpoint.action) | {"normalization": statistics["action"]},
+        "chunk": chunk | {"merge": "consumed_index"},
         "sampler": sampler_entry(controller.sampler) if controller.sampler else None,
         "graphs": graphs,
         "unet": unets.get("unet"),
@@ -108,8 +113,18 @@ def validate(manifest: dict[str, Any]) -> None:
     """Checks a manifest by the published schema, for what a schema cannot say, and as the loader does.
 
     Raises:
-        ExportError: "field: expected X, got Y".
+        ExportError: "field: expected X, got Y"; a feature is called by its key.
     """
+    try:
+        _validate(manifest)
+    except ExportError as error:
+        if not (match := re.match(r"(?:manifest\.)?observation\[(\d+)\](.*)", str(error), re.DOTALL)):
+            raise
+        key = manifest["observation"][int(match[1])].get("key", f"observation[{match[1]}]")
+        raise ExportError(f"{key}{match[2]}") from None
+
+
+def _validate(manifest: dict[str, Any]) -> None:
     for field, value in _leaves(manifest, ""):
         if isinstance(value, float) and not math.isfinite(value):
             raise ExportError(f"{field}: expected a finite number, got {value}")
@@ -163,23 +178,27 @@ def _is_unicode(text: str) -> bool:
 
 def _check_lengths(manifest: dict[str, Any]) -> None:
     action = manifest["action"]
-    state = manifest["observation"]["state"]
-    widths = {"action": len(action["names"])} | ({"observation.state": len(state["names"])} if state else {})
-    widths |= {f"observation.images.{image['camera']}": 3 for image in manifest["observation"]["images"]}
-    lists = {f"action.{key}": (action[key], widths["action"]) for key in ("units", "min", "max")}
+    width = len(action["names"])
+    lists = {f"action.{key}": (action[key], width) for key in ("units", "min", "max")}
     if action["hold"]["mode"] == "values":
-        lists["action.hold.values"] = (action["hold"]["values"], widths["action"])
+        lists["action.hold.values"] = (action["hold"]["values"], width)
     if action["rate_limit"] is not None:
-        lists["action.rate_limit"] = (action["rate_limit"], widths["action"])
-    if set(manifest["normalization"]) != set(widths):
-        got = sorted(manifest["normalization"])
-        raise ExportError(f"normalization: expected {sorted(widths)}, got {got}")
-    for key, entry in manifest["normalization"].items():
-        named = {name: values for name, values in entry.items() if name != "mode"}
-        lists |= {f"normalization.{key}.{name}": (values, widths[key]) for name, values in named.items()}
+        lists["action.rate_limit"] = (action["rate_limit"], width)
+    lists |= _statistics("action", action, width)
+    for index, entry in enumerate(manifest["observation"]):
+        try:
+            feature = Feature.from_dict(entry)
+        except ValueError as error:
+            raise ExportError(str(error)) from None
+        lists |= _statistics(f"observation[{index}]", entry, feature.width)
     for field, (values, width) in lists.items():
         if len(values) != width:
             raise ExportError(f"{field}: expected {width} values, got {len(values)}")
+
+
+def _statistics(field: str, entry: dict[str, Any], width: int) -> dict[str, tuple[list[float], int]]:
+    named = {name: values for name, values in entry["normalization"].items() if name != "mode"}
+    return {f"{field}.normalization.{name}": (values, width) for name, values in named.items()}
 
 
 def _check_sampler(manifest: dict[str, Any]) -> None:
@@ -195,6 +214,8 @@ def _check_sampler(manifest: dict[str, Any]) -> None:
     chunk = manifest["chunk"]
     if chunk["execute"] > chunk["horizon"]:
         raise ExportError(f"chunk.execute: expected 1..{chunk['horizon']} (horizon), got {chunk['execute']}")
+    if chunk["start"] > (most := chunk["horizon"] - chunk["execute"]):
+        raise ExportError(f"chunk.start: expected 0..{most} (horizon - execute), got {chunk['start']}")
 
 
 def _check_steps(sampler: dict[str, Any], where: str) -> None:

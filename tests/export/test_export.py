@@ -176,7 +176,7 @@ def test_schema_refuses_a_missing_key_anywhere(written: dict[str, Any]) -> None:
         (lambda m: m["action"].update(hold={"mode": "values"}), r"action\.hold: 'values' is a required"),
         (lambda m: m["action"].update(hold={"mode": "zero"}), r"action\.hold\.mode: 'zero' is not one of"),
         (lambda m: m["action"].update(hold=[0.0] * 7), r"action\.hold: .* not of type 'object'"),
-        (lambda m: m["normalization"]["action"].pop("max"), r"normalization\.action: 'max' is a required"),
+        (lambda m: m["action"]["normalization"].pop("max"), r"action\.normalization: 'max' is a required"),
         (
             lambda m: m["action"]["units"].__setitem__(1, "\ud800"),
             r"action\.units\[1\]: expected text that is valid UTF-8, got '\\ud800'",
@@ -200,8 +200,29 @@ def test_schema_refuses_a_missing_key_anywhere(written: dict[str, Any]) -> None:
         ),
         (lambda m: m["graphs"].pop("film"), "graphs"),
         (lambda m: m["graphs"].pop("denoise"), "graphs"),
-        (lambda m: m["normalization"].pop("observation.state"), "normalization: expected"),
-        (lambda m: m["normalization"]["observation.state"]["std"].__setitem__(1, 0.0), "normalization"),
+        (lambda m: m["observation"].pop(), "observation: "),
+        (
+            lambda m: m["observation"][0].update(kind="sound"),
+            r"state\.kind: 'sound' is not one of",
+        ),
+        (
+            lambda m: m["observation"][0].update(dtype="uint8"),
+            r"state\.dtype: 'float32' was expected",
+        ),
+        (lambda m: m["observation"][0].update(resize=True), r"observation\.state: .*'resize' was unexpected"),
+        (lambda m: m["observation"][0].pop("history"), r"observation\.state: 'history' is a required"),
+        (lambda m: m["observation"][0].update(history=0), r"observation\.state\.history: 0 is less than"),
+        (lambda m: m["observation"][0].update(key="state"), r"state\.key: 'state' does not match"),
+        (lambda m: m["observation"][0].update(shape=[2]), r"observation\.state\.names: expected 2 names"),
+        (
+            lambda m: m["observation"][0]["normalization"]["std"].__setitem__(1, 0.0),
+            r"observation\.state\.normalization\.std\[1\]",
+        ),
+        (
+            lambda m: m["observation"][0]["normalization"]["std"].append(1.0),
+            r"observation\.state\.normalization\.std: expected 26 values, got 27",
+        ),
+        (lambda m: m["chunk"].update(start=1), r"chunk\.start: expected 0\.\.0"),
     ],
 )
 def test_bad_manifests(

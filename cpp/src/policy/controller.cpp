@@ -57,13 +57,15 @@ struct GoalInput {
 struct Controller::Impl {
   Impl(const Bundle& bundle, Engine& engine, int inference_steps, const std::string& kind);
 
-  ObservationInputs inputs_of(const Bundle& bundle, const std::string& prefix) const;
+  ObservationInputs inputs_of(const Bundle& bundle, const std::vector<FeatureSpec>& features,
+                              const std::string& prefix) const;
   std::vector<GoalInput> goal_inputs_of(const Bundle& bundle) const;
   Status take(const NoGoal&) noexcept { return Status::ok; }
   Status take(const TaskGoal& given) noexcept;
   Status take(const ObservationGoal& given) noexcept;
   Status take(const SubgoalGoal& given) noexcept;
   Status take(const InstructionGoal& given) noexcept;
+  Status settled(Status status) noexcept;
   bool noise_fits(std::span<const float> noise) noexcept;
   Status condition(const Epoch& epoch) noexcept;
   Status predict(const NoiseKey& key, std::span<const float> noise, const Epoch& epoch, Histogram& encoding,
@@ -92,11 +94,11 @@ Controller::Impl::Impl(const Bundle& bundle, Engine& engine, int inference_steps
       encode(load_graph(bundle, engine, "encode", memory)),
       film(load_graph(bundle, engine, "film", memory)),
       last(load_graph(bundle, engine, last_key, memory)),
-      observation(inputs_of(bundle, "observation.")),
-      goal(inputs_of(bundle, "goal.")),
+      observation(inputs_of(bundle, bundle.observation, kObservationPrefix)),
+      goal(inputs_of(bundle, single_frames(bundle.observation), "goal.")),
       task(memory.by_role<std::int64_t>(observing_graph(bundle), "task")),
       goal_inputs(goal_inputs_of(bundle)),
-      action_normalizer(bundle.normalization.at("action"), bundle.action.names.size()) {
+      action_normalizer(bundle.action.normalization, bundle.action.names.size()) {
   const GraphSpec& spec = bundle.graphs.at(last_key);
   const std::size_t size = bundle.chunk.horizon * bundle.action.names.size();
   const bool steps = last_key == "denoise";
@@ -107,13 +109,14 @@ Controller::Impl::Impl(const Bundle& bundle, Engine& engine, int inference_steps
   }
   actions = steps ? loop->result() : std::span<const float>(memory.by_role<float>(spec, "actions"), size);
   if (!bundle.planner) return;
-  const std::string role = "goal." + bundle.planner->subgoal.substr(std::string("observation.").size());
+  const std::string role = "goal." + bundle.observation[subgoal_index(bundle)].name();
   subgoal = {memory.by_role<float>(observing_graph(bundle), role), subgoal_size(bundle)};
 }
 
-ObservationInputs Controller::Impl::inputs_of(const Bundle& bundle, const std::string& prefix) const {
-  return {bundle.observation, bundle.normalization, [&](const std::string& key) {
-            return memory.by_role<float>(observing_graph(bundle), prefix + key);
+ObservationInputs Controller::Impl::inputs_of(const Bundle& bundle, const std::vector<FeatureSpec>& features,
+                                              const std::string& prefix) const {
+  return {features, [&](const std::string& name) {
+            return memory.by_role<float>(observing_graph(bundle), prefix + name);
           }};
 }
 
@@ -126,6 +129,12 @@ std::vector<GoalInput> Controller::Impl::goal_inputs_of(const Bundle& bundle) co
     found.push_back({tensor.role.substr(kPrefix.size()), {values, tensor.elements()}});
   }
   return found;
+}
+
+/// There was no memory, and none is asked for to say so: the status still tells.
+Status Controller::Impl::settled(Status status) noexcept {
+  if (status != Status::ok) error.clear();
+  return status;
 }
 
 bool Controller::Impl::noise_fits(std::span<const float> noise) noexcept {
@@ -154,7 +163,8 @@ Status Controller::Impl::take(const TaskGoal& given) noexcept {
 }
 
 Status Controller::Impl::take(const ObservationGoal& given) noexcept {
-  return goal.fill(given.seen, "goal", error);
+  const Status status = goal.check(given.seen, "goal", error);
+  return status == Status::ok ? goal.fill(given.seen, false) : status;
 }
 
 Status Controller::Impl::take(const SubgoalGoal& given) noexcept {
@@ -214,8 +224,14 @@ Status Controller::check(const Observation& observation) noexcept {
   return impl_->observation.check(observation, "observation", impl_->error);
 }
 
-Status Controller::observe(const Observation& observation) noexcept {
-  return impl_->observation.fill(observation, "observation", impl_->error);
+Status Controller::note(const Observation& observation) noexcept {
+  return impl_->settled(impl_->observation.note(observation));
+}
+
+void Controller::forget() noexcept { impl_->observation.forget(); }
+
+Status Controller::observe(const Observation& observation, bool is_noted) noexcept {
+  return impl_->settled(impl_->observation.fill(observation, is_noted));
 }
 
 Status Controller::sample(const NoiseKey& key, std::span<const float> noise, const Epoch& epoch,

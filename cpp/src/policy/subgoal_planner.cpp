@@ -1,6 +1,7 @@
 #include "policy/subgoal_planner.hpp"
 
 #include <algorithm>
+#include <new>
 #include <utility>
 #include <vector>
 
@@ -30,6 +31,15 @@ GraphSpec first_row_of(GraphSpec spec) {
     }
   }
   return spec;
+}
+
+const FeatureSpec& subgoal_feature(const Bundle& bundle) { return bundle.observation[subgoal_index(bundle)]; }
+
+/// The planner sees the newest frame, normalised as it was trained.
+std::vector<FeatureSpec> seen_features(const Bundle& bundle) {
+  std::vector<FeatureSpec> features = single_frames(bundle.observation);
+  features[subgoal_index(bundle)].normalization = bundle.planner->normalization;
+  return features;
 }
 
 /// Of the graph `text`; none where the engine did not take its file, as the stub does not.
@@ -87,7 +97,7 @@ SubgoalPlanner::Impl::Impl(const Bundle& of, Engine& engine, const PlannerOption
       replan(options.replan.value_or(spec.replan)),
       strict_text(options.strict_text),
       size(subgoal_size(of)),
-      plane(subgoal_shape(of).size() == 1 ? 1 : size / 3),
+      plane(size / statistics_width(subgoal_feature(of))),
       vocabulary(vocabulary_of(of)),
       text(load(engine, "text")),
       encode(load(engine, "plan_encode")),
@@ -98,16 +108,16 @@ SubgoalPlanner::Impl::Impl(const Bundle& of, Engine& engine, const PlannerOption
             memory.by_role<float>(of.graphs.at("plan_denoise"), "model_output"),
             memory.by_role<std::int64_t>(of.graphs.at("plan_denoise"), "timestep"),
             static_cast<std::size_t>(spec.subgoals) * size}),
-      inputs(of.observation, {{spec.subgoal, spec.normalization}},
-             [this](const std::string& input) { return seen_at("observation." + input); }),
+      inputs(seen_features(of),
+             [this](const std::string& name) { return seen_at(kObservationPrefix + name); }),
       given(size),
-      given_inputs(of.observation, of.normalization,
-                   [this](const std::string& input) {
-                     return "observation." + input == spec.subgoal ? given.data() : nullptr;
+      given_inputs(single_frames(of.observation),
+                   [this](const std::string& name) {
+                     return kObservationPrefix + name == spec.subgoal ? given.data() : nullptr;
                    }),
-      to_controller(renormalizer(spec.normalization, of.normalization.at(spec.subgoal))),
+      to_controller(renormalizer(spec.normalization, subgoal_feature(of).normalization)),
       to_physical(renormalizer(spec.normalization, kPhysical)),
-      controller_to_physical(renormalizer(of.normalization.at(spec.subgoal), kPhysical)),
+      controller_to_physical(renormalizer(subgoal_feature(of).normalization, kPhysical)),
       plan(static_cast<std::size_t>(spec.subgoals) * size) {
   if (!spec.guided) return;
   const GraphSpec first_row = first_row_of(of.graphs.at("plan_denoise"));
@@ -148,7 +158,7 @@ void SubgoalPlanner::Impl::encode_text(const std::string& of_episode, const Epoc
 /// Subgoals from outside become the plan.
 void SubgoalPlanner::Impl::take(const std::vector<Observation>& subgoals) {
   for (std::size_t i = 0; i < subgoals.size(); ++i) {
-    if (given_inputs.fill(subgoals[i], "subgoals", error) != Status::ok) throw ArgumentError(error);
+    if (given_inputs.fill(subgoals[i], false) != Status::ok) throw std::bad_alloc();
     std::ranges::copy(given, plan.begin() + static_cast<std::ptrdiff_t>(i * size));
   }
   is_given = planned = !subgoals.empty();
@@ -157,7 +167,8 @@ void SubgoalPlanner::Impl::take(const std::vector<Observation>& subgoals) {
 /// Observation to the loop's result.
 Status SubgoalPlanner::Impl::imagine(const Observation& observation, const NoiseKey& with,
                                      std::span<const float> noise, const Epoch& epoch) noexcept {
-  if (const Status status = inputs.fill(observation, "observation", error); status != Status::ok) {
+  if (const Status status = inputs.fill(observation, false); status != Status::ok) {
+    error.clear();  // no memory to resize in: the status still tells
     return status;
   }
   for (Graph* graph : {encode.get(), film.get()}) {
@@ -210,9 +221,10 @@ void SubgoalPlanner::check(const EpisodeContext& context, const Aim& aim) const 
   std::string fault;
   for (std::size_t i = 0; i < count; ++i) {
     const std::string name = at("subgoals", i);
-    if (self.given_inputs.fill(context.subgoals[i], name.c_str(), fault) != Status::ok) {
+    if (self.given_inputs.check(context.subgoals[i], name.c_str(), fault) != Status::ok) {
       throw ArgumentError(fault);
     }
+    if (self.given_inputs.fill(context.subgoals[i], false) != Status::ok) throw std::bad_alloc();
     if (all_finite(self.given)) continue;
     throw ArgumentError(expected(name, "values that are finite once normalised", "Inf"));
   }

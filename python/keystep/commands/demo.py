@@ -20,6 +20,7 @@ from keystep.evaluate.recording import record
 from keystep.evaluate.rollout import reads_text, sendable
 from keystep.evaluate.settings import Evaluation
 from keystep.evaluate.storyboard import frames
+from keystep.features import features_of
 from keystep.suites import suite_named
 from keystep.suites.headless import missing_driver
 
@@ -88,7 +89,8 @@ def film(bundle: Path, seed: int) -> Iterator[np.ndarray]:
                 for task in tasks:
                     yield from frames(record(policy, env, pictures, task, seed), pictures)
         else:
-            size = {} if policy.manifest["observation"]["images"] else {"image_size": VIDEO_SIZE}
+            seen = features_of(policy.manifest["observation"])
+            size = {} if any(feature.is_image for feature in seen) else {"image_size": VIDEO_SIZE}
             env = make_env(suite_named(SUITE).env_id, policy.manifest, {"render_mode": "rgb_array", **size})
             for task in tasks:
                 yield from watch(policy, env, task, seed)
