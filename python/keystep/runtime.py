@@ -17,8 +17,8 @@ from keystep.latency import LatencyReport
 from keystep.libraries import find_extensions, find_onnxruntime
 
 Observation = dict[str, Any]
-"""`observation.state` float32 (S,), `observation.images.<camera>` uint8 (height, width, 3) RGB, optionally
-`task` (a name or a known instruction) and `timestamp_us` (when it was taken, by the clock of `load`; of an
+"""By the keys of the manifest's features: vectors float32 (S,), such as `observation.state`, RGB images uint8
+(height, width, 3), depth float32 (height, width) in metres; one frame, whatever the history. Optionally `task` (a name or a known instruction) and `timestamp_us` (when it was taken, by the clock of `load`; of an
 external clock with `now_us`, the time it shows now). Images may have another size where the manifest says
 `resize`."""
 
