@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from benchmarks.loop import Scaling, read_manifest
 from benchmarks.worker import Contender
+from keystep.features import feature_of
 
 Array = NDArray[np.float32]
 Image = NDArray[np.uint8]
@@ -22,9 +23,8 @@ SEEN, GOAL = "observation.images.static", "goal.images.static"
 
 def make_inputs(case: Path, seed: int) -> tuple[Image]:
     """The same image for every contender."""
-    spec = read_manifest(case)["observation"]["images"][0]
-    size = (spec["height"], spec["width"], 3)
-    return (np.random.default_rng(seed).integers(0, 256, size, np.uint8),)
+    feature, _ = feature_of(read_manifest(case), SEEN)
+    return (np.random.default_rng(seed).integers(0, 256, feature.shape, np.uint8),)
 
 
 def golden_goal(case: Path) -> Image:
@@ -64,7 +64,7 @@ class Pixels:
     """An image as the graph takes it: [1, 3, h, w], normalised."""
 
     def __init__(self, manifest: dict[str, Any]) -> None:
-        entry = manifest["normalization"][SEEN]
+        _, entry = feature_of(manifest, SEEN)
         mean, std = (np.array(entry[key], np.float32)[:, None, None] for key in ("mean", "std"))
         self._scale, self._offset = 1 / (255 * std), -mean / std
 

@@ -34,13 +34,8 @@ import keystep
 start = time.perf_counter_ns()
 runtime = keystep.load({bundle!r}, threads={threads})
 ms = (time.perf_counter_ns() - start) / 1e6
-spec = runtime.manifest["observation"]
-observation = dict()
-if spec["state"]:
-    observation["observation.state"] = np.zeros(len(spec["state"]["names"]), np.float32)
-for image in spec["images"]:
-    pixels = np.zeros((image["height"], image["width"], 3), np.uint8)
-    observation["observation.images." + image["camera"]] = pixels
+features = runtime.manifest["observation"]
+observation = {{entry["key"]: np.zeros(entry["shape"], entry["dtype"]) for entry in features}}
 goal = observation if runtime.manifest["goal"] == "observation" else None
 runtime.reset(task=runtime.task_names[0] if runtime.task_names else None, goal=goal)
 for _ in range(20):

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from keystep.features import feature_of
+
 Array = NDArray[np.float32]
 Policy = Callable[[Array, Array], Array]  # state [S] physical, noise [H, A] -> actions [H, A] physical
 
@@ -49,9 +51,9 @@ class Scaling:
     """Normalisation of the state and its inverse for the action, as the manifest says."""
 
     def __init__(self, manifest: dict[str, Any]) -> None:
-        entries = manifest["normalization"]
-        self._state = self._offset_and_scale(entries.get("observation.state", {"mode": "identity"}))
-        self._action = self._offset_and_scale(entries["action"])
+        statistics = {entry["key"]: entry["normalization"] for entry in manifest["observation"]}
+        self._state = self._offset_and_scale(statistics.get("observation.state", {"mode": "identity"}))
+        self._action = self._offset_and_scale(manifest["action"]["normalization"])
 
     @staticmethod
     def _offset_and_scale(entry: dict[str, Any]) -> tuple[Any, Any]:
@@ -85,6 +87,6 @@ def read_manifest(case: Path) -> dict[str, Any]:
 def make_inputs(case: Path, seed: int) -> tuple[Array, Array]:
     """The same observation and noise for every contender."""
     manifest, random = read_manifest(case), np.random.default_rng(seed)
-    state = random.standard_normal(len(manifest["observation"]["state"]["names"]))
+    state = random.standard_normal(feature_of(manifest, "observation.state")[0].width)
     noise = random.standard_normal((manifest["chunk"]["horizon"], len(manifest["action"]["names"])))
     return state.astype(np.float32), noise.astype(np.float32)

@@ -20,6 +20,7 @@ from benchmarks.harness import summarise, write_result
 from benchmarks.machine import REPOSITORY, describe_run
 from benchmarks.programs import build, run_json
 from keystep.evaluate.profile import renews_chunk
+from keystep.features import feature_of
 from keystep.table_writer import table_of
 
 CPP_BAR_US = 5.0
@@ -65,7 +66,7 @@ def python_act(bundle: Path, ticks: int) -> dict[str, float]:
     times: list[int] = []
     with keystep.load(bundle, engine="stub") as runtime:
         manifest: dict[str, Any] = runtime.manifest
-        state_size = len(manifest["observation"]["state"]["names"])
+        state_size = feature_of(manifest, "observation.state")[0].width
         observation = {"observation.state": np.full(state_size, 0.1, np.float32)}
         runtime.reset(task=runtime.task_names[0] if runtime.task_names else None)
         for index in range(ticks):

@@ -73,8 +73,13 @@ int measure(const char* bundle, std::size_t ticks) {
   if (!spec.tasks.empty()) context.task = spec.tasks.front().name;
   runtime.reset(context);
 
-  const std::vector<float> state(spec.observation.state_names.size(), 0.1f);
-  const keystep::Observation observation{.state = state, .images = {}};
+  if (spec.observation.size() != 1 || spec.observation[0].kind != "vector") {
+    std::fprintf(stderr, "BUNDLE: expected one vector, got another observation\n");
+    return 1;
+  }
+  const std::vector<float> state(static_cast<std::size_t>(spec.observation[0].shape[0]), 0.1f);
+  const keystep::FeatureView view = state;
+  const keystep::Observation observation{.features = {&view, 1}};
   keystep::Action action = runtime.make_action();
   std::vector<double> taken, renewed;
   taken.reserve(ticks);

@@ -12,23 +12,26 @@ import numpy as np
 import tyro
 
 import keystep
+from keystep.features import Feature
 
 
 def mean_observation(manifest: dict[str, Any]) -> dict[str, np.ndarray]:
-    observation: dict[str, np.ndarray] = {}
-    if manifest["observation"]["state"]:
-        stats = manifest["normalization"]["observation.state"]
-        mean = {
-            "mean_std": lambda: np.array(stats["mean"]),
-            "min_max": lambda: (np.array(stats["min"]) + np.array(stats["max"])) / 2,
-            "quantile": lambda: (np.array(stats["low"]) + np.array(stats["high"])) / 2,
-            "identity": lambda: np.zeros(len(manifest["observation"]["state"]["names"])),
-        }[stats["mode"]]()
-        observation["observation.state"] = mean.astype(np.float32)
-    for image in manifest["observation"]["images"]:
-        grey = np.full((image["height"], image["width"], 3), 128, np.uint8)
-        observation[f"observation.images.{image['camera']}"] = grey
-    return observation
+    return {
+        entry["key"]: mean_of(Feature.from_dict(entry), entry["normalization"])
+        for entry in manifest["observation"]
+    }
+
+
+def mean_of(feature: Feature, stats: dict[str, Any]) -> np.ndarray:
+    if feature.kind == "rgb":
+        return np.full(feature.shape, 128, np.uint8)
+    mean = {
+        "mean_std": lambda: np.array(stats["mean"]),
+        "min_max": lambda: (np.array(stats["min"]) + np.array(stats["max"])) / 2,
+        "quantile": lambda: (np.array(stats["low"]) + np.array(stats["high"])) / 2,
+        "identity": lambda: np.zeros(1),
+    }[stats["mode"]]()
+    return np.broadcast_to(mean, feature.shape).astype(np.float32)
 
 
 def main(bundle: Annotated[Path, tyro.conf.Positional], task: str | None = None, ticks: int = 100) -> None:

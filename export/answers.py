@@ -14,6 +14,7 @@ import numpy as np
 
 import keystep
 from keystep.export.onnx_policy import OnnxPolicy
+from keystep.features import features_of
 
 Arrays = dict[str, np.ndarray]
 
@@ -51,7 +52,8 @@ def runtime_answers(
 def _plan(runtime: keystep.Runtime, manifest: dict[str, Any], golden: Arrays, case: int) -> np.ndarray:
     runtime.reset(instruction=str(golden["text"][case]))
     noise = _noise(golden, "plan.noise", case)
-    plan = runtime.predict_plan(_view(golden, "observation", case), noise, as_float=True)
+    newest = _newest(manifest, _view(golden, "observation", case))
+    plan = runtime.predict_plan(newest, noise, as_float=True)
     return plan[manifest["planner"]["subgoal"]]
 
 
@@ -65,7 +67,30 @@ def _chunk(runtime: keystep.Runtime, manifest: dict[str, Any], golden: Arrays, c
     else:
         task = manifest["tasks"][int(golden["task"][case])]["name"] if "task" in golden else None
         runtime.reset(task=task, goal=goal or None)
-    return runtime.predict_chunk(_view(golden, "observation", case), _noise(golden, "noise", case))
+    newest = _seen(runtime, manifest, _view(golden, "observation", case))
+    return runtime.predict_chunk(newest, _noise(golden, "noise", case))
+
+
+def _seen(runtime: keystep.Runtime, manifest: dict[str, Any], frames: Arrays) -> Arrays:
+    """The newest frames, after ticks with those before them, which the runtime keeps."""
+    history = {feature.key: feature.history for feature in features_of(manifest["observation"])}
+    ticks = max(history.values())
+
+    def at(tick: int) -> Arrays:
+        places = {key: max(0, tick - (ticks - kept)) for key, kept in history.items()}
+        return {
+            key: np.ascontiguousarray(value[places[key]]) if history[key] > 1 else value
+            for key, value in frames.items()
+        }
+
+    for tick in range(ticks - 1):
+        runtime.act(at(tick))
+    return at(ticks - 1)
+
+
+def _newest(manifest: dict[str, Any], frames: Arrays) -> Arrays:
+    several = [feature.key for feature in features_of(manifest["observation"]) if feature.history > 1]
+    return frames | {key: np.ascontiguousarray(frames[key][-1]) for key in several}
 
 
 def _noise(golden: Arrays, name: str, case: int) -> np.ndarray | None:

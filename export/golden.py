@@ -12,7 +12,7 @@ from torch import Tensor
 
 from keystep.export.golden_file import noise_rows
 from keystep.export.levels import Controller, Planning
-from keystep.models import Checkpoint, PlannerConfig, SamplerConfig
+from keystep.models import SamplerConfig
 from keystep.models.act import ActPolicy
 from keystep.models.frames import as_input
 from keystep.models.reference import Predict, denoise_loop, diffusers_scheduler
@@ -29,7 +29,7 @@ def golden_arrays(controller: Controller, seed: int = 0) -> Arrays:
     `model_output`.
     """
     rng = np.random.default_rng(seed)
-    arrays = _observations(controller.checkpoint, rng)
+    arrays = _observations(controller, rng)
     if controller.sampler is not None:
         shape = (controller.config.horizon, controller.config.action_dim)
         rows = noise_rows(asdict(controller.sampler))
@@ -44,8 +44,8 @@ def golden_arrays(controller: Controller, seed: int = 0) -> Arrays:
 @torch.no_grad()
 def torch_answer(controller: Controller, arrays: Arrays, case: int) -> tuple[np.ndarray, np.ndarray]:
     """Actions [H, A] and first model output [H, A] of one case, by eager torch and diffusers."""
-    checkpoint, sampler = controller.checkpoint, controller.sampler
-    batch, normalizer = _batch(checkpoint, arrays, case), checkpoint.normalizer()
+    sampler, normalizer = controller.sampler, controller.checkpoint.normalizer()
+    batch = _batch(controller, arrays, case)
     if isinstance(controller.model, ActPolicy) or sampler is None:
         actions = controller.model.act(batch)  # type: ignore[operator]
         return normalizer.unnormalize("action", actions)[0].numpy(), actions[0].numpy()
@@ -83,7 +83,9 @@ def torch_plan(planning: Planning, arrays: Arrays, case: int) -> tuple[np.ndarra
     tokens = planning.text_encoder.encode([str(arrays["text"][case])])
     goal = model.goal(torch.cat([tokens, torch.zeros_like(tokens)]) if guided else tokens)
     normalizer = planning.checkpoint.normalizer()
-    seen = normalizer.normalize(key, as_input(config.feature, torch.from_numpy(arrays[key][case])))[None]
+    frames = arrays[key][case]
+    newest = frames[-1] if frames.ndim > len(config.feature.shape) else frames
+    seen = normalizer.normalize(key, as_input(config.feature, torch.from_numpy(newest)))[None]
 
     def predict(sample: Tensor, timestep: int) -> Tensor:
         rows = len(sample)
@@ -107,13 +109,12 @@ def write_golden(path: Path, arrays: Arrays) -> None:
         np.savez(file, allow_pickle=False, **arrays)  # type: ignore[arg-type]
 
 
-def _observations(checkpoint: Checkpoint, rng: np.random.Generator) -> Arrays:
-    config = checkpoint.config
-    assert not isinstance(config, PlannerConfig)
+def _observations(controller: Controller, rng: np.random.Generator) -> Arrays:
+    config, stats = controller.config, controller.checkpoint.stats
     arrays: Arrays = {}
     for name, (feature, frames) in config.inputs().items():
         history = (frames,) if frames > 1 else ()
-        drawn = _draw(checkpoint.stats[feature.key], (*history, *feature.shape), rng)
+        drawn = _draw(stats[feature.key], (*history, *feature.shape), rng)
         if feature.kind == "rgb":
             drawn = (drawn.clip(0, 1) * 255).round().astype(np.uint8)
         arrays[name] = drawn.clip(0) if feature.kind == "depth" else drawn  # metres are not negative
@@ -127,11 +128,10 @@ def _draw(stats: dict[str, Any], shape: tuple[int, ...], rng: np.random.Generato
     return (np.array(stats["mean"]) + np.array(stats["std"]) * normal).astype(np.float32)
 
 
-def _batch(checkpoint: Checkpoint, arrays: Arrays, case: int) -> dict[str, Tensor]:
+def _batch(controller: Controller, arrays: Arrays, case: int) -> dict[str, Tensor]:
     """Row `case` as a normalised batch of one."""
-    normalizer, batch = checkpoint.normalizer(), {}
-    assert not isinstance(checkpoint.config, PlannerConfig)
-    for name, (feature, _) in checkpoint.config.inputs().items():
+    normalizer, batch = controller.checkpoint.normalizer(), {}
+    for name, (feature, _) in controller.config.inputs().items():
         value = as_input(feature, torch.from_numpy(arrays[name][case]))
         batch[name] = normalizer.normalize(feature.key, value)[None]
     if "task" in arrays:

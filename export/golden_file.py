@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 import keystep
+from keystep.features import feature_of
 
 Arrays = dict[str, np.ndarray]
 MAX_CASES = 256
@@ -73,7 +74,7 @@ def read_golden(folder: Path, manifest: dict[str, Any]) -> Arrays:
     """The arrays of a bundle's golden.npz, with the shapes, types and values that its manifest asks for.
 
     Args:
-        manifest: of any version, with the keys `planner` and `unet`.
+        manifest: one that the loader accepts.
 
     Raises:
         BundleError: "golden.NAME: expected X, got Y".
@@ -118,15 +119,14 @@ def _expected(manifest: dict[str, Any]) -> dict[str, _Expected]:
         found["noise"] = _Expected("<f4", (noise_rows(sampler), *chunk))
         found["model_output"] = _Expected("<f4", chunk)
     for tensor in graphs["act" if "act" in graphs else "encode"]["inputs"]:
-        found[tensor["role"]] = _input(tensor["role"], manifest["observation"])
+        found[tensor["role"]] = _input(tensor["role"], manifest)
     if planner:
-        image = ".images." in planner["subgoal"]
-        seen = _input(planner["subgoal"], manifest["observation"]).shape
-        plan = (planner["subgoals"], *((3, *seen[:2]) if image else seen))
+        subgoal, _ = feature_of(manifest, planner["subgoal"])
+        plan = (planner["subgoals"], *subgoal.network_shape(history=1)[1:])
         found["text"] = _Expected(f"<U{planner['text']['max_bytes']}", ())
         found["plan.noise"] = _Expected("<f4", (noise_rows(planner["sampler"]), *plan))
         found |= dict.fromkeys(("plan", "plan.model_output"), _Expected("<f4", plan))
-        found[planner["subgoal"]] = _input(planner["subgoal"], manifest["observation"])
+        found[planner["subgoal"]] = _input(planner["subgoal"], manifest)
     return found
 
 
@@ -135,15 +135,14 @@ def noise_rows(sampler: dict[str, Any]) -> int:
     return keystep.Sampler(keystep.SamplerSpec(**sampler)).noise_rows
 
 
-def _input(role: str, observation: dict[str, Any]) -> _Expected:
-    """An input of the controller as the world gives it."""
+def _input(role: str, manifest: dict[str, Any]) -> _Expected:
+    """An input of the controller as the world gives it; of a goal one frame."""
     if role == "task":
         return _Expected("<i8", ())
-    if ".images." not in role:
-        return _Expected("<f4", (len(observation["state"]["names"]),))
-    camera = role.partition(".images.")[2]
-    (image,) = (image for image in observation["images"] if image["camera"] == camera)
-    return _Expected("|u1", (image["height"], image["width"], 3))
+    feature, _ = feature_of(manifest, role)
+    several = feature.history > 1 and role == feature.key
+    frames = (feature.history,) if several else ()
+    return _Expected(np.dtype(feature.dtype).str, (*frames, *feature.shape))
 
 
 def _members(archive: zipfile.ZipFile, known: dict[str, _Expected]) -> dict[str, zipfile.ZipInfo]:

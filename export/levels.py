@@ -8,6 +8,7 @@ from typing import Any
 
 from keystep.export.graphs import encode_inputs
 from keystep.export.manifest import ExportError, validate_sampler
+from keystep.features import Feature
 from keystep.models import (
     ActConfig,
     Checkpoint,
@@ -41,6 +42,19 @@ class Controller:
     @property
     def config(self) -> PolicyConfig | ActConfig:
         return self.model.config
+
+    @property
+    def features(self) -> list[Feature]:
+        """What it observes, in the manifest's order."""
+        return [
+            replace(feature, resize=self.resize and feature.kind == "rgb")
+            for feature in self.config.observation
+        ]
+
+    @property
+    def start(self) -> int:
+        """The row of a chunk that belongs to the present observation."""
+        return self.config.chunk_start
 
 
 @dataclass(frozen=True)
@@ -117,7 +131,7 @@ def _check_pair(planner: PlannerConfig, known: Checkpoint, controller: Controlle
     seen = next(feature for feature in controller.config.observation if feature.key == planner.subgoal)
     if planner.feature.names != seen.names:
         told = f"the planner's {list(planner.feature.names)}, got {list(seen.names)}"
-        raise ExportError(f"{planner.subgoal}: expected {told}")
+        raise ExportError(f"{planner.subgoal}.names: expected {told}")
     rates = known.control_rate_hz, controller.checkpoint.control_rate_hz
     if rates[0] != rates[1]:
         raise ExportError(f"control_rate_hz: expected the planner's {rates[0]:g}, got {rates[1]:g}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import asdict
 from importlib.metadata import version
@@ -17,14 +18,13 @@ import numpy as np
 import keystep
 from keystep import _core
 from keystep.files import to_json
-from keystep.models import ActConfig, PolicyConfig, SamplerConfig
-from keystep.models.observing import IMAGES, STATE
+from keystep.models import SamplerConfig
 from keystep.provenance import git_commit
 
 if TYPE_CHECKING:
     from keystep.export.levels import Controller, Planning
 
-FORMAT, VERSION = "keystep-bundle", 4
+FORMAT, VERSION = "keystep-bundle", 5
 MAX_TEXT_BYTES = (
     1000  # of a goal in words: no instruction is longer, and one that is was meant for something else
 )
@@ -45,6 +45,11 @@ def build_manifest(
 ) -> dict[str, Any]:
     """The manifest, validated. Given are its entries `graphs` and `golden`, and its U-Nets by their place."""
     checkpoint, config = controller.checkpoint, controller.config
+    statistics = checkpoint.normalizer().entries
+    features = [
+        feature.to_dict() | {"normalization": statistics[feature.key]} for feature in controller.features
+    ]
+    chunk = {"horizon": config.horizon, "execute": controller.execute, "start": controller.start}
     tasks = planning.checkpoint.tasks if planning else checkpoint.tasks if config.tasks else []
     made_by = {"keystep_version": version("keystep"), "git_commit": git_commit()}
     provenance = made_by | checkpoint.provenance
@@ -56,13 +61,12 @@ def build_manifest(
         "name": name,
         "family": "subgoal" if planning else "flat",
         "control_rate_hz": checkpoint.control_rate_hz,
-        "observation": observation_entry(config, controller.resize),
+        "observation": features,
         "goal": "text" if planning else config.goal,
         "tasks": tasks,
         "planner": planner_entry(planning, unets.get("planner.unet")) if planning else None,
-        "action": action_entry(checkpoint.action),
-        "normalization": checkpoint.normalizer().entries,
-        "chunk": {"horizon": config.horizon, "execute": controller.execute, "merge": "consumed_index"},
+        "action": action_entry(checkpoint.action) | {"normalization": statistics["action"]},
+        "chunk": chunk | {"merge": "consumed_index"},
         "sampler": sampler_entry(controller.sampler) if controller.sampler else None,
         "graphs": graphs,
         "unet": unets.get("unet"),
@@ -71,30 +75,6 @@ def build_manifest(
     }
     validate(manifest)
     return manifest
-
-
-def observation_entry(config: PolicyConfig | ActConfig, resize: bool) -> dict[str, Any]:
-    """What is observed, as version 4 says it: one state, cameras, one frame of each, chunks from row 0.
-
-    Raises:
-        ExportError: a feature that version 4 has no words for.
-    """
-    if config.chunk_start:
-        raise ExportError(f"chunk.start: expected 0, got {config.chunk_start}")
-    state, images = None, []
-    for feature in config.observation:
-        if feature.history > 1:
-            raise ExportError(f"{feature.key}.history: expected 1 frame, got {feature.history}")
-        if feature.key == STATE and feature.kind == "vector":
-            state = {"names": list(feature.names)}
-        elif feature.kind == "rgb" and feature.key.startswith(IMAGES):
-            height, width, _ = feature.shape
-            name = feature.key.removeprefix(IMAGES)
-            entry = {"camera": name, "height": height, "width": width, "order": "rgb", "resize": resize}
-            images.append(entry)
-        else:
-            raise ExportError(f"observation: expected {STATE} or RGB, got {feature.kind} {feature.key}")
-    return {"state": state, "images": images}
 
 
 def action_entry(action: dict[str, Any]) -> dict[str, Any]:
@@ -133,8 +113,18 @@ def validate(manifest: dict[str, Any]) -> None:
     """Checks a manifest as the loader does, and by the published schema.
 
     Raises:
-        ExportError: "field: expected X, got Y".
+        ExportError: "field: expected X, got Y"; a feature is called by its key.
     """
+    try:
+        _validate(manifest)
+    except ExportError as error:
+        if not (match := re.match(r"(?:manifest\.)?observation\[(\d+)\](.*)", str(error), re.DOTALL)):
+            raise
+        key = manifest["observation"][int(match[1])].get("key", f"observation[{match[1]}]")
+        raise ExportError(f"{key}{match[2]}") from None
+
+
+def _validate(manifest: dict[str, Any]) -> None:
     for field, value in _leaves(manifest, ""):
         if isinstance(value, float) and not math.isfinite(value):
             raise ExportError(f"{field}: expected a finite number, got {value}")

@@ -11,6 +11,7 @@ import onnxruntime
 
 import keystep
 from keystep import _core
+from keystep.features import Feature, feature_of
 
 Arrays = dict[str, np.ndarray]
 Denoise = Callable[[np.ndarray, int], np.ndarray]  # as of keystep.Sampler.sample
@@ -45,7 +46,7 @@ class OnnxPolicy:
             sample = _sampled(self._manifest["sampler"], predict, golden["noise"][case])
         else:
             sample = self._run("act", self._inputs("act", golden, case))["actions"][0]
-        offset, scale = offset_and_scale(self._manifest["normalization"]["action"])
+        offset, scale = offset_and_scale(self._manifest["action"]["normalization"])
         return sample * scale + offset
 
     def first_output(self, golden: Arrays, case: int) -> np.ndarray:
@@ -64,7 +65,7 @@ class OnnxPolicy:
         return predict
 
     def _condition(self, golden: Arrays, case: int) -> Arrays:
-        """What the U-Net is told. Before version 3 there was no graph `film`: `encode` did its work."""
+        """What the U-Net is told. Without a graph `film`, `encode` does its work."""
         known = self._run("encode", self._inputs("encode", golden, case))
         return known | self._run("film", known) if "film" in self._sessions else known
 
@@ -73,8 +74,7 @@ class OnnxPolicy:
         for tensor in self._manifest["graphs"][kind]["inputs"]:
             role, value = tensor["role"], golden[tensor["role"]][case]
             if role != "task":
-                entry = self._manifest["normalization"][role.replace("goal.", "observation.", 1)]
-                value = normalized(role, value, entry)
+                value = normalized(*feature_of(self._manifest, role), value)
             inputs[tensor["name"]] = value.reshape(tensor["shape"])
         return inputs
 
@@ -84,7 +84,8 @@ class OnnxPolicy:
         """A plan [M, ...] in physical units, images in 0..1."""
         planner = self._manifest["planner"]
         plan = _sampled(planner["sampler"], self._predict_plan(golden, case), golden["plan.noise"][case])
-        offset, scale = physical_range(planner["normalization"], planner["subgoal"])
+        image = feature_of(self._manifest, planner["subgoal"])[0].is_image
+        offset, scale = physical_range(planner["normalization"], image)
         return plan * scale + offset
 
     def first_plan_output(self, golden: Arrays, case: int) -> np.ndarray:
@@ -96,7 +97,10 @@ class OnnxPolicy:
         planner = self._manifest["planner"]
         text = np.array([str(golden["text"][case])], dtype=object)
         known = self._run("text", {"text": text})
-        seen = normalized(planner["subgoal"], golden[planner["subgoal"]][case], planner["normalization"])
+        feature, _ = feature_of(self._manifest, planner["subgoal"])
+        frame = golden[feature.key][case]
+        newest = frame[-1] if feature.history > 1 else frame
+        seen = normalized(feature, planner["normalization"], newest)
         known[f"plan.{planner['subgoal']}"] = seen[None]
         for kind in ("plan_encode", "plan_film"):
             if kind in self._sessions:
@@ -160,12 +164,10 @@ def _session(
     return onnxruntime.InferenceSession(files[graph["file"]], settings, providers=["CPUExecutionProvider"])
 
 
-def normalized(key: str, value: np.ndarray, entry: dict[str, Any]) -> np.ndarray:
-    """A state (S,) or an image uint8 (h, w, 3) as the network takes it, float32."""
-    if ".images." in key:
-        value = value.transpose(2, 0, 1) / 255
-    offset, scale = physical_range(entry, key)
-    return ((value - offset) / scale).astype(np.float32)
+def normalized(feature: Feature, entry: dict[str, Any], frames: np.ndarray) -> np.ndarray:
+    """Frames [.., *shape] of a feature as the network takes them, float32."""
+    offset, scale = physical_range(entry, feature.is_image)
+    return ((feature.network_values(frames) - offset) / scale).astype(np.float32)
 
 
 def offset_and_scale(entry: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
@@ -178,9 +180,9 @@ def offset_and_scale(entry: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     return (high + low) / 2, (high - low) / 2
 
 
-def physical_range(entry: dict[str, Any], key: str) -> tuple[np.ndarray, np.ndarray]:
-    """Offset and scale of `key`, to be broadcast to its values (images: channels first)."""
+def physical_range(entry: dict[str, Any], image: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Offset and scale, to be broadcast to values (of an image: channels first)."""
     offset, scale = offset_and_scale(entry)
-    if ".images." not in key:
+    if not image:
         return offset, scale
     return offset.reshape(-1, 1, 1), scale.reshape(-1, 1, 1)

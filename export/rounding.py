@@ -14,6 +14,7 @@ import numpy as np
 
 from keystep.export.answers import Arrays, onnx_answers
 from keystep.export.onnx_policy import OnnxPolicy, physical_range
+from keystep.features import feature_of
 
 ERROR = 5e-7  # relative; of 36 random networks the differences were 0.2 to 2 times what this one makes
 
@@ -48,7 +49,8 @@ def magnified(path: Path, manifest: dict[str, Any], golden: Arrays, threads: int
 
 def _range(manifest: dict[str, Any], quantity: str) -> tuple[np.ndarray, np.ndarray] | None:
     if quantity == "actions":
-        return physical_range(manifest["normalization"]["action"], "action")
+        return physical_range(manifest["action"]["normalization"], image=False)
     if quantity == "plan":
-        return physical_range(manifest["planner"]["normalization"], manifest["planner"]["subgoal"])
+        planner = manifest["planner"]
+        return physical_range(planner["normalization"], feature_of(manifest, planner["subgoal"])[0].is_image)
     return None

@@ -120,7 +120,7 @@ def _unets(manifest: dict[str, Any]) -> dict[str, tuple[str, dict[str, Any]]]:
     """What a U-Net with weights of its own makes: the U-Net's place in the manifest, and its entry."""
     places = {"actions": ("unet", manifest["unet"])}
     if manifest["planner"]:
-        places["plan"] = ("planner.unet", manifest["planner"].get("unet"))
+        places["plan"] = ("planner.unet", manifest["planner"]["unet"])
     return {quantity: (place, entry) for quantity, (place, entry) in places.items() if entry}
 
 
@@ -163,6 +163,5 @@ def _rows(
 
 
 def _read(path: Path) -> tuple[dict[str, Any], Arrays]:
-    """The manifest, and its golden data. Versions 1 and 2 had no U-Nets beside the graphs, 1 no planners."""
-    manifest = {"planner": None, "unet": None, **keystep.read_manifest(path)}
+    manifest = keystep.read_manifest(path)
     return manifest, read_golden(path, manifest)

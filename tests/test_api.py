@@ -101,7 +101,7 @@ def test_the_inputs_of_a_hierarchy():
     assert inputs(manifest)[-1] == "task or instruction"
     assert inputs(stub_manifest(goal="observation", tasks=[]))[-1] == "goal, an observation"
     plain = stub_manifest(tasks=[])
-    plain["observation"]["state"] = None
+    del plain["observation"][0]
     assert inputs(plain) == ["observation.images.static uint8 (6, 8, 3)"]
 
 
@@ -122,9 +122,7 @@ def test_a_picture_of_another_layout_is_called_so(tmp_path, shape, words, resize
     if resize and shape in ((8, 6, 3), (3, 6, 3)):
         pytest.skip("the runtime resizes it")
     changes = {"observation": manifest["observation"]}
-    if resize:
-        changes |= {"version": 2, "planner": None}
-        changes["observation"]["images"][0]["resize"] = True
+    changes["observation"][1]["resize"] = resize
     bundle = write_stub_bundle(tmp_path / "stub.keystep", **changes)
     with keystep.load(bundle, engine="stub") as policy:
         policy.reset(task="lift_red")

@@ -43,25 +43,41 @@ Arguments parse(int argc, char** argv) {
   return arguments;
 }
 
-/// Owns what an Observation only points at.
+/// Owns what an Observation only points at: grey images, and the mean of everything else.
 struct MeanObservation {
-  explicit MeanObservation(const keystep::Bundle& bundle) : state(bundle.observation.state_names.size()) {
-    for (std::size_t i = 0; i < state.size(); ++i) {
-      const keystep::Normalization& stats = bundle.normalization.at("observation.state");
-      if (stats.mode == "mean_std") state[i] = static_cast<float>(stats.low_or_mean[i]);
-      if (stats.mode == "min_max" || stats.mode == "quantile")
-        state[i] = static_cast<float>((stats.low_or_mean[i] + stats.high_or_std[i]) / 2);
-    }
-    for (const keystep::ImageSpec& spec : bundle.observation.images) {
-      pixels.emplace_back(static_cast<std::size_t>(spec.height) * spec.width * 3, std::uint8_t{128});
-      views.push_back({pixels.back().data(), spec.height, spec.width});
+  explicit MeanObservation(const keystep::Bundle& bundle) {
+    values.reserve(bundle.observation.size());
+    for (const keystep::FeatureSpec& feature : bundle.observation) add(feature);
+  }
+  keystep::Observation view() const { return {.features = views}; }
+
+  std::vector<std::vector<float>> values;
+  std::vector<std::vector<std::uint8_t>> pixels;
+  std::vector<keystep::FeatureView> views;
+
+ private:
+  void add(const keystep::FeatureSpec& feature) {
+    const auto& shape = feature.shape;
+    if (feature.kind == "rgb") {
+      pixels.emplace_back(static_cast<std::size_t>(shape[0] * shape[1] * 3), std::uint8_t{128});
+      views.emplace_back(pixels.back().data(), shape[0], shape[1]);
+    } else if (feature.kind == "depth") {
+      values.emplace_back(static_cast<std::size_t>(shape[0] * shape[1]), mean(feature.normalization, 0));
+      views.emplace_back(values.back().data(), shape[0], shape[1]);
+    } else {
+      values.emplace_back();
+      for (std::int64_t i = 0; i < shape[0]; ++i) {
+        values.back().push_back(mean(feature.normalization, static_cast<std::size_t>(i)));
+      }
+      views.emplace_back(values.back());
     }
   }
-  keystep::Observation view() const { return {.state = state, .images = views}; }
 
-  std::vector<float> state;
-  std::vector<std::vector<std::uint8_t>> pixels;
-  std::vector<keystep::ImageView> views;
+  static float mean(const keystep::Normalization& stats, std::size_t i) {
+    if (stats.mode == "identity") return 0;
+    if (stats.mode == "mean_std") return static_cast<float>(stats.low_or_mean[i]);
+    return static_cast<float>((stats.low_or_mean[i] + stats.high_or_std[i]) / 2);
+  }
 };
 
 void print(const keystep::LatencyReport& report) {

@@ -39,27 +39,24 @@ py::array checked_array(py::handle value, const py::dtype& dtype, const std::str
   return array;
 }
 
-void check_shape(const py::array& array, std::initializer_list<py::ssize_t> shape, const std::string& field) {
-  if (std::equal(shape.begin(), shape.end(), array.shape(), array.shape() + array.ndim())) return;
-  throw ArgumentError(expected(field, "shape " + shape_text(shape.begin(), std::ssize(shape)),
-                               shape_text(array.shape(), array.ndim())));
-}
-
-void check_image(std::span<const py::ssize_t> shape, const ImageSpec& wanted, const std::string& field) {
-  const bool image = shape.size() == 3 && shape[2] == 3;
-  const auto fits = [&](py::ssize_t extent, int exact) {
-    return wanted.resize ? extent >= 1 && extent <= kMaxImageExtent : extent == exact;
-  };
-  if (image && fits(shape[0], wanted.height) && fits(shape[1], wanted.width)) return;
-  const py::ssize_t exact[] = {wanted.height, wanted.width, 3};
+void check_frame(std::span<const py::ssize_t> shape, const FeatureSpec& wanted, const std::string& field) {
+  bool fits = shape.size() == wanted.shape.size();
+  for (std::size_t axis = 0; axis < shape.size() && fits; ++axis) {
+    const bool free = wanted.resize && axis < 2;  // height and width
+    fits = free ? shape[axis] >= 1 && shape[axis] <= kMaxImageExtent : shape[axis] == wanted.shape[axis];
+  }
+  if (fits) return;
+  const std::vector<py::ssize_t> exact(wanted.shape.begin(), wanted.shape.end());
   const std::string any =
       "shape (height, width, 3) of 1.." + std::to_string(kMaxImageExtent) + " pixels a side";
-  const bool channels_first = shape.size() == 3 && shape[0] == 3 && shape[2] != 3;
-  const bool batch = shape.size() == 4 && shape[0] == 1;
+  const bool rgb = wanted.kind == "rgb";
+  const bool channels_first = rgb && shape.size() == 3 && shape[0] == 3 && shape[2] != 3;
+  const bool batch = rgb && shape.size() == 4 && shape[0] == 1;
   const char* hint = channels_first ? ": looks like channels first (3, h, w); expected (h, w, 3)"
                      : batch        ? ": looks like a batch of one; expected a single image (h, w, 3)"
                                     : "";
-  throw ArgumentError(expected(field, wanted.resize ? any : "shape " + shape_text(exact, 3),
+  throw ArgumentError(expected(field,
+                               wanted.resize ? any : "shape " + shape_text(exact.data(), std::ssize(exact)),
                                shape_text(shape.data(), std::ssize(shape)) + hint));
 }
 

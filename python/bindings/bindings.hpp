@@ -4,7 +4,6 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
-#include <initializer_list>
 #include <span>
 #include <string>
 
@@ -26,10 +25,9 @@ std::string shape_text(const py::ssize_t* shape, py::ssize_t ndim);
 /// `value` as a C-contiguous array of exactly `dtype`; ArgumentError with `field` otherwise. Nothing is ever
 /// converted: a silent float64 copy would cost time every tick and lose what is written to it.
 py::array checked_array(py::handle value, const py::dtype& dtype, const std::string& field);
-void check_shape(const py::array& array, std::initializer_list<py::ssize_t> shape, const std::string& field);
 
-/// (height, width, 3) of that size or, where the runtime resizes, of any up to `kMaxImageExtent`.
-void check_image(std::span<const py::ssize_t> shape, const ImageSpec& wanted, const std::string& field);
+/// One frame of the feature's shape; of an image that the runtime resizes, of any up to `kMaxImageExtent`.
+void check_frame(std::span<const py::ssize_t> shape, const FeatureSpec& wanted, const std::string& field);
 
 /// A float32 array of any shape.
 py::array float_array(py::handle value, const std::string& field);

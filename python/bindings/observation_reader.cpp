@@ -10,9 +10,14 @@ namespace {
 
 std::string name_of(const py::str& key) { return py::cast<std::string>(key); }
 
-/// An image whose shape was checked.
-ImageView view_of(const void* pixels, std::span<const py::ssize_t> shape) {
-  return {static_cast<const std::uint8_t*>(pixels), static_cast<int>(shape[0]), static_cast<int>(shape[1])};
+/// A frame whose dtype and shape were checked.
+FeatureView view_of(const void* data, const FeatureSpec& spec, std::span<const py::ssize_t> shape) {
+  FeatureView view;
+  view.data = data;
+  view.dtype = spec.dtype;
+  view.axes = static_cast<int>(shape.size());
+  std::ranges::copy(shape, view.shape.begin());
+  return view;
 }
 
 std::span<const py::ssize_t> shape_of(const py::array& array) {
@@ -47,14 +52,10 @@ std::int64_t time_of(const py::dict& dictionary, const py::str& key, const std::
 
 }  // namespace
 
-ObservationReader::ObservationReader(const ObservationSpec& spec)
-    : state_size_(std::ssize(spec.state_names)),
-      state_key_("observation.state"),
-      timestamp_key_("timestamp_us"),
-      now_key_("now_us"),
-      task_key_("task") {
-  for (const ImageSpec& image : spec.images) {
-    images_.push_back({py::str("observation.images." + image.camera), image});
+ObservationReader::ObservationReader(const std::vector<FeatureSpec>& features)
+    : timestamp_key_("timestamp_us"), now_key_("now_us"), task_key_("task") {
+  for (const FeatureSpec& spec : features) {
+    features_.push_back({py::str(spec.key), spec, py::dtype(name(spec.dtype))});
   }
 }
 
@@ -63,22 +64,12 @@ ReadObservation ObservationReader::read(py::handle dictionary, const std::string
     throw ArgumentError(expected(prefix + "observation", "a dict", Py_TYPE(dictionary.ptr())->tp_name));
   }
   const auto dict = py::reinterpret_borrow<py::dict>(dictionary);
-  static const py::dtype& float32 = *new py::dtype(py::dtype::of<float>());  // never freed: outlives Python
-  static const py::dtype& uint8 = *new py::dtype(py::dtype::of<std::uint8_t>());
   ReadObservation result;
-  if (state_size_ > 0) {
-    const py::handle value = get(dict, state_key_, prefix);
-    const std::string field = prefix + name_of(state_key_);
-    py::array array = checked_array(value, float32, field);
-    check_shape(array, {state_size_}, field);
-    result.state = values(array);
-    result.owners.push_back(std::move(array));
-  }
-  for (const Image& image : images_) {
-    const std::string field = prefix + name_of(image.key);
-    py::array array = checked_array(get(dict, image.key, prefix), uint8, field);
-    check_image(shape_of(array), image.spec, field);
-    result.images.push_back(view_of(array.data(), shape_of(array)));
+  for (const Feature& feature : features_) {
+    const std::string field = prefix + feature.spec.key;
+    py::array array = checked_array(get(dict, feature.key, prefix), feature.dtype, field);
+    check_frame(shape_of(array), feature.spec, field);
+    result.features.push_back(view_of(array.data(), feature.spec, shape_of(array)));
     result.owners.push_back(std::move(array));
   }
   result.timestamp_us = time_of(dict, timestamp_key_, prefix);
@@ -94,15 +85,15 @@ std::vector<ReadObservation> ObservationReader::read_subgoals(py::handle diction
   }
   const auto dict = py::reinterpret_borrow<py::dict>(dictionary);
   const std::string field = "subgoals: " + key;
-  const bool state = key == "observation.state";
-  const py::handle given = find(dict, py::str(key));
-  if (!given) refuse_missing(py::str(key), "subgoals: ");
-  const py::array all =
-      checked_array(given, state ? py::dtype::of<float>() : py::dtype::of<std::uint8_t>(), field);
+  const auto feature = std::ranges::find_if(features_, [&](const auto& one) { return one.spec.key == key; });
+  const py::handle given = find(dict, feature->key);
+  if (!given) refuse_missing(feature->key, "subgoals: ");
+  const py::array all = checked_array(given, feature->dtype, field);
   if (dict.size() != 1) throw ArgumentError(expected("subgoals", "the key " + key + " alone", "more keys"));
-  const py::ssize_t ndim = state ? 2 : 4;
-  if (all.ndim() != ndim || (state && all.shape(1) != state_size_)) {
-    const std::string wanted = state ? std::to_string(state_size_) : "height, width, 3";
+  const bool vector = feature->spec.shape.size() == 1;
+  if (all.ndim() != std::ssize(feature->spec.shape) + 1 ||
+      (vector && all.shape(1) != feature->spec.shape[0])) {
+    const std::string wanted = vector ? std::to_string(feature->spec.shape[0]) : "height, width, 3";
     throw ArgumentError(
         expected(field, "shape (subgoals, " + wanted + ")", shape_text(all.shape(), all.ndim())));
   }
@@ -111,17 +102,13 @@ std::vector<ReadObservation> ObservationReader::read_subgoals(py::handle diction
   const auto* row = static_cast<const std::byte*>(all.data());
   const std::size_t row_bytes =
       subgoals.empty() ? 0 : static_cast<std::size_t>(all.nbytes()) / subgoals.size();
+  const auto place = static_cast<std::size_t>(feature - features_.begin());
   for (std::size_t i = 0; i < subgoals.size(); ++i, row += row_bytes) {
+    const auto shape = shape_of(all).subspan(1);
+    check_frame(shape, feature->spec, field + "[" + std::to_string(i) + "]");
     subgoals[i].owners.push_back(all);
-    if (state) {
-      subgoals[i].state = {reinterpret_cast<const float*>(row), static_cast<std::size_t>(state_size_)};
-      continue;
-    }
-    for (const Image& image : images_) {
-      const bool wanted = name_of(image.key) == key;
-      if (wanted) check_image(shape_of(all).subspan(1), image.spec, field + "[" + std::to_string(i) + "]");
-      subgoals[i].images.push_back(wanted ? view_of(row, shape_of(all).subspan(1)) : ImageView{});
-    }
+    subgoals[i].features.resize(features_.size());  // of a subgoal only its own feature is read
+    subgoals[i].features[place] = view_of(row, feature->spec, shape);
   }
   return subgoals;
 }
@@ -135,15 +122,14 @@ py::handle ObservationReader::get(const py::dict& dictionary, const py::str& key
 }
 
 void ObservationReader::check_keys(const py::dict& dictionary, const std::string& prefix) const {
-  std::size_t known = (state_size_ > 0) + images_.size();
+  std::size_t known = features_.size();
   for (const py::str* key : {&timestamp_key_, &now_key_, &task_key_}) known += find(dictionary, *key) ? 1 : 0;
   if (dictionary.size() != known) refuse_unknown(dictionary, prefix);
 }
 
 void ObservationReader::refuse_unknown(const py::dict& dictionary, const std::string& prefix) const {
   std::vector<std::string> known;
-  if (state_size_ > 0) known.push_back(name_of(state_key_));
-  for (const Image& image : images_) known.push_back(name_of(image.key));
+  for (const Feature& feature : features_) known.push_back(feature.spec.key);
   std::string wanted;
   for (const std::string& name : known) wanted += (wanted.empty() ? "" : ", ") + name;
   for (const py::str* key : {&timestamp_key_, &now_key_, &task_key_}) known.push_back(name_of(*key));

@@ -9,34 +9,33 @@ namespace keystep::python {
 
 /// Views into the arrays of one dictionary; `owners` keeps them alive while the GIL is released.
 struct ReadObservation {
-  Observation view() const { return {state, images, timestamp_us, now_us}; }
-  std::span<const float> state;
-  std::vector<ImageView> images;
+  Observation view() const { return {features, timestamp_us, now_us}; }
+  std::vector<FeatureView> features;
   std::int64_t timestamp_us = -1, now_us = -1;
   std::vector<py::object> owners;
 };
 
 class ObservationReader {
  public:
-  explicit ObservationReader(const ObservationSpec& spec);
+  explicit ObservationReader(const std::vector<FeatureSpec>& features);
   /// ArgumentError names the key: missing, unknown, or of the wrong dtype, shape or layout. `prefix` stands
   /// before the key in messages.
   ReadObservation read(py::handle dictionary, const std::string& prefix = "") const;
-  /// {`key`: one observation after the other}: float32 (M, S) or uint8 (M, height, width, 3).
+  /// {`key`: one frame of that feature after the other}: (M, ..).
   std::vector<ReadObservation> read_subgoals(py::handle dictionary, const std::string& key) const;
 
  private:
-  struct Image {
+  struct Feature {
     py::str key;
-    ImageSpec spec;
+    FeatureSpec spec;
+    py::dtype dtype;
   };
   py::handle get(const py::dict& dictionary, const py::str& key, const std::string& prefix) const;
   void check_keys(const py::dict& dictionary, const std::string& prefix) const;
   void refuse_unknown(const py::dict& dictionary, const std::string& prefix) const;
 
-  py::ssize_t state_size_;
-  py::str state_key_, timestamp_key_, now_key_, task_key_;
-  std::vector<Image> images_;
+  py::str timestamp_key_, now_key_, task_key_;
+  std::vector<Feature> features_;
 };
 
 }  // namespace keystep::python

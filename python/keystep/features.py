@@ -6,8 +6,34 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-KINDS = {"vector": "float32", "rgb": "uint8", "depth": "float32"}
-"""The kinds, and the dtype in which each is given. Depth is in metres."""
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Attributes:
+    dtype: in which it is given.
+    axes: of one frame, for messages.
+    ndim: of one frame.
+    channels: of an image, which goes channels first to the network; 0: a vector.
+    unit: what a network's value 1 is before normalisation.
+    own: the field that other kinds do not have.
+    """
+
+    dtype: str
+    axes: str
+    ndim: int
+    channels: int
+    unit: int = 1
+    own: str = ""
+
+
+KINDS = {
+    "vector": Kind("float32", "(S,)", 1, 0, own="names"),
+    "rgb": Kind("uint8", "(height, width, 3)", 3, 3, unit=255, own="resize"),
+    "depth": Kind("float32", "(height, width)", 2, 1),
+}
+"""By name. Depth is in metres."""
 
 
 @dataclass(frozen=True)
@@ -36,20 +62,23 @@ class Feature:
     def __post_init__(self) -> None:
         _require(self.kind in KINDS, f"{self.key}.kind", " | ".join(KINDS), self.kind)
         _require(self.key.startswith("observation."), "key", "observation.<name>", self.key)
-        axes = {"vector": "(S,)", "rgb": "(height, width, 3)", "depth": "(height, width)"}[self.kind]
-        fits = len(self.shape) == axes.count(",") + (self.kind != "vector")
-        fits = fits and all(extent > 0 for extent in self.shape)
-        fits = fits and (self.kind != "rgb" or self.shape[2] == 3)
-        _require(fits, f"{self.key}.shape", axes, self.shape)
+        kind = KINDS[self.kind]
+        fits = len(self.shape) == kind.ndim and all(extent > 0 for extent in self.shape)
+        fits = fits and (kind.ndim < 3 or self.shape[2] == kind.channels)
+        _require(fits, f"{self.key}.shape", kind.axes, self.shape)
         _require(self.history >= 1, f"{self.key}.history", "1 or more frames", self.history)
-        wanted = self.shape[0] if self.kind == "vector" else 0
+        wanted = self.shape[0] if kind.own == "names" else 0
         _require(len(self.names) == wanted, f"{self.key}.names", f"{wanted} names", len(self.names))
-        _require(not self.resize or self.kind == "rgb", f"{self.key}.resize", "false but for rgb", True)
+        _require(not self.resize or kind.own == "resize", f"{self.key}.resize", "false but for rgb", True)
 
     @property
     def dtype(self) -> str:
         """In which it is given."""
-        return KINDS[self.kind]
+        return KINDS[self.kind].dtype
+
+    @property
+    def is_image(self) -> bool:
+        return KINDS[self.kind].channels > 0
 
     @property
     def name(self) -> str:
@@ -59,7 +88,7 @@ class Feature:
     @property
     def width(self) -> int:
         """Values that each statistic of its normalisation has: one per value, or per channel."""
-        return self.shape[0] if self.kind == "vector" else 3 if self.kind == "rgb" else 1
+        return KINDS[self.kind].channels or self.shape[0]
 
     def network_shape(self, history: int | None = None) -> tuple[int, ...]:
         """The network's input, float32: [1, ..] for one frame, [1, n, ..] for n; images channels first.
@@ -68,19 +97,23 @@ class Feature:
             history: frames; by default the feature's own. A goal is one frame.
         """
         frames = self.history if history is None else history
-        frame = self.shape if self.kind == "vector" else (self.width, *self.shape[:2])
+        frame = (self.width, *self.shape[:2]) if self.is_image else self.shape
         return (1, *((frames,) if frames > 1 else ()), *frame)
+
+    def network_values(self, frames: np.ndarray) -> np.ndarray:
+        """Frames [.., *shape] as the network takes them before normalisation: images channels first."""
+        kind = KINDS[self.kind]
+        values = frames / kind.unit if kind.unit != 1 else frames
+        if not self.is_image:
+            return values
+        return np.moveaxis(values, -1, -3) if kind.ndim == 3 else np.expand_dims(values, -3)
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values: the entry of a manifest or a checkpoint, without its normalisation."""
         entry: dict[str, Any] = {"key": self.key, "kind": self.kind, "dtype": self.dtype}
         entry |= {"shape": list(self.shape), "history": self.history}
-        own: dict[str, dict[str, Any]] = {
-            "vector": {"names": list(self.names)},
-            "rgb": {"resize": self.resize},
-            "depth": {},
-        }
-        return entry | own[self.kind]
+        own: dict[str, Any] = {"names": list(self.names), "resize": self.resize}
+        return entry | {key: value for key, value in own.items() if key == KINDS[self.kind].own}
 
     @classmethod
     def from_dict(cls, entry: dict[str, Any]) -> Feature:
@@ -94,6 +127,13 @@ class Feature:
 def features_of(entries: Sequence[dict[str, Any]]) -> list[Feature]:
     """Of a manifest's or a checkpoint's list "observation"."""
     return [Feature.from_dict(entry) for entry in entries]
+
+
+def feature_of(manifest: dict[str, Any], role: str) -> tuple[Feature, dict[str, Any]]:
+    """The feature of a network's input `observation.<name>` or `goal.<name>`, and its normalization."""
+    key = role if role.startswith("observation.") else "observation." + role.removeprefix("goal.")
+    (entry,) = (entry for entry in manifest["observation"] if entry["key"] == key)
+    return Feature.from_dict(entry), entry["normalization"]
 
 
 def _require(good: bool, field: str, wanted: str, got: object) -> None:

@@ -12,14 +12,15 @@ import numpy as np
 
 from keystep import _core
 from keystep.arguments import engine_options, text
+from keystep.features import features_of
 from keystep.latency import LatencyReport
 from keystep.libraries import find_extensions, find_onnxruntime
 
 Observation = dict[str, Any]
-"""`observation.state` float32 (S,), `observation.images.<camera>` uint8 (height, width, 3) RGB, optionally
-`task` (a name or a known instruction) and `timestamp_us` (when it was taken, by the clock of `load`; of an
-external clock with `now_us`, the time it shows now). Images may have another size where the manifest says
-`resize`."""
+"""By the keys of the manifest's features: vectors float32 (S,), such as `observation.state`, RGB images uint8
+(height, width, 3), depth float32 (height, width) in metres; one frame, whatever the history. Optionally `task`
+(a name or a known instruction) and `timestamp_us` (when it was taken, by the clock of `load`; of an external
+clock with `now_us`, the time it shows now). RGB may have another size where the manifest says `resize`."""
 
 Subgoals = dict[str, np.ndarray]
 """M subgoals under the observation key they are: `observation.state` float32 (M, S), or
@@ -138,11 +139,8 @@ def _parsed(manifest: str) -> dict[str, Any]:
 
 def inputs(manifest: dict[str, Any]) -> list[str]:
     """What `act` wants, such as "observation.state float32 (26,)", and what `reset` wants beside it."""
-    spec = manifest["observation"]
-    wanted = [f"observation.state float32 ({len(spec['state']['names'])},)"] if spec["state"] else []
-    wanted += [
-        f"observation.images.{image['camera']} uint8 ({image['height']}, {image['width']}, 3)"
-        for image in spec["images"]
+    wanted = [
+        f"{feature.key} {feature.dtype} {feature.shape}" for feature in features_of(manifest["observation"])
     ]
     names = [task["name"] for task in manifest["tasks"]]
     if manifest["goal"] == "text":
@@ -168,7 +166,7 @@ class Runtime:
         self._core = core
         self._manifest: dict[str, Any] = _parsed(core.manifest_json)
         self._tasks: list[dict[str, str]] = self._manifest["tasks"]
-        self._planner: dict[str, Any] | None = self._manifest.get("planner")  # no such key in version 1
+        self._planner: dict[str, Any] | None = self._manifest["planner"]
         graphs = self._manifest["graphs"]
         inputs = graphs["act" if "act" in graphs else "encode"]["inputs"]
         self._needs_task = bool(self._planner) or any(tensor["role"] == "task" for tensor in inputs)

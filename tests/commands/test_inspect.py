@@ -98,7 +98,7 @@ def test_wrong_options_are_errors(bundles: dict[str, Path], capsys: pytest.Captu
     with pytest.raises(keystep.ArgumentError, match="precision"):
         inspect.main(bundles["hierarchy"], precision="fp64")
     inspect.main(bundles["hierarchy"], manifest=True, precision="fp64")  # nothing is opened
-    assert json.loads(capsys.readouterr().out)["version"] == 4
+    assert json.loads(capsys.readouterr().out)["version"] == 5
 
 
 def test_a_hostile_bundle_cannot_speak_to_the_terminal(

@@ -13,7 +13,7 @@ pytest.importorskip("gymnasium")
 
 import other_envs
 from eval_runs import run, state_bundle
-from stub_bundle import stub_manifest, write_stub_bundle
+from stub_bundle import camera_entry, stub_manifest, write_stub_bundle
 
 from keystep.evaluate import Evaluation, evaluate
 from keystep.evaluate.environments import ObservationReader, make_env, solved, step_limit
@@ -92,19 +92,12 @@ def test_limits(bundle):
 
 def test_two_cameras_of_their_own_sizes(tmp_path):
     manifest = stub_manifest()
-    graphs, stats = manifest["graphs"], manifest["normalization"]
+    graphs = manifest["graphs"]
     wrist = "observation.images.wrist"
     tensor = {"name": wrist, "dtype": "float32", "shape": [1, 3, 4, 4], "role": wrist}
     graphs["encode"]["inputs"].append(tensor)
-    images = [
-        *manifest["observation"]["images"],
-        {"camera": "wrist", "height": 4, "width": 4, "order": "rgb"},
-    ]
-    changes = {
-        "observation": {**manifest["observation"], "images": images},
-        "normalization": {**stats, wrist: stats["observation.images.static"]},
-        "graphs": graphs,
-    }
+    observation = [*manifest["observation"], camera_entry("wrist") | {"shape": [4, 4, 3]}]
+    changes = {"observation": observation, "graphs": graphs}
     folder = write_stub_bundle(tmp_path / "two.keystep", **changes)
     with keystep.load(folder, engine="stub") as policy:
         report = evaluate(policy, "other_envs:OtherDicts-v0", ["lift_red"], 1)

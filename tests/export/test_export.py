@@ -182,7 +182,10 @@ def test_schema_refuses_a_missing_key_anywhere(written: dict[str, Any]) -> None:
             lambda m: m["action"].update(hold=[0.0] * 7),
             r"action\.hold: expected an object, got an array of 7",
         ),
-        (lambda m: m["normalization"]["action"].pop("max"), r"normalization\.action\.max: expected a value"),
+        (
+            lambda m: m["action"]["normalization"].pop("max"),
+            r"action\.normalization\.max: expected a value",
+        ),
         (
             lambda m: m["action"]["units"].__setitem__(1, "\ud800"),
             r"action\.units\[1\]: expected text that is valid UTF-8, got '\\ud800'",
@@ -206,11 +209,26 @@ def test_schema_refuses_a_missing_key_anywhere(written: dict[str, Any]) -> None:
         ),
         (lambda m: m["graphs"].pop("film"), r"unet: expected null \(there is no graph film\)"),
         (lambda m: m["graphs"].pop("denoise"), r"unet: expected null \(there is no graph denoise\)"),
+        (lambda m: m["observation"].pop(), "observation: "),
         (
-            lambda m: m["normalization"].pop("observation.state"),
-            r"normalization\.observation\.state: expected a value, got no such key",
+            lambda m: m["observation"][0].update(kind="sound"),
+            r"state\.kind: expected vector \| rgb \| depth, got",
         ),
-        (lambda m: m["normalization"]["observation.state"]["std"].__setitem__(1, 0.0), "normalization"),
+        (lambda m: m["observation"][0].update(dtype="uint8"), r"state\.dtype: expected float32, got"),
+        (lambda m: m["observation"][0].update(resize=True), r"state\.resize: expected one of the keys"),
+        (lambda m: m["observation"][0].pop("history"), r"state\.history: expected a value, got no such key"),
+        (lambda m: m["observation"][0].update(history=0), r"state\.history: expected an integer in 1\.\."),
+        (lambda m: m["observation"][0].update(key="state"), r"state\.key: expected observation\.<name>"),
+        (lambda m: m["observation"][0].update(shape=[2]), r"observation\.state\.names: expected 2 names"),
+        (
+            lambda m: m["observation"][0]["normalization"]["std"].__setitem__(1, 0.0),
+            r"observation\.state\.normalization\.std\[1\]",
+        ),
+        (
+            lambda m: m["observation"][0]["normalization"]["std"].append(1.0),
+            r"observation\.state\.normalization\.std: expected 26 values, got 27",
+        ),
+        (lambda m: m["chunk"].update(start=1), r"chunk\.start: expected an integer in 0\.\.0"),
     ],
 )
 def test_bad_manifests(

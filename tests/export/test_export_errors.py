@@ -181,7 +181,7 @@ class FakeRuntime:
 
     def predict_chunk(self, *_: Any) -> np.ndarray:
         self.chunks += 1
-        entry = self.manifest["normalization"]["action"]
+        entry = self.manifest["action"]["normalization"]
         return self._moved(self.golden["actions"][self.chunks - 1], entry)
 
     def predict_plan(self, *_: Any, as_float: bool) -> dict[str, np.ndarray]:
@@ -204,7 +204,7 @@ def exported(checkpoint: Checkpoints, measure: Any, tmp_path: Path, monkeypatch:
     folder = export_bundle(pair[0], tmp_path / "x.keystep", planner=pair[1])
     manifest = json.loads((folder / "manifest.json").read_text())
     wide = {"mode": "min_max", "min": [-1.0] * 6 + [-300.0], "max": [1.0] * 6 + [100.0]}
-    manifest["normalization"]["action"] = wide
+    manifest["action"]["normalization"] = wide
     (folder / "manifest.json").write_text(json.dumps(manifest))
     monkeypatch.setattr(
         keystep, "read_manifest", lambda path: json.loads((path / "manifest.json").read_text())

@@ -197,7 +197,7 @@ def other_joints(folder: Path) -> None:
         (
             other_joints,
             ExportError,
-            "observation.state: expected the planner's ['elbow', 'state_1'",
+            "observation.state.names: expected the planner's ['elbow', 'state_1'",
         ),
     ],
 )

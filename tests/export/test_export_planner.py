@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import keystep
+from keystep.features import Feature, features_of
 
 pytest.importorskip("torch")
 
@@ -63,7 +64,7 @@ def test_manifest_of_a_state_hierarchy(exported: Path, written: dict[str, Any]) 
     assert keystep.read_manifest(exported) == written
     assert (written["name"], written["family"], written["goal"]) == ("two-levels", "subgoal", "text")
     assert [task["name"] for task in written["tasks"]] == ["task_0", "task_1"]  # what the planner was told
-    assert written["chunk"] == {"horizon": 8, "execute": EXECUTE, "merge": "consumed_index"}
+    assert written["chunk"] == {"horizon": 8, "execute": EXECUTE, "start": 0, "merge": "consumed_index"}
     planner = written["planner"]
     assert set(planner.pop("normalization")) == {"mode", "min", "max"}
     assert planner.pop("sampler")["guidance"] == 0.5
@@ -120,9 +121,8 @@ def test_manifest_of_an_image_hierarchy(checkpoint: Checkpoints, tmp_path: Path)
     manifest = keystep.read_manifest(folder)
     planner = manifest["planner"]
     assert (manifest["name"], planner["replan"], planner["guided"]) == ("mine", False, True)
-    assert manifest["observation"]["images"] == [
-        {"camera": "static", "height": 16, "width": 16, "order": "rgb", "resize": True}
-    ]
+    camera = Feature("observation.images.static", "rgb", (16, 16, 3), resize=True)
+    assert features_of(manifest["observation"]) == [camera]
     assert planner["subgoal"] == "observation.images.static"
     assert planner["normalization"] == {"mode": "min_max", "min": [0.0] * 3, "max": [1.0] * 3}
     assert [planner["sampler"][key] for key in ("kind", "inference_steps", "guidance")] == ["ddpm", 4, 0]

@@ -20,6 +20,7 @@ pytest.importorskip("onnxruntime")
 
 from keystep.export import golden_file
 from keystep.export.golden_file import read_golden
+from keystep.features import Feature
 
 Arrays = dict[str, np.ndarray]
 SAMPLER = {
@@ -34,11 +35,12 @@ SAMPLER = {
     "eta": 0.5,
     "guidance": 0.0,
 }
-CAMERA = {"camera": "top", "height": 3, "width": 5}
+STATE = Feature("observation.state", "vector", (3,), names=("x", "y", "z"))
+CAMERA = Feature("observation.images.top", "rgb", (3, 5, 3))
 MANIFEST: dict[str, Any] = {
     "action": {"names": ["a", "b"]},
     "chunk": {"horizon": 4},
-    "observation": {"state": {"names": ["x", "y", "z"]}, "images": [CAMERA]},
+    "observation": [feature.to_dict() | {"normalization": {}} for feature in (STATE, CAMERA)],
     "tasks": [{"name": "lift", "instruction": "Lift."}, {"name": "push", "instruction": "Push."}],
     "sampler": SAMPLER,
     "unet": None,

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from stub_bundle import write_stub_bundle
 
 pytest.importorskip("onnx")
+
+from older_bundles import make_older, older_manifest
 
 import keystep
 from keystep import cli
@@ -19,6 +22,19 @@ from keystep.export.manifest import VERSION
 from keystep.export.upgrade import named_files, upgrade_bundle, upgraded
 
 SHIPPED = sorted((Path(__file__).parents[2] / "bundles").glob("*.keystep"))
+Edit = Callable[[dict[str, Any]], Any]
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    """The state bundle as version 4 wrote it."""
+    shutil.copytree(SHIPPED[-1], tmp_path / "mine.keystep")
+    make_older(tmp_path / "mine.keystep", 4)
+    return tmp_path / "mine.keystep"
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
 def actions(bundle: Path, **options: Any) -> np.ndarray:
@@ -36,55 +52,108 @@ def actions(bundle: Path, **options: Any) -> np.ndarray:
 
 
 @pytest.mark.parametrize("bundle", SHIPPED, ids=lambda path: path.stem)
-def test_the_same_bits(bundle: Path, tmp_path: Path) -> None:
-    new = upgrade_bundle(bundle, tmp_path / "new.keystep")
+def test_version_3_gives_the_same_bits(bundle: Path, tmp_path: Path) -> None:
+    shutil.copytree(bundle, tmp_path / "old.keystep")
+    make_older(tmp_path / "old.keystep", 3)
+    new = upgrade_bundle(tmp_path / "old.keystep", tmp_path / "new.keystep")
     assert keystep.read_manifest(new)["version"] == VERSION
     for options in ({}, {"engine": "onnxruntime"}, {"precision": "bf16"}):
         np.testing.assert_array_equal(actions(new, **options), actions(bundle, **options))
-    unet = sum(
-        (bundle / name).stat().st_size for name in named_files(keystep.read_manifest(new)) if "unet" in name
+    names = [name for name in named_files(keystep.read_manifest(new)) if "unet" in name]
+    unet = sum((bundle / name).stat().st_size for name in names)
+    before, after = (
+        sum(file.stat().st_size for file in path.iterdir()) for path in (tmp_path / "old.keystep", new)
     )
-    before, after = (sum(file.stat().st_size for file in path.iterdir()) for path in (bundle, new))
     assert before - after > 0.9 * unet  # each weight once
 
 
-def test_in_place_and_again(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    bundle = tmp_path / "mine.keystep"
-    shutil.copytree(SHIPPED[-1], bundle)
-    (bundle / "notes.txt").write_text("of no manifest")
-    assert cli.run(["upgrade", str(bundle)]) == 0
-    assert "20.7 MB before, 13.2 MB now" in capsys.readouterr().out
-    first = {file.name: file.read_bytes() for file in bundle.iterdir()}
-    assert set(first) == {"manifest.json", *named_files(json.loads(first["manifest.json"]))}
-    assert cli.run(["upgrade", str(bundle)]) == 0
-    assert {file.name: file.read_bytes() for file in bundle.iterdir()} == first
+def test_version_4_in_place_and_again(old: Path, capsys: pytest.CaptureFixture) -> None:
+    """Nothing but the manifest is another."""
+    (old / "notes.txt").write_text("of no manifest")
+    with pytest.raises(keystep.BundleError, match="run `keystep upgrade BUNDLE`"):
+        keystep.load(old)
+    for _ in range(2):
+        assert cli.run(["upgrade", str(old)]) == 0
+        assert "MB before" in capsys.readouterr().out
+        found, shipped = contents(old), contents(SHIPPED[-1])
+        assert json.loads(found.pop("manifest.json")) == json.loads(shipped.pop("manifest.json"))
+        assert found == shipped
 
 
 def test_only_what_must_change_does() -> None:
-    old = keystep.read_manifest(SHIPPED[-1])
-    new = upgraded(old)
-    assert {key for key in new if new[key] != old[key]} == {"version", "action"}
-    assert new["action"]["hold"] == {"mode": "values", "values": old["action"]["hold"]}
-    assert upgraded(new) == new
+    for bundle in SHIPPED:
+        new = keystep.read_manifest(bundle)
+        for version in (3, 4):
+            old = older_manifest(new, version)
+            assert upgraded(old) == new
+            changed = {key for key in new if new[key] != old[key]}
+            assert changed == {"version", "observation", "action", "chunk"}
+        assert upgraded(new) == new
 
 
-def test_versions_that_are_not_read(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    bundle = write_stub_bundle(tmp_path / "old.keystep", version=1)
-    assert cli.run(["upgrade", str(bundle), "--output", str(tmp_path / "new.keystep")]) == 2
-    assert "version: expected 3 or 4 (export older ones again" in capsys.readouterr().err
-    assert [path.name for path in tmp_path.iterdir()] == ["old.keystep"]
+@pytest.mark.parametrize("version", [1, 2, 6, "4", None])
+def test_versions_that_are_not_read(old: Path, version: Any, capsys: pytest.CaptureFixture) -> None:
+    edit(old, lambda manifest: manifest.update(version=version))
+    assert cli.run(["upgrade", str(old), "--output", str(old.parent / "new.keystep")]) == 2
+    assert "version: expected 3, 4 or 5 (export older ones again" in capsys.readouterr().err
+    assert [path.name for path in old.parent.iterdir()] == ["mine.keystep"]
+
+
+def edit(bundle: Path, change: Edit) -> None:
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    change(manifest)
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+
+
+def refusal(bundle: Path) -> str:
+    """Of an upgrade, which leaves the bundle as it was."""
+    before = contents(bundle)
+    with pytest.raises((keystep.BundleError, ValueError)) as caught:
+        upgrade_bundle(bundle)
+    assert contents(bundle) == before
+    assert [path.name for path in bundle.parent.iterdir()] == [bundle.name]
+    return str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["unet.safetensors", "golden.npz", "denoise.onnx"])
-def test_a_damaged_bundle_is_refused(tmp_path: Path, name: str) -> None:
-    bundle = tmp_path / "mine.keystep"
-    shutil.copytree(SHIPPED[-1], bundle)
-    content = (bundle / name).read_bytes()
-    (bundle / name).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    before = {file.name: file.read_bytes() for file in bundle.iterdir()}
-    with pytest.raises(keystep.BundleError, match="is damaged or was changed"):
-        upgrade_bundle(bundle)
-    assert {file.name: file.read_bytes() for file in bundle.iterdir()} == before
+def test_a_damaged_bundle_is_refused(old: Path, name: str) -> None:
+    content = (old / name).read_bytes()
+    (old / name).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert "is damaged or was changed" in refusal(old)
+
+
+@pytest.mark.parametrize("name", ["../a", "/etc/hostname", "", ".", "..", "a/b", "link", "none", 3, None])
+def test_files_stay_inside(old: Path, name: Any) -> None:
+    (old / "link").symlink_to("/etc/hostname")
+    hash_of = hashlib.sha256(Path("/etc/hostname").read_bytes()).hexdigest()
+    edit(old, lambda manifest: manifest["golden"].update(file=name, sha256=hash_of))
+    assert refusal(old).startswith("golden.file: expected a file inside the bundle, got ")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m: m.update(format="zip"), "format: expected"),
+        (lambda m: m.pop("normalization"), "manifest.json: expected its version's fields, got KeyError"),
+        (lambda m: m.update(graphs=[]), "manifest.json: expected its version's fields"),
+        (lambda m: m["normalization"].pop("observation.state"), "got KeyError 'observation.state'"),
+        (lambda m: m.update(observation=7), "manifest.json: expected its version's fields"),
+        (lambda m: m["observation"]["state"].update(names=[]), "observation.state.shape: expected"),
+        (lambda m: m["observation"]["state"].update(names=[1] * 26), "observation.state.names"),
+        (lambda m: m["observation"]["images"].append({"camera": "a"}), "got KeyError 'height'"),
+        (lambda m: m.update(colour="red"), "'colour' was unexpected"),
+        (lambda m: m["chunk"].update(execute=0), "chunk.execute"),
+    ],
+)
+def test_manifests_from_anywhere(old: Path, change: Edit, message: str) -> None:
+    edit(old, change)
+    assert message in refusal(old)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[" * 100_000, b"\xff", b"[]", b"1"])
+def test_what_is_no_manifest(old: Path, content: bytes) -> None:
+    (old / "manifest.json").write_bytes(content)
+    assert "expected" in refusal(old)
 
 
 def test_an_output_that_exists_stays(tmp_path: Path) -> None:
@@ -92,8 +161,6 @@ def test_an_output_that_exists_stays(tmp_path: Path) -> None:
         upgrade_bundle(SHIPPED[-1], tmp_path)
 
 
-def test_answers_that_are_not_golden_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_answers_that_are_not_golden_are_refused(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("keystep.export.upgrade.differences", lambda folder: ["actions differ"])
-    with pytest.raises(ValueError, match="actions differ"):
-        upgrade_bundle(SHIPPED[-1], tmp_path / "new.keystep")
-    assert not list(tmp_path.iterdir())
+    assert refusal(old) == "actions differ"

@@ -127,7 +127,7 @@ def test_recorded_errors_are_those_of_the_golden_data(name: str, exported: Expor
     assert tuple(errors) == PRECISIONS[PRECISIONS.index(manifest["unet"]["precision"]) :]
     with np.load(bundle / "golden.npz") as archive:
         golden = {key: archive[key] for key in archive.files}
-    _, scale = offset_and_scale(manifest["normalization"]["action"])
+    _, scale = offset_and_scale(manifest["action"]["normalization"])
     for precision, error in errors.items():
         difference = (golden_chunks(bundle, manifest, golden, precision) - golden["actions"]) / scale
         assert np.abs(difference).max() == pytest.approx(error["max"], rel=1e-3, abs=1e-7)
@@ -155,7 +155,7 @@ def test_precisions_on_new_observations(precision: str, exported: Export) -> Non
     run, bundle = exported("guidance")
     wanted = torch_chunks(run, CASES["guidance"][1])
     manifest = keystep.read_manifest(bundle)
-    _, scale = offset_and_scale(manifest["normalization"]["action"])
+    _, scale = offset_and_scale(manifest["action"]["normalization"])
     got = chunks(bundle, precision=precision)
     recorded = manifest["unet"]["errors"][precision]["max"]
     assert np.abs((got - wanted) / scale).max() < max(TOLERANCE, 4 * recorded)

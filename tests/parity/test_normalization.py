@@ -47,7 +47,8 @@ def test_a_hierarchy_of_any_two_modes(ours: str, theirs: str, tmp_path: Path) ->
     controller = normalized_by(tmp_path / "controller", "controller", modes, **clip)
     folder = export_bundle(controller, tmp_path / "x.keystep", planner=planner)
     manifest = json.loads((folder / "manifest.json").read_text())
-    assert {key: entry["mode"] for key, entry in manifest["normalization"].items()} == modes
+    found = {entry["key"]: entry["normalization"]["mode"] for entry in manifest["observation"]}
+    assert found | {"action": manifest["action"]["normalization"]["mode"]} == modes
     assert manifest["planner"]["normalization"]["mode"] == theirs
     assert manifest["sampler"]["clip_range"] == manifest["planner"]["sampler"]["clip_range"] == 2.75
     report = verify_bundle(folder, controller, planner)

@@ -51,7 +51,9 @@ def test_manifest_that_is_not_json(stub_bundle):
 
 
 MANIFEST_EDITS = {
-    "newer version": (lambda m: m.update(version=5), ("version", "4", "5")),
+    "newer version": (lambda m: m.update(version=6), ("version", "expected 5", "got 6", "newer")),
+    "version 4": (lambda m: m.update(version=4), ("got 4 (run `keystep upgrade BUNDLE`)",)),
+    "version 2": (lambda m: m.update(version=2), ("got 2 (too old to upgrade: export it again)",)),
     "other format": (lambda m: m.update(format="zip"), ("format", "keystep-bundle", "zip")),
     "unknown key": (lambda m: m.update(colour="red"), ("colour",)),
     "unknown nested key": (lambda m: m["chunk"].update(overlap=1), ("chunk", "overlap")),
@@ -62,9 +64,12 @@ MANIFEST_EDITS = {
         ("../encode.onnx",),
     ),
     "absolute path": (lambda m: m["graphs"]["encode"].update(file="/etc/hostname"), ("/etc/hostname",)),
-    "zero width": (lambda m: norm(m).update(std=[1.0, 0.0, 1.0, 1.0]), ("observation.state", "std")),
+    "zero width": (lambda m: norm(m).update(std=[1.0, 0.0, 1.0, 1.0]), ("observation[0].normalization.std",)),
     "zero range": (lambda m: action_norm(m).update(max=[-1.0, 1.0, 1.0]), ("action", "max")),
-    "too few statistics": (lambda m: norm(m).update(mean=[0.0] * 3), ("observation.state", "mean", "4", "3")),
+    "too few statistics": (
+        lambda m: norm(m).update(mean=[0.0] * 3),
+        ("observation[0].normalization.mean", "4", "3"),
+    ),
     "execute beyond horizon": (lambda m: m["chunk"].update(execute=5), ("execute", "5")),
     "bounds crossed": (lambda m: m["action"].update(min=[2.0, -1.0, -1.0]), ("action",)),
     "no inference steps": (lambda m: m["sampler"].update(inference_steps=0), ("inference_steps", "0")),
@@ -73,17 +78,20 @@ MANIFEST_EDITS = {
         ("inference_steps", "101"),
     ),
     "guidance no float holds": (lambda m: m["sampler"].update(guidance=1e39), ("sampler.guidance", "1e+39")),
-    "width no float divides by": (lambda m: norm(m).update(std=[1e-40] * 4), ("observation.state.std[0]",)),
+    "width no float divides by": (
+        lambda m: norm(m).update(std=[1e-40] * 4),
+        ("normalization.std[0]",),
+    ),
     "unknown schedule": (lambda m: m["sampler"].update(beta_schedule="cubic"), ("beta_schedule", "cubic")),
 }
 
 
 def norm(manifest):
-    return manifest["normalization"]["observation.state"]
+    return manifest["observation"][0]["normalization"]
 
 
 def action_norm(manifest):
-    return manifest["normalization"]["action"]
+    return manifest["action"]["normalization"]
 
 
 @pytest.mark.parametrize("name", MANIFEST_EDITS)

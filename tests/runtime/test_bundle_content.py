@@ -68,20 +68,12 @@ def test_a_graph_swapped_while_it_loads(onnx_bundle: Path, tmp_path: Path) -> No
 # ---- external data
 
 
-def as_version_4(manifest: dict[str, Any]) -> dict[str, Any]:
-    manifest |= {"version": 4, "planner": None, "unet": None}
-    manifest["action"]["hold"] = {"mode": "values", "values": [0.0] * ACTION}
-    for image in manifest["observation"]["images"]:
-        image["resize"] = False
-    return manifest
-
-
 WEIGHT = (0.1 * np.arange(1, HORIZON * ACTION + 1, dtype=np.float32)).reshape(1, HORIZON, ACTION)
 
 
 @pytest.fixture
 def external_bundle(onnx_bundle: Path) -> Path:
-    """`onnx_bundle` in version 4, the weights of `denoise` in a file of their own."""
+    """`onnx_bundle`, the weights of `denoise` in a file of their own."""
     model = onnx.load(onnx_bundle / "denoise.onnx")
     model.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(WEIGHT, "weight"))
     save_external(model, onnx_bundle)
@@ -97,7 +89,7 @@ def save_external(model: Any, folder: Path, **changes: str) -> None:
     for entry in model.graph.initializer[0].external_data:
         entry.value = changes.get(entry.key, entry.value)
     (folder / "denoise.onnx").write_bytes(model.SerializeToString())
-    manifest = as_version_4(json.loads((folder / "manifest.json").read_text()))
+    manifest = json.loads((folder / "manifest.json").read_text())
     files = [{"file": "weights.bin", "sha256": sha256(folder / "weights.bin")}]
     manifest["graphs"]["denoise"] |= {"sha256": sha256(folder / "denoise.onnx"), "external": files}
     write_manifest(folder, manifest)
@@ -136,33 +128,16 @@ def test_external_data_that_changed(external_bundle: Path) -> None:
         keystep.read_manifest(external_bundle)
 
 
-@pytest.mark.parametrize("version", [1, 4])
 def test_external_data_that_no_manifest_lists(
-    external_bundle: Path, edit_manifest: Any, monkeypatch: pytest.MonkeyPatch, version: int
+    external_bundle: Path, edit_manifest: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not even where ONNX Runtime itself would look for them."""
     monkeypatch.chdir(external_bundle)
     edit_manifest(external_bundle, lambda manifest: manifest["graphs"]["denoise"].pop("external"))
-    if version == 1:
-        edit_manifest(external_bundle, as_version_1)
     wanted = "graphs.denoise.external: expected every file that the graph's weights are in, with its SHA-256"
     assert refusal(external_bundle) == f"{wanted}, got none for 'weights.bin'"
     with pytest.raises(keystep.BundleError, match=r"graphs\.denoise\.external: expected every file"):
         keystep._core.read_files(external_bundle)
-
-
-def as_version_1(manifest: dict[str, Any]) -> None:
-    manifest["version"] = 1
-    manifest["action"]["hold"] = manifest["action"]["hold"]["values"]
-    for key in ("planner", "unet"):
-        del manifest[key]
-    for image in manifest["observation"]["images"]:
-        del image["resize"]
-
-
-def test_external_data_came_with_version_4(external_bundle: Path, edit_manifest: Any) -> None:
-    edit_manifest(external_bundle, as_version_1)
-    assert "graphs.denoise.external: expected one of the keys" in refusal(external_bundle)
 
 
 @pytest.mark.parametrize(

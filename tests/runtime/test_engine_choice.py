@@ -47,9 +47,7 @@ def split_bundle(onnx_bundle: Path) -> Path:
     onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=9), onnx_bundle / "film.onnx")
     for entry in graphs.values():
         entry["sha256"] = sha256(onnx_bundle / entry["file"])
-    images = manifest["observation"]["images"]
-    images[0]["resize"] = False
-    write_manifest(onnx_bundle, manifest | {"version": 3, "planner": None, "unet": None})
+    write_manifest(onnx_bundle, manifest)
     return onnx_bundle
 
 

@@ -21,24 +21,16 @@ BAD = {
 }
 
 
-def version_4(hold: Any) -> dict[str, Any]:
-    """Changes of the stub's manifest that make it one of version 4."""
-    manifest = stub_manifest()
-    images = [image | {"resize": False} for image in manifest["observation"]["images"]]
-    return {
-        "version": 4,
-        "planner": None,
-        "unet": None,
-        "observation": manifest["observation"] | {"images": images},
-        "action": manifest["action"] | {"hold": hold},
-    }
+def holding(hold: Any) -> dict[str, Any]:
+    """Changes of the stub's manifest."""
+    return {"action": stub_manifest()["action"] | {"hold": hold}}
 
 
 @pytest.mark.parametrize("hold", [{"mode": "last"}, {"mode": "values", "values": [0.0] * ACTION}])
 def test_act_raises_where_nothing_can_be_given(
     make_stub: Any, observation: dict[str, Any], hold: Any
 ) -> None:
-    policy = make_stub(version_4(hold))
+    policy = make_stub(holding(hold))
     policy.reset(task="lift_red")
     for given in (BAD, observation, BAD, observation):
         if given is BAD:
@@ -65,11 +57,11 @@ def test_act_raises_where_nothing_can_be_given(
 )
 def test_other_holds_are_refused(make_stub: Any, hold: Any, message: str) -> None:
     with pytest.raises(keystep.BundleError, match=message):
-        make_stub(version_4(hold))
+        make_stub(holding(hold))
 
 
 def test_a_manifest_is_checked_without_its_files() -> None:
-    manifest = stub_manifest() | version_4({"mode": "last"})
+    manifest = stub_manifest() | holding({"mode": "last"})
     for graph in manifest["graphs"].values():
         graph["sha256"] = "0" * 64
     manifest["golden"]["sha256"] = "0" * 64
@@ -141,7 +133,7 @@ def test_from_checkpoint_to_inspect(
     edit(checkpoint, version, hold=hold, law=["absolute", "absolute"])
     bundle = export_bundle(checkpoint, checkpoint.parent / "b.keystep")
     manifest = keystep.read_manifest(bundle)
-    assert (manifest["version"], manifest["action"]["hold"]) == (4, wanted)
+    assert (manifest["version"], manifest["action"]["hold"]) == (5, wanted)
     inspect.main(bundle, engine="stub")
     rows = dict(line.split("  ", 1) for line in capsys.readouterr().out.splitlines())
     assert rows["hold"].strip() == shown

@@ -7,7 +7,6 @@ import threading
 
 import numpy as np
 import pytest
-from stub_bundle import stub_manifest
 from subgoal_stub import IMAGE, STATE_KEY, rollout, subgoal_changes, zeros
 
 import keystep
@@ -15,10 +14,9 @@ import keystep
 
 def narrow_state(planner_std=1.0):
     """The controller sees the state 10 times larger than it is, the planner as `planner_std` says."""
-    normalization = stub_manifest()["normalization"]
-    normalization[STATE_KEY] = {"mode": "mean_std", "mean": [0.0] * 4, "std": [0.1] * 4}
     planner = {"mode": "mean_std", "mean": [0.0] * 4, "std": [planner_std] * 4}
-    changes = subgoal_changes(normalization=planner) | {"normalization": normalization}
+    changes = subgoal_changes(normalization=planner)
+    changes["observation"][0]["normalization"]["std"] = [0.1] * 4
     changes["planner"]["sampler"]["clip_sample"] = False
     return changes
 

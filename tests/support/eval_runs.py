@@ -14,9 +14,7 @@ def state_bundle(folder, **changes):
     graphs = manifest["graphs"] | {"encode": {**encode, "inputs": [encode["inputs"][0], encode["inputs"][2]]}}
     if not changes.get("tasks", True):
         graphs["encode"]["inputs"] = graphs["encode"]["inputs"][:1]
-    changes["observation"] = {**manifest["observation"], "images": []}
-    changes["normalization"] = manifest["normalization"]
-    del changes["normalization"]["observation.images.static"]
+    changes["observation"] = manifest["observation"][:1]
     return write_stub_bundle(folder, graphs=graphs, **changes)
 
 

@@ -11,12 +11,25 @@ import numpy as np
 import pytest
 
 import keystep
+from keystep.features import Feature
 
 STATE, ACTION, HORIZON, EXECUTE = 4, 3, 4, 4
 TASKS = [
     {"name": "lift_red", "instruction": "Lift the red block."},
     {"name": "push_red_left", "instruction": "Push the red block to the left."},
 ]
+
+
+def state_entry() -> dict[str, Any]:
+    statistics = {"mode": "mean_std", "mean": [0.0] * STATE, "std": [1.0] * STATE}
+    feature = Feature("observation.state", "vector", (STATE,), names=("a", "b", "c", "d"))
+    return feature.to_dict() | {"normalization": statistics}
+
+
+def camera_entry(camera: str = "static", resize: bool = False) -> dict[str, Any]:
+    statistics = {"mode": "mean_std", "mean": [0.5] * 3, "std": [0.5] * 3}
+    feature = Feature(f"observation.images.{camera}", "rgb", (6, 8, 3), resize=resize)
+    return feature.to_dict() | {"normalization": statistics}
 
 
 def stub_manifest(**changes: Any) -> dict[str, Any]:
@@ -37,14 +50,11 @@ def stub_manifest(**changes: Any) -> dict[str, Any]:
     spec = keystep.SamplerSpec(kind="ddim", inference_steps=2)
     manifest = {
         "format": "keystep-bundle",
-        "version": 1,
+        "version": 5,
         "name": "stub",
         "family": "flat",
         "control_rate_hz": 60.0,
-        "observation": {
-            "state": {"names": ["a", "b", "c", "d"]},
-            "images": [{"camera": "static", "height": 6, "width": 8, "order": "rgb"}],
-        },
+        "observation": [state_entry(), camera_entry()],
         "goal": "none",
         "tasks": TASKS,
         "action": {
@@ -53,15 +63,13 @@ def stub_manifest(**changes: Any) -> dict[str, Any]:
             "min": [-1.0] * ACTION,
             "max": [1.0] * ACTION,
             "rate_limit": None,
-            "hold": [0.0] * ACTION,
+            "hold": {"mode": "values", "values": [0.0] * ACTION},
+            "normalization": {"mode": "min_max", "min": [-1.0] * ACTION, "max": [1.0] * ACTION},
         },
-        "normalization": {
-            "observation.state": {"mode": "mean_std", "mean": [0.0] * STATE, "std": [1.0] * STATE},
-            camera: {"mode": "mean_std", "mean": [0.5] * 3, "std": [0.5] * 3},
-            "action": {"mode": "min_max", "min": [-1.0] * ACTION, "max": [1.0] * ACTION},
-        },
-        "chunk": {"horizon": HORIZON, "execute": EXECUTE, "merge": "consumed_index"},
+        "chunk": {"horizon": HORIZON, "execute": EXECUTE, "start": 0, "merge": "consumed_index"},
+        "planner": None,
         "sampler": spec.as_dict(),
+        "unet": None,
         "graphs": {
             "encode": {"file": "encode.onnx", "inputs": [state, image, task], "outputs": [film]},
             "denoise": {"file": "denoise.onnx", "inputs": [sample, timestep, film], "outputs": [output]},

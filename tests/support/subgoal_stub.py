@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from stub_bundle import camera_entry, state_entry
 
 import keystep
 
@@ -53,13 +54,12 @@ def subgoal_changes(
         "normalization": {"mode": "min_max", "min": [0.0] * width, "max": [1.0] * width},
         "sampler": sampler.as_dict(),
         "text": {"encoder": "stub", "max_bytes": 64},
+        "unet": None,
     }
-    camera = {"camera": "static", "height": 6, "width": 8, "order": "rgb", "resize": resize}
     return {
-        "version": 2,
         "family": "subgoal",
         "goal": "text",
-        "observation": {"state": {"names": ["a", "b", "c", "d"]}, "images": [camera]},
+        "observation": [state_entry(), camera_entry(resize=resize)],
         "planner": entry | planner,
         "graphs": controller_graphs(key) | planner_graphs(key, rows, shape),
     }
@@ -99,7 +99,6 @@ def planner_graphs(key: str, rows: int, shape: list[int]) -> dict[str, Any]:
 
 def act_changes() -> dict[str, Any]:
     """A flat policy whose controller is one graph, `act`."""
-    changes = subgoal_changes()
     inputs = [tensor(name, [1, *shape]) for name, shape in SHAPES.items()]
     task = tensor("task", [1], dtype="int64")
     act = {
@@ -108,9 +107,6 @@ def act_changes() -> dict[str, Any]:
         "outputs": [tensor("actions", [1, HORIZON, ACTION])],
     }
     return {
-        "version": 2,
-        "observation": changes["observation"],
-        "planner": None,
         "sampler": None,
         "graphs": {"act": act},
     }

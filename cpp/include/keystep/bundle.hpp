@@ -9,16 +9,12 @@
 #include <string>
 #include <vector>
 
+#include "keystep/dtype.hpp"
 #include "keystep/sampler.hpp"
 
 namespace keystep {
 
-inline constexpr int kManifestVersion = 4;  ///< 1 to 3 are read, too
-
-enum class DType { float32, int64, uint8, string };
-const char* name(DType dtype) noexcept;
-/// Bytes of one element; of a string, those of the `std::string` that a Buffer holds.
-std::size_t size_of(DType dtype) noexcept;
+inline constexpr int kManifestVersion = 5;  ///< no other is read; `keystep upgrade` brings 3 and 4 to it
 
 /// One input or output of a graph. Tensors of equal name in two graphs are one buffer: nothing is copied
 /// between them.
@@ -83,15 +79,25 @@ struct GraphSpec {
 
 inline constexpr int kMaxImageExtent = 16384;  ///< pixels a side, of images in and before resizing
 
-struct ImageSpec {
-  std::string camera;  ///< the key is "observation.images.<camera>"
-  int height = 0, width = 0;
-  bool resize = false;  ///< images of another size are resized; if false they are refused
+/// y = (x - offset) * scale brings physical values into the range the network was trained in.
+struct Normalization {
+  std::string mode;  ///< min_max (to [-1, 1]) | quantile (most of it to [-1, 1]) | mean_std | identity
+  std::vector<double> low_or_mean, high_or_std;
 };
 
-struct ObservationSpec {
-  std::vector<std::string> state_names;  ///< of "observation.state"; empty: the policy takes no state
-  std::vector<ImageSpec> images;
+/// What the policy observes: a vector or an image. The network sees its last `history` frames, oldest first,
+/// which the runtime keeps.
+struct FeatureSpec {
+  std::string key;   ///< "observation.<name>"
+  std::string kind;  ///< vector | rgb | depth
+  DType dtype = DType::float32;
+  std::vector<std::int64_t>
+      shape;  ///< of one frame as it is given: {S} | {height, width, 3} | {height, width}
+  int history = 1;
+  std::vector<std::string> names;  ///< of a vector's values; empty: an image
+  bool resize = false;             ///< images of another size are resized; if false they are refused
+  Normalization normalization;     ///< of a vector per value, of an image per channel
+  std::string name() const;        ///< of the key
 };
 
 struct ActionSpec {
@@ -100,12 +106,7 @@ struct ActionSpec {
   std::vector<float> rate_limit;     ///< greatest change per action; empty: none
   std::vector<float> hold;           ///< mode values: the action that keeps the robot where it is; else empty
   std::string hold_mode = "values";  ///< what a tick that fails gives: values | last (the last action given)
-};
-
-/// y = (x - offset) * scale brings physical values into the range the network was trained in.
-struct Normalization {
-  std::string mode;  ///< min_max (to [-1, 1]) | quantile (most of it to [-1, 1]) | mean_std | identity
-  std::vector<double> low_or_mean, high_or_std;
+  Normalization normalization{};
 };
 
 struct TaskSpec {
@@ -114,6 +115,7 @@ struct TaskSpec {
 
 struct ChunkSpec {
   int horizon = 0, execute = 0;
+  int start = 0;  ///< the row that belongs to the present observation: the first that is executed
   std::string merge = "consumed_index";
 };
 
@@ -122,7 +124,7 @@ struct PlannerSpec {
   int subgoals = 0, steps_per_subgoal = 0;
   bool replan = true;           ///< plan anew when the plan is used up; if false the last subgoal stays
   bool guided = false;          ///< the graphs carry the unconditional row; if false guidance must be 0
-  std::string subgoal;          ///< the observation key a subgoal is
+  std::string subgoal;          ///< the key of the feature that a subgoal is
   Normalization normalization;  ///< of that key, in the planner's own network values
   SamplerSpec sampler;          ///< its guidance is what `reset` takes unless told otherwise
   std::string text_encoder;     ///< for inspection
@@ -131,14 +133,12 @@ struct PlannerSpec {
 
 struct Bundle {
   std::filesystem::path folder;
-  int version = kManifestVersion;  ///< of the manifest
-  std::string name, family;        ///< family: flat | subgoal
+  std::string name, family;  ///< family: flat | subgoal
   double control_rate_hz = 0;
-  ObservationSpec observation;
+  std::vector<FeatureSpec> observation;
   std::string goal;  ///< none | observation: a goal observation is given to `reset` | text: subgoal family
   std::vector<TaskSpec> tasks;
   ActionSpec action;
-  std::map<std::string, Normalization> normalization;  ///< by observation key, and "action"
   ChunkSpec chunk;
   std::optional<PlannerSpec> planner;       ///< exactly in the family subgoal
   std::optional<SamplerSpec> sampler;       ///< none for a controller that is one graph `act`
@@ -151,7 +151,9 @@ struct Bundle {
 
 /// The controller's graph that takes the observation: `act`, or else `encode`.
 const GraphSpec& observing_graph(const Bundle& bundle);
-/// A subgoal as network values: {S} of the state, or {3, height, width}. Throws ArgumentError without a
+/// The index in `observation` of the feature that a subgoal is. Throws ArgumentError without a planner.
+std::size_t subgoal_index(const Bundle& bundle);
+/// A subgoal as network values: {S} of a vector, or {3, height, width}. Throws ArgumentError without a
 /// planner.
 std::vector<std::int64_t> subgoal_shape(const Bundle& bundle);
 std::size_t subgoal_size(const Bundle& bundle);  ///< its number of values

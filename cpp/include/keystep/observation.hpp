@@ -1,23 +1,43 @@
 // The two nouns that cross the tick, both owned by the caller.
 #pragma once
 
+#include <array>
+#include <concepts>
 #include <cstdint>
+#include <ranges>
 #include <span>
 #include <vector>
 
+#include "keystep/dtype.hpp"
+
 namespace keystep {
 
-/// A borrowed, contiguous RGB image of height x width x 3 bytes.
-struct ImageView {
-  const std::uint8_t* data = nullptr;
-  int height = 0;
-  int width = 0;
+/// One borrowed, contiguous frame of a feature.
+struct FeatureView {
+  FeatureView() = default;  ///< none: where nothing reads this feature
+  /// A vector: a std::vector<float>, an array, a span.
+  template <std::ranges::contiguous_range Values>
+    requires std::same_as<std::ranges::range_value_t<Values>, float>
+  FeatureView(const Values& values) noexcept
+      : data(std::ranges::data(values)),
+        axes(1),
+        shape{static_cast<std::int64_t>(std::ranges::size(values))} {}
+  /// An RGB image of height x width x 3 bytes.
+  FeatureView(const std::uint8_t* rgb, std::int64_t height, std::int64_t width) noexcept
+      : data(rgb), dtype(DType::uint8), axes(3), shape{height, width, 3} {}
+  /// A depth image of height x width metres.
+  FeatureView(const float* depth, std::int64_t height, std::int64_t width) noexcept
+      : data(depth), axes(2), shape{height, width} {}
+
+  const void* data = nullptr;
+  DType dtype = DType::float32;
+  int axes = 0;                         ///< of `shape`
+  std::array<std::int64_t, 3> shape{};  ///< that of `FeatureSpec`; an RGB image that is resized: its own
 };
 
-/// Borrowed views, valid during the call only. Sizes are those of `ObservationSpec`.
+/// Borrowed views, valid during the call only.
 struct Observation {
-  std::span<const float> state{};       ///< physical units, as recorded in the data set
-  std::span<const ImageView> images{};  ///< one per camera, in the bundle's order
+  std::span<const FeatureView> features{};  ///< one per entry of `Bundle::observation`, in its order
   /// When it was taken, by the clock of `RuntimeOptions::clock`; -1: not stamped, never stale.
   std::int64_t timestamp_us = -1;
   std::int64_t now_us = -1;  ///< with a stamp of an external clock: the time it shows now; else -1

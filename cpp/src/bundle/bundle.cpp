@@ -1,6 +1,8 @@
 #include "keystep/bundle.hpp"
 
+#include <algorithm>
 #include <set>
+#include <string_view>
 #include <system_error>
 
 #include "bundle/bundle_check.hpp"
@@ -8,6 +10,7 @@
 #include "bundle/bundle_read.hpp"
 #include "bundle/json_text.hpp"
 #include "keystep/status.hpp"
+#include "policy/feature_kind.hpp"
 #include "support/readable.hpp"
 
 namespace keystep {
@@ -57,15 +60,18 @@ const GraphSpec& observing_graph(const Bundle& bundle) {
   return bundle.graphs.at(bundle.graphs.contains("act") ? "act" : "encode");
 }
 
-std::vector<std::int64_t> subgoal_shape(const Bundle& bundle) {
+std::string FeatureSpec::name() const { return key.substr(std::string_view(kObservationPrefix).size()); }
+
+std::size_t subgoal_index(const Bundle& bundle) {
   if (!bundle.planner) {
     throw ArgumentError(expected("subgoal", "a bundle with a planner", "family " + bundle.family));
   }
-  for (const ImageSpec& image : bundle.observation.images) {
-    if (bundle.planner->subgoal == "observation.images." + image.camera)
-      return {3, image.height, image.width};
-  }
-  return {static_cast<std::int64_t>(bundle.observation.state_names.size())};
+  const auto found = std::ranges::find(bundle.observation, bundle.planner->subgoal, &FeatureSpec::key);
+  return static_cast<std::size_t>(found - bundle.observation.begin());
+}
+
+std::vector<std::int64_t> subgoal_shape(const Bundle& bundle) {
+  return network_frame(bundle.observation[subgoal_index(bundle)]);
 }
 
 std::size_t subgoal_size(const Bundle& bundle) {

@@ -4,10 +4,10 @@
 #include <cmath>
 #include <cstdio>
 #include <limits>
-#include <map>
 #include <set>
 
 #include "keystep/status.hpp"
+#include "policy/feature_kind.hpp"
 #include "policy/normalizer.hpp"
 #include "policy/task.hpp"
 
@@ -35,41 +35,7 @@ std::string scientific(double value) {
   return text;
 }
 
-// ---- observation, action, normalisation
-
-void check_action(const ActionSpec& action, int version) {
-  check_unique(action.names, "action.names");
-  const std::size_t dim = action.names.size();
-  if (dim == 0) refuse("action.names", "at least one name", "none");
-  check_length(action.units, dim, "action.units");
-  check_length(action.min, dim, "action.min");
-  check_length(action.max, dim, "action.max");
-  const bool holds_values = action.hold_mode == "values";
-  const std::string hold = version < 4 ? "action.hold" : "action.hold.values";
-  if (holds_values) check_length(action.hold, dim, hold);
-  if (!action.rate_limit.empty()) check_length(action.rate_limit, dim, "action.rate_limit");
-  for (std::size_t i = 0; i < dim; ++i) {
-    const std::string min = std::to_string(action.min[i]), max = std::to_string(action.max[i]);
-    if (!(action.min[i] < action.max[i])) refuse(at("action.max", i), "more than the minimum " + min, max);
-    if (holds_values && !(action.min[i] <= action.hold[i] && action.hold[i] <= action.max[i])) {
-      refuse(at(hold, i), "a value in " + min + ".." + max, std::to_string(action.hold[i]));
-    }
-    if (!action.rate_limit.empty() && !(action.rate_limit[i] > 0)) {
-      refuse(at("action.rate_limit", i), "a positive change per action",
-             std::to_string(action.rate_limit[i]));
-    }
-  }
-}
-
-/// Values per normalised key: every observation key and "action".
-std::map<std::string, std::size_t> normalized_keys(const Bundle& bundle) {
-  std::map<std::string, std::size_t> keys = {{"action", bundle.action.names.size()}};
-  if (!bundle.observation.state_names.empty()) {
-    keys["observation.state"] = bundle.observation.state_names.size();
-  }
-  for (const ImageSpec& image : bundle.observation.images) keys["observation.images." + image.camera] = 3;
-  return keys;
-}
+// ---- normalisation, action, observation
 
 /// A map that single precision holds: what networks read and write.
 bool is_usable(const Affine& map) {
@@ -100,15 +66,46 @@ void check_statistics(const Normalization& stats, std::size_t length, const std:
   }
 }
 
-void check_normalization(const Bundle& bundle) {
-  const auto keys = normalized_keys(bundle);
-  for (const auto& [key, length] : keys) {
-    const auto found = bundle.normalization.find(key);
-    if (found == bundle.normalization.end()) refuse("normalization." + key, "a value", "no such key");
-    check_statistics(found->second, length, "normalization." + key);
+void check_action(const ActionSpec& action) {
+  check_unique(action.names, "action.names");
+  const std::size_t dim = action.names.size();
+  if (dim == 0) refuse("action.names", "at least one name", "none");
+  check_length(action.units, dim, "action.units");
+  check_length(action.min, dim, "action.min");
+  check_length(action.max, dim, "action.max");
+  const bool holds_values = action.hold_mode == "values";
+  if (holds_values) check_length(action.hold, dim, "action.hold.values");
+  if (!action.rate_limit.empty()) check_length(action.rate_limit, dim, "action.rate_limit");
+  for (std::size_t i = 0; i < dim; ++i) {
+    const std::string min = std::to_string(action.min[i]), max = std::to_string(action.max[i]);
+    if (!(action.min[i] < action.max[i])) refuse(at("action.max", i), "more than the minimum " + min, max);
+    if (holds_values && !(action.min[i] <= action.hold[i] && action.hold[i] <= action.max[i])) {
+      refuse(at("action.hold.values", i), "a value in " + min + ".." + max, std::to_string(action.hold[i]));
+    }
+    if (!action.rate_limit.empty() && !(action.rate_limit[i] > 0)) {
+      refuse(at("action.rate_limit", i), "a positive change per action",
+             std::to_string(action.rate_limit[i]));
+    }
   }
-  for (const auto& [key, stats] : bundle.normalization) {
-    if (!keys.contains(key)) refuse("normalization." + key, "an observation key or action", "an unknown key");
+  check_statistics(action.normalization, dim, "action.normalization");
+}
+
+void check_feature(const FeatureSpec& feature, const std::string& field) {
+  const bool vector = kind_of(feature).channels == 0;
+  check_unique(feature.names, field + ".names");
+  if (vector) check_length(feature.names, static_cast<std::size_t>(feature.shape[0]), field + ".names");
+  check_statistics(feature.normalization, statistics_width(feature), field + ".normalization");
+}
+
+void check_observation(const std::vector<FeatureSpec>& features) {
+  if (features.empty()) refuse("observation", "at least one feature", "none");
+  std::set<std::string> keys;
+  for (std::size_t i = 0; i < features.size(); ++i) {
+    const std::string field = at("observation", i);
+    if (!keys.insert(features[i].key).second) {
+      refuse(field + ".key", "unique keys", "'" + features[i].key + "' again");
+    }
+    check_feature(features[i], field);
   }
 }
 
@@ -141,12 +138,12 @@ void check_sampler(const SamplerSpec& sampler, const std::string& field) {
 }
 
 /// A subgoal goes from the planner's units to the controller's.
-void check_subgoal_units(const PlannerSpec& planner, const Normalization& controller, std::size_t length) {
-  for (std::size_t i = 0; i < length; ++i) {
-    const Affine map = composed(affine(planner.normalization, i), affine(controller, i));
+void check_subgoal_units(const PlannerSpec& planner, const FeatureSpec& feature) {
+  for (std::size_t i = 0; i < statistics_width(feature); ++i) {
+    const Affine map = composed(affine(planner.normalization, i), affine(feature.normalization, i));
     if (is_usable(map)) continue;
     refuse("planner.normalization",
-           "widths that normalization." + planner.subgoal + " can follow in single precision",
+           "widths that the normalization of " + feature.key + " can follow in single precision",
            "a scale of " + scientific(map.scale) + " between them at " + std::to_string(i));
   }
 }
@@ -162,13 +159,13 @@ void check_instruction(const Bundle& bundle, std::size_t task) {
 
 void check_planner(const Bundle& bundle) {
   const PlannerSpec& planner = *bundle.planner;
-  const auto keys = normalized_keys(bundle);
-  const auto found = keys.find(planner.subgoal);
-  if (found == keys.end() || found->first == "action") {
-    refuse("planner.subgoal", "an observation key of this bundle", "'" + planner.subgoal + "'");
+  const auto found = std::ranges::find(bundle.observation, planner.subgoal, &FeatureSpec::key);
+  if (found == bundle.observation.end() || !kind_of(*found).subgoal) {
+    refuse("planner.subgoal", "the key of a vector or an RGB image of this bundle",
+           "'" + planner.subgoal + "'");
   }
-  check_statistics(planner.normalization, found->second, "planner.normalization");
-  check_subgoal_units(planner, bundle.normalization.at(planner.subgoal), found->second);
+  check_statistics(planner.normalization, statistics_width(*found), "planner.normalization");
+  check_subgoal_units(planner, *found);
   for (std::size_t i = 0; i < bundle.tasks.size(); ++i) check_instruction(bundle, i);
   check_sampler(planner.sampler, "planner.sampler");
   if (!planner.guided && planner.sampler.guidance != 0) {
@@ -203,16 +200,9 @@ void check_consistency(const Bundle& bundle) {
   if (!(bundle.control_rate_hz > 0 && bundle.control_rate_hz <= 1e6)) {
     refuse("control_rate_hz", "a rate in (0, 1e6]", std::to_string(bundle.control_rate_hz));
   }
-  check_unique(bundle.observation.state_names, "observation.state.names");
-  std::vector<std::string> cameras;
-  for (const ImageSpec& image : bundle.observation.images) cameras.push_back(image.camera);
-  check_unique(cameras, "observation.images");
+  check_observation(bundle.observation);
   check_tasks(bundle.tasks);
-  if (cameras.empty() && bundle.observation.state_names.empty()) {
-    refuse("observation", "a state or an image", "neither");
-  }
-  check_action(bundle.action, bundle.version);
-  check_normalization(bundle);
+  check_action(bundle.action);
   if (bundle.sampler) check_sampler(*bundle.sampler, "sampler");
   check_family(bundle);
   if (bundle.planner) check_planner(bundle);

@@ -3,6 +3,7 @@
 #include <set>
 
 #include "bundle/bundle_check.hpp"
+#include "policy/feature_kind.hpp"
 
 namespace keystep {
 namespace {
@@ -22,14 +23,11 @@ const RoleSpec kTimestep = {DType::int64, {1}, true};
 /// What the controller may take of the observation, the goal and the task.
 Roles controller_inputs(const Bundle& bundle) {
   Roles roles;
-  const auto add = [&](const std::string& key, const Shape& shape) {
-    roles["observation." + key] = {DType::float32, shape, true};
-    const bool subgoal = bundle.planner && bundle.planner->subgoal == "observation." + key;
-    if (subgoal || bundle.goal == "observation") roles["goal." + key] = {DType::float32, shape, subgoal};
-  };
-  if (const auto n = static_cast<std::int64_t>(bundle.observation.state_names.size())) add("state", {1, n});
-  for (const ImageSpec& image : bundle.observation.images) {
-    add("images." + image.camera, {1, 3, image.height, image.width});
+  for (const FeatureSpec& feature : bundle.observation) {
+    roles[feature.key] = {DType::float32, network_shape(feature, feature.history), true};
+    const bool subgoal = bundle.planner && bundle.planner->subgoal == feature.key;
+    if (!subgoal && bundle.goal != "observation") continue;
+    roles["goal." + feature.name()] = {DType::float32, network_shape(feature, 1), subgoal};
   }
   // A planner's text may be no known task.
   if (!bundle.tasks.empty() && !bundle.planner) roles["task"] = {DType::int64, {1}, false};

@@ -4,69 +4,16 @@
 
 #include "bundle/bundle_check.hpp"
 #include "keystep/sampler_fields.hpp"
+#include "policy/feature_kind.hpp"
 #include "policy/normalizer.hpp"
 
 namespace keystep {
 namespace {
 
-constexpr std::int64_t kMaxCount = std::int64_t{1} << 31;
+constexpr std::int64_t kMaxCount = std::int64_t{1} << 31, kMaxHistory = 1024;
 
-// Keys that came with versions 2 to 4.
-using Keys = std::initializer_list<const char*>;
-constexpr Keys kNone = {}, kPlanner = {"planner"}, kResize = {"resize"},
-               kPlannerAndUnet = {"planner", "unet"}, kUnet = {"unet"}, kExternal = {"external"};
-
-ObservationSpec read_observation(const ManifestNode& node, std::int64_t version) {
-  node.check_keys({"state", "images"});
-  ObservationSpec spec;
-  if (const ManifestNode state = node["state"]; !state.is_null()) {
-    state.check_keys({"names"});
-    spec.state_names = state["names"].texts();
-    if (spec.state_names.empty()) state["names"].refuse("at least one name (or state: null)");
-  }
-  for (const ManifestNode& image : node["images"].items()) {
-    image.check_keys({"camera", "height", "width", "order"}, version == 1 ? kNone : kResize);
-    image["order"].text_of({"rgb"});
-    spec.images.push_back({image["camera"].text(),
-                           static_cast<int>(image["height"].integer(1, kMaxImageExtent)),
-                           static_cast<int>(image["width"].integer(1, kMaxImageExtent)),
-                           version > 1 && image["resize"].boolean()});
-  }
-  return spec;
-}
-
-/// Up to version 3 a hold was always the list of its values.
-void read_hold(const ManifestNode& node, std::int64_t version, ActionSpec& spec) {
-  if (version < 4) {
-    spec.hold = node.numbers<float>();
-    return;
-  }
-  node.check_keys({"mode"}, {"values"});
-  spec.hold_mode = node["mode"].text_of({"values", "last"});
-  if (spec.hold_mode == "last") return node.check_keys({"mode"});
-  node.check_keys({"mode", "values"});
-  spec.hold = node["values"].numbers<float>();
-}
-
-ActionSpec read_action(const ManifestNode& node, std::int64_t version) {
-  node.check_keys({"names", "units", "min", "max", "rate_limit", "hold"});
-  ActionSpec spec;
-  spec.names = node["names"].texts();
-  spec.units = node["units"].texts();
-  spec.min = node["min"].numbers<float>();
-  spec.max = node["max"].numbers<float>();
-  read_hold(node["hold"], version, spec);
-  if (const ManifestNode limit = node["rate_limit"]; !limit.is_null()) {
-    spec.rate_limit = limit.numbers<float>();
-    if (spec.rate_limit.empty()) limit.refuse("null, or one value per action");
-  }
-  return spec;
-}
-
-Normalization read_normalization(const ManifestNode& node, std::int64_t version) {
-  const std::string mode = version < 4
-                               ? node["mode"].text_of({"min_max", "mean_std", "identity"})
-                               : node["mode"].text_of({"min_max", "mean_std", "quantile", "identity"});
+Normalization read_normalization(const ManifestNode& node) {
+  const std::string mode = node["mode"].text_of({"min_max", "mean_std", "quantile", "identity"});
   if (mode == "identity") {
     node.check_keys({"mode"});
     return {mode, {}, {}};
@@ -74,6 +21,72 @@ Normalization read_normalization(const ManifestNode& node, std::int64_t version)
   const auto [low, high] = statistics_keys(mode);
   node.check_keys({"mode", low, high});
   return {mode, node[low].numbers<double>(), node[high].numbers<double>()};
+}
+
+const FeatureKind& read_kind(const ManifestNode& node) {
+  if (const FeatureKind* kind = find_kind(node.text())) return *kind;
+  std::string wanted;
+  for (const FeatureKind& kind : feature_kinds())
+    wanted += (wanted.empty() ? "" : " | ") + std::string(kind.name);
+  node.refuse(wanted);
+}
+
+std::vector<std::int64_t> read_frame(const ManifestNode& node, const FeatureKind& kind) {
+  std::vector<std::int64_t> shape;
+  const bool image = kind.channels != 0;
+  for (const ManifestNode& extent : node.items()) {
+    shape.push_back(extent.integer(1, image ? kMaxImageExtent : kMaxCount));
+  }
+  const bool fits = std::ssize(shape) == kind.axes && (kind.axes < 3 || shape[2] == kind.channels);
+  if (!fits) node.refuse(kind.shape);
+  return shape;
+}
+
+FeatureSpec read_feature(const ManifestNode& node) {
+  const FeatureKind& kind = read_kind(node["kind"]);
+  if (kind.key == nullptr) {
+    node.check_keys({"key", "kind", "dtype", "shape", "history", "normalization"});
+  } else {
+    node.check_keys({"key", "kind", "dtype", "shape", "history", "normalization", kind.key});
+  }
+  FeatureSpec spec;
+  spec.key = node["key"].text();
+  if (!spec.key.starts_with(kObservationPrefix) || spec.key == kObservationPrefix) {
+    node["key"].refuse("observation.<name>");
+  }
+  spec.kind = kind.name;
+  node["dtype"].text_of({keystep::name(kind.dtype)});
+  spec.dtype = kind.dtype;
+  spec.shape = read_frame(node["shape"], kind);
+  spec.history = static_cast<int>(node["history"].integer(1, kMaxHistory));
+  if (node.contains("names")) spec.names = node["names"].texts();
+  if (node.contains("resize")) spec.resize = node["resize"].boolean();
+  spec.normalization = read_normalization(node["normalization"]);
+  return spec;
+}
+
+void read_hold(const ManifestNode& node, ActionSpec& spec) {
+  node.check_keys({"mode"}, {"values"});
+  spec.hold_mode = node["mode"].text_of({"values", "last"});
+  if (spec.hold_mode == "last") return node.check_keys({"mode"});
+  node.check_keys({"mode", "values"});
+  spec.hold = node["values"].numbers<float>();
+}
+
+ActionSpec read_action(const ManifestNode& node) {
+  node.check_keys({"names", "units", "min", "max", "rate_limit", "hold", "normalization"});
+  ActionSpec spec;
+  spec.names = node["names"].texts();
+  spec.units = node["units"].texts();
+  spec.min = node["min"].numbers<float>();
+  spec.max = node["max"].numbers<float>();
+  read_hold(node["hold"], spec);
+  spec.normalization = read_normalization(node["normalization"]);
+  if (const ManifestNode limit = node["rate_limit"]; !limit.is_null()) {
+    spec.rate_limit = limit.numbers<float>();
+    if (spec.rate_limit.empty()) limit.refuse("null, or one value per action");
+  }
+  return spec;
 }
 
 void read_field(const ManifestNode& node, const Bounds&, std::string& value) { value = node.text(); }
@@ -98,17 +111,16 @@ SamplerSpec read_sampler(const ManifestNode& node) {
   return spec;
 }
 
-PlannerSpec read_planner(const ManifestNode& node, std::int64_t version) {
-  node.check_keys(
-      {"subgoals", "steps_per_subgoal", "replan", "guided", "subgoal", "normalization", "sampler", "text"},
-      version < 3 ? kNone : kUnet);
+PlannerSpec read_planner(const ManifestNode& node) {
+  node.check_keys({"subgoals", "steps_per_subgoal", "replan", "guided", "subgoal", "normalization", "sampler",
+                   "text", "unet"});
   PlannerSpec spec;
   spec.subgoals = static_cast<int>(node["subgoals"].integer(1, 65536));
   spec.steps_per_subgoal = static_cast<int>(node["steps_per_subgoal"].integer(1, 65536));
   spec.replan = node["replan"].boolean();
   spec.guided = node["guided"].boolean();
   spec.subgoal = node["subgoal"].text();
-  spec.normalization = read_normalization(node["normalization"], version);
+  spec.normalization = read_normalization(node["normalization"]);
   spec.sampler = read_sampler(node["sampler"]);
   const ManifestNode text = node["text"];
   text.check_keys({"encoder", "max_bytes"});
@@ -153,8 +165,8 @@ std::vector<FileSpec> read_external(const ManifestNode& node) {
   return files;
 }
 
-GraphSpec read_graph(const ManifestNode& node, std::int64_t version) {
-  node.check_keys({"file", "sha256", "inputs", "outputs"}, version < 4 ? kNone : kExternal);
+GraphSpec read_graph(const ManifestNode& node) {
+  node.check_keys({"file", "sha256", "inputs", "outputs"}, {"external"});
   GraphSpec spec{node["file"].text(), node["sha256"].text(), {}, {}};
   if (node.contains("external")) spec.external = read_external(node["external"]);
   for (const ManifestNode& tensor : node["inputs"].items()) spec.inputs.push_back(read_tensor(tensor));
@@ -208,76 +220,67 @@ void attach_unet(const ManifestNode& node, const std::optional<SamplerSpec>& sam
   }
 }
 
-/// Those of `version`.
-void check_graph_names(const ManifestNode& graphs, std::int64_t version) {
-  if (version == 1) return graphs.check_keys({"encode"}, {"denoise"});
-  if (version == 2) {
-    return graphs.check_keys({}, {"encode", "denoise", "act", "text", "plan_encode", "plan_denoise"});
-  }
-  graphs.check_keys({},
-                    {"encode", "film", "denoise", "act", "text", "plan_encode", "plan_film", "plan_denoise"});
+/// This version, or what to do about another one.
+void check_version(const ManifestNode& node) {
+  const std::int64_t version = node.integer(1, kMaxCount);
+  if (version == kManifestVersion) return;
+  const char* remedy = version > kManifestVersion ? "a newer keystep wrote this bundle"
+                       : version < 3              ? "too old to upgrade: export it again"
+                                                  : "run `keystep upgrade BUNDLE`";
+  throw BundleError(
+      expected(node.path(), std::to_string(kManifestVersion), std::to_string(version) + " (" + remedy + ")"));
 }
 
-/// The version of a manifest that has the keys of its version and no other.
-std::int64_t check_format(const ManifestNode& root) {
+void check_format(const ManifestNode& root) {
   if (root["format"].text() != "keystep-bundle") root["format"].refuse("\"keystep-bundle\"");
-  const std::int64_t version = root["version"].integer(1, kMaxCount);
-  if (version > kManifestVersion) {
-    root["version"].refuse("at most " + std::to_string(kManifestVersion) +
-                           " (a newer keystep wrote this bundle)");
-  }
+  check_version(root["version"]);
   root.check_keys({"format", "version", "name", "family", "control_rate_hz", "observation", "goal", "tasks",
-                   "action", "normalization", "chunk", "sampler", "graphs", "golden", "provenance"},
-                  version == 1   ? kNone
-                  : version == 2 ? kPlanner
-                                 : kPlannerAndUnet);
-  check_graph_names(root["graphs"], version);
+                   "action", "chunk", "planner", "sampler", "unet", "graphs", "golden", "provenance"});
+  root["graphs"].check_keys(
+      {}, {"encode", "film", "denoise", "act", "text", "plan_encode", "plan_film", "plan_denoise"});
   root["golden"].check_keys({"file", "sha256"});
   root["provenance"].members();  // an object; its content is free
-  return version;
+}
+
+ChunkSpec read_chunk(const ManifestNode& node) {
+  node.check_keys({"horizon", "execute", "start", "merge"});
+  ChunkSpec spec;
+  spec.horizon = static_cast<int>(node["horizon"].integer(1, 65536));
+  spec.execute = static_cast<int>(node["execute"].integer(1, spec.horizon));
+  spec.start = static_cast<int>(node["start"].integer(0, spec.horizon - spec.execute));
+  spec.merge = node["merge"].text_of({"consumed_index"});
+  return spec;
 }
 
 }  // namespace
 
 Bundle read_bundle(const ManifestNode& root) {
-  const std::int64_t version = check_format(root);
+  check_format(root);
   Bundle bundle;
-  bundle.version = static_cast<int>(version);
   bundle.name = root["name"].text();
-  bundle.family =
-      version == 1 ? root["family"].text_of({"flat"}) : root["family"].text_of({"flat", "subgoal"});
+  bundle.family = root["family"].text_of({"flat", "subgoal"});
   bundle.control_rate_hz = root["control_rate_hz"].number();
-  bundle.observation = read_observation(root["observation"], version);
-  bundle.goal = version == 1 ? root["goal"].text_of({"none", "observation"})
-                             : root["goal"].text_of({"none", "observation", "text"});
+  for (const ManifestNode& feature : root["observation"].items()) {
+    bundle.observation.push_back(read_feature(feature));
+  }
+  bundle.goal = root["goal"].text_of({"none", "observation", "text"});
   for (const ManifestNode& task : root["tasks"].items()) {
     task.check_keys({"name", "instruction"});
     bundle.tasks.push_back({task["name"].text(), task["instruction"].text()});
   }
-  bundle.action = read_action(root["action"], version);
-  for (const auto& [key, node] : root["normalization"].members()) {
-    bundle.normalization[key] = read_normalization(node, version);
-  }
-  const ManifestNode chunk = root["chunk"];
-  chunk.check_keys({"horizon", "execute", "merge"});
-  bundle.chunk.horizon = static_cast<int>(chunk["horizon"].integer(1, 65536));
-  bundle.chunk.execute = static_cast<int>(chunk["execute"].integer(1, bundle.chunk.horizon));
-  bundle.chunk.merge = chunk["merge"].text_of({"consumed_index"});
-  if (version == 1 || !root["sampler"].is_null()) bundle.sampler = read_sampler(root["sampler"]);
-  if (version > 1 && !root["planner"].is_null()) {
-    bundle.planner = read_planner(root["planner"], version);
-  }
+  bundle.action = read_action(root["action"]);
+  bundle.chunk = read_chunk(root["chunk"]);
+  if (!root["sampler"].is_null()) bundle.sampler = read_sampler(root["sampler"]);
+  if (!root["planner"].is_null()) bundle.planner = read_planner(root["planner"]);
   for (const auto& [key, node] : root["graphs"].members()) {
-    bundle.graphs[key] = read_graph(node, version);
+    bundle.graphs[key] = read_graph(node);
     const bool plans = bundle.planner && (key == "text" || key.starts_with("plan_"));
     bundle.graphs[key].rows = static_cast<int>(plans ? branches(*bundle.planner) : branches(bundle));
   }
   bundle.golden = {root["golden"]["file"].text(), root["golden"]["sha256"].text()};
-  if (version > 2) {
-    attach_unet(root["unet"], bundle.sampler, "film", "denoise", bundle);
-    if (bundle.planner) {
-      attach_unet(root["planner"]["unet"], bundle.planner->sampler, "plan_film", "plan_denoise", bundle);
-    }
+  attach_unet(root["unet"], bundle.sampler, "film", "denoise", bundle);
+  if (bundle.planner) {
+    attach_unet(root["planner"]["unet"], bundle.planner->sampler, "plan_film", "plan_denoise", bundle);
   }
   return bundle;
 }

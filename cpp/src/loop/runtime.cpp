@@ -56,9 +56,11 @@ Runtime::Impl::Impl(std::shared_ptr<const Policy> shared, std::shared_ptr<Attend
       controller(std::make_unique<Controller>(*policy, *tensors)),
       planner(make_planner(*policy, *tensors)),
       plan_size(planner->plan_size()),
-      buffer(bundle.chunk.horizon, bundle.chunk.execute, static_cast<int>(bundle.action.names.size())),
+      buffer(bundle.chunk.horizon - bundle.chunk.start, bundle.chunk.execute,
+             static_cast<int>(bundle.action.names.size())),
       gate(bundle.action),
       chunk(bundle.chunk.horizon * bundle.action.names.size()),
+      first_value(bundle.chunk.start * bundle.action.names.size()),
       unheld(held_at_first(bundle.action)),
       held(unheld),
       attention(options.attendant) {
@@ -121,6 +123,7 @@ void Runtime::reset(const EpisodeContext& context) {
   const std::atomic<std::uint64_t> never = 0;  // an interrupt is for plans and chunks
   self.planner->reset(context, aim, {never, 0, &self.attention});
   self.controller->set_goal(self.planner->goal());
+  self.controller->forget();
   self.replan_wanted = false;
   self.buffer.reset();
   self.gate.reset();

@@ -63,6 +63,7 @@ struct Runtime::Impl {
   ChunkBuffer buffer;
   SafetyGate gate;
   std::vector<float> chunk;
+  const std::size_t first_value;  // of `chunk` that is executed
   const std::vector<float>
       unheld;  // what is held before an episode's first action; NaN: there is none to hold
 

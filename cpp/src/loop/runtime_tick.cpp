@@ -14,7 +14,7 @@ Status Runtime::Impl::tick(const Observation& observation, Action& action) noexc
 
   // Note the observation.
   if (const Status status = check_stamp(observation); status != Status::ok) return status;
-  if (controller->check(observation) != Status::ok)
+  if (controller->check(observation) != Status::ok || controller->note(observation) != Status::ok)
     return fail(Status::bad_observation, controller->error().c_str());
 
   // Ask the planner; a key-step interrupts: the chunk was made for another goal.
@@ -55,7 +55,7 @@ PlanReply Runtime::Impl::ask(const Observation& observation) noexcept {
 Status Runtime::Impl::renew(const Observation& observation) noexcept {
   {
     const StageTimer timer(recorder[Stage::observe]);
-    if (controller->observe(observation) != Status::ok)
+    if (controller->observe(observation, true) != Status::ok)
       return fail(Status::bad_observation, controller->error().c_str());
   }
   const NoiseKey noise = key;
@@ -71,8 +71,8 @@ Status Runtime::Impl::renew(const Observation& observation) noexcept {
     replan_wanted = true;  // the plan may be what the controller cannot follow; one handed in stays
     return fail(Status::rejected_chunk);
   }
-  // Lockstep: the chunk starts at the action this observation was made for.
-  buffer.install(buffer.consumed(), chunk);
+  // Lockstep: row `chunk.start` is the action this observation was made for.
+  buffer.install(buffer.consumed(), std::span(chunk).subspan(first_value));
   return Status::ok;
 }
 
@@ -82,7 +82,7 @@ Status Runtime::Impl::predict_chunk(const Observation& observation, std::span<co
   if (const char* lacking = planner->lacks_goal()) return fail(Status::not_reset, lacking);
   if (const Status status = check_noise(noise); status != Status::ok) return status;
   if (const Status status = check_stamp(observation); status != Status::ok) return status;
-  if (controller->observe(observation) != Status::ok)
+  if (controller->check(observation) != Status::ok || controller->observe(observation, false) != Status::ok)
     return fail(Status::bad_observation, controller->error().c_str());
   sampling = true;
   const Status status = controller->sample(key, noise, epoch_of_call(), unrecorded[Stage::encode],
@@ -99,6 +99,8 @@ Status Runtime::Impl::predict_plan(const Observation& observation, std::span<con
   }
   if (const Status status = check_noise(noise); status != Status::ok) return status;
   if (const Status status = check_stamp(observation); status != Status::ok) return status;
+  if (controller->check(observation) != Status::ok)
+    return fail(Status::bad_observation, controller->error().c_str());
   sampling = true;
   const Status status = planner->predict(observation, noise, epoch_of_call(), out);
   sampling = false;

@@ -23,12 +23,12 @@ struct GoalInput {
 };
 
 std::vector<GoalInput> goal_inputs_of(const GraphSpec& graph, const Tensors& tensors) {
-  constexpr std::string_view kPrefix = "goal.";
+  constexpr std::string_view kGoalPrefix = "goal.";
   std::vector<GoalInput> found;
   for (const TensorSpec& tensor : graph.inputs) {
-    if (!tensor.role.starts_with(kPrefix) || tensor.dtype != DType::float32) continue;
+    if (!tensor.role.starts_with(kGoalPrefix) || tensor.dtype != DType::float32) continue;
     auto* values = static_cast<float*>(tensors.at(tensor).data);
-    found.push_back({tensor.role.substr(kPrefix.size()), {values, tensor.elements()}});
+    found.push_back({tensor.role.substr(kGoalPrefix.size()), {values, tensor.elements()}});
   }
   return found;
 }
@@ -44,13 +44,15 @@ std::vector<Tensor*> inputs(const GraphSpec& graph, const Tensors& tensors) {
 struct Controller::Impl {
   Impl(const Policy& policy, Tensors& tensors);
 
-  ObservationInputs inputs_of(const Bundle& bundle, const std::string& prefix, const Tensors& tensors) const;
+  ObservationInputs inputs_of(const GraphSpec& graph, const std::vector<FeatureSpec>& features,
+                              const std::string& prefix, const Tensors& tensors) const;
   Status upload() noexcept;
   Status take(const NoGoal&) noexcept { return Status::ok; }
   Status take(const TaskGoal& given) noexcept;
   Status take(const ObservationGoal& given) noexcept;
   Status take(const SubgoalGoal& given) noexcept;
   Status take(const InstructionGoal& given) noexcept;
+  Status settled(Status status) noexcept;
   bool noise_fits(std::span<const float> noise) noexcept;
   Status condition(const Epoch& epoch) noexcept;
   Status predict(const NoiseKey& key, std::span<const float> noise, const Epoch& epoch, Histogram& encoding,
@@ -78,26 +80,34 @@ Controller::Impl::Impl(const Policy& policy, Tensors& tensors)
       film(policy.bind("film", tensors)),
       last(policy.bind(last_graph(*policy.bundle()), tensors)),
       rows(observing_graph(*policy.bundle()).rows),
-      observation(inputs_of(*policy.bundle(), "observation.", tensors)),
-      goal(inputs_of(*policy.bundle(), "goal.", tensors)),
+      observation(inputs_of(observing_graph(*policy.bundle()), policy.bundle()->observation,
+                            kObservationPrefix, tensors)),
+      goal(inputs_of(observing_graph(*policy.bundle()), single_frames(policy.bundle()->observation), "goal.",
+                     tensors)),
       written(inputs(observing_graph(*policy.bundle()), tensors)),
       task(tensors.data<std::int64_t>(observing_graph(*policy.bundle()), "task")),
       goal_inputs(goal_inputs_of(observing_graph(*policy.bundle()), tensors)),
       act(policy.sampler() ? nullptr : tensors.find(observing_graph(*policy.bundle()), "actions")),
-      action_normalizer(policy.bundle()->normalization.at("action"), policy.bundle()->action.names.size()) {
+      action_normalizer(policy.bundle()->action.normalization, policy.bundle()->action.names.size()) {
   const Bundle& bundle = *policy.bundle();
   const std::size_t size = bundle.chunk.horizon * bundle.action.names.size();
   if (policy.sampler()) loop.emplace(*policy.sampler(), bundle.graphs.at("denoise"), tensors, size);
   actions = loop ? loop->result() : std::span<const float>(static_cast<float*>(act->data), size);
   if (!bundle.planner) return;
-  const std::string role = "goal." + bundle.planner->subgoal.substr(std::string("observation.").size());
+  const std::string role = "goal." + bundle.observation[subgoal_index(bundle)].name();
   subgoal = {tensors.data<float>(observing_graph(bundle), role), subgoal_size(bundle)};
 }
 
-ObservationInputs Controller::Impl::inputs_of(const Bundle& bundle, const std::string& prefix,
-                                              const Tensors& tensors) const {
-  return {bundle.observation, bundle.normalization,
-          [&](const std::string& key) { return tensors.data<float>(observing_graph(bundle), prefix + key); }};
+ObservationInputs Controller::Impl::inputs_of(const GraphSpec& graph,
+                                              const std::vector<FeatureSpec>& features,
+                                              const std::string& prefix, const Tensors& tensors) const {
+  return {features, [&](const std::string& name) { return tensors.data<float>(graph, prefix + name); }};
+}
+
+/// There was no memory, and none is asked for to say so: the status still tells.
+Status Controller::Impl::settled(Status status) noexcept {
+  if (status != Status::ok) error.clear();
+  return status;
 }
 
 bool Controller::Impl::noise_fits(std::span<const float> noise) noexcept {
@@ -136,7 +146,8 @@ Status Controller::Impl::take(const TaskGoal& given) noexcept {
 }
 
 Status Controller::Impl::take(const ObservationGoal& given) noexcept {
-  return goal.fill(given.seen, "goal", error);
+  const Status status = goal.check(given.seen, "goal", error);
+  return status == Status::ok ? goal.fill(given.seen, false) : status;
 }
 
 Status Controller::Impl::take(const SubgoalGoal& given) noexcept {
@@ -196,8 +207,14 @@ Status Controller::check(const Observation& observation) noexcept {
   return impl_->observation.check(observation, "observation", impl_->error);
 }
 
-Status Controller::observe(const Observation& observation) noexcept {
-  return impl_->observation.fill(observation, "observation", impl_->error);
+Status Controller::note(const Observation& observation) noexcept {
+  return impl_->settled(impl_->observation.note(observation));
+}
+
+void Controller::forget() noexcept { impl_->observation.forget(); }
+
+Status Controller::observe(const Observation& observation, bool is_noted) noexcept {
+  return impl_->settled(impl_->observation.fill(observation, is_noted));
 }
 
 Status Controller::sample(const NoiseKey& key, std::span<const float> noise, const Epoch& epoch,

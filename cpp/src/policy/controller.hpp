@@ -30,10 +30,15 @@ class Controller {
   Status set_goal(const Goal& goal) noexcept;
   /// The text of the last instruction, empty before one.
   std::string_view instruction() const noexcept;
-  /// Sizes and finiteness; on failure `error()` names the field.
+  /// Sizes and finiteness; on failure `error()` names the field. What follows takes what this accepted.
   Status check(const Observation& observation) noexcept;
-  /// Checks, then normalises into the network's inputs.
-  Status observe(const Observation& observation) noexcept;
+  /// Keeps the frames that later chunks need. Where the policy sees one frame of everything nothing is
+  /// copied.
+  Status note(const Observation& observation) noexcept;
+  void forget() noexcept;  ///< all that was noted: an episode begins
+  /// Normalises into the network's inputs, with the frames before it. `is_noted`: it is the one noted last;
+  /// else it counts as the newest, and is not kept.
+  Status observe(const Observation& observation, bool is_noted) noexcept;
   /// encode (and `film`), then every denoise step (or `act` alone), then un-normalise into `chunk` (horizon x
   /// action dim, physical units). Returns `interrupted` as soon as the epoch is over. `noise`
   /// empty: Philox with `key`; otherwise horizon x dim initial noise, followed by as much again for each step

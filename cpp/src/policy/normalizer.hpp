@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "keystep/bundle.hpp"
-#include "keystep/observation.hpp"
+#include "policy/resizer.hpp"
 
 namespace keystep {
 

@@ -2,50 +2,110 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
+
+#include "support/finite.hpp"
 
 namespace keystep {
 namespace {
 
-std::string size_text(int height, int width) {
-  return std::to_string(height) + " x " + std::to_string(width) + " x 3 bytes";
+std::size_t product(const std::vector<std::int64_t>& shape) {
+  std::size_t count = 1;
+  for (const std::int64_t extent : shape) count *= static_cast<std::size_t>(extent);
+  return count;
+}
+
+std::span<const float> floats_of(const FeatureView& view) noexcept {
+  std::size_t count = 1;
+  for (int axis = 0; axis < view.axes; ++axis) count *= static_cast<std::size_t>(view.shape[axis]);
+  return {static_cast<const float*>(view.data), count};
+}
+
+/// "3 values", "2 x 3 x 3 bytes"
+std::string size_text(std::span<const std::int64_t> shape, DType dtype) {
+  std::string text;
+  for (const std::int64_t extent : shape) text += (text.empty() ? "" : " x ") + std::to_string(extent);
+  return text + (dtype == DType::uint8 ? " bytes" : " values");
 }
 
 }  // namespace
 
-ObservationInputs::ObservationInputs(const ObservationSpec& spec,
-                                     const std::map<std::string, Normalization>& normalization,
-                                     const std::function<float*(const std::string&)>& target)
-    : spec_(spec), state_(target("state")) {
-  if (state_ != nullptr) {
-    state_normalizer_.emplace(normalization.at("observation.state"), spec.state_names.size());
+std::vector<FeatureSpec> single_frames(std::vector<FeatureSpec> features) {
+  for (FeatureSpec& feature : features) feature.history = 1;
+  return features;
+}
+
+// ---- one feature
+
+/// Where the frame of observation `frame` is kept.
+std::byte* ObservationInputs::Input::kept(std::uint64_t frame) noexcept {
+  return ring.data() + frame % static_cast<std::uint64_t>(spec.history) * bytes;
+}
+
+bool ObservationInputs::Input::fits(const FeatureView& view) const noexcept {
+  if (view.data == nullptr || view.dtype != spec.dtype || view.axes != std::ssize(spec.shape)) return false;
+  for (int axis = 0; axis < view.axes; ++axis) {
+    const bool free = spec.resize && axis < 2;  // height and width
+    const std::int64_t extent = view.shape[axis];
+    if (free ? extent < 1 || extent > kMaxImageExtent : extent != spec.shape[axis]) return false;
   }
-  for (const ImageSpec& image : spec.images) {
-    resizers_.emplace_back(image.height, image.width);
-    images_.push_back(target("images." + image.camera));
-    image_normalizers_.emplace_back();
-    if (images_.back() == nullptr) continue;
-    image_normalizers_.back().emplace(normalization.at("observation.images." + image.camera));
+  return spec.dtype != DType::float32 || all_finite(floats_of(view));
+}
+
+std::string ObservationInputs::Input::fault(const FeatureView& view, const std::string& field) const {
+  if (fits(view)) return "";
+  const std::string wanted = spec.resize ? "1.." + std::to_string(kMaxImageExtent) + " pixels a side"
+                                         : size_text(spec.shape, spec.dtype);
+  if (view.data == nullptr) return expected(field, wanted, "no data");
+  if (view.dtype != spec.dtype) return expected(field, name(spec.dtype), name(view.dtype));
+  const std::span extents(view.shape.data(), static_cast<std::size_t>(view.axes));
+  if (!std::ranges::equal(extents, spec.shape)) {
+    return expected(field, wanted,
+                    view.axes == 1 ? std::to_string(extents[0]) : size_text(extents, spec.dtype));
+  }
+  const std::span<const float> values = floats_of(view);
+  const auto bad = std::ranges::find_if(values, [](float value) { return !std::isfinite(value); });
+  const auto at = bad - values.begin();
+  std::string place = std::to_string(at);
+  if (view.axes == 2) place = std::to_string(at / view.shape[1]) + ", " + std::to_string(at % view.shape[1]);
+  const std::string of = spec.names.empty() ? "" : " (" + spec.names[static_cast<std::size_t>(at)] + ")";
+  return expected(field + "[" + place + "]" + of, "a finite value", std::to_string(*bad));
+}
+
+void ObservationInputs::Input::fill(const FeatureView& view, std::uint64_t noted, bool is_noted) {
+  const auto history = static_cast<std::uint64_t>(spec.history);
+  const std::uint64_t after = is_noted ? noted : noted + 1;  // the newest frame's number, and one more
+  for (std::uint64_t i = 0; i < history; ++i) {
+    const bool newest = i + 1 == history;
+    const bool given = !keeps() || noted == 0 || (newest && !is_noted);
+    // Before the first observation there is none: `note` and this both let the first stand for it.
+    const std::uint64_t frame = after + i < history ? 0 : after + i - history;
+    reader->normalize(given ? reader->sized(view) : kept(frame), target + i * size);
   }
 }
 
-bool ObservationInputs::image_fits(const Observation& seen, std::size_t camera) const noexcept {
-  const ImageView& image = seen.images[camera];
-  const ImageSpec& wanted = spec_.images[camera];
-  if (image.data == nullptr) return false;
-  if (!wanted.resize) return image.height == wanted.height && image.width == wanted.width;
-  return std::min(image.height, image.width) >= 1 && std::max(image.height, image.width) <= kMaxImageExtent;
+// ---- all of them
+
+ObservationInputs::ObservationInputs(const std::vector<FeatureSpec>& features,
+                                     const std::function<float*(const std::string&)>& target) {
+  for (const FeatureSpec& spec : features) {
+    const std::size_t bytes = product(spec.shape) * size_of(spec.dtype);
+    inputs_.push_back({spec, target(spec.name()), nullptr, bytes, product(network_frame(spec)), {}});
+    Input& input = inputs_.back();
+    if (input.target == nullptr) continue;
+    input.reader = kind_of(spec).make_reader(spec);
+    if (spec.history > 1) input.ring.resize(bytes * static_cast<std::size_t>(spec.history));
+    takes_any_ = true;
+    keeps_any_ |= input.keeps();
+  }
 }
 
 /// The tick's test, without a string: whatever it refuses, find_fault names.
 Status ObservationInputs::check(const Observation& seen, const char* name,
                                 std::string& error) const noexcept {
-  bool good = state_ == nullptr || seen.state.size() == spec_.state_names.size();
-  if (state_ != nullptr) {
-    for (const float value : seen.state) good &= std::isfinite(value);
-  }
-  for (std::size_t i = 0; i < images_.size() && good; ++i) {
-    if (images_[i] == nullptr) continue;
-    good = seen.images.size() == spec_.images.size() && image_fits(seen, i);
+  bool good = !takes_any_ || seen.features.size() == inputs_.size();
+  for (std::size_t i = 0; i < inputs_.size() && good; ++i) {
+    if (inputs_[i].target != nullptr) good = inputs_[i].fits(seen.features[i]);
   }
   if (good) return Status::ok;
   try {
@@ -57,48 +117,44 @@ Status ObservationInputs::check(const Observation& seen, const char* name,
 }
 
 std::string ObservationInputs::find_fault(const Observation& seen, const std::string& name) const {
-  if (state_ != nullptr && seen.state.size() != spec_.state_names.size()) {
-    return expected(name + ".state", std::to_string(spec_.state_names.size()) + " values",
-                    std::to_string(seen.state.size()));
+  if (seen.features.size() != inputs_.size()) {
+    std::string keys;
+    for (const Input& input : inputs_) keys += (keys.empty() ? "" : ", ") + input.spec.key;
+    return expected(name, std::to_string(inputs_.size()) + " features (" + keys + ")",
+                    std::to_string(seen.features.size()));
   }
-  for (std::size_t i = 0; state_ != nullptr && i < seen.state.size(); ++i) {
-    if (std::isfinite(seen.state[i])) continue;
-    return expected(name + ".state[" + std::to_string(i) + "] (" + spec_.state_names[i] + ")",
-                    "a finite value", std::to_string(seen.state[i]));
-  }
-  const bool wants_images = std::any_of(images_.begin(), images_.end(), [](auto* p) { return p; });
-  if (wants_images && seen.images.size() != spec_.images.size()) {
-    return expected(name + ".images", std::to_string(spec_.images.size()) + " images",
-                    std::to_string(seen.images.size()));
-  }
-  for (std::size_t i = 0; i < images_.size(); ++i) {
-    if (images_[i] == nullptr || image_fits(seen, i)) continue;
-    const ImageView& image = seen.images[i];
-    const ImageSpec& wanted = spec_.images[i];
-    return expected(name + ".images." + wanted.camera,
-                    wanted.resize ? "1..16384 pixels a side" : size_text(wanted.height, wanted.width),
-                    image.data == nullptr ? "no data" : size_text(image.height, image.width));
+  for (std::size_t i = 0; i < inputs_.size(); ++i) {
+    if (inputs_[i].target == nullptr) continue;
+    const std::string fault = inputs_[i].fault(seen.features[i], name + "." + inputs_[i].spec.name());
+    if (!fault.empty()) return fault;
   }
   return "";
 }
 
-void ObservationInputs::normalize(const Observation& seen) {
-  if (state_ != nullptr) state_normalizer_->normalize(seen.state, state_);
-  for (std::size_t i = 0; i < images_.size(); ++i) {
-    if (images_[i] == nullptr) continue;
-    image_normalizers_[i]->normalize(resizers_[i].resize(seen.images[i]), images_[i]);
+Status ObservationInputs::note(const Observation& seen) noexcept {
+  if (!keeps_any_) return Status::ok;
+  try {
+    for (std::size_t i = 0; i < inputs_.size(); ++i) {
+      Input& input = inputs_[i];
+      if (!input.keeps()) continue;
+      const void* frame = input.reader->sized(seen.features[i]);
+      std::memcpy(input.kept(noted_), frame, input.bytes);
+    }
+  } catch (...) {
+    return Status::bad_observation;  // no memory to resize in
   }
+  ++noted_;
+  return Status::ok;
 }
 
-Status ObservationInputs::fill(const Observation& seen, const char* name, std::string& error) noexcept {
-  const Status status = check(seen, name, error);
-  if (status != Status::ok) return status;
+Status ObservationInputs::fill(const Observation& seen, bool is_noted) noexcept {
   try {
-    normalize(seen);
+    for (std::size_t i = 0; i < inputs_.size(); ++i) {
+      if (inputs_[i].target != nullptr) inputs_[i].fill(seen.features[i], noted_, is_noted);
+    }
     return Status::ok;
   } catch (...) {
-    error.clear();  // no memory to resize in: the status still tells
-    return Status::bad_observation;
+    return Status::bad_observation;  // no memory to resize in: the status still tells
   }
 }
 

@@ -4,9 +4,14 @@
 #include <cstdint>
 #include <vector>
 
-#include "keystep/observation.hpp"
-
 namespace keystep {
+
+/// A borrowed, contiguous RGB image of height x width x 3 bytes.
+struct ImageView {
+  const std::uint8_t* data = nullptr;
+  int height = 0;
+  int width = 0;
+};
 
 /// Antialiased bilinear resizing as Pillow's Image.resize(size, BILINEAR) does it for RGB: one axis after the
 /// other, bytes between, and a triangle filter that is as wide as the step between two results when

@@ -1,6 +1,7 @@
 #include "policy/subgoal_planner.hpp"
 
 #include <algorithm>
+#include <new>
 #include <utility>
 #include <vector>
 
@@ -26,12 +27,21 @@ Tensor& seen_in(const Bundle& bundle, const Tensors& tensors) {
   return seen != nullptr ? *seen : *tensors.find(bundle.graphs.at("plan_denoise"), bundle.planner->subgoal);
 }
 
+const FeatureSpec& subgoal_feature(const Bundle& bundle) { return bundle.observation[subgoal_index(bundle)]; }
+
+/// The planner sees the newest frame, normalised as it was trained.
+std::vector<FeatureSpec> seen_features(const Bundle& bundle) {
+  std::vector<FeatureSpec> features = single_frames(bundle.observation);
+  features[subgoal_index(bundle)].normalization = bundle.planner->normalization;
+  return features;
+}
+
 }  // namespace
 
 struct SubgoalPlanner::Impl {
   Impl(const Policy& policy, Tensors& tensors);
 
-  float* place(const std::string& feature, void* memory) const;
+  float* place(const std::string& name, void* memory) const;
   Renormalizer renormalizer(const Normalization& from, const Normalization& to) const;
   void encode_text(const std::string& of_episode, const Epoch& epoch);
   void take(const std::vector<Observation>& subgoals);
@@ -74,7 +84,7 @@ SubgoalPlanner::Impl::Impl(const Policy& policy, Tensors& tensors)
       replan(policy.options().replan.value_or(spec.replan)),
       strict_text(policy.options().strict_text),
       size(subgoal_size(bundle)),
-      plane(subgoal_shape(bundle).size() == 1 ? 1 : size / 3),
+      plane(size / statistics_width(subgoal_feature(bundle))),
       text(policy.bind("text", tensors)),
       encode(policy.bind("plan_encode", tensors)),
       film(policy.bind("plan_film", tensors)),
@@ -84,19 +94,18 @@ SubgoalPlanner::Impl::Impl(const Policy& policy, Tensors& tensors)
       seen(seen_in(bundle, tensors)),
       loop(*policy.planner_sampler(), bundle.graphs.at("plan_denoise"), tensors,
            static_cast<std::size_t>(spec.subgoals) * size),
-      inputs(bundle.observation, {{spec.subgoal, spec.normalization}},
-             [this](const std::string& input) { return place("observation." + input, seen.data); }),
+      inputs(seen_features(bundle), [this](const std::string& name) { return place(name, seen.data); }),
       given(size),
-      given_inputs(bundle.observation, bundle.normalization,
-                   [this](const std::string& input) { return place("observation." + input, given.data()); }),
-      to_controller(renormalizer(spec.normalization, bundle.normalization.at(spec.subgoal))),
+      given_inputs(single_frames(bundle.observation),
+                   [this](const std::string& name) { return place(name, given.data()); }),
+      to_controller(renormalizer(spec.normalization, subgoal_feature(bundle).normalization)),
       to_physical(renormalizer(spec.normalization, kPhysical)),
-      controller_to_physical(renormalizer(bundle.normalization.at(spec.subgoal), kPhysical)),
+      controller_to_physical(renormalizer(subgoal_feature(bundle).normalization, kPhysical)),
       plan(static_cast<std::size_t>(spec.subgoals) * size) {}
 
 /// Memory for the one feature that a subgoal is.
-float* SubgoalPlanner::Impl::place(const std::string& feature, void* memory) const {
-  return feature == spec.subgoal ? static_cast<float*>(memory) : nullptr;
+float* SubgoalPlanner::Impl::place(const std::string& name, void* memory) const {
+  return kObservationPrefix + name == spec.subgoal ? static_cast<float*>(memory) : nullptr;
 }
 
 Renormalizer SubgoalPlanner::Impl::renormalizer(const Normalization& from, const Normalization& to) const {
@@ -121,7 +130,7 @@ void SubgoalPlanner::Impl::encode_text(const std::string& of_episode, const Epoc
 /// Subgoals from outside become the plan.
 void SubgoalPlanner::Impl::take(const std::vector<Observation>& subgoals) {
   for (std::size_t i = 0; i < subgoals.size(); ++i) {
-    if (given_inputs.fill(subgoals[i], "subgoals", error) != Status::ok) throw ArgumentError(error);
+    if (given_inputs.fill(subgoals[i], false) != Status::ok) throw std::bad_alloc();
     std::ranges::copy(given, plan.begin() + static_cast<std::ptrdiff_t>(i * size));
   }
   is_given = planned = !subgoals.empty();
@@ -130,7 +139,8 @@ void SubgoalPlanner::Impl::take(const std::vector<Observation>& subgoals) {
 /// Observation to the loop's result.
 Status SubgoalPlanner::Impl::imagine(const Observation& observation, const NoiseKey& with,
                                      std::span<const float> noise, const Epoch& epoch) noexcept {
-  if (const Status status = inputs.fill(observation, "observation", error); status != Status::ok) {
+  if (const Status status = inputs.fill(observation, false); status != Status::ok) {
+    error.clear();  // no memory to resize in: the status still tells
     return status;
   }
   if (const Status status = seen.upload(); status != Status::ok) return status;
@@ -183,9 +193,10 @@ void SubgoalPlanner::check(const EpisodeContext& context, const Aim& aim) const 
   std::string fault;
   for (std::size_t i = 0; i < count; ++i) {
     const std::string name = at("subgoals", i);
-    if (self.given_inputs.fill(context.subgoals[i], name.c_str(), fault) != Status::ok) {
+    if (self.given_inputs.check(context.subgoals[i], name.c_str(), fault) != Status::ok) {
       throw ArgumentError(fault);
     }
+    if (self.given_inputs.fill(context.subgoals[i], false) != Status::ok) throw std::bad_alloc();
     if (all_finite(self.given)) continue;
     throw ArgumentError(expected(name, "values that are finite once normalised", "Inf"));
   }

@@ -23,6 +23,7 @@ from keystep.evaluate.recording import record
 from keystep.evaluate.rollout import reads_text, steps
 from keystep.evaluate.settings import Evaluation
 from keystep.evaluate.storyboard import frames
+from keystep.features import features_of
 from keystep.suites import suite_named
 from keystep.suites.base import TASK
 from keystep.suites.headless import missing_driver
@@ -92,7 +93,8 @@ def film(bundle: Path, seed: int, suite: str) -> Iterator[np.ndarray]:
                 for task in tasks:
                     yield from frames(record(policy, env, pictures, task, seed), pictures)
         else:
-            size = {} if policy.manifest["observation"]["images"] else {"image_size": VIDEO_SIZE}
+            seen = features_of(policy.manifest["observation"])
+            size = {} if any(feature.is_image for feature in seen) else {"image_size": VIDEO_SIZE}
             options = {"render_mode": "rgb_array", **size}
             world = suite_named(suite)
             world.register()

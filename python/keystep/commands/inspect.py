@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import tyro
 
 import keystep
+from keystep.features import Feature, features_of
 
 Rows = dict[str, str]
 
@@ -50,17 +51,14 @@ def _printable(text: str) -> str:
 
 def summary(bundle: Path, manifest: dict[str, Any]) -> Rows:
     """A manifest in a dozen lines."""
-    state = (manifest["observation"]["state"] or {"names": []})["names"]
-    images = [
-        f"{image['camera']} {image['height']}x{image['width']}" for image in manifest["observation"]["images"]
-    ]
-    action, chunk, planner = manifest["action"], manifest["chunk"], manifest.get("planner")
+    action, chunk, planner = manifest["action"], manifest["chunk"], manifest["planner"]
     rows = {
         "bundle": f"{manifest['name']}, family {manifest['family']}, {manifest['control_rate_hz']:g} Hz",
         "tasks": ", ".join(task["name"] for task in manifest["tasks"]) or "none",
         "goal": manifest["goal"],
-        "state": f"{len(state)} values: {', '.join(state)}" if state else "none",
-        "images": ", ".join(images) or "none",
+    }
+    rows |= {feature.name: _feature(feature) for feature in features_of(manifest["observation"])}
+    rows |= {
         "action": ", ".join(
             f"{name} [{low:g}, {high:g}] {unit}".strip()
             for name, unit, low, high in zip(
@@ -68,11 +66,12 @@ def summary(bundle: Path, manifest: dict[str, Any]) -> Rows:
             )
         ),
         "hold": _hold(action["hold"]),
-        "chunk": f"horizon {chunk['horizon']}, executes {chunk['execute']}, merged by {chunk['merge']}",
+        "chunk": _chunk(chunk),
         "sampler": _sampler(manifest["sampler"]) if manifest["sampler"] else "none",
         "normalization": ", ".join(
-            f"{key} {entry['mode']}" for key, entry in manifest["normalization"].items()
-        ),
+            f"{entry['key']} {entry['normalization']['mode']}" for entry in manifest["observation"]
+        )
+        + f", action {action['normalization']['mode']}",
     }
     if planner:
         held = (
@@ -83,7 +82,7 @@ def summary(bundle: Path, manifest: dict[str, Any]) -> Rows:
         rows["plan normalization"] = planner["normalization"]["mode"]
     for name, graph in manifest["graphs"].items():
         rows[f"graph {name}"] = f"{_file(bundle, graph)}, {_tensors(graph)}"
-    for name, unet in {"unet": manifest.get("unet"), "plan unet": (planner or {}).get("unet")}.items():
+    for name, unet in {"unet": manifest["unet"], "plan unet": (planner or {}).get("unet")}.items():
         rows |= {name: _unet(bundle, unet)} if unet else {}
     made_by = [(k, v) for k, v in manifest["provenance"].items() if isinstance(v, str | int | float)]
     return rows | {"made by": ", ".join(f"{key} {value}" for key, value in made_by)}
@@ -99,6 +98,17 @@ def engines(bundle: Path, options: dict[str, Any]) -> Rows:
             return rows
     except (keystep.BundleError, keystep.ProviderError) as error:
         return {"engine": f"not opened: {error}"}
+
+
+def _feature(feature: Feature) -> str:
+    size = "x".join(map(str, feature.shape[:2]))
+    text = f"{feature.kind} {size}" if feature.is_image else f"{size} values: {', '.join(feature.names)}"
+    return text + (f", the last {feature.history}" if feature.history > 1 else "")
+
+
+def _chunk(chunk: dict[str, Any]) -> str:
+    start = f" from row {chunk['start']}" if chunk["start"] else ""
+    return f"horizon {chunk['horizon']}, executes {chunk['execute']}{start}, merged by {chunk['merge']}"
 
 
 def _hold(hold: dict[str, Any] | list[float]) -> str:

@@ -9,7 +9,7 @@ import tyro
 
 
 def main(bundle: Annotated[Path, tyro.conf.Positional], output: Path | None = None) -> None:
-    """Bring a bundle of manifest version 3 or 4 to the newest form, from its own files.
+    """Bring a bundle of manifest version 3 or 4 to version 5, the newest form, from its own files.
 
     Its actions stay the same, bit for bit. Each weight is stored once, and the result is compared with the
     bundle's golden data before it appears.

@@ -14,6 +14,7 @@ import numpy as np
 
 import keystep
 from keystep.evaluate.simulation import as_array, described, fault_of_env, true_or_false
+from keystep.features import Feature, features_of
 
 TERMINATED = "terminated"
 """As a success key: an episode is solved that the environment ends by itself, not by a limit."""
@@ -96,9 +97,9 @@ def _signature(spec: Any) -> inspect.Signature | None:
 
 def _shown(spec: Any, manifest: dict[str, Any]) -> dict[str, Any]:
     """What its constructor is told of the observations, if it names these parameters."""
-    images = manifest["observation"]["images"]
+    images = [feature for feature in features_of(manifest["observation"]) if feature.is_image]
     wanted: dict[str, Any] = {"obs_mode": "rgb" if images else "state"}
-    sides = {image[side] for image in images for side in ("height", "width")}
+    sides = {side for image in images for side in image.shape[:2]}
     if len(sides) == 1:
         wanted["image_size"] = sides.pop()
     signature = _signature(spec)
@@ -174,20 +175,24 @@ class ObservationReader:
     """What the policy is given of an environment's observation; ArgumentError when it is not there."""
 
     def __init__(self, manifest: dict[str, Any]) -> None:
-        spec = manifest["observation"]
-        cameras = [image["camera"] for image in spec["images"]]
-        self._names: dict[str, tuple[str, ...]] = {STATE: STATE_NAMES} if spec["state"] else {}
-        for camera in cameras:
-            key = f"observation.images.{camera}"
-            alone = ("observation.image", "pixels", "image") if len(cameras) == 1 else ()
-            self._names[key] = (key, f"images.{camera}", f"pixels.{camera}", camera, *alone)
+        self._features = {feature.key: feature for feature in features_of(manifest["observation"])}
+        cameras = [key for key, feature in self._features.items() if feature.kind == "rgb"]
+        self._names: dict[str, tuple[str, ...]] = {}
+        for key, feature in self._features.items():
+            last = feature.name.rpartition(".")[2]
+            alone = ("observation.image", "pixels", "image") if cameras == [key] else ()
+            pixels = (f"pixels.{last}", last, *alone) if key in cameras else ()
+            self._names[key] = STATE_NAMES if key == STATE else (key, feature.name, *pixels)
 
     def __call__(self, observation: Any) -> dict[str, np.ndarray]:
         if not isinstance(observation, Mapping):
             key = self._only(observation)
-            return {key: _array(key, observation)}
+            return {key: _array(self._features[key], observation)}
         flat = dict(_flat(observation))
-        return {key: _array(key, flat[self._found(names, flat)]) for key, names in self._names.items()}
+        return {
+            key: _array(self._features[key], flat[self._found(names, flat)])
+            for key, names in self._names.items()
+        }
 
     def _found(self, names: tuple[str, ...], flat: Mapping[str, Any]) -> str:
         for name in names:
@@ -216,9 +221,9 @@ def _flat(observation: Mapping[str, Any], prefix: str = "") -> list[tuple[str, A
     return pairs
 
 
-def _array(key: str, value: Any) -> np.ndarray:
-    """C-contiguous: a state as float32, whatever numbers it is made of; an image as it is, uint8."""
-    image = key != STATE
+def _array(feature: Feature, value: Any) -> np.ndarray:
+    """C-contiguous: floats as float32, whatever numbers they come from; an RGB image as it is, uint8."""
+    image, key = feature.dtype == "uint8", feature.key
     array = as_array(value)
     if array is None or not (array.dtype == np.uint8 if image else array.dtype.kind in "biuf"):
         expected = "an array of uint8" if image else "an array of numbers"

@@ -17,7 +17,7 @@ HINTS = {
     "action.names": "--action-bounds FILE gives names",
     "action.units": "--action-bounds FILE gives units",
     "action": "--action-bounds gives others",
-    "normalization.action": "--normalization action=MODE chooses another; or scale them in the dataset",
+    "action.normalization": "--normalization action=MODE chooses another; or scale them in the dataset",
     "normalization": "--normalization KEY=MODE chooses another, --observe what is seen",
     "planner.normalization": "--normalization KEY=MODE chooses another, --subgoal what a subgoal is",
     "tasks": "give every task of meta/tasks.parquet a text of its own; a controller that is told none takes "
@@ -66,5 +66,7 @@ def rehearse(recipe: Recipe, reader: DatasetReader, output: Path) -> None:
 def hint(message: str) -> str:
     """What mends a refusal, "; .."; empty where that is not known."""
     field = message.split(":", 1)[0].removeprefix("manifest.")
+    if field.startswith("observation.") and ".normalization" in field:
+        field = "normalization"
     known = [start for start in HINTS if field.startswith(start)]
     return f"; {HINTS[max(known, key=len)]}" if known else ""

@@ -27,11 +27,15 @@ void reads_every_field() {
   const Bundle bundle = load(kManifest);
   CHECK(bundle.name == "test" && bundle.family == "flat" && bundle.goal == "none");
   CHECK(bundle.control_rate_hz == 50.0);
-  CHECK((bundle.observation.state_names == std::vector<std::string>{"x", "y", "z"}));
+  CHECK(bundle.observation.size() == 1);
+  const FeatureSpec& state = bundle.observation[0];
+  CHECK(state.key == "observation.state" && state.kind == "vector" && state.dtype == DType::float32);
+  CHECK((state.shape == std::vector<std::int64_t>{3}) && state.history == 1 && state.name() == "state");
+  CHECK((state.names == std::vector<std::string>{"x", "y", "z"}));
+  CHECK((state.normalization.high_or_std == std::vector<double>{1, 2, 4}));
   CHECK(bundle.tasks.size() == 2 && bundle.tasks[1].instruction == "Push it.");
   CHECK((bundle.action.hold == std::vector<float>{0, 0.5f}) && bundle.action.rate_limit.empty());
-  CHECK((bundle.normalization.at("observation.state").high_or_std == std::vector<double>{1, 2, 4}));
-  CHECK(bundle.chunk.horizon == 4 && bundle.chunk.execute == 3);
+  CHECK(bundle.chunk.horizon == 4 && bundle.chunk.execute == 3 && bundle.chunk.start == 0);
   CHECK(bundle.sampler->train_steps == 10 && bundle.sampler->clip_sample && bundle.sampler->eta == 0);
   CHECK(bundle.graphs.at("denoise").inputs[1].dtype == DType::int64);
   CHECK(bundle.graphs.at("encode").outputs[0].elements() == 6);
@@ -41,27 +45,40 @@ void reads_every_field() {
 void reads_every_form() {
   CHECK(load(guided(kManifest, 3)).sampler->guidance == 3);
   CHECK(load(guided(kManifest, 3)).graphs.at("encode").outputs[0].shape[0] == 2);
-  CHECK(load(with_camera_and_goal(kManifest)).observation.images[0].width == 3);
+  const std::string camera = with_camera_and_goal(kManifest);
+  CHECK((load(camera).observation[1].shape == std::vector<std::int64_t>{2, 3, 3}));
+  CHECK(!load(camera).observation[1].resize && load(camera).observation[1].dtype == DType::uint8);
+  CHECK(load(replaced(camera, "\"resize\": false", "\"resize\": true")).observation[1].resize);
+  CHECK(load(with_depth(kManifest)).observation[1].kind == "depth");
+  CHECK(load(with_history(kManifest)).observation[0].history == 2);
+  CHECK(load(replaced(kManifest, "\"start\": 0", "\"start\": 1")).chunk.start == 1);
 }
 
 void refuses_wrong_versions_and_keys() {
-  refused("\"version\": 1", "\"version\": 5",
-          "version: expected at most 4 (a newer keystep wrote this bundle), got 5");
-  refused("\"version\": 1", "\"version\": \"1\"", "version: expected an integer");
+  const auto version = [](const std::string& number, const std::string& message) {
+    refused("\"version\": 5", "\"version\": " + number, "version: expected " + message);
+  };
+  version("6", "5, got 6 (a newer keystep wrote this bundle)");
+  version("4", "5, got 4 (run `keystep upgrade BUNDLE`)");
+  version("3", "5, got 3 (run `keystep upgrade BUNDLE`)");
+  for (const char* number : {"2", "1"}) version(number, "5, got " + std::string(number) + " (too old to");
+  version("0", "an integer");
+  version("\"5\"", "an integer");
   refused("keystep-bundle", "lerobot", "format: expected \"keystep-bundle\", got \"lerobot\"");
-  refused("\"goal\"", "\"planner\": 1, \"goal\"", "planner: expected one of the keys format, ");
+  refused("\"goal\"", "\"normalization\": {}, \"goal\"", "normalization: expected one of the keys format, ");
   refused("\"goal\": \"none\",", "", "goal: expected a value, got no such key");
-  refused("\"merge\"", "\"x\": 1, \"merge\"", "chunk.x: expected one of the keys horizon, execute, merge");
+  refused("\"merge\"", "\"x\": 1, \"merge\"",
+          "chunk.x: expected one of the keys horizon, execute, start, merge");
   refused("\"eta\"", "\"etta\": 0, \"eta\"", "sampler.etta: expected one of the keys");
   refused("\"eta\": 0.0,", "", "sampler.eta: expected a value");
   refused("\"role\": \"sample\"", "\"role\": \"sample\", \"x\": 1", "graphs.denoise.inputs[0].x");
-  refused("\"denoise\": {", "\"vision\": {", "graphs.vision: expected one of the keys encode, denoise, got");
-  refused("\"denoise\": {", "\"sample\": {",
-          "graphs.sample: expected one of the keys encode, denoise, got an unknown key");
+  refused("\"denoise\": {", "\"vision\": {", "graphs.vision: expected one of the keys encode, film, denoise");
+  refused("\"denoise\": {", "\"sample\": {", "graphs.sample: expected one of the keys encode, film, denoise");
   refused("\"units\"", "\"unit\"", "action.units: expected a value");
-  refused("{\"names\": [\"x\"", "{\"x\": 1, \"names\": [\"x\"", "observation.state.x");
+  refused("\"names\": [\"x\"", "\"x\": 1, \"names\": [\"x\"",
+          "observation[0].x: expected one of the keys key, ");
   refused("{\"mode\": \"mean_std\"", "{\"max\": [1], \"mode\": \"mean_std\"",
-          "normalization.observation.state.max");
+          "observation[0].normalization.max");
   refused("\"name\": \"lift\"", "\"id\": 3, \"name\": \"lift\"", "tasks[0].id");
   refused("{\"file\": \"golden", "{\"x\": 1, \"file\": \"golden", "golden.x");
   refused("\"goal\"", "\"name\": \"twice\", \"goal\"",
@@ -88,53 +105,91 @@ void refuses_wrong_types_and_values() {
   std::string accents = "x";  // a message is cut, but never inside a character
   for (int i = 0; i < 60; ++i) accents += "\u00e9";
   refused("flat", accents, "got \"x\\u00e9\\u00e9");
-  refused("\"hold\": [0,", "\"hold\": [1e39,", "action.hold[0]: expected a finite number");
+  refused("\"values\": [0,", "\"values\": [1e39,", "action.hold.values[0]: expected a finite number");
 }
 
 void refuses_wrong_lengths_and_ranges() {
   refused("\"units\": [\"m\", ", "\"units\": [", "action.units: expected 2 values, got 1");
   refused("\"min\": [-100,", "\"min\": [1, -100,", "action.min: expected 2 values, got 3");
   refused("\"min\": [-100,", "\"min\": [100,", "action.max[0]: expected more than the minimum");
-  refused("\"hold\": [0,", "\"hold\": [101,", "action.hold[0]: expected a value in");
+  refused("\"values\": [0,", "\"values\": [101,", "action.hold.values[0]: expected a value in");
   refused("\"rate_limit\": null", "\"rate_limit\": [1]", "action.rate_limit: expected 2 values, got 1");
   refused("\"rate_limit\": null", "\"rate_limit\": [1, 0]",
           "action.rate_limit[1]: expected a positive change");
-  refused("\"mean\": [1,", "\"mean\": [", "normalization.observation.state.mean: expected 3 values, got 2");
+  refused("\"mean\": [1,", "\"mean\": [", "observation[0].normalization.mean: expected 3 values, got 2");
   refused("\"std\": [1,", "\"std\": [0,",
-          "normalization.observation.state.std[0]: expected a positive deviation, got 0");
-  refused("\"std\": [1,", "\"std\": [1e-320,", "normalization.observation.state.std[0]");
-  refused("\"max\": [2,", "\"max\": [-2,", "normalization.action.max[0]: expected more than the minimum");
-  refused("\"action\": {\"mode\"", "\"actions\": {\"mode\"", "normalization.action: expected a value");
-  refused("\"action\": {\"mode\"", "\"observation.x\": {\"mode\": \"identity\"}, \"action\": {\"mode\"",
-          "normalization.observation.x: expected an observation key");
-  refused("[\"x\", \"y\"", "[\"x\", \"x\"",
-          "observation.state.names[1]: expected unique names, got 'x' again");
+          "observation[0].normalization.std[0]: expected a positive deviation, got 0");
+  refused("\"std\": [1,", "\"std\": [1e-320,", "observation[0].normalization.std[0]");
+  refused("\"max\": [2,", "\"max\": [-2,", "action.normalization.max[0]: expected more than the minimum");
+  refused("[\"x\", \"y\"", "[\"x\", \"x\"", "observation[0].names[1]: expected unique names, got 'x' again");
   refused("\"name\": \"push\"", "\"name\": \"lift\"", "tasks[1]: expected unique names");
   refused("\"name\": \"push\"", "\"name\": \"pu\\u0000sh\"", "tasks[1].name: expected text, got a NUL at 2");
   refused("Push it.", "\\u0000", "tasks[1].instruction: expected text, got a NUL at 0");
 }
 
-/// A mode that came with version 4.
 void quantiles() {
   const std::string min_max = R"({"mode": "min_max", "min": [-2, 0], "max": [2, 10]})";
-  const auto with = [&](const std::string& entry, const std::string& version) {
-    const std::string before = version_3(version_2(kManifest));
-    return replaced(version == "4" ? version_4(before) : before, min_max, entry);
-  };
+  const auto with = [&](const std::string& entry) { return replaced(kManifest, min_max, entry); };
   const std::string quantile = R"({"mode": "quantile", "low": [-2, 0], "high": [2, 10]})";
-  const Normalization read = load(with(quantile, "4")).normalization.at("action");
+  const Normalization read = load(with(quantile)).action.normalization;
   CHECK(read.mode == "quantile" && read.low_or_mean[1] == 0 && read.high_or_std[1] == 10);
-  const std::string field = "normalization.action";
-  CHECK_THROWS(BundleError, field + ".mode: expected min_max | mean_std | identity, got \"quantile\"",
-               load(with(quantile, "3")));
+  const std::string field = "action.normalization";
   CHECK_THROWS(BundleError, field + ".low: expected a value",
-               load(with(replaced(min_max, "min_max", "quantile"), "4")));
+               load(with(replaced(min_max, "min_max", "quantile"))));
   CHECK_THROWS(BundleError, field + ".high[1]: expected more than the low one",
-               load(with(replaced(quantile, "10", "0"), "4")));
+               load(with(replaced(quantile, "10", "0"))));
   CHECK_THROWS(BundleError, field + ".low: expected 2 values, got 1",
-               load(with(replaced(quantile, "-2, 0", "-2"), "4")));
+               load(with(replaced(quantile, "-2, 0", "-2"))));
   CHECK_THROWS(BundleError, field + ".low[0]: expected a finite number",
-               load(with(replaced(quantile, "-2, 0", "null, 0"), "4")));
+               load(with(replaced(quantile, "-2, 0", "null, 0"))));
+}
+
+void refuses_wrong_features() {
+  const auto refused_in = [](const std::string& manifest, const std::string& from, const std::string& to,
+                             const std::string& message) {
+    CHECK_THROWS(BundleError, message, load(replaced(manifest, from, to)));
+  };
+  const std::string camera = with_camera_and_goal(kManifest), depth = with_depth(kManifest);
+  refused_in(kManifest, "\"kind\": \"vector\"", "\"kind\": \"sound\"",
+             "observation[0].kind: expected vector | rgb | depth, got \"sound\"");
+  refused_in(kManifest, "\"key\": \"observation.state\"", "\"key\": \"state\"",
+             "observation[0].key: expected observation.<name>, got \"state\"");
+  refused_in(kManifest, "\"key\": \"observation.state\"", "\"key\": \"observation.\"", "observation[0].key");
+  refused_in(camera, "\"key\": \"observation.images.static\"", "\"key\": \"observation.state\"",
+             "observation[1].key: expected unique keys, got 'observation.state' again");
+  refused_in(kManifest, "\"dtype\": \"float32\", \"shape\": [3]", "\"dtype\": \"uint8\", \"shape\": [3]",
+             "observation[0].dtype: expected float32, got \"uint8\"");
+  for (const char* shape : {"[]", "[3, 1]"}) {
+    refused_in(kManifest, "\"shape\": [3]", std::string("\"shape\": ") + shape,
+               "observation[0].shape: expected [S], got an array of ");
+  }
+  refused_in(kManifest, "\"shape\": [3]", "\"shape\": [0]",
+             "observation[0].shape[0]: expected an integer in 1..");
+  refused_in(kManifest, "\"shape\": [3]", "\"shape\": [4]", "observation[0].names: expected 4 values, got 3");
+  refused_in(kManifest, "\"names\": [\"x\", \"y\", \"z\"],", "", "observation[0].names: expected a value");
+  refused_in(kManifest, "\"history\": 1", "\"history\": 0",
+             "observation[0].history: expected an integer in 1..1024, got 0");
+  refused_in(kManifest, "\"history\": 1", "\"history\": 3",
+             "graphs.encode.inputs[0].shape: expected [1, 3, 3] (observation.state), got [1, 3]");
+  refused_in(camera, "[2, 3, 3]", "[2, 3, 4]", "observation[1].shape: expected [height, width, 3]");
+  refused_in(camera, "[2, 3, 3]", "[3, 2, 3]",
+             "graphs.encode.inputs[2].shape: expected [1, 3, 3, 2] (observation.images.static)");
+  refused_in(camera, "[2, 3, 3]", "[16385, 3, 3]",
+             "observation[1].shape[0]: expected an integer in 1..16384");
+  refused_in(camera, " \"resize\": false,", "", "observation[1].resize: expected a value");
+  refused_in(camera, "\"resize\": false", "\"resize\": 0", "observation[1].resize: expected true or false");
+  refused_in(camera, "[0.5, 1, 1]", "[0.5, 1]", "observation[1].normalization.std: expected 3 values, got 2");
+  refused_in(depth, "\"shape\": [2, 4]", "\"shape\": [2, 4, 1]",
+             "observation[1].shape: expected [height, width]");
+  refused_in(depth, "\"kind\": \"depth\",", "\"kind\": \"depth\", \"resize\": true,",
+             "observation[1].resize: expected one of the keys key, ");
+  refused_in(depth, "\"max\": [2]}", "\"max\": [2, 2]}",
+             "observation[1].normalization.max: expected 1 values, got 2");
+  const auto first = kManifest.find("    {\"key\""), end = kManifest.find("],\n  \"goal\"");
+  CHECK_THROWS(BundleError, "observation: expected at least one feature, got none",
+               load(std::string(kManifest).erase(first, end - first)));
+  refused("\"start\": 0", "\"start\": 2", "chunk.start: expected an integer in 0..1, got 2");
+  refused("\"start\": 0", "\"start\": -1", "chunk.start: expected an integer in 0..1, got -1");
 }
 
 void refuses_wrong_tensors() {
@@ -310,6 +365,7 @@ int main() {
   refuses_wrong_types_and_values();
   refuses_wrong_lengths_and_ranges();
   quantiles();
+  refuses_wrong_features();
   refuses_wrong_tensors();
   refuses_damaged_manifests();
   messages_are_readable();

@@ -1,4 +1,4 @@
-// Version 2 of the manifest: planners, one-step controllers, and what they must agree about.
+// Planners, one-step controllers, and what they must agree about.
 #include "subgoal_fixture.hpp"
 
 using namespace keystep;
@@ -34,13 +34,9 @@ void reads_every_field() {
   CHECK(load(unguided(kSubgoalManifest)).planner->guided == false);
 }
 
-void reads_version_2_of_flat_policies() {
-  CHECK(!load(version_2(kManifest)).planner.has_value());
-  const std::string camera = version_2(with_camera_and_goal(kManifest));
-  CHECK(!load(camera).observation.images[0].resize);
-  CHECK(load(replaced(camera, "\"resize\": false", "\"resize\": true")).observation.images[0].resize);
-  refused_in(camera, ", \"resize\": false", "", "observation.images[0].resize: expected a value");
-  refused_in(version_2(kManifest), ", \"planner\": null", "", "planner: expected a value, got no such key");
+void reads_flat_policies() {
+  CHECK(!load(kManifest).planner.has_value());
+  refused_in(kManifest, "\"planner\": null,", "", "planner: expected a value, got no such key");
   const Bundle act = load(one_step(kManifest));
   CHECK(!act.sampler && &observing_graph(act) == &act.graphs.at("act"));
 }
@@ -51,9 +47,9 @@ void refuses_half_a_family() {
   refused("\"goal\": \"text\"", "\"goal\": \"none\"", "goal: expected text (family subgoal), got none");
   refused("\"planner\": " + kPlanner, "\"planner\": null",
           "planner: expected an object (family subgoal), got null");
-  refused_in(version_2(kManifest), "\"planner\": null", "\"planner\": " + kPlanner,
+  refused_in(kManifest, "\"planner\": null", "\"planner\": " + kPlanner,
              "planner: expected null (family flat), got an object");
-  refused_in(version_2(kManifest), "\"graphs\": {", "\"graphs\": {" + kPlannerGraphs,
+  refused_in(kManifest, "\"graphs\": {", "\"graphs\": {" + kPlannerGraphs,
              "graphs.text: expected no such key (family flat), got a graph");
   const auto text = kPlannerGraphs.find("\"text\""), encode = kPlannerGraphs.find("\"plan_encode\"");
   refused(kPlannerGraphs.substr(text, encode - text), "", "graphs.text: expected a graph (family subgoal)");
@@ -68,7 +64,7 @@ void refuses_wrong_planners() {
   refused("\"steps_per_subgoal\": 4", "\"steps_per_subgoal\": 2",
           "planner.steps_per_subgoal: expected at least 3 (chunk.execute");
   refused("\"subgoal\": \"observation.state\"", "\"subgoal\": \"action\"",
-          "planner.subgoal: expected an observation key of this bundle, got 'action'");
+          "planner.subgoal: expected the key of a vector or an RGB image of this bundle, got 'action'");
   refused("[3, 6, 9]", "[3, 6]", "planner.normalization.max: expected 3 values, got 2");
   refused("[3, 6, 9]", "[-1, 6, 9]", "planner.normalization.max[0]: expected more than the minimum");
   refused("hd_expit", "cubic", "planner.sampler.timestep_rule: expected");
@@ -138,9 +134,9 @@ void refuses_texts_that_no_one_reads() {
 }
 
 void refuses_wrong_one_step_controllers() {
-  const std::string act = one_step(kManifest), steps = version_2(kManifest);
-  const std::string sampler = kManifest.substr(
-      kManifest.find("\"sampler\": {"), kManifest.find("\"graphs\"") - kManifest.find("\"sampler\": {"));
+  const std::string act = one_step(kManifest), steps = kManifest;
+  const std::string sampler = kManifest.substr(kManifest.find("\"sampler\": {"),
+                                               kManifest.find("\"unet\"") - kManifest.find("\"sampler\": {"));
   refused_in(act, "\"sampler\": null,\n  ", sampler,
              "sampler: expected null (the controller is the graph act), got an object");
   refused_in(steps, sampler, "\"sampler\": null,\n  ",
@@ -159,7 +155,7 @@ void refuses_wrong_one_step_controllers() {
 
 int main() {
   reads_every_field();
-  reads_version_2_of_flat_policies();
+  reads_flat_policies();
   refuses_half_a_family();
   refuses_wrong_planners();
   refuses_graphs_that_disagree();

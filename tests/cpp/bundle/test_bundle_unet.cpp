@@ -1,4 +1,4 @@
-// Version 3 of the manifest: FiLM as a graph of its own, and the weights of U-Nets beside their graphs.
+// FiLM as a graph of its own, and the weights of U-Nets beside their graphs.
 #include "subgoal_fixture.hpp"
 
 using namespace keystep;
@@ -6,8 +6,8 @@ using namespace keystep::test;
 
 namespace {
 
-const std::string kFlat = version_3(version_2(kManifest));
-const std::string kHierarchy = subgoals_version_3(kSubgoalManifest);
+const std::string kFlat = with_film(kManifest);
+const std::string kHierarchy = with_both_films(kSubgoalManifest);
 
 /// The weights of the planner's U-Net, whose graph takes nothing but what plan_film writes.
 std::string with_plan_unet(const std::string& manifest) {
@@ -35,7 +35,8 @@ void refused_in(const std::string& manifest, const std::string& from, const std:
 }
 
 void refused(const std::string& from, const std::string& to, const std::string& message) {
-  refused_in(with_unet(kFlat), from, to, message);
+  const bool inside = kUnet.find(from) != std::string::npos;
+  refused_in(with_unet(kFlat), inside ? kUnet : from, inside ? replaced(kUnet, from, to) : to, message);
 }
 
 void reads_every_field() {
@@ -52,8 +53,7 @@ void reads_every_field() {
 
 void reads_every_form() {
   CHECK(!load(kFlat).graphs.at("film").unet);
-  CHECK(load(replaced(version_2(kManifest), "\"version\": 2", "\"version\": 3, \"unet\": null")).goal ==
-        "none");  // encode may still write what denoise takes
+  CHECK(!load(kManifest).graphs.contains("film"));  // encode may write what denoise takes
   CHECK(load(replaced(with_unet(kFlat), "conditional_unet1d", "transformer")).graphs.at("film").unet->kind ==
         "transformer");  // no business of the loader
   const Bundle bare =
@@ -68,8 +68,7 @@ void reads_planners() {
   CHECK(unet && unet == bundle.graphs.at("plan_denoise").unet && unet != bundle.graphs.at("film").unet);
   CHECK(unet->file == "plan_unet.safetensors" && unet->condition == 3 && unet->train_steps == 10);
   CHECK(!load(kHierarchy).graphs.at("plan_film").unet);
-  refused_in(kHierarchy, R"("unet": null, "text")", R"("text")",
-             "planner.unet: expected a value, got no such key");
+  refused_in(kHierarchy, R"(}, "unet": null})", "}}", "planner.unet: expected a value, got no such key");
   refused_in(with_plan_unet(kHierarchy), "\"condition\": 3", "\"condition\": 4",
              "graphs.plan_film.inputs[0].shape: expected [2, 4] (planner.unet.condition), got [2, 3]");
   refused_in(with_plan_unet(kHierarchy), "\"groups\": 4", "\"groups\": 0", "planner.unet.groups: expected");
@@ -77,15 +76,8 @@ void reads_planners() {
              "planner.unet.sha256: expected 000");
 }
 
-void refuses_versions_that_disagree() {
-  refused_in(version_2(kManifest), "\"planner\": null", "\"planner\": null, \"unet\": null",
-             "unet: expected one of the keys format, ");
-  refused_in(kFlat, "\"version\": 3", "\"version\": 2", "unet: expected one of the keys format, ");
-  refused_in(kFlat, ", \"unet\": null", "", "unet: expected a value, got no such key");
-  refused_in(kFlat, "\"version\": 3, \"unet\": null", "\"version\": 2",
-             "graphs.film: expected one of the keys encode, denoise");
-  refused_in(kSubgoalManifest, "\"text\": {\"encoder\"", "\"unet\": null, \"text\": {\"encoder\"",
-             "planner.unet: expected one of the keys subgoals, ");
+void refuses_manifests_without() {
+  refused_in(kFlat, "\"unet\": null,", "", "unet: expected a value, got no such key");
 }
 
 void refuses_wrong_fields() {
@@ -133,10 +125,9 @@ void refuses_wrong_files() {
 }
 
 void refuses_unets_without_their_graphs() {
-  const std::string steps = version_2(kManifest);
-  const std::string no_film = replaced(steps, "\"version\": 2", "\"version\": 3, \"unet\": " + kUnet);
-  CHECK_THROWS(BundleError, "unet: expected null (there is no graph film), got an object", load(no_film));
-  const std::string act = replaced(one_step(kManifest), "\"version\": 2", "\"version\": 3, \"unet\": null");
+  CHECK_THROWS(BundleError, "unet: expected null (there is no graph film), got an object",
+               load(with_unet(kManifest)));
+  const std::string act = one_step(kManifest);
   CHECK(load(act).graphs.contains("act"));
   const auto film = kFlat.find("\"film\": {"), end = kFlat.find("\"denoise\": {");
   refused_in(act, "\"graphs\": {", "\"graphs\": {" + kFlat.substr(film, end - film),
@@ -183,7 +174,7 @@ int main() {
   reads_every_field();
   reads_every_form();
   reads_planners();
-  refuses_versions_that_disagree();
+  refuses_manifests_without();
   refuses_wrong_fields();
   refuses_wrong_errors();
   refuses_wrong_files();

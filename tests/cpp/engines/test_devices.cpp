@@ -73,7 +73,7 @@ void runs_on_the_device() {
   cpu.reset({"lift", {}, 0, 0});
   const std::vector<float> state = {1.5f, 2.5f, 5.0f};
   for (int i = 0; i < 9; ++i) {
-    CHECK(device.tick({.state = state}, a) == Status::ok && cpu.tick({.state = state}, b) == Status::ok);
+    CHECK(device.tick(seen(state), a) == Status::ok && cpu.tick(seen(state), b) == Status::ok);
     CHECK(a.values == b.values);
   }
 }

@@ -60,7 +60,7 @@ void agrees_with_the_stub(const std::string& provider) {
     real.reset({task, {}, 3, 1});
     stub.reset({task, {}, 3, 1});
     for (int i = 0; i < 7; ++i) {
-      CHECK(real.tick({.state = kState}, a) == Status::ok && stub.tick({.state = kState}, b) == Status::ok);
+      CHECK(real.tick(seen(kState), a) == Status::ok && stub.tick(seen(kState), b) == Status::ok);
       for (std::size_t d = 0; d < a.values.size(); ++d) CHECK_NEAR(a.values[d], b.values[d], 1e-5);
     }
   }
@@ -110,7 +110,7 @@ void terminates() {
   Histogram encode, denoise;
   std::vector<float> chunk(8), again(8);
   const std::atomic<std::uint64_t> epoch = 4;
-  CHECK(controller.observe({.state = kState}) == Status::ok);
+  CHECK(controller.observe(seen(kState), false) == Status::ok);
   CHECK(controller.sample({1, 2, 3, 0}, {}, {epoch, 4}, encode, denoise, chunk) == Status::ok);
   controller.terminate();
   CHECK(controller.sample({1, 2, 3, 0}, {}, {epoch, 4}, encode, denoise, again) == Status::ok);
@@ -130,12 +130,12 @@ void survives_a_storm_of_interrupts() {
     while (!done) runtime.interrupt();
   });
   for (int i = 0; i < 2000; ++i) {
-    const Status status = runtime.tick({.state = kState}, action);
+    const Status status = runtime.tick(seen(kState), action);
     CHECK(status == Status::ok || status == Status::interrupted);
   }
   done = true;
   storm.join();
-  CHECK(runtime.tick({.state = kState}, action) == Status::ok);
+  CHECK(runtime.tick(seen(kState), action) == Status::ok);
 }
 
 bool has_onnxruntime() {

@@ -176,7 +176,7 @@ void a_policy_of_both_engines() {
   CHECK(choices[2].file == "denoise.onnx" && choices[2].engine == "native");
   runtime.reset({"push", {}, 7, 1});
   Action action = runtime.make_action();
-  for (int i = 0; i < 7; ++i) CHECK(runtime.tick({.state = kState}, action) == Status::ok);
+  for (int i = 0; i < 7; ++i) CHECK(runtime.tick(seen(kState), action) == Status::ok);
   runtime.close();
   CHECK(runtime.engine_choices().size() == 3);
 }

@@ -77,13 +77,13 @@ void count_ticks(const fs::path& bundle, const EngineOptions& engine) {
   runtime.reset({"push", {}, 7, 1});
   Action action = runtime.make_action();
   const std::vector<float> state = {1.5f, 2.5f, 5.0f};
-  bool good = runtime.tick({.state = state}, action) == Status::ok;  // ONNX Runtime sizes its arenas now
+  bool good = runtime.tick(seen(state), action) == Status::ok;  // ONNX Runtime sizes its arenas now
   allocations = own_allocations = 0;
   counting = true;
   for (int i = 0; i < kTicks; ++i) {
     if (i % 10 == 5) runtime.interrupt();
     if (i % 10 == 7 && runtime.bundle().planner) runtime.replan();
-    good &= runtime.tick({.state = state, .timestamp_us = now_us()}, action) == Status::ok;
+    good &= runtime.tick(seen(state).at(now_us()), action) == Status::ok;
   }
   counting = false;
   CHECK(good);
@@ -205,10 +205,11 @@ int main() {
   check_stub(replaced(kManifest, "\"ddim\"", "\"ddpm\""));
   check_stub(replaced(kManifest, "\"rate_limit\": null", "\"rate_limit\": [0.1, 0.1]"));
   check_stub(one_step(kManifest));
+  check_stub(with_history(kManifest));
   check_stub(holding(kHoldsLast));
   check_stub(kSubgoalManifest);
   check_stub(unguided(kSubgoalManifest));
-  check_stub(subgoals_version_3(kSubgoalManifest));
+  check_stub(with_both_films(kSubgoalManifest));
   count_written_ticks();
   count_interrupted_ticks(kManifest);
   count_interrupted_ticks(kSubgoalManifest);

@@ -23,14 +23,9 @@ bool is_nothing(const Action& action) {
 /// A tick whose observation is refused.
 Status failed_tick(Policy& policy) { return policy.runtime->tick({}, policy.action); }
 
-void every_version_is_read() {
-  const std::vector<float> values = {0, 0.5f};
-  const std::string list = version_3(version_2(kManifest)),
-                    object = holding(R"({"mode": "values", "values": [0, 0.5]})");
-  for (const std::string& manifest : {kManifest, version_2(kManifest), list, object}) {
-    const ActionSpec spec = read(manifest);
-    CHECK(spec.hold_mode == "values" && spec.hold == values);
-  }
+void both_modes_are_read() {
+  const ActionSpec spec = read(kManifest);
+  CHECK(spec.hold_mode == "values" && (spec.hold == std::vector<float>{0, 0.5f}));
   const ActionSpec last = read(holding(kHoldsLast));
   CHECK(last.hold_mode == "last" && last.hold.empty());
 }
@@ -53,9 +48,6 @@ void what_is_no_hold_is_refused() {
   refused(R"({"mode": "values", "values": []})", "action.hold.values: expected 2 values, got 0");
   refused(R"({"mode": "values", "values": [0, 101]})", "action.hold.values[1]: expected a value in");
   refused(R"({"mode": "values", "values": [1e39, 0]})", "action.hold.values[0]: expected a finite number");
-  const std::string object = R"("hold": {"mode": "last"})";
-  CHECK_THROWS(BundleError, "action.hold: expected an array",
-               read(replaced(version_3(version_2(kManifest)), R"("hold": [0, 0.5])", object)));
 }
 
 void values_are_given_by_every_failed_tick() {
@@ -138,7 +130,7 @@ void a_manifest_is_checked_without_its_files() {
 }  // namespace
 
 int main() {
-  every_version_is_read();
+  both_modes_are_read();
   what_is_no_hold_is_refused();
   values_are_given_by_every_failed_tick();
   the_last_action_of_the_episode_is_given_again();

@@ -65,9 +65,9 @@ void images_and_goals_reach_the_engine() {
   std::vector<std::uint8_t> pixels(2 * 3 * 3);
   for (std::size_t i = 0; i < pixels.size(); ++i) pixels[i] = i % 3 == 0 ? 255 : i % 3 == 2 ? 51 : 0;
   const std::vector<std::uint8_t> dark(pixels.size(), 0);
-  const ImageView image{pixels.data(), 2, 3}, black{dark.data(), 2, 3};
-  policy.runtime->reset({"lift", Observation{.state = kState, .images = {&black, 1}}, 7, 1});
-  CHECK(policy.runtime->tick({.state = kState, .images = {&image, 1}}, policy.action) == Status::ok);
+  const FeatureView image(pixels.data(), 2, 3), black(dark.data(), 2, 3);
+  policy.runtime->reset({"lift", Observation(seen(kState, black)), 7, 1});
+  CHECK(policy.runtime->tick(seen(kState, image), policy.action) == Status::ok);
   // By channel (x / 255 - mean) / std is 1, 0, 0.2, black is -1, 0, 0. The stub adds up the means of all
   // inputs.
   const double bias = 2 * kStateMean + 0.4 - 1.0 / 3;
@@ -75,16 +75,14 @@ void images_and_goals_reach_the_engine() {
 
   CHECK_THROWS(ArgumentError, "goal: expected a goal observation, got none",
                policy.runtime->reset({"lift", {}, 0, 0}));
-  CHECK_THROWS(ArgumentError, "goal.images: expected 1 images, got 0",
-               policy.runtime->reset({"lift", Observation{.state = kState}, 0, 0}));
-  const ImageView small{pixels.data(), 1, 3};
-  CHECK(policy.runtime->tick({.state = kState, .images = {&small, 1}}, policy.action) ==
-        Status::bad_observation);
+  CHECK_THROWS(ArgumentError,
+               "goal: expected 2 features (observation.state, observation.images.static), got 1",
+               policy.runtime->reset({"lift", Observation(seen(kState)), 0, 0}));
+  const FeatureView small(pixels.data(), 1, 3), none(static_cast<const std::uint8_t*>(nullptr), 2, 3);
+  CHECK(policy.runtime->tick(seen(kState, small), policy.action) == Status::bad_observation);
   CHECK(policy.runtime->last_error() ==
         "observation.images.static: expected 2 x 3 x 3 bytes, got 1 x 3 x 3 bytes");
-  const ImageView missing{nullptr, 2, 3};
-  CHECK(policy.runtime->tick({.state = kState, .images = {&missing, 1}}, policy.action) ==
-        Status::bad_observation);
+  CHECK(policy.runtime->tick(seen(kState, none), policy.action) == Status::bad_observation);
 }
 
 void predict_chunk_changes_nothing() {
@@ -94,17 +92,17 @@ void predict_chunk_changes_nothing() {
   std::vector<float> chunk(kChunk), noise(kChunk);
   fill_normal({99, 0, 0, 0}, noise);
   for (int i = 0; i < 10; ++i) {
-    CHECK(policy.runtime->predict_chunk({.state = kState}, noise, chunk) == Status::ok);
+    CHECK(policy.runtime->predict_chunk(seen(kState), noise, chunk) == Status::ok);
     const auto wanted = predicted(*policy.runtime->bundle().sampler, kStateMean + 1, {99, 0, 0, 0});
     for (std::size_t k = 0; k < kChunk; ++k) CHECK_NEAR(chunk[k], wanted[k], 1e-5);
     CHECK(policy.tick() == Status::ok && other.tick() == Status::ok);
     CHECK(policy.action.values == other.action.values);
   }
   CHECK(policy.runtime->latency().stages[static_cast<int>(Stage::encode)].count == 4);
-  CHECK(policy.runtime->predict_chunk({.state = kState}, std::span(noise).first(3), chunk) ==
+  CHECK(policy.runtime->predict_chunk(seen(kState), std::span(noise).first(3), chunk) ==
         Status::bad_observation);
   CHECK(policy.runtime->last_error() == "noise: expected 8 values, got 3");
-  CHECK(policy.runtime->predict_chunk({.state = kState}, noise, std::span(chunk).first(3)) ==
+  CHECK(policy.runtime->predict_chunk(seen(kState), noise, std::span(chunk).first(3)) ==
         Status::bad_observation);
   CHECK(policy.runtime->last_error() == "chunk: expected 8 values, got 3");
 }
@@ -116,7 +114,7 @@ void takes_step_noise_from_the_caller() {
   for (std::uint32_t step = 0; step < 3; ++step) {
     fill_normal({5, 6, 7, step}, std::span(noise).subspan(step * kChunk, kChunk));
   }
-  CHECK(policy.runtime->predict_chunk({.state = kState}, noise, chunk) == Status::ok);
+  CHECK(policy.runtime->predict_chunk(seen(kState), noise, chunk) == Status::ok);
   const auto wanted = predicted(*policy.runtime->bundle().sampler, kStateMean + 1, {5, 6, 7, 0});
   for (std::size_t k = 0; k < kChunk; ++k) CHECK_NEAR(chunk[k], wanted[k], 1e-5);
 }
@@ -128,7 +126,7 @@ int main() {
   follows_the_closed_form(guided(kManifest, 1.5));
   follows_the_closed_form(replaced(kManifest, "\"ddim\"", "\"ddpm\""));
   follows_the_closed_form(replaced(kManifest, "\"eta\": 0.0", "\"eta\": 0.7"));
-  const std::string split = version_3(version_2(kManifest));
+  const std::string split = with_film(kManifest);
   film_apart_changes_nothing(kManifest, split);
   film_apart_changes_nothing(guided(kManifest, 2),
                              two_rows(replaced(split, "\"guidance\": 0.0", "\"guidance\": 2.0"),

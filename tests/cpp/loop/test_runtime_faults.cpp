@@ -22,9 +22,9 @@ void refuses_bad_observations() {
   policy.reset();
   CHECK(policy.tick() == Status::ok);
   const std::vector<float> two = {1, 2}, nan = {1, std::nanf(""), 3};
-  CHECK(policy.runtime->tick({.state = two}, policy.action) == Status::bad_observation && holds(policy));
+  CHECK(policy.runtime->tick(seen(two), policy.action) == Status::bad_observation && holds(policy));
   CHECK(policy.runtime->last_error() == "observation.state: expected 3 values, got 2");
-  CHECK(policy.runtime->tick({.state = nan}, policy.action) == Status::bad_observation);
+  CHECK(policy.runtime->tick(seen(nan), policy.action) == Status::bad_observation);
   CHECK(policy.runtime->last_error() == "observation.state[1] (y): expected a finite value, got nan");
   CHECK(policy.tick() == Status::ok);  // the second action of the same chunk
   check_action(policy.action, predicted(*policy.runtime->bundle().sampler, kStateMean + 1, {7, 1, 0, 0}), 1);
@@ -33,8 +33,7 @@ void refuses_bad_observations() {
 void refuses_stale_observations() {
   Policy policy(kManifest, {}, {.max_observation_age_us = 50'000});
   policy.reset();
-  CHECK(policy.runtime->tick({.state = kState, .timestamp_us = now_us() - 60'000}, policy.action) ==
-        Status::stale_observation);
+  CHECK(policy.runtime->tick(seen(kState).at(now_us() - 60'000), policy.action) == Status::stale_observation);
   CHECK(holds(policy) && policy.runtime->latency().gate.stale_observations == 1);
   CHECK(policy.tick() == Status::ok);  // not stamped
 }
@@ -42,8 +41,7 @@ void refuses_stale_observations() {
 /// Its status; `said` begins the message.
 Status stamped(Policy& policy, std::int64_t timestamp_us, std::int64_t clock_us = -1,
                const std::string& said = "") {
-  const Observation seen{.state = kState, .timestamp_us = timestamp_us, .now_us = clock_us};
-  const Status status = policy.runtime->tick(seen, policy.action);
+  const Status status = policy.runtime->tick(seen(kState).at(timestamp_us, clock_us), policy.action);
   CHECK(said.empty() || (holds(policy) && policy.runtime->last_error().starts_with(said)));
   return status;
 }
@@ -65,8 +63,7 @@ void refuses_stamps_of_another_clock() {
     CHECK(stamped(policy, now_us(), 5, "observation.now_us: expected none") == Status::bad_observation);
     CHECK(stamped(policy, now_us()) == Status::ok);
     std::vector<float> chunk(kChunk);
-    CHECK(policy.runtime->predict_chunk({.state = kState, .timestamp_us = kWall}, {}, chunk) ==
-          Status::bad_observation);
+    CHECK(policy.runtime->predict_chunk(seen(kState).at(kWall), {}, chunk) == Status::bad_observation);
   }
 }
 
@@ -76,7 +73,7 @@ void refuses_noise_that_is_not_finite() {
   std::vector<float> noise(kChunk), chunk(kChunk);
   for (const float bad : {std::numeric_limits<float>::quiet_NaN(), -std::numeric_limits<float>::infinity()}) {
     noise[3] = bad;
-    CHECK(policy.runtime->predict_chunk({.state = kState}, noise, chunk) == Status::bad_observation);
+    CHECK(policy.runtime->predict_chunk(seen(kState), noise, chunk) == Status::bad_observation);
     CHECK(policy.runtime->last_error().starts_with("noise[3]: expected finite numbers, got "));
   }
 }
@@ -119,7 +116,7 @@ void a_forked_child_is_told_and_can_close() {
   const auto refuses = [&] {
     Runtime& runtime = *policy.runtime;
     bool right = policy.tick() == Status::forked && runtime.usable() == Status::forked && holds(policy);
-    right &= runtime.predict_chunk({.state = kState}, {}, chunk) == Status::forked;
+    right &= runtime.predict_chunk(seen(kState), {}, chunk) == Status::forked;
     runtime.interrupt();
     try {
       policy.reset();
@@ -212,7 +209,7 @@ void refuses_wrong_episodes() {
   CHECK_THROWS(ArgumentError, "task: expected one of lift, push, got none",
                policy.runtime->reset({"", {}, 0, 0}));
   CHECK_THROWS(ArgumentError, "goal: expected none",
-               policy.runtime->reset({"lift", Observation{.state = kState}, 0, 0}));
+               policy.runtime->reset({"lift", Observation(seen(kState)), 0, 0}));
   policy.runtime->reset({"Push it.", {}, 7, 1});
   CHECK(policy.tick() == Status::ok);
   check_action(policy.action, predicted(*policy.runtime->bundle().sampler, kStateMean + 1, {7, 1, 0, 0}), 0);
@@ -241,7 +238,7 @@ void refuses_use_after_close() {
   policy.runtime->interrupt();
   CHECK(policy.tick() == Status::closed && holds(policy));
   std::vector<float> chunk(kChunk);
-  CHECK(policy.runtime->predict_chunk({.state = kState}, {}, chunk) == Status::closed);
+  CHECK(policy.runtime->predict_chunk(seen(kState), {}, chunk) == Status::closed);
   CHECK_THROWS(Error, "closed", policy.reset());
   CHECK(policy.runtime->bundle().name == "test" &&
         policy.runtime->engine_description() == "stub, cpu, 1 thread");
@@ -315,8 +312,8 @@ void a_second_thread_is_told_busy() {
     policy.reset();
     Action mine = policy.runtime->make_action(), theirs = policy.runtime->make_action();
     Status first = Status::closed, second = Status::closed;
-    std::thread loop([&] { first = policy.runtime->tick({.state = kState}, theirs); });
-    second = policy.runtime->tick({.state = kState}, mine);
+    std::thread loop([&] { first = policy.runtime->tick(seen(kState), theirs); });
+    second = policy.runtime->tick(seen(kState), mine);
     loop.join();
     CHECK(first == Status::ok || second == Status::ok);
     CHECK(first == Status::ok || first == Status::busy);

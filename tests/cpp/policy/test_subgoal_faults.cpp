@@ -54,7 +54,8 @@ void refuses_wrong_subgoals() {
   const std::vector<float> good = {1, 2, 3}, nan = {1, std::nanf(""), 3}, two = {1, 2};
   const auto reset_with = [](Policy& to, const std::vector<std::vector<float>>& goals) {
     EpisodeContext context{.task = "push", .seed = 99};
-    for (const auto& goal : goals) context.subgoals.push_back({.state = goal});
+    const std::vector<FeatureView> views(goals.begin(), goals.end());
+    for (const FeatureView& view : views) context.subgoals.push_back({{&view, 1}});
     to.runtime->reset(context);
   };
   CHECK_THROWS(ArgumentError, "subgoals: expected 3, got 2", reset_with(policy, {good, good}));
@@ -64,7 +65,7 @@ void refuses_wrong_subgoals() {
   CHECK_THROWS(ArgumentError, "subgoals[1].state: expected 3 values, got 2",
                reset_with(policy, {good, two, good}));
   CHECK_THROWS(ArgumentError, "goal: expected none (the policy takes no goal), got one",
-               policy.runtime->reset({"push", Observation{.state = kState}}));
+               policy.runtime->reset({"push", Observation(seen(kState))}));
   CHECK(policy.tick() == Status::ok);  // the episode before goes on
   check_plan(policy.plan(), imagined(policy.sampler(), 2, "Push it.", plan_key(0)));
   CHECK(policy.runtime->plan_progress().actions == 2);
@@ -96,7 +97,7 @@ void flat_policies_have_no_plans() {
                policy.runtime->replan());
   std::vector<float> plan;
   CHECK(policy.runtime->plan_size() == 0 && !policy.runtime->plan(plan));
-  CHECK(policy.runtime->predict_plan({.state = kState}, {}, plan) == Status::bad_observation);
+  CHECK(policy.runtime->predict_plan(seen(kState), {}, plan) == Status::bad_observation);
   CHECK(policy.runtime->last_error() == "plan: expected a bundle with a planner, got family flat");
 }
 
@@ -145,17 +146,19 @@ void refuses_infinite_subgoals() {
   Hierarchy policy(manifest);
   policy.reset();
   const std::vector<float> far = {1e38f, 1e38f, 1e38f}, near = {1, 2, 3};
-  CHECK(policy.runtime->tick({.state = far}, policy.action) == Status::rejected_plan && holds(policy));
+  CHECK(policy.runtime->tick(seen(far), policy.action) == Status::rejected_plan && holds(policy));
   CHECK(policy.plan().empty());
   CHECK(policy.tick() == Status::ok && policy.plan().size() == kPlanSize);
 
   EpisodeContext context{.task = "push"};
   const std::vector<float> farther(kState3, 3e38f);
-  for (const auto* goal : {&near, &farther, &near}) context.subgoals.push_back({.state = *goal});
+  const FeatureView goals[] = {near, farther, near};
+  for (const FeatureView& goal : goals) context.subgoals.push_back({{&goal, 1}});
   CHECK_THROWS(ArgumentError, "subgoals[1]: expected values that are finite once normalised, got Inf",
                policy.runtime->reset(context));
   CHECK(policy.tick() == Status::ok);
-  CHECK_THROWS(BundleError, "planner.normalization: expected widths that normalization.observation.state can",
+  CHECK_THROWS(BundleError,
+               "planner.normalization: expected widths that the normalization of observation.state can",
                Hierarchy(replaced(manifest, "[1e19, 1e19, 1e19]", "[1e38, 1, 1]")));
 }
 
@@ -183,19 +186,19 @@ void closes_while_the_plan_is_read() {
 void refuses_calls_that_come_too_early() {
   Hierarchy policy;
   std::vector<float> chunk(kChunk), plan(kPlanSize), few(2);
-  CHECK(policy.runtime->predict_plan({.state = kState}, {}, plan) == Status::not_reset);
+  CHECK(policy.runtime->predict_plan(seen(kState), {}, plan) == Status::not_reset);
   policy.reset();
-  CHECK(policy.runtime->predict_chunk({.state = kState}, {}, chunk) == Status::not_reset);
+  CHECK(policy.runtime->predict_chunk(seen(kState), {}, chunk) == Status::not_reset);
   CHECK(policy.runtime->last_error().find("subgoal: expected a plan") == 0);
-  CHECK(policy.runtime->predict_plan({.state = few}, {}, plan) == Status::bad_observation);
+  CHECK(policy.runtime->predict_plan(seen(few), {}, plan) == Status::bad_observation);
   CHECK(policy.runtime->last_error() == "observation.state: expected 3 values, got 2");
-  CHECK(policy.runtime->predict_plan({.state = kState}, few, plan) == Status::bad_observation);
+  CHECK(policy.runtime->predict_plan(seen(kState), few, plan) == Status::bad_observation);
   CHECK(policy.runtime->last_error() == "noise: expected 9 values, got 2");
-  CHECK(policy.runtime->predict_plan({.state = kState}, {}, few) == Status::bad_observation);
+  CHECK(policy.runtime->predict_plan(seen(kState), {}, few) == Status::bad_observation);
   CHECK(policy.runtime->last_error() == "plan: expected 9 values, got 2");
   CHECK(policy.tick() == Status::ok);
   policy.runtime->close();
-  CHECK(policy.runtime->predict_plan({.state = kState}, {}, plan) == Status::closed);
+  CHECK(policy.runtime->predict_plan(seen(kState), {}, plan) == Status::closed);
   CHECK(policy.plan().empty() && policy.runtime->plan_progress().plans == 0);
 }
 

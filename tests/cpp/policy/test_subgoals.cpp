@@ -101,11 +101,12 @@ void subgoals_need_no_task() {
   Hierarchy policy;
   const std::vector<float> goal = {1, 2, 3};
   EpisodeContext context;
-  context.subgoals.assign(3, {.state = goal});
+  const FeatureView view = goal;
+  context.subgoals.assign(3, {{&view, 1}});
   policy.runtime->reset(context);
   CHECK(policy.tick() == Status::ok);
   std::vector<float> plan(policy.runtime->plan_size());
-  CHECK(policy.runtime->predict_plan({.state = kState}, {}, plan) == Status::not_reset);
+  CHECK(policy.runtime->predict_plan(seen(kState), {}, plan) == Status::not_reset);
   CHECK(policy.runtime->last_error() ==
         "task: expected a task or an instruction given to reset, got subgoals alone");
 }
@@ -148,12 +149,13 @@ void subgoals_from_outside() {
   Hierarchy policy;
   const std::vector<std::vector<float>> goals = {{1, 2, 3}, {0, 0, 0}, {5, 4, 3}};
   EpisodeContext context{.task = "push", .seed = 7, .episode = 1};
-  for (const auto& goal : goals) context.subgoals.push_back({.state = goal});
+  const std::vector<FeatureView> views(goals.begin(), goals.end());
+  for (const FeatureView& view : views) context.subgoals.push_back({{&view, 1}});
   policy.runtime->reset(context);
   const std::vector<double> plan = {1, 2, 3, 0, 0, 0, 5, 4, 3};
   check_plan(policy.plan(), plan);
   std::vector<float> chunk(kChunk);  // the first is the controller's goal before any tick
-  CHECK(policy.runtime->predict_chunk({.state = kState}, {}, chunk) == Status::ok);
+  CHECK(policy.runtime->predict_chunk(seen(kState), {}, chunk) == Status::ok);
   const auto wanted = chunk_towards(policy, plan, 0, 0);
   for (std::size_t i = 0; i < kChunk; ++i) CHECK_NEAR(chunk[i], wanted[i], 1e-5);
   for (std::uint32_t m = 0; m < 3; ++m) {
@@ -178,13 +180,13 @@ void predict_plan_changes_nothing() {
   fill_normal({99, 0, 0, 0}, noise);
   CHECK(policy.runtime->plan_size() == kPlanSize);
   for (int i = 0; i < 20; ++i) {
-    CHECK(policy.runtime->predict_plan({.state = kState}, noise, plan) == Status::ok);
+    CHECK(policy.runtime->predict_plan(seen(kState), noise, plan) == Status::ok);
     check_plan(plan, imagined(policy.sampler(), 2, "Push it.", {99, 0, 0, 0}));
     CHECK(policy.tick() == Status::ok && other.tick() == Status::ok);
     CHECK(policy.action.values == other.action.values && policy.plan() == other.plan());
   }
   policy.reset();
-  CHECK(policy.runtime->predict_plan({.state = kState}, {}, plan) == Status::ok);
+  CHECK(policy.runtime->predict_plan(seen(kState), {}, plan) == Status::ok);
   CHECK(policy.tick() == Status::ok);
   for (std::size_t i = 0; i < kPlanSize; ++i) CHECK_NEAR(plan[i], policy.plan()[i], 1e-5);
   CHECK(policy.runtime->latency().plans == 3);
@@ -196,7 +198,7 @@ void episodes_are_reproducible() {
     std::vector<float> all;
     for (int i = 0; i < 30; ++i) {
       const std::vector<float> state = {static_cast<float>(i), 1, 2};
-      CHECK(policy.runtime->tick({.state = state}, policy.action) == Status::ok);
+      CHECK(policy.runtime->tick(seen(state), policy.action) == Status::ok);
       all.insert(all.end(), policy.action.values.begin(), policy.action.values.end());
     }
     return all;
@@ -209,14 +211,13 @@ void episodes_are_reproducible() {
 
 /// Image subgoals: planner and controller normalise their bytes differently, and each channel its own way.
 void image_plans_reach_the_controller() {
-  std::string manifest = version_2(kManifest);
-  manifest =
-      replaced(manifest, R"("images": [])",
-               R"("images": [{"camera": "top", "height": 2, "width": 2, "order": "rgb", "resize": true}])");
-  manifest = replaced(manifest, R"("action": {"mode")", R"("observation.images.top": {"mode": "mean_std",
-      "mean": [0.5, 0.4, 0.3], "std": [0.5, 1, 2]}, "action": {"mode")");
-  manifest = replaced(manifest, R"("role": "observation.state"},)", R"("role": "observation.state"},
-      {"name": "image", "dtype": "float32", "shape": [1, 3, 2, 2], "role": "observation.images.top"},)");
+  std::string camera = replaced(kCamera, "images.static", "images.top");
+  camera = replaced(camera, "[2, 3, 3]", "[2, 2, 3]");
+  camera = replaced(camera, "\"resize\": false", "\"resize\": true");
+  camera = replaced(replaced(camera, "[0.5, 0, 0]", "[0.5, 0.4, 0.3]"), "[0.5, 1, 1]", "[0.5, 1, 2]");
+  const std::string manifest = with_feature(
+      kManifest, camera,
+      R"({"name": "image", "dtype": "float32", "shape": [1, 3, 2, 2], "role": "observation.images.top"})");
   std::string planner = replaced(kPlanner, "observation.state", "observation.images.top");
   planner = replaced(planner, "[-1, -2, -3]", "[0, 0, 0]");
   planner = replaced(planner, "[3, 6, 9]", "[1, 1, 2]");
@@ -229,9 +230,8 @@ void image_plans_reach_the_controller() {
       R"({"name": "goal_image", "dtype": "float32", "shape": [1, 3, 2, 2], "role": "goal.images.top"})"));
   policy.reset();
   const std::vector<std::uint8_t> grey(4 * 4 * 3, 51);  // 0.2; of another size, but all one colour
-  const ImageView image{grey.data(), 4, 4};
-  const Observation seen{.state = kState, .images = {&image, 1}};
-  CHECK(policy.runtime->tick(seen, policy.action) == Status::ok);
+  const FeatureView image(grey.data(), 4, 4);
+  CHECK(policy.runtime->tick(seen(kState, image), policy.action) == Status::ok);
   const auto plan = policy.plan();
   CHECK(plan.size() == 3 * 3 * 4);
   double bias = kStateMean;  // the stub adds the mean of every input
@@ -242,14 +242,13 @@ void image_plans_reach_the_controller() {
   }
   check_action(policy.action, predicted(*policy.runtime->bundle().sampler, bias, {7, 1, 0, 0}), 0);
 
-  std::vector<ImageView> colours(3, image);
   EpisodeContext context{.task = "push"};
-  for (const ImageView& colour : colours) context.subgoals.push_back({.images = {&colour, 1}});
+  const FeatureView colour[] = {{}, image};  // of a subgoal only its own feature is read
+  context.subgoals.assign(3, {colour});
   policy.runtime->reset(context);
   for (const float value : policy.plan()) CHECK_NEAR(value, 0.2, 1e-6);
-  const ImageView huge{grey.data(), 20000, 4};
-  CHECK(policy.runtime->tick({.state = kState, .images = {&huge, 1}}, policy.action) ==
-        Status::bad_observation);
+  const FeatureView huge(grey.data(), 20000, 4);
+  CHECK(policy.runtime->tick(seen(kState, huge), policy.action) == Status::bad_observation);
   CHECK(policy.runtime->last_error().find("observation.images.top: expected 1..16384 pixels a side") == 0);
 }
 
@@ -265,7 +264,7 @@ void one_step_controllers() {
   CHECK(report.chunks == 2 && report.stages[static_cast<int>(Stage::encode)].count == 2);
   CHECK(report.stages[static_cast<int>(Stage::denoise)].count == 0);
   std::vector<float> chunk(kChunk), noise(kChunk);
-  CHECK(policy.runtime->predict_chunk({.state = kState}, noise, chunk) == Status::bad_observation);
+  CHECK(policy.runtime->predict_chunk(seen(kState), noise, chunk) == Status::bad_observation);
   CHECK(policy.runtime->last_error() ==
         "noise: expected none (the controller is one graph, act), got 8 values");
   CHECK_THROWS(ArgumentError, "inference_steps: expected 0 (the controller is one graph, act), got 5",
@@ -279,7 +278,7 @@ void one_step_controllers() {
 int main() {
   follows_plans(kSubgoalManifest);
   follows_plans(unguided(kSubgoalManifest));
-  follows_plans(subgoals_version_3(kSubgoalManifest));
+  follows_plans(with_both_films(kSubgoalManifest));
   follows_plans(kSubgoalManifest, {.planner_steps = 10, .planner_sampler = "ddpm"});
   follows_plans(kSubgoalManifest, {.planner_steps = 7});
   guidance_belongs_to_the_episode();

@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 
+#include <array>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -15,6 +16,7 @@
 #include "engines/engines.hpp"
 #include "keystep/bundle.hpp"
 #include "keystep/engine.hpp"
+#include "keystep/observation.hpp"
 
 namespace keystep::test {
 
@@ -75,20 +77,36 @@ inline std::string replaced(std::string text, const std::string& from, const std
   return text.replace(at, from.size(), to);
 }
 
+/// An observation with its views.
+template <std::size_t N>
+struct Seen {
+  std::array<FeatureView, N> features;
+  std::int64_t timestamp_us = -1, now_us = -1;
+  operator Observation() const { return {features, timestamp_us, now_us}; }
+  Seen at(std::int64_t stamp, std::int64_t now = -1) const { return {features, stamp, now}; }
+};
+template <class... Views>
+Seen<sizeof...(Views)> seen(const Views&... views) {
+  return {{FeatureView(views)...}};
+}
+
 inline const std::string kManifest = R"({
-  "format": "keystep-bundle", "version": 1, "name": "test", "family": "flat", "control_rate_hz": 50.0,
-  "observation": {"state": {"names": ["x", "y", "z"]}, "images": []},
+  "format": "keystep-bundle", "version": 5, "name": "test", "family": "flat", "control_rate_hz": 50.0,
+  "observation": [
+    {"key": "observation.state", "kind": "vector", "dtype": "float32", "shape": [3], "history": 1,
+     "names": ["x", "y", "z"], "normalization": {"mode": "mean_std", "mean": [1, 2, 3], "std": [1, 2, 4]}}],
   "goal": "none",
   "tasks": [{"name": "lift", "instruction": "Lift it."}, {"name": "push", "instruction": "Push it."}],
   "action": {"names": ["dx", "dy"], "units": ["m", "m"], "min": [-100, -100], "max": [100, 100],
-             "rate_limit": null, "hold": [0, 0.5]},
-  "normalization": {"observation.state": {"mode": "mean_std", "mean": [1, 2, 3], "std": [1, 2, 4]},
-                    "action": {"mode": "min_max", "min": [-2, 0], "max": [2, 10]}},
-  "chunk": {"horizon": 4, "execute": 3, "merge": "consumed_index"},
+             "rate_limit": null, "hold": {"mode": "values", "values": [0, 0.5]},
+             "normalization": {"mode": "min_max", "min": [-2, 0], "max": [2, 10]}},
+  "chunk": {"horizon": 4, "execute": 3, "start": 0, "merge": "consumed_index"},
+  "planner": null,
   "sampler": {"kind": "ddim", "train_steps": 10, "inference_steps": 3, "beta_schedule": "squaredcos_cap_v2",
               "beta_start": 0.0001, "beta_end": 0.02, "betas": [], "prediction": "epsilon", "clip_sample": true,
               "clip_range": 1.0, "timestep_rule": "leading", "steps_offset": 0, "set_alpha_to_one": true,
               "eta": 0.0, "guidance": 0.0, "noise": "philox4x32-10"},
+  "unet": null,
   "graphs": {
     "encode": {"file": "encode.onnx", "sha256": "ENCODE_HASH",
       "inputs": [{"name": "state", "dtype": "float32", "shape": [1, 3], "role": "observation.state"},
@@ -119,21 +137,10 @@ inline std::string guided(const std::string& manifest, double lambda) {
                   {"film", "noisy", "film", "eps"});
 }
 
-/// The same policy in version 2 of the manifest.
-inline std::string version_2(std::string manifest) {
-  manifest = replaced(manifest, R"("version": 1)", R"("version": 2, "planner": null)");
-  const std::string order = R"("order": "rgb"})";
-  if (manifest.find(order) != std::string::npos) {
-    manifest = replaced(manifest, order, R"("order": "rgb", "resize": false})");
-  }
-  return manifest;
-}
-
 /// The whole policy as one graph, without a sampler.
 inline std::string one_step(std::string manifest) {
-  manifest = version_2(std::move(manifest));
-  const auto sampler = manifest.find(R"("sampler": {)"), graphs = manifest.find(R"("graphs": {)");
-  manifest.replace(sampler, graphs - sampler, "\"sampler\": null,\n  ");
+  const auto sampler = manifest.find(R"("sampler": {)"), unet = manifest.find(R"("unet": null)");
+  manifest.replace(sampler, unet - sampler, "\"sampler\": null,\n  ");
   const auto denoise = manifest.find(R"("denoise": {)"), end = manifest.find("\n  },", denoise);
   manifest.erase(denoise, end - denoise);
   manifest = replaced(manifest, R"("encode": {"file": "encode.onnx", "sha256": "ENCODE_HASH")",
@@ -143,13 +150,12 @@ inline std::string one_step(std::string manifest) {
                   R"({"name": "whole", "dtype": "float32", "shape": [1, 4, 2], "role": "actions"}]})");
 }
 
-/// A manifest of version 2 in version 3: the FiLM projection is a graph of its own, after encode.
-inline std::string version_3(std::string manifest) {
-  manifest = replaced(std::move(manifest), R"("version": 2)", R"("version": 3, "unet": null)");
+/// The FiLM projection as a graph of its own, after encode.
+inline std::string with_film(std::string manifest) {
   const std::string film = R"({"name": "film", "dtype": "float32", "shape": [1, 6], "role": "condition"}]})";
   const std::string condition =
       R"({"name": "condition", "dtype": "float32", "shape": [1, 5], "role": "condition"}])";
-  return replaced(manifest, film, condition + R"(},
+  return replaced(std::move(manifest), film, condition + R"(},
     "film": {"file": "film.onnx", "sha256": "HASH_OF_FILM",
       "inputs": [)" + condition + R"(,
       "outputs": [)" + film);
@@ -157,16 +163,9 @@ inline std::string version_3(std::string manifest) {
 
 inline const std::string kHoldsLast = R"({"mode": "last"})";
 
-/// A manifest of version 3 in version 4: the hold has a mode.
-inline std::string version_4(std::string manifest,
-                             const std::string& hold = R"({"mode": "values", "values": [0, 0.5]})") {
-  manifest = replaced(std::move(manifest), R"("version": 3)", R"("version": 4)");
-  return replaced(manifest, R"("hold": [0, 0.5])", R"("hold": )" + hold);
-}
-
-/// The policy of kManifest in version 4.
+/// The policy of kManifest with another hold.
 inline std::string holding(const std::string& hold) {
-  return version_4(version_3(version_2(kManifest)), hold);
+  return replaced(kManifest, R"({"mode": "values", "values": [0, 0.5]})", hold);
 }
 
 inline const std::string kUnet = R"({"kind": "conditional_unet1d", "file": "unet.safetensors",
@@ -175,20 +174,44 @@ inline const std::string kUnet = R"({"kind": "conditional_unet1d", "file": "unet
     "errors": {"bf16": {"max": 0.004, "rms": 0.001}, "int8": {"max": 0.02, "rms": 0.005}}})";
 
 inline std::string with_unet(const std::string& manifest, const std::string& unet = kUnet) {
-  return replaced(manifest, R"("unet": null)", R"("unet": )" + unet);
+  return replaced(manifest, "\n  \"unet\": null", "\n  \"unet\": " + unet);
+}
+
+inline const std::string kCamera = R"({"key": "observation.images.static", "kind": "rgb", "dtype": "uint8",
+     "shape": [2, 3, 3], "history": 1, "resize": false,
+     "normalization": {"mode": "mean_std", "mean": [0.5, 0, 0], "std": [0.5, 1, 1]}})";
+inline const std::string kDepth = R"({"key": "observation.depth.wrist", "kind": "depth", "dtype": "float32",
+     "shape": [2, 4], "history": 1, "normalization": {"mode": "min_max", "min": [0], "max": [2]}})";
+
+/// One more feature after the state, and the tensor of encode that takes it.
+inline std::string with_feature(std::string manifest, const std::string& feature, const std::string& tensor) {
+  manifest = replaced(manifest, R"("std": [1, 2, 4]}})", R"("std": [1, 2, 4]}},
+    )" + feature);
+  return replaced(manifest, R"("role": "observation.state"},)", R"("role": "observation.state"},
+      )" + tensor + ",");
 }
 
 /// One 2 x 3 camera beside the state, and the same as a goal.
 inline std::string with_camera_and_goal(std::string manifest) {
-  manifest = replaced(manifest, R"("images": [])",
-                      R"("images": [{"camera": "static", "height": 2, "width": 3, "order": "rgb"}])");
   manifest = replaced(manifest, R"("goal": "none")", R"("goal": "observation")");
-  manifest = replaced(manifest, R"("action": {"mode")", R"("observation.images.static": {"mode": "mean_std",
-      "mean": [0.5, 0, 0], "std": [0.5, 1, 1]}, "action": {"mode")");
-  return replaced(manifest, R"("role": "observation.state"},)", R"("role": "observation.state"},
-      {"name": "goal_state", "dtype": "float32", "shape": [1, 3], "role": "goal.state"},
+  return with_feature(manifest, kCamera,
+                      R"({"name": "goal_state", "dtype": "float32", "shape": [1, 3], "role": "goal.state"},
       {"name": "image", "dtype": "float32", "shape": [1, 3, 2, 3], "role": "observation.images.static"},
-      {"name": "goal_image", "dtype": "float32", "shape": [1, 3, 2, 3], "role": "goal.images.static"},)");
+      {"name": "goal_image", "dtype": "float32", "shape": [1, 3, 2, 3], "role": "goal.images.static"})");
+}
+
+/// A 2 x 4 depth camera beside the state.
+inline std::string with_depth(const std::string& manifest) {
+  return with_feature(
+      manifest, kDepth,
+      R"({"name": "depth", "dtype": "float32", "shape": [1, 1, 2, 4], "role": "observation.depth.wrist"})");
+}
+
+/// Two frames of the state.
+inline std::string with_history(std::string manifest) {
+  manifest = replaced(manifest, R"("shape": [3], "history": 1)", R"("shape": [3], "history": 2)");
+  return replaced(manifest, R"("shape": [1, 3], "role": "observation.state")",
+                  R"("shape": [1, 2, 3], "role": "observation.state")");
 }
 
 /// Writes the graphs, golden data and the manifest with their hashes filled in. Graphs are any bytes unless a

@@ -25,7 +25,7 @@ inline std::string film_file() {
 /// kManifest with this U-Net as its denoiser; encode runs on ONNX Runtime.
 inline void write_native_policy(const fs::path& folder) {
   const std::string width = "[1, " + std::to_string(film_width(kUnetShape)) + "]";
-  std::string manifest = with_unet(version_3(version_2(kManifest)));
+  std::string manifest = with_unet(with_film(kManifest));
   for (int i = 0; i < 2; ++i) manifest = replaced(manifest, "[1, 6]", width);
   for (int i = 0; i < 2; ++i) manifest = replaced(manifest, "bf16", "fp32");
   const std::string encode = TinyGraph()

@@ -21,7 +21,7 @@ struct Policy {
     runtime = std::make_unique<Runtime>(folder.path(), options);
     action = runtime->make_action();
   }
-  Status tick() { return runtime->tick({.state = kState}, action); }
+  Status tick() { return runtime->tick(seen(kState), action); }
   void reset(std::uint64_t seed = 7, std::uint32_t episode = 1) {
     runtime->reset({"push", {}, seed, episode});
   }

@@ -14,7 +14,7 @@ inline const std::string kPlanner = R"({
                 "beta_start": 0.0001, "beta_end": 0.02, "betas": [], "prediction": "v_prediction",
                 "clip_sample": false, "clip_range": 1.0, "timestep_rule": "hd_expit", "steps_offset": 0,
                 "set_alpha_to_one": true, "eta": 0.0, "guidance": 2.0, "noise": "philox4x32-10"},
-    "text": {"encoder": "test", "max_bytes": 64}})";
+    "text": {"encoder": "test", "max_bytes": 64}, "unet": null})";
 
 inline const std::string kPlannerGraphs = R"(
     "text": {"file": "text.onnx", "sha256": "HASH_OF_TEXT",
@@ -42,18 +42,16 @@ inline std::string with_planner(std::string manifest, const std::string& planner
 }
 
 inline const std::string kSubgoalManifest =
-    with_planner(version_2(kManifest), kPlanner, kPlannerGraphs,
+    with_planner(kManifest, kPlanner, kPlannerGraphs,
                  R"({"name": "goal_state", "dtype": "float32", "shape": [1, 3], "role": "goal.state"})");
 
-/// A manifest of version 2 in version 3: FiLM of plans is a graph of its own, too.
-inline std::string subgoals_version_3(const std::string& manifest) {
+/// The FiLM projections, of plans and of chunks, as graphs of their own.
+inline std::string with_both_films(const std::string& manifest) {
   const std::string film =
       R"({"name": "plan_film", "dtype": "float32", "shape": [2, 4], "role": "condition"}]})";
   const std::string condition =
       R"({"name": "plan_condition", "dtype": "float32", "shape": [2, 3], "role": "condition"}])";
-  const std::string split =
-      replaced(version_3(manifest), "\"text\": {\"encoder\"", "\"unet\": null, \"text\": {\"encoder\"");
-  return replaced(split, film, condition + R"(},
+  return replaced(with_film(manifest), film, condition + R"(},
     "plan_film": {"file": "plan_film.onnx", "sha256": "HASH_OF_LAST_OF_PLAN",
       "inputs": [)" + condition + R"(,
       "outputs": [)" + film);

@@ -104,7 +104,7 @@ struct Written {
     action = runtime->make_action();
     runtime->reset({.task = "push", .seed = 7, .episode = 1});
   }
-  Status tick() { return runtime->tick({.state = kState}, action); }
+  Status tick() { return runtime->tick(seen(kState), action); }
   std::string_view instruction() const { return RuntimeInternals::controller(*runtime).instruction(); }
 
   TemporaryFolder folder;
