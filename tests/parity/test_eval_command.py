@@ -44,7 +44,7 @@ def franka_checkpoint(folder: Path, **changes: object) -> Path:
     action = checkpoint.action | {
         "min": [-1.0] * 7,
         "max": [1.0] * 7,
-        "hold": [float(x) for x in ACTION_HOLD],
+        "hold": {"mode": "values", "values": [float(x) for x in ACTION_HOLD]},
     }
     tasks = [{"name": name, "instruction": task.instruction} for name, task in TASKS.items()]
     save_checkpoint(folder, replace(checkpoint, tasks=tasks, action=action), policy.state_dict())

@@ -118,7 +118,8 @@ def scaled_checkpoint(folder: Path, config: PolicyConfig, offset: float, width: 
         "min": [offset - 2 * width] * config.action_dim,
         "max": [offset + 2 * width] * config.action_dim,
     }
-    action = checkpoint.action | bounds | {"hold": [offset] * config.action_dim}
+    hold = {"mode": "values", "values": [offset] * config.action_dim}
+    action = checkpoint.action | bounds | {"hold": hold}
     modes = {"action": mode, "observation.state": mode}
     changed = replace(checkpoint, stats=table, action=action, normalization=modes)
     save_checkpoint(folder, changed, policy.state_dict())
