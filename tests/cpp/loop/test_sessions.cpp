@@ -25,7 +25,7 @@ std::vector<float> episode(Runtime& runtime, unsigned seed, int ticks = 30) {
   for (int i = 0; i < ticks; ++i) {
     std::vector<float> state = kState;
     for (float& value : state) value += jitter(random);
-    if (const Status status = runtime.tick({.state = state}, action); status != Status::ok) {
+    if (const Status status = runtime.tick(seen(state), action); status != Status::ok) {
       throw Error(describe(status) + std::string(": ") + runtime.last_error());
     }
     all.insert(all.end(), action.values.begin(), action.values.end());
@@ -45,7 +45,7 @@ void sessions_in_turn(const std::string& manifest) {
   for (int i = 0; i < 20; ++i) {
     if (i == 5) policy.runtime->interrupt();  // drops a chunk of one session only
     if (i == 9) other->reset({"push", {}, 7, 1});
-    CHECK(policy.tick() == Status::ok && other->tick({.state = kState}, action) == Status::ok);
+    CHECK(policy.tick() == Status::ok && other->tick(seen(kState), action) == Status::ok);
     if (i < 5) CHECK(action.values == policy.action.values);
   }
   CHECK(policy.runtime->latency().interrupts == 1 && other->latency().interrupts == 0);
@@ -92,7 +92,7 @@ void faults_stay_in_their_session() {
   Action action = other->make_action();
   const auto fails = [&](Runtime& runtime) {
     Status status = Status::ok;
-    for (int i = 0; i < 8 && status == Status::ok; ++i) status = runtime.tick({.state = kState}, action);
+    for (int i = 0; i < 8 && status == Status::ok; ++i) status = runtime.tick(seen(kState), action);
     return status == Status::engine_failure;
   };
   CHECK(fails(*policy.runtime));
@@ -141,21 +141,21 @@ void runs_on_a_device(const std::string& manifest) {
 
   device->reset({"push", {}, 7, 1});
   Action action = device->make_action();
-  CHECK(device->tick({.state = kState}, action) == Status::ok);
+  CHECK(device->tick(seen(kState), action) == Status::ok);
   const int up = traffic.uploads, down = traffic.downloads;
-  CHECK(device->tick({.state = kState}, action) == Status::ok);
+  CHECK(device->tick(seen(kState), action) == Status::ok);
   CHECK(traffic.uploads == up && traffic.downloads == down);  // of a tick without a chunk
   const int steps = device->bundle().sampler ? device->bundle().sampler->inference_steps : 0;
   std::vector<float> chunk(kChunk);
-  CHECK(device->predict_chunk({.state = kState}, {}, chunk) == Status::ok);
+  CHECK(device->predict_chunk(seen(kState), {}, chunk) == Status::ok);
   const int inputs = static_cast<int>(observing_graph(device->bundle()).inputs.size());
   CHECK(traffic.uploads - up == inputs + 2 * steps);      // and sample and time-step of each step
   CHECK(traffic.downloads - down == std::max(steps, 1));  // what the network predicts
 
   traffic.fails = true;
-  CHECK(device->predict_chunk({.state = kState}, {}, chunk) == Status::engine_failure);
+  CHECK(device->predict_chunk(seen(kState), {}, chunk) == Status::engine_failure);
   traffic.fails = false;
-  CHECK(device->predict_chunk({.state = kState}, {}, chunk) == Status::ok);
+  CHECK(device->predict_chunk(seen(kState), {}, chunk) == Status::ok);
 }
 
 }  // namespace
