@@ -31,6 +31,7 @@ ALLOWED = {
     "evaluate": {
         "keystep",
         "keystep.runtime",
+        "keystep.features",
         "keystep.latency",
         "keystep.notebook",
         "keystep.provenance",
@@ -40,6 +41,7 @@ ALLOWED = {
     "export": {
         "keystep",
         "keystep._core",
+        "keystep.features",
         "keystep.files",
         "keystep.notebook",
         "keystep.provenance",
