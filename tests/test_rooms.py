@@ -51,6 +51,7 @@ ALLOWED = {
     "evaluate": {
         "keystep",
         "keystep.runtime",
+        "keystep.features",
         "keystep.latency",
         "keystep.machine",
         "keystep.notebook",
@@ -64,6 +65,7 @@ ALLOWED = {
     "export": {
         "keystep",
         "keystep._core",
+        "keystep.features",
         "keystep.files",
         "keystep.notebook",
         "keystep.provenance",

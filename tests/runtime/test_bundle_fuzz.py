@@ -247,6 +247,7 @@ def rehash(folder: Path) -> None:
         *manifest["graphs"].values(),
         manifest.get("unet"),
         (manifest.get("planner") or {}).get("unet"),
+        *(data for graph in manifest["graphs"].values() for data in graph.get("external", [])),
     ]
     for entry in filter(None, entries):
         entry["sha256"] = hashlib.sha256((folder / entry["file"]).read_bytes()).hexdigest()

@@ -13,6 +13,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 import keystep
+from keystep.features import features_of
 from keystep.latency import LatencyReport
 from keystep.machine import describe_machine, peak_memory_mb, resident_memory_mb
 from keystep.notebook import html_lines
@@ -143,6 +144,11 @@ def golden_cases(bundle: Path, manifest: dict[str, Any]) -> list[GoldenCase]:
     observations = [name for name in arrays if name.startswith("observation.")]
     planned = manifest["goal"] == "text"  # then the goals are the planner's business
     goals = [name for name in arrays if name.startswith("goal.") and not planned]
+    several = {feature.key for feature in features_of(manifest["observation"]) if feature.history > 1}
+
+    def newest(name: str, frames: np.ndarray) -> np.ndarray:
+        return frames[-1] if name in several else frames
+
     cases = []
     for row in range(len(arrays["actions"])):
         task = instruction = None
@@ -151,7 +157,7 @@ def golden_cases(bundle: Path, manifest: dict[str, Any]) -> list[GoldenCase]:
         elif "task" in arrays and manifest["tasks"]:
             task = manifest["tasks"][int(arrays["task"][row])]["name"]
         goal = {name.replace("goal.", "observation.", 1): arrays[name][row] for name in goals}
-        observation = {name: arrays[name][row] for name in observations}
+        observation = {name: np.ascontiguousarray(newest(name, arrays[name][row])) for name in observations}
         cases.append(GoldenCase(task, instruction, observation, goal or None))
     return cases
 
