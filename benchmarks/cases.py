@@ -53,7 +53,7 @@ def prepare_shipped_hierarchy() -> Path | None:
 
 
 def load_torch_policy(case: Path) -> tuple[Any, Any, Any]:
-    """(DiffusionPolicy, Normalizer, SamplerConfig) of a case."""
+    """(DiffusionController, Normalizer, SamplerConfig) of a case."""
     from keystep.models import load_policy
 
     policy, checkpoint = load_policy(case / "checkpoint")
@@ -88,12 +88,12 @@ def _export(name: str) -> None:
 
 def _export_flat(case: Path, name: str, down_dims: tuple[int, ...], horizon: int = 16) -> None:
     from keystep.export.bundle import export_bundle
-    from keystep.models import PolicyConfig, SamplerConfig, random_checkpoint
+    from keystep.models import DiffusionConfig, SamplerConfig, random_checkpoint
 
     # diffusers' (and LeRobot's) default rule: it starts where alpha-bar is not yet so small that the rounding
     # errors of an untrained network are multiplied by thousands
     sampler = SamplerConfig(timestep_rule="leading")
-    config = PolicyConfig(
+    config = DiffusionConfig(
         down_dims=down_dims,
         horizon=horizon,
         execute=min(8, horizon),

@@ -20,7 +20,7 @@ from keystep.export.unet_weights import Precision, check_precision, runnable, wr
 from keystep.export.verify import differences, measured_errors
 from keystep.export.weights import MAX_BYTES, external_entries, save_graph, share_weights
 from keystep.files import replacing_folder, sha256, write_json
-from keystep.models import ActConfig, DiffusionPolicy, SamplerConfig
+from keystep.models import ActConfig, DiffusionController, SamplerConfig
 from keystep.models.act import ActPolicy
 from keystep.models.planner import StatePlanner
 
@@ -150,7 +150,7 @@ def _write_unets(
 ) -> dict[str, dict[str, Any]]:
     """Weights for the native engine, which only runs step by step: the manifest's entries, by place."""
     entries, policy = {}, controller.model
-    if isinstance(policy, DiffusionPolicy):
+    if isinstance(policy, DiffusionController):
         steps, path = _sampler(controller).train_steps, folder / "unet.safetensors"
         entries["unet"] = write_unet(policy.unet, steps, precision, path)
         entries["unet"]["horizon"] = policy.config.horizon
@@ -224,7 +224,7 @@ def controller_module(kind: str, controller: Controller) -> tuple[nn.Module, dic
         if isinstance(policy, ActPolicy):
             return graphs.ActGraph(policy), examples
         return graphs.EncodeGraph(policy, guided=bool(_sampler(controller).guidance)), examples
-    assert isinstance(policy, DiffusionPolicy)
+    assert isinstance(policy, DiffusionController)
     branches = 2 if _sampler(controller).guidance else 1
     if kind == "film":
         return graphs.FilmGraph(policy.unet), {

@@ -24,7 +24,7 @@ from torch.nn import functional
 
 from keystep.export.operators import FastMish, with_fast_mish
 from keystep.export.rows import UnetRows, scale_offset
-from keystep.models import ActConfig, DiffusionPolicy, PolicyConfig
+from keystep.models import ActConfig, DiffusionConfig, DiffusionController
 from keystep.models.act import ActPolicy
 from keystep.models.unet1d import ConditionalUnet1d
 
@@ -33,7 +33,7 @@ CONDITION, FILM = "condition", "film"
 ROWS = "rows"  # the symbolic axis of tensors that the runtime binds with one row or two
 
 
-def encode_inputs(config: PolicyConfig | ActConfig) -> dict[str, tuple[int, ...]]:
+def encode_inputs(config: DiffusionConfig | ActConfig) -> dict[str, tuple[int, ...]]:
     """Names (which are also the roles) and shapes of the inputs of `encode` or `act`; `task` is int64."""
     inputs = {name: feature.network_shape(frames) for name, (feature, frames) in config.inputs().items()}
     return inputs | ({"task": (1,)} if config.tasks else {})
@@ -42,7 +42,7 @@ def encode_inputs(config: PolicyConfig | ActConfig) -> dict[str, tuple[int, ...]
 class EncodeGraph(nn.Module):
     """Normalised observation (and goal or task) -> `condition` [B, C]; guided, row 1 lacks task and goal."""
 
-    def __init__(self, policy: DiffusionPolicy, guided: bool) -> None:
+    def __init__(self, policy: DiffusionController, guided: bool) -> None:
         super().__init__()
         self.policy = encoder_of(policy)
         self.names = list(encode_inputs(policy.config))
@@ -67,7 +67,7 @@ class FilmGraph(nn.Module):
         return functional.linear(self.mish(condition), self.weight, self.bias)
 
 
-def encoder_of(policy: DiffusionPolicy) -> DiffusionPolicy:
+def encoder_of(policy: DiffusionController) -> DiffusionController:
     """A copy of the policy without its U-Net, with operators that every provider compiles.
 
     OpenVINO fuses Softplus and Tanh to a Mish that it cannot run with one thread.
@@ -97,7 +97,7 @@ def step_table(unet: ConditionalUnet1d, train_steps: int) -> Tensor:
     return functional.linear(steps, weight) + scale_offset(unet)
 
 
-def denoise_graph(policy: DiffusionPolicy) -> DenoiseGraph:
+def denoise_graph(policy: DiffusionController) -> DenoiseGraph:
     return DenoiseGraph(policy.unet, policy.config.horizon, policy.config.sampler.train_steps)
 
 

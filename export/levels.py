@@ -13,9 +13,9 @@ from keystep.models import (
     ActConfig,
     Checkpoint,
     CheckpointError,
-    DiffusionPolicy,
+    DiffusionConfig,
+    DiffusionController,
     PlannerConfig,
-    PolicyConfig,
     SamplerConfig,
     load_model,
     load_planner,
@@ -33,14 +33,14 @@ class Controller:
     resize: whether the runtime may resize images.
     """
 
-    model: DiffusionPolicy | ActPolicy
+    model: DiffusionController | ActPolicy
     checkpoint: Checkpoint
     sampler: SamplerConfig | None
     execute: int
     resize: bool = False
 
     @property
-    def config(self) -> PolicyConfig | ActConfig:
+    def config(self) -> DiffusionConfig | ActConfig:
         return self.model.config
 
     @property
@@ -80,7 +80,7 @@ class Planning:
 def load_controller(folder: Path, changes: dict[str, Any], execute: int | None, resize: bool) -> Controller:
     """Raises CheckpointError, ExportError."""
     model, known = load_model(folder)
-    if not isinstance(model, DiffusionPolicy | ActPolicy):
+    if not isinstance(model, DiffusionController | ActPolicy):
         raise CheckpointError(f"{folder}: kind: expected a controller (diffusion or act), got {known.kind}")
     steps = execute if execute is not None else model.config.execute
     most, start = model.config.horizon - model.config.chunk_start, model.config.chunk_start

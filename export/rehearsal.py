@@ -19,7 +19,7 @@ from keystep.export.levels import Controller, Planning, changed_sampler, within_
 from keystep.export.manifest import ExportError, build_manifest
 from keystep.export.text import TEXT, tokenizer_nodes
 from keystep.export.unet_weights import unet_entry
-from keystep.models import PRESETS, ActConfig, Checkpoint, DiffusionPolicy, PlannerConfig
+from keystep.models import PRESETS, ActConfig, Checkpoint, DiffusionController, PlannerConfig
 from keystep.models.checkpoint import make_model
 from keystep.models.planner import StatePlanner
 from keystep.models.text import TextEncoder
@@ -126,7 +126,7 @@ def _dtype(tensor: Tensor) -> str:
 
 def _unets(controller: Controller, planning: Planning | None) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    if isinstance(controller.model, DiffusionPolicy):
+    if isinstance(controller.model, DiffusionController):
         found["unet"] = unet_entry(controller.model.unet, "fp32", "unet.safetensors", _HASH)
         found["unet"]["horizon"] = controller.config.horizon
     if planning is not None and isinstance(planning.model, StatePlanner):

@@ -47,6 +47,7 @@ RULES = {
     r"expected \d+ values, got \d+$": LENGTHS,
     r"\.betas: expected \d+ values \(train_steps\)": LENGTHS,
     r"^chunk\.execute: expected an integer in 1\.\.\d+, ": ORDER,
+    r"^chunk\.start: expected an integer in 0\.\.\d+, ": ORDER,
     r"\.inference_steps: expected 1\.\.\d+ \(train_steps\)": ORDER,
     r"\.steps_offset: expected 0\.\.\d+ \(time-steps stay below train_steps\)": ORDER,
     r"^action\.hold\.values\[\d+\]: expected a value in ": ORDER,
@@ -55,9 +56,7 @@ RULES = {
     r"a width whose reciprocal, and the offset times it, are finite floats": ORDER,
     r"^planner\.normalization: expected widths that .* can follow": ORDER,
     r"^tasks\[0\]\.instruction: expected (at most \d+ bytes|a task or an instruction)": "a planner reads it",
-    r"expected unique names": "objects of one name may differ in the rest",
-    r"^normalization\..*(no such key|unknown key)$": "exactly what is observed and commanded is normalised",
-    r"^observation: expected a state or an image, got neither": "either may be absent",
+    r"expected unique (names|keys)": "objects of one name may differ in the rest",
     r"^graphs\.\w+\.(in|out)puts(\[\d+\](\.\w+)?)?: expected (?!an integer)": "tensors fit the rest: rows of "
     "guidance, extents, roles, who writes what another graph reads",
     r"^graphs\..*\.shape\[\d+\]: expected an integer in 1\.\.(?!2147483648,)\d+, ": "so is their product",

@@ -15,8 +15,8 @@ from keystep.features import Feature  # noqa: E402
 from keystep.models import (  # noqa: E402
     ACT_PRESETS,
     PRESETS,
-    DiffusionPolicy,
-    PolicyConfig,
+    DiffusionConfig,
+    DiffusionController,
     camera_feature,
     load_policy,
     make_model,
@@ -40,7 +40,7 @@ def frames_of(history: int, *features: Feature) -> tuple[Feature, ...]:
     return tuple(replace(feature, history=history) for feature in features)
 
 
-CONFIGS: dict[str, PolicyConfig] = {
+CONFIGS: dict[str, DiffusionConfig] = {
     "two frames": replace(SMALL, observation=frames_of(2, state_feature(5), CAMERA), tasks=2),
     "a goal": replace(SMALL, observation=frames_of(3, state_feature(5), CAMERA), goal="observation"),
     "everything": replace(
@@ -64,7 +64,7 @@ def make_batch(config: Any, rows: int, seed: int = 0) -> dict[str, Any]:
 def test_the_condition_depends_on_every_frame_of_every_feature(name: str) -> None:
     config = CONFIGS[name]
     torch.manual_seed(0)
-    policy, batch = DiffusionPolicy(config).eval(), make_batch(config, 2)
+    policy, batch = DiffusionController(config).eval(), make_batch(config, 2)
     with torch.no_grad():
         before = policy.encode(batch)
         assert before.shape == (2, config.condition_width)
@@ -82,7 +82,7 @@ def test_the_condition_depends_on_every_frame_of_every_feature(name: str) -> Non
 def test_images_are_encoded_frame_by_frame_and_vectors_together() -> None:
     """With a slow reference: side by side, oldest first, each part by the encoder of its name."""
     config = CONFIGS["a goal"]
-    policy, batch = DiffusionPolicy(config).eval(), make_batch(config, 2)
+    policy, batch = DiffusionController(config).eval(), make_batch(config, 2)
     with torch.no_grad():
         seen = batch["observation.state"]
         parts = [policy.state_encoder(torch.cat([seen[:, n] for n in range(3)], dim=1))]
@@ -94,7 +94,7 @@ def test_images_are_encoded_frame_by_frame_and_vectors_together() -> None:
 
 def test_images_of_one_size_and_kind_share_an_encoder_and_vectors_do_not() -> None:
     twin = camera_feature("twin", 24, 32)
-    policy = DiffusionPolicy(replace(CONFIGS["everything"], observation=(
+    policy = DiffusionController(replace(CONFIGS["everything"], observation=(
         state_feature(5), FORCE, CAMERA, twin, WIDE, DEPTH)))  # fmt: skip
     names = {name.split(".")[0] for name in policy.state_dict()} - {"unet"}
     vectors = {"state_encoder", "state_encoder_1"}

@@ -16,9 +16,9 @@ from keystep.models import (  # noqa: E402
     PRESETS,
     CheckpointError,
     ConfigError,
-    DiffusionPolicy,
+    DiffusionConfig,
+    DiffusionController,
     Normalizer,
-    PolicyConfig,
     camera_feature,
     load_policy,
     random_checkpoint,
@@ -41,7 +41,7 @@ VARIANTS = {
 }
 
 
-def random_batch(config: PolicyConfig, rows: int, seed: int = 0) -> dict[str, Any]:
+def random_batch(config: DiffusionConfig, rows: int, seed: int = 0) -> dict[str, Any]:
     generator = torch.Generator().manual_seed(seed)
     batch = {"action": torch.randn(rows, config.horizon, config.action_dim, generator=generator)}
     for name, (feature, frames) in config.inputs().items():
@@ -56,7 +56,7 @@ def random_batch(config: PolicyConfig, rows: int, seed: int = 0) -> dict[str, An
 def test_every_parameter_learns(name: str) -> None:
     config = VARIANTS[name]
     torch.manual_seed(0)
-    policy = DiffusionPolicy(config)
+    policy = DiffusionController(config)
     policy.loss(random_batch(config, 4), torch.Generator().manual_seed(0)).backward()
     for parameter_name, parameter in policy.named_parameters():
         assert parameter.grad is not None, parameter_name
@@ -66,7 +66,7 @@ def test_every_parameter_learns(name: str) -> None:
 @pytest.mark.parametrize("name", VARIANTS)
 def test_shapes(name: str) -> None:
     config = VARIANTS[name]
-    policy = DiffusionPolicy(config)
+    policy = DiffusionController(config)
     batch = random_batch(config, 3)
     condition = policy.encode(batch)
     assert condition.shape == (3, config.condition_width)
@@ -75,7 +75,7 @@ def test_shapes(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["flat", "goal"])
 def test_the_null_condition_keeps_the_scene_and_drops_what_is_to_be_done(name: str) -> None:
-    policy, batch = DiffusionPolicy(VARIANTS[name]), random_batch(VARIANTS[name], 2)
+    policy, batch = DiffusionController(VARIANTS[name]), random_batch(VARIANTS[name], 2)
     told = "task" if name == "flat" else "goal.state"
     keep = torch.tensor([[1.0], [0.0]])
     with torch.no_grad():
@@ -92,7 +92,7 @@ def test_the_null_condition_keeps_the_scene_and_drops_what_is_to_be_done(name: s
 
 def test_loss_is_a_function_of_its_generator() -> None:
     config = VARIANTS["dropout"]
-    policy, batch = DiffusionPolicy(config), random_batch(config, 8)
+    policy, batch = DiffusionController(config), random_batch(config, 8)
 
     def loss(seed: int) -> float:
         return policy.loss(batch, torch.Generator().manual_seed(seed)).item()
@@ -104,7 +104,7 @@ def test_loss_is_a_function_of_its_generator() -> None:
 def test_training_on_one_chunk_learns_it() -> None:
     torch.manual_seed(0)
     config = replace(TINY, tasks=2)
-    policy, batch = DiffusionPolicy(config), random_batch(config, 1)
+    policy, batch = DiffusionController(config), random_batch(config, 1)
     batch = {key: value.expand(64, *value.shape[1:]) for key, value in batch.items()}
     optimizer = torch.optim.AdamW(policy.parameters(), 1e-2)
     generator = torch.Generator().manual_seed(0)
@@ -122,13 +122,13 @@ def test_paper_size() -> None:
     """HD-ExpIt's goal-conditioned controller has 263 M parameters (specs: repository of the paper)."""
     views = {"observation": (camera_feature("static", 96, 96),), "goal": "observation"}
     with torch.device("meta"):
-        policy = DiffusionPolicy(replace(PRESETS["paper"], **views))
+        policy = DiffusionController(replace(PRESETS["paper"], **views))
     count = sum(parameter.numel() for parameter in policy.parameters())
     assert count == pytest.approx(263e6, rel=0.02)
 
 
 def test_images_have_no_batch_statistics() -> None:
-    policy = DiffusionPolicy(VARIANTS["image-goal"])
+    policy = DiffusionController(VARIANTS["image-goal"])
     kinds = {type(module) for module in policy.modules()}
     assert torch.nn.GroupNorm in kinds
     assert torch.nn.BatchNorm2d not in kinds
@@ -172,19 +172,19 @@ def test_bad_configuration(changes: dict[str, Any], message: str) -> None:
 @pytest.mark.parametrize("name", VARIANTS)
 def test_configuration_survives_json(name: str) -> None:
     config = VARIANTS[name]
-    assert PolicyConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    assert DiffusionConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
 def test_unknown_configuration_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"policy\.surprise"):
-        PolicyConfig.from_dict({**TINY.to_dict(), "surprise": 1})
+        DiffusionConfig.from_dict({**TINY.to_dict(), "surprise": 1})
 
 
 def test_a_failed_save_keeps_the_old_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither a full disk nor a description that is no JSON leaves new weights beside an old policy.json."""
     checkpoint = random_checkpoint(tmp_path, TINY, seed=0)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    other = DiffusionPolicy(TINY).state_dict()
+    other = DiffusionController(TINY).state_dict()
     with pytest.raises(ValueError, match="JSON compliant"):
         save_checkpoint(tmp_path, replace(checkpoint, provenance={"loss": float("nan")}), other)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
@@ -234,7 +234,7 @@ def test_damaged_checkpoints_are_refused(tmp_path: Path) -> None:
     (folder / "model.safetensors").write_bytes(weights[: len(weights) // 2])
     with pytest.raises(CheckpointError, match=r"model\.safetensors"):
         load_policy(folder)
-    state = DiffusionPolicy(TINY).state_dict()
+    state = DiffusionController(TINY).state_dict()
     state["unet.final.1.bias"][0] = float("nan")
     save_checkpoint(folder, checkpoint, state)
     with pytest.raises(CheckpointError, match=r"unet\.final\.1\.bias: expected finite weights"):
@@ -257,7 +257,7 @@ def test_a_killed_save_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr("keystep.models.checkpoint.save_file", full)
     with pytest.raises(OSError, match="No space left"):
-        save_checkpoint(folder, checkpoint, DiffusionPolicy(TINY).state_dict())
+        save_checkpoint(folder, checkpoint, DiffusionController(TINY).state_dict())
     assert {name: (folder / name).read_bytes() for name in before} == before
 
 

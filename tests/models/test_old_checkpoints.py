@@ -20,8 +20,8 @@ from safetensors.torch import save_file  # noqa: E402
 from keystep.models import (  # noqa: E402
     ActConfig,
     CheckpointError,
+    DiffusionConfig,
     PlannerConfig,
-    PolicyConfig,
     load_policy,
     make_model,
     read_checkpoint,
@@ -139,4 +139,4 @@ def test_damaged_ones_name_the_field(tmp_path: Path, changes: dict[str, Any], me
 
 
 def test_new_configurations_do_not_know_the_old_words() -> None:
-    assert not {"state_dim", "cameras", "camera"} & set(PolicyConfig().to_dict())
+    assert not {"state_dim", "cameras", "camera"} & set(DiffusionConfig().to_dict())

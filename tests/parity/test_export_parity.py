@@ -21,8 +21,8 @@ from keystep.export.bundle import export_bundle  # noqa: E402
 from keystep.export.rows import UnetRows, scale_offset  # noqa: E402
 from keystep.export.verify import verify_bundle  # noqa: E402
 from keystep.models import (  # noqa: E402
-    DiffusionPolicy,
-    PolicyConfig,
+    DiffusionConfig,
+    DiffusionController,
     SamplerConfig,
     camera_feature,
     load_policy,
@@ -36,7 +36,7 @@ HD_EXPIT = replace(
     TINY, tasks=3, sampler=SamplerConfig(timestep_rule="hd_expit", inference_steps=7, prediction="sample")
 )
 GUIDED = replace(TINY, tasks=3, condition_dropout=0.1)
-CASES: dict[str, tuple[PolicyConfig, dict[str, Any]]] = {
+CASES: dict[str, tuple[DiffusionConfig, dict[str, Any]]] = {
     "flat": (replace(TINY, tasks=3), {}),
     "unconditioned": (TINY, {}),
     "three levels": (replace(TINY, tasks=3, down_dims=(16, 32, 48), kernel_size=3), {}),
@@ -177,7 +177,7 @@ def test_rows_equal_the_plain_unet(
     """
     shape = {"down_dims": down_dims, "horizon": horizon, "execute": 1, "kernel_size": kernel_size}
     torch.manual_seed(0)
-    unet = DiffusionPolicy(replace(TINY, **shape, film_scale=film_scale)).unet.double()
+    unet = DiffusionController(replace(TINY, **shape, film_scale=film_scale)).unet.double()
     film = torch.randn(batch, sum(unet.film_widths()), dtype=torch.float64)
     sample = torch.randn(batch, horizon, TINY.action_dim, dtype=torch.float64)
     with torch.no_grad():
@@ -188,7 +188,7 @@ def test_rows_equal_the_plain_unet(
 def test_policy_runs_without_its_exporter(tmp_path: Path) -> None:
     """Exporting must not change the policy it exports: it replaces layers in copies only."""
     torch.manual_seed(0)
-    policy = DiffusionPolicy(TINY).eval()
+    policy = DiffusionController(TINY).eval()
     before = {name: type(module) for name, module in policy.named_modules()}
     graphs.denoise_graph(policy)
     graphs.EncodeGraph(policy, guided=False)

@@ -20,7 +20,7 @@ from keystep.export.manifest import ExportError, validate_sampler
 from keystep.export.verify import verify_bundle
 from keystep.models import SamplerConfig
 from keystep.models.config import flow_sampler
-from keystep.models.policy import FlowMatching
+from keystep.models.diffusion import FlowMatching
 from keystep.models.reference import denoise_loop
 from keystep.train import ControllerTraining, train
 

@@ -20,7 +20,7 @@ from hierarchy_fixture import CONTROLLERS, PLANNERS, write_checkpoint
 
 from keystep.export.bundle import export_bundle
 from keystep.export.onnx_policy import offset_and_scale
-from keystep.models import PRESETS, PolicyConfig, SamplerConfig
+from keystep.models import PRESETS, DiffusionConfig, SamplerConfig
 from keystep.models.reference import ReferencePolicy
 from keystep.models.reference_hierarchy import ReferenceHierarchy
 
@@ -35,7 +35,7 @@ SEED = 8
 Export = Callable[..., tuple[Path, Path]]
 
 
-def random_config(seed: int) -> PolicyConfig:
+def random_config(seed: int) -> DiffusionConfig:
     """Widths, lengths and groups of all sorts. Norms over a few values would magnify rounding beyond 1e-4."""
     rng = np.random.default_rng(seed)
     groups, levels = int(rng.choice([1, 2, 4, 8])), int(rng.integers(1, 4))
@@ -52,7 +52,7 @@ def random_config(seed: int) -> PolicyConfig:
     )
 
 
-CASES: dict[str, tuple[PolicyConfig, dict[str, Any]]] = {
+CASES: dict[str, tuple[DiffusionConfig, dict[str, Any]]] = {
     **{f"random {seed}": (random_config(seed), {}) for seed in range(6)},
     "guidance": (GUIDED, {"guidance": 0.5}),
     "ddpm": (TINY, {"kind": "ddpm"}),

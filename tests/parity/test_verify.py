@@ -22,7 +22,7 @@ from keystep.export.bundle import export_bundle
 from keystep.export.comparison import TOLERANCE, Comparison
 from keystep.export.manifest import ExportError
 from keystep.export.verify import verify_bundle
-from keystep.models import PolicyConfig, SamplerConfig, load_policy, random_checkpoint, save_checkpoint
+from keystep.models import DiffusionConfig, SamplerConfig, load_policy, random_checkpoint, save_checkpoint
 
 
 def take_from(other: Path, target: Path, *place: str) -> None:
@@ -103,7 +103,7 @@ def test_verify_refuses_a_damaged_bundle(tmp_path: Path) -> None:
 STEADY = replace(TINY, sampler=SamplerConfig(prediction="sample", timestep_rule="leading"))
 
 
-def scaled_checkpoint(folder: Path, config: PolicyConfig, offset: float, width: float, mode: str) -> None:
+def scaled_checkpoint(folder: Path, config: DiffusionConfig, offset: float, width: float, mode: str) -> None:
     """A random policy whose states and actions are offset +- width."""
     checkpoint = random_checkpoint(folder, config)
     policy, _ = load_policy(folder)

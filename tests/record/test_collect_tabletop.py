@@ -113,7 +113,7 @@ def test_a_controller_is_told_of_no_task_without_frames(tmp_path: Path) -> None:
     from keystep.train.controller import ControllerRecipe
 
     reader = gather(tmp_path, "Pick", "Swap", episodes=4)
-    plan = ControllerRecipe(ControllerTraining(tmp_path, tmp_path / "out", preset="tiny"), reader).plan
+    plan = ControllerRecipe(ControllerTraining(tmp_path, tmp_path / "out", preset="tiny"), reader).draft
     assert {task["instruction"] for task in plan.tasks} == {e.instruction for e in reader.episodes()}
 
 

@@ -14,8 +14,8 @@ from keystep.models import (
     PLANNER_PRESETS,
     PRESETS,
     ActConfig,
+    DiffusionConfig,
     PlannerConfig,
-    PolicyConfig,
     SamplerConfig,
     camera_feature,
     load_model,
@@ -45,7 +45,7 @@ PLANNERS: dict[str, PlannerConfig] = {
     "images": replace(_PLANNER, observation=(CAMERA,)),
     "without dropout": replace(_PLANNER, text_dropout=0.0, sampler=replace(_PLANNER.sampler, guidance=0.0)),
 }
-CONTROLLERS: dict[str, PolicyConfig | ActConfig] = {
+CONTROLLERS: dict[str, DiffusionConfig | ActConfig] = {
     "state": _CONTROLLER,
     "long chunks": replace(_CONTROLLER, execute=8),
     "images": replace(_CONTROLLER, image_width=16, image_stages=2, observation=(CAMERA,)),
@@ -53,7 +53,7 @@ CONTROLLERS: dict[str, PolicyConfig | ActConfig] = {
 }
 
 
-Config = PlannerConfig | PolicyConfig | ActConfig
+Config = PlannerConfig | DiffusionConfig | ActConfig
 
 
 def write_checkpoint(folder: Path, config: Config, seed: int = 0) -> Path:

@@ -56,5 +56,5 @@ def recipe(kind: type, dataset: Path, **changes: Any) -> Any:
     return recipe_of(settings, DatasetReader(dataset))
 
 
-def quantile_plan(dataset: Path) -> Any:
-    return recipe(ControllerTraining, dataset, normalization=("quantile",)).plan
+def quantile_draft(dataset: Path) -> Any:
+    return recipe(ControllerTraining, dataset, normalization=("quantile",)).draft

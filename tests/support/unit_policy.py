@@ -7,7 +7,7 @@ from pathlib import Path
 
 from keystep.models import (
     PRESETS,
-    PolicyConfig,
+    DiffusionConfig,
     SamplerConfig,
     load_policy,
     random_checkpoint,
@@ -18,7 +18,7 @@ from keystep.models import (
 TINY = replace(PRESETS["tiny"], sampler=SamplerConfig(timestep_rule="leading"))
 
 
-def unit_checkpoint(folder: Path, config: PolicyConfig, seed: int = 0) -> None:
+def unit_checkpoint(folder: Path, config: DiffusionConfig, seed: int = 0) -> None:
     """A random policy whose actions are in [-1, 1], as those of Franka-3Blocks: the unit of the tolerance."""
     checkpoint = random_checkpoint(folder, config, seed)
     policy, _ = load_policy(folder)

@@ -45,7 +45,7 @@ def test_batches_are_what_networks_take(tmp_path: Path, style: str, dtype: str, 
     batch.pop(PADDING, None)
     assert {value.dtype for value in batch.values()} == {torch.float32}
     assert batch[CAMERA].shape == (5, 3, 6, 8)
-    stats = recipe.plan.stats
+    stats = recipe.draft.stats
     vectors = {key for key in written if key.startswith("observation.") and written[key].ndim == 2}
     assert set(stats) == {
         "action",

@@ -24,12 +24,6 @@ FAR, FORCE = "observation.far", "observation.force"
 
 
 @pytest.fixture(autouse=True)
-def no_rehearsal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the export: bundles of version 4 have no words for histories, depth and other vectors."""
-    monkeypatch.setattr("keystep.train.trainer.rehearse", lambda *_: None)
-
-
-@pytest.fixture(autouse=True)
 def private_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("KEYSTEP_CACHE", str(tmp_path / "cache"))
 
@@ -131,7 +125,7 @@ def test_without_also_nothing_of_them_is_seen(tmp_path: Path) -> None:
     data = write_dataset(tmp_path / "d")
     add_columns(data)
     trainer = Trainer(config(data, tmp_path / "run"))
-    assert [feature.key for feature in trainer.recipe.plan.observation] == ["observation.state"]
+    assert [feature.key for feature in trainer.recipe.draft.observation] == ["observation.state"]
     assert any(line == f"not seen by the policy: {FAR}, {FORCE}" for line in trainer.recipe.notes)
 
 

@@ -40,7 +40,7 @@ def test_quantiles_are_those_of_all_frames(tmp_path: Path) -> None:
     episodes = [place + part for place, part in zip((0, 5, 9), healthy(3), strict=True)]
     plan = recipe(
         ControllerTraining, write_dataset(tmp_path / "d", episodes), normalization=("quantile",)
-    ).plan
+    ).draft
     frames = np.concatenate(episodes).astype(np.float32).astype(np.float64)
     for key in (STATE, "action"):
         for name, share in (("q01", 0.01), ("q99", 0.99)):
@@ -151,17 +151,17 @@ def test_nothing_that_was_seen_is_clipped(kind: type, mode: str, tmp_path: Path)
     made = recipe(kind, write_dataset(tmp_path / "d", episodes), normalization=(mode,))
     sampled = STATE if kind is PlannerTraining else "action"
     frames = torch.from_numpy(np.concatenate(episodes).astype(np.float32))
-    farthest = float(made.plan.normalizer().normalize(sampled, frames).abs().max())
-    allowed = made.plan.config.sampler.clip_range
+    farthest = float(made.draft.normalizer().normalize(sampled, frames).abs().max())
+    allowed = made.draft.config.sampler.clip_range
     assert allowed == 1.0 if mode == "min_max" else farthest <= allowed <= farthest + 0.01
-    assert made.plan.normalization[sampled] == mode
-    assert made.plan.normalization.keys() == made.plan.normalizer().entries.keys()
+    assert made.draft.normalization[sampled] == mode
+    assert made.draft.normalization.keys() == made.draft.normalizer().entries.keys()
 
 
 def test_standing_still_is_not_clipped(tmp_path: Path) -> None:
     """The chunk of a goal ends with it, and it may lie beyond the actions that were seen."""
     dataset = write_dataset(tmp_path / "d", [5 + part for part in healthy(4)], law=["relative"] * 2)
-    plan = recipe(ControllerTraining, dataset, normalization=("quantile",)).plan
+    plan = recipe(ControllerTraining, dataset, normalization=("quantile",)).draft
     still = float(plan.normalizer().normalize("action", torch.zeros(2)).abs().max())
     assert still > 30 and still <= plan.config.sampler.clip_range <= still + 0.01
 
@@ -176,7 +176,7 @@ def test_clip_ranges() -> None:
 
 def test_act_has_no_sampler_to_clip(tmp_path: Path) -> None:
     dataset = write_dataset(tmp_path / "d", healthy(4))
-    plan = recipe(ControllerTraining, dataset, preset="act-tiny", normalization=("quantile",)).plan
+    plan = recipe(ControllerTraining, dataset, preset="act-tiny", normalization=("quantile",)).draft
     assert plan.kind == "act" and plan.normalizer().entries["action"]["mode"] == "quantile"
 
 

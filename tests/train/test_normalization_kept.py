@@ -42,10 +42,10 @@ def test_the_frames_decide_not_what_others_wrote_of_them(mode: str, tmp_path: Pa
     made = recipe(ControllerTraining, dataset, normalization=(f"action={mode}",))
     frames = (np.float32(0.1) * np.concatenate(episodes).astype(np.float32)).astype(np.float64)
     for name, value in (("min", frames.min(0)), ("max", frames.max(0)), ("mean", frames.mean(0))):
-        np.testing.assert_allclose(made.plan.stats["action"][name], value, rtol=1e-12)
-    np.testing.assert_allclose(made.plan.stats["action"]["std"], frames.std(0), rtol=1e-9)
-    normal = made.plan.normalizer().normalize("action", torch.from_numpy(frames).float())
-    assert float(normal.std()) > 0.5 and float(normal.abs().max()) <= made.plan.config.sampler.clip_range
+        np.testing.assert_allclose(made.draft.stats["action"][name], value, rtol=1e-12)
+    np.testing.assert_allclose(made.draft.stats["action"]["std"], frames.std(0), rtol=1e-9)
+    normal = made.draft.normalizer().normalize("action", torch.from_numpy(frames).float())
+    assert float(normal.std()) > 0.5 and float(normal.abs().max()) <= made.draft.config.sampler.clip_range
     (note,) = [note for note in made.notes if "statistics" in note]
     assert "action.min: expected those of the frames, [5." in note and "got [0, 0]" in note
 

@@ -129,7 +129,7 @@ def test_what_moves_too_little_is_named(mode: str, limit: str, tmp_path: Path) -
     state, action = sorted(narrow(ControllerTraining, dataset, normalization=(mode,)), reverse=True)
     for note, name in ((state, f"{STATE}[0] (x)"), (action, "action[0] (dx)")):
         assert f"warning: {name} moves within -0.0003" in note and limit in note and "mm instead" in note
-    entries = recipe(ControllerTraining, dataset, normalization=(mode,)).plan.normalizer().entries
+    entries = recipe(ControllerTraining, dataset, normalization=(mode,)).draft.normalizer().entries
     scale = offset_and_scale(entries["action"])[1][0]
     assert scale == pytest.approx(0.01 if mode == "mean_std" else 0.5)  # the meaning of entries stays
 

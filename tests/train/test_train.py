@@ -22,7 +22,7 @@ from walks import TASKS, write_dataset
 
 from keystep.data import DatasetError
 from keystep.models.checkpoint import load_policy
-from keystep.models.policy import DiffusionPolicy
+from keystep.models.diffusion import DiffusionController
 from keystep.models.text import TextEncoderError, load_text_encoder
 from keystep.train import ControllerTraining, PlannerTraining, TrainConfig, train
 from keystep.train.batches import Batches
@@ -323,8 +323,8 @@ def test_bad_datasets_and_presets(dataset: Path, tmp_path: Path) -> None:
 def test_a_loss_that_is_not_finite_is_an_error(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = DiffusionPolicy.loss
-    monkeypatch.setattr(DiffusionPolicy, "loss", lambda *a, **k: real(*a, **k) * float("nan"))
+    real = DiffusionController.loss
+    monkeypatch.setattr(DiffusionController, "loss", lambda *a, **k: real(*a, **k) * float("nan"))
     with pytest.raises(FloatingPointError, match="loss: expected a finite number, got nan at step 4"):
         train(make_config(dataset, tmp_path))
     assert not (tmp_path / "model.safetensors").exists()

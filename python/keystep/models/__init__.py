@@ -17,11 +17,11 @@ if TYPE_CHECKING:
         save_checkpoint,
     )
     from keystep.models.checks import ConfigError
-    from keystep.models.config import ActConfig, PolicyConfig, SamplerConfig
+    from keystep.models.config import ActConfig, DiffusionConfig, SamplerConfig
+    from keystep.models.diffusion import DiffusionController
     from keystep.models.normalizer import Normalizer, default_modes, normalization_entry
     from keystep.models.observing import camera_feature, state_feature, vector_feature
     from keystep.models.planner_config import PlannerConfig, ResamplerConfig
-    from keystep.models.policy import DiffusionPolicy
     from keystep.models.presets import ACT_PRESETS, PLANNER_PRESETS, PRESETS
 else:
     __getattr__, __dir__ = lazy_names(
@@ -39,7 +39,7 @@ else:
             "ConfigError": "checks",
             "ActConfig": "config",
             "PlannerConfig": "planner_config",
-            "PolicyConfig": "config",
+            "DiffusionConfig": "config",
             "ResamplerConfig": "planner_config",
             "SamplerConfig": "config",
             "Normalizer": "normalizer",
@@ -48,7 +48,7 @@ else:
             "camera_feature": "observing",
             "state_feature": "observing",
             "vector_feature": "observing",
-            "DiffusionPolicy": "policy",
+            "DiffusionController": "diffusion",
             "ACT_PRESETS": "presets",
             "PLANNER_PRESETS": "presets",
             "PRESETS": "presets",
@@ -63,10 +63,10 @@ __all__ = [
     "Checkpoint",
     "CheckpointError",
     "ConfigError",
-    "DiffusionPolicy",
+    "DiffusionConfig",
+    "DiffusionController",
     "Normalizer",
     "PlannerConfig",
-    "PolicyConfig",
     "ResamplerConfig",
     "SamplerConfig",
     "camera_feature",

@@ -115,7 +115,7 @@ class DecoderLayer(nn.Module):
 class ActPolicy(nn.Module):
     """A chunk of actions from an observation, and a task or a goal, in one pass.
 
-    Batches are those of `DiffusionPolicy`, with one frame of every feature; the vectors of a view are one
+    Batches are those of `DiffusionController`, with one frame of every feature; the vectors of a view are one
     token.
     """
 

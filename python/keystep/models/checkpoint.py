@@ -19,16 +19,16 @@ from keystep.files import parse_json, replacing, to_json
 from keystep.models.act import ActPolicy
 from keystep.models.checkpoint_fields import check_fields, check_statistics
 from keystep.models.checkpoint_versions import upgraded
-from keystep.models.config import ActConfig, PolicyConfig
+from keystep.models.config import ActConfig, DiffusionConfig
+from keystep.models.diffusion import DiffusionController
 from keystep.models.normalizer import Normalizer, default_modes
 from keystep.models.observing import read_observation
 from keystep.models.planner import ImagePlanner, Planner, StatePlanner, make_planner
 from keystep.models.planner_config import PlannerConfig
-from keystep.models.policy import DiffusionPolicy
 from keystep.models.text import TextEncoder, load_text_encoder
 
-Config = PolicyConfig | ActConfig | PlannerConfig
-KINDS: dict[str, Any] = {"diffusion": PolicyConfig, "act": ActConfig, "planner": PlannerConfig}
+Config = DiffusionConfig | ActConfig | PlannerConfig
+KINDS: dict[str, Any] = {"diffusion": DiffusionConfig, "act": ActConfig, "planner": PlannerConfig}
 
 FORMAT, VERSION = "keystep-checkpoint", 4
 _FIELDS = ("stats", "tasks", "action", "control_rate_hz", "provenance", "normalization")
@@ -91,11 +91,11 @@ def network_modes(config: Config) -> dict[str, str]:
     return default_modes([*(feature.key for feature in config.observation), "action"])
 
 
-def make_model(config: Config) -> DiffusionPolicy | ActPolicy | StatePlanner | ImagePlanner:
+def make_model(config: Config) -> DiffusionController | ActPolicy | StatePlanner | ImagePlanner:
     """The untrained network of a configuration."""
     if isinstance(config, PlannerConfig):
         return make_planner(config)
-    return ActPolicy(config) if isinstance(config, ActConfig) else DiffusionPolicy(config)
+    return ActPolicy(config) if isinstance(config, ActConfig) else DiffusionController(config)
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, weights: dict[str, torch.Tensor]) -> None:
@@ -163,10 +163,10 @@ def _check_statistics(checkpoint: Checkpoint) -> None:
         check_statistics(checkpoint.stats, modes, widths)
 
 
-def load_policy(folder: Path) -> tuple[DiffusionPolicy, Checkpoint]:
+def load_policy(folder: Path) -> tuple[DiffusionController, Checkpoint]:
     """A diffusion controller in evaluation mode, and what is known about it. Raises CheckpointError."""
     model, checkpoint = load_model(folder)
-    if not isinstance(model, DiffusionPolicy):
+    if not isinstance(model, DiffusionController):
         raise CheckpointError(f"{folder}: kind: expected diffusion, got {checkpoint.kind}")
     return model, checkpoint
 

@@ -30,7 +30,7 @@ def check_type(field_name: str, kind: str, value: Any) -> None:
 
 
 def check_chunk(config: Any) -> None:
-    """What PolicyConfig and ActConfig have in common."""
+    """What DiffusionConfig and ActConfig have in common."""
     require(config.action_dim > 0, "policy.action_dim", "a positive integer", config.action_dim)
     require(config.horizon > 0, "policy.horizon", "a positive integer", config.horizon)
     require(0 < config.execute <= config.horizon, "policy.execute", f"1..{config.horizon}", config.execute)
@@ -59,7 +59,7 @@ def check_levels(
 
 
 def check_condition(config: Any) -> None:
-    """Guidance of a PolicyConfig."""
+    """Guidance of a DiffusionConfig."""
     dropout = config.condition_dropout
     require(0.0 <= dropout < 1.0, "policy.condition_dropout", "0 <= p < 1", dropout)
     told = config.tasks > 0 or config.goal == "observation"

@@ -53,7 +53,7 @@ def flow_sampler(sampler: SamplerConfig) -> SamplerConfig:
 
 
 @dataclass(frozen=True)
-class PolicyConfig(Observing):
+class DiffusionConfig(Observing):
     """A conditional 1-D U-Net diffusion policy (Chi et al. 2023; sizes of HD-ExpIt, App. B).
 
     Attributes:
@@ -110,7 +110,7 @@ class PolicyConfig(Observing):
 
     @property
     def condition_width(self) -> int:
-        """C, the width of what `DiffusionPolicy.encode` returns."""
+        """C, the width of what `DiffusionController.encode` returns."""
         return self.condition_features or self.parts_width
 
     @property
@@ -127,7 +127,7 @@ class PolicyConfig(Observing):
         return plain(self)
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> PolicyConfig:
+    def from_dict(cls, values: dict[str, Any]) -> DiffusionConfig:
         """Inverse of `to_dict` (through JSON); unknown keys are refused."""
         return build(cls, values, "policy", sampler=SamplerConfig)
 
@@ -137,7 +137,7 @@ class ActConfig(Observing):
     """Action Chunking Transformer (Zhao et al. 2023, arXiv:2304.13705; sizes of HD-ExpIt, App. B).
 
     Attributes:
-        action_dim, horizon, execute, chunk_start, goal, tasks: as of PolicyConfig.
+        action_dim, horizon, execute, chunk_start, goal, tasks: as of DiffusionConfig.
         observation: as there, of one frame; images have one size and kind.
         width: of the transformer; heads divide it. feedforward: hidden width of its layers.
         encoder_layers, decoder_layers: of the policy; vae_layers: of the encoder used in training only.

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from keystep.models.diffusion import FlowMatching, training_scheduler
 from keystep.models.encoders import mlp
 from keystep.models.planner_config import PlannerConfig, ResamplerConfig
-from keystep.models.policy import FlowMatching, training_scheduler
 from keystep.models.unet1d import ConditionalUnet1d
 
 Batch = dict[str, Tensor]

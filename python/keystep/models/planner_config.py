@@ -41,7 +41,7 @@ class PlannerConfig(Observing):
         text_tokens, text_width: T and D of the frozen text encoder.
         resampler, embedding: perceiver resampler and width E of the goal embedding.
         down_dims, kernel_size, groups, step_dim, condition_hidden, condition_features: state planner, as of
-            PolicyConfig.
+            DiffusionConfig.
         base, multipliers, blocks, head_channels, attention_at: image planner: channels of the first level,
             of each level relative to it, residual blocks per level, channels per attention head, and the
             downsampling factors at which it attends. patch: side of the pixel squares folded into channels.

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from keystep.models.config import ActConfig, PolicyConfig, SamplerConfig
+from keystep.models.config import ActConfig, DiffusionConfig, SamplerConfig
 from keystep.models.observing import camera_feature, state_feature
 from keystep.models.planner_config import PlannerConfig, ResamplerConfig, planner_sampler
 
 # Predicts the clean chunk. At the noisy steps, which decide where the arm goes, the loss of a predicted
 # epsilon hardly depends on the condition (weight alpha-bar): short training never learns what a task means.
-_SMALL = PolicyConfig(
+_SMALL = DiffusionConfig(
     down_dims=(32, 64),
     state_hidden=(),
     condition_hidden=(512, 512),
     condition_features=192,
     sampler=SamplerConfig(prediction="sample"),
 )
-_WIDE = PolicyConfig(horizon=16, step_dim=256, state_features=512)
+_WIDE = DiffusionConfig(horizon=16, step_dim=256, state_features=512)
 
-PRESETS: dict[str, PolicyConfig] = {
+PRESETS: dict[str, DiffusionConfig] = {
     # For tests: a fraction of a second to export and run.
-    "tiny": PolicyConfig(
+    "tiny": DiffusionConfig(
         down_dims=(16, 32), step_dim=16, state_hidden=(32,), state_features=16, task_features=8
     ),
     # Trains on two CPU cores within the hour.

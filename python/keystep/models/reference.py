@@ -17,8 +17,8 @@ from keystep.features import Feature
 from keystep.models.act import ActPolicy
 from keystep.models.checkpoint import CheckpointError, load_model
 from keystep.models.config import SamplerConfig
+from keystep.models.diffusion import DiffusionController
 from keystep.models.frames import as_input
-from keystep.models.policy import DiffusionPolicy
 
 Predict = Callable[[Tensor, int], Tensor]
 
@@ -158,14 +158,14 @@ class ReferencePolicy:
 
     def __init__(self, checkpoint: Path | str, *, execute: int | None = None, **sampler: Any) -> None:
         model, self.checkpoint = load_model(Path(checkpoint))
-        if not isinstance(model, DiffusionPolicy | ActPolicy):
+        if not isinstance(model, DiffusionController | ActPolicy):
             raise CheckpointError(
                 f"{checkpoint}: kind: expected diffusion or act, got {self.checkpoint.kind}"
             )
         self.policy = model
         self.execute = execute or model.config.execute
         self.sampler = (
-            replace(model.config.sampler, **sampler) if isinstance(model, DiffusionPolicy) else None
+            replace(model.config.sampler, **sampler) if isinstance(model, DiffusionController) else None
         )
         self.normalizer = self.checkpoint.normalizer()
         self.task_names = [task["name"] for task in self.checkpoint.tasks]

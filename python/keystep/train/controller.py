@@ -11,7 +11,7 @@ import torch
 from keystep.data import ChunkWindows, DatasetReader
 from keystep.data.windows import PADDING
 from keystep.models.checkpoint import Checkpoint
-from keystep.models.config import ActConfig, PolicyConfig, flow_sampler
+from keystep.models.config import ActConfig, DiffusionConfig, flow_sampler
 from keystep.models.frames import as_input
 from keystep.models.presets import ACT_PRESETS, PRESETS
 from keystep.train.actions import ACTION, ActionChoices
@@ -32,9 +32,9 @@ class ControllerRecipe:
         self._config, self._reader = config, reader
         self._actions = ActionChoices(reader, config.hold, config.action_bounds, config.action_law)
         self.notes = self._actions.notes
-        self.plan = self._plan()
+        self.draft = self._draft()
         self.notes += self._told_observations()
-        self._normalizer = self.plan.normalizer()
+        self._normalizer = self.draft.normalizer()
 
     @property
     def text_encoder(self) -> None:
@@ -86,13 +86,13 @@ class ControllerRecipe:
         return lines
 
     @property
-    def _network(self) -> PolicyConfig | ActConfig:
-        assert isinstance(self.plan.config, PolicyConfig | ActConfig)
-        return self.plan.config
+    def _network(self) -> DiffusionConfig | ActConfig:
+        assert isinstance(self.draft.config, DiffusionConfig | ActConfig)
+        return self.draft.config
 
-    def _plan(self) -> Checkpoint:
+    def _draft(self) -> Checkpoint:
         config, reader = self._config, self._reader
-        presets: dict[str, PolicyConfig | ActConfig] = {**PRESETS, **ACT_PRESETS}
+        presets: dict[str, DiffusionConfig | ActConfig] = {**PRESETS, **ACT_PRESETS}
         if config.preset not in presets:
             raise ValueError(f"preset: expected one of {', '.join(presets)}, got {config.preset!r}")
         told = config.condition == "task"
@@ -106,7 +106,7 @@ class ControllerRecipe:
             tasks=len(reader.tasks) if told else 0,
         )
         if config.sampler == "flow_euler":
-            if not isinstance(network, PolicyConfig):
+            if not isinstance(network, DiffusionConfig):
                 why = f"preset ({config.preset} takes one step)"
                 raise ValueError(f"sampler: expected {why}, got flow_euler")
             network = dataclasses.replace(network, sampler=flow_sampler(network.sampler))

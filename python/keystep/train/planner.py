@@ -36,8 +36,8 @@ class PlannerRecipe:
         kept = config.output / TEXT_ENCODER  # of the run to be continued: a name may mean another by then
         self.text_encoder = load_text_encoder(kept if kept.exists() else config.text_encoder)
         self.notes: list[str] = []
-        self.plan = self._plan()
-        self._normalizer = self.plan.normalizer()
+        self.draft = self._draft()
+        self._normalizer = self.draft.normalizer()
         phrasings = [self._phrasings(task) for task in reader.tasks]
         # The encoder is frozen: each sentence is encoded once.
         self._texts = self.text_encoder.encode([text for texts in phrasings for text in texts])
@@ -62,7 +62,7 @@ class PlannerRecipe:
         if self._texts.device != device:
             self._texts = self._texts.to(device)
         batch = {"text": self._texts[torch.from_numpy(arrays["text"]).to(device)]}
-        (feature,) = self.plan.observation
+        (feature,) = self.draft.observation
         for key in ("observation", "subgoals"):
             value = torch.from_numpy(arrays[key]).to(device)
             batch[key] = self._normalizer.normalize(feature.key, as_input(feature, value))
@@ -79,7 +79,7 @@ class PlannerRecipe:
                 return self._suite.phrasings(task["name"])
         return (task["instruction"],)
 
-    def _plan(self) -> Checkpoint:
+    def _draft(self) -> Checkpoint:
         config, reader = self._config, self._reader
         if config.preset not in PLANNER_PRESETS:
             known = ", ".join(PLANNER_PRESETS)

@@ -24,13 +24,13 @@ class Recipe(Protocol):
     """A network and its data.
 
     Attributes:
-        plan: the checkpoint without provenance.
+        draft: the checkpoint without provenance.
         notes: what was chosen where the dataset leaves a choice, and what its numbers look like, to be told
             before training.
         text_encoder: of a planner.
     """
 
-    plan: Checkpoint
+    draft: Checkpoint
     notes: list[str]
 
     @property

@@ -50,7 +50,7 @@ def rehearse(recipe: Recipe, reader: DatasetReader, output: Path) -> None:
     from keystep.export.manifest import ExportError
     from keystep.export.rehearsal import rehearse as rehearse_export
 
-    plan = replace(recipe.plan, provenance={"dataset_collection": dict(reader.collection)})
+    plan = replace(recipe.draft, provenance={"dataset_collection": dict(reader.collection)})
     try:
         rehearse_export(plan, recipe.text_encoder)
     except ValueError as error:

@@ -86,8 +86,8 @@ class Trainer:
         self.recipe = recipe_of(config, self.reader)
         rehearse(self.recipe, self.reader, config.output)
         # What a run is about besides its settings.
-        self.subject = {"dataset_sha256": self.digest, "action_law": self.recipe.plan.action["law"]}
-        model = make_model(self.recipe.plan.config)
+        self.subject = {"dataset_sha256": self.digest, "action_law": self.recipe.draft.action["law"]}
+        model = make_model(self.recipe.draft.config)
         optimizer = torch.optim.AdamW(
             model.parameters(),
             config.learning_rate,
@@ -235,9 +235,9 @@ class Trainer:
         average = model | dict(zip(parameters, self.average.shadow_params, strict=True))
         numbers = {
             "config": plain(self.config),
-            "kind": self.recipe.plan.kind,
+            "kind": self.recipe.draft.kind,
             **self.subject,
-            NORMALIZATION: normalization_values(self.recipe.plan),
+            NORMALIZATION: normalization_values(self.recipe.draft),
             "average_steps": self.average.optimization_step,
             "seconds": self.seconds,
         }
@@ -248,7 +248,7 @@ class Trainer:
                 state.TrainingState(self.step, model, average, optimizer, numbers, self.rows),
             )
             self.recipe.save_extras(self.config.output)
-            plan = dataclasses.replace(self.recipe.plan, provenance=self._provenance())
+            plan = dataclasses.replace(self.recipe.draft, provenance=self._provenance())
             save_checkpoint(self.config.output, plan, average)
             curves.write_csv(self.config.output / "curves.csv", self.rows)
             curves.plot(self.config.output / "curves.png", self.rows)
@@ -275,7 +275,7 @@ class Trainer:
         found = state.load(self.config.output)
         if found is None:
             return
-        check_same_run(self.config.output, found.numbers, self.config, self.subject, self.recipe.plan)
+        check_same_run(self.config.output, found.numbers, self.config, self.subject, self.recipe.draft)
         self.model.load_state_dict(found.model)
         state.restore_optimizer(self.optimizer, found.optimizer)
         with torch.no_grad():

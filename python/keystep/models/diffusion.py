@@ -9,7 +9,7 @@ from diffusers import DDPMScheduler
 from torch import Tensor, nn
 
 from keystep.features import Feature
-from keystep.models.config import PolicyConfig, SamplerConfig
+from keystep.models.config import DiffusionConfig, SamplerConfig
 from keystep.models.encoders import ImageEncoder, mlp
 from keystep.models.padding import unpadded
 from keystep.models.unet1d import ConditionalUnet1d
@@ -56,7 +56,7 @@ def training_scheduler(sampler: SamplerConfig) -> DDPMScheduler | FlowMatching:
     )
 
 
-class DiffusionPolicy(nn.Module):
+class DiffusionController(nn.Module):
     """A chunk of actions from an observation, and a task or a goal (HD-ExpIt sec. 4.1; Chi et al. 2023).
 
     Batches are dictionaries: `observation.<name>` of every feature, vectors [B, S] and images [B, C, h, w], n
@@ -64,7 +64,7 @@ class DiffusionPolicy(nn.Module):
     for `loss` also `action` [B, H, A] and, where some of its rows do not count, `action_is_pad` [B, H] bool.
     """
 
-    def __init__(self, config: PolicyConfig) -> None:
+    def __init__(self, config: DiffusionConfig) -> None:
         super().__init__()
         self.config = config
         self._encoders = self._make_encoders()
