@@ -23,7 +23,7 @@ def mean_observation(manifest: dict[str, Any]) -> dict[str, np.ndarray]:
 
 
 def mean_of(feature: Feature, stats: dict[str, Any]) -> np.ndarray:
-    if feature.kind == "rgb":
+    if feature.dtype == "uint8":
         return np.full(feature.shape, 128, np.uint8)
     mean = {
         "mean_std": lambda: np.array(stats["mean"]),

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from keystep.export.golden_file import noise_rows
 from keystep.export.levels import Controller, Planning
+from keystep.features import KINDS
 from keystep.models import SamplerConfig
 from keystep.models.act import ActPolicy
 from keystep.models.frames import as_input
@@ -115,9 +116,9 @@ def _observations(controller: Controller, rng: np.random.Generator) -> Arrays:
     for name, (feature, frames) in config.inputs().items():
         history = (frames,) if frames > 1 else ()
         drawn = _draw(stats[feature.key], (*history, *feature.shape), rng)
-        if feature.kind == "rgb":
-            drawn = (drawn.clip(0, 1) * 255).round().astype(np.uint8)
-        arrays[name] = drawn.clip(0) if feature.kind == "depth" else drawn  # metres are not negative
+        if feature.dtype == "uint8":
+            drawn = (drawn.clip(0, 1) * KINDS[feature.kind].unit).round().astype(np.uint8)
+        arrays[name] = drawn.clip(0) if feature.is_image else drawn  # no pixel is negative
     if config.tasks:
         arrays["task"] = np.arange(CASES, dtype=np.int64) % config.tasks
     return arrays

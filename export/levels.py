@@ -47,8 +47,7 @@ class Controller:
     def features(self) -> list[Feature]:
         """What it observes, in the manifest's order."""
         return [
-            replace(feature, resize=self.resize and feature.kind == "rgb")
-            for feature in self.config.observation
+            replace(feature, resize=self.resize and feature.can_resize) for feature in self.config.observation
         ]
 
     @property

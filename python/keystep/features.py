@@ -18,6 +18,7 @@ class Kind:
     channels: of an image, which goes channels first to the network; 0: a vector.
     unit: what a network's value 1 is before normalisation.
     own: the field that other kinds do not have.
+    subgoal: whether a planner's subgoals may be of this kind.
     """
 
     dtype: str
@@ -26,11 +27,12 @@ class Kind:
     channels: int
     unit: int = 1
     own: str = ""
+    subgoal: bool = False
 
 
 KINDS = {
-    "vector": Kind("float32", "(S,)", 1, 0, own="names"),
-    "rgb": Kind("uint8", "(height, width, 3)", 3, 3, unit=255, own="resize"),
+    "vector": Kind("float32", "(S,)", 1, 0, own="names", subgoal=True),
+    "rgb": Kind("uint8", "(height, width, 3)", 3, 3, unit=255, own="resize", subgoal=True),
     "depth": Kind("float32", "(height, width)", 2, 1),
 }
 """By name. Depth is in metres."""
@@ -42,7 +44,7 @@ class Feature:
 
     Attributes:
         key: as observations name it, `observation.<name>`, such as `observation.state`.
-        kind: vector, rgb or depth.
+        kind: one of `KINDS`.
         shape: of one frame as it is given: (S,), (height, width, 3) or (height, width).
         history: frames that the network sees, oldest first; the runtime keeps them.
         names: of a vector's values, with units; () for images.
@@ -69,7 +71,7 @@ class Feature:
         _require(self.history >= 1, f"{self.key}.history", "1 or more frames", self.history)
         wanted = self.shape[0] if kind.own == "names" else 0
         _require(len(self.names) == wanted, f"{self.key}.names", f"{wanted} names", len(self.names))
-        _require(not self.resize or kind.own == "resize", f"{self.key}.resize", "false but for rgb", True)
+        _require(not self.resize or self.can_resize, f"{self.key}.resize", "false but for rgb", True)
 
     @property
     def dtype(self) -> str:
@@ -79,6 +81,11 @@ class Feature:
     @property
     def is_image(self) -> bool:
         return KINDS[self.kind].channels > 0
+
+    @property
+    def can_resize(self) -> bool:
+        """Whether frames of another size may be resized."""
+        return KINDS[self.kind].own == "resize"
 
     @property
     def name(self) -> str:

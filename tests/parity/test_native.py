@@ -58,7 +58,6 @@ CASES: dict[str, tuple[DiffusionConfig, dict[str, Any]]] = {
     "ddpm": (TINY, {"kind": "ddpm"}),
     "bf16 file": (TINY, {"precision": "bf16"}),
     "int8 file": (TINY, {"precision": "int8"}),
-    "both forms": (TINY, {"form": "both"}),
 }
 
 

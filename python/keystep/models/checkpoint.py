@@ -246,7 +246,7 @@ def random_checkpoint(folder: Path, config: Config, seed: int = 0) -> Checkpoint
 
     table = {"action": stats(dim)}
     for feature in config.observation:
-        table[feature.key] = stats(feature.width) if feature.kind == "vector" else {
+        table[feature.key] = stats(feature.width) if not feature.is_image else {
             "min": [0.0] * feature.width, "max": [1.0] * feature.width, "mean": [0.5] * feature.width,
             "std": [0.25] * feature.width, "count": 1000,
         }  # fmt: skip

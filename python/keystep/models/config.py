@@ -117,7 +117,7 @@ class DiffusionConfig(Observing):
     def parts_width(self) -> int:
         """Features of all parts of the condition together."""
         seen = sum(
-            self.state_features if feature.kind == "vector" else self.image_features * frames
+            self.image_features * frames if feature.is_image else self.state_features
             for feature, frames in self.inputs().values()
         )
         return seen + (self.task_features if self.tasks else 0)

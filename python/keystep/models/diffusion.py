@@ -109,7 +109,7 @@ class DiffusionController(nn.Module):
         parts = []
         for feature in self.config.observation:
             value = batch[f"{view}.{feature.name}"]
-            if feature.kind == "vector" and value.ndim == 3:
+            if not feature.is_image and value.ndim == 3:
                 value = value.flatten(1)  # frames side by side
             parts.append(self.get_submodule(self._encoders[f"{view}.{feature.name}"])(value))
         return parts
@@ -121,7 +121,7 @@ class DiffusionController(nn.Module):
             encoder = _encoder_key(feature, frames)
             if encoder in known:
                 continue
-            what = "state_encoder" if feature.kind == "vector" else "image_encoder"
+            what = "image_encoder" if feature.is_image else "state_encoder"
             number = counts[what] = counts.get(what, -1) + 1
             known[encoder] = f"{what}_{number}" if number else what
             self.add_module(known[encoder], self._make_encoder(feature, frames))
@@ -129,7 +129,7 @@ class DiffusionController(nn.Module):
 
     def _make_encoder(self, feature: Feature, frames: int) -> nn.Module:
         config = self.config
-        if feature.kind == "vector":
+        if not feature.is_image:
             return mlp(frames * feature.shape[0], config.state_hidden, config.state_features)
         sizes = (config.keypoints, config.image_features, config.image_width, config.image_stages)
         return ImageEncoder(feature.network_shape()[-3:], *sizes)
@@ -170,4 +170,4 @@ class DiffusionController(nn.Module):
 
 def _encoder_key(feature: Feature, frames: int) -> tuple[Any, ...]:
     """Equal for what shares an encoder: frames of a vector with as many, images of one size and kind."""
-    return (feature.key, frames) if feature.kind == "vector" else (feature.kind, feature.shape)
+    return (feature.kind, feature.shape) if feature.is_image else (feature.key, frames)

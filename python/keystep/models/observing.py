@@ -42,12 +42,12 @@ class Observing:
     @property
     def vectors(self) -> tuple[Feature, ...]:
         """The features that are vectors."""
-        return tuple(feature for feature in self.observation if feature.kind == "vector")
+        return tuple(feature for feature in self.observation if not feature.is_image)
 
     @property
     def images(self) -> tuple[Feature, ...]:
-        """The features that are images, RGB and depth."""
-        return tuple(feature for feature in self.observation if feature.kind != "vector")
+        """The features that are images, depth too."""
+        return tuple(feature for feature in self.observation if feature.is_image)
 
     @property
     def vector_width(self) -> int:

@@ -184,4 +184,4 @@ class ImagePlanner(Planner):
 
 
 def make_planner(config: PlannerConfig) -> StatePlanner | ImagePlanner:
-    return StatePlanner(config) if config.feature.kind == "vector" else ImagePlanner(config)
+    return ImagePlanner(config) if config.feature.is_image else StatePlanner(config)

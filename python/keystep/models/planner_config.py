@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from keystep.features import Feature
+from keystep.features import KINDS, Feature
 from keystep.models.checks import check_levels, require
 from keystep.models.config import SamplerConfig, build, plain
 from keystep.models.observing import Observing, check_observation
@@ -81,10 +81,11 @@ class PlannerConfig(Observing):
         check_observation("planner", self.observation)
         keys = [feature.key for feature in self.observation]
         require(len(keys) == 1, "planner.observation", "exactly one feature", keys)
-        require(self.feature.kind != "depth", "planner.observation", "a vector or RGB", "depth")
+        able = [name for name, kind in KINDS.items() if kind.subgoal]
+        require(self.feature.kind in able, "planner.observation", " | ".join(able), self.feature.kind)
         history = self.feature.history
         require(history == 1, f"planner.observation: {keys[0]}.history", "1 (it sees one frame)", history)
-        if self.feature.kind == "vector":
+        if not self.feature.is_image:
             levels = (self.down_dims, self.groups, self.kernel_size, self.step_dim, self.subgoals)
             check_levels("planner", *levels)
         require(0 <= self.text_dropout < 1, "planner.text_dropout", "0 <= p < 1", self.text_dropout)
