@@ -75,9 +75,9 @@ def load(
         spin_us: native threads that wait spin so long, 0..100000 us, then they sleep.
         optimization: none, basic, extended or all graph optimisations.
         inference_steps: denoise steps of a chunk; 0: as the bundle says.
-        sampler: of chunks, ddpm or ddim; "": as the bundle says.
+        sampler: of chunks, ddpm or ddim for a network of diffusion; "": as the bundle says.
         planner_steps: denoise steps of a plan; 0: as the bundle says.
-        planner_sampler: of plans, ddpm or ddim; "": as the bundle says.
+        planner_sampler: of plans, likewise; "": as the bundle says.
         replan: plan anew when a plan is used up, or stay on the last subgoal; None: as the bundle says.
         strict_text: refuse an instruction of whose words the text encoder does not know most, where that is
             known of it; False: TextWarning.

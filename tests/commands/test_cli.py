@@ -191,7 +191,7 @@ def test_ctrl_c_exits_with_130(capsys, monkeypatch, stub_bundle):
 def test_inspect_shows_what_a_bundle_holds(capsys, stub_bundle):
     status, out, _ = run(capsys, "inspect", stub_bundle)
     assert status == 0
-    for word in ("lift_red", "static 6x8", "horizon 4", "ddim", "denoise.onnx", "model_output[1, 4, 3]"):
+    for word in ("lift_red", "rgb 6x8", "horizon 4", "ddim", "denoise.onnx", "model_output[1, 4, 3]"):
         assert word in out
     status, out, _ = run(capsys, "inspect", stub_bundle, "--manifest")
     assert json.loads(out) == keystep.read_manifest(stub_bundle)

@@ -219,7 +219,10 @@ def test_schema_refuses_a_missing_key_anywhere(written: dict[str, Any]) -> None:
         (lambda m: m["observation"][0].pop("history"), r"state\.history: expected a value, got no such key"),
         (lambda m: m["observation"][0].update(history=0), r"state\.history: expected an integer in 1\.\."),
         (lambda m: m["observation"][0].update(key="state"), r"state\.key: expected observation\.<name>"),
-        (lambda m: m["observation"][0].update(shape=[2]), r"observation\.state\.names: expected 2 names"),
+        (
+            lambda m: m["observation"][0].update(shape=[2]),
+            r"observation\.state\.names: expected 2 values, got 26",
+        ),
         (
             lambda m: m["observation"][0]["normalization"]["std"].__setitem__(1, 0.0),
             r"observation\.state\.normalization\.std\[1\]",

@@ -7,7 +7,7 @@ namespace keystep {
 
 enum class DType { float32, int64, uint8, string };
 const char* name(DType dtype) noexcept;
-/// Bytes of one element; of a string, those of the `std::string` that a Buffer holds.
+/// Bytes of one element; of a string, those of the `std::string` that a Tensor holds.
 std::size_t size_of(DType dtype) noexcept;
 
 }  // namespace keystep

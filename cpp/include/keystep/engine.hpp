@@ -1,6 +1,7 @@
 // An engine turns the content of graph files into runnable graphs. One backend per file in src/engines/.
 #pragma once
 
+#include <cstdint>
 #include <map>
 #include <memory>
 #include <set>
@@ -115,8 +116,8 @@ class Engine {
   /// Names of the files that `load` will want the content of. Throws ProviderError if no file will do.
   virtual std::set<std::string> files(const GraphSpec& spec) = 0;
   /// Loads the graph from the content of its files and checks every tensor of `spec` against it (BundleError;
-  /// in the file only the axis of the rows may be symbolic). `rows`: what runs will ask for, 1..`spec.rows`
-  /// each; an axis that is fixed in the file takes no other. Throws ProviderError when it needs operators of
+  /// in the file only the axis of the rows is symbolic, and only where there are several). `rows`: what runs
+  /// will ask for, 1..`spec.rows` each. Throws ProviderError when it needs operators of
   /// the package onnxruntime-extensions, and that is not there; when the provider fails where the CPU does
   /// not.
   virtual std::shared_ptr<const Model> load(const Files& files, const GraphSpec& spec,

@@ -33,13 +33,13 @@ class Attendant {
 
 struct RuntimeOptions {
   EngineOptions engine{};
-  int inference_steps = 0;                  ///< denoise steps of a chunk; 0: as the manifest says
-  std::string sampler{};                    ///< of chunks: ddpm | ddim; empty: as the manifest says
-  int planner_steps = 0;                    ///< denoise steps of a plan; 0: as the manifest says
-  std::string planner_sampler{};            ///< of plans: ddpm | ddim; empty: as the manifest says
-  std::optional<bool> replan{};             ///< when a plan is used up; none: as the manifest says
-  bool strict_text = false;                 ///< `text_warning` of an instruction is an error
-  double deadline_us = 0;                   ///< of a tick; 0: the control period
+  int inference_steps = 0;        ///< denoise steps of a chunk; 0: as the manifest says
+  std::string sampler{};          ///< of chunks, a kind of the same network; empty: as the manifest says
+  int planner_steps = 0;          ///< denoise steps of a plan; 0: as the manifest says
+  std::string planner_sampler{};  ///< of plans, likewise; empty: as the manifest says
+  std::optional<bool> replan{};   ///< when a plan is used up; none: as the manifest says
+  bool strict_text = false;       ///< `text_warning` of an instruction is an error
+  double deadline_us = 0;         ///< of a tick; 0: the control period
   std::int64_t max_observation_age_us = 0;  ///< older stamped observations are refused; 0: no limit
   /// Of stamps. steady: `now_us()`, on this machine; a server stamps what arrives. external: any other
   /// (simulated time), which the caller reads: `Observation::now_us`.
@@ -57,8 +57,9 @@ class Runtime {
   Runtime& operator=(const Runtime&) = delete;
 
   /// Another session on the same weights, graphs and threads: an episode, buffers, noise and histograms of
-  /// its own, which is all the memory it takes. Sessions may run on threads of their own; `close` frees what
-  /// they share once the last is closed. Any thread. Throws Error if closed.
+  /// its own, which is all the memory it takes. Sessions may run on threads of their own, where native U-Nets
+  /// take turns, step by step; `close` frees what they share once the last is closed. Any thread. Throws
+  /// Error if closed.
   std::unique_ptr<Runtime> session(std::shared_ptr<Attendant> attendant = {}) const;
 
   const Bundle& bundle() const noexcept;

@@ -115,7 +115,8 @@ void Runtime::reset(const EpisodeContext& context) {
   }
   self.planner->check(context, aim);
   if (wants_goal && self.controller->set_goal(ObservationGoal{*context.goal}) != Status::ok) {
-    throw ArgumentError(self.controller->error());
+    const std::string& error = self.controller->error();
+    throw ArgumentError(error.empty() ? describe(Status::bad_observation) : error);
   }
   self.controller->set_goal(TaskGoal{std::max(aim.task, 0)});
   self.started = false;

@@ -26,6 +26,7 @@ struct Runtime::Impl {
        const PlannerFactory& factory);
 
   Status tick(const Observation& observation, Action& action) noexcept;
+  Status note(const Observation& observation) noexcept;
   PlanReply ask(const Observation& observation) noexcept;
   Status renew(const Observation& observation) noexcept;
   Status predict_chunk(const Observation& observation, std::span<const float> noise,

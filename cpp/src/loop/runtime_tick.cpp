@@ -14,13 +14,12 @@ Status Runtime::Impl::tick(const Observation& observation, Action& action) noexc
 
   // Note the observation.
   if (const Status status = check_stamp(observation); status != Status::ok) return status;
-  if (controller->check(observation) != Status::ok || controller->note(observation) != Status::ok)
-    return fail(Status::bad_observation, controller->error().c_str());
+  if (const Status status = note(observation); status != Status::ok) return status;
 
   // Ask the planner; a key-step interrupts: the chunk was made for another goal.
   const PlanReply reply = ask(observation);
+  if (reply.key_step) buffer.drop();  // also where the controller cannot take the new goal
   if (reply.status != Status::ok) return fail(reply.status, planner->error().c_str());
-  if (reply.key_step) buffer.drop();
 
   // Renew the chunk.
   if (buffer.needs_renewal()) {
@@ -35,6 +34,16 @@ Status Runtime::Impl::tick(const Observation& observation, Action& action) noexc
   return Status::ok;
 }
 
+/// Checked here, for everybody who takes it. Kept only by a policy that sees more than one frame.
+Status Runtime::Impl::note(const Observation& observation) noexcept {
+  Status status = controller->check(observation);
+  if (status == Status::ok && controller->remembers()) {
+    const StageTimer timer(recorder[Stage::observe]);
+    status = controller->note(observation);
+  }
+  return status == Status::ok ? status : fail(Status::bad_observation, controller->error().c_str());
+}
+
 /// Without an answer yet, the controller keeps the goal it has.
 PlanReply Runtime::Impl::ask(const Observation& observation) noexcept {
   sampling = true;
@@ -43,10 +52,10 @@ PlanReply Runtime::Impl::ask(const Observation& observation) noexcept {
   planner->start(request);
   PlanReply reply = planner->poll(request);
   sampling = false;
-  recorder.plans += reply.planned;
   const bool renewed = reply.status == Status::ok && reply.stale != Stale::nothing;
   // A goal that the controller cannot take is the planner's fault.
   if (renewed && controller->set_goal(reply.goal) != Status::ok) reply.status = Status::rejected_plan;
+  recorder.plans += reply.planned && reply.status == Status::ok;
   gate.counts().rejected_plans += reply.status == Status::rejected_plan;
   return reply;
 }

@@ -125,9 +125,7 @@ bool Controller::Impl::noise_fits(std::span<const float> noise) noexcept {
 /// What the host has written since the last chunk.
 Status Controller::Impl::upload() noexcept {
   for (Tensor* input : written) {
-    if (const Status status = input->upload(); status == Status::ok) continue;
-    error.clear();  // the status says it
-    return Status::engine_failure;
+    if (const Status status = carried(input->upload(), error); status != Status::ok) return status;
   }
   return Status::ok;
 }
@@ -147,11 +145,13 @@ Status Controller::Impl::take(const TaskGoal& given) noexcept {
 
 Status Controller::Impl::take(const ObservationGoal& given) noexcept {
   const Status status = goal.check(given.seen, "goal", error);
-  return status == Status::ok ? goal.fill(given.seen, false) : status;
+  return status == Status::ok ? settled(goal.fill(given.seen, false)) : status;
 }
 
 Status Controller::Impl::take(const SubgoalGoal& given) noexcept {
-  if (given.values.size() == subgoal.size()) std::ranges::copy(given.values, subgoal.begin());
+  if (subgoal.empty()) return Status::ok;  // no network takes one
+  if (given.values.size() != subgoal.size()) return Status::rejected_plan;
+  std::ranges::copy(given.values, subgoal.begin());
   return Status::ok;
 }
 
@@ -179,7 +179,7 @@ Status Controller::Impl::predict(const NoiseKey& key, std::span<const float> noi
     const StageTimer timer(encoding);
     Status status = upload();
     if (status == Status::ok) status = loop ? condition(epoch) : run_graph(*last, rows, epoch, error);
-    if (status == Status::ok && !loop) status = act->download();
+    if (status == Status::ok && !loop) status = carried(act->download(), error);
     if (status != Status::ok || !loop) return status;
   }
   const StageTimer timer(denoising);
@@ -206,6 +206,8 @@ std::string_view Controller::instruction() const noexcept { return impl_->instru
 Status Controller::check(const Observation& observation) noexcept {
   return impl_->observation.check(observation, "observation", impl_->error);
 }
+
+bool Controller::remembers() const noexcept { return impl_->observation.keeps_any(); }
 
 Status Controller::note(const Observation& observation) noexcept {
   return impl_->settled(impl_->observation.note(observation));

@@ -32,6 +32,7 @@ class Controller {
   std::string_view instruction() const noexcept;
   /// Sizes and finiteness; on failure `error()` names the field. What follows takes what this accepted.
   Status check(const Observation& observation) noexcept;
+  bool remembers() const noexcept;  ///< some feature has a history
   /// Keeps the frames that later chunks need. Where the policy sees one frame of everything nothing is
   /// copied.
   Status note(const Observation& observation) noexcept;

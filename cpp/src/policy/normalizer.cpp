@@ -29,9 +29,14 @@ VectorNormalizer::VectorNormalizer(const Normalization& stats, std::size_t dim) 
 }
 
 void VectorNormalizer::normalize(std::span<const float> input, float* output) const noexcept {
-  for (std::size_t i = 0; i < input.size(); ++i) {
-    const std::size_t d = i % scale_.size();
-    output[i] = static_cast<float>(scale_[d] * input[i] + shift_[d]);
+  if (const std::size_t dim = scale_.size(); dim == 1) {  // an image: no division per pixel
+    for (std::size_t i = 0; i < input.size(); ++i) {
+      output[i] = static_cast<float>(scale_[0] * input[i] + shift_[0]);
+    }
+  } else {
+    for (std::size_t i = 0; i < input.size(); ++i) {
+      output[i] = static_cast<float>(scale_[i % dim] * input[i] + shift_[i % dim]);
+    }
   }
 }
 

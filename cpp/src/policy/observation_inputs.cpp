@@ -54,9 +54,13 @@ bool ObservationInputs::Input::fits(const FeatureView& view) const noexcept {
 
 std::string ObservationInputs::Input::fault(const FeatureView& view, const std::string& field) const {
   if (fits(view)) return "";
-  const std::string wanted = spec.resize ? "1.." + std::to_string(kMaxImageExtent) + " pixels a side"
+  const std::string wanted = spec.resize ? "height x width x " + std::to_string(spec.shape.back()) +
+                                               " of 1.." + std::to_string(kMaxImageExtent) + " pixels a side"
                                          : size_text(spec.shape, spec.dtype);
   if (view.data == nullptr) return expected(field, wanted, "no data");
+  if (view.axes < 0 || view.axes > std::ssize(view.shape)) {
+    return expected(field, wanted, std::to_string(view.axes) + " axes");
+  }
   if (view.dtype != spec.dtype) return expected(field, name(spec.dtype), name(view.dtype));
   const std::span extents(view.shape.data(), static_cast<std::size_t>(view.axes));
   if (!std::ranges::equal(extents, spec.shape)) {

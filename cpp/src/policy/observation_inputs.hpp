@@ -28,6 +28,7 @@ class ObservationInputs {
   /// Types, sizes and finiteness of what the network takes; if they are wrong, `error` names the field, of
   /// `name` ("observation", "goal"). Allocates only then. What follows takes what this accepted.
   Status check(const Observation& seen, const char* name, std::string& error) const noexcept;
+  bool keeps_any() const noexcept { return keeps_any_; }  ///< the network takes several frames of something
   /// Keeps its frames where the network takes several, the first one in place of all before it. Copies
   /// nothing elsewhere.
   Status note(const Observation& seen) noexcept;

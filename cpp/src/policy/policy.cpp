@@ -109,6 +109,7 @@ Policy::Policy(const std::filesystem::path& folder, const RuntimeOptions& option
                const EngineFactory& make) {
   Bundle bundle = open_bundle(folder);
   options_ = checked(options, bundle);
+  options_.attendant.reset();  // a session's
   sampler_ = sampler_of(bundle, options_);
   planner_sampler_ = planner_sampler_of(bundle, options_);
   engine_ = engine_for(bundle, options_.engine, make);

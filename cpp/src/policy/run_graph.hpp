@@ -8,6 +8,12 @@
 
 namespace keystep {
 
+/// What a copy to or from an engine came to. It has no message: the status says it, and no older one stays.
+inline Status carried(Status status, std::string& error) noexcept {
+  if (status != Status::ok) error.clear();
+  return status;
+}
+
 /// One run of so many rows; `interrupted` if the epoch is over at its end. `error` is the engine's message of
 /// a failure.
 inline Status run_graph(Graph& graph, int rows, const Epoch& epoch, std::string& error) noexcept {

@@ -121,10 +121,10 @@ void SubgoalPlanner::Impl::encode_text(const std::string& of_episode, const Epoc
   has_text = !of_episode.empty();
   if (!has_text) return;
   *static_cast<std::string*>(words.data) = of_episode;
-  Status status = words.upload();
+  Status status = carried(words.upload(), error);
   if (status == Status::ok) status = run_graph(*text, rows, epoch, error);
   if (status == Status::interrupted) throw Error(describe(status));
-  if (status != Status::ok) throw Error("graphs.text: " + error);
+  if (status != Status::ok) throw Error("graphs.text: " + (error.empty() ? describe(status) : error));
 }
 
 /// Subgoals from outside become the plan.
@@ -143,7 +143,7 @@ Status SubgoalPlanner::Impl::imagine(const Observation& observation, const Noise
     error.clear();  // no memory to resize in: the status still tells
     return status;
   }
-  if (const Status status = seen.upload(); status != Status::ok) return status;
+  if (const Status status = carried(seen.upload(), error); status != Status::ok) return status;
   for (Graph* graph : {encode.get(), film.get()}) {
     if (graph == nullptr) continue;
     if (const Status status = run_graph(*graph, rows, epoch, error); status != Status::ok) return status;

@@ -37,7 +37,7 @@ def main(
         precision: of the U-Nets' weights for the native engine; fp32 can be run in all three, bf16 in int8.
         name: of the bundle; the folder's when not given.
         execute: actions taken of each chunk; as trained when not given, at most what a subgoal is held for.
-        kind: sampler, ddpm or ddim; this and the next four are as trained when not given.
+        kind: sampler, ddpm or ddim for a network of diffusion; this and the next four as trained by default.
         inference_steps: denoise steps.
         eta: 0 deterministic .. 1 like DDPM; ddim only.
         guidance: lambda of classifier-free guidance.

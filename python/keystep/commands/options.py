@@ -40,11 +40,11 @@ class PolicyOptions:
     inference_steps: int = 0
     """Denoise steps of the controller."""
     sampler: Kind = "bundle"
-    """Of the controller: ddpm or ddim."""
+    """Of the controller: ddpm or ddim, for a network of diffusion."""
     planner_steps: int = 0
     """Denoise steps of the planner."""
     planner_sampler: Kind = "bundle"
-    """Of the planner: ddpm or ddim."""
+    """Of the planner: likewise."""
     replan: Literal["bundle", "on", "off"] = "bundle"
     """Plan again when a plan is used up; off: stay on the last subgoal."""
 

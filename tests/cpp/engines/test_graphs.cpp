@@ -13,10 +13,12 @@ namespace {
 void refuses_wrong_rows() {
   Bench bench(kOrt);
   GraphSpec larger = plan_spec(3);
-  bench.load(plan_denoise_graph(kRows, kSubgoals, kDim, kWidth), plan_spec(2));
+  bench.load(plan_denoise_graph(kRows, kSubgoals, kDim, kWidth), plan_spec(2), {2, 1});
   CHECK_THROWS(BundleError, "plan.sample: expected no more than [2, 3, 2] of float32, got [3, 3, 2]",
-               bench.load(plan_denoise_graph(kRows, kSubgoals, kDim, kWidth), larger));
-  CHECK_THROWS(BundleError, "inputs[0].shape: expected [1, 3, 2] (manifest), got [2, 3, 2] (graph)",
+               bench.load(plan_denoise_graph(kRows, kSubgoals, kDim, kWidth), larger, {3, 1}));
+  CHECK_THROWS(BundleError,
+               "inputs[0].shape: expected [2, 3, 2] with a symbolic first axis (manifest), got "
+               "[2, 3, 2] (graph)",
                Bench(kOrt).load(plan_denoise_graph(2, kSubgoals, kDim, kWidth), plan_spec(2), {2, 1}));
 }
 
@@ -30,6 +32,8 @@ void refuses_other_symbolic_axes() {
   refused(plan_denoise_graph(2, kSubgoals, kRows, kWidth), plan_spec(2), "got [2, 3, -1] (graph)");
   refused(plan_denoise_graph(2, kSubgoals, kDim, kRows), plan_spec(2),
           "inputs[2].shape: expected [2, 4] (manifest), got [2, -1] (graph)");
+  refused(plan_denoise_graph(kRows, kSubgoals, kDim, kWidth), plan_spec(2),  // runs with two rows alone
+          "inputs[0].shape: expected [2, 3, 2] (manifest), got [-1, 3, 2] (graph)");
   refused(plan_denoise_graph(kRows, kSubgoals, kDim, kWidth), plan_spec(1),
           "inputs[0].shape: expected [1, 3, 2] (manifest), got [-1, 3, 2] (graph)");
 }

@@ -35,8 +35,8 @@ void rows_are_chosen_per_run(const EngineOptions& options, const std::string& fi
 /// Two sessions on one model: each has its own numbers, and ends when it wants.
 void sessions_share_a_model(const EngineOptions& options, const std::string& file) {
   Bench bench(options);
-  auto first = bench.load(file, plan_spec(2));
-  const auto model = bench.engine->load(files_in(bench.folder.path()), plan_spec(2), {2});
+  auto first = bench.load(file, plan_spec(2), {2, 1});
+  const auto model = bench.engine->load(files_in(bench.folder.path()), plan_spec(2), {2, 1});
   const auto tensors = bench.engine->tensors();
   CHECK_THROWS(BundleError, "plan.sample: expected a tensor, got none of that name", model->bind(*tensors));
   tensors->add(plan_spec(2));
@@ -120,7 +120,7 @@ void caches_are_set_back() {
   GraphSpec without = cache_spec();
   without.inputs[1].role = "timestep";
   CHECK_THROWS(BundleError, "inputs: expected a tensor with the role length, got none",
-               Bench(kOrt).load(cache_graph(kRows, kRoom, kWidth), without));
+               Bench(kOrt).load(cache_graph(kRows, kRoom, kWidth), without, {1, 2, 3}));
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 // Sessions on one policy, and an engine whose memory is its own.
 #include <atomic>
+#include <cmath>
 #include <random>
 #include <thread>
 
@@ -152,8 +153,10 @@ void runs_on_a_device(const std::string& manifest) {
   CHECK(traffic.uploads - up == inputs + 2 * steps);      // and sample and time-step of each step
   CHECK(traffic.downloads - down == std::max(steps, 1));  // what the network predicts
 
+  CHECK(device->tick(seen(std::vector<float>{1, NAN, 1}), action) == Status::bad_observation);
   traffic.fails = true;
   CHECK(device->predict_chunk(seen(kState), {}, chunk) == Status::engine_failure);
+  CHECK(device->last_error() == describe(Status::engine_failure));  // no older message
   traffic.fails = false;
   CHECK(device->predict_chunk(seen(kState), {}, chunk) == Status::ok);
 }

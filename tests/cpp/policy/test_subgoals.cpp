@@ -249,7 +249,8 @@ void image_plans_reach_the_controller() {
   for (const float value : policy.plan()) CHECK_NEAR(value, 0.2, 1e-6);
   const FeatureView huge(grey.data(), 20000, 4);
   CHECK(policy.runtime->tick(seen(kState, huge), policy.action) == Status::bad_observation);
-  CHECK(policy.runtime->last_error().find("observation.images.top: expected 1..16384 pixels a side") == 0);
+  CHECK(policy.runtime->last_error().find(
+            "observation.images.top: expected height x width x 3 of 1..16384 pixels a side") == 0);
 }
 
 void one_step_controllers() {

@@ -105,13 +105,19 @@ void flat_controllers_keep_the_text() {
 /// A planner that does not fit its controller: nothing of its goal is taken, and it is told.
 void goals_that_do_not_fit_are_refused() {
   Written policy(kSubgoalManifest, "elsewhere");
-  int refused = 0;
+  int refused = 0, dropped = 0;
   for (int i = 0; i < 40; ++i) {
+    const bool key_step = policy.log.answered_now && policy.log.key_step_now;
+    const std::uint64_t chunks = policy.runtime->latency().chunks;
     const Status status = policy.tick();
+    // Refused or not, after a key-step no action of the old chunk follows.
+    if (key_step && status == Status::ok) CHECK(policy.runtime->latency().chunks == chunks + 1);
+    dropped += key_step && status == Status::ok;
     CHECK(status == (policy.log.answered_now ? Status::rejected_plan : Status::ok));
     refused += status == Status::rejected_plan;
     CHECK(policy.instruction().empty());
   }
+  CHECK(dropped > 1 && policy.runtime->latency().plans == 0);
   CHECK(refused > 3 && policy.runtime->latency().gate.rejected_plans == static_cast<std::uint64_t>(refused));
 }
 

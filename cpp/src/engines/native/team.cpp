@@ -5,6 +5,7 @@
 
 #include <bit>
 #include <chrono>
+#include <utility>
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -105,10 +106,11 @@ void Team::settle() noexcept {
 }
 
 /// A woken worker is often put where its caller runs, and stays there for milliseconds: longer than a denoise
-/// step.
+/// step. Callers on several cores that take turns move nobody.
 void Team::leave_core_of_caller() noexcept {
   const int here = sched_getcpu();
-  if (here == callers_cpu_ || cpus_.size() < 2) return;
+  const bool stays = std::exchange(last_cpu_, here) == here || callers_cpu_ == -1;
+  if (here == callers_cpu_ || !stays || cpus_.size() < 2) return;
   callers_cpu_ = here;
   std::size_t next = 0;  // among the others, for workers that are pinned
   for (std::thread& worker : workers_) {

@@ -3,7 +3,6 @@
 
 #include <atomic>
 #include <cstdint>
-#include <mutex>
 #include <thread>
 #include <vector>
 
@@ -38,7 +37,7 @@ class Team {
   Team& operator=(const Team&) = delete;
 
   int size() const noexcept { return static_cast<int>(workers_.size()) + 1; }
-  /// Returns when all stages are done. From any thread; a second caller waits.
+  /// Returns when all stages are done. From any thread; callers take turns, in the order in which they came.
   void run(Job& job) noexcept;
   /// Returns when no worker walks through any job any more; waits for a run on another thread.
   void settle() noexcept;
@@ -49,6 +48,23 @@ class Team {
     std::uint32_t run;    ///< counts runs
     std::uint16_t stage;  ///< of that run
     std::uint16_t taken;  ///< a bit for each part
+  };
+
+  /// Callers in the order in which they came. A mutex would go to the one that has just given it back, for
+  /// all steps of its chunk, while the others wait.
+  class Queue {
+   public:
+    void lock() noexcept {
+      const std::uint32_t turn = next_.fetch_add(1);
+      for (std::uint32_t now = serving_.load(); now != turn; now = serving_.load()) serving_.wait(now);
+    }
+    void unlock() noexcept {
+      serving_.fetch_add(1);
+      serving_.notify_all();
+    }
+
+   private:
+    std::atomic<std::uint32_t> next_ = 0, serving_ = 0;
   };
 
   /// What late workers find after `settle`.
@@ -66,8 +82,9 @@ class Team {
   const int spin_us_;
   const std::vector<int> cpus_;
   int callers_cpu_ = -1;  // when the workers were told to leave it
+  int last_cpu_ = -1;     // of the last caller
   Nothing nothing_;
-  std::mutex entry_;
+  Queue entry_;
   std::vector<std::thread> workers_;
   // Each on a cache line of its own: waiters read one while others write another.
   alignas(64) std::atomic<std::uint32_t> runs_ = 0;  // changes when a run starts, or the team ends

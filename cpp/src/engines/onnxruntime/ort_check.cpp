@@ -66,22 +66,25 @@ class GraphReader {
   Allocator* allocator_ = nullptr;  // owned by the library
 };
 
-/// What the graph says of a tensor, against what the manifest says of it.
-void check_tensor(const GraphTensor& tensor, const TensorSpec& wanted, bool rows, const std::string& field) {
+/// What the graph says of a tensor, against what the manifest says of it, and what is `wanted` with fewer
+/// rows. `any_rows`: several numbers of them will run.
+void check_tensor(const GraphTensor& tensor, const TensorSpec& manifest, const TensorSpec& wanted,
+                  bool any_rows, const std::string& field) {
   if (tensor.element_type != element_type(wanted.dtype)) {
     throw BundleError(expected(field + ".dtype", std::string(name(wanted.dtype)) + " (manifest)",
                                element_name(tensor.element_type) + " (graph)"));
   }
   std::vector<std::int64_t> shape = tensor.shape;
-  const bool any = rows && shape.size() == wanted.shape.size() && shape[0] == -1;
+  const bool any = any_rows && shape.size() == wanted.shape.size() && shape[0] == -1;
   if (any) shape[0] = wanted.shape[0];
   if (shape == wanted.shape) return;
-  throw BundleError(expected(field + ".shape", to_string(wanted.shape) + " (manifest)",
-                             to_string(tensor.shape) + " (graph)"));
+  const char* how = any_rows ? " with a symbolic first axis (manifest)" : " (manifest)";
+  throw BundleError(
+      expected(field + ".shape", to_string(manifest.shape) + how, to_string(tensor.shape) + " (graph)"));
 }
 
 /// One side of the graph. `spec` tells which tensors have rows, `wanted` how many there are.
-void check_tensors(const GraphSpec& spec, const std::vector<TensorSpec>& wanted,
+void check_tensors(const GraphSpec& spec, const std::vector<TensorSpec>& wanted, bool several,
                    const std::vector<GraphTensor>& graph, const std::string& side) {
   const std::vector<TensorSpec>& whole = side == "inputs" ? spec.inputs : spec.outputs;
   for (std::size_t i = 0; i < wanted.size(); ++i) {
@@ -91,7 +94,7 @@ void check_tensors(const GraphSpec& spec, const std::vector<TensorSpec>& wanted,
       throw BundleError(
           expected(field + ".name", "'" + wanted[i].name + "' (manifest)", "no such tensor (graph)"));
     }
-    check_tensor(*same, wanted[i], has_rows(spec, whole[i]), field);
+    check_tensor(*same, whole[i], wanted[i], several && has_rows(spec, whole[i]), field);
   }
   for (const GraphTensor& tensor : graph) {
     if (std::ranges::find(wanted, tensor.name, &TensorSpec::name) != wanted.end()) continue;
@@ -115,11 +118,12 @@ int element_type(DType dtype) noexcept {
   return 0;
 }
 
-void check_graph(const Library& library, const Session& session, const GraphSpec& spec, int rows) {
+void check_graph(const Library& library, const Session& session, const GraphSpec& spec, int rows,
+                 bool several) {
   const GraphReader reader(library, session);
   const GraphSpec wanted = with_rows(spec, rows);
-  check_tensors(spec, wanted.inputs, reader.tensors(true), "inputs");
-  check_tensors(spec, wanted.outputs, reader.tensors(false), "outputs");
+  check_tensors(spec, wanted.inputs, several, reader.tensors(true), "inputs");
+  check_tensors(spec, wanted.outputs, several, reader.tensors(false), "outputs");
 }
 
 }  // namespace keystep::ort

@@ -8,10 +8,9 @@
 //   plan_film, text
 //   denoise,         model_output[b, ...] = 0.1 sample[b, ...] + 0.001 timestep + c_b
 //   plan_denoise
-//   sample           actions = 0.5 noise + c_0
 //   act              actions[0, h, ...] = 0.01 h + c_0
 //
-// where c_b is the sum of mean_b over the inputs other than sample, timestep and noise. `provider_options`
+// where c_b is the sum of mean_b over the inputs other than sample and timestep. `provider_options`
 // inject failures; runs of a session's graphs that write no condition are counted together, from 1:
 //
 //   stub.nan_at_run   that run's first output value is NaN
