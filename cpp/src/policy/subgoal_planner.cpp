@@ -10,6 +10,7 @@
 #include "policy/normalizer.hpp"
 #include "policy/observation_inputs.hpp"
 #include "policy/run_graph.hpp"
+#include "policy/subgoal_feature.hpp"
 #include "policy/task.hpp"
 #include "sampling/denoise_loop.hpp"
 #include "support/finite.hpp"
@@ -18,23 +19,6 @@ namespace keystep {
 namespace {
 
 const Normalization kPhysical = {"identity", {}, {}};
-
-/// Where the planner's own graphs take the observation.
-Tensor& seen_in(const Bundle& bundle, const Tensors& tensors) {
-  const auto encode = bundle.graphs.find("plan_encode");
-  Tensor* seen =
-      encode == bundle.graphs.end() ? nullptr : tensors.find(encode->second, bundle.planner->subgoal);
-  return seen != nullptr ? *seen : *tensors.find(bundle.graphs.at("plan_denoise"), bundle.planner->subgoal);
-}
-
-const FeatureSpec& subgoal_feature(const Bundle& bundle) { return bundle.observation[subgoal_index(bundle)]; }
-
-/// The planner sees the newest frame, normalised as it was trained.
-std::vector<FeatureSpec> seen_features(const Bundle& bundle) {
-  std::vector<FeatureSpec> features = single_frames(bundle.observation);
-  features[subgoal_index(bundle)].normalization = bundle.planner->normalization;
-  return features;
-}
 
 }  // namespace
 
