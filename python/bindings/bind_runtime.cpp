@@ -52,6 +52,18 @@ class PyRuntime {
     return bundle.tasks[static_cast<std::size_t>(keystep::find_task(bundle, task))].name;
   }
 
+  std::string about() {
+    const Use use(*this);
+    return runtime_->about();
+  }
+
+  /// What is no text is no task.
+  bool is_about(py::handle told) {
+    const Use use(*this);
+    const std::optional<std::string> given = utf8(told);
+    return given && runtime_->is_about(*given);
+  }
+
   /// Empty where `reset` raises it.
   std::string text_warning(py::handle instruction) const {
     return runtime_->options().strict_text ? "" : runtime_->text_warning(text(instruction, "instruction"));
@@ -314,6 +326,8 @@ void bind_runtime(py::module_& module) {
       .def("reset", &PyRuntime::reset, py::arg("task"), py::arg("instruction"), py::arg("goal"),
            py::arg("seed"), py::arg("episode"), py::arg("guidance"), py::arg("subgoals"))
       .def("find_task", &PyRuntime::find_task, py::arg("task"))
+      .def("about", &PyRuntime::about)
+      .def("is_about", &PyRuntime::is_about, py::arg("told"))
       .def("text_warning", &PyRuntime::text_warning, py::arg("instruction"))
       .def("act", &PyRuntime::act, py::arg("observation"))
       .def("predict_chunk", &PyRuntime::predict_chunk, py::arg("observation"), py::arg("noise"))
@@ -325,6 +339,8 @@ void bind_runtime(py::module_& module) {
       .def("latency", &latency_dict)
       .def("reset_latency", &PyRuntime::reset_latency)
       .def("close", &PyRuntime::close)
+      .def_property_readonly("needs_task",
+                             [](PyRuntime& self) { return needs_task(self.runtime().bundle()); })
       .def_property_readonly("manifest_json",
                              [](PyRuntime& self) { return self.runtime().bundle().manifest_json; })
       .def_property_readonly("engine_choices", &choice_list)

@@ -74,6 +74,12 @@ class Runtime {
   /// missing or unwanted, text or subgoals that cannot be, doubtful text if strict), or Error (closed, busy,
   /// the text encoder failed).
   void reset(const EpisodeContext& context);
+  /// What the episode is about: the name of its task, or else its instruction. Empty: neither (subgoals alone
+  /// were given, or the policy needs none), and before `reset`. Throws Error (busy).
+  std::string about() const;
+  /// Whether `told`, a task by name or instruction or else a sentence, is what the episode is about. Throws
+  /// Error (busy).
+  bool is_about(const std::string& told) const;
   /// Why the text encoder may not understand this sentence: it does not know most of its words. Empty where
   /// it does, where that is not known, for the instruction of a task, and without a planner.
   std::string text_warning(const std::string& instruction) const;

@@ -113,6 +113,7 @@ void Runtime::reset(const EpisodeContext& context) {
     const char* wanted = wants_goal ? "a goal observation" : "none (the policy takes no goal)";
     throw ArgumentError(expected("goal", wanted, wants_goal ? "none" : "one"));
   }
+  std::string about = name_of(self.bundle, aim);
   self.planner->check(context, aim);
   if (wants_goal && self.controller->set_goal(ObservationGoal{*context.goal}) != Status::ok) {
     throw ArgumentError(self.controller->error());
@@ -128,8 +129,17 @@ void Runtime::reset(const EpisodeContext& context) {
   self.buffer.reset();
   self.gate.reset();
   self.key = {context.seed, context.episode, 0, 0};
+  self.about = std::move(about);
   self.started = true;
 }
+
+std::string Runtime::about() const {
+  const Entry entry(impl_->busy);
+  if (!entry) throw Error(describe(Status::busy));
+  return impl_->about;
+}
+
+bool Runtime::is_about(const std::string& told) const { return is_named(impl_->bundle, about(), told); }
 
 std::string Runtime::text_warning(const std::string& instruction) const {
   const Entry entry(impl_->busy);  // close frees the planner

@@ -70,6 +70,7 @@ struct Runtime::Impl {
   // The episode.
   NoiseKey key;                // chunk counts renewals
   bool started = false;        // reset was called
+  std::string about;           // a task's name or an instruction
   std::uint64_t at_epoch = 0;  // the epoch the chunk in the buffer belongs to
   std::string last_error;
   std::vector<float> held;  // what a tick that fails gives
