@@ -70,13 +70,15 @@ class PyRuntime {
     const ReadObservation read = reader_.read(dictionary);
     Action action = runtime_->make_action();
     Status status;
-    std::string message = message_room();
+    std::string message = std::move(message_room_);  // under the GIL: of whoever comes first
+    message.reserve(kMessageBytes);                  // so that the message of a tick allocates nothing in it
     call([&] {
       const std::uint64_t before = allocation_count();
       status = runtime_->tick(read.view(), action, &message);
       tick_allocations_ += allocation_count() - before;
     });
     check(status, message);
+    message_room_ = std::move(message);
     return py::array_t<float>(std::ssize(action.values), action.values.data());
   }
 
@@ -161,13 +163,6 @@ class PyRuntime {
 
   static void admit(Status status) {
     if (status != Status::ok) throw PolicyError(status);
-  }
-
-  /// So that a tick's message allocates nothing.
-  static std::string message_room() {
-    std::string message;
-    message.reserve(256);
-    return message;
   }
 
   std::unique_ptr<Runtime> open(const std::filesystem::path& bundle, RuntimeOptions options) {
@@ -274,6 +269,8 @@ class PyRuntime {
   std::unique_ptr<Runtime> runtime_;
   ObservationReader reader_;
   std::atomic<std::uint64_t> tick_allocations_ = 0;  // added to without the GIL
+  static constexpr std::size_t kMessageBytes = 256;
+  std::string message_room_;
   bool close_later_ = false;
 };
 
