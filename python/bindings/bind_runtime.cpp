@@ -25,7 +25,7 @@ class PyRuntime {
 
   void reset(py::handle task, py::handle instruction, py::handle goal, py::handle seed, py::handle episode,
              py::handle guidance, py::handle subgoals) {
-    const Use use(*this);
+    check_usable();
     EpisodeContext context{.task = text(task, "task"),
                            .seed = integer<std::uint64_t>(seed, "seed"),
                            .episode = integer<std::uint32_t>(episode, "episode"),
@@ -52,57 +52,72 @@ class PyRuntime {
     return bundle.tasks[static_cast<std::size_t>(keystep::find_task(bundle, task))].name;
   }
 
+  std::string about() const { return runtime_->about(); }
+
+  /// What is no text is no task.
+  bool is_about(py::handle told) const {
+    const std::optional<std::string> given = utf8(told);
+    return given && runtime_->is_about(*given);
+  }
+
   /// Empty where `reset` raises it.
   std::string text_warning(py::handle instruction) const {
     return runtime_->options().strict_text ? "" : runtime_->text_warning(text(instruction, "instruction"));
   }
 
   py::array_t<float> act(py::handle dictionary) {
-    const Use use(*this);
+    check_usable();
     const ReadObservation read = reader_.read(dictionary);
     Action action = runtime_->make_action();
     Status status;
+    std::string message = std::move(message_room_);  // under the GIL: of whoever comes first
+    message.reserve(kMessageBytes);                  // so that the message of a tick allocates nothing in it
     call([&] {
       const std::uint64_t before = allocation_count();
-      status = runtime_->tick(read.view(), action);
+      status = runtime_->tick(read.view(), action, &message);
       tick_allocations_ += allocation_count() - before;
     });
-    check(status);
+    check(status, message);
+    message_room_ = std::move(message);
     return py::array_t<float>(std::ssize(action.values), action.values.data());
   }
 
   py::array_t<float> predict_chunk(py::handle dictionary, py::handle noise) {
-    const Use use(*this);
+    check_usable();
     const ReadObservation read = reader_.read(dictionary);
     const Shape shape = {runtime_->bundle().chunk.horizon, std::ssize(runtime_->bundle().action.names)};
-    return predict(shape, noise, [&](std::span<const float> given, std::span<float> out) {
-      return runtime_->predict_chunk(read.view(), given, out);
-    });
+    return predict(shape, noise,
+                   [&](std::span<const float> given, std::span<float> out, std::string& message) {
+                     return runtime_->predict_chunk(read.view(), given, out, &message);
+                   });
   }
 
   /// (M, S) physical units, or (M, 3, height, width) with 0..1 for black..white.
   py::array_t<float> predict_plan(py::handle dictionary, py::handle noise) {
-    const Use use(*this);
+    check_usable();
     const Shape shape = plan_shape("predict_plan");
     const ReadObservation read = reader_.read(dictionary);
-    return predict(shape, noise, [&](std::span<const float> given, std::span<float> out) {
-      return runtime_->predict_plan(read.view(), given, out);
-    });
+    return predict(shape, noise,
+                   [&](std::span<const float> given, std::span<float> out, std::string& message) {
+                     return runtime_->predict_plan(read.view(), given, out, &message);
+                   });
   }
 
   /// The same of the plan being followed; None where there is none.
-  py::object plan() {
-    const Use use(*this);
+  py::object plan() const {
+    check_usable();
     py::array_t<float> plan(plan_shape("plan"));
-    if (runtime_->plan({plan.mutable_data(), static_cast<std::size_t>(plan.size())})) return plan;
-    check_usable();  // now: another thread may have closed it meanwhile
-    return py::none();
+    Status status = Status::ok;
+    const bool followed =
+        runtime_->plan({plan.mutable_data(), static_cast<std::size_t>(plan.size())}, &status);
+    admit(status);
+    return followed ? py::object(plan) : py::none();
   }
 
-  PlanProgress plan_progress() {
-    const Use use(*this);
-    const PlanProgress progress = runtime_->plan_progress();
-    check_usable();
+  PlanProgress plan_progress() const {
+    Status status = Status::ok;
+    const PlanProgress progress = runtime_->plan_progress(&status);
+    admit(status);
     return progress;
   }
 
@@ -117,10 +132,7 @@ class PyRuntime {
   }
 
   /// Any thread.
-  void check_usable() const {
-    if (const Status status = runtime_->usable(); status != Status::ok)
-      throw PolicyError(status, describe(status));
-  }
+  void check_usable() const { admit(runtime_->usable()); }
 
   void close() {
     if (signals_->handling()) {  // by a handler that interrupts a call of ours
@@ -134,34 +146,24 @@ class PyRuntime {
 
   Runtime& runtime() const { return *runtime_; }
   std::uint64_t tick_allocations() const { return tick_allocations_; }
-  LatencyReport latency() {
-    const Use use(*this);  // not synchronised with a tick
-    return runtime_->latency();
+  LatencyReport latency() const {
+    Status status = Status::ok;
+    const LatencyReport report = runtime_->latency(&status);
+    admit(status);
+    return report;
   }
   void reset_latency() {
-    const Use use(*this);
+    admit(runtime_->reset_latency());
     tick_allocations_ = 0;
-    runtime_->reset_latency();
   }
 
  private:
   explicit PyRuntime(const PyRuntime& of)
       : runtime_(beside(*of.runtime_)), reader_(runtime_->bundle().observation) {}
 
-  /// One thread at a time: `act` in two threads would hand each the other's error message.
-  class Use {
-   public:
-    explicit Use(PyRuntime& runtime) : flag_(runtime.in_use_) {
-      runtime.check_usable();
-      if (flag_.test_and_set()) throw PolicyError(Status::busy, describe(Status::busy));
-    }
-    ~Use() { flag_.clear(); }
-    Use(const Use&) = delete;
-    Use& operator=(const Use&) = delete;
-
-   private:
-    std::atomic_flag& flag_;
-  };
+  static void admit(Status status) {
+    if (status != Status::ok) throw PolicyError(status);
+  }
 
   std::unique_ptr<Runtime> open(const std::filesystem::path& bundle, RuntimeOptions options) {
     options.attendant = signals_;
@@ -179,6 +181,7 @@ class PyRuntime {
   }
 
   /// `work` with the GIL released. A signal's handler that raises, closes or forks ends it; that is raised.
+  /// What such a handler calls itself, in the midst of it, ends first, and must not wait for it.
   template <class Work>
   void call(const Work& work) {
     std::exception_ptr failure;
@@ -188,7 +191,10 @@ class PyRuntime {
     } catch (const Error&) {
       failure = std::current_exception();
     }
-    if (close_later_) runtime_->close();
+    if (close_later_ && !signals_->handling()) {
+      py::gil_scoped_release release;  // whoever else is inside may need it to come out
+      runtime_->close();
+    }
     if (PyErr_Occurred()) throw py::error_already_set();
     if (close_later_ || failure) check_usable();
     if (failure) std::rethrow_exception(failure);
@@ -196,7 +202,7 @@ class PyRuntime {
 
   using Shape = std::vector<py::ssize_t>;
 
-  /// `compute(noise, out)` with the GIL released, into a new array.
+  /// `compute(noise, out, message)` with the GIL released, into a new array.
   template <class Compute>
   py::array_t<float> predict(const Shape& shape, py::handle noise, const Compute& compute) {
     py::array given;
@@ -205,8 +211,9 @@ class PyRuntime {
     py::array_t<float> result(shape);
     const std::span<float> out(result.mutable_data(), static_cast<std::size_t>(result.size()));
     Status status;
-    call([&] { status = compute(noise_values, out); });
-    check(status);
+    std::string message;
+    call([&] { status = compute(noise_values, out, message); });
+    check(status, message);
     return result;
   }
 
@@ -250,20 +257,20 @@ class PyRuntime {
     return shape;
   }
 
-  void check(Status status) const {
+  static void check(Status status, const std::string& message) {
     if (status == Status::ok) return;
-    const bool kept_out = status == Status::closed || status == Status::forked;  // of these it says nothing
-    const std::string what = describe(status), detail = kept_out ? "" : runtime_->last_error();
-    if (detail.empty() || detail == what) throw PolicyError(status, what);
+    const std::string what = describe(status);
+    if (message.empty() || message == what) throw PolicyError(status);
     // What names a field says all; what an engine says does not tell that it is an engine's.
-    throw PolicyError(status, status == Status::engine_failure ? what + ": " + detail : detail);
+    throw PolicyError(status, status == Status::engine_failure ? what + ": " + message : message);
   }
 
   const std::shared_ptr<SignalAttendant> signals_ = std::make_shared<SignalAttendant>();
   std::unique_ptr<Runtime> runtime_;
   ObservationReader reader_;
-  std::atomic_flag in_use_;
-  std::uint64_t tick_allocations_ = 0;
+  std::atomic<std::uint64_t> tick_allocations_ = 0;  // added to without the GIL
+  static constexpr std::size_t kMessageBytes = 256;
+  std::string message_room_;
   bool close_later_ = false;
 };
 
@@ -314,6 +321,8 @@ void bind_runtime(py::module_& module) {
       .def("reset", &PyRuntime::reset, py::arg("task"), py::arg("instruction"), py::arg("goal"),
            py::arg("seed"), py::arg("episode"), py::arg("guidance"), py::arg("subgoals"))
       .def("find_task", &PyRuntime::find_task, py::arg("task"))
+      .def("about", &PyRuntime::about)
+      .def("is_about", &PyRuntime::is_about, py::arg("told"))
       .def("text_warning", &PyRuntime::text_warning, py::arg("instruction"))
       .def("act", &PyRuntime::act, py::arg("observation"))
       .def("predict_chunk", &PyRuntime::predict_chunk, py::arg("observation"), py::arg("noise"))
@@ -325,6 +334,8 @@ void bind_runtime(py::module_& module) {
       .def("latency", &latency_dict)
       .def("reset_latency", &PyRuntime::reset_latency)
       .def("close", &PyRuntime::close)
+      .def_property_readonly("needs_task",
+                             [](PyRuntime& self) { return needs_task(self.runtime().bundle()); })
       .def_property_readonly("manifest_json",
                              [](PyRuntime& self) { return self.runtime().bundle().manifest_json; })
       .def_property_readonly("engine_choices", &choice_list)

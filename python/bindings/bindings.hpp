@@ -13,12 +13,6 @@ namespace keystep::python {
 
 namespace py = pybind11;
 
-/// A tick that was not ok, on its way to Python as keystep.PolicyError.
-struct PolicyError : Error {
-  PolicyError(Status tick_status, const std::string& message) : Error(message), status(tick_status) {}
-  Status status;
-};
-
 /// "(26,)", as numpy prints it.
 std::string shape_text(const py::ssize_t* shape, py::ssize_t ndim);
 

@@ -70,18 +70,23 @@ double number(py::handle value, const std::string& field) {
   return converted;
 }
 
+std::optional<std::string> utf8(py::handle value) {
+  if (!PyUnicode_Check(value.ptr())) return {};
+  Py_ssize_t size = 0;
+  if (const char* bytes = PyUnicode_AsUTF8AndSize(value.ptr(), &size)) {
+    return std::string(bytes, static_cast<std::size_t>(size));
+  }
+  if (!PyErr_ExceptionMatches(PyExc_UnicodeError)) throw py::error_already_set();
+  PyErr_Clear();  // halves of surrogate pairs
+  return {};
+}
+
 std::string text(py::handle value, const std::string& field) {
   if (!PyUnicode_Check(value.ptr())) throw ArgumentError(expected(field, "a str", type_name(value)));
-  Py_ssize_t size = 0;
-  const char* bytes = PyUnicode_AsUTF8AndSize(value.ptr(), &size);
-  if (!bytes) {  // halves of surrogate pairs
-    if (!PyErr_ExceptionMatches(PyExc_UnicodeError)) throw py::error_already_set();
-    PyErr_Clear();
-    throw ArgumentError(expected(field, "UTF-8", shown(value)));
-  }
-  const std::string converted(bytes, static_cast<std::size_t>(size));
-  const std::size_t nul = converted.find('\0');
-  if (nul == std::string::npos) return converted;
+  const std::optional<std::string> converted = utf8(value);
+  if (!converted) throw ArgumentError(expected(field, "UTF-8", shown(value)));
+  const std::size_t nul = converted->find('\0');
+  if (nul == std::string::npos) return *converted;
   throw ArgumentError(expected(field, "text", "a NUL at " + std::to_string(nul)));
 }
 

@@ -26,6 +26,7 @@ std::optional<WideInteger> wide_integer(py::handle value, const std::string& fie
 bool flag(py::handle value, const std::string& field);
 double number(py::handle value, const std::string& field);
 std::string text(py::handle value, const std::string& field);  ///< UTF-8 without NUL
+std::optional<std::string> utf8(py::handle value);             ///< none: no str, or no UTF-8
 std::filesystem::path path(py::handle value, const std::string& field);
 /// The characters of a str, for messages: halves of surrogate pairs are escaped.
 std::string characters(py::handle text);

@@ -166,12 +166,7 @@ class Runtime:
     def __init__(self, core: _core.Runtime) -> None:
         self._core = core
         self._manifest: dict[str, Any] = _parsed(core.manifest_json)
-        self._tasks: list[dict[str, str]] = self._manifest["tasks"]
         self._planner: dict[str, Any] | None = self._manifest["planner"]
-        graphs = self._manifest["graphs"]
-        inputs = graphs["act" if "act" in graphs else "encode"]["inputs"]
-        self._needs_task = bool(self._planner) or any(tensor["role"] == "task" for tensor in inputs)
-        self._task: str | None = None  # of this episode, by name; or its instruction
         self._seen_task: object = None  # the last value of observation["task"] that was accepted
         self._context: tuple[Any, ...] | None = None  # of a reset that left the task open
 
@@ -223,11 +218,12 @@ class Runtime:
             text("task", task)
         if instruction is not None:
             self._check_instruction(instruction)
-        open_task = task is None and instruction is None and subgoals is None and self._needs_task
+        open_task = task is None and instruction is None and subgoals is None and self._core.needs_task
+        if open_task:  # of any, until the first observation says which
+            task = next(iter(self.task_names), None)
         context = (goal, seed, episode, guidance, subgoals)
-        self._core.reset(self._any_task() if open_task else task or "", instruction or "", *context)
+        self._core.reset(task or "", instruction or "", *context)
         self._context = context if open_task else None
-        self._task = self._about(task, instruction)
         self._seen_task = None
 
     def act(self, observation: Observation) -> np.ndarray:
@@ -316,7 +312,7 @@ class Runtime:
     @property
     def task_names(self) -> list[str]:
         """The tasks that the bundle names; empty for a policy without any."""
-        return [task["name"] for task in self._tasks]
+        return [task["name"] for task in self._manifest["tasks"]]
 
     @property
     def description(self) -> str:
@@ -363,11 +359,10 @@ class Runtime:
         """Compare `observation["task"]` with the episode's, or start the episode left open with it."""
         self._core.check_usable()
         if self._context is not None:
-            name = self._task_name(task)
-            self._core.reset(name, "", *self._context)
-            self._task, self._context = name, None
-        elif task is not None and self._task is not None and not self._is_about(task):
-            raise _core.ArgumentError(_core.expected("task", f"{self._task!r} as given to reset", task))
+            self._core.reset(self._task_name(task), "", *self._context)
+            self._context = None
+        elif task is not None and (about := self._core.about()) and not self._core.is_about(task):
+            raise _core.ArgumentError(_core.expected("task", f"{about!r} as given to reset", task))
         self._seen_task = task
 
     def _task_name(self, task: object) -> str:
@@ -376,29 +371,11 @@ class Runtime:
             raise _core.ArgumentError(_core.expected("task", wanted, task))
         return self._core.find_task(text("task", task))
 
-    def _about(self, task: str | None, instruction: str | None) -> str | None:
-        """What an episode is about: the name of a task where it is one, else the instruction."""
-        told = task or instruction
-        return self._known(told) or told
-
-    def _is_about(self, task: object) -> bool:
-        return isinstance(task, str) and self._task in (task, self._known(task))
-
-    def _known(self, told: str | None) -> str | None:
-        """The name of the task with this name or instruction."""
-        return next(
-            (task["name"] for task in self._tasks if told in (task["name"], task["instruction"])), None
-        )
-
     def _check_instruction(self, instruction: str) -> None:
         if not text("instruction", instruction):
             raise _core.ArgumentError("instruction: expected a sentence, got ''")
         if warning := self._core.text_warning(instruction):
             warnings.warn(warning, TextWarning, stacklevel=3)
-
-    def _any_task(self) -> str:
-        """What the episode is about until `observation["task"]` says it."""
-        return self._tasks[0]["name"] if self._tasks else ""
 
     def _subgoals(self, plan: np.ndarray, as_float: bool = False) -> Subgoals:
         """Images to what a camera gives, unless floats are wanted."""

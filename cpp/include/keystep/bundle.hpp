@@ -162,6 +162,8 @@ std::size_t subgoal_size(const Bundle& bundle);  ///< its number of values
 /// Index in `tasks` of the one with this name or, word for word, this instruction. Throws ArgumentError,
 /// which lists the names and the nearest.
 int find_task(const Bundle& bundle, const std::string& task);
+/// Whether an episode without subgoals of its own has to say what it is about.
+bool needs_task(const Bundle& bundle);
 
 /// Reads and checks `folder/manifest.json` and the hash of every file it names. `files` has the content of
 /// all but the golden data. Throws BundleError.

@@ -47,6 +47,10 @@ struct RuntimeOptions {
   std::shared_ptr<Attendant> attendant{};
 };
 
+/// One thread is inside at a time: a second one is told `busy` at once and disturbs nobody; only who reads
+/// (a plan, latencies) is waited for, some microseconds. `message`, of a call that is not ok: as
+/// `last_error`, or the description of the status that refused it. No other thread's call changes it, and
+/// with room for 256 bytes it allocates as little as the tick.
 class Runtime {
  public:
   /// Loads and checks the bundle, opens the engine, sizes all memory. Throws BundleError, ProviderError,
@@ -59,7 +63,7 @@ class Runtime {
   /// Another session on the same weights, graphs and threads: an episode, buffers, noise and histograms of
   /// its own, which is all the memory it takes. Sessions may run on threads of their own, where native U-Nets
   /// take turns, step by step; `close` frees what they share once the last is closed. Any thread. Throws
-  /// Error if closed.
+  /// PolicyError (closed, forked).
   std::unique_ptr<Runtime> session(std::shared_ptr<Attendant> attendant = {}) const;
 
   const Bundle& bundle() const noexcept;
@@ -72,9 +76,15 @@ class Runtime {
   Action make_action() const;
 
   /// Starts an episode. Throws ArgumentError, which leaves the episode before as it was (unknown task, goal
-  /// missing or unwanted, text or subgoals that cannot be, doubtful text if strict), or Error (closed, busy,
-  /// the text encoder failed).
+  /// missing or unwanted, text or subgoals that cannot be, doubtful text if strict), PolicyError (closed,
+  /// forked, busy), or Error (the text encoder failed).
   void reset(const EpisodeContext& context);
+  /// What the episode is about: the name of its task, or else its instruction. Empty: neither (subgoals alone
+  /// were given, or the policy needs none), and before `reset`. Throws PolicyError (closed, forked, busy).
+  std::string about() const;
+  /// Whether `told`, a task by name or instruction or else a sentence, is what the episode is about. Throws
+  /// as `about`.
+  bool is_about(const std::string& told) const;
   /// Why the text encoder may not understand this sentence: it does not know most of its words. Empty where
   /// it does, where that is not known, for the instruction of a task, and without a planner.
   std::string text_warning(const std::string& instruction) const;
@@ -83,41 +93,42 @@ class Runtime {
   /// `forked`): check the status, and send nothing that is not finite. Allocates nothing in our own code, but
   /// where an image comes in a larger size than before, and for the message of a bad observation or of a
   /// failed engine.
-  Status tick(const Observation& observation, Action& action) noexcept;
+  Status tick(const Observation& observation, Action& action, std::string* message = nullptr) noexcept;
   /// Drops the rest of the chunk and aborts a plan or a sample in flight. Any thread.
   void interrupt() noexcept;
   /// The attendant will be asked soon. `at_once`: a run of a graph is broken off for it, and begun again,
   /// with the same result, if it does not give up. Without effect where there is none. Any thread.
   void call_attention(bool at_once) noexcept;
   /// The next tick makes a new plan and drops the chunk; without effect on subgoals handed in. Any thread.
-  /// Throws ArgumentError if the bundle has no planner, Error if closed.
+  /// Throws ArgumentError if the bundle has no planner, PolicyError (closed, forked).
   void replan();
   /// One whole chunk for one observation and the current subgoal, outside the loop: nothing of the episode
   /// changes. `noise` empty: what the next chunk would draw; else one chunk of
   /// initial noise, followed by as much again for each step that needs noise. `chunk`: horizon x action dim,
   /// physical units, before the gate's bounds. `not_reset` also before there is a subgoal.
-  Status predict_chunk(const Observation& observation, std::span<const float> noise,
-                       std::span<float> chunk) noexcept;
+  Status predict_chunk(const Observation& observation, std::span<const float> noise, std::span<float> chunk,
+                       std::string* message = nullptr) noexcept;
   /// One whole plan for one observation: subgoals x `subgoal_shape` floats, states in physical units, images
   /// [3, h, w] in 0..1 and a little beyond. `noise` empty: what the next plan would draw; else one plan of
   /// initial noise, followed by as much again for each step that needs noise. `not_reset` also without a task
   /// or an instruction.
-  Status predict_plan(const Observation& observation, std::span<const float> noise,
-                      std::span<float> plan) noexcept;
+  Status predict_plan(const Observation& observation, std::span<const float> noise, std::span<float> plan,
+                      std::string* message = nullptr) noexcept;
 
   std::size_t plan_size() const noexcept;  ///< subgoals x `subgoal_shape`; 0 without a planner
   /// Writes the plan being followed, as `predict_plan`. False if there is none (yet, or since one failed),
-  /// and while another thread is inside.
-  bool plan(std::span<float> out) const noexcept;
-  PlanProgress plan_progress() const noexcept;  ///< all 0 where `plan` would be false for these reasons
-  bool closed() const noexcept;                 ///< any thread
-  Status usable() const noexcept;               ///< ok, closed or forked; any thread
+  /// and where `status` is not ok: closed, forked or busy.
+  bool plan(std::span<float> out, Status* status = nullptr) const noexcept;
+  /// All 0 where `plan` would be false for these reasons.
+  PlanProgress plan_progress(Status* status = nullptr) const noexcept;
+  bool closed() const noexcept;    ///< any thread
+  Status usable() const noexcept;  ///< ok, closed or forked; any thread
 
-  /// The rest between ticks: it is not synchronised with a tick on another thread.
-
-  LatencyReport latency() const noexcept;
-  void reset_latency() noexcept;
-  /// Of the last tick that was not ok, but for `busy`, `closed` and `forked`, which say it all.
+  /// All 0 where `status` is busy; of a closed runtime it can still be read.
+  LatencyReport latency(Status* status = nullptr) const noexcept;
+  Status reset_latency() noexcept;  ///< ok, closed, forked or busy
+  /// Of the last tick that was not ok, but for `busy`, `closed` and `forked`, which say it all. Not
+  /// synchronised with a tick on another thread: there `message` tells.
   const std::string& last_error() const noexcept;
   /// Frees the engine, unless other sessions use it; everything afterwards is Status::closed. In a forked
   /// child nothing is freed: its threads are the parent's.

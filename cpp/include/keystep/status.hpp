@@ -43,6 +43,13 @@ struct ArgumentError : Error {
   using Error::Error;
 };
 
+/// The runtime does not take the call: it is closed, forked or busy.
+struct PolicyError : Error {
+  explicit PolicyError(Status refusal) : PolicyError(refusal, describe(refusal)) {}
+  PolicyError(Status why, const std::string& message) : Error(message), status(why) {}
+  Status status;
+};
+
 /// "field: expected X, got Y".
 std::string expected(const std::string& field, const std::string& wanted, const std::string& got);
 

@@ -7,7 +7,6 @@
 #include <thread>
 #include <utility>
 
-#include "loop/entry.hpp"
 #include "loop/runtime_impl.hpp"
 #include "policy/task.hpp"
 
@@ -68,6 +67,48 @@ Runtime::Impl::Impl(std::shared_ptr<const Policy> shared, std::shared_ptr<Attend
   controller->reserve_text(planner->text_capacity());
 }
 
+// ---- who may come in
+
+Status Runtime::Impl::usable() const noexcept {
+  if (closed) return Status::closed;
+  return forks() == forks_at_load ? Status::ok : Status::forked;
+}
+
+/// Why a call does not begin; ok: it does.
+Status Runtime::Impl::refusal(const Entry& entry) const noexcept {
+  if (const Status status = usable(); status != Status::ok) return status;
+  return entry ? Status::ok : Status::busy;
+}
+
+bool Runtime::Impl::admits(const Entry& entry, Status* told) const noexcept {
+  const Status status = refusal(entry);
+  if (told != nullptr) *told = status;
+  return status == Status::ok;
+}
+
+void Runtime::Impl::require(const Entry& entry) const {
+  if (const Status status = refusal(entry); status != Status::ok) throw PolicyError(status);
+}
+
+/// A call of an episode. Its message is handed out before another call may begin.
+template <class Work>
+Status Runtime::Impl::call(std::string* message, const Work& work) noexcept {
+  const Entry entry(inside);
+  Status status = refusal(entry);
+  const bool refused = status != Status::ok;
+  if (!refused) {
+    const Attention::Call attended(attention);
+    status = started ? work() : fail(Status::not_reset);
+  }
+  if (message == nullptr || status == Status::ok) return status;
+  try {
+    *message = refused ? describe(status) : last_error.c_str();
+  } catch (...) {
+    message->clear();  // out of memory: the status still tells
+  }
+  return status;
+}
+
 // ---- the public face
 
 Runtime::Runtime(const std::filesystem::path& bundle, RuntimeOptions options)
@@ -77,12 +118,12 @@ Runtime::Runtime(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 
 std::unique_ptr<Runtime> Runtime::session(std::shared_ptr<Attendant> attendant) const {
   const Impl& self = *impl_;
-  if (const Status status = usable(); status != Status::ok) throw Error(describe(status));
+  if (const Status status = usable(); status != Status::ok) throw PolicyError(status);
   const std::shared_ptr<const Policy> policy = [&] {
     const std::lock_guard lock(self.engine_mutex);  // close on another thread
     return self.policy;
   }();
-  if (!policy) throw Error(describe(Status::closed));
+  if (!policy) throw PolicyError(Status::closed);
   return std::unique_ptr<Runtime>(
       new Runtime(std::make_unique<Impl>(policy, std::move(attendant), self.make_planner)));
 }
@@ -101,10 +142,8 @@ Action Runtime::make_action() const { return {impl_->unheld}; }
 
 void Runtime::reset(const EpisodeContext& context) {
   Impl& self = *impl_;
-  if (const Status status = usable(); status != Status::ok) throw Error(describe(status));
-  const Entry entry(self.busy);
-  if (!entry) throw Error(describe(Status::busy));
-  if (self.closed) throw Error(describe(Status::closed));
+  const Entry entry(self.inside);
+  self.require(entry);
   const Attention::Call call(self.attention);
   // First everything that may be refused.
   const Aim aim = aim_of(self.bundle, context);
@@ -113,6 +152,7 @@ void Runtime::reset(const EpisodeContext& context) {
     const char* wanted = wants_goal ? "a goal observation" : "none (the policy takes no goal)";
     throw ArgumentError(expected("goal", wanted, wants_goal ? "none" : "one"));
   }
+  std::string about = name_of(self.bundle, aim);
   self.planner->check(context, aim);
   if (wants_goal && self.controller->set_goal(ObservationGoal{*context.goal}) != Status::ok) {
     const std::string& error = self.controller->error();
@@ -129,11 +169,20 @@ void Runtime::reset(const EpisodeContext& context) {
   self.buffer.reset();
   self.gate.reset();
   self.key = {context.seed, context.episode, 0, 0};
+  self.about = std::move(about);
   self.started = true;
 }
 
+std::string Runtime::about() const {
+  const Entry entry(impl_->inside, Inside::reader);
+  impl_->require(entry);
+  return impl_->about;
+}
+
+bool Runtime::is_about(const std::string& told) const { return is_named(impl_->bundle, about(), told); }
+
 std::string Runtime::text_warning(const std::string& instruction) const {
-  const Entry entry(impl_->busy);  // close frees the planner
+  const Entry entry(impl_->inside, Inside::reader);  // close frees the planner
   return entry && impl_->planner ? impl_->planner->text_warning(instruction) : "";
 }
 
@@ -141,75 +190,57 @@ void Runtime::replan() {
   if (!impl_->bundle.planner) {
     throw ArgumentError(expected("replan", "a bundle with a planner", "family " + impl_->bundle.family));
   }
-  if (const Status status = usable(); status != Status::ok) throw Error(describe(status));
+  if (const Status status = usable(); status != Status::ok) throw PolicyError(status);
   impl_->replan_wanted = true;
 }
 
-Status Runtime::tick(const Observation& observation, Action& action) noexcept {
+Status Runtime::tick(const Observation& observation, Action& action, std::string* message) noexcept {
   Impl& self = *impl_;
   action.values = self.unheld;  // allocates only if the caller did not use make_action
-  if (const Status status = usable(); status != Status::ok) return status;
-  const Entry entry(self.busy);
-  if (!entry) return Status::busy;  // `held` belongs to the other thread
-  action.values = self.held;
-  if (self.closed) return self.fail(Status::closed);
-  if (!self.started) return self.fail(Status::not_reset);
-  const Attention::Call call(self.attention);
-  const auto start = Clock::now();
-  const Status status = self.tick(observation, action);
-  if (status != Status::ok) self.gate.held(action.values);
-  if (status == Status::ok && self.bundle.action.hold_mode == "last") self.held = action.values;
-  const auto elapsed = std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start).count();
-  self.recorder.record_tick(elapsed, self.options.deadline_us);
-  return status;
+  return self.call(message, [&] {
+    action.values = self.held;  // to be read inside alone
+    const auto start = Clock::now();
+    const Status status = self.tick(observation, action);
+    if (status != Status::ok) self.gate.held(action.values);
+    if (status == Status::ok && self.bundle.action.hold_mode == "last") self.held = action.values;
+    const auto elapsed = std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start).count();
+    self.recorder.record_tick(elapsed, self.options.deadline_us);
+    return status;
+  });
 }
 
 Status Runtime::predict_chunk(const Observation& observation, std::span<const float> noise,
-                              std::span<float> chunk) noexcept {
-  Impl& self = *impl_;
-  if (const Status status = usable(); status != Status::ok) return status;
-  const Entry entry(self.busy);
-  if (!entry) return Status::busy;
-  if (self.closed) return self.fail(Status::closed);
-  if (!self.started) return self.fail(Status::not_reset);
-  const Attention::Call call(self.attention);
-  return self.predict_chunk(observation, noise, chunk);
+                              std::span<float> chunk, std::string* message) noexcept {
+  return impl_->call(message, [&] { return impl_->predict_chunk(observation, noise, chunk); });
 }
 
 Status Runtime::predict_plan(const Observation& observation, std::span<const float> noise,
-                             std::span<float> plan) noexcept {
-  Impl& self = *impl_;
-  if (const Status status = usable(); status != Status::ok) return status;
-  const Entry entry(self.busy);
-  if (!entry) return Status::busy;
-  if (self.closed) return self.fail(Status::closed);
-  if (!self.started) return self.fail(Status::not_reset);
-  const Attention::Call call(self.attention);
-  return self.predict_plan(observation, noise, plan);
+                             std::span<float> plan, std::string* message) noexcept {
+  return impl_->call(message, [&] { return impl_->predict_plan(observation, noise, plan); });
 }
 
 bool Runtime::closed() const noexcept { return impl_->closed; }
 
-Status Runtime::usable() const noexcept {
-  if (impl_->closed) return Status::closed;
-  return forks() == impl_->forks_at_load ? Status::ok : Status::forked;
-}
+Status Runtime::usable() const noexcept { return impl_->usable(); }
 
 std::size_t Runtime::plan_size() const noexcept { return impl_->plan_size; }
 
-bool Runtime::plan(std::span<float> out) const noexcept {
-  const Entry entry(impl_->busy);  // close frees the planner
-  return entry && impl_->planner && impl_->planner->plan(out);
+bool Runtime::plan(std::span<float> out, Status* status) const noexcept {
+  const Entry entry(impl_->inside, Inside::reader);  // close frees the planner
+  return impl_->admits(entry, status) && impl_->planner->plan(out);
 }
 
-PlanProgress Runtime::plan_progress() const noexcept {
-  const Entry entry(impl_->busy);
-  if (!entry || !impl_->planner) return {};
+PlanProgress Runtime::plan_progress(Status* status) const noexcept {
+  const Entry entry(impl_->inside, Inside::reader);
+  if (!impl_->admits(entry, status)) return {};
   return impl_->planner->progress(impl_->buffer.consumed());
 }
 
-LatencyReport Runtime::latency() const noexcept {
-  const Impl& self = *impl_;
+LatencyReport Runtime::latency(Status* status) const noexcept {
+  Impl& self = *impl_;
+  const Entry entry(self.inside, Inside::reader);
+  self.admits(entry, status);
+  if (!entry) return {};
   LatencyReport report = self.recorder.report();
   report.interrupts = self.epoch.load() - self.uncounted_epoch.load();
   report.deadline_us = self.options.deadline_us;
@@ -217,11 +248,14 @@ LatencyReport Runtime::latency() const noexcept {
   return report;
 }
 
-void Runtime::reset_latency() noexcept {
+Status Runtime::reset_latency() noexcept {
   Impl& self = *impl_;
+  const Entry entry(self.inside, Inside::reader);
+  if (const Status status = self.refusal(entry); status != Status::ok) return status;
   self.recorder = {};
   self.uncounted_epoch = self.epoch.load();
   self.gate.counts() = {};
+  return Status::ok;
 }
 
 void Runtime::close() noexcept {
@@ -236,7 +270,9 @@ void Runtime::close() noexcept {
   if (self.closed.exchange(true)) return;
   // A tick on another thread ends first. One that has just begun may take an interrupt for an old one:
   // repeat.
-  for (; self.busy.test_and_set(); std::this_thread::yield()) {
+  Inside found = Inside::nobody;
+  for (; !self.inside.compare_exchange_strong(found, Inside::caller); std::this_thread::yield()) {
+    found = Inside::nobody;
     self.interrupt();
     ++self.uncounted_epoch;  // not the caller's
   }
@@ -247,7 +283,7 @@ void Runtime::close() noexcept {
     self.tensors.reset();
     self.policy.reset();
   }
-  self.busy.clear();
+  self.inside = Inside::nobody;
 }
 
 }  // namespace keystep

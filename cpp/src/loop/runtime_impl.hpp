@@ -11,6 +11,7 @@
 #include "keystep/runtime.hpp"
 #include "keystep/safety_gate.hpp"
 #include "loop/attention.hpp"
+#include "loop/entry.hpp"
 #include "loop/epoch.hpp"
 #include "loop/fork.hpp"
 #include "loop/latency_recorder.hpp"
@@ -25,6 +26,12 @@ struct Runtime::Impl {
   Impl(std::shared_ptr<const Policy> shared, std::shared_ptr<Attendant> attendant,
        const PlannerFactory& factory);
 
+  Status usable() const noexcept;
+  Status refusal(const Entry& entry) const noexcept;
+  bool admits(const Entry& entry, Status* told) const noexcept;
+  void require(const Entry& entry) const;
+  template <class Work>
+  Status call(std::string* message, const Work& work) noexcept;
   Status tick(const Observation& observation, Action& action) noexcept;
   Status note(const Observation& observation) noexcept;
   PlanReply ask(const Observation& observation) noexcept;
@@ -71,6 +78,7 @@ struct Runtime::Impl {
   // The episode.
   NoiseKey key;                // chunk counts renewals
   bool started = false;        // reset was called
+  std::string about;           // a task's name or an instruction
   std::uint64_t at_epoch = 0;  // the epoch the chunk in the buffer belongs to
   std::string last_error;
   std::vector<float> held;  // what a tick that fails gives
@@ -81,7 +89,7 @@ struct Runtime::Impl {
   std::atomic<bool> replan_wanted = false;
   std::atomic<bool> sampling = false;  // a plan or a chunk is in flight: terminate has something to end
   std::atomic<bool> closed = false;
-  std::atomic_flag busy;
+  std::atomic<Inside> inside = Inside::nobody;
   mutable std::mutex engine_mutex;  // interrupt or session on one thread, close on another
 
   LatencyRecorder recorder;

@@ -68,13 +68,22 @@ void check_text(const std::string& text, std::size_t max_bytes, const std::strin
   if (blank) refuse("a task or an instruction", "white space only");
 }
 
+namespace {
+
+/// Of the task with this name or instruction, -1 if there is none.
+int index_of(const Bundle& bundle, const std::string& told) {
+  const auto found = std::ranges::find_if(
+      bundle.tasks, [&](const TaskSpec& task) { return told == task.name || told == task.instruction; });
+  return found == bundle.tasks.end() ? -1 : static_cast<int>(found - bundle.tasks.begin());
+}
+
+}  // namespace
+
 int find_task(const Bundle& bundle, const std::string& task) {
+  if (const int known = index_of(bundle, task); known >= 0) return known;
   constexpr std::size_t kShown = 20;
   std::vector<std::string> names;
-  for (const TaskSpec& known : bundle.tasks) {
-    if (task == known.name || task == known.instruction) return static_cast<int>(names.size());
-    names.push_back(known.name);
-  }
+  for (const TaskSpec& known : bundle.tasks) names.push_back(known.name);
   std::string wanted = bundle.tasks.empty() ? "none (the policy has no tasks)" : "one of ";
   for (std::size_t i = 0; i < std::min(names.size(), kShown); ++i) wanted += (i ? ", " : "") + names[i];
   if (names.size() > kShown) wanted += " and " + std::to_string(names.size() - kShown) + " more";
@@ -83,12 +92,13 @@ int find_task(const Bundle& bundle, const std::string& task) {
       expected("task", wanted, task.empty() ? "none" : in_quotes(task) + nearest(task, names)));
 }
 
-namespace {
-
-bool takes_task(const Bundle& bundle) {
-  return std::ranges::any_of(observing_graph(bundle).inputs,
-                             [](const TensorSpec& tensor) { return tensor.role == "task"; });
+bool needs_task(const Bundle& bundle) {
+  return bundle.planner || std::ranges::any_of(observing_graph(bundle).inputs, [](const TensorSpec& tensor) {
+           return tensor.role == "task";
+         });
 }
+
+namespace {
 
 /// Of the task with this instruction, -1 if there is none.
 int index_of_instruction(const Bundle& bundle, const std::string& instruction) {
@@ -116,13 +126,23 @@ Aim aim_of(const Bundle& bundle, const EpisodeContext& context) {
     aim.task = index_of_instruction(bundle, instruction);
     if (aim.task < 0 && !bundle.planner) refuse_instruction(bundle, instruction);
     aim.text = instruction;
-  } else if (!task.empty() || (!bundle.planner && takes_task(bundle))) {
+  } else if (!task.empty() || (!bundle.planner && needs_task(bundle))) {
     aim.task = find_task(bundle, task);
     aim.text = bundle.tasks[static_cast<std::size_t>(aim.task)].instruction;
   } else if (bundle.planner && context.subgoals.empty()) {
     throw ArgumentError(expected("task", "a task or an instruction", "none"));
   }
   return aim;
+}
+
+std::string name_of(const Bundle& bundle, const Aim& aim) {
+  return aim.task < 0 ? aim.text : bundle.tasks[static_cast<std::size_t>(aim.task)].name;
+}
+
+bool is_named(const Bundle& bundle, const std::string& name, const std::string& told) {
+  if (told == name) return true;
+  const int known = index_of(bundle, told);
+  return known >= 0 && bundle.tasks[static_cast<std::size_t>(known)].name == name;
 }
 
 }  // namespace keystep

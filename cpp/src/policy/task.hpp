@@ -20,4 +20,10 @@ struct Aim {
 /// A task's name, a mistyped one above all, is never taken for a sentence. Throws ArgumentError.
 Aim aim_of(const Bundle& bundle, const EpisodeContext& context);
 
+/// What an episode with this aim is called: by its task's name, else its instruction; empty: neither.
+std::string name_of(const Bundle& bundle, const Aim& aim);
+/// Whether `told`, a task by name or instruction or else a sentence, is what the episode of this name is
+/// about.
+bool is_named(const Bundle& bundle, const std::string& name, const std::string& told);
+
 }  // namespace keystep

@@ -239,7 +239,7 @@ void refuses_use_after_close() {
   CHECK(policy.tick() == Status::closed && holds(policy));
   std::vector<float> chunk(kChunk);
   CHECK(policy.runtime->predict_chunk(seen(kState), {}, chunk) == Status::closed);
-  CHECK_THROWS(Error, "closed", policy.reset());
+  CHECK_THROWS(PolicyError, "closed", policy.reset());
   CHECK(policy.runtime->bundle().name == "test" &&
         policy.runtime->engine_description() == "stub, cpu, 1 thread");
 }

@@ -111,7 +111,7 @@ void ends_in_any_order() {
     Runtime& open = first ? *other : *policy.runtime;
     CHECK(episode(open, 4) == wanted && episode(*third, 4) == wanted);
     Runtime& closed = first ? *policy.runtime : *other;
-    CHECK_THROWS(Error, "closed", closed.session());
+    CHECK_THROWS(PolicyError, "closed", closed.session());
     CHECK(closed.bundle().name == open.bundle().name);
     policy.runtime.reset();
     other.reset();

@@ -179,7 +179,7 @@ void closes_while_the_plan_is_read() {
     reader.join();
     CHECK(policy.plan().empty() && policy.runtime->plan_size() == kPlanSize);
     CHECK(policy.runtime->plan_progress().plans == 0);
-    CHECK_THROWS(Error, "the runtime is closed", policy.runtime->replan());
+    CHECK_THROWS(PolicyError, "the runtime is closed", policy.runtime->replan());
   }
 }
 

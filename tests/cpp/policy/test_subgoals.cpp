@@ -50,6 +50,23 @@ void guidance_belongs_to_the_episode() {
   check_plan(policy.plan(), imagined(policy.sampler(), 2, "Push it.", plan_key(0)));
 }
 
+void an_episode_says_what_it_is_about() {
+  Hierarchy policy;
+  Runtime& runtime = *policy.runtime;
+  CHECK(runtime.about().empty() && needs_task(runtime.bundle()));
+  for (const EpisodeContext& lift :
+       {EpisodeContext{.task = "lift"}, {.task = "Lift it."}, {.instruction = "Lift it."}}) {
+    runtime.reset(lift);
+    CHECK(runtime.about() == "lift" && runtime.is_about("lift") && runtime.is_about("Lift it."));
+    CHECK(!runtime.is_about("push") && !runtime.is_about("lift it.") && !runtime.is_about(""));
+  }
+  CHECK_THROWS(ArgumentError, "task: expected one of", runtime.reset({.task = "fly"}));
+  CHECK(runtime.about() == "lift");  // the episode before goes on
+  runtime.reset({.instruction = "Lift something."});
+  CHECK(runtime.is_about("Lift something.") && !runtime.is_about("lift"));
+  CHECK(runtime.session()->about().empty());
+}
+
 void a_task_is_known_and_an_instruction_is_any_sentence() {
   Hierarchy policy;
   const auto planned = [&](const EpisodeContext& about) {
@@ -283,6 +300,7 @@ int main() {
   follows_plans(kSubgoalManifest, {.planner_steps = 10, .planner_sampler = "ddpm"});
   follows_plans(kSubgoalManifest, {.planner_steps = 7});
   guidance_belongs_to_the_episode();
+  an_episode_says_what_it_is_about();
   a_task_is_known_and_an_instruction_is_any_sentence();
   without_a_planner_an_instruction_is_that_of_a_task();
   subgoals_need_no_task();
