@@ -12,6 +12,7 @@ pytest.importorskip("gymnasium", reason="needs the extra 'sim'")
 import fake_tabletop
 from fake_env import FakeHierarchy
 from fake_tabletop import ENV_ID, FakeTabletop, prompt
+from stub_bundle import state_entry
 
 import keystep
 from keystep.evaluate.rollout import Worker
@@ -28,7 +29,7 @@ class FakeReader(FakeHierarchy):
         super().__init__()
         self.manifest |= {
             "tasks": [{"name": name, "instruction": f"{name}."} for name in TASKS],
-            "observation": {"state": {"names": list(layout.STATE_NAMES)}, "images": []},
+            "observation": [state_entry(layout.STATE_NAMES)],
             "action": {"names": list(layout.ACTION_NAMES)},
             **changes,
         }

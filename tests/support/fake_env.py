@@ -6,6 +6,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+from stub_bundle import state_entry
 
 import keystep
 import keystep.latency
@@ -86,7 +87,7 @@ class FakeHierarchy:
             "family": "subgoal",
             "goal": "text",
             "tasks": [{"name": name, "instruction": f"Do {name}."} for name in TASKS],
-            "observation": {"state": {"names": list("abcd")}, "images": []},
+            "observation": [state_entry()],
             "action": {"names": ["x", "y", "z"]},
             "planner": {
                 "subgoal": "observation.state",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,10 @@ TASKS = [
 ]
 
 
-def state_entry() -> dict[str, Any]:
-    statistics = {"mode": "mean_std", "mean": [0.0] * STATE, "std": [1.0] * STATE}
-    feature = Feature("observation.state", "vector", (STATE,), names=("a", "b", "c", "d"))
+def state_entry(names: Sequence[str] = ("a", "b", "c", "d")) -> dict[str, Any]:
+    width = len(names)
+    statistics = {"mode": "mean_std", "mean": [0.0] * width, "std": [1.0] * width}
+    feature = Feature("observation.state", "vector", (width,), names=tuple(names))
     return feature.to_dict() | {"normalization": statistics}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from stub_bundle import stub_manifest
+from stub_bundle import state_entry, stub_manifest
 
 from keystep.suites.tabletop import layout
 
@@ -20,13 +20,12 @@ def tabletop_manifest(tasks: list[str]) -> dict[str, Any]:
         for tensor in denoise[side]:
             if tensor["role"] in ("sample", "model_output"):
                 tensor["shape"][-1] = actions
-    normal = {"mode": "mean_std", "mean": [0.0] * states, "std": [1.0] * states}
     bounds = {"min": layout.ACTION_LOW.tolist(), "max": layout.ACTION_HIGH.tolist()}
     action = {"names": list(layout.ACTION_NAMES), "units": list(layout.ACTION_UNITS), **bounds}
+    action |= {"rate_limit": None, "hold": {"mode": "values", "values": [0.0] * actions}}
     return {
-        "observation": {"state": {"names": list(layout.STATE_NAMES)}, "images": []},
-        "action": action | {"rate_limit": None, "hold": [0.0] * actions},
-        "normalization": {"observation.state": normal, "action": {"mode": "min_max", **bounds}},
+        "observation": [state_entry(layout.STATE_NAMES)],
+        "action": action | {"normalization": {"mode": "min_max", **bounds}},
         "graphs": manifest["graphs"],
         "tasks": [{"name": name, "instruction": f"{name}."} for name in tasks],
     }
