@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -32,7 +33,9 @@ def progress_bar(*more: Any, console: Console | None = None) -> Progress:
     console = Console(stderr=True) if console is None else console
     times = (MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     columns = (TextColumn("{task.description:>18}"), BarColumn(), *times, *more)
-    return Progress(*columns, console=console, disable=not console.is_terminal)
+    # Lines printed meanwhile go above the bar, unless they go to a file: then they stay what they are.
+    above = sys.stdout.isatty()
+    return Progress(*columns, console=console, redirect_stdout=above, disable=not console.is_terminal)
 
 
 def tracked(items: Iterable[Item], what: str, total: int | None = None) -> Iterator[Item]:

@@ -62,6 +62,19 @@ def test_unets_with_their_size_and_errors(
     assert shown["plan sampler"].startswith("ddim, 10 of 100 steps, predicts v_prediction, guidance 0.5")
 
 
+def test_features_have_rows_of_their_own(bundles: dict[str, Path]) -> None:
+    """Whatever they are called."""
+    manifest = keystep.read_manifest(bundles["act"])
+    shown = inspect.summary(bundles["act"], manifest)
+    (state,) = (entry for entry in manifest["observation"] if entry["key"] == "observation.state")
+    for name in shown:
+        key = f"observation.{name}"
+        seen = manifest | {"observation": [*manifest["observation"], state | {"key": key}]}
+        rows_with = inspect.summary(bundles["act"], seen)
+        assert rows_with[key] == shown["observation.state"]
+        assert rows_with.keys() == shown.keys() | {key}
+
+
 def test_which_engine_runs_which_graph(bundles: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
     shown = rows(capsys, bundles["hierarchy"], threads=1)
     for graph in HIERARCHY:

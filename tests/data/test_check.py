@@ -90,7 +90,10 @@ def told(text: str) -> Callable[[Path], None]:
         (without("action"), "features.action: expected numbers of one dimension, found none"),
         (renamed("observation.pose", "action"), r"features.action: .* found float32 of shape \[4, 4\]"),
         (renamed("observation.pose", "observation.state"), r"features.observation.state: .*\[4, 4\]"),
-        (without("observation.state"), "features: expected observation.state or .* found neither"),
+        (
+            without("observation.state", "observation.pose", "observation.gripper"),
+            "features: expected observation.state or .* found neither",
+        ),
         (renamed(CAMERA, "observation.image"), "features.observation.image: expected a camera's name"),
         (told("a\0b"), r"tasks.parquet: task 1: expected text without NUL, got 'a\\x00b'"),
         (told(""), "tasks.parquet: task 1: expected text without NUL, got ''"),
@@ -106,6 +109,21 @@ def test_what_training_will_refuse_is_a_remark(
     findings = inspect_dataset(tmp_path)
     assert findings.problems == []
     assert any(re.search(f"^{remark}.*; training will refuse it", line) for line in findings.remarks)
+
+
+def test_what_training_must_be_told_to_see_is_a_remark(tmp_path: Path) -> None:
+    write_foreign(tmp_path, stats=False)
+    without("observation.state", "observation.gripper")(tmp_path)
+    (remark,) = (line for line in inspect_dataset(tmp_path).remarks if "training" in line)
+    # (4, 4) numbers may be depth, of which no plan is made.
+    assert remark.endswith(
+        "found neither; training will see only what it is told to: give --also observation.pose"
+    )
+    renamed("action", "observation.force")(tmp_path)
+    assert any(
+        line.endswith("give --also observation.force, a planner --subgoal observation.force")
+        for line in inspect_dataset(tmp_path).remarks
+    )
 
 
 def test_every_column_tells_its_problem(tmp_path: Path) -> None:

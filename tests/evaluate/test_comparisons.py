@@ -192,8 +192,9 @@ def test_the_controller_of_figure_10(own, options, wanted):
     sampler = {"kind": own, "train_steps": 100, "inference_steps": 10}
     assert controller_sampler({"sampler": sampler}, *options) == wanted
     assert controller_sampler({"sampler": None}, "ddpm", 0) == ("bundle", 0)
-    with pytest.raises(keystep.ArgumentError, match="controller: expected one that has a sampler"):
-        controller_sampler({"sampler": None}, "ddim", 0)
+    for kind in ("ddim", "flow_euler", "typo"):
+        with pytest.raises(keystep.ArgumentError, match="controller: expected one that has a sampler"):
+            controller_sampler({"sampler": None}, kind, 0)
 
 
 class Interrupting(FakeHierarchy):

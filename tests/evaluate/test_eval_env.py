@@ -55,6 +55,18 @@ def test_success_by_termination(bundle):
             evaluate(policy, "other_envs:OtherSilent-v0", ["lift_red"], 1, success_key="height")
 
 
+def test_only_the_key_that_is_asked_for_is_looked_at(capsys, bundle):
+    """info["success"] is a score there."""
+    options = ("--env", "other_envs:OtherScored-v0", "--episodes", 1)
+    status, out, err = run(capsys, bundle, *options, "--success-key", "solved")
+    assert status == 0 and "a step, 6 steps if not solved" in out, err
+    with keystep.load(bundle, engine="stub") as policy:
+        report = evaluate(policy, "other_envs:OtherScored-v0", ["lift_red"], 2, success_key="solved")
+        assert (report.tasks[0].successes, report.tasks[0].mean_steps) == (2, other_envs.LENGTH)
+    status, _, err = run(capsys, bundle, *options)
+    assert status == 2 and "info['success']: expected true or false, got 0.4" in err
+
+
 @pytest.mark.parametrize(
     ("info", "key", "result"),
     [
@@ -121,6 +133,22 @@ def test_what_is_read_is_what_the_runtime_takes():
     assert seen["observation.images.static"].flags.c_contiguous
     ours = {"observation.state": np.zeros(4, np.float32), "observation.images.static": other_envs.IMAGE}
     assert read({**ours, "state": np.ones(4)})["observation.state"] is ours["observation.state"]
+
+
+def test_a_camera_has_its_whole_name():
+    """Dots are part of it: two cameras that end alike are two."""
+    cameras = ("left.rgb", "right.rgb")
+    read = ObservationReader({"observation": [camera_entry(name) for name in cameras]})
+    left, right = (np.full((6, 8, 3), value, np.uint8) for value in (1, 2))
+    for seen in (
+        {"left": {"rgb": left}, "right": {"rgb": right}},
+        {"pixels": {"left.rgb": left, "right.rgb": right}, "rgb": right},
+        {"images": {"left.rgb": left}, "observation.images.right.rgb": right},
+    ):
+        values = {key: image[0, 0, 0] for key, image in read(seen).items()}
+        assert values == {"observation.images.left.rgb": 1, "observation.images.right.rgb": 2}
+    with pytest.raises(keystep.ArgumentError, match=r"observation\.images\.left\.rgb: expected one of"):
+        read({"rgb": left})
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from keystep.commands.options import parse_env_kwargs
 from keystep.evaluate import Evaluation, evaluate
 from keystep.evaluate.environments import ObservationReader, make_env
 from keystep.evaluate.simulation import reset_env, step_env
+from keystep.features import Feature
 
 STATE_KEY, IMAGE_KEY = "observation.state", "observation.images.static"
 
@@ -36,6 +37,15 @@ def register(**members):
     return "Odd-v0"
 
 
+class Modes(Plain):
+    def __init__(self, obs_mode, image_size=0):
+        super().__init__()
+        self.given = (obs_mode, image_size)
+
+
+gymnasium.register("OddModes-v0", entry_point=Modes)
+
+
 class Named(Plain):
     """A constructor whose parameters have the names of make_env's, and of gymnasium.make's."""
 
@@ -56,6 +66,29 @@ def test_a_constructor_gets_what_it_names(name):
     options = {name: number for number, name in enumerate(names)}
     env = make_env(name, stub_manifest(), options)
     assert env.unwrapped.given == (0, 1, 2, 3, 4, 5)
+
+
+VECTOR = Feature("observation.objects", "vector", (2,), names=("x", "y"))
+DEPTH = Feature("observation.far", "depth", (8, 8))
+SEEN = {entry["key"]: Feature.from_dict(entry) for entry in stub_manifest()["observation"]}
+
+
+@pytest.mark.parametrize(
+    ("features", "mode"),
+    [
+        ([SEEN[STATE_KEY]], ("state", 0)),
+        ([SEEN[STATE_KEY], VECTOR], ("state", 0)),
+        ([SEEN[STATE_KEY], SEEN[IMAGE_KEY]], ("rgb", 0)),
+        ([SEEN[STATE_KEY], SEEN[IMAGE_KEY], VECTOR], ("state+rgb", 0)),
+        ([DEPTH], ("rgb", 8)),
+        ([DEPTH, VECTOR], ("state+rgb", 8)),
+    ],
+)
+def test_what_a_policy_sees_is_the_mode(features, mode):
+    manifest = {"observation": [feature.to_dict() for feature in features]}
+    assert make_env("OddModes-v0", manifest).unwrapped.given == mode
+    given = make_env("OddModes-v0", manifest, {"obs_mode": "none", "image_size": 5}).unwrapped.given
+    assert given == ("none", 5)
 
 
 @pytest.mark.parametrize(

@@ -171,16 +171,59 @@ def test_the_reference_executes_what_the_bundle_does(monkeypatch):
     monkeypatch.setattr(
         "keystep.models.reference_hierarchy.ReferenceHierarchy", lambda *_, **options: given.update(options)
     )
-    sampler = {"kind": "ddim", "inference_steps": 10, "betas": [0.1, 0.2]}
+    sampler = keystep.SamplerSpec(
+        kind="ddim", train_steps=2, inference_steps=2, beta_schedule="table", betas=[0.1, 0.2]
+    ).as_dict()
     manifest = {
         "chunk": {"execute": 3},
         "planner": {"replan": False, "sampler": sampler},
-        "sampler": sampler | {"inference_steps": 4},
+        "sampler": sampler | {"inference_steps": 1},
     }
     reference.hierarchy((Path("planner"), Path("controller")), manifest, PolicyOptions())
     assert (given["execute"], given["replan"]) == (3, False)
     assert given["planner_sampler"] == sampler | {"betas": (0.1, 0.2)}
-    assert given["controller_sampler"]["inference_steps"] == 4
+    assert given["controller_sampler"]["inference_steps"] == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"sampler": "ddmp"}, r"^sampler: expected ddpm \| ddim, got 'ddmp'"),
+        ({"planner_sampler": "ddmp"}, r"^planner_sampler: expected ddpm \| ddim, got 'ddmp'"),
+        ({"planner_sampler": "flow_euler"}, r"^planner_sampler: expected ddpm \| ddim, got 'flow_euler'"),
+        ({"planner_steps": 101}, r"^planner_steps: expected 0 .the bundle's. or 1\.\.100, got 101"),
+        ({"inference_steps": -1}, "^inference_steps: expected .* got -1"),
+    ],
+)
+@pytest.mark.parametrize("controller", [True, False])
+def test_the_reference_refuses_the_samplers_that_the_runtime_does(monkeypatch, options, words, controller):
+    """Before a checkpoint is read; without a sampler (ACT) the controller takes no option of it."""
+    pytest.importorskip("torch")
+    from keystep.commands import reference
+
+    monkeypatch.setattr("keystep.models.reference_hierarchy.ReferenceHierarchy", lambda *_, **options: None)
+    sampler = keystep.SamplerSpec().as_dict()
+    manifest = {
+        "chunk": {"execute": 3},
+        "planner": {"replan": False, "sampler": sampler},
+        "sampler": sampler if controller else None,
+    }
+    if not controller and "planner" not in next(iter(options)):
+        words = "expected a policy with a sampler, got one without"
+    with pytest.raises(keystep.ArgumentError, match=words):
+        reference.hierarchy((Path("planner"), Path("controller")), manifest, PolicyOptions(**options))
+    reference.hierarchy((Path("planner"), Path("controller")), manifest, PolicyOptions())
+
+
+def test_the_reference_of_a_flow_takes_no_diffusion():
+    from keystep.commands.reference import changed
+
+    flow = keystep.SamplerSpec(
+        kind="flow_euler", prediction="velocity", timestep_rule="trailing", clip_sample=False
+    ).as_dict()
+    assert changed(flow, "bundle", 3)["inference_steps"] == 3
+    with pytest.raises(keystep.ArgumentError, match=r"^sampler: expected flow_euler, got 'ddim'"):
+        changed(flow, "ddim", 0)
 
 
 def test_cost_is_shared_by_the_cores_there_are(stub_bundle, monkeypatch):

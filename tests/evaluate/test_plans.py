@@ -94,6 +94,20 @@ def test_reset_options_reach_the_policy():
     assert policy.resets == [{"task": "stack", "seed": SEED, "episode": 0, "guidance": 2.0}]
 
 
+class ScoringEnv(CountingEnv):
+    """Says how well it goes, and at the end whether it is done."""
+
+    def step(self, action):
+        returned = super().step(action)
+        last = self.steps == self.max_episode_steps
+        return *returned[:-1], {"success": True if last else 0.4}
+
+
+def test_success_is_looked_at_when_the_episode_is_over():
+    played = record(FakeHierarchy(shift=-0.5), ScoringEnv("state"), Counted(), "stack", SEED)
+    assert played.success and len(played.ticks) == 20
+
+
 def test_a_policy_without_plans_is_refused(make_stub):
     with make_stub() as policy, pytest.raises(Exception, match="family: expected subgoal, got 'flat'"):
         record(policy, CountingEnv("state"), Counted(), "stack", SEED)

@@ -105,7 +105,13 @@ REFUSED: dict[str, Case] = {
         {},
         str,
         {"preset": "act-tiny", "history": 2},
-        "history: expected 1 .ACT sees one",
+        "history: expected 1 .ACT sees one .*; --history 1, or another preset$",
+    ),
+    "chunk lengths": (
+        {},
+        str,
+        {"condition": "goal", "chunk_start": 1, "execute": 4},
+        r"chunk_lengths: expected .* <= 7 .horizon - chunk_start., got .4, 8.; --chunk-lengths",
     ),
     "start": (
         {},

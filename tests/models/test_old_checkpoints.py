@@ -27,6 +27,7 @@ from keystep.models import (  # noqa: E402
     read_checkpoint,
 )
 from keystep.models.checkpoint import KINDS, load_model  # noqa: E402
+from keystep.models.checkpoint_versions import OLDER, upgraded  # noqa: E402
 
 OLD = json.loads((Path(__file__).parent / "checkpoints_version_3.json").read_text())
 
@@ -64,7 +65,8 @@ def test_the_same_weights_compute_the_same(tmp_path: Path, name: str) -> None:
     old = OLD[name]
     document = old["document"]
     assert document["version"] == 3 and "observation" not in document["policy"]
-    config = KINDS[document["kind"]].from_dict(document["policy"])
+    new = upgraded(document)
+    config = KINDS[document["kind"]].from_dict(new["policy"] | {"observation": new["observation"]})
     torch.manual_seed(3)
     weights = make_model(config).state_dict()
     lines = "\n".join(f"{key} {list(value.shape)}" for key, value in sorted(weights.items()))
@@ -125,6 +127,9 @@ DAMAGE: list[tuple[dict[str, Any], str]] = [
     ({"observation": {"state": {"names": "abc"}}}, "observation.state.names: expected an array of texts"),
     ({"observation": {"state": {"names": ["a"]}}}, "observation.state.names: expected 26 names, got .'a'."),
     ({"action": {}}, "action.names: expected an array of texts, got nothing"),
+    # Widths of which not even the names would fit into memory: they are compared with those that are there.
+    ({"policy": {"state_dim": 10**9}}, "observation.state.names: expected 1000000000 names, got"),
+    ({"policy": {"state_dim": 10**30}}, "observation.state.names: expected 10{30} names, got"),
 ]
 
 
@@ -138,5 +143,11 @@ def test_damaged_ones_name_the_field(tmp_path: Path, changes: dict[str, Any], me
         load_policy(write(tmp_path, document))
 
 
-def test_new_configurations_do_not_know_the_old_words() -> None:
-    assert not {"state_dim", "cameras", "camera"} & set(DiffusionConfig().to_dict())
+@pytest.mark.parametrize("word", OLDER)
+def test_new_configurations_do_not_know_the_old_words(tmp_path: Path, word: str) -> None:
+    assert word not in DiffusionConfig().to_dict()
+    document = upgraded(OLD["state and task"]["document"]) | {"version": 4}
+    read_checkpoint(write(tmp_path, document))
+    stray = document | {"policy": document["policy"] | {word: [] if word == "cameras" else 26}}
+    with pytest.raises(CheckpointError, match=f"policy.{word}: expected one of .* got 'an unknown key'"):
+        read_checkpoint(write(tmp_path, stray))

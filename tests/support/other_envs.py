@@ -67,6 +67,15 @@ class Endless(Plain):
         return {"success": False, "strange": "maybe", "reached": np.array([True])}
 
 
+class Scored(Plain):
+    """Its "success" is a score; has a limit, so that what an evaluation costs is measured first."""
+
+    max_episode_steps = LENGTH
+
+    def info(self) -> dict[str, Any]:
+        return {"success": 0.4, "solved": self.steps == LENGTH}
+
+
 class Dicts(Plain):
     """LeRobot's names, two cameras of different sizes, one nested and one not contiguous."""
 
@@ -86,7 +95,7 @@ class Buttons(Plain):
     action_space = gymnasium.spaces.Discrete(2)  # type: ignore[assignment]
 
 
-for _env in (Plain, Silent, Endless, Dicts, OneCamera, Buttons):
+for _env in (Plain, Silent, Endless, Scored, Dicts, OneCamera, Buttons):
     gymnasium.register(f"Other{_env.__name__}-v0", entry_point=_env)
 gymnasium.register("OtherLimited-v0", entry_point=Endless, max_episode_steps=5)
 gymnasium.register("OtherLost-v0", entry_point="no_such_module:Env")

@@ -21,10 +21,10 @@ TASKS = [
 ]
 
 
-def state_entry(names: Sequence[str] = "abcd") -> dict[str, Any]:
-    count = len(names)
-    statistics = {"mode": "mean_std", "mean": [0.0] * count, "std": [1.0] * count}
-    feature = Feature("observation.state", "vector", (count,), names=tuple(names))
+def state_entry(names: Sequence[str] = ("a", "b", "c", "d")) -> dict[str, Any]:
+    width = len(names)
+    statistics = {"mode": "mean_std", "mean": [0.0] * width, "std": [1.0] * width}
+    feature = Feature("observation.state", "vector", (width,), names=tuple(names))
     return feature.to_dict() | {"normalization": statistics}
 
 

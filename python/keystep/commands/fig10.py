@@ -90,7 +90,7 @@ def controller_sampler(manifest: dict[str, Any], kind: Kind, steps: int) -> tupl
     """The controller's sampler and its number of steps, for all rows; ("bundle", 0) of one without (ACT)."""
     own = manifest["sampler"]
     if own is None:
-        if kind == "ddim" or steps:
+        if kind not in ("ddpm", "bundle") or steps:  # the default counts as not given
             raise keystep.ArgumentError("controller: expected one that has a sampler, got one without")
         return "bundle", 0
     if kind == "ddpm":

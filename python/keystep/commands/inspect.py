@@ -57,7 +57,7 @@ def summary(bundle: Path, manifest: dict[str, Any]) -> Rows:
         "tasks": ", ".join(task["name"] for task in manifest["tasks"]) or "none",
         "goal": manifest["goal"],
     }
-    rows |= {feature.name: _feature(feature) for feature in features_of(manifest["observation"])}
+    rows |= {feature.key: _feature(feature) for feature in features_of(manifest["observation"])}
     rows |= {
         "action": ", ".join(
             f"{name} [{low:g}, {high:g}] {unit}".strip()
@@ -111,12 +111,10 @@ def _chunk(chunk: dict[str, Any]) -> str:
     return f"horizon {chunk['horizon']}, executes {chunk['execute']}{start}, merged by {chunk['merge']}"
 
 
-def _hold(hold: dict[str, Any] | list[float]) -> str:
-    """Up to version 3 a hold was the list of its values."""
-    entry = {"mode": "values", "values": hold} if isinstance(hold, list) else hold
-    if entry["mode"] == "last":
+def _hold(hold: dict[str, Any]) -> str:
+    if hold["mode"] == "last":
         return "last: a tick that fails repeats the last action given"
-    return f"values {', '.join(f'{value:g}' for value in entry['values'])}"
+    return f"values {', '.join(f'{value:g}' for value in hold['values'])}"
 
 
 def _sampler(sampler: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import keystep
+from keystep._core import sampler_kinds
 from keystep.commands.options import PolicyOptions
 from keystep.evaluate.rollout import OpenPolicy
 
@@ -65,18 +66,36 @@ def hierarchy(checkpoints: tuple[Path, ...], manifest: dict[str, Any], options: 
         *checkpoints,
         execute=manifest["chunk"]["execute"],
         replan=planner["replan"] if options.replan == "bundle" else options.replan == "on",
-        planner_sampler=changed(planner["sampler"], options.planner_sampler, options.planner_steps),
+        planner_sampler=changed(
+            planner["sampler"], options.planner_sampler, options.planner_steps, "planner_"
+        ),
         controller_sampler=changed(manifest["sampler"], options.sampler, options.inference_steps),
     )
 
 
-def changed(sampler: dict[str, Any] | None, kind: str, steps: int) -> dict[str, Any]:
-    """The manifest's sampler with what the options change; nothing of a policy without one (ACT)."""
+def changed(sampler: dict[str, Any] | None, kind: str, steps: int, prefix: str = "") -> dict[str, Any]:
+    """The manifest's sampler with what the options change; nothing of a policy without one (ACT).
+
+    Args:
+        prefix: of the options' names.
+
+    Raises:
+        ArgumentError: what `keystep.load` refuses: a kind that the network was not trained for, other steps
+            than there are, or anything of a policy that has no sampler.
+    """
+    name = f"{prefix}steps" if prefix else "inference_steps"
     if sampler is None:
+        for option, given in ((f"{prefix}sampler", kind != "bundle"), (name, steps != 0)):
+            if given:
+                raise keystep.ArgumentError(f"{option}: expected a policy with a sampler, got one without")
         return {}
-    return {
-        **sampler,
-        "betas": tuple(sampler["betas"]),
-        "inference_steps": steps or sampler["inference_steps"],
-        "kind": sampler["kind"] if kind == "bundle" else kind,
-    }
+    prediction, most = sampler["prediction"], sampler["train_steps"]
+    known = [other for other, (_, predictions, _) in sampler_kinds().items() if prediction in predictions]
+    if kind not in ("bundle", *known):
+        raise keystep.ArgumentError(f"{prefix}sampler: expected {' | '.join(known)}, got {kind!r}")
+    if not 0 <= steps <= most:
+        raise keystep.ArgumentError(f"{name}: expected 0 (the bundle's) or 1..{most}, got {steps}")
+    new = sampler | {"inference_steps": steps or sampler["inference_steps"]}
+    new["kind"] = sampler["kind"] if kind == "bundle" else kind
+    keystep.SamplerSpec(**new).validate()
+    return new | {"betas": tuple(new["betas"])}

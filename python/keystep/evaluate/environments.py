@@ -32,8 +32,9 @@ def make_env(
 ) -> Any:
     """The environment `ID` or `MODULE:ID`, showing what the policy wants to see.
 
-    A constructor that names `obs_mode` is given "rgb" or "state", and one that names `image_size` the side of
-    the bundle's images, where all are squares of one size. `options` of its constructor go before both.
+    A constructor that names `obs_mode` is given "state", "rgb" of a policy with images, "state+rgb" of one
+    that sees vectors besides them that are not the state; and one that names `image_size` the side of the
+    bundle's images, where all are squares of one size. `options` of its constructor go before both.
 
     Raises:
         ArgumentError: there is no such module or environment, it does not take the options, or it fails.
@@ -97,8 +98,12 @@ def _signature(spec: Any) -> inspect.Signature | None:
 
 def _shown(spec: Any, manifest: dict[str, Any]) -> dict[str, Any]:
     """What its constructor is told of the observations, if it names these parameters."""
-    images = [feature for feature in features_of(manifest["observation"]) if feature.is_image]
-    wanted: dict[str, Any] = {"obs_mode": "rgb" if images else "state"}
+    features = features_of(manifest["observation"])
+    images = [feature for feature in features if feature.is_image]
+    # The state itself comes with the images; what else there is of vectors only with the mode of its own.
+    more = any(not feature.is_image and feature.key != STATE for feature in features)
+    mode = ("state+rgb" if more else "rgb") if images else "state"
+    wanted: dict[str, Any] = {"obs_mode": mode}
     sides = {side for image in images for side in image.shape[:2]}
     if len(sides) == 1:
         wanted["image_size"] = sides.pop()
@@ -179,9 +184,9 @@ class ObservationReader:
         cameras = [key for key, feature in self._features.items() if feature.kind == "rgb"]
         self._names: dict[str, tuple[str, ...]] = {}
         for key, feature in self._features.items():
-            last = feature.name.rpartition(".")[2]
+            camera = feature.name.removeprefix("images.")
             alone = ("observation.image", "pixels", "image") if cameras == [key] else ()
-            pixels = (f"pixels.{last}", last, *alone) if key in cameras else ()
+            pixels = (f"pixels.{camera}", camera, *alone) if key in cameras else ()
             self._names[key] = STATE_NAMES if key == STATE else (key, feature.name, *pixels)
 
     def __call__(self, observation: Any) -> dict[str, np.ndarray]:

@@ -177,7 +177,7 @@ def _tick(policy: keystep.Runtime, cases: list[GoldenCase], ticks: int) -> list[
 
 def renews_chunk(manifest: dict[str, Any], tick: int) -> bool:
     """Whether tick number `tick` of an episode, from 0, computes a chunk: it begins one, or a subgoal."""
-    planner = manifest.get("planner")
+    planner = manifest["planner"]
     if planner:  # replanning included, as all plans last for whole subgoals
         tick %= planner["steps_per_subgoal"]
     return tick % manifest["chunk"]["execute"] == 0

@@ -97,7 +97,7 @@ def record(
     observation, _ = env.reset(seed=seed, options={"task": task})
     policy.reset(task=task, seed=seed, **reset_options)
     last = deque(steps(recorder.act, env, read, observation), maxlen=1).pop()
-    recorder.finish(read(last.observation), bool(last.success))
+    recorder.finish(read(last.observation), bool(last.success()))
     return recorder.recording
 
 

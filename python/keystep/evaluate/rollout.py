@@ -152,13 +152,13 @@ class Worker:
         """One task, up to its first success: whether it was solved, the actions taken, the policy's fault."""
         taken, key = 0, self.evaluation.success_key
         try:
-            for step in steps(self.policy.act, self.env, self._read, observation, key):
+            for step in steps(self.policy.act, self.env, self._read, observation):
                 taken += 1
-                if step.success:
+                if success := step.success(key):
                     return True, taken, ""
         except keystep.PolicyError as error:
             return False, taken, str(error)
-        if step.success is None:
+        if success is None:
             require_success(step.info, key)
         return False, taken, ""
 
@@ -210,14 +210,22 @@ class Step:
 
     Attributes:
         observation: as the environment gives it.
-        success: whether the task is solved; None when `info` does not say.
-        over: the environment has ended the episode.
+        terminated, truncated: how the environment has ended the episode, if it has.
     """
 
     observation: Any
-    success: bool | None
-    over: bool
+    terminated: bool
+    truncated: bool
     info: Mapping[str, Any]
+
+    @property
+    def over(self) -> bool:
+        """The environment has ended the episode."""
+        return self.terminated or self.truncated
+
+    def success(self, key: str | None = None) -> bool | None:
+        """See `solved`: only who asks is told that a key's value is neither true nor false."""
+        return solved(self.info, self.terminated, key)
 
 
 def steps(
@@ -225,7 +233,6 @@ def steps(
     env: Any,
     read: ObservationReader,
     observation: Any,
-    success_key: str | None = None,
 ) -> Iterator[Step]:
     """The closed loop: acts until the environment ends the episode.
 
@@ -239,10 +246,9 @@ def steps(
     """
     over = False
     while not over:
-        action = sendable(act(read(observation)))
-        observation, terminated, truncated, info = step_env(env, action)
-        over = terminated or truncated
-        yield Step(observation, solved(info, terminated, success_key), over, info)
+        step = Step(*step_env(env, sendable(act(read(observation)))))
+        observation, over = step.observation, step.over
+        yield step
 
 
 def sendable(action: np.ndarray) -> np.ndarray:
@@ -288,5 +294,5 @@ def reads_text(manifest: dict[str, Any]) -> bool:
 
 def plan_actions(manifest: dict[str, Any]) -> int:
     """Actions that one plan lasts; 0 without a planner."""
-    planner = manifest.get("planner")
+    planner = manifest["planner"]
     return planner["subgoals"] * planner["steps_per_subgoal"] if planner else 0

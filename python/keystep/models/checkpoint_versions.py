@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from keystep.models.checks import require
-from keystep.models.observing import STATE, read_observation, with_features, with_names
+from keystep.features import Feature
+from keystep.models.checks import ConfigError, require
+from keystep.models.observing import STATE, camera_feature, vector_feature
+
+OLDER = ("state_dim", "cameras", "camera")
+"""What a policy said of its observation before version 4."""
 
 
 def upgraded(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -22,16 +26,36 @@ def upgraded(document: Mapping[str, Any]) -> dict[str, Any]:
         return dict(document)
     new = {**document, "normalization": document.get("normalization", {})}
     require(isinstance(new.get("policy"), dict), "policy", "an object", new.get("policy"))
-    policy = with_features(new["policy"], "policy")
-    features = read_observation("policy.observation", policy.pop("observation", None))
-    names = _state_names(document.get("observation"))
-    width = next((feature.shape[0] for feature in features if feature.key == STATE), 0)
-    require(len(names) == width, "observation.state.names", f"{width} names", names)
-    new |= {"policy": policy, "observation": [f.to_dict() for f in with_names(features, names)]}
+    features = _features(new["policy"], _state_names(document.get("observation")))
+    new["policy"] = {key: value for key, value in new["policy"].items() if key not in OLDER}
+    new["observation"] = [feature.to_dict() for feature in features]
     action = new.get("action")
     if isinstance(action, dict) and isinstance(action.get("hold"), list):
         new["action"] = action | {"hold": _hold_of_list(new)}
     return new
+
+
+def _features(policy: Mapping[str, Any], names: list[str]) -> list[Feature]:
+    """What `OLDER` says of a policy, with the names of the state's values: as many as it is wide."""
+    width, cameras = policy.get("state_dim", 0), policy.get("cameras", [])
+    require(type(width) is int and width >= 0, "policy.state_dim", "a number of at least 0", width)
+    require(len(names) == width, "observation.state.names", f"{width} names", names)
+    require(isinstance(cameras, list), "policy.cameras", "an array", cameras)
+    one = policy.get("camera")
+    state = [vector_feature(STATE, width, names)] if width else []
+    return state + [_camera(camera) for camera in [*cameras, *([] if one is None else [one])]]
+
+
+def _camera(camera: Any) -> Feature:
+    where = "policy.cameras"
+    require(isinstance(camera, dict), where, "an object", camera)
+    for name, kind in {"name": str, "height": int, "width": int}.items():
+        value = camera.get(name)
+        require(type(value) is kind, f"{where}.{name}", f"a value of type {kind.__name__}", value)
+    try:
+        return camera_feature(camera["name"], camera["height"], camera["width"])
+    except ValueError as error:
+        raise ConfigError(f"{where}: {error}") from None
 
 
 def _state_names(observation: Any) -> list[str]:

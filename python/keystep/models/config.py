@@ -12,7 +12,6 @@ from keystep.models.observing import (
     check_observation,
     read_observation,
     state_feature,
-    with_features,
 )
 
 
@@ -201,7 +200,7 @@ def plain(config: Any) -> dict[str, Any]:
 
 
 def build(cls: Any, values: dict[str, Any], where: str, **nested: Any) -> Any:
-    """A configuration from its JSON values, those of older checkpoints too; others are refused.
+    """A configuration from its JSON values; unknown keys are refused.
 
     Args:
         nested: classes of the fields that are configurations themselves.
@@ -209,7 +208,7 @@ def build(cls: Any, values: dict[str, Any], where: str, **nested: Any) -> Any:
     require(isinstance(values, dict), where, "an object", values)
     known = cls.__dataclass_fields__
     fields: dict[str, Any] = {}
-    for key, value in with_features(values, where).items():
+    for key, value in values.items():
         place = f"{where}.{key}"
         require(key in known, place, f"one of {', '.join(known)}", "an unknown key")
         check_type(place, known[key].type, value)

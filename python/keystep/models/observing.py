@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import Any
 
 from keystep.features import Feature
 from keystep.models.checks import ConfigError, require
 
 STATE, IMAGES = "observation.state", "observation.images."
-OLDER = ("state_dim", "cameras", "camera")
-"""What configurations said instead before version 4 of the checkpoint."""
 
 
 def vector_feature(key: str, width: int, names: Sequence[str] | None = None, *, history: int = 1) -> Feature:
@@ -98,36 +95,3 @@ def _read_feature(where: str, entry: Any) -> Feature:
         return Feature.from_dict(entry)
     except ValueError as error:
         raise ConfigError(f"{where}: {error}") from None
-
-
-def with_features(values: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The values of a configuration from before it had `observation`; newer ones are left as they are."""
-    if not any(key in values for key in OLDER):
-        return dict(values)
-    width, cameras = values.get("state_dim", 0), values.get("cameras", [])
-    require(type(width) is int and width >= 0, f"{where}.state_dim", "a number of at least 0", width)
-    require(isinstance(cameras, list | tuple), f"{where}.cameras", "an array", cameras)
-    one = values.get("camera")
-    features = [state_feature(width)] if width else []
-    for camera in [*cameras, *([] if one is None else [one])]:
-        features.append(_read_camera(f"{where}.cameras", camera))
-    kept = {key: value for key, value in values.items() if key not in OLDER}
-    return kept | {"observation": [feature.to_dict() for feature in features]}
-
-
-def _read_camera(where: str, camera: Any) -> Feature:
-    require(isinstance(camera, dict), where, "an object", camera)
-    for name, kind in {"name": str, "height": int, "width": int}.items():
-        value = camera.get(name)
-        require(type(value) is kind, f"{where}.{name}", f"a value of type {kind.__name__}", value)
-    try:
-        return camera_feature(camera["name"], camera["height"], camera["width"])
-    except ValueError as error:
-        raise ConfigError(f"{where}: {error}") from None
-
-
-def with_names(observation: tuple[Feature, ...], names: Sequence[str]) -> tuple[Feature, ...]:
-    """The features with these names of the state's values."""
-    return tuple(
-        replace(feature, names=tuple(names)) if feature.key == STATE else feature for feature in observation
-    )

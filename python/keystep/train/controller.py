@@ -11,6 +11,7 @@ import torch
 from keystep.data import ChunkWindows, DatasetReader
 from keystep.data.windows import PADDING
 from keystep.models.checkpoint import Checkpoint
+from keystep.models.checks import require
 from keystep.models.config import ActConfig, DiffusionConfig, flow_sampler
 from keystep.models.frames import as_input
 from keystep.models.presets import ACT_PRESETS, PRESETS
@@ -105,6 +106,7 @@ class ControllerRecipe:
             goal="observation" if config.condition == "goal" else "none",
             tasks=len(reader.tasks) if told else 0,
         )
+        _check_lengths(config, network)
         if config.sampler == "flow_euler":
             if not isinstance(network, DiffusionConfig):
                 why = f"preset ({config.preset} takes one step)"
@@ -123,3 +125,13 @@ class ControllerRecipe:
             provenance={},
             normalization=normalized.modes,
         )
+
+
+def _check_lengths(config: ControllerTraining, network: DiffusionConfig | ActConfig) -> None:
+    """Of chunks that end on a goal. Raises ConfigError."""
+    if network.goal == "none":
+        return
+    shortest, longest = config.chunk_lengths
+    ahead = network.horizon - network.chunk_start
+    wanted = f"1 <= shortest <= longest <= {ahead} (horizon - chunk_start)"
+    require(1 <= shortest <= longest <= ahead, "chunk_lengths", wanted, config.chunk_lengths)

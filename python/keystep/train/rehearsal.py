@@ -24,11 +24,13 @@ HINTS = {
     "--condition none",
     "observation.images": "--cameras chooses those that are seen, --observe state none",
     "act.observation": "--cameras chooses those that are seen, --observe state none",
+    "act.history": "--history 1, or another preset",
     "observation.state": "--observe images leaves it out",
     "policy.observation": "--observe chooses what is seen",
     "policy.chunk_start": "--chunk-start gives another, --execute takes fewer, --preset a longer chunk",
     "policy.execute": "--execute gives another number of them",
     "policy.horizon": "--preset chooses another network",
+    "chunk_lengths": "--chunk-lengths gives others",
     "planner.subgoals": "--subgoals gives another number of them",
     "planner.observation": "--subgoal chooses another",
     "camera": "--subgoal chooses another observation, --preset another network",
@@ -68,5 +70,7 @@ def hint(message: str) -> str:
     field = message.split(":", 1)[0].removeprefix("manifest.")
     if field.startswith("observation.") and ".normalization" in field:
         field = "normalization"
+    if field == "act.observation" and ".history: expected" in message:  # of one of the features
+        field = "act.history"
     known = [start for start in HINTS if field.startswith(start)]
     return f"; {HINTS[max(known, key=len)]}" if known else ""
