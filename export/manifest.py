@@ -28,6 +28,7 @@ FORMAT, VERSION = "keystep-bundle", 5
 MAX_TEXT_BYTES = (
     1000  # of a goal in words: no instruction is longer, and one that is was meant for something else
 )
+DEEP = "manifest.json: expected at most 32 levels, got more"
 SCHEMA = Path(__file__).parent / "manifest.schema.json"
 
 
@@ -117,24 +118,45 @@ def validate(manifest: dict[str, Any]) -> None:
     """
     try:
         _validate(manifest)
+    except RecursionError:
+        raise ExportError(DEEP) from None
     except ExportError as error:
-        if not (match := re.match(r"(?:manifest\.)?observation\[(\d+)\](.*)", str(error), re.DOTALL)):
+        match = re.match(r"(?:manifest\.)?observation\[([0-9]{1,9})\](.*)", str(error), re.DOTALL)
+        key = _feature_key(manifest, int(match[1])) if match else None
+        if match is None or key is None:
             raise
-        key = manifest["observation"][int(match[1])].get("key", f"observation[{match[1]}]")
         raise ExportError(f"{key}{match[2]}") from None
 
 
+def _feature_key(manifest: dict[str, Any], index: int) -> str | None:
+    """Of a manifest that is wrong somewhere, perhaps here: None where there is nothing to call it by."""
+    features = manifest.get("observation")
+    if not isinstance(features, list) or index >= len(features) or not isinstance(features[index], dict):
+        return None
+    key = features[index].get("key")
+    return key if isinstance(key, str) and 0 < len(key) <= 80 and _is_unicode(key) else None
+
+
 def _validate(manifest: dict[str, Any]) -> None:
-    for field, value in _leaves(manifest, ""):
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ExportError(f"{field}: expected a finite number, got {value}")
-        if isinstance(value, str) and not _is_unicode(value):
-            raise ExportError(f"{repr(field)[1:-1]}: expected text that is valid UTF-8, got {value!r:.80}")
+    check_values(manifest)
     try:  # first, because it tells what it expected
         _core.check_manifest(to_json(manifest))
     except keystep.BundleError as error:
         raise ExportError(str(error)) from None
     _check_schema(manifest)
+
+
+def check_values(manifest: dict[str, Any]) -> None:
+    """Its numbers are finite and its texts can be written, in any version. Raises ExportError."""
+    try:
+        for field, value in _leaves(manifest, ""):
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ExportError(f"{field}: expected a finite number, got {value}")
+            if isinstance(value, str) and not _is_unicode(value):
+                wanted = "text that is valid UTF-8"
+                raise ExportError(f"{repr(field)[1:-1]}: expected {wanted}, got {value!r:.80}")
+    except RecursionError:
+        raise ExportError(DEEP) from None
 
 
 def validate_sampler(sampler: SamplerConfig, where: str = "sampler") -> None:

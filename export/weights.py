@@ -10,18 +10,22 @@ with their SHA-256.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import onnx
-from onnx.external_data_helper import set_external_data
+from google.protobuf.message import DecodeError
+from onnx.external_data_helper import set_external_data, uses_external_data
 
 from keystep.files import sha256
 
 MAX_BYTES = 2**31 - 2**20  # of a protobuf, with room for the nodes; more weights are a file of their own
+# What onnx raises for a file that is none, or names data that are not there.
+_DAMAGE = (DecodeError, onnx.checker.ValidationError, ValueError, TypeError, OverflowError, MemoryError)
 LEAST_BYTES = 1024  # of an initialiser that is worth a pointer
 
 
@@ -39,6 +43,9 @@ class StoredWeights:
 
     Args:
         files: of one folder.
+
+    Raises:
+        ValueError: "file: expected X, got Y".
     """
 
     def __init__(self, files: Iterable[Path]) -> None:
@@ -50,9 +57,7 @@ class StoredWeights:
     def _read(self, path: Path) -> None:
         content = path.read_bytes()
         start = 8 + int.from_bytes(content[:8], "little")
-        header = json.loads(content[8:start])
-        header.pop("__metadata__", None)
-        for entry in header.values():
+        for entry in _header(path.name, content, start):
             begin, end = entry["data_offsets"]
             if entry["dtype"] != "F32" or end - begin < LEAST_BYTES:
                 continue
@@ -70,23 +75,79 @@ class StoredWeights:
         return self._transposed.get(data)
 
 
+def _header(name: str, content: bytes, start: int) -> list[dict[str, Any]]:
+    """The tensors of a safetensors file whose data begin at `start`. No byte is that of two tensors."""
+    try:
+        header = json.loads(content[8:start]) if start <= len(content) else None
+    except (ValueError, RecursionError):  # no UTF-8 is a ValueError, too
+        header = None
+    if not isinstance(header, dict):
+        raise ValueError(f"{name}: expected a safetensors file, got one without a JSON header inside it")
+    tensors = {key: entry for key, entry in header.items() if key != "__metadata__"}
+    for key, entry in tensors.items():
+        if not _is_tensor(entry, len(content) - start):
+            wanted = "dtype, shape and data_offsets of a tensor inside the file"
+            raise ValueError(f"{name}: expected {wanted}, got {key!r:.80} with {entry!r:.80}")
+    end = 0
+    for entry in sorted(tensors.values(), key=lambda entry: entry["data_offsets"]):
+        if entry["data_offsets"][0] < end:
+            raise ValueError(f"{name}: expected tensors with bytes of their own, got {entry!r:.80}")
+        end = entry["data_offsets"][1]
+    return list(tensors.values())
+
+
+def _is_tensor(entry: Any, size: int) -> bool:
+    """Whether a header's entry is right, in a file with `size` bytes of data."""
+    if not isinstance(entry, dict) or not isinstance(dtype := entry.get("dtype"), str):
+        return False
+    shape, offsets = entry.get("shape"), entry.get("data_offsets")
+    if not _are_naturals(shape) or not _are_naturals(offsets) or len(offsets) != 2:
+        return False
+    begin, end = offsets
+    return begin <= end <= size and (dtype != "F32" or end - begin == 4 * math.prod(shape))
+
+
+def _are_naturals(value: Any) -> TypeGuard[list[int]]:
+    return isinstance(value, list) and all(type(item) is int and item >= 0 for item in value)
+
+
+def load_graph(path: Path) -> onnx.ModelProto:
+    """With what lies beside it.
+
+    Raises:
+        ValueError: "file: expected X, got Y".
+    """
+    try:
+        # By its content: a name that ends in .json does not make it one.
+        return onnx.load(path, format="protobuf")
+    except (*_DAMAGE, OSError) as error:
+        wanted = "an ONNX graph, its weights in it or in files of the bundle"
+        raise ValueError(f"{path.name}: expected {wanted}, got {_short(error)}") from None
+
+
+def _short(error: Exception) -> str:
+    """In one line, without what a library quotes at length."""
+    return f"{type(error).__name__} {' '.join(str(error).split()):.160}"
+
+
 def save_graph(model: onnx.ModelProto, path: Path, most: int) -> None:
     """Writes the file; where its weights have more than `most` bytes, they are `<file>.data` beside it."""
     size = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
     if size <= most:
-        onnx.save(model, path)
+        onnx.save(model, path, format="protobuf")
         return
-    onnx.save(model, path, save_as_external_data=True, location=f"{path.name}.data")
+    location = f"{path.name}.data"
+    onnx.save(model, path, format="protobuf", save_as_external_data=True, location=location)
 
 
 def external_entries(path: Path) -> list[dict[str, str]]:
     """The manifest's `external` of a graph file: the files that its weights are in, each once."""
-    model = onnx.load(path, load_external_data=False)
+    model = onnx.load(path, format="protobuf", load_external_data=False)
     names = {
         entry.value
         for tensor in model.graph.initializer
         for entry in tensor.external_data
-        if entry.key == "location"
+        if uses_external_data(tensor) and entry.key == "location"
     }
     return [{"file": name, "sha256": sha256(path.parent / name)} for name in sorted(names)]
 
@@ -97,12 +158,20 @@ def share_weights(graphs: dict[str, dict[str, Any]], folder: Path, most: int = M
     Args:
         graphs: the manifest's entries, which are brought up to date.
         most: see `save_graph`.
+
+    Raises:
+        ValueError: a file is none that it should be: "file: expected X, got Y".
     """
     weights = StoredWeights(sorted(folder.glob("*.safetensors")))
     for entry in graphs.values():
         path = folder / entry["file"]
-        model = onnx.load(path)  # with what lies beside it
-        if not any([_share(model.graph, tensor, weights) for tensor in model.graph.initializer]):
+        model = load_graph(path)
+        try:
+            shared = [_share(model.graph, tensor, weights) for tensor in model.graph.initializer]
+        except _DAMAGE as error:
+            wanted = "initializers with as many values as their shapes have"
+            raise ValueError(f"{path.name}: expected {wanted}, got {_short(error)}") from None
+        if not any(shared):
             continue
         (folder / f"{path.name}.data").unlink(missing_ok=True)
         save_graph(model, path, most)

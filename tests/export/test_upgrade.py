@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 
 pytest.importorskip("onnx")
 
-from older_bundles import make_older, older_manifest
+from older_bundles import add_sample_graph, contents, edit, make_older, older_manifest, refusal
 
 import keystep
 from keystep import cli
@@ -22,6 +23,7 @@ from keystep.export.manifest import VERSION
 from keystep.export.upgrade import named_files, upgrade_bundle, upgraded
 
 SHIPPED = sorted((Path(__file__).parents[2] / "bundles").glob("*.keystep"))
+CAMERA = {"camera": "a", "height": 8, "width": 8, "order": "rgb", "resize": False}
 Edit = Callable[[dict[str, Any]], Any]
 
 
@@ -31,10 +33,6 @@ def old(tmp_path: Path) -> Path:
     shutil.copytree(SHIPPED[-1], tmp_path / "mine.keystep")
     make_older(tmp_path / "mine.keystep", 4)
     return tmp_path / "mine.keystep"
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
 def actions(bundle: Path, **options: Any) -> np.ndarray:
@@ -69,7 +67,6 @@ def test_version_3_gives_the_same_bits(bundle: Path, tmp_path: Path) -> None:
 
 def test_version_4_in_place_and_again(old: Path, capsys: pytest.CaptureFixture) -> None:
     """Nothing but the manifest is another."""
-    (old / "notes.txt").write_text("of no manifest")
     with pytest.raises(keystep.BundleError, match="run `keystep upgrade BUNDLE`"):
         keystep.load(old)
     for _ in range(2):
@@ -99,22 +96,6 @@ def test_versions_that_are_not_read(old: Path, version: Any, capsys: pytest.Capt
     assert [path.name for path in old.parent.iterdir()] == ["mine.keystep"]
 
 
-def edit(bundle: Path, change: Edit) -> None:
-    manifest = json.loads((bundle / "manifest.json").read_text())
-    change(manifest)
-    (bundle / "manifest.json").write_text(json.dumps(manifest))
-
-
-def refusal(bundle: Path) -> str:
-    """Of an upgrade, which leaves the bundle as it was."""
-    before = contents(bundle)
-    with pytest.raises((keystep.BundleError, ValueError)) as caught:
-        upgrade_bundle(bundle)
-    assert contents(bundle) == before
-    assert [path.name for path in bundle.parent.iterdir()] == [bundle.name]
-    return str(caught.value)
-
-
 @pytest.mark.parametrize("name", ["unet.safetensors", "golden.npz", "denoise.onnx"])
 def test_a_damaged_bundle_is_refused(old: Path, name: str) -> None:
     content = (old / name).read_bytes()
@@ -122,9 +103,12 @@ def test_a_damaged_bundle_is_refused(old: Path, name: str) -> None:
     assert "is damaged or was changed" in refusal(old)
 
 
-@pytest.mark.parametrize("name", ["../a", "/etc/hostname", "", ".", "..", "a/b", "link", "none", 3, None])
+@pytest.mark.parametrize(
+    "name", ["../a", "/etc/hostname", "", ".", "..", "a/b", "link", "none", "n" * 300, "folder", 3, None]
+)
 def test_files_stay_inside(old: Path, name: Any) -> None:
     (old / "link").symlink_to("/etc/hostname")
+    (old / "folder").mkdir()
     hash_of = hashlib.sha256(Path("/etc/hostname").read_bytes()).hexdigest()
     edit(old, lambda manifest: manifest["golden"].update(file=name, sha256=hash_of))
     assert refusal(old).startswith("golden.file: expected a file inside the bundle, got ")
@@ -137,11 +121,42 @@ def test_files_stay_inside(old: Path, name: Any) -> None:
         (lambda m: m.pop("normalization"), "manifest.json: expected its version's fields, got KeyError"),
         (lambda m: m.update(graphs=[]), "manifest.json: expected its version's fields"),
         (lambda m: m["normalization"].pop("observation.state"), "got KeyError 'observation.state'"),
-        (lambda m: m.update(observation=7), "manifest.json: expected its version's fields"),
+        (lambda m: m.update(observation=7), "observation: expected exactly the keys state, images, got 7"),
         (lambda m: m["observation"]["state"].update(names=[]), "observation.state.shape: expected"),
         (lambda m: m["observation"]["state"].update(names=[1] * 26), "observation.state.names"),
-        (lambda m: m["observation"]["images"].append({"camera": "a"}), "got KeyError 'height'"),
+        (
+            lambda m: m["observation"]["state"].update(names="n" * 26),
+            "observation.state.names: expected a list",
+        ),
+        (
+            lambda m: m["observation"]["state"].update(units=[]),
+            "observation.state: expected exactly the keys names",
+        ),
+        (lambda m: m["observation"].update(depth=[]), "observation: expected exactly the keys state, images"),
+        (lambda m: m["observation"].update(images={}), "observation.images: expected a list, got {}"),
+        (
+            lambda m: m["observation"]["images"].append({"camera": "a"}),
+            "observation.images[0]: expected exactly",
+        ),
+        (
+            lambda m: m["observation"]["images"].append(CAMERA | {"a": 1}),
+            "observation.images[0]: expected exactly",
+        ),
+        (
+            lambda m: m["observation"]["images"].append(CAMERA | {"camera": 7}),
+            "observation.images[0].camera: exp",
+        ),
+        (
+            lambda m: m["observation"]["images"].append(CAMERA | {"order": "bgr"}),
+            "observation.images[0].order",
+        ),
+        (lambda m: m["observation"]["images"].append(CAMERA), "got KeyError 'observation.images.a'"),
+        (lambda m: m["chunk"].update(start=1), "chunk.start: expected none"),
+        (lambda m: m["action"].update(normalization={}), "action.normalization: expected none"),
         (lambda m: m.update(colour="red"), "colour: expected one of the keys"),
+        (lambda m: m.update({"observation[7]": float("nan")}), "observation[7]: expected a finite number"),
+        (lambda m: m.update(name="\ud800"), "name: expected text that is valid UTF-8"),
+        (lambda m: m.update(version=4.0), "version: expected"),
         (lambda m: m["chunk"].update(execute=0), "chunk.execute"),
     ],
 )
@@ -150,7 +165,7 @@ def test_manifests_from_anywhere(old: Path, change: Edit, message: str) -> None:
     assert message in refusal(old)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[" * 100_000, b"\xff", b"[]", b"1"])
+@pytest.mark.parametrize("content", [b"", b"{", b"[" * 100_000, b"\xff", b"[]", b"1", b'{"a": 1, "a": 1}'])
 def test_what_is_no_manifest(old: Path, content: bytes) -> None:
     (old / "manifest.json").write_bytes(content)
     assert "expected" in refusal(old)
@@ -164,3 +179,73 @@ def test_an_output_that_exists_stays(tmp_path: Path) -> None:
 def test_answers_that_are_not_golden_are_refused(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("keystep.export.upgrade.differences", lambda folder: ["actions differ"])
     assert refusal(old) == "actions differ"
+
+
+def test_a_file_that_cannot_be_read(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, *options: Any) -> Any:
+        if path.name == "golden.npz":
+            raise PermissionError(13, "Permission denied", str(path))
+        return opened(path, *options)
+
+    opened = Path.open
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(
+        keystep.BundleError, match=r"golden.file: expected a file that can be read, got 'golden"
+    ):
+        upgrade_bundle(old)
+
+
+# ---- in place
+
+
+def test_a_link_leads_to_the_new_bundle(old: Path) -> None:
+    (old.parent / "link.keystep").symlink_to(old.name)
+    assert upgrade_bundle(old.parent / "link.keystep") == old
+    assert (old.parent / "link.keystep").readlink() == Path(old.name)
+    assert keystep.read_manifest(old)["version"] == VERSION
+
+
+def test_from_inside_the_folder(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(old)
+    assert cli.run(["upgrade", "."]) == 0
+    assert keystep.read_manifest(old)["version"] == VERSION
+
+
+def test_files_of_no_manifest_stay(old: Path) -> None:
+    (old / "README.md").write_text("ours")
+    (old / ".hidden").write_bytes(b"")
+    (old / "README.md").chmod(0o640)
+    os.utime(old / "README.md", (1, 1))
+    upgrade_bundle(old)
+    assert {"README.md", ".hidden"} <= contents(old).keys() and (old / "README.md").read_text() == "ours"
+    status = (old / "README.md").stat()
+    assert (status.st_mode & 0o777, status.st_mtime) == (0o640, 1)
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, lambda path: path.symlink_to("golden.npz"), os.mkfifo])
+def test_folders_and_links_of_no_manifest(old: Path, make: Callable[[Path], Any]) -> None:
+    make(old / "other")
+    assert refusal(old).endswith("expected only files of the manifest, got 'other'; give --output")
+    assert (old / "other").exists()
+    upgrade_bundle(old, old.parent / "new.keystep")
+    assert not (old.parent / "new.keystep" / "other").exists()
+
+
+# ---- the graph `sample`
+
+
+@pytest.mark.parametrize("version", [3, 4])
+def test_the_graph_of_the_whole_sampler_is_dropped(tmp_path: Path, version: int) -> None:
+    plain, both = tmp_path / "plain.keystep", tmp_path / "both.keystep"
+    shutil.copytree(SHIPPED[-1], plain)
+    make_older(plain, version)
+    shutil.copytree(plain, both)
+    add_sample_graph(both)
+    for bundle in (plain, both):
+        upgrade_bundle(bundle)
+    assert contents(both) == contents(plain)
+
+
+def test_a_bundle_of_the_whole_sampler_alone(old: Path) -> None:
+    add_sample_graph(old, alone=True)
+    assert refusal(old).endswith("sample alone (export it again from its checkpoint)")

@@ -15,10 +15,23 @@ std::size_t product(const std::vector<std::int64_t>& shape) {
   return count;
 }
 
-std::span<const float> floats_of(const FeatureView& view) noexcept {
-  std::size_t count = 1;
-  for (int axis = 0; axis < view.axes; ++axis) count *= static_cast<std::size_t>(view.shape[axis]);
+std::span<const float> floats_of(const FeatureView& view, std::size_t count) noexcept {
   return {static_cast<const float*>(view.data), count};
+}
+
+/// Of the feature's own size, without data.
+FeatureView own_view(const FeatureSpec& spec) {
+  FeatureView view;
+  view.dtype = spec.dtype;
+  view.axes = static_cast<int>(spec.shape.size());
+  std::ranges::copy(spec.shape, view.shape.begin());
+  return view;
+}
+
+/// An image that is resized may have any height and width.
+bool sizes_fit(const FeatureView& view, const FeatureView& own) noexcept {
+  const auto within = [](std::int64_t extent) { return extent >= 1 && extent <= kMaxImageExtent; };
+  return within(view.shape[0]) && within(view.shape[1]) && view.shape[2] == own.shape[2];
 }
 
 /// "3 values", "2 x 3 x 3 bytes"
@@ -43,13 +56,9 @@ std::byte* ObservationInputs::Input::kept(std::uint64_t frame) noexcept {
 }
 
 bool ObservationInputs::Input::fits(const FeatureView& view) const noexcept {
-  if (view.data == nullptr || view.dtype != spec.dtype || view.axes != std::ssize(spec.shape)) return false;
-  for (int axis = 0; axis < view.axes; ++axis) {
-    const bool free = spec.resize && axis < 2;  // height and width
-    const std::int64_t extent = view.shape[axis];
-    if (free ? extent < 1 || extent > kMaxImageExtent : extent != spec.shape[axis]) return false;
-  }
-  return spec.dtype != DType::float32 || all_finite(floats_of(view));
+  if (view.data == nullptr || view.dtype != own.dtype || view.axes != own.axes) return false;
+  if (view.shape != own.shape && !(spec.resize && sizes_fit(view, own))) return false;
+  return own.dtype != DType::float32 || all_finite(floats_of(view, elements));
 }
 
 std::string ObservationInputs::Input::fault(const FeatureView& view, const std::string& field) const {
@@ -67,7 +76,7 @@ std::string ObservationInputs::Input::fault(const FeatureView& view, const std::
     return expected(field, wanted,
                     view.axes == 1 ? std::to_string(extents[0]) : size_text(extents, spec.dtype));
   }
-  const std::span<const float> values = floats_of(view);
+  const std::span<const float> values = floats_of(view, elements);
   const auto bad = std::ranges::find_if(values, [](float value) { return !std::isfinite(value); });
   const auto at = bad - values.begin();
   std::string place = std::to_string(at);
@@ -93,8 +102,15 @@ void ObservationInputs::Input::fill(const FeatureView& view, std::uint64_t noted
 ObservationInputs::ObservationInputs(const std::vector<FeatureSpec>& features,
                                      const std::function<float*(const std::string&)>& target) {
   for (const FeatureSpec& spec : features) {
-    const std::size_t bytes = product(spec.shape) * size_of(spec.dtype);
-    inputs_.push_back({spec, target(spec.name()), nullptr, bytes, product(network_frame(spec)), {}});
+    const std::size_t elements = product(spec.shape), bytes = elements * size_of(spec.dtype);
+    inputs_.push_back({target(spec.name()),
+                       own_view(spec),
+                       elements,
+                       spec,
+                       nullptr,
+                       bytes,
+                       product(network_frame(spec)),
+                       {}});
     Input& input = inputs_.back();
     if (input.target == nullptr) continue;
     input.reader = kind_of(spec).make_reader(spec);

@@ -40,8 +40,11 @@ class ObservationInputs {
 
  private:
   struct Input {
-    FeatureSpec spec;
+    // What every tick looks at stands together.
     float* target;
+    FeatureView own;       // without data: a frame of the feature's own size
+    std::size_t elements;  // of that
+    FeatureSpec spec;
     std::unique_ptr<FrameReader> reader;
     std::size_t bytes;            // of a frame of the feature's own size
     std::size_t size;             // of a frame in the network's input
