@@ -22,7 +22,7 @@ class Entry {
     }
   }
   ~Entry() {
-    if (entered_) inside_ = Inside::nobody;
+    if (entered_) inside_.store(Inside::nobody, std::memory_order_release);
   }
   Entry(const Entry&) = delete;
   Entry& operator=(const Entry&) = delete;

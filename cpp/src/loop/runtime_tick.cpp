@@ -47,8 +47,8 @@ Status Runtime::Impl::note(const Observation& observation) noexcept {
 /// Without an answer yet, the controller keeps the goal it has.
 PlanReply Runtime::Impl::ask(const Observation& observation) noexcept {
   sampling = true;
-  const PlanRequest request{observation, buffer.consumed(), replan_wanted.exchange(false), epoch_of_tick(),
-                            recorder[Stage::plan]};
+  const bool replan = replan_wanted && replan_wanted.exchange(false);  // written only where it is set
+  const PlanRequest request{observation, buffer.consumed(), replan, epoch_of_tick(), recorder[Stage::plan]};
   planner->start(request);
   PlanReply reply = planner->poll(request);
   sampling = false;
