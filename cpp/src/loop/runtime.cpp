@@ -51,6 +51,7 @@ Runtime::Impl::Impl(std::shared_ptr<const Policy> shared, std::shared_ptr<Attend
       choices(policy->engine_choices()),
       make_planner(factory),
       external_clock(options.clock == "external"),
+      holds_last(bundle.action.hold_mode == "last"),
       tensors(policy->tensors()),
       controller(std::make_unique<Controller>(*policy, *tensors)),
       planner(make_planner(*policy, *tensors)),
@@ -202,7 +203,7 @@ Status Runtime::tick(const Observation& observation, Action& action, std::string
     const auto start = Clock::now();
     const Status status = self.tick(observation, action);
     if (status != Status::ok) self.gate.held(action.values);
-    if (status == Status::ok && self.bundle.action.hold_mode == "last") self.held = action.values;
+    if (status == Status::ok && self.holds_last) self.held = action.values;
     const auto elapsed = std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start).count();
     self.recorder.record_tick(elapsed, self.options.deadline_us);
     return status;

@@ -60,7 +60,7 @@ struct Runtime::Impl {
   const std::string description;  // of the engine
   const std::vector<EngineChoice> choices;
   const PlannerFactory make_planner;
-  const bool external_clock;
+  const bool external_clock, holds_last;
   const std::uint64_t forks_at_load = forks();
 
   // This session's.
@@ -87,7 +87,8 @@ struct Runtime::Impl {
   Attention attention;
   std::atomic<std::uint64_t> epoch = 0;  // counts interrupts
   std::atomic<bool> replan_wanted = false;
-  std::atomic<bool> sampling = false;  // a plan or a chunk is in flight: terminate has something to end
+  // A plan or a chunk is in flight: terminate has something to end. It may find true a little longer.
+  std::atomic<bool> sampling = false;
   std::atomic<bool> closed = false;
   std::atomic<Inside> inside = Inside::nobody;
   mutable std::mutex engine_mutex;  // interrupt or session on one thread, close on another

@@ -51,7 +51,7 @@ PlanReply Runtime::Impl::ask(const Observation& observation) noexcept {
   const PlanRequest request{observation, buffer.consumed(), replan, epoch_of_tick(), recorder[Stage::plan]};
   planner->start(request);
   PlanReply reply = planner->poll(request);
-  sampling = false;
+  sampling.store(false, std::memory_order_release);
   const bool renewed = reply.status == Status::ok && reply.stale != Stale::nothing;
   // A goal that the controller cannot take is the planner's fault.
   if (renewed && controller->set_goal(reply.goal) != Status::ok) reply.status = Status::rejected_plan;
@@ -72,7 +72,7 @@ Status Runtime::Impl::renew(const Observation& observation) noexcept {
   sampling = true;
   const Status status = controller->sample(noise, {}, epoch_of_tick(), recorder[Stage::encode],
                                            recorder[Stage::denoise], chunk);
-  sampling = false;
+  sampling.store(false, std::memory_order_release);
   if (status != Status::ok) return fail(status, controller->error().c_str());
   ++recorder.chunks;
   const StageTimer timer(recorder[Stage::gate]);
@@ -96,7 +96,7 @@ Status Runtime::Impl::predict_chunk(const Observation& observation, std::span<co
   sampling = true;
   const Status status = controller->sample(key, noise, epoch_of_call(), unrecorded[Stage::encode],
                                            unrecorded[Stage::denoise], out);
-  sampling = false;
+  sampling.store(false, std::memory_order_release);
   if (status != Status::ok) return fail(status, controller->error().c_str());
   return all_finite(out) ? Status::ok : fail(Status::rejected_chunk);
 }
@@ -112,7 +112,7 @@ Status Runtime::Impl::predict_plan(const Observation& observation, std::span<con
     return fail(Status::bad_observation, controller->error().c_str());
   sampling = true;
   const Status status = planner->predict(observation, noise, epoch_of_call(), out);
-  sampling = false;
+  sampling.store(false, std::memory_order_release);
   return status == Status::ok ? status : fail(status, planner->error().c_str());
 }
 
