@@ -21,7 +21,7 @@ from keystep.export.verify import differences, measured_errors
 from keystep.export.weights import MAX_BYTES, external_entries, save_graph, share_weights
 from keystep.files import replacing_folder, sha256, write_json
 from keystep.models import ActConfig, DiffusionController, SamplerConfig
-from keystep.models.act import ActPolicy
+from keystep.models.act import ActController
 from keystep.models.planner import StatePlanner
 
 DTYPES: dict[int, str] = {
@@ -221,7 +221,7 @@ def controller_module(kind: str, controller: Controller) -> tuple[nn.Module, dic
             name: torch.zeros(shape, dtype=torch.int64 if name == "task" else torch.float32)
             for name, shape in graphs.encode_inputs(config).items()
         }
-        if isinstance(policy, ActPolicy):
+        if isinstance(policy, ActController):
             return graphs.ActGraph(policy), examples
         return graphs.EncodeGraph(policy, guided=bool(_sampler(controller).guidance)), examples
     assert isinstance(policy, DiffusionController)

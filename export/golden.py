@@ -14,7 +14,7 @@ from keystep.export.golden_file import noise_rows
 from keystep.export.levels import Controller, Planning
 from keystep.features import KINDS
 from keystep.models import SamplerConfig
-from keystep.models.act import ActPolicy
+from keystep.models.act import ActController
 from keystep.models.frames import as_input
 from keystep.models.reference import Predict, denoise_loop, diffusers_scheduler
 
@@ -47,7 +47,7 @@ def torch_answer(controller: Controller, arrays: Arrays, case: int) -> tuple[np.
     """Actions [H, A] and first model output [H, A] of one case, by eager torch and diffusers."""
     sampler, normalizer = controller.sampler, controller.checkpoint.normalizer()
     batch = _batch(controller, arrays, case)
-    if isinstance(controller.model, ActPolicy) or sampler is None:
+    if isinstance(controller.model, ActController) or sampler is None:
         actions = controller.model.act(batch)  # type: ignore[operator]
         return normalizer.unnormalize("action", actions)[0].numpy(), actions[0].numpy()
     policy = controller.model

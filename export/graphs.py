@@ -25,7 +25,7 @@ from torch.nn import functional
 from keystep.export.operators import FastMish, with_fast_mish
 from keystep.export.rows import UnetRows, scale_offset
 from keystep.models import ActConfig, DiffusionConfig, DiffusionController
-from keystep.models.act import ActPolicy
+from keystep.models.act import ActController
 from keystep.models.unet1d import ConditionalUnet1d
 
 OPSET = 18
@@ -104,7 +104,7 @@ def denoise_graph(policy: DiffusionController) -> DenoiseGraph:
 class ActGraph(nn.Module):
     """ACT as one step: normalised observation and goal -> normalised actions [1, H, A]."""
 
-    def __init__(self, policy: ActPolicy) -> None:
+    def __init__(self, policy: ActController) -> None:
         super().__init__()
         self.policy = policy
         self.names = list(encode_inputs(policy.config))

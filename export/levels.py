@@ -20,7 +20,7 @@ from keystep.models import (
     load_model,
     load_planner,
 )
-from keystep.models.act import ActPolicy
+from keystep.models.act import ActController
 from keystep.models.planner import Planner
 from keystep.models.text import TextEncoder
 
@@ -33,7 +33,7 @@ class Controller:
     resize: whether the runtime may resize images.
     """
 
-    model: DiffusionController | ActPolicy
+    model: DiffusionController | ActController
     checkpoint: Checkpoint
     sampler: SamplerConfig | None
     execute: int
@@ -79,14 +79,14 @@ class Planning:
 def load_controller(folder: Path, changes: dict[str, Any], execute: int | None, resize: bool) -> Controller:
     """Raises CheckpointError, ExportError."""
     model, known = load_model(folder)
-    if not isinstance(model, DiffusionController | ActPolicy):
+    if not isinstance(model, DiffusionController | ActController):
         raise CheckpointError(f"{folder}: kind: expected a controller (diffusion or act), got {known.kind}")
     steps = execute if execute is not None else model.config.execute
     most, start = model.config.horizon - model.config.chunk_start, model.config.chunk_start
     if not 1 <= steps <= most:
         whose = f"horizon - chunk_start {start}" if start else "horizon"
         raise ExportError(f"execute: expected 1..{most} ({whose}), got {steps}")
-    if isinstance(model, ActPolicy):
+    if isinstance(model, ActController):
         if changes:
             raise ExportError(f"sampler: expected none (ACT takes one step), got {', '.join(changes)}")
         return Controller(model, known, None, steps, resize)

@@ -11,7 +11,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from keystep.models.act import ActPolicy, Attention, image_positions  # noqa: E402
+from keystep.models.act import ActController, Attention, image_positions  # noqa: E402
 from keystep.models.config import ActConfig  # noqa: E402
 from keystep.models.encoders import ImageEncoder  # noqa: E402
 from keystep.models.observing import camera_feature, state_feature  # noqa: E402
@@ -36,9 +36,9 @@ VARIANTS = {
 }
 
 
-def make(config: ActConfig) -> ActPolicy:
+def make(config: ActConfig) -> ActController:
     torch.manual_seed(0)
-    return ActPolicy(config)
+    return ActController(config)
 
 
 def random_batch(config: ActConfig, rows: int, seed: int = 0) -> dict[str, Any]:
@@ -59,7 +59,7 @@ def observed(batch: dict[str, Any]) -> dict[str, Any]:
 def test_paper_size() -> None:
     """HD-ExpIt's ACT has 51 M trainable parameters (App. B)."""
     with torch.device("meta"):
-        policy = ActPolicy(ActConfig(observation=(camera_feature("static", 96, 96),)))
+        policy = ActController(ActConfig(observation=(camera_feature("static", 96, 96),)))
     count = sum(parameter.numel() for parameter in policy.parameters())
     assert count == pytest.approx(51e6, rel=0.02)
 

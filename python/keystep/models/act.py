@@ -112,7 +112,7 @@ class DecoderLayer(nn.Module):
         return self.norms[2](x + self.drop(self.feedforward(x)))
 
 
-class ActPolicy(nn.Module):
+class ActController(nn.Module):
     """A chunk of actions from an observation, and a task or a goal, in one pass.
 
     Batches are those of `DiffusionController`, with one frame of every feature; the vectors of a view are one

@@ -16,7 +16,7 @@ from torch import nn
 
 from keystep.features import Feature
 from keystep.files import parse_json, replacing, to_json
-from keystep.models.act import ActPolicy
+from keystep.models.act import ActController
 from keystep.models.checkpoint_fields import check_fields, check_statistics
 from keystep.models.checkpoint_versions import upgraded
 from keystep.models.config import ActConfig, DiffusionConfig
@@ -91,11 +91,11 @@ def network_modes(config: Config) -> dict[str, str]:
     return default_modes([*(feature.key for feature in config.observation), "action"])
 
 
-def make_model(config: Config) -> DiffusionController | ActPolicy | StatePlanner | ImagePlanner:
+def make_model(config: Config) -> DiffusionController | ActController | StatePlanner | ImagePlanner:
     """The untrained network of a configuration."""
     if isinstance(config, PlannerConfig):
         return make_planner(config)
-    return ActPolicy(config) if isinstance(config, ActConfig) else DiffusionController(config)
+    return ActController(config) if isinstance(config, ActConfig) else DiffusionController(config)
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, weights: dict[str, torch.Tensor]) -> None:

@@ -14,7 +14,7 @@ from diffusers import DDIMScheduler, DDPMScheduler, FlowMatchEulerDiscreteSchedu
 from torch import Tensor
 
 from keystep.features import Feature
-from keystep.models.act import ActPolicy
+from keystep.models.act import ActController
 from keystep.models.checkpoint import CheckpointError, load_model
 from keystep.models.config import SamplerConfig
 from keystep.models.diffusion import DiffusionController
@@ -158,7 +158,7 @@ class ReferencePolicy:
 
     def __init__(self, checkpoint: Path | str, *, execute: int | None = None, **sampler: Any) -> None:
         model, self.checkpoint = load_model(Path(checkpoint))
-        if not isinstance(model, DiffusionController | ActPolicy):
+        if not isinstance(model, DiffusionController | ActController):
             raise CheckpointError(
                 f"{checkpoint}: kind: expected diffusion or act, got {self.checkpoint.kind}"
             )
@@ -233,7 +233,7 @@ class ReferencePolicy:
         self._pending = []
 
     def _sample(self, batch: dict[str, Tensor], noise: np.ndarray | None) -> Tensor:
-        if isinstance(self.policy, ActPolicy) or self.sampler is None:
+        if isinstance(self.policy, ActController) or self.sampler is None:
             return self.policy.act(batch)  # type: ignore[operator]
         policy, sampler = self.policy, self.sampler
         shape = (policy.config.horizon, policy.config.action_dim)
