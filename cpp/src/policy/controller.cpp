@@ -52,7 +52,6 @@ struct Controller::Impl {
   Status take(const ObservationGoal& given) noexcept;
   Status take(const SubgoalGoal& given) noexcept;
   Status take(const InstructionGoal& given) noexcept;
-  Status settled(Status status) noexcept;
   bool noise_fits(std::span<const float> noise) noexcept;
   Status condition(const Epoch& epoch) noexcept;
   Status predict(const NoiseKey& key, std::span<const float> noise, const Epoch& epoch, Histogram& encoding,
@@ -104,12 +103,6 @@ ObservationInputs Controller::Impl::inputs_of(const GraphSpec& graph,
   return {features, [&](const std::string& name) { return tensors.data<float>(graph, prefix + name); }};
 }
 
-/// There was no memory, and none is asked for to say so: the status still tells.
-Status Controller::Impl::settled(Status status) noexcept {
-  if (status != Status::ok) error.clear();
-  return status;
-}
-
 bool Controller::Impl::noise_fits(std::span<const float> noise) noexcept {
   if (loop) return loop->fits(noise, error);
   if (noise.empty()) return true;
@@ -125,7 +118,7 @@ bool Controller::Impl::noise_fits(std::span<const float> noise) noexcept {
 /// What the host has written since the last chunk.
 Status Controller::Impl::upload() noexcept {
   for (Tensor* input : written) {
-    if (const Status status = carried(input->upload(), error); status != Status::ok) return status;
+    if (const Status status = without_message(input->upload(), error); status != Status::ok) return status;
   }
   return Status::ok;
 }
@@ -145,7 +138,7 @@ Status Controller::Impl::take(const TaskGoal& given) noexcept {
 
 Status Controller::Impl::take(const ObservationGoal& given) noexcept {
   const Status status = goal.check(given.seen, "goal", error);
-  return status == Status::ok ? settled(goal.fill(given.seen, false)) : status;
+  return status == Status::ok ? without_message(goal.fill(given.seen, false), error) : status;
 }
 
 Status Controller::Impl::take(const SubgoalGoal& given) noexcept {
@@ -179,7 +172,7 @@ Status Controller::Impl::predict(const NoiseKey& key, std::span<const float> noi
     const StageTimer timer(encoding);
     Status status = upload();
     if (status == Status::ok) status = loop ? condition(epoch) : run_graph(*last, rows, epoch, error);
-    if (status == Status::ok && !loop) status = carried(act->download(), error);
+    if (status == Status::ok && !loop) status = without_message(act->download(), error);
     if (status != Status::ok || !loop) return status;
   }
   const StageTimer timer(denoising);
@@ -210,13 +203,13 @@ Status Controller::check(const Observation& observation) noexcept {
 bool Controller::remembers() const noexcept { return impl_->observation.keeps_any(); }
 
 Status Controller::note(const Observation& observation) noexcept {
-  return impl_->settled(impl_->observation.note(observation));
+  return without_message(impl_->observation.note(observation), impl_->error);
 }
 
 void Controller::forget() noexcept { impl_->observation.forget(); }
 
 Status Controller::observe(const Observation& observation, bool is_noted) noexcept {
-  return impl_->settled(impl_->observation.fill(observation, is_noted));
+  return without_message(impl_->observation.fill(observation, is_noted), impl_->error);
 }
 
 Status Controller::sample(const NoiseKey& key, std::span<const float> noise, const Epoch& epoch,

@@ -8,8 +8,9 @@
 
 namespace keystep {
 
-/// What a copy to or from an engine came to. It has no message: the status says it, and no older one stays.
-inline Status carried(Status status, std::string& error) noexcept {
+/// Of what fails without a message (a copy to or from an engine, memory to resize in): the status says it,
+/// and no older message stays.
+inline Status without_message(Status status, std::string& error) noexcept {
   if (status != Status::ok) error.clear();
   return status;
 }

@@ -105,7 +105,7 @@ void SubgoalPlanner::Impl::encode_text(const std::string& of_episode, const Epoc
   has_text = !of_episode.empty();
   if (!has_text) return;
   *static_cast<std::string*>(words.data) = of_episode;
-  Status status = carried(words.upload(), error);
+  Status status = without_message(words.upload(), error);
   if (status == Status::ok) status = run_graph(*text, rows, epoch, error);
   if (status == Status::interrupted) throw Error(describe(status));
   if (status != Status::ok) throw Error("graphs.text: " + (error.empty() ? describe(status) : error));
@@ -123,11 +123,10 @@ void SubgoalPlanner::Impl::take(const std::vector<Observation>& subgoals) {
 /// Observation to the loop's result.
 Status SubgoalPlanner::Impl::imagine(const Observation& observation, const NoiseKey& with,
                                      std::span<const float> noise, const Epoch& epoch) noexcept {
-  if (const Status status = inputs.fill(observation, false); status != Status::ok) {
-    error.clear();  // no memory to resize in: the status still tells
+  if (const Status status = without_message(inputs.fill(observation, false), error); status != Status::ok) {
     return status;
   }
-  if (const Status status = carried(seen.upload(), error); status != Status::ok) return status;
+  if (const Status status = without_message(seen.upload(), error); status != Status::ok) return status;
   for (Graph* graph : {encode.get(), film.get()}) {
     if (graph == nullptr) continue;
     if (const Status status = run_graph(*graph, rows, epoch, error); status != Status::ok) return status;

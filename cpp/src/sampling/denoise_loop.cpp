@@ -65,12 +65,12 @@ Status DenoiseLoop::predict(Graph& graph, std::int64_t timestep, const Epoch& ep
   *static_cast<std::int64_t*>(timestep_.data) = timestep;
   if (guided()) std::ranges::copy(latent(), latent().data() + size_);
   for (Tensor* input : {&sample_, &timestep_}) {
-    if (const Status status = carried(input->upload(), error); status != Status::ok) return status;
+    if (const Status status = without_message(input->upload(), error); status != Status::ok) return status;
   }
   if (const Status status = run_graph(graph, guided() ? 2 : 1, epoch, error); status != Status::ok) {
     return status;
   }
-  if (const Status status = carried(output_.download(), error); status != Status::ok) return status;
+  if (const Status status = without_message(output_.download(), error); status != Status::ok) return status;
   auto* predicted = static_cast<float*>(output_.data);
   if (guided()) sampler_.guide({predicted, size_}, {predicted + size_, size_});
   return Status::ok;
