@@ -175,7 +175,7 @@ def test_simulated_pictures_look_at_the_state():
         pytest.skip(f"no graphics driver: {missing_driver()}")
     import gymnasium
 
-    env = gymnasium.make("keystep/Franka3Blocks-v0", render_mode="rgb_array", image_size=64)
+    env = gymnasium.make("keystep/Franka3Blocks-v1", render_mode="rgb_array", image_size=64)
     pictures = SimulatedPictures(env)
     still, lifted = (
         pictures.picture(franka_state(red=place)) for place in ((0.5, 0.1, 0.274), (0.5, 0.1, 0.4))

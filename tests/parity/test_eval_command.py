@@ -32,7 +32,7 @@ from keystep.suites.franka3blocks import ACTION_HOLD, ACTION_NAMES, STATE_NAMES,
 from keystep.suites.franka3blocks.demonstrations import rollout_expert
 from keystep.suites.franka3blocks.subgoals import ExpertSubgoals
 
-ENV_ID = "keystep/Franka3Blocks-v0"
+ENV_ID = "keystep/Franka3Blocks-v1"
 
 
 def franka_checkpoint(folder: Path, **changes: object) -> Path:

@@ -216,7 +216,7 @@ def test_a_whole_episode_in_the_simulator(exported: Export) -> None:
     planner, controller, bundle = exported("state", "state")
     reference, plans = ReferenceHierarchy(planner, controller), []
     with keystep.load(bundle, threads=1) as runtime:
-        env = make_env("keystep/Franka3Blocks-v0", runtime.manifest)
+        env = make_env("keystep/Franka3Blocks-v1", runtime.manifest)
         observation, _ = env.reset(seed=3, options={"task": "lift_red"})
         for policy in (runtime, reference):
             policy.reset(instruction="Lift the red block.", seed=3, episode=2)

@@ -224,7 +224,7 @@ def test_damaged_collections_are_refused(tmp_path: Path) -> None:
 
 def test_datasets_from_before_laws_were_told_are_known_by_their_world() -> None:
     action = {"names": list(layout.ACTION_NAMES), "hold": [0.0] * 7}
-    known = with_law({"env_id": "keystep/Franka3Blocks-v0", "action": action})
+    known = with_law({"env_id": "keystep/Franka3Blocks-v1", "action": action})
     assert known["action"]["law"] == ["relative"] * 6 + ["absolute"] == list(tabletop.ACTION_LAW)
     assert with_law({"suite": "tabletop", "action": action})["action"]["law"] == list(tabletop.ACTION_LAW)
     for other in (
@@ -237,9 +237,9 @@ def test_datasets_from_before_laws_were_told_are_known_by_their_world() -> None:
 
 def test_they_can_be_continued(tmp_path: Path) -> None:
     action = {"names": list(layout.ACTION_NAMES), "hold": [0.0] * 7}
-    reader = write(tmp_path / "d", env_id="keystep/Franka3Blocks-v0", action=action)
+    reader = write(tmp_path / "d", env_id="keystep/Franka3Blocks-v1", action=action)
     features = {key: reader.features[key] for key in ("observation.state", "action")}
-    told = {"env_id": "keystep/Franka3Blocks-v0", "action": action | {"law": list(layout.ACTION_LAW)}}
+    told = {"env_id": "keystep/Franka3Blocks-v1", "action": action | {"law": list(layout.ACTION_LAW)}}
     check_resumable(reader, DatasetSpec(10, features, {"t": "Do it."}, None, told))
     told["action"] |= {"law": ["absolute"] * 7}
     with pytest.raises(DatasetError, match=r"action\.law"):

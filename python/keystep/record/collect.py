@@ -46,7 +46,7 @@ class CollectReport:
 
 def collect(
     output: Path,
-    env_id: str = "keystep/Franka3Blocks-v0",
+    env_id: str = "keystep/Franka3Blocks-v1",
     tasks: Sequence[str] | None = None,
     episodes: int = 100,
     seed: int = 0,

@@ -17,7 +17,7 @@ from keystep.suites.franka3blocks.environment import start_body_state  # noqa: E
 from keystep.suites.franka3blocks.expert import ScriptedExpert  # noqa: E402
 from keystep.suites.headless import missing_driver  # noqa: E402
 
-ENV_ID = "keystep/Franka3Blocks-v0"
+ENV_ID = "keystep/Franka3Blocks-v1"
 STATE = "observation.state"
 
 
@@ -57,7 +57,8 @@ def test_reset_describes_the_episode(env):
     assert state.dtype == np.float32 and state.shape == (len(STATE_NAMES),)
     np.testing.assert_allclose(state[layout.HAND_POSITION], layout.NEUTRAL_HAND_M, atol=1e-3)
     np.testing.assert_allclose(state[layout.HAND_QUATERNION], [1, 0, 0, 0], atol=5e-3)
-    np.testing.assert_allclose(state[layout.JOINTS], layout.START_JOINTS_RAD, atol=1e-3)
+    np.testing.assert_allclose(state[layout.ARM_JOINTS], layout.START_JOINTS_RAD[:7], atol=1e-3)
+    np.testing.assert_array_equal(state[layout.ARM_JOINTS.stop :], [0, 0])
     np.testing.assert_allclose(state[layout.CUBE_POSITIONS][2::3], layout.CUBE_START_Z_M, atol=1e-3)
 
 
@@ -93,7 +94,7 @@ def test_translation_moves_the_hand_along_its_axis(env, axis, sign):
     assert np.abs(np.delete(travel, axis)).max() < 0.01
 
 
-@pytest.mark.parametrize(("index", "vector"), [(3, (1, 0, 0)), (4, (0, 1, 0)), (5, (0, 0, 1))])
+@pytest.mark.parametrize(("index", "vector"), [(3, (1, 0, 0)), (4, (0, -1, 0)), (5, (0, 0, -1))])
 def test_rotation_turns_the_hand(env, index, vector):
     from scipy.spatial.transform import Rotation
 

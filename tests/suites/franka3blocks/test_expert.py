@@ -19,7 +19,7 @@ STATE = "observation.state"
 
 @pytest.fixture(scope="module")
 def env():
-    env = gymnasium.make("keystep/Franka3Blocks-v0")
+    env = gymnasium.make("keystep/Franka3Blocks-v1")
     yield env.unwrapped
     env.close()
 

@@ -25,5 +25,5 @@ if find_spec("gymnasium") is not None:  # names and tasks are of use without the
     import gymnasium
 
     gymnasium.register(
-        "keystep/Franka3Blocks-v0", entry_point="keystep.suites.franka3blocks.environment:Franka3BlocksEnv"
+        "keystep/Franka3Blocks-v1", entry_point="keystep.suites.franka3blocks.environment:Franka3BlocksEnv"
     )

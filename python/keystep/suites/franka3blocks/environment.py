@@ -37,8 +37,8 @@ class Franka3BlocksEnv(gymnasium.Env):
         max_episode_steps: `truncated` is True from this many steps on.
         terminate_on_success: False lets an episode go on after the first success (collecting demonstrations).
 
-    The action is float32 (7,) in [-1, 1] (clipped): xyz delta x 0.05 m and Euler delta x 0.1 rad on the
-    *current* end-effector pose, gripper +1 opens and -1 closes.
+    The action is float32 (7,) in [-1, 1] (clipped): xyz delta x 0.05 m on the *current* end-effector position,
+    Euler turn x 0.1 rad in the frame of the *current* hand, gripper +1 opens and -1 closes.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": layout.CONTROL_RATE_HZ}  # noqa: RUF012
@@ -127,10 +127,14 @@ class Franka3BlocksEnv(gymnasium.Env):
         return made_with or self._max_episode_steps
 
     def _apply(self, action: np.ndarray) -> None:
-        """The action law: deltas on the *current* pose, then inverse kinematics and position control."""
+        """The action law: deltas on the *current* pose, then inverse kinematics and position control.
+
+        The turn is composed in the body frame, as the original's product of quaternions does. The hand points
+        down, so pitch and yaw turn it against the axes of the world.
+        """
         position, quaternion = self.simulation.hand_pose()
-        euler = Rotation.from_quat(quaternion).as_euler("xyz")
-        rotation = Rotation.from_euler("xyz", euler + layout.ROTATION_SCALE_RAD * action[3:6])
+        turn = Rotation.from_euler("xyz", layout.ROTATION_SCALE_RAD * action[3:6])
+        rotation = Rotation.from_quat(quaternion) * turn
         goal = position + layout.POSITION_SCALE_M * action[:3]
         arm = self.simulation.solve_joints(goal, rotation.as_quat())
         finger = np.clip(self.finger_m() + layout.FINGER_SCALE_M * action[6], 0.0, layout.FINGER_OPEN_M)
@@ -177,7 +181,8 @@ class Franka3BlocksEnv(gymnasium.Env):
         position, quaternion = self.simulation.hand_pose()
         joints = self.simulation.arm.qpos
         cubes = self.simulation.cube_positions().ravel()
-        state = np.concatenate([position, quaternion, cubes, joints[7:8], joints]).astype(np.float32)
+        fixed = np.zeros(len(layout.FIXED_JOINTS))
+        state = np.concatenate([position, quaternion, cubes, joints[7:8], joints[:7], fixed]).astype(np.float32)
         observation = {"observation.state": state}
         if "rgb" in self.obs_mode:
             observation["observation.images.static"] = self.simulation.image()

@@ -167,10 +167,9 @@ class ScriptedExpert:
         The original never turns; but the action law is relative to the current pose, so a tilt that the arm
         picks up would stay, and demonstrations would not show a policy how to undo it.
         """
-        euler = Rotation.from_quat(self.env.simulation.hand_pose()[1]).as_euler("xyz")
-        error = np.array([np.pi, 0.0, self._grip.yaw_rad]) - euler
-        error = (error + np.pi) % (2 * np.pi) - np.pi
-        return np.clip(error / layout.ROTATION_SCALE_RAD, -1.0, 1.0)
+        upright = Rotation.from_euler("xyz", [np.pi, 0.0, self._grip.yaw_rad])
+        turn = Rotation.from_quat(self.env.simulation.hand_pose()[1]).inv() * upright
+        return np.clip(turn.as_euler("xyz") / layout.ROTATION_SCALE_RAD, -1.0, 1.0)
 
 
 def go_to(error_m: np.ndarray) -> np.ndarray:

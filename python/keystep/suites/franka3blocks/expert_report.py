@@ -31,7 +31,7 @@ class ExpertEpisode:
 @cache
 def _environment() -> gymnasium.Env:
     """One environment per process: making one costs seconds."""
-    return gymnasium.make("keystep/Franka3Blocks-v0")
+    return gymnasium.make("keystep/Franka3Blocks-v1")
 
 
 def run_episode(task: str, seed: int) -> ExpertEpisode:

@@ -48,14 +48,16 @@ HAND_POSITION = slice(0, 3)
 HAND_QUATERNION = slice(3, 7)
 CUBE_POSITIONS = slice(7, 16)
 FINGER = slice(16, 17)
-JOINTS = slice(17, 26)
+ARM_JOINTS = slice(17, 24)
+FIXED_JOINTS: tuple[str, ...] = ("joint_8", "hand_joint")
+"""The joints eight and nine of the original's URDF, which do not move: always 0."""
 STATE_NAMES: tuple[str, ...] = (
     *(f"hand_{axis}_m" for axis in "xyz"),
     *(f"hand_q{axis}" for axis in "xyzw"),
     *(f"{cube}_{axis}_m" for cube in CUBES for axis in "xyz"),
     "finger_1_m",
     *(f"joint_{index}_rad" for index in range(1, 8)),
-    *(f"joint_{index}_m" for index in (8, 9)),
+    *(f"{joint}_rad" for joint in FIXED_JOINTS),
 )
 
 ACTION_NAMES: tuple[str, ...] = ("dx", "dy", "dz", "droll", "dpitch", "dyaw", "gripper")

@@ -66,7 +66,8 @@ def body_state(
     Args:
         limits: (9, 2) of the joints; an imagined arm may be beyond them.
     """
-    joints = np.clip(state[layout.JOINTS].astype(np.float64), *limits.T)
+    fingers = np.repeat(state[layout.FINGER], 2)
+    joints = np.clip(np.concatenate([state[layout.ARM_JOINTS], fingers]).astype(np.float64), *limits.T)
     cubes = np.zeros_like(current["cubes"])
     cubes[:, :3] = state[layout.CUBE_POSITIONS].reshape(3, 3)
     cubes[:, 3] = 1.0  # quaternion wxyz

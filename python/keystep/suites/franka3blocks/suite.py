@@ -29,7 +29,7 @@ class Franka3Blocks:
         "stack": 9,
     }
     seed_stride = 10
-    env_id = "keystep/Franka3Blocks-v0"
+    env_id = "keystep/Franka3Blocks-v1"
     collect_options = frozenset({"env_id", "expert_noise", "frames_after_success", "wander_frames", "record"})
     held_out_kinds: tuple[str, ...] = ("carrier", "frame", "words")
 
