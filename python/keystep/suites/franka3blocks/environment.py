@@ -182,7 +182,9 @@ class Franka3BlocksEnv(gymnasium.Env):
         joints = self.simulation.arm.qpos
         cubes = self.simulation.cube_positions().ravel()
         fixed = np.zeros(len(layout.FIXED_JOINTS))
-        state = np.concatenate([position, quaternion, cubes, joints[7:8], joints[:7], fixed]).astype(np.float32)
+        state = np.concatenate([position, quaternion, cubes, joints[7:8], joints[:7], fixed]).astype(
+            np.float32
+        )
         observation = {"observation.state": state}
         if "rgb" in self.obs_mode:
             observation["observation.images.static"] = self.simulation.image()
