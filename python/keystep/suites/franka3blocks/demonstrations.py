@@ -27,10 +27,10 @@ def rollout_expert(
     wander_frames: int = 0,
     record: Literal["expert", "executed"] = "expert",
 ) -> dict[str, Any] | None:
-    """One demonstration; None when the expert fails within `max_frames`, or something is thrown off the table.
+    """One demonstration; None when the expert fails within `max_frames`, or throws a cube away.
 
-    Without `frames_after_success` it is one of HD-ExpIt's D0: more than 5 frames of success, then the arm goes
-    home, and what was stacked still stands at the end.
+    Without `frames_after_success` it is one of HD-ExpIt's D0: more than 5 frames of success, then the arm
+    goes home, and what was stacked still stands at the end.
 
     Args:
         env: Franka-3Blocks, wrapped or not (its limit and its end at success do not apply here).
@@ -98,6 +98,6 @@ def complete(task: BlockTask, success: Sequence[bool], gone_home: bool) -> bool:
 
 
 def on_table(cubes: np.ndarray) -> bool:
-    """Whether no cube was flung away, which would stretch the range of all positions. cubes: (3, 3) metres."""
+    """Whether no cube was flung away, which would stretch the range of all positions. cubes: (3, 3) m."""
     x, y, z = (cubes - [layout.TABLE_CENTRE_M[0], 0.0, layout.TABLE_TOP_M]).T
     return bool((np.abs(x) < REACH_M).all() and (np.abs(y) < REACH_M).all() and (z > -BELOW_M).all())
