@@ -66,6 +66,10 @@ class PlanWindows:
     def __len__(self) -> int:
         return len(self._starts)
 
+    def tasks(self) -> np.ndarray:
+        """(windows,) int64 numbers of their tasks."""
+        return np.asarray(self._tasks[self._starts])
+
     def batch(self, windows: np.ndarray) -> Batch:
         """The windows of the given indices.
 

@@ -95,6 +95,10 @@ class ChunkWindows:
     def __len__(self) -> int:
         return len(self._starts)
 
+    def tasks(self) -> np.ndarray:
+        """(windows,) int64 numbers of their tasks."""
+        return np.asarray(self._columns["task_index"][self._starts])
+
     def batch(self, windows: np.ndarray, rng: np.random.Generator) -> Batch:
         """The windows of the given indices.
 

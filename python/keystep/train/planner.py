@@ -118,6 +118,9 @@ class _TextWindows:
     def __len__(self) -> int:
         return len(self._plans)
 
+    def tasks(self) -> np.ndarray:
+        return self._plans.tasks()
+
     def batch(self, windows: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
         batch = self._plans.batch(windows)
         task = batch.pop("task")

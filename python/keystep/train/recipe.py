@@ -14,9 +14,13 @@ from keystep.train.actions import ACTION
 
 
 class Windows(Protocol):
-    """Training examples by index; `batch(indices, rng)` gives raw arrays by key."""
+    """Training examples by index.
+
+    `batch(indices, rng)` gives raw arrays by key, `tasks()` the number of each one's task.
+    """
 
     def __len__(self) -> int: ...
+    def tasks(self) -> np.ndarray: ...
     def batch(self, windows: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]: ...
 
 

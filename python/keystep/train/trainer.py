@@ -28,6 +28,7 @@ from keystep.train.progress import Reporter
 from keystep.train.rehearsal import rehearse
 from keystep.train.same_run import NORMALIZATION, check_same_run, normalization_values
 from keystep.train.schedule import learning_rate
+from keystep.train.weights import window_weights
 
 _log = logging.getLogger(__name__)
 _NOISE, _VALIDATION = 3, 4  # what a random stream is for
@@ -211,7 +212,9 @@ class Trainer:
         kept, held_out = split_episodes(len(self.reader), config.val_fraction, config.seed)
         share = {"process": place.process_index, "processes": place.num_processes}
         settings = (self.recipe, config.batch_size, config.seed, self.device)
-        training = Batches(self.recipe.windows(kept), *settings, **share)
+        windows = self.recipe.windows(kept)
+        weights = window_weights(windows.tasks(), self.reader.tasks, config.task_weights)
+        training = Batches(windows, *settings, **share, weights=weights)
         if not held_out:
             return training, None
         windows = self.recipe.windows(held_out)
