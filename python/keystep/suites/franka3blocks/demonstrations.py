@@ -53,9 +53,9 @@ def rollout_expert(
         `observation.*`: (T, ...) what was seen before each action; `action`: float32 (T, 7); `success`:
         bool (T,) after each action; `success_step`: index of the first success.
     """
-    env = env.unwrapped
-    observation, _ = env.reset(seed=seed, options={"task": task})
-    expert = ScriptedExpert(env, seed=seed)
+    world: Any = env.unwrapped
+    observation, _ = world.reset(seed=seed, options={"task": task})
+    expert = ScriptedExpert(world, seed=seed)
     rng = np.random.default_rng((seed, 1))
     wandering, drift = int(rng.integers(wander_frames, endpoint=True)), rng.uniform(-1, 1, 3)
     executes = record == "executed"
@@ -73,16 +73,16 @@ def rollout_expert(
             for key, value in observation.items():
                 observations[key].append(value)
             actions.append(executed if executes else action)
-        observation, _, _, _, info = env.step(executed)
+        observation, _, _, _, info = world.step(executed)
         if kept:
             success.append(info["success"])
         if frames_after_success is not None and any(success[: len(success) - frames_after_success]):
             break
-        if not on_table(env.scene().cubes):
+        if not on_table(world.scene().cubes):
             return None
     if not any(success):
         return None
-    if frames_after_success is None and not complete(env.task, success, expert.going_home):
+    if frames_after_success is None and not complete(world.task, success, expert.going_home):
         return None
     return {
         **{key: np.stack(values) for key, values in observations.items()},
