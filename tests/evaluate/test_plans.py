@@ -52,7 +52,7 @@ def franka_state(**cubes):
     state = np.zeros(len(STATE_NAMES), np.float32)
     state[layout.HAND_POSITION] = layout.NEUTRAL_HAND_M
     state[layout.HAND_QUATERNION] = [1, 0, 0, 0]
-    state[layout.JOINTS] = layout.START_JOINTS_RAD
+    state[layout.ARM_JOINTS] = layout.START_JOINTS_RAD[:7]
     places = {"red": (0.5, 0.1, 0.274), "green": (0.5, 0.0, 0.274), "blue": (0.5, -0.1, 0.274)} | cubes
     state[layout.CUBE_POSITIONS] = np.concatenate([places[name] for name in layout.CUBES])
     return state
@@ -158,7 +158,7 @@ def test_camera_pictures_are_handed_on():
 
 def test_an_imagined_arm_stays_within_its_joints():
     state = franka_state(green=(0.45, 0.05, 0.3))
-    state[layout.JOINTS] = 9.0
+    state[layout.ARM_JOINTS], state[layout.FINGER] = 9.0, 9.0
     limits = np.stack([-np.ones(9), np.linspace(0.1, 1, 9)], axis=1)
     current = {"cubes": np.ones((3, 13)), "elapsed_steps": np.array(4)}
     moved = body_state(current, state, limits)
