@@ -24,7 +24,7 @@ from keystep.evaluate.settings import CHAIN_LENGTH, UNNAMED, EpisodeResult, Eval
 from keystep.evaluate.tables import report_markdown
 from keystep.machine import usable_cores
 from keystep.suites import suite_named
-from keystep.suites.base import Suite
+from keystep.suites.base import Suite, fixed_starts
 
 FIRST_SEED = 10_000_000
 """Of evaluations: far from those of demonstrations (from 0; of the shipped policy, from 1,000,000)."""
@@ -57,8 +57,17 @@ class ProtocolOptions(EnvOptions):
 
     def evaluation(self, manifest: dict[str, Any]) -> Evaluation:
         tasks = self.tasks or task_names(manifest)
-        told = held_out(suite_named(self.suite), tasks) if self.phrasing == "held_out" else ({}, ())
+        suite, settings = suite_named(self.suite), self.env_settings()
+        told = held_out(suite, tasks) if self.phrasing == "held_out" else ({}, ())
+        starts = None
+        if settings["env"] == suite.env_id:
+            starts = fixed_starts(suite, self.protocol.upper(), settings["env_kwargs"])
+        if starts is not None:
+            settings["max_episode_steps"] = settings["max_episode_steps"] or starts.max_steps
+            if reads_text(manifest) and not told[0]:
+                told = {task: starts.instructions[task] for task in tasks if task in starts.instructions}, ()
         return Evaluation(
+            starts=starts,
             tasks=tasks,
             episodes=self.episodes,
             seed=self.seed,
@@ -68,7 +77,7 @@ class ProtocolOptions(EnvOptions):
             guidance=self.guidance,
             instructions=told[0],
             kinds=told[1],
-            **self.env_settings(),
+            **settings,
         )
 
 
