@@ -20,7 +20,7 @@ from keystep.files import sha256
 from keystep.suites.calvin import ENV_ID, layout
 from keystep.suites.calvin.frames import CalvinFrames
 from keystep.suites.calvin.images import resized
-from keystep.suites.calvin.pickled import Segment, read_segments
+from keystep.suites.calvin.pickled import PlaySegment, read_segments
 from keystep.suites.calvin.tasks import TASKS, instruction
 
 EXTRAS = ("sentence", "frames", "end_state")
@@ -96,7 +96,7 @@ def convert_calvin(
 
 def choose_segments(
     annotations: Path, tasks: Sequence[str] | None, per_task: int | None, max_frames: int
-) -> list[Segment]:
+) -> list[PlaySegment]:
     """Those that are wanted, in the order of the file. Raises DatasetError."""
     for task in tasks or ():
         if task not in TASKS:
@@ -150,7 +150,7 @@ def dataset_spec(
     return DatasetSpec(layout.CONTROL_RATE_HZ, features, told, "franka_panda", how, EXTRAS)
 
 
-def _done(output: Path, chosen: Sequence[Segment]) -> int:
+def _done(output: Path, chosen: Sequence[PlaySegment]) -> int:
     """How many of the chosen segments are there already, which must be the first ones."""
     episodes = list(DatasetReader(output).episodes())
     for episode, segment in zip(episodes, chosen, strict=False):
@@ -168,7 +168,7 @@ def _done(output: Path, chosen: Sequence[Segment]) -> int:
 
 
 def _add(
-    writer: DatasetWriter, segment: Segment, frames: list[dict[str, np.ndarray]], action_key: str
+    writer: DatasetWriter, segment: PlaySegment, frames: list[dict[str, np.ndarray]], action_key: str
 ) -> None:
     names = {"observation.state": "robot_obs", "observation.scene": "scene_obs", "action": action_key}
     names |= {f"observation.images.{name}": f"rgb_{name}" for name in layout.CAMERAS}

@@ -23,7 +23,7 @@ _LAYOUT = (("language", "ann", str), ("language", "task", str), ("info", "indx",
 
 
 @dataclass(frozen=True)
-class Segment:
+class PlaySegment:
     """A piece of play with words to it.
 
     Attributes:
@@ -37,7 +37,7 @@ class Segment:
     stop: int
 
 
-def read_segments(path: Path) -> list[Segment]:
+def read_segments(path: Path) -> list[PlaySegment]:
     """The language segments of a dataset folder's auto_lang_ann.npy, in the order of the file.
 
     Raises:
@@ -57,7 +57,7 @@ def read_segments(path: Path) -> list[Segment]:
     if len(set(counts.values())) != 1:
         raise DatasetError(f"{path}: expected as many of each, got {counts}")
     rows = zip(found["task"], found["ann"], found["indx"], strict=True)
-    return [Segment(number, task, words, *place) for number, (task, words, place) in enumerate(rows)]
+    return [PlaySegment(number, task, words, *place) for number, (task, words, place) in enumerate(rows)]
 
 
 def _checked(path: Path, name: str, kind: type, value: Any) -> Any:
@@ -93,8 +93,9 @@ class _Unpickled:
             version = np.lib.format.read_magic(file)
             reads = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
             shape, _, dtype = reads[version](file)
-        except (ValueError, KeyError) as error:
-            raise DatasetError(f"{path}: expected a file of numpy.save, got {error}") from None
+        except Exception as error:  # numpy documents no set of errors for damaged headers
+            what = f"{type(error).__name__}: {error}"
+            raise DatasetError(f"{path}: expected a file of numpy.save, got {what}") from None
         if dtype.kind != "O" or shape != ():
             raise DatasetError(f"{path}: expected one pickled dict, got {dtype} of shape {shape}")
         try:
