@@ -14,6 +14,7 @@ import keystep
 from keystep.bars import progress_bar
 from keystep.commands import reference as references
 from keystep.commands.options import EnvOptions, OutputOptions, PolicyOptions
+from keystep.evaluate.benchmark import of_benchmark
 from keystep.evaluate.parallel import Played, in_order
 from keystep.evaluate.plots import report_figure
 from keystep.evaluate.protocols import Report
@@ -24,7 +25,7 @@ from keystep.evaluate.settings import CHAIN_LENGTH, UNNAMED, EpisodeResult, Eval
 from keystep.evaluate.tables import report_markdown
 from keystep.machine import usable_cores
 from keystep.suites import suite_named
-from keystep.suites.base import Suite, fixed_starts
+from keystep.suites.base import Suite
 
 FIRST_SEED = 10_000_000
 """Of evaluations: far from those of demonstrations (from 0; of the shipped policy, from 1,000,000)."""
@@ -57,17 +58,8 @@ class ProtocolOptions(EnvOptions):
 
     def evaluation(self, manifest: dict[str, Any]) -> Evaluation:
         tasks = self.tasks or task_names(manifest)
-        suite, settings = suite_named(self.suite), self.env_settings()
-        told = held_out(suite, tasks) if self.phrasing == "held_out" else ({}, ())
-        starts = None
-        if settings["env"] == suite.env_id:
-            starts = fixed_starts(suite, self.protocol.upper(), settings["env_kwargs"])
-        if starts is not None:
-            settings["max_episode_steps"] = settings["max_episode_steps"] or starts.max_steps
-            if reads_text(manifest) and not told[0]:
-                told = {task: starts.instructions[task] for task in tasks if task in starts.instructions}, ()
-        return Evaluation(
-            starts=starts,
+        told = held_out(suite_named(self.suite), tasks) if self.phrasing == "held_out" else ({}, ())
+        evaluation = Evaluation(
             tasks=tasks,
             episodes=self.episodes,
             seed=self.seed,
@@ -77,8 +69,9 @@ class ProtocolOptions(EnvOptions):
             guidance=self.guidance,
             instructions=told[0],
             kinds=told[1],
-            **settings,
+            **self.env_settings(),
         )
+        return of_benchmark(evaluation, manifest)
 
 
 def task_names(manifest: dict[str, Any]) -> tuple[str, ...]:

@@ -92,7 +92,7 @@ class Worker:
 
     def _reset_env(self, job: Job) -> tuple[Any, Mapping[str, Any]]:
         """The first observation and info; what the episode is about goes to environments that know tasks."""
-        task, seed = job.tasks[0], self.evaluation.seed + job.episode
+        task, seed = job.tasks[0], self.evaluation.reset_seed(job)
         if TASK in self.evaluation.env:  # which has one task
             if task != self._task:
                 close_env(self.env)

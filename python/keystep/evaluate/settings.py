@@ -180,9 +180,15 @@ class Evaluation:
     def _episodes_of(self, task: str) -> int:
         return self.episodes if self.starts is None else min(self.episodes, self.starts.counts[task])
 
+    def reset_seed(self, job: Job) -> int:
+        """Of the environment: `seed` + the episode; tasks share resets, but not the fixed starts of MTLC."""
+        if self.starts is None or self.chain_length > 1:
+            return self.seed + job.episode
+        return self.seed + job.episode * len(self.tasks) + self.tasks.index(job.tasks[0])
+
     def start_number(self, job: Job) -> int:
         """What tells its demonstration: the seed of the reset, or the number of a fixed start."""
-        return self.seed + job.episode if self.starts is None else job.episode
+        return self.reset_seed(job) if self.starts is None else job.episode
 
     def reset_options(self, job: Job) -> dict[str, Any]:
         """For the environment's reset, besides the task."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,10 @@ from fake_calvin import frame
 
 import keystep
 from keystep import cli
-from keystep.evaluate import evaluate, evaluate_chains
+from keystep.evaluate import EvaluationReport, evaluate_chains
+from keystep.evaluate.benchmark import of_benchmark
+from keystep.evaluate.protocols import run as run_protocol
+from keystep.evaluate.settings import Evaluation
 from keystep.suites.calvin import ENV_ID, layout
 from keystep.suites.calvin.evaluation import RecordedSubgoals, fixed_starts
 from keystep.suites.calvin.rules import start_scenes
@@ -89,13 +93,17 @@ def test_mtlc_starts_from_the_settings(calvin: dict[str, Any], settings: Path) -
     starts = fixed_starts("MTLC", kwargs)
     assert (starts.option, starts.max_steps, starts.counts[FIRST]) == ("setting", 240, 3)
     policy, tasks = Scripted(), ("move_slider_left", "open_drawer", FIRST)
-    told = {task: starts.instructions[task] for task in tasks}
-    report = evaluate(
-        policy, ENV_ID, tasks, episodes=30, suite="calvin", env_kwargs=kwargs, starts=starts,
-        instructions=told, max_episode_steps=30,
-    )  # fmt: skip
+    evaluation = of_benchmark(
+        Evaluation(ENV_ID, tasks, 30, suite="calvin", env_kwargs=kwargs), policy.manifest
+    )
+    assert evaluation.starts == starts and evaluation.max_episode_steps == 240
+    report = run_protocol(policy, replace(evaluation, max_episode_steps=30))
+    assert isinstance(report, EvaluationReport)
     assert [(task.successes, task.episodes) for task in report.tasks] == [(2, 2), (2, 2), (0, 3)]
     assert {options["instruction"] for options in policy.told} == {f"unseen of {task}" for task in tasks}
+    assert len(report.tasks[0].by_reset) == 2 and not set(report.tasks[0].by_reset) & set(
+        report.tasks[1].by_reset
+    )  # tasks share no start
     assert [family.name for family in report.families] == ["slider", "drawer", "rotate"]
     written = json.loads(json.dumps(report.to_dict()))["settings"]["fixed_starts"]
     assert written == dict(starts.origin) and written["renderer"] == "cpu" and len(written["settings"]) == 64
@@ -176,7 +184,7 @@ def test_settings_that_are_none(settings: Path, changed: Any, message: str) -> N
 
 
 def bundle(folder: Path) -> Path:
-    return state_bundle(folder, tasks=[{"name": FIRST, "instruction": "rotate"}])
+    return state_bundle(folder, tasks=[{"name": task, "instruction": task} for task in list(TASKS)[:5]])
 
 
 def test_eval_says_what_is_missing(
