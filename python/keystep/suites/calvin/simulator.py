@@ -27,7 +27,8 @@ class CalvinSimulator:
 
     def __init__(self, calvin: Calvin, images: bool) -> None:
         play, oracle = (_module(f"calvin_env.envs.{name}") for name in ("play_table_env", "tasks"))
-        cameras = [f"rgb_{name}" for name in layout.CAMERAS] if images else []
+        # Without images the smallest camera stays: the EGL plugin is loaded with the cameras' sizes.
+        cameras = [f"rgb_{name}" for name in (layout.CAMERAS if images else ("gripper",))]
         space = {"rgb_obs": cameras, "depth_obs": []}
         try:
             self._env = play.get_env(str(calvin.dataset), obs_space=space, show_gui=False)
@@ -80,6 +81,7 @@ class CalvinSimulator:
 
     def close(self) -> None:
         self._env.close()
+        self._env.cid = -1  # it closes again when it is collected, by then perhaps another one's connection
 
     def _seen(self, observation: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """robot_obs and scene_obs as float64, and the cameras' pictures."""
