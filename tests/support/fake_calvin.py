@@ -62,8 +62,14 @@ class PlayTableSimEnv:
         doors = {"base__slide": self.scene[0], "base__drawer": self.scene[1]}
         scene = {
             "doors": {name: {"current_state": float(value)} for name, value in doors.items()},
-            "lights": {"led": {"logical_state": int(self.scene[5])}},
+            "lights": {
+                name: {"logical_state": int(state)}
+                for name, state in zip(("lightbulb", "led"), self.scene[4:6], strict=True)
+            },
+            "movable_objects": dict.fromkeys(("block_red", "block_blue", "block_pink")),
         }
+        if "sorted" in FAULTS:
+            scene["doors"] = dict(sorted(doors.items()))
         return {"robot_info": {"uid": 0}, "scene_info": scene}
 
     def close(self):

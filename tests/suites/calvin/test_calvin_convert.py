@@ -66,6 +66,20 @@ def test_absolute_actions_and_other_sizes(split: Path, tmp_path: Path) -> None:
         assert set(columns[f"observation.images.{camera}"][:, 4, 4, 0]) == set(FRAMES[0])
 
 
+@pytest.mark.parametrize(
+    ("actions", "hold", "law"),
+    [
+        ("relative", {"mode": "values", "values": [0] * 7}, ["relative"] * 6 + ["absolute"]),
+        ("absolute", {"mode": "last"}, ["absolute"] * 7),
+    ],
+)
+def test_training_takes_its_actions(split: Path, tmp_path: Path, actions: Any, hold: Any, law: Any) -> None:
+    choices = pytest.importorskip("keystep.train.actions").ActionChoices
+    convert_calvin(split, tmp_path / "d", actions, images=False)
+    spec = choices(DatasetReader(tmp_path / "d")).spec
+    assert (spec["hold"], spec["law"]) == (hold, law)
+
+
 def test_an_end_state_is_where_an_environment_goes_on(
     checkout: Path, calvin: dict[str, Any], split: Path, tmp_path: Path
 ) -> None:

@@ -215,6 +215,11 @@ SENTENCES = "../calvin_models/conf/annotations"
             "calvin_env: expected an environment of .*RuntimeError: no such mesh",
         ),
         (
+            lambda c: rewrite(c / "calvin_env/__init__.py", "FAULTS = {'sorted': 1}"),
+            {},
+            "calvin_env: doors: expected base__slide, base__drawer in this order .*, got base__drawer",
+        ),
+        (
             lambda c: rewrite(c / "calvin_env/__init__.py", "FAULTS = {'exits': 1}"),
             {},
             "EGL: expected a graphics driver that PyBullet's EGL plugin loads with",

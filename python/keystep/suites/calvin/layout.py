@@ -47,6 +47,13 @@ def image_shape(camera: str, image_size: int | None) -> tuple[int, int, int]:
     return CAMERAS[camera] if image_size is None else (image_size, image_size, 3)
 
 
+SCENE_ORDER: dict[str, tuple[str, ...]] = {
+    "doors": ("base__slide", "base__drawer"),
+    "lights": ("lightbulb", "led"),
+    "movable_objects": tuple(f"block_{block}" for block in BLOCKS),
+}
+"""calvin_env's names of what scene_obs tells, in the order in which it does."""
+
 ACTIONS = ("relative", "absolute")
 ACTION_NAMES: dict[str, tuple[str, ...]] = {
     "relative": ("dx", "dy", "dz", "droll", "dpitch", "dyaw", "gripper"),

@@ -41,6 +41,7 @@ class CalvinSimulator:
         if not isinstance(tasks, dict) or set(tasks) != set(TASKS):
             raise missing(f"{calvin.oracle}: tasks", f"CALVIN's {len(TASKS)}", _told(tasks))
         self._oracle = oracle.Tasks(tasks)
+        _check_scene(self.info())
         self._images = images
         self._relative = calvin.actions == "relative"
         self._gripper = 1.0
@@ -94,6 +95,15 @@ class CalvinSimulator:
             for name, shape in layout.CAMERAS.items():
                 found[name] = _checked(pictures, f"rgb_{name}", shape, np.uint8)
         return found
+
+
+def _check_scene(info: Info) -> None:
+    """scene_obs follows the order of the configuration: sorted keys would swap slider and drawer."""
+    for group, names in layout.SCENE_ORDER.items():
+        found = tuple(info["scene_info"][group])
+        if found != names:
+            wanted = f"{', '.join(names)} in this order of the configuration"
+            raise missing(f"calvin_env: {group}", wanted, ", ".join(found) or "none")
 
 
 def _checked(values: Mapping[str, Any], name: str, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
