@@ -27,6 +27,7 @@ COMMANDS = {
     "check": "read a dataset completely and say what is wrong with it",
     "collect": "write successful demonstrations of the expert or oracle as a dataset",
     "oracle": "success of the oracle on the tabletop suite, or one episode: its code or yours, a video",
+    "calvin": "CALVIN's recordings, fixed settings and chains as keystep's files",
     "replay": "simulate a recorded episode again and compare it bit for bit",
     "train": "train a policy on a dataset",
     "export": "compile a training checkpoint into a bundle",

@@ -32,7 +32,13 @@ sys.meta_path.insert(0, Refuse())
 from keystep import cli
 """
 """Python in which none of the packages of the extras can be imported."""
-SUBCOMMANDS = [[], *([name] for name in cli.COMMANDS), ["train", "controller"], ["train", "planner"]]
+SUBCOMMANDS = [
+    [],
+    *([name] for name in cli.COMMANDS),
+    ["train", "controller"],
+    ["train", "planner"],
+    ["calvin", "convert"],
+]
 
 
 def without_extras(*arguments) -> subprocess.CompletedProcess[str]:

@@ -22,6 +22,7 @@ from keystep.data.action_law import BEFORE_LAWS
 from keystep.record.collect import collect
 from keystep.suites import SUITES, franka3blocks, suite_named, tabletop
 from keystep.suites.base import TASK, attempt, first_seed, numbered
+from keystep.suites.calvin import tasks as calvin
 from keystep.suites.franka3blocks import instructions
 from keystep.suites.franka3blocks import layout as franka3blocks_layout
 from keystep.suites.tabletop import layout as tabletop_layout
@@ -82,7 +83,7 @@ def test_tasks_that_are_added_meet_no_seed_of_another(stride: int) -> None:
 @EACH
 def test_all_tasks_have_a_number_each(name: str) -> None:
     suite = suite_named(name)
-    known = {"franka3blocks": franka3blocks.TASKS, "tabletop": tabletop.TASKS}[name]
+    known = {"calvin": calvin.TASKS, "franka3blocks": franka3blocks.TASKS, "tabletop": tabletop.TASKS}[name]
     assert suite.name == name and dict(suite.tasks) == {task: i for i, task in enumerate(known)}
     assert len(set(suite.tasks.values())) == len(suite.tasks)
 
@@ -98,7 +99,7 @@ def test_every_task_has_an_environment(name: str) -> None:
 @EACH
 def test_a_suite_is_loaded_without_a_simulator(name: str) -> None:
     code = f"import sys; from keystep.suites import suite_named; suite_named({name!r}).register()"
-    code += "; print(sorted({'torch', 'mani_skill', 'sapien'} & set(sys.modules)))"
+    code += "; print(sorted({'torch', 'mani_skill', 'sapien', 'pybullet', 'calvin_env'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
@@ -124,7 +125,7 @@ def test_the_laws_of_older_datasets_are_those_of_their_worlds() -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("moon", "suite: expected franka3blocks or tabletop, or a module with SUITE, got 'moon'"),
+        ("moon", "suite: expected calvin or franka3blocks or tabletop, or a module with SUITE, got 'moon'"),
         ("no.such", r"suite: expected a module with SUITE, got 'no.such' \(No module named 'no'\)"),
         ("json.decoder", r"suite: expected a module with SUITE, got 'json.decoder' \(.*no attribute 'SUITE'"),
     ],
@@ -181,6 +182,8 @@ def test_tasks_of_another_suite(moon: str, tmp_path: Path, capsys: pytest.Captur
 
 
 def test_ground_truth_needs_demonstrations_with_subgoals() -> None:
+    with pytest.raises(DatasetError, match="suite: expected one with a demonstrator, got calvin"):
+        collect(Path("nowhere"), suite="calvin")
     with pytest.raises(ValueError, match="ground_truth: expected a suite whose demonstrations have subgoals"):
         suite_named("tabletop").demonstrator(None, {})
 

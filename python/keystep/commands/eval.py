@@ -14,6 +14,7 @@ import keystep
 from keystep.bars import progress_bar
 from keystep.commands import reference as references
 from keystep.commands.options import EnvOptions, OutputOptions, PolicyOptions
+from keystep.evaluate.benchmark import of_benchmark
 from keystep.evaluate.parallel import Played, in_order
 from keystep.evaluate.plots import report_figure
 from keystep.evaluate.protocols import Report
@@ -58,7 +59,7 @@ class ProtocolOptions(EnvOptions):
     def evaluation(self, manifest: dict[str, Any]) -> Evaluation:
         tasks = self.tasks or task_names(manifest)
         told = held_out(suite_named(self.suite), tasks) if self.phrasing == "held_out" else ({}, ())
-        return Evaluation(
+        evaluation = Evaluation(
             tasks=tasks,
             episodes=self.episodes,
             seed=self.seed,
@@ -70,6 +71,7 @@ class ProtocolOptions(EnvOptions):
             kinds=told[1],
             **self.env_settings(),
         )
+        return of_benchmark(evaluation, manifest)
 
 
 def task_names(manifest: dict[str, Any]) -> tuple[str, ...]:

@@ -82,7 +82,7 @@ class EnvOptions:
     """Where it acts; docs/evaluation.md says what an environment must offer."""
 
     suite: str = "franka3blocks"
-    """The simulated world: franka3blocks, tabletop, or a module with a SUITE."""
+    """The simulated world: franka3blocks, tabletop, calvin (docs/calvin.md), or a module with a SUITE."""
     env: str | None = None
     """Gymnasium environment, ID or MODULE:ID (the module registers it); the suite's when not given. <Task>
     in it stands for the task's name."""

@@ -9,6 +9,8 @@ from typing import Any
 from keystep.evaluate.measured import Measured, origin
 from keystep.evaluate.parallel import Played
 from keystep.evaluate.settings import EpisodeResult, Evaluation
+from keystep.suites import suite_named
+from keystep.suites.base import families
 from keystep.uncertainty import clustered_error, deviation, mean, means_by, wilson_interval
 
 
@@ -109,18 +111,21 @@ class EvaluationReport(Measured):
 
     Attributes:
         kinds: the same episodes by the kind of what the policy was told, if there are several.
+        family_of: of tasks by name, where it is not the first word of the name.
     """
 
     tasks: tuple[TaskResult, ...]
     kinds: tuple[TaskResult, ...] = ()
+    family_of: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def families(self) -> tuple[TaskResult, ...]:
-        """Tasks merged by the first word of their names (lift, push, stack)."""
-        names = dict.fromkeys(_family(task.name) for task in self.tasks)
-        return tuple(
-            merge(name, [task for task in self.tasks if _family(task.name) == name]) for name in names
-        )
+        """Tasks merged by family: the first word of their names (lift, push, stack), or as the suite says."""
+        grouped: dict[str, list[TaskResult]] = {}
+        for task in self.tasks:
+            name = self.family_of.get(task.name, task.name.partition("_")[0])
+            grouped.setdefault(name, []).append(task)
+        return tuple(merge(name, results) for name, results in grouped.items())
 
     @property
     def total(self) -> TaskResult:
@@ -160,16 +165,17 @@ def task_report(evaluation: Evaluation, played: Played) -> EvaluationReport:
             for result in played.results
             if result.task == name and (kind is None or evaluation.kind(result.job) == kind)
         ]
-        return _task_result(name, mine, evaluation.seeds)
+        return _task_result(name, mine, evaluation)
 
     return EvaluationReport(
         tasks=tuple(map(results, evaluation.tasks)),
         kinds=tuple(merge(kind, [results(n, kind) for n in evaluation.tasks]) for kind in evaluation.kinds),
+        family_of=families(suite_named(evaluation.suite)),
         **origin(evaluation, played),
     )
 
 
-def _task_result(name: str, results: Sequence[EpisodeResult], seeds: Sequence[int]) -> TaskResult:
+def _task_result(name: str, results: Sequence[EpisodeResult], evaluation: Evaluation) -> TaskResult:
     counted = [result for result in results if not result.skipped]
     steps = [result.steps for result in counted if result.success]
     by_seed = means_by((result.job.noise_seed, result.success) for result in counted)
@@ -180,14 +186,10 @@ def _task_result(name: str, results: Sequence[EpisodeResult], seeds: Sequence[in
         faults=sum(bool(result.fault) for result in counted),
         mean_steps=mean(steps),
         solved=tuple(result.success for result in counted),
-        by_seed=tuple(map(by_seed.get, seeds)),
+        by_seed=tuple(map(by_seed.get, evaluation.seeds)),
         skipped=len(results) - len(counted),
-        by_reset=means_by((result.episode, result.success) for result in counted),
+        by_reset=means_by((evaluation.reset_seed(result.job), result.success) for result in counted),
     )
-
-
-def _family(task: str) -> str:
-    return task.partition("_")[0]
 
 
 def _columns(several: bool) -> list[tuple[str, int]]:

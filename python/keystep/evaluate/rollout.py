@@ -90,24 +90,24 @@ class Worker:
         env = evaluation.env.replace(TASK, self._task)
         return make_env(env, self.policy.manifest, options, max_episode_steps=limit)
 
-    def _reset_env(self, task: str, seed: int) -> tuple[Any, Mapping[str, Any]]:
+    def _reset_env(self, job: Job) -> tuple[Any, Mapping[str, Any]]:
         """The first observation and info; what the episode is about goes to environments that know tasks."""
+        task, seed = job.tasks[0], self.evaluation.reset_seed(job)
         if TASK in self.evaluation.env:  # which has one task
             if task != self._task:
                 close_env(self.env)
                 self._task = task
                 self.env = self._make_env()
             return reset_env(self.env, seed, None)
-        options = None if task == UNNAMED else {"task": task}
-        return reset_env(self.env, seed, options)
+        told = {} if task == UNNAMED else {"task": task}
+        return reset_env(self.env, seed, told | self.evaluation.reset_options(job) or None)
 
     def run(self, job: Job) -> EpisodeResult:
         """One episode: the tasks in a row, until one is not solved."""
-        seed = self.evaluation.seed + job.episode
-        observation, info = self._reset_env(job.tasks[0], seed)
+        observation, info = self._reset_env(job)
         subgoals = None
         if self._demonstrator is not None:
-            subgoals = self._demonstrator.subgoals(job.tasks[0], seed)
+            subgoals = self._demonstrator.subgoals(job.tasks[0], self.evaluation.start_number(job))
             if subgoals is None:
                 return EpisodeResult(job, 0, 0, skipped=True)
         total = 0
@@ -171,7 +171,7 @@ class Worker:
     def probe(self, count: int) -> int:
         """Take so many steps of an episode that is not counted, fewer if the policy fails; their number."""
         job = self.evaluation.jobs[0]
-        observation, info = self._reset_env(job.tasks[0], self.evaluation.seed)
+        observation, info = self._reset_env(job)
         self._reset_policy(job, 0, info)
         taken = 0
         with suppress(keystep.PolicyError):
@@ -184,7 +184,8 @@ class Worker:
         if self._demonstrator is None:
             return 0.0
         started = time.perf_counter()
-        self._demonstrator.subgoals(self.evaluation.tasks[0], self.evaluation.seed)
+        job = self.evaluation.jobs[0]
+        self._demonstrator.subgoals(job.tasks[0], self.evaluation.start_number(job))
         return time.perf_counter() - started
 
     @property

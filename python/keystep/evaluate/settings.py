@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 import keystep
+from keystep.suites.base import FixedStarts
 
 CHAIN_LENGTH = 5  # tasks in a row of LH-MTLC
 UNNAMED = "unnamed"
@@ -89,6 +90,7 @@ class Evaluation:
         env_kwargs: for the environment's constructor.
         max_episode_steps: steps until an episode is given up; None: the environment's own limit.
         success_key: of `info`; see `keystep.evaluate.environments.solved`.
+        starts: of a benchmark that fixes its episodes: episode i is start i, and there are no more.
     """
 
     env: str
@@ -105,6 +107,7 @@ class Evaluation:
     env_kwargs: Mapping[str, Any] = field(default_factory=dict)
     max_episode_steps: int | None = None
     success_key: str | None = None
+    starts: FixedStarts | None = None
 
     def __post_init__(self) -> None:
         self._require(self.episodes >= 1, "episodes", "at least 1", self.episodes)
@@ -122,8 +125,24 @@ class Evaluation:
             self._require(len(set(values)) == len(values), name, "each once", values)
         both = self.ground_truth and self.chain_length > 1
         self._require(not both, "ground_truth", "single tasks (demonstrations start from a reset)", "chains")
+        if self.starts is not None:
+            self._check_starts(self.starts)
         missing = [task for task in self.tasks if self.instructions and not self.instructions.get(task)]
         self._require(not missing, "instructions", "at least one for every task", f"none for {missing}")
+
+    def _check_starts(self, starts: FixedStarts) -> None:
+        if self.chain_length == 1:
+            for task in self.tasks:
+                self._require(starts.counts.get(task, 0) > 0, "tasks", "those with fixed starts", repr(task))
+            return
+        lengths = {len(chain) for chain in starts.chains}
+        told = " or ".join(map(str, sorted(lengths))) or "no chains"
+        self._require(lengths == {self.chain_length}, "chain_length", told, self.chain_length)
+        count = len(starts.chains)
+        self._require(self.episodes <= count, "episodes", f"at most {count} fixed chains", self.episodes)
+        used = {task for chain in starts.chains[: self.episodes] for task in chain}
+        unnamed = sorted(used - set(self.tasks))
+        self._require(not unnamed, "tasks", "all of the fixed chains", f"none of {', '.join(unnamed)}")
 
     @staticmethod
     def _require(condition: bool, name: str, expected: str, got: object) -> None:
@@ -144,16 +163,36 @@ class Evaluation:
     def jobs(self) -> list[Job]:
         """Every episode, for each noise seed in turn."""
         if self.chain_length > 1:
-            chains = [
-                draw_chain(self.tasks, self.chain_length, self.seed, index) for index in range(self.episodes)
-            ]
+            chains = self._chains()
             return [Job(seed, index, chain) for seed in self.seeds for index, chain in enumerate(chains)]
         return [
             Job(seed, episode, (task,))
             for seed in self.seeds
             for task in self.tasks
-            for episode in range(self.episodes)
+            for episode in range(self._episodes_of(task))
         ]
+
+    def _chains(self) -> list[tuple[str, ...]]:
+        if self.starts is not None:
+            return list(self.starts.chains[: self.episodes])
+        return [draw_chain(self.tasks, self.chain_length, self.seed, index) for index in range(self.episodes)]
+
+    def _episodes_of(self, task: str) -> int:
+        return self.episodes if self.starts is None else min(self.episodes, self.starts.counts[task])
+
+    def reset_seed(self, job: Job) -> int:
+        """Of the environment: `seed` + the episode; tasks share resets, but not the fixed starts of MTLC."""
+        if self.starts is None or self.chain_length > 1:
+            return self.seed + job.episode
+        return self.seed + job.episode * len(self.tasks) + self.tasks.index(job.tasks[0])
+
+    def start_number(self, job: Job) -> int:
+        """What tells its demonstration: the seed of the reset, or the number of a fixed start."""
+        return self.reset_seed(job) if self.starts is None else job.episode
+
+    def reset_options(self, job: Job) -> dict[str, Any]:
+        """For the environment's reset, besides the task."""
+        return {} if self.starts is None else {self.starts.option: job.episode}
 
     def told(self, job: Job, position: int) -> dict[str, str]:
         """What `reset` is told at `position` of the chain: the task's name, or one of its instructions.
@@ -180,6 +219,7 @@ class Evaluation:
             "max_episode_steps": self.max_episode_steps,
             "success_key": self.success_key,
             "instructions": {task: list(texts) for task, texts in self.instructions.items()},
+            **({"fixed_starts": dict(self.starts.origin)} if self.starts is not None else {}),
         }
 
 

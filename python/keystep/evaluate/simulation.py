@@ -34,7 +34,19 @@ def set_env_task(env: Any, task: str) -> tuple[Any, Mapping[str, Any]]:
     """Observation and info after a new task without a reset. Raises ArgumentError."""
     with fault_of_env("set_task"):
         returned = env.get_wrapper_attr("set_task")(task)
+    _restart_limits(env)
     return _first_observation("set_task", returned)
+
+
+def _restart_limits(env: Any) -> None:
+    """A limit is of one task: TimeLimit counts on from the reset, as `set_task` goes around it."""
+    from gymnasium import Wrapper
+    from gymnasium.wrappers import TimeLimit
+
+    while isinstance(env, Wrapper):
+        if isinstance(env, TimeLimit):
+            env._elapsed_steps = 0  # type: ignore[assignment]
+        env = env.env
 
 
 def step_env(env: Any, action: np.ndarray) -> tuple[Any, bool, bool, Mapping[str, Any]]:

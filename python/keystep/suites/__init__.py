@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from keystep.suites.base import Suite
 
 SUITES = {
+    "calvin": "keystep.suites.calvin.suite",
     "franka3blocks": "keystep.suites.franka3blocks.suite",
     "tabletop": "keystep.suites.tabletop.suite",
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -59,6 +59,27 @@ class Pictures(Protocol):
     def imagined(self, subgoals: dict[str, np.ndarray]) -> list[np.ndarray]: ...
 
 
+@dataclass(frozen=True)
+class FixedStarts:
+    """Episodes that a benchmark fixes, instead of resets by seeds.
+
+    Attributes:
+        option: of the environment's reset, which is given the number of the start besides the task.
+        counts: starts of each task (MTLC).
+        chains: the tasks in a row of each start (LH-MTLC).
+        instructions: the sentences that a policy is told, by task.
+        max_steps: limit of a task.
+        origin: what the scores depend on besides the policy, such as hashes of files; for result files.
+    """
+
+    option: str
+    counts: Mapping[str, int] = field(default_factory=dict)
+    chains: tuple[tuple[str, ...], ...] = ()
+    instructions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    max_steps: int | None = None
+    origin: Mapping[str, Any] = field(default_factory=dict)
+
+
 class Suite(Protocol):
     """A simulated world: its tasks, and how to make, demonstrate, tell and show them.
 
@@ -73,6 +94,9 @@ class Suite(Protocol):
         env_id: of the Gymnasium environment; with `TASK` in it where there is one for each task.
         collect_options: arguments of `keystep.record.collect` that only some suites have, and this one has.
         held_out_kinds: of the sentences of `held_out`, taking turns.
+
+    Two more it may have: `families`, the family of every task for reports, by task, where that is not the
+    first word of its name; and `fixed_starts(protocol, env_kwargs) -> FixedStarts` of a benchmark.
     """
 
     name: str
@@ -128,6 +152,17 @@ class Suite(Protocol):
             ArgumentError: this suite has none.
         """
         ...
+
+
+def fixed_starts(suite: Suite, protocol: str, env_kwargs: Mapping[str, Any]) -> FixedStarts | None:
+    """Those of a suite that is a benchmark, else None. Raises ArgumentError, see the suite."""
+    of_suite = getattr(suite, "fixed_starts", None)
+    return None if of_suite is None else of_suite(protocol, env_kwargs)
+
+
+def families(suite: Suite) -> Mapping[str, str]:
+    """Of the tasks whose family is not the first word of their name."""
+    return getattr(suite, "families", {})
 
 
 def numbered(suite: Suite, tasks: Sequence[str] | None, seed: int) -> dict[str, int]:
