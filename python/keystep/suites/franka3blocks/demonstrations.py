@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import gymnasium
 import numpy as np
 
-from keystep.suites.franka3blocks.expert import ScriptedExpert
+from keystep.suites.franka3blocks import layout
+from keystep.suites.franka3blocks.expert import SUCCESS_FRAMES, ScriptedExpert
+from keystep.suites.franka3blocks.tasks import BlockTask
 
 DEMONSTRATION_FRAMES = 64  # HD-ExpIt, D0
+REACH_M = 0.3  # of cubes from the middle of the table
+BELOW_M = 0.01
 
 
 def rollout_expert(
@@ -22,7 +27,10 @@ def rollout_expert(
     wander_frames: int = 0,
     record: Literal["expert", "executed"] = "expert",
 ) -> dict[str, Any] | None:
-    """One demonstration; None when the expert fails within `max_frames`.
+    """One demonstration; None when the expert fails within `max_frames`, or something is thrown off the table.
+
+    Without `frames_after_success` it is one of HD-ExpIt's D0: more than 5 frames of success, then the arm goes
+    home, and what was stacked still stands at the end.
 
     Args:
         env: Franka-3Blocks, wrapped or not (its limit and its end at success do not apply here).
@@ -70,7 +78,11 @@ def rollout_expert(
             success.append(info["success"])
         if frames_after_success is not None and any(success[: len(success) - frames_after_success]):
             break
+        if not on_table(env.scene().cubes):
+            return None
     if not any(success):
+        return None
+    if frames_after_success is None and not complete(env.task, success, expert.going_home):
         return None
     return {
         **{key: np.stack(values) for key, values in observations.items()},
@@ -78,3 +90,14 @@ def rollout_expert(
         "success": np.array(success),
         "success_step": int(np.argmax(success)),
     }
+
+
+def complete(task: BlockTask, success: Sequence[bool], gone_home: bool) -> bool:
+    """Whether an episode is one of D0: held for more than 5 frames, gone home, and a stack still stands."""
+    return gone_home and sum(success) > SUCCESS_FRAMES and (task.family != "stack" or success[-1])
+
+
+def on_table(cubes: np.ndarray) -> bool:
+    """Whether no cube was flung away, which would stretch the range of all positions. cubes: (3, 3) metres."""
+    x, y, z = (cubes - [layout.TABLE_CENTRE_M[0], 0.0, layout.TABLE_TOP_M]).T
+    return bool((np.abs(x) < REACH_M).all() and (np.abs(y) < REACH_M).all() and (z > -BELOW_M).all())

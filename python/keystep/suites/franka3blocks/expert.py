@@ -27,9 +27,9 @@ CLOSE_PATIENCE = 20  # steps
 REACH_PATIENCE = 120  # steps
 RAISE_M = 0.15
 DRAG_M = 0.11
+STACK_RAISE_M = layout.CUBE_EDGE_M + 0.002  # clear of the lower cube; the rest on the way
 STACK_CLEARANCE_M = 0.078
 STACK_ALIGNED_M = 0.02
-STACK_RELEASE_M = layout.CUBE_EDGE_M + 0.002
 HOVER_M = 0.08  # above the cube while the hand still has to turn
 TURNED_RAD = 0.15
 SUCCESS_FRAMES = 5  # the arm goes home after more success frames than this ...
@@ -60,6 +60,11 @@ class ScriptedExpert:
         self._going_home = False
         self._grip = HandOffset()
         self._script = self._solve()
+
+    @property
+    def going_home(self) -> bool:
+        """It has solved the task, and held that for a while."""
+        return self._going_home
 
     def act(self) -> np.ndarray:
         """The next action, float32 (7,)."""
@@ -101,14 +106,16 @@ class ScriptedExpert:
 
     def _stack(self, upper: int, lower: int) -> Script:
         yield from self._grasp(upper)
-        yield from self._rise(RAISE_M, CLOSE)
+        yield from self._rise(STACK_RAISE_M, CLOSE)
         while self._holds(upper) and self._offset(upper, lower) >= STACK_ALIGNED_M:
             yield self._carry(upper, self._cube(lower) + np.array([0.0, 0.0, STACK_CLEARANCE_M]))
-        while self._holds(upper) and (self._cube(upper) - self._cube(lower))[2] > STACK_RELEASE_M:
-            move = self._carry(upper, self._cube(lower))
-            move[2] = -SLOW
-            yield move
+        yield from self._let_go()
         yield from self._release()
+
+    def _let_go(self) -> Script:
+        """Lower while the fingers open: the cube is released at once and falls the rest."""
+        while self.env.finger_m() < 0.9 * layout.FINGER_OPEN_M:
+            yield self._move(np.array([0.0, 0.0, -SLOW]), OPEN)
 
     def _grasp(self, cube: int) -> Script:
         self._grip = clear_grasp(cube, self.env.simulation.cube_positions())
