@@ -39,7 +39,7 @@ class Franka3BlocksEnv(gymnasium.Env):
         terminate_on_success: False lets an episode go on after the first success (collecting demonstrations).
         simulator: one of `simulators.SIMULATORS`; the registered ids choose it.
 
-    The action is float32 (7,) in [-1, 1] (clipped): xyz delta x 0.05 m on the *current* end-effector position,
+    The action is float32 (7,) in [-1, 1] (clipped): xyz delta x 0.05 m on the *current* position of the hand,
     Euler turn x 0.1 rad in the frame of the *current* hand, gripper +1 opens and -1 closes.
     """
 
