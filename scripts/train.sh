@@ -14,12 +14,12 @@ controller=checkpoints/$policy-controller
 # Planner and controller learn from the same demonstrations of 64 frames. They start anywhere near the first pose,
 # and the actions are those executed, noise included: what led to the goal.
 collect() {
-  $keystep collect --output "$data" --record executed --processes 2 "$@"
+  $keystep collect --output "$data" --processes 2 "$@"
 }
 
 case $policy in
 state)
-  collect --episodes 500 --seed 2000000 --expert-noise 0.0 0.2 0.4 --wander-frames 12
+  collect --episodes 500 --seed 2000000 --preset shipped
   $keystep train planner --dataset "$data" --output "$planner" --preset small --latest-start 32 \
     --steps 10000 --learning-rate 1e-3 --warmup-steps 300 --threads 1
   $keystep train controller --dataset "$data" --output "$controller" --preset small --condition goal \

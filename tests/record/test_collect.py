@@ -137,3 +137,26 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+@pytest.mark.parametrize(
+    ("preset", "noise", "wander"), [("paper", [0.0], 0), ("shipped", [0.0, 0.2, 0.4], 12)]
+)
+def test_a_preset_says_how_demonstrations_are_made(
+    tmp_path: Path, preset: str, noise: list[float], wander: int
+) -> None:
+    pytest.importorskip("mani_skill", reason="needs the extra 'sim'")
+    collect(tmp_path, tasks=["push_red_left"], episodes=1, preset=preset)  # type: ignore[arg-type]
+    told = DatasetReader(tmp_path).collection
+    assert (told["expert_noise"], told["wander_frames"]) == (noise, wander)
+    assert (told["record"], told["frames_after_success"]) == ("executed", None)
+    (episode,) = DatasetReader(tmp_path).episodes()
+    assert episode.length == 64
+
+
+def test_a_preset_leaves_no_option_open(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="wander_frames: expected none, as preset paper chooses it, got 3"):
+        collect(tmp_path / "a", preset="paper", wander_frames=3)
+    with pytest.raises(DatasetError, match="preset: expected one of none, paper, shipped, got 'big'"):
+        collect(tmp_path / "b", preset="big")  # type: ignore[arg-type]
+    assert not (tmp_path / "a").exists() and not (tmp_path / "b").exists()

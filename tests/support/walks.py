@@ -11,7 +11,13 @@ from keystep.data import Column, DatasetSpec, DatasetWriter, image_column
 TASKS = {"left": "Go left.", "right": "Go right."}
 
 
-def write_dataset(path: Path, episodes: int = 6, length: int = 20, image: bool = False) -> Path:
+def write_dataset(
+    path: Path,
+    episodes: int = 6,
+    length: int = 20,
+    image: bool = False,
+    tasks: dict[str, str] = TASKS,
+) -> Path:
     """Walks whose action is a smooth function of state and task, so that a small network can fit it."""
     features = {
         "observation.state": Column("float32", (2,), ("x", "constant")),
@@ -21,7 +27,7 @@ def write_dataset(path: Path, episodes: int = 6, length: int = 20, image: bool =
         features["observation.images.static"] = image_column(32, 32)
     action = {"names": ["dx", "dy", "constant"], "units": ["m"] * 3, "min": [-1.0] * 3, "max": [1.0] * 3}
     action |= {"rate_limit": None, "hold": [0.0] * 3}
-    with DatasetWriter(path, DatasetSpec(60, features, TASKS, "toy", {"action": action})) as writer:
+    with DatasetWriter(path, DatasetSpec(60, features, tasks, "toy", {"action": action})) as writer:
         for number in range(episodes):
             rng = np.random.default_rng(number)
             direction = (-1, 1)[number % 2]
@@ -36,5 +42,5 @@ def write_dataset(path: Path, episodes: int = 6, length: int = 20, image: bool =
                 frames["observation.images.static"] = rng.integers(
                     0, 256, (length, 32, 32, 3), dtype=np.uint8
                 )
-            writer.add_episode(frames, list(TASKS)[number % 2], seed=number)
+            writer.add_episode(frames, list(tasks)[number % 2], seed=number)
     return path

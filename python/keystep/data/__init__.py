@@ -6,6 +6,7 @@ from keystep.lazy import lazy_names
 
 if TYPE_CHECKING:
     from keystep.data.errors import DatasetError
+    from keystep.data.joined import Dataset, JoinedDatasets, open_datasets
     from keystep.data.layout import Column, image_column
     from keystep.data.plans import PlanWindows
     from keystep.data.reader import DatasetReader, EpisodeInfo
@@ -16,7 +17,10 @@ else:
     __getattr__, __dir__ = lazy_names(
         __name__,
         {
+            "Dataset": "joined",
             "DatasetError": "errors",
+            "JoinedDatasets": "joined",
+            "open_datasets": "joined",
             "Column": "layout",
             "image_column": "layout",
             "PlanWindows": "plans",
@@ -32,12 +36,15 @@ else:
 __all__ = [
     "ChunkWindows",
     "Column",
+    "Dataset",
     "DatasetError",
     "DatasetReader",
     "DatasetSpec",
     "DatasetWriter",
     "EpisodeInfo",
+    "JoinedDatasets",
     "PlanWindows",
     "image_column",
+    "open_datasets",
     "split_episodes",
 ]

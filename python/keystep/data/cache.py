@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from keystep import files
+from keystep.data.joined import Dataset
 from keystep.data.layout import Column, DatasetError
-from keystep.data.reader import DatasetReader
 
 _VERSION = 2  # of what the columns hold
 
@@ -31,7 +31,7 @@ def cache_folder() -> Path:
 
 
 def mapped_columns(
-    reader: DatasetReader, columns: Sequence[str], folder: Path | None = None
+    reader: Dataset, columns: Sequence[str], folder: Path | None = None
 ) -> dict[str, np.ndarray]:
     """Read-only memory maps (frames, *shape) of the columns, converting those not yet in the cache.
 
@@ -63,7 +63,7 @@ def mapped_columns(
     return {name: np.load(root / f"{name}.npy", mmap_mode="r") for name in columns}
 
 
-def _convert(reader: DatasetReader, columns: Sequence[str], root: Path) -> None:
+def _convert(reader: Dataset, columns: Sequence[str], root: Path) -> None:
     staging = Path(tempfile.mkdtemp(dir=root, prefix=".converting-"))
     try:
         arrays: dict[str, np.memmap] = {}

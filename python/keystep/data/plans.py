@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from keystep.data.cache import mapped_columns
+from keystep.data.joined import Dataset
 from keystep.data.layout import DatasetError
-from keystep.data.reader import DatasetReader
 
 Batch = dict[str, np.ndarray]
 
@@ -33,7 +33,7 @@ class PlanWindows:
 
     def __init__(
         self,
-        reader: DatasetReader,
+        reader: Dataset,
         key: str,
         subgoals: int = 8,
         steps_per_subgoal: int = 8,
@@ -65,6 +65,10 @@ class PlanWindows:
 
     def __len__(self) -> int:
         return len(self._starts)
+
+    def tasks(self) -> np.ndarray:
+        """(windows,) int64 numbers of their tasks."""
+        return np.asarray(self._tasks[self._starts])
 
     def batch(self, windows: np.ndarray) -> Batch:
         """The windows of the given indices.

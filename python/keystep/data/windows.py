@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from keystep.data.cache import mapped_columns
+from keystep.data.joined import Dataset
 from keystep.data.layout import DatasetError
-from keystep.data.reader import DatasetReader
 
 CONDITIONS = ("task", "goal", "none")
 PADDING = "action_is_pad"
@@ -37,13 +37,14 @@ class ChunkWindows:
         observations: keys to see; all when None.
         still: (A,) the action without motion, NaN where that is to repeat the last one; None: everywhere.
         lengths: shortest and longest m, both at most H - K; used only with goals.
+        goal_last: the goal is the frame of the last action, t+m-1, as in HD-ExpIt's repository.
         episodes: indices to use; all when None.
         cache: folder of the memory-mapped columns; `keystep.data.cache.cache_folder()` when None.
     """
 
     def __init__(
         self,
-        reader: DatasetReader,
+        reader: Dataset,
         horizon: int = 8,
         *,
         condition: str = "task",
@@ -52,6 +53,7 @@ class ChunkWindows:
         chunk_start: int = 0,
         still: np.ndarray | None = None,
         lengths: tuple[int, int] = (4, 8),
+        goal_last: bool = False,
         episodes: Sequence[int] | None = None,
         cache: Path | None = None,
     ) -> None:
@@ -64,6 +66,7 @@ class ChunkWindows:
         if not 1 <= lengths[0] <= lengths[1] <= ahead and condition == "goal":
             raise DatasetError(f"lengths: expected 1 <= shortest <= longest <= {ahead}, got {lengths}")
         self.history, self.chunk_start = history, chunk_start
+        self._before = int(goal_last)  # frames from the goal to the one after the last action
         self.horizon, self.condition, self.lengths = horizon, condition, lengths
         known = [key for key in reader.features if key.startswith("observation.")]
         self.observations = known if observations is None else list(observations)
@@ -75,12 +78,12 @@ class ChunkWindows:
         self._firsts, self._starts, self._stops = self._find_windows(reader, episodes)
 
     def _find_windows(
-        self, reader: DatasetReader, episodes: Sequence[int] | None
+        self, reader: Dataset, episodes: Sequence[int] | None
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """By window: the first frame of its episode, frame t, and the frame after the episode's last."""
         chosen = None if episodes is None else set(episodes)
         # A goal at least the shortest length ahead must exist.
-        reserve = self.lengths[0] if self.condition == "goal" else 0
+        reserve = self.lengths[0] - self._before if self.condition == "goal" else 0
         firsts, starts, stops = [], [], []
         for episode in reader.episodes():
             if (chosen is None or episode.index in chosen) and episode.length > reserve:
@@ -94,6 +97,10 @@ class ChunkWindows:
 
     def __len__(self) -> int:
         return len(self._starts)
+
+    def tasks(self) -> np.ndarray:
+        """(windows,) int64 numbers of their tasks."""
+        return np.asarray(self._columns["task_index"][self._starts])
 
     def batch(self, windows: np.ndarray, rng: np.random.Generator) -> Batch:
         """The windows of the given indices.
@@ -111,7 +118,7 @@ class ChunkWindows:
         first, start, stop = self._firsts[windows], self._starts[windows], self._stops[windows]
         length = np.minimum(self.horizon - self.chunk_start, stop - start)  # of the real actions from t on
         if self.condition == "goal":
-            longest = np.minimum(self.lengths[1], stop - 1 - start)
+            longest = np.minimum(self.lengths[1], stop - 1 - start + self._before)
             length = rng.integers(self.lengths[0], longest, endpoint=True)
         seen = self._seen(first, start)
         batch = {key: self._columns[key][seen] for key in self.observations}
@@ -126,7 +133,9 @@ class ChunkWindows:
             batch["task"] = self._columns["task_index"][start]
         if self.condition == "goal":
             for key in self.observations:
-                batch[key.replace("observation.", "goal.", 1)] = self._columns[key][start + length]
+                batch[key.replace("observation.", "goal.", 1)] = self._columns[key][
+                    start + length - self._before
+                ]
         return batch
 
     def _seen(self, first: np.ndarray, start: np.ndarray) -> np.ndarray:

@@ -75,7 +75,8 @@ class PerceiverResampler(nn.Module):
 class Planner(nn.Module):
     """What planners of states and of images have in common.
 
-    Batches for `loss`: `observation` [B, *shape], `subgoals` [B, M, *shape], `text` [B, T, D].
+    Batches for `loss`: `observation` [B, *shape], `subgoals` [B, M, *shape], `text` [U, T, D], and `sentence`
+    [B] int64, each plan's row of `text`; without it U is B, in the order of the plans.
     """
 
     def __init__(self, config: PlannerConfig) -> None:
@@ -106,11 +107,18 @@ class Planner(nn.Module):
         size, device = len(subgoals), subgoals.device
         noise = normal(subgoals)
         timestep = torch.randint(config.sampler.train_steps, (size,), generator=generator, device=device)
-        keep = (torch.rand((size, 1, 1), generator=generator, device=device) >= config.text_dropout).float()
+        keep = torch.rand((size,), generator=generator, device=device) >= config.text_dropout
         noisy = self.scheduler.add_noise(subgoals, noise, timestep)
-        predicted = self.denoise(noisy, timestep, self.goal(batch["text"] * keep), observation)
+        predicted = self.denoise(noisy, timestep, self._goals(batch, keep), observation)
         error = (predicted - self._target(subgoals, noise, timestep)).square().flatten(1).mean(dim=1)
         return (error * self._weight(timestep)).mean()
+
+    def _goals(self, batch: Batch, keep: Tensor) -> Tensor:
+        """[B, E]: each sentence is computed once, and the null text, which plans not in `keep` [B] get."""
+        text = batch["text"]
+        goals = self.goal(torch.cat([text, torch.zeros_like(text[:1])]))
+        told = batch.get("sentence", torch.arange(len(text), device=text.device))
+        return goals[torch.where(keep, told, len(text))]
 
     def _target(self, subgoals: Tensor, noise: Tensor, timestep: Tensor) -> Tensor:
         prediction = self.config.sampler.prediction

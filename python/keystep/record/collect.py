@@ -27,6 +27,22 @@ if TYPE_CHECKING:  # else loaded when used: `keystep collect --help` needs none 
 
 Result = TypeVar("Result")
 
+PRESETS: dict[str, dict[str, Any]] = {
+    "paper": {
+        "expert_noise": (0.0,),
+        "frames_after_success": None,
+        "wander_frames": 0,
+        "record": "executed",
+    },
+    "shipped": {
+        "expert_noise": (0.0, 0.2, 0.4),
+        "frames_after_success": None,
+        "wander_frames": 12,
+        "record": "executed",
+    },
+}
+"""Of demonstrations, for `collect`."""
+
 
 @dataclass
 class CollectReport:
@@ -60,6 +76,7 @@ def collect(
     record: Literal["expert", "executed"] = "expert",
     max_failures: int = 20,
     suite: str = "franka3blocks",
+    preset: Literal["none", "paper", "shipped"] = "none",
     flush_seconds: float = FLUSH_SECONDS,
     flush_episodes: int = FLUSH_EPISODES,
 ) -> CollectReport:
@@ -90,6 +107,9 @@ def collect(
             first how to recover; goal-conditioned controllers need the one that led to the goal.
         max_failures: give up after this many failures in a row.
         suite: the simulated world and its tasks: franka3blocks, tabletop, or a module with a `SUITE`.
+        preset: of expert-noise, frames-after-success, wander-frames and record. paper: HD-ExpIt's D0,
+            the plain expert from the first pose; shipped: with noise and wandering starts, for the shipped
+            policies (`keystep.record.collect.PRESETS`).
         flush_seconds: a finished episode is on its way to the disk after so many seconds at the latest, so a
             killed job loses no others; earlier where writing takes no more than 2 % of the time. Episodes are
             finished in the order of their seeds.
@@ -117,6 +137,8 @@ def collect(
         "wander_frames": wander_frames,
         "record": record,
     }
+    if preset != "none":
+        special |= _preset(preset, special)
     taken = {name: special.pop(name) for name in sorted(world.collect_options)}
     _refuse_others(special, suite)
     return collect_from(
@@ -131,13 +153,23 @@ def collect(
     )
 
 
+def _preset(name: str, given: dict[str, Any]) -> dict[str, Any]:
+    if name not in PRESETS:
+        raise DatasetError(f"preset: expected one of none, {', '.join(PRESETS)}, got {name!r}")
+    _refuse_given({key: given[key] for key in PRESETS[name]}, f"preset {name} chooses it")
+    return PRESETS[name]
+
+
 def _refuse_others(given: dict[str, Any], suite: str) -> None:
-    """Options that a suite does not have must be left at their defaults: they would have no effect."""
+    """Options that a suite does not have would have no effect."""
+    _refuse_given(given, f"suite {suite} has no such option")
+
+
+def _refuse_given(given: dict[str, Any], reason: str) -> None:
+    """Refuses arguments of `collect` that were not left at their defaults."""
     for name, parameter in inspect.signature(collect).parameters.items():
         if name in given and given[name] != parameter.default:
-            raise DatasetError(
-                f"{name}: expected none, as suite {suite} has no such option, got {given[name]!r}"
-            )
+            raise DatasetError(f"{name}: expected none, as {reason}, got {given[name]!r}")
 
 
 def collect_from(

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from keystep.data import DatasetError, DatasetReader, layout
+from keystep.data import Dataset, DatasetError, layout
 from keystep.data.action_law import ABSOLUTE, LAWS, RELATIVE, with_law
 from keystep.models.observing import numbered
 from keystep.train.choices import numbers, read_choice
@@ -46,7 +46,7 @@ class ActionChoices:
 
     def __init__(
         self,
-        reader: DatasetReader,
+        reader: Dataset,
         hold: str | None = None,
         bounds: str | None = None,
         law: str | None = None,
@@ -183,7 +183,7 @@ class ActionChoices:
         return "; ".join(f"{law}: {', '.join(names)}" for law, names in named.items())
 
 
-def _range(reader: DatasetReader) -> tuple[np.ndarray, np.ndarray]:
+def _range(reader: Dataset) -> tuple[np.ndarray, np.ndarray]:
     """Least and greatest action of each dimension, of the frames: statistics may be another tool's."""
     parts = [(rows.min(axis=0), rows.max(axis=0)) for rows in _finite_rows(reader, ACTION) if len(rows)]
     if not parts:
@@ -203,7 +203,7 @@ def _margin(choice: str) -> float:
     return margin
 
 
-def _collected(reader: DatasetReader, width: int) -> dict[str, Any]:
+def _collected(reader: Dataset, width: int) -> dict[str, Any]:
     """What meta/keystep.json says of actions, checked; empty of a dataset from elsewhere."""
     where = f"{reader.path / layout.COLLECTION_PATH}: {ACTION}"
     found = with_law(reader.collection).get(ACTION)
@@ -240,7 +240,7 @@ def _check_law(where: str, law: Any, width: int) -> list[str]:
     raise ValueError(f"{where}: expected {width} times relative or absolute, got {law!r:.80}")
 
 
-def _finite_rows(reader: DatasetReader, key: str) -> Iterator[np.ndarray]:
+def _finite_rows(reader: Dataset, key: str) -> Iterator[np.ndarray]:
     """All frames of a vector, (N, D) float64, batch after batch.
 
     Raises:
@@ -261,7 +261,7 @@ def _finite_rows(reader: DatasetReader, key: str) -> Iterator[np.ndarray]:
         yield rows
 
 
-def _frame(reader: DatasetReader, index: int) -> str:
+def _frame(reader: Dataset, index: int) -> str:
     for episode in reader.episodes():
         if index < episode.stop:
             return f"{index - episode.start} of episode {episode.index}"

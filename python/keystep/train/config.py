@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
@@ -14,8 +15,8 @@ NORMALIZATIONS = ("min_max", "mean_std", "quantile")
 class TrainConfig:
     """What every training run depends on; the same values on the same machine give the same weights."""
 
-    dataset: Path
-    """LeRobotDataset v3.0 folder."""
+    dataset: Path | tuple[Path, ...]
+    """LeRobotDataset v3.0 folder, or several of one world, whose episodes are trained on together."""
     output: Path
     """Checkpoint folder, new or to be continued."""
     preset: str = "small"
@@ -67,6 +68,15 @@ class TrainConfig:
     """Of vectors: min_max, mean_std or quantile (1 % and 99 % to -1 and 1), or KEY=MODE for each, e.g.
     observation.state=quantile action=min_max. Default: min_max of what is sampled (a controller's action, a
     planner's subgoal), mean_std of the rest."""
+    weights: Path | None = None
+    """Checkpoint folder whose weights, those exported, the run starts from, the raw and the averaged ones;
+    optimiser and schedule are new. The statistics are the checkpoint's, too, unless others are given."""
+    statistics: Path | None = None
+    """Checkpoint or dataset folder from which the statistics and the description of actions are, in place of
+    `dataset`."""
+    task_weights: tuple[str, ...] = ()
+    """TASK=WEIGHT ..: how often an epoch takes each training window of a task; 1 when not given. Of ten equal
+    tasks one of 2.5 makes 22 % of the batches. The validation loss is not weighted."""
 
     def __post_init__(self) -> None:
         positive = (
@@ -89,6 +99,7 @@ class TrainConfig:
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected [0, 1), got {getattr(self, name)}")
         parse_choices(self.normalization)
+        parse_weights(self.task_weights)
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"betas: expected two values in [0, 1), got {self.betas}")
 
@@ -116,6 +127,9 @@ class ControllerTraining(TrainConfig):
     """Actions taken of each chunk, from row chunk_start on; 0: the preset's."""
     chunk_lengths: tuple[int, int] = (4, 8)
     """With goals: shortest and longest number of actions between observation and goal."""
+    goal_frame: Literal["after", "last"] = "after"
+    """With goals, which frame that is: the one after the last of these actions, as HD-ExpIt's paper says, or
+    the last action's own, as in its repository."""
     goal_noise: float = 0.0
     """Standard deviation of noise on normalised goals, against the imprecision of planned ones."""
     hold: str | None = None
@@ -175,12 +189,41 @@ def parse_choices(choices: Sequence[str]) -> dict[str, str]:
     return found
 
 
+def parse_weights(weights: Sequence[str]) -> dict[str, float]:
+    """`TASK=WEIGHT`, by task. Raises ValueError."""
+    found: dict[str, float] = {}
+    for text in weights:
+        task, _, number = text.rpartition("=")
+        try:
+            weight = float(number)
+        except ValueError:
+            weight = math.nan
+        if not task or not 0 < weight < math.inf:
+            raise ValueError(f"task_weights: expected TASK=WEIGHT with a weight above 0, got {text!r}")
+        if task in found:
+            raise ValueError(f"task_weights: expected {task} once, got {text!r} again")
+        found[task] = weight
+    return found
+
+
 FREE_ON_RESUME = frozenset(
-    {"output", "dataset", "steps", "device", "threads", "log_every", "checkpoint_every", "resume", "cache"}
+    {
+        "output",
+        "dataset",
+        "weights",
+        "statistics",
+        "steps",
+        "device",
+        "threads",
+        "log_every",
+        "checkpoint_every",
+        "resume",
+        "cache",
+    }
     | {"hold", "action_bounds"}
 )
-"""Fields that may change when a run is resumed (the dataset may move; its digest must not change). Hold and
-bounds are of what is exported, not of what is learned."""
+"""Fields that may change when a run is resumed: datasets and checkpoints may move, but their digests, and the
+values of the statistics, must not change; hold and bounds are of what is exported, not of what is learned."""
 
 
 def defaults(config: TrainConfig) -> dict[str, Any]:
@@ -191,8 +234,10 @@ def defaults(config: TrainConfig) -> dict[str, Any]:
 
 def plain(config: TrainConfig) -> dict[str, Any]:
     """The settings as JSON values."""
-    values = asdict(config)
-    return {
-        key: str(v) if isinstance(v, Path) else list(v) if isinstance(v, tuple) else v
-        for key, v in values.items()
-    }
+    return {key: _plain(value) for key, value in asdict(config).items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    return [_plain(part) for part in value] if isinstance(value, tuple) else value

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from keystep.data import ChunkWindows, DatasetReader
+from keystep.data import ChunkWindows, Dataset
 from keystep.data.windows import PADDING
 from keystep.models.checkpoint import Checkpoint
 from keystep.models.checks import require
@@ -20,6 +20,7 @@ from keystep.train.config import ControllerTraining
 from keystep.train.normalization import normalize
 from keystep.train.observation import observed
 from keystep.train.recipe import statistics
+from keystep.train.start import statistics_of, taken_from
 
 
 class ControllerRecipe:
@@ -29,11 +30,15 @@ class ControllerRecipe:
         ValueError: no such preset, or the dataset has nothing to see.
     """
 
-    def __init__(self, config: ControllerTraining, reader: DatasetReader) -> None:
+    def __init__(self, config: ControllerTraining, reader: Dataset) -> None:
         self._config, self._reader = config, reader
-        self._actions = ActionChoices(reader, config.hold, config.action_bounds, config.action_law)
+        source = statistics_of(config, reader)
+        self._actions = ActionChoices(source.reader, config.hold, config.action_bounds, config.action_law)
         self.notes = self._actions.notes
-        self.draft = self._draft()
+        self.draft = self._draft(source.reader)
+        if source.checkpoint is not None:
+            self.draft = taken_from(source.checkpoint, self.draft)
+            self.notes = source.told
         self.notes += self._told_observations()
         self._normalizer = self.draft.normalizer()
 
@@ -52,6 +57,7 @@ class ControllerRecipe:
             chunk_start=network.chunk_start,
             still=self._actions.still(),
             lengths=self._config.chunk_lengths,
+            goal_last=self._config.goal_frame == "last",
             episodes=episodes,
             cache=self._config.cache,
         )
@@ -91,7 +97,7 @@ class ControllerRecipe:
         assert isinstance(self.draft.config, DiffusionConfig | ActConfig)
         return self.draft.config
 
-    def _draft(self) -> Checkpoint:
+    def _draft(self, measured: Dataset) -> Checkpoint:
         config, reader = self._config, self._reader
         presets: dict[str, DiffusionConfig | ActConfig] = {**PRESETS, **ACT_PRESETS}
         if config.preset not in presets:
@@ -113,7 +119,7 @@ class ControllerRecipe:
                 raise ValueError(f"sampler: expected {why}, got flow_euler")
             network = dataclasses.replace(network, sampler=flow_sampler(network.sampler))
         normalized = normalize(
-            network, reader, statistics(reader), config.normalization, config.cache, self._actions.still()
+            network, measured, statistics(measured), config.normalization, config.cache, self._actions.still()
         )
         self.notes += normalized.notes
         return Checkpoint(

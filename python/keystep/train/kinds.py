@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from keystep.data import DatasetReader
+from keystep.data import Dataset
 from keystep.models.checks import ConfigError
 from keystep.train.config import ControllerTraining, PlannerTraining, TrainConfig
 from keystep.train.controller import ControllerRecipe
@@ -11,7 +11,7 @@ from keystep.train.recipe import Recipe
 from keystep.train.rehearsal import hint
 
 
-def recipe_of(config: TrainConfig, reader: DatasetReader) -> Recipe:
+def recipe_of(config: TrainConfig, reader: Dataset) -> Recipe:
     """Raises DatasetError, ValueError; what of a network is refused says what mends it."""
     try:
         return _recipe_of(config, reader)
@@ -19,7 +19,7 @@ def recipe_of(config: TrainConfig, reader: DatasetReader) -> Recipe:
         raise ConfigError(f"{error}{hint(str(error))}") from None
 
 
-def _recipe_of(config: TrainConfig, reader: DatasetReader) -> Recipe:
+def _recipe_of(config: TrainConfig, reader: Dataset) -> Recipe:
     if isinstance(config, PlannerTraining):
         return PlannerRecipe(config, reader)
     if not isinstance(config, ControllerTraining):

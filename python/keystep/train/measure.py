@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from keystep.data import DatasetError, DatasetReader
+from keystep.data import Dataset, DatasetError
 
 _ENDS = (0.01, 0.99)  # the shares of the frames below the ends of `quantile`
 _BLOCK = 256  # frames of depth at a time
@@ -48,7 +48,7 @@ class Dimension:
         }
 
 
-def dimensions(key: str, values: np.ndarray, reader: DatasetReader) -> Iterator[Dimension]:
+def dimensions(key: str, values: np.ndarray, reader: Dataset) -> Iterator[Dimension]:
     """The dimensions of a feature, of whose `values` (frames, D) all need not fit into memory.
 
     Raises:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from keystep.data import DatasetReader
+from keystep.data import Dataset
 from keystep.data.cache import mapped_columns
 from keystep.data.stats_file import contradictions
 from keystep.models.checkpoint import Config, network_modes
@@ -49,7 +49,7 @@ class Normalized:
 
 def normalize(
     network: Config,
-    reader: DatasetReader,
+    reader: Dataset,
     stats: dict[str, dict[str, Any]],
     choices: Sequence[str],
     cache: Path | None,
@@ -108,9 +108,7 @@ def _chosen(choices: Sequence[str], vectors: Sequence[str], depth: Sequence[str]
     return ({key: for_all for key in vectors} if for_all else {}) | given
 
 
-def _measure(
-    key: str, mode: str, values: np.ndarray, reader: DatasetReader
-) -> tuple[dict[str, Any], list[str]]:
+def _measure(key: str, mode: str, values: np.ndarray, reader: Dataset) -> tuple[dict[str, Any], list[str]]:
     """The statistics of a vector's frames, and what to say of them."""
     measured, notes = list[dict[str, float]](), list[str]()
     for dimension in dimensions(key, values, reader):
@@ -123,7 +121,7 @@ def _measure(
     return {name: [stats[name] for stats in measured] for name in names} | {"count": len(values)}, notes
 
 
-def _unreachable(entry: dict[str, Any], still: np.ndarray, reader: DatasetReader) -> list[str]:
+def _unreachable(entry: dict[str, Any], still: np.ndarray, reader: Dataset) -> list[str]:
     """A line if samples are clipped before they reach `still`; see `clip_range`."""
     if entry["mode"] != "min_max":
         return []

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from keystep.data import DatasetReader
+from keystep.data import Dataset
 from keystep.features import Feature
 from keystep.models.observing import IMAGES, STATE, camera_feature, numbered, vector_feature
 from keystep.train.config import ControllerTraining
 from keystep.train.names import usable_names
 
 
-def feature_of(reader: DatasetReader, key: str, history: int = 1, depth: bool = False) -> Feature:
+def feature_of(reader: Dataset, key: str, history: int = 1, depth: bool = False) -> Feature:
     """The feature that a column is. A vector's names that are not one each are replaced by numbers.
 
     Args:
@@ -29,7 +29,7 @@ def feature_of(reader: DatasetReader, key: str, history: int = 1, depth: bool = 
     return vector_feature(key, width, names, history=history)
 
 
-def observed(config: ControllerTraining, reader: DatasetReader) -> tuple[Feature, ...]:
+def observed(config: ControllerTraining, reader: Dataset) -> tuple[Feature, ...]:
     """What a controller sees: the state, the cameras, and what else is asked for, in this order.
 
     Raises:
@@ -45,7 +45,7 @@ def observed(config: ControllerTraining, reader: DatasetReader) -> tuple[Feature
     return tuple(feature_of(reader, key, config.history, depth=key in config.also) for key in keys)
 
 
-def _camera_keys(config: ControllerTraining, reader: DatasetReader) -> list[str]:
+def _camera_keys(config: ControllerTraining, reader: Dataset) -> list[str]:
     """Of the cameras that are seen."""
     known = reader.cameras
     wanted = [IMAGES + name for name in config.cameras]

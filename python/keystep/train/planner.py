@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from keystep.data import DatasetReader, PlanWindows
+from keystep.data import Dataset, PlanWindows
 from keystep.models.checkpoint import TEXT_ENCODER, Checkpoint
 from keystep.models.frames import as_input
 from keystep.models.planner_config import PlannerConfig
@@ -21,6 +21,10 @@ from keystep.train.config import PlannerTraining
 from keystep.train.normalization import normalize
 from keystep.train.observation import feature_of
 from keystep.train.recipe import statistics
+from keystep.train.start import statistics_of, taken_from
+
+SENTENCES = 4
+"""In which a batch tells a task: the goal of each is computed once, a quarter of a state planner's work."""
 
 
 class PlannerRecipe:
@@ -30,13 +34,16 @@ class PlannerRecipe:
         ValueError: no such preset, or the dataset has no such observation.
     """
 
-    def __init__(self, config: PlannerTraining, reader: DatasetReader) -> None:
+    def __init__(self, config: PlannerTraining, reader: Dataset) -> None:
         self._config, self._reader = config, reader
         self._suite = suite_named(reader.collection.get("suite", "franka3blocks"))
-        kept = config.output / TEXT_ENCODER  # of the run to be continued: a name may mean another by then
-        self.text_encoder = load_text_encoder(kept if kept.exists() else config.text_encoder)
+        self.text_encoder = load_text_encoder(_text_encoder(config))
+        source = statistics_of(config, reader)
         self.notes: list[str] = []
-        self.draft = self._draft()
+        self.draft = self._draft(source.reader)
+        if source.checkpoint is not None:
+            self.draft = taken_from(source.checkpoint, self.draft)
+            self.notes = source.told
         self._normalizer = self.draft.normalizer()
         phrasings = [self._phrasings(task) for task in reader.tasks]
         # The encoder is frozen: each sentence is encoded once.
@@ -61,7 +68,8 @@ class PlannerRecipe:
         self._normalizer.to(device)
         if self._texts.device != device:
             self._texts = self._texts.to(device)
-        batch = {"text": self._texts[torch.from_numpy(arrays["text"]).to(device)]}
+        sentences, told = torch.from_numpy(arrays["text"]).to(device).unique(return_inverse=True)
+        batch = {"text": self._texts[sentences], "sentence": told}
         (feature,) = self.draft.observation
         for key in ("observation", "subgoals"):
             value = torch.from_numpy(arrays[key]).to(device)
@@ -79,12 +87,12 @@ class PlannerRecipe:
                 return self._suite.phrasings(task["name"])
         return (task["instruction"],)
 
-    def _draft(self) -> Checkpoint:
+    def _draft(self, measured: Dataset) -> Checkpoint:
         config, reader = self._config, self._reader
         if config.preset not in PLANNER_PRESETS:
             known = ", ".join(PLANNER_PRESETS)
             raise ValueError(f"preset: expected one of {known}, got {config.preset!r}")
-        action = ActionChoices(reader).spec  # the bundle tells what the policy does
+        action = ActionChoices(measured).spec  # the bundle tells what the policy does
         if config.subgoal not in reader.features:
             known = ", ".join(key for key in reader.features if key.startswith("observation."))
             raise ValueError(f"subgoal: expected one of {known}, got {config.subgoal!r}")
@@ -96,7 +104,7 @@ class PlannerRecipe:
             text_tokens=self.text_encoder.tokens,
             text_width=self.text_encoder.width,
         )
-        normalized = normalize(network, reader, statistics(reader), config.normalization, config.cache)
+        normalized = normalize(network, measured, statistics(measured), config.normalization, config.cache)
         self.notes += normalized.notes
         return Checkpoint(
             config=normalized.network,
@@ -109,8 +117,16 @@ class PlannerRecipe:
         )
 
 
+def _text_encoder(config: PlannerTraining) -> str | Path:
+    """Of the run to be continued, as a name may mean another by then; else of the weights it starts from."""
+    for folder in (config.output, config.weights):
+        if folder is not None and (folder / TEXT_ENCODER).exists():
+            return folder / TEXT_ENCODER
+    return config.text_encoder
+
+
 class _TextWindows:
-    """Plans with the number of a sentence that tells their task."""
+    """Plans with the number of a sentence that tells their task; a batch tells a task in few of them."""
 
     def __init__(self, plans: PlanWindows, first: np.ndarray, counts: np.ndarray) -> None:
         self._plans, self._first, self._counts = plans, first, counts
@@ -118,7 +134,11 @@ class _TextWindows:
     def __len__(self) -> int:
         return len(self._plans)
 
+    def tasks(self) -> np.ndarray:
+        return self._plans.tasks()
+
     def batch(self, windows: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
         batch = self._plans.batch(windows)
         task = batch.pop("task")
-        return batch | {"text": self._first[task] + rng.integers(self._counts[task])}
+        told = rng.integers(self._counts[:, None], size=(len(self._counts), SENTENCES))
+        return batch | {"text": self._first[task] + told[task, rng.integers(SENTENCES, size=len(task))]}

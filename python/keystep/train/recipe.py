@@ -7,16 +7,20 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from keystep.data import DatasetReader
+from keystep.data import Dataset
 from keystep.models.checkpoint import Checkpoint
 from keystep.models.text import TextEncoder
 from keystep.train.actions import ACTION
 
 
 class Windows(Protocol):
-    """Training examples by index; `batch(indices, rng)` gives raw arrays by key."""
+    """Training examples by index.
+
+    `batch(indices, rng)` gives raw arrays by key, `tasks()` the number of each one's task.
+    """
 
     def __len__(self) -> int: ...
+    def tasks(self) -> np.ndarray: ...
     def batch(self, windows: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]: ...
 
 
@@ -46,7 +50,7 @@ class Recipe(Protocol):
         """Writes what the checkpoint needs besides the weights."""
 
 
-def statistics(reader: DatasetReader) -> dict[str, dict[str, Any]]:
+def statistics(reader: Dataset) -> dict[str, dict[str, Any]]:
     """The dataset's statistics of the policy's keys, one value per dimension or image channel."""
     found: dict[str, dict[str, Any]] = {}
     for key, feature in reader.features.items():

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from keystep.data import DatasetError, DatasetReader
+from keystep.data import Dataset, DatasetError
 
 if TYPE_CHECKING:
     from keystep.train.recipe import Recipe
@@ -42,7 +42,7 @@ HINTS = {
 """By the beginning of a field of the manifest: what mends it."""
 
 
-def rehearse(recipe: Recipe, reader: DatasetReader, output: Path) -> None:
+def rehearse(recipe: Recipe, reader: Dataset, output: Path) -> None:
     """Looks for everything that export, or the loader of what it wrote, would refuse.
 
     Raises:

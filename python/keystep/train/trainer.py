@@ -16,7 +16,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from diffusers.training_utils import EMAModel
 
-from keystep.data import DatasetError, DatasetReader, split_episodes
+from keystep.data import DatasetError, open_datasets, split_episodes
 from keystep.models.checkpoint import make_model, save_checkpoint
 from keystep.record.interrupts import Interrupts
 from keystep.train import curves, state
@@ -28,6 +28,8 @@ from keystep.train.progress import Reporter
 from keystep.train.rehearsal import rehearse
 from keystep.train.same_run import NORMALIZATION, check_same_run, normalization_values
 from keystep.train.schedule import learning_rate
+from keystep.train.start import start_from, subject
+from keystep.train.weights import window_weights
 
 _log = logging.getLogger(__name__)
 _NOISE, _VALIDATION = 3, 4  # what a random stream is for
@@ -71,8 +73,7 @@ class Trainer:
 
     def __init__(self, config: TrainConfig) -> None:
         self.config = config
-        self.reader = DatasetReader(config.dataset)
-        self.digest = self.reader.sha256()
+        self.reader = open_datasets(config.dataset)
         # A second run in one process may choose differently.
         AcceleratorState._reset_state(reset_partial_state=True)
         self.accelerator = Accelerator(cpu=config.device == "cpu", mixed_precision=config.mixed_precision)
@@ -85,9 +86,9 @@ class Trainer:
         torch.manual_seed(config.seed)
         self.recipe = recipe_of(config, self.reader)
         rehearse(self.recipe, self.reader, config.output)
-        # What a run is about besides its settings.
-        self.subject = {"dataset_sha256": self.digest, "action_law": self.recipe.draft.action["law"]}
         model = make_model(self.recipe.draft.config)
+        started = start_from(config.weights, self.recipe.draft, model) if config.weights else None
+        self.subject = subject(self.reader, self.recipe.draft, started)
         optimizer = torch.optim.AdamW(
             model.parameters(),
             config.learning_rate,
@@ -211,7 +212,9 @@ class Trainer:
         kept, held_out = split_episodes(len(self.reader), config.val_fraction, config.seed)
         share = {"process": place.process_index, "processes": place.num_processes}
         settings = (self.recipe, config.batch_size, config.seed, self.device)
-        training = Batches(self.recipe.windows(kept), *settings, **share)
+        windows = self.recipe.windows(kept)
+        weights = window_weights(windows.tasks(), self.reader.tasks, config.task_weights)
+        training = Batches(windows, *settings, **share, weights=weights)
         if not held_out:
             return training, None
         windows = self.recipe.windows(held_out)
@@ -263,10 +266,10 @@ class Trainer:
         settings = {
             key: value
             for key, value in plain(self.config).items()
-            if key not in ("dataset", "output", "cache")
+            if key not in ("dataset", "output", "cache", "weights", "statistics")
         }
         return {
-            **self.subject,
+            **{key: value for key, value in self.subject.items() if value is not None},
             "dataset_collection": self.reader.collection,
             "training": {**figures, **settings, "torch": torch.__version__},
         }

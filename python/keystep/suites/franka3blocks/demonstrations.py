@@ -27,10 +27,10 @@ def rollout_expert(
     wander_frames: int = 0,
     record: Literal["expert", "executed"] = "expert",
 ) -> dict[str, Any] | None:
-    """One demonstration; None when the expert fails within `max_frames`, or something is thrown off the table.
+    """One demonstration; None when the expert fails within `max_frames`, or throws a cube away.
 
-    Without `frames_after_success` it is one of HD-ExpIt's D0: more than 5 frames of success, then the arm goes
-    home, and what was stacked still stands at the end.
+    Without `frames_after_success` it is one of HD-ExpIt's D0: more than 5 frames of success, then the arm
+    goes home, and what was stacked still stands at the end.
 
     Args:
         env: Franka-3Blocks, wrapped or not (its limit and its end at success do not apply here).
@@ -53,9 +53,9 @@ def rollout_expert(
         `observation.*`: (T, ...) what was seen before each action; `action`: float32 (T, 7); `success`:
         bool (T,) after each action; `success_step`: index of the first success.
     """
-    env = env.unwrapped
-    observation, _ = env.reset(seed=seed, options={"task": task})
-    expert = ScriptedExpert(env, seed=seed)
+    world: Any = env.unwrapped
+    observation, _ = world.reset(seed=seed, options={"task": task})
+    expert = ScriptedExpert(world, seed=seed)
     rng = np.random.default_rng((seed, 1))
     wandering, drift = int(rng.integers(wander_frames, endpoint=True)), rng.uniform(-1, 1, 3)
     executes = record == "executed"
@@ -73,16 +73,16 @@ def rollout_expert(
             for key, value in observation.items():
                 observations[key].append(value)
             actions.append(executed if executes else action)
-        observation, _, _, _, info = env.step(executed)
+        observation, _, _, _, info = world.step(executed)
         if kept:
             success.append(info["success"])
         if frames_after_success is not None and any(success[: len(success) - frames_after_success]):
             break
-        if not on_table(env.scene().cubes):
+        if not on_table(world.scene().cubes):
             return None
     if not any(success):
         return None
-    if frames_after_success is None and not complete(env.task, success, expert.going_home):
+    if frames_after_success is None and not complete(world.task, success, expert.going_home):
         return None
     return {
         **{key: np.stack(values) for key, values in observations.items()},
@@ -98,6 +98,6 @@ def complete(task: BlockTask, success: Sequence[bool], gone_home: bool) -> bool:
 
 
 def on_table(cubes: np.ndarray) -> bool:
-    """Whether no cube was flung away, which would stretch the range of all positions. cubes: (3, 3) metres."""
+    """Whether no cube was flung away, which would stretch the range of all positions. cubes: (3, 3) m."""
     x, y, z = (cubes - [layout.TABLE_CENTRE_M[0], 0.0, layout.TABLE_TOP_M]).T
     return bool((np.abs(x) < REACH_M).all() and (np.abs(y) < REACH_M).all() and (z > -BELOW_M).all())
