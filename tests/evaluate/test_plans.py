@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from simulators import BOTH, V1
 
 pytest.importorskip("gymnasium")
 pytest.importorskip("PIL")
@@ -52,7 +53,7 @@ def franka_state(**cubes):
     state = np.zeros(len(STATE_NAMES), np.float32)
     state[layout.HAND_POSITION] = layout.NEUTRAL_HAND_M
     state[layout.HAND_QUATERNION] = [1, 0, 0, 0]
-    state[layout.JOINTS] = layout.START_JOINTS_RAD
+    state[layout.ARM_JOINTS] = layout.START_JOINTS_RAD[:7]
     places = {"red": (0.5, 0.1, 0.274), "green": (0.5, 0.0, 0.274), "blue": (0.5, -0.1, 0.274)} | cubes
     state[layout.CUBE_POSITIONS] = np.concatenate([places[name] for name in layout.CUBES])
     return state
@@ -158,7 +159,7 @@ def test_camera_pictures_are_handed_on():
 
 def test_an_imagined_arm_stays_within_its_joints():
     state = franka_state(green=(0.45, 0.05, 0.3))
-    state[layout.JOINTS] = 9.0
+    state[layout.ARM_JOINTS] = state[layout.FINGER] = 9.0
     limits = np.stack([-np.ones(9), np.linspace(0.1, 1, 9)], axis=1)
     current = {"cubes": np.ones((3, 13)), "elapsed_steps": np.array(4)}
     moved = body_state(current, state, limits)
@@ -167,15 +168,15 @@ def test_an_imagined_arm_stays_within_its_joints():
     assert not moved["cubes"][:, 7:].any() and moved["elapsed_steps"] == 4
 
 
-def test_simulated_pictures_look_at_the_state():
-    pytest.importorskip("mani_skill")
+@pytest.mark.parametrize("env_id", BOTH)
+def test_simulated_pictures_look_at_the_state(env_id):
     from keystep.suites.headless import missing_driver
 
-    if missing_driver() is not None:
+    if env_id == V1 and missing_driver() is not None:
         pytest.skip(f"no graphics driver: {missing_driver()}")
     import gymnasium
 
-    env = gymnasium.make("keystep/Franka3Blocks-v1", render_mode="rgb_array", image_size=64)
+    env = gymnasium.make(env_id, render_mode="rgb_array", image_size=64)
     pictures = SimulatedPictures(env)
     still, lifted = (
         pictures.picture(franka_state(red=place)) for place in ((0.5, 0.1, 0.274), (0.5, 0.1, 0.4))

@@ -190,7 +190,7 @@ def test_the_expert_makes_demonstrations(env, task):
 # ---- commands
 
 
-@pytest.mark.parametrize("subgoals", ["planner", "ground_truth"])
+@pytest.mark.parametrize("subgoals", ["policy", "ground_truth"])
 def test_eval_of_the_shipped_bundle(tmp_path, capsys, subgoals):
     """Trained in ManiSkill; three steps, of which the last needs no second plan."""
     path = tmp_path / "r.json"
