@@ -88,8 +88,8 @@ def collect(
 
     Args:
         output: dataset folder, new or to be continued.
-        env_id: Gymnasium environment with the interface of Franka-3Blocks: keystep/Franka3Blocks-bullet is the
-            same world in PyBullet.
+        env_id: Gymnasium environment with the interface of Franka-3Blocks: keystep/Franka3Blocks-bullet
+            is the same world in PyBullet.
         tasks: names, collected in this order; all when None.
         episodes: successful demonstrations per task.
         seed: first seed; see the module for the others.

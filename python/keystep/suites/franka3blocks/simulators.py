@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -9,6 +14,7 @@ import numpy as np
 from keystep.suites.headless import load_simulation, require_driver
 
 MANISKILL, BULLET = "maniskill", "bullet"
+STDERR = 2
 SIMULATORS = (MANISKILL, BULLET)
 NO_BULLET = (
     "simulation: expected the package pybullet, found none; install it with: pip install 'keystep[bullet]'"
@@ -89,7 +95,8 @@ def open_simulation(simulator: str, visible: bool, image_size: int) -> BlocksSim
     """
     if simulator == BULLET:
         try:
-            from keystep.suites.franka3blocks.bullet import BulletSimulation
+            with _without_greeting():
+                from keystep.suites.franka3blocks.bullet import BulletSimulation
         except ModuleNotFoundError as error:
             if error.name not in ("pybullet", "pybullet_data"):
                 raise
@@ -102,6 +109,23 @@ def open_simulation(simulator: str, visible: bool, image_size: int) -> BlocksSim
     return load_simulation("keystep.suites.franka3blocks.simulation").Franka3BlocksSimulation(
         visible, image_size
     )
+
+
+@contextmanager
+def _without_greeting() -> Iterator[None]:
+    """PyBullet's first import tells when it was built on the process's stderr, amid progress bars."""
+    if "pybullet" in sys.modules:
+        yield
+        return
+    sys.stderr.flush()
+    kept = os.dup(STDERR)
+    try:
+        with Path(os.devnull).open("w") as nothing:
+            os.dup2(nothing.fileno(), STDERR)
+        yield
+    finally:
+        os.dup2(kept, STDERR)
+        os.close(kept)
 
 
 def needs_driver(env_id: str) -> bool:
