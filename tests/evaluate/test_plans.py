@@ -159,7 +159,7 @@ def test_camera_pictures_are_handed_on():
 
 def test_an_imagined_arm_stays_within_its_joints():
     state = franka_state(green=(0.45, 0.05, 0.3))
-    state[layout.ARM_JOINTS] = state[layout.FINGER] = 9.0
+    state[layout.ARM_JOINTS], state[layout.FINGER] = 9.0, 9.0
     limits = np.stack([-np.ones(9), np.linspace(0.1, 1, 9)], axis=1)
     current = {"cubes": np.ones((3, 13)), "elapsed_steps": np.array(4)}
     moved = body_state(current, state, limits)

@@ -59,8 +59,15 @@ PLANNER_PRESETS: dict[str, PlannerConfig] = {
         head_channels=16,
         attention_at=(2,),
     ),
-    # Over states; trains on two CPU cores within the hour.
-    "small": PlannerConfig(observation=(state_feature(26),), resampler=_SMALL_TEXT, embedding=128),
+    # Over states; trains on two CPU cores within the hour. Predicts the clean plan, as _SMALL its chunk: after
+    # 1,500 batches of 128 its grasps are off by 1.5 cm, those of v-prediction with min-SNR by 3.7 cm.
+    "small": PlannerConfig(
+        observation=(state_feature(26),),
+        resampler=_SMALL_TEXT,
+        embedding=128,
+        min_snr=0.0,
+        sampler=replace(planner_sampler(), prediction="sample"),
+    ),
     # Over 64 x 64 images. It folds squares of 4 x 4 pixels into channels; as many values of noise do not fit
     # through its 32 channels, so it predicts the clean frames.
     "small-rgb": PlannerConfig(
