@@ -88,12 +88,13 @@ def collect(
 
     Args:
         output: dataset folder, new or to be continued.
-        env_id: Gymnasium environment with the interface of Franka-3Blocks.
+        env_id: Gymnasium environment with the interface of Franka-3Blocks: keystep/Franka3Blocks-bullet
+            is the same world in PyBullet.
         tasks: names, collected in this order; all when None.
         episodes: successful demonstrations per task.
         seed: first seed; see the module for the others.
-        obs_mode: "state", or "rgb" for PNG images (needs a Vulkan driver); of the tabletop suite "state" has
-            the objects' poses, and "state+rgb" has both.
+        obs_mode: "state", or "rgb" for PNG images (ManiSkill needs a Vulkan driver); of the tabletop suite
+            "state" has the objects' poses, and "state+rgb" has both.
         image_size: height and width of images in pixels; has no effect without them.
         processes: simulators run in parallel.
         resume: continue the dataset at `output`; when false there must not be one.

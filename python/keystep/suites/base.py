@@ -195,15 +195,18 @@ def attempt(seed: int, stride: int) -> int:
     return seed % BLOCK // stride
 
 
-def check_settings(seed: int, obs_mode: str, image_size: int, sizes: range) -> None:
+def check_settings(
+    seed: int, obs_mode: str, image_size: int, sizes: range, needs_driver: bool = True
+) -> None:
     """Refuses what an environment would refuse when its dataset has been created already.
 
     Args:
         sizes: of images that it can make.
+        needs_driver: its pictures need a Vulkan driver.
 
     Raises:
         DatasetError: `seed` or `image_size` is out of range.
-        RuntimeError: pictures are asked for on a machine without a Vulkan driver.
+        MissingDriver: pictures are asked for on a machine without a Vulkan driver.
     """
     from keystep.data.errors import DatasetError
 
@@ -211,7 +214,7 @@ def check_settings(seed: int, obs_mode: str, image_size: int, sizes: range) -> N
         raise DatasetError(f"seed: expected at least 0, got {seed}")
     if image_size not in sizes:
         raise DatasetError(f"image_size: expected {sizes.start} to {sizes.stop - 1} pixels, got {image_size}")
-    if "rgb" in obs_mode:
+    if "rgb" in obs_mode and needs_driver:
         from keystep.suites.headless import require_driver
 
         require_driver()

@@ -21,6 +21,10 @@ NO_DRIVER = (
 )
 
 
+class MissingDriver(RuntimeError):
+    """Nothing can be rendered on this machine."""
+
+
 def load_simulation(module: str) -> ModuleType:
     """A module of physics, imported late because mani_skill and torch take seconds to load."""
     with warnings.catch_warnings():
@@ -49,7 +53,7 @@ def missing_driver() -> str | None:
 
 
 def require_driver() -> None:
-    """RuntimeError with what to install when nothing can be rendered."""
+    """MissingDriver with what to install when nothing can be rendered."""
     reason = missing_driver()
     if reason is not None:
-        raise RuntimeError(NO_DRIVER.format(reason=reason))
+        raise MissingDriver(NO_DRIVER.format(reason=reason))

@@ -1,29 +1,29 @@
-"""Franka-3Blocks: action law, determinism, state save and restore, bad input, life without a driver."""
+"""Franka-3Blocks in both simulators: actions, determinism, saving and restoring, bad input, no driver."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
+from simulators import BOTH, V1, needs, run_python
 
-gymnasium = pytest.importorskip("gymnasium", reason="needs the extra 'sim'")
-pytest.importorskip("mani_skill", reason="needs the extra 'sim'")
+gymnasium = pytest.importorskip("gymnasium", reason="needs the extra 'sim' or 'bullet'")
 
 from keystep.suites.franka3blocks import ACTION_HOLD, STATE_NAMES, layout  # noqa: E402
 from keystep.suites.franka3blocks.environment import start_body_state  # noqa: E402
 from keystep.suites.franka3blocks.expert import ScriptedExpert  # noqa: E402
 from keystep.suites.headless import missing_driver  # noqa: E402
 
-ENV_ID = "keystep/Franka3Blocks-v1"
 STATE = "observation.state"
 
 
+@pytest.fixture(scope="module", params=BOTH)
+def env_id(request):
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def env():
-    env = gymnasium.make(ENV_ID)
+def env(env_id):
+    env = gymnasium.make(env_id)
     yield env.unwrapped
     env.close()
 
@@ -73,12 +73,12 @@ def test_cubes_start_inside_the_patch_and_apart():
         )
 
 
-def test_the_same_seed_is_the_same_episode_bit_for_bit(env):
+def test_the_same_seed_is_the_same_episode_bit_for_bit(env, env_id):
     actions = np.random.default_rng(0).uniform(-1, 1, (80, 7)).astype(np.float32)
     actions[:, 2] -= 0.4  # into the cubes
     first = play(env, 3, actions)
     play(env, 4, actions[:20])
-    other = gymnasium.make(ENV_ID).unwrapped
+    other = gymnasium.make(env_id).unwrapped
     np.testing.assert_array_equal(first, play(env, 3, actions))
     np.testing.assert_array_equal(first, play(other, 3, actions))
     assert not np.array_equal(first[0], play(env, 5, [])[0])
@@ -114,25 +114,25 @@ def test_gripper_plus_one_opens_and_minus_one_closes(env):
 
 def test_the_static_action_holds_still_and_actions_are_clipped(env):
     held = play(env, 0, [ACTION_HOLD] * 30)
-    np.testing.assert_allclose(held[-1][layout.HAND_POSITION], held[0][layout.HAND_POSITION], atol=1e-4)
+    np.testing.assert_allclose(held[-1][layout.HAND_POSITION], held[0][layout.HAND_POSITION], atol=2e-4)
     np.testing.assert_array_equal(play(env, 0, [unit(1)] * 3), play(env, 0, [unit(1, 50.0)] * 3))
 
 
-def test_truncated_at_the_limit_given_to_make():
-    env = gymnasium.make(ENV_ID, max_episode_steps=4)
+def test_truncated_at_the_limit_given_to_make(env_id):
+    env = gymnasium.make(env_id, max_episode_steps=4)
     env.reset(seed=0)
     assert [env.step(ACTION_HOLD)[3] for _ in range(4)] == [False, False, False, True]
     env.close()
 
 
-def test_success_ends_the_episode_or_not_as_asked(env):
+def test_success_ends_the_episode_or_not_as_asked(env, env_id):
     env.reset(seed=0, options={"task": "lift_red"})
     expert = ScriptedExpert(env)
     terminated = False
     while not terminated:
         _, reward, terminated, truncated, info = env.step(expert.act())
         assert reward == float(info["success"]) == float(terminated) and not truncated
-    patient = gymnasium.make(ENV_ID, terminate_on_success=False).unwrapped
+    patient = gymnasium.make(env_id, terminate_on_success=False).unwrapped
     patient.set_state(env.get_state() | {"success": np.array(False)})
     _, reward, terminated, _, info = patient.step(expert.act())
     assert info["success"] and reward == 1.0 and not terminated
@@ -210,9 +210,9 @@ def test_bad_actions_are_refused_and_change_nothing(env, action, message):
         ({"image_size": 0}, "image_size: expected at least 1, got 0"),
     ],
 )
-def test_bad_construction_is_refused(arguments, message):
+def test_bad_construction_is_refused(env_id, arguments, message):
     with pytest.raises(ValueError, match=message):
-        gymnasium.make(ENV_ID, **arguments)
+        gymnasium.make(env_id, **arguments)
 
 
 def test_bad_reset_options_are_refused(env):
@@ -225,47 +225,44 @@ def test_bad_reset_options_are_refused(env):
 # ---- rendering, and doing without
 
 
-def run_python(code, **environment):
-    return subprocess.run(
-        [sys.executable, "-c", code],
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        timeout=900,
-    )
-
-
 def test_importing_the_package_loads_no_simulator():
-    loaded = "sorted({'torch', 'mani_skill', 'sapien'} & set(sys.modules))"
+    loaded = "sorted({'torch', 'mani_skill', 'sapien', 'pybullet'} & set(sys.modules))"
     code = f"import sys, keystep.suites.franka3blocks; print({loaded})"
     assert run_python(code).stdout.strip() == "[]"
 
 
-def test_state_mode_needs_no_driver_and_rgb_mode_says_what_it_lacks(env):
+def test_state_mode_needs_no_driver(env, env_id):
     code = f"""
 import gymnasium, numpy, keystep.suites.franka3blocks
-env = gymnasium.make("{ENV_ID}")
+env = gymnasium.make("{env_id}")
 env.reset(seed=3)
 print(env.step(numpy.ones(7, dtype=numpy.float32))[0]["{STATE}"].tobytes().hex())
+"""
+    result = run_python(code, VK_ICD_FILENAMES="/nonexistent.json", VK_DRIVER_FILES="/nonexistent.json")
+    assert result.returncode == 0, result.stderr
+    env.reset(seed=3)
+    expected = env.step(np.ones(7, dtype=np.float32))[0][STATE]
+    np.testing.assert_array_equal(np.frombuffer(bytes.fromhex(result.stdout), dtype=np.float32), expected)
+
+
+@needs(V1)
+def test_rgb_mode_says_what_it_lacks():
+    code = f"""
+import gymnasium, keystep.suites.franka3blocks
 try:
-    gymnasium.make("{ENV_ID}", obs_mode="rgb")
+    gymnasium.make("{V1}", obs_mode="rgb")
 except RuntimeError as error:
     print(error)
 """
     result = run_python(code, VK_ICD_FILENAMES="/nonexistent.json", VK_DRIVER_FILES="/nonexistent.json")
-    assert result.returncode == 0, result.stderr
-    state, message = result.stdout.splitlines()
-    env.reset(seed=3)
-    expected = env.step(np.ones(7, dtype=np.float32))[0][STATE]
-    np.testing.assert_array_equal(np.frombuffer(bytes.fromhex(state), dtype=np.float32), expected)
-    assert "expected a Vulkan driver" in message and "scripts/install-vulkan.sh" in message
+    assert "expected a Vulkan driver" in result.stdout and "scripts/install-vulkan.sh" in result.stdout
 
 
-def test_rgb_mode_shows_the_scene(env):
-    reason = missing_driver()
+def test_rgb_mode_shows_the_scene(env, env_id):
+    reason = missing_driver() if env_id == V1 else None
     if reason is not None:
         pytest.skip(f"no Vulkan driver: {reason}")
-    rgb = gymnasium.make(ENV_ID, obs_mode="rgb", image_size=64).unwrapped
+    rgb = gymnasium.make(env_id, obs_mode="rgb", image_size=64).unwrapped
     observation, _ = rgb.reset(seed=3)
     image = observation["observation.images.static"]
     assert image.shape == (64, 64, 3) and image.dtype == np.uint8 and image.flags.c_contiguous

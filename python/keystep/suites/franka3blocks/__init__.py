@@ -1,4 +1,4 @@
-"""Franka-3Blocks. Importing this registers the environment; the simulator loads when one is made."""
+"""Franka-3Blocks. Importing this registers the environments; a simulator loads when one is made."""
 
 from importlib.util import find_spec
 
@@ -24,6 +24,8 @@ __all__ = [
 if find_spec("gymnasium") is not None:  # names and tasks are of use without the extra "sim"
     import gymnasium
 
+    _ENVIRONMENT = "keystep.suites.franka3blocks.environment:Franka3BlocksEnv"
+    gymnasium.register("keystep/Franka3Blocks-v1", entry_point=_ENVIRONMENT)
     gymnasium.register(
-        "keystep/Franka3Blocks-v1", entry_point="keystep.suites.franka3blocks.environment:Franka3BlocksEnv"
+        "keystep/Franka3Blocks-bullet", entry_point=_ENVIRONMENT, kwargs={"simulator": "bullet"}
     )

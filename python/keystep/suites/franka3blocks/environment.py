@@ -10,8 +10,8 @@ from scipy.spatial.transform import Rotation
 
 from keystep.suites.actions import checked_action
 from keystep.suites.franka3blocks import layout
+from keystep.suites.franka3blocks.simulators import MANISKILL, open_simulation
 from keystep.suites.franka3blocks.tasks import TASKS, BlockState, task_named
-from keystep.suites.headless import load_simulation, require_driver
 
 OBS_MODES = ("state", "rgb", "state+rgb")
 STATE_SHAPES: dict[str, tuple[int, ...]] = {
@@ -31,11 +31,13 @@ class Franka3BlocksEnv(gymnasium.Env):
 
     Args:
         obs_mode: "state" gives `observation.state` float32 (26,), see `layout.STATE_NAMES`; "rgb" adds
-            `observation.images.static` uint8 (image_size, image_size, 3) and needs a Vulkan driver.
+            `observation.images.static` uint8 (image_size, image_size, 3). ManiSkill needs a Vulkan driver
+            for that.
         task: a key of `tasks.TASKS`; `reset(options={"task": name})` changes it.
         image_size: side of the square camera image in pixels.
         max_episode_steps: `truncated` is True from this many steps on.
         terminate_on_success: False lets an episode go on after the first success (collecting demonstrations).
+        simulator: one of `simulators.SIMULATORS`; the registered ids choose it.
 
     The action is float32 (7,) in [-1, 1] (clipped): xyz delta x 0.05 m on the *current* position of the hand,
     Euler turn x 0.1 rad in the frame of the *current* hand, gripper +1 opens and -1 closes.
@@ -51,6 +53,7 @@ class Franka3BlocksEnv(gymnasium.Env):
         max_episode_steps: int = 360,
         terminate_on_success: bool = True,
         render_mode: str | None = None,
+        simulator: str = MANISKILL,
     ) -> None:
         if obs_mode not in OBS_MODES:
             raise ValueError(f"obs_mode: expected one of {', '.join(OBS_MODES)}, got {obs_mode!r}")
@@ -74,10 +77,7 @@ class Franka3BlocksEnv(gymnasium.Env):
         self.observation_space = gymnasium.spaces.Dict(spaces)
 
         visible = "rgb" in obs_mode or render_mode is not None
-        if visible:
-            require_driver()
-        module = load_simulation("keystep.suites.franka3blocks.simulation")
-        self.simulation = module.Franka3BlocksSimulation(visible, image_size)
+        self.simulation = open_simulation(simulator, visible, image_size)
         self._begin()
 
     # ---- episode
@@ -175,11 +175,11 @@ class Franka3BlocksEnv(gymnasium.Env):
 
     def finger_m(self) -> float:
         """Opening of the first finger: 0 closed, 0.04 open."""
-        return float(self.simulation.arm.qpos[7])
+        return float(self.simulation.joint_positions()[7])
 
     def observation(self) -> dict[str, np.ndarray]:
         position, quaternion = self.simulation.hand_pose()
-        joints = self.simulation.arm.qpos
+        joints = self.simulation.joint_positions()
         cubes = self.simulation.cube_positions().ravel()
         fixed = np.zeros(len(layout.FIXED_JOINTS))
         state = np.concatenate([position, quaternion, cubes, joints[7:8], joints[:7], fixed]).astype(
@@ -207,7 +207,7 @@ class Franka3BlocksEnv(gymnasium.Env):
 
 
 def start_body_state(rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """The start of an episode before the cubes have settled (`Franka3BlocksSimulation.body_state`).
+    """The start of an episode before the cubes have settled (`simulators.BlocksSimulation.body_state`).
 
     Cube centres are uniform on a patch of the table, none closer than 0.053 m to another.
     """

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import gymnasium
@@ -16,6 +16,8 @@ from keystep.suites.franka3blocks.tasks import FAMILIES, TASKS, task_named
 from keystep.suites.trials import play_all
 from keystep.table_writer import print_table
 from keystep.uncertainty import wilson_interval
+
+ENV_ID = "keystep/Franka3Blocks-v1"
 
 
 @dataclass(frozen=True)
@@ -28,16 +30,16 @@ class ExpertEpisode:
     seconds: float
 
 
-@cache
-def _environment() -> gymnasium.Env:
+@functools.cache
+def _environment(env_id: str) -> gymnasium.Env:
     """One environment per process: making one costs seconds."""
-    return gymnasium.make("keystep/Franka3Blocks-v1")
+    return gymnasium.make(env_id)
 
 
-def run_episode(task: str, seed: int) -> ExpertEpisode:
+def run_episode(task: str, seed: int, env_id: str = ENV_ID) -> ExpertEpisode:
     """The expert on one reset, up to the environment's limit of 360 steps."""
     started = time.perf_counter()
-    env = _environment()
+    env = _environment(env_id)
     _, info = env.reset(seed=seed, options={"task": task})
     expert = ScriptedExpert(env, seed=seed)
     done = False
@@ -48,7 +50,11 @@ def run_episode(task: str, seed: int) -> ExpertEpisode:
 
 
 def evaluate_expert(
-    tasks: Sequence[str] = tuple(TASKS), episodes: int = 100, seed: int = 0, processes: int = 1
+    tasks: Sequence[str] = tuple(TASKS),
+    episodes: int = 100,
+    seed: int = 0,
+    processes: int = 1,
+    env_id: str = ENV_ID,
 ) -> list[dict[str, Any]]:
     """Success of the expert on the seeds seed .. seed + episodes - 1 of every task.
 
@@ -58,7 +64,9 @@ def evaluate_expert(
         median_seconds.
     """
     names = [task_named(task).name for task in tasks]
-    outcomes = list(play_all(run_episode, names, episodes, seed, processes, "expert"))
+    outcomes = list(
+        play_all(functools.partial(run_episode, env_id=env_id), names, episodes, seed, processes, "expert")
+    )
     rows = [_row(task, [outcome for outcome in outcomes if outcome.task == task]) for task in tasks]
     for family in FAMILIES:
         members = [outcome for outcome in outcomes if TASKS[outcome.task].family == family]

@@ -54,7 +54,7 @@ class SimulatedPictures(Pictures):
 
     def picture(self, state: np.ndarray) -> Picture:
         """What the camera sees of the arm's joints and the cubes' places; cubes stand upright."""
-        self._env.set_state(body_state(self._env.get_state(), state, self._env.simulation.arm.qlimits))
+        self._env.set_state(body_state(self._env.get_state(), state, self._env.simulation.joint_limits()))
         return self._env.render()
 
 

@@ -27,7 +27,7 @@ kinematics stops short of the pose. Five steps of +1 move the hand by 7.9 cm, he
 
 
 class Franka3BlocksSimulation(ArmSimulation):
-    """The physics world; episodes, actions and observations are in franka3blocks.py."""
+    """See `keystep.suites.franka3blocks.simulators.BlocksSimulation`."""
 
     SIMULATION_RATE_HZ = layout.SIMULATION_RATE_HZ
     CONTROL_RATE_HZ = layout.CONTROL_RATE_HZ
@@ -107,6 +107,14 @@ class Franka3BlocksSimulation(ArmSimulation):
         for cube, row in zip(self.cubes, body_state["cubes"], strict=True):
             cube.entity.pose = sapien.Pose(row[:3], row[3:7])
             cube.linear_velocity, cube.angular_velocity = row[7:10], row[10:13]
+
+    def joint_positions(self) -> np.ndarray:
+        """(9,): rad, and m for the fingers."""
+        return self.arm.qpos
+
+    def joint_limits(self) -> np.ndarray:
+        """(9, 2): lowest and highest position of each joint."""
+        return self.arm.qlimits
 
     def cube_positions(self) -> np.ndarray:
         """(3, 3) cube centres in metres."""

@@ -39,13 +39,14 @@ def franka3blocks_source(
 ) -> Source:
     """The scripted expert on Franka-3Blocks as a source of demonstrations; see `keystep.record.collect`."""
     from keystep.suites.franka3blocks import TASKS, layout
+    from keystep.suites.franka3blocks.simulators import needs_driver
 
     if record not in ("expert", "executed"):
         raise DatasetError(f"record: expected expert or executed, got {record!r}")
     if not expert_noise or min(expert_noise) < 0:
         raise DatasetError(f"expert_noise: expected values of at least 0, got {expert_noise}")
     perturbation = Perturbation(tuple(expert_noise), frames_after_success, wander_frames, record)
-    check_settings(seed, obs_mode, image_size, IMAGE_SIZES)
+    check_settings(seed, obs_mode, image_size, IMAGE_SIZES, needs_driver(env_id))
     first_seeds = numbered(suite, tasks, seed)
     features = {"observation.state": Column("float32", (len(layout.STATE_NAMES),), layout.STATE_NAMES)}
     if "rgb" in obs_mode:

@@ -69,18 +69,22 @@ class Franka3Blocks:
     @contextmanager
     def pictures(self, make_env: Callable[[dict[str, Any]], Any], subgoal: str) -> Iterator[Pictures]:
         from keystep.suites.franka3blocks import pictures
-        from keystep.suites.headless import missing_driver
+        from keystep.suites.headless import MissingDriver
 
         if subgoal != "observation.state":
             yield pictures.CameraPictures(subgoal)
-        elif missing_driver() is not None:
-            yield pictures.DrawnPictures(VIEW)
-        else:
+            return
+        try:
             env = make_env({"obs_mode": "state", "render_mode": "rgb_array", "image_size": VIEW})
-            try:
-                yield pictures.SimulatedPictures(env)
-            finally:
-                env.close()
+        except Exception as error:
+            if not isinstance(error.__cause__ or error, MissingDriver):
+                raise
+            yield pictures.DrawnPictures(VIEW)
+            return
+        try:
+            yield pictures.SimulatedPictures(env)
+        finally:
+            env.close()
 
 
 SUITE = Franka3Blocks()
