@@ -23,7 +23,7 @@ from keystep.data.flush import FLUSH_EPISODES, FLUSH_SECONDS
 from keystep.record.interrupts import Interrupts
 
 if TYPE_CHECKING:  # else loaded when used: `keystep collect --help` needs none of it
-    from keystep.suites.base import Frames, Source
+    from keystep.suites.base import Frames, Source, Suite
 
 Result = TypeVar("Result")
 
@@ -129,6 +129,15 @@ def collect(
         flush_seconds=flush_seconds,
         flush_episodes=flush_episodes,
     )
+
+
+def default_source(
+    suite: Suite, tasks: Sequence[str] | None, obs_mode: str, image_size: int, **options: Any
+) -> Source:
+    """Demonstrations as `collect` makes them by default, of the `options` that the suite has."""
+    defaults = {name: value.default for name, value in inspect.signature(collect).parameters.items()}
+    taken = {name: options.get(name, defaults[name]) for name in sorted(suite.collect_options)}
+    return suite.source(tasks, 0, obs_mode, image_size, **taken)
 
 
 def _refuse_others(given: dict[str, Any], suite: str) -> None:

@@ -8,6 +8,7 @@ import gymnasium
 import numpy as np
 
 from keystep.suites.franka3blocks.expert import ScriptedExpert
+from keystep.suites.states import END_STATE, end_state
 
 DEMONSTRATION_FRAMES = 64  # HD-ExpIt, D0
 
@@ -43,7 +44,8 @@ def rollout_expert(
 
     Returns:
         `observation.*`: (T, ...) what was seen before each action; `action`: float32 (T, 7); `success`:
-        bool (T,) after each action; `success_step`: index of the first success.
+        bool (T,) after each action; `success_step`: index of the first success; `extras`: the state at the
+        end, see `keystep.suites.states`.
     """
     env = env.unwrapped
     observation, _ = env.reset(seed=seed, options={"task": task})
@@ -77,4 +79,5 @@ def rollout_expert(
         "action": np.stack(actions),
         "success": np.array(success),
         "success_step": int(np.argmax(success)),
+        "extras": {END_STATE: end_state(env)},
     }

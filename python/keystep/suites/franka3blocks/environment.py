@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import metadata
 from typing import Any
 
 import gymnasium
@@ -37,7 +38,7 @@ class Franka3BlocksEnv(gymnasium.Env):
         max_episode_steps: `truncated` is True from this many steps on.
         terminate_on_success: False lets an episode go on after the first success (collecting demonstrations).
 
-    The action is float32 (7,) in [-1, 1] (clipped): xyz delta x 0.05 m on the *current* end-effector position,
+    The action is float32 (7,) in [-1, 1] (clipped): xyz delta x 0.05 m on the *current* position of the hand,
     Euler turn x 0.1 rad in the frame of the *current* hand, gripper +1 opens and -1 closes.
     """
 
@@ -77,6 +78,7 @@ class Franka3BlocksEnv(gymnasium.Env):
         if visible:
             require_driver()
         module = load_simulation("keystep.suites.franka3blocks.simulation")
+        self.simulator = f"sapien {metadata.version('sapien')}"
         self.simulation = module.Franka3BlocksSimulation(visible, image_size)
         self._begin()
 
@@ -182,7 +184,9 @@ class Franka3BlocksEnv(gymnasium.Env):
         joints = self.simulation.arm.qpos
         cubes = self.simulation.cube_positions().ravel()
         fixed = np.zeros(len(layout.FIXED_JOINTS))
-        state = np.concatenate([position, quaternion, cubes, joints[7:8], joints[:7], fixed]).astype(np.float32)
+        state = np.concatenate([position, quaternion, cubes, joints[7:8], joints[:7], fixed]).astype(
+            np.float32
+        )
         observation = {"observation.state": state}
         if "rgb" in self.obs_mode:
             observation["observation.images.static"] = self.simulation.image()
