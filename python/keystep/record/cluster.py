@@ -22,7 +22,7 @@ from keystep.data.errors import DatasetError
 from keystep.processes import Job
 from keystep.record.bundles import bundle_digest, packed_bundle
 from keystep.record.cluster_worker import AWAY, ClusterWorker
-from keystep.record.pools import MAX_RESTARTS, OpenWork
+from keystep.record.work import MAX_RESTARTS, OpenWork
 
 LOCAL = "local"
 STORE_BYTES = 80 << 20  # least that Ray takes, about; results are small
@@ -33,7 +33,7 @@ AHEAD = 2  # jobs per worker
 
 
 class RayPool:
-    """See `keystep.record.pools.WorkerPool`.
+    """See `keystep.record.work.WorkerPool`.
 
     Args:
         open_work: makes the work from the bundle's folder.

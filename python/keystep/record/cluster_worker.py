@@ -17,7 +17,7 @@ class ClusterWorker:
     """Makes its work once, from the bundle at `path` if it is there, else from the object store.
 
     Args:
-        open_work: see `keystep.record.pools.OpenWork`.
+        open_work: see `keystep.record.work.OpenWork`.
         digest: of the bundle; another one at `path` is refused.
         content: empty or None, or a reference to `packed_bundle`.
     """

@@ -83,7 +83,7 @@ class RolloutPlayer:
         if hasattr(self._env, "terminate_on_success"):
             self._env.terminate_on_success = False
         self._read = ObservationReader(manifest)
-        self._told = (
+        self._told: dict[str, Any] = (
             {} if settings.guidance is None or not manifest["planner"] else {"guidance": settings.guidance}
         )
 

@@ -3,44 +3,15 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Generator, Iterable
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
 from keystep.data.errors import DatasetError
 from keystep.processes import Job, Workers
-
-MAX_RESTARTS = 3
-"""In a row without a result between them."""
-
-OpenWork = Callable[[Path], Callable[..., Any]]
-"""Makes the work from the folder that travels, once in every process; picklable."""
-
-
-class WorkerPool(Protocol):
-    """A context manager. Leaving drops the jobs that have not begun.
-
-    Attributes:
-        restarts: of workers that died; their jobs were done again.
-    """
-
-    restarts: int
-
-    def __enter__(self) -> WorkerPool: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
-    ) -> None: ...
-
-    def run(self, jobs: Iterable[Job]) -> Generator[tuple[Job, Any], None, None]:
-        """(job, result) in the order of `jobs`, which may be endless: few are run ahead.
-
-        Raises:
-            DatasetError: workers keep dying, or the cluster is gone.
-        """
-        ...
+from keystep.record.work import MAX_RESTARTS, OpenWork, WorkerPool
 
 
 class ProcessPool:

@@ -26,9 +26,10 @@ from keystep.record.collect import default_source
 from keystep.record.contexts import Contexts, StartContext, kept_states
 from keystep.record.interrupts import Interrupts
 from keystep.record.player import ContextResult, load_options, open_player
-from keystep.record.pools import WorkerPool, open_pool
+from keystep.record.pools import open_pool
 from keystep.record.rollout_settings import RolloutReport, RolloutSettings, StreamCount
 from keystep.record.schedule import RolloutSchedule
+from keystep.record.work import WorkerPool
 from keystep.suites import suite_named
 from keystep.suites.base import Suite
 from keystep.suites.states import END_STATE
@@ -101,7 +102,7 @@ def _collect(pool: WorkerPool, keeper: _Keeper, interrupts: Interrupts) -> Rollo
     schedule, started = keeper.schedule, time.perf_counter()
     report = RolloutReport(schedule.counts)
     with progress_bar() as progress, closing(keeper):
-        bars = {}
+        bars: dict[str, Any] = {}
         for count in schedule.counts:
             bars.setdefault(count.task, progress.add_task(count.task, total=0))
         _show(progress, bars, schedule)
