@@ -191,3 +191,14 @@ def test_a_full_disk_is_one_error_and_can_be_resumed(
 def test_bad_settings(values: dict, problem: str) -> None:
     with pytest.raises(DatasetError, match=problem):
         RolloutSettings(**values)
+
+
+def test_counts_of_other_settings_are_not_taken_up(tmp_path: Path) -> None:
+    schedule = fake_schedule()
+    (tmp_path / "meta").mkdir()
+    schedule.counts[0].contexts, schedule.counts[0].trials = 3, 15
+    schedule.save(tmp_path, {"trials": 5})
+    for collection, contexts in (({"trials": 5}, 3), ({"trials": 2}, 0)):
+        other = fake_schedule()
+        other.load(tmp_path, collection, [])
+        assert other.counts[0].contexts == contexts

@@ -142,7 +142,7 @@ class _Keeper:
         for episode in DatasetReader(writer.path).episodes():
             place = episode.extras.get(CONTEXT, {})
             self._written.add((episode.task, str(place.get("kind")), int(place.get("number", -1))))
-        schedule.load(writer.path, self._written)
+        schedule.load(writer.path, writer.spec.collection, self._written)
 
     def take(self, context: StartContext, result: ContextResult) -> bool:
         """One result, in order; False if it was not needed."""
@@ -176,7 +176,7 @@ class _Keeper:
     def _save(self) -> None:
         """The counts are never ahead of the dataset."""
         self._writer.flush()
-        self.schedule.save(self._writer.path)
+        self.schedule.save(self._writer.path, self._writer.spec.collection)
         self._saved = time.monotonic()
 
     def close(self) -> None:

@@ -8,7 +8,7 @@ that was begun before its stream had enough is dropped.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,9 @@ class RolloutSchedule:
                 available = contexts.available(task, kind, settings.max_contexts)
                 wanted = settings.wanted(kind) if kind == "reset" or available else 0
                 self.counts.append(StreamCount(task, kind, wanted, available))
-        self._streams = {(count.task, count.kind): count for count in self.counts}
+        self._streams: dict[tuple[str, str], StreamCount] = {
+            (count.task, count.kind): count for count in self.counts
+        }
 
     @property
     def done(self) -> bool:
@@ -74,19 +76,27 @@ class RolloutSchedule:
 
     # ---- across runs
 
-    def save(self, output: Path) -> None:
-        """Keep the counts beside the dataset, atomically. Raises DatasetError when that fails."""
+    def save(self, output: Path, collection: Mapping[str, Any]) -> None:
+        """Keep the counts beside the dataset, atomically.
+
+        Args:
+            collection: what the dataset is made of, JSON values.
+
+        Raises:
+            DatasetError: they cannot be written.
+        """
         counts = [
             {"task": count.task, "kind": count.kind, **{name: getattr(count, name) for name in _COUNTED}}
             for count in self.counts
         ]
+        told = {"format": FORMAT, "version": VERSION, "collection": dict(collection), "counts": counts}
         try:
-            files.write_json(output / PROGRESS_PATH, {"format": FORMAT, "version": VERSION, "counts": counts})
+            files.write_json(output / PROGRESS_PATH, told)
         except OSError as error:
             raise DatasetError(f"{output}: could not write {PROGRESS_PATH}: {error}") from error
 
-    def load(self, output: Path, keys: Iterable[tuple[str, str, int]]) -> None:
-        """Go on where a run has stopped.
+    def load(self, output: Path, collection: Mapping[str, Any], keys: Iterable[tuple[str, str, int]]) -> None:
+        """Go on where a run of the same collection has stopped.
 
         Where the counts are missing or ahead of the dataset, all contexts are tried again: results are the
         same, so nothing is written twice.
@@ -94,31 +104,25 @@ class RolloutSchedule:
         Args:
             keys: of the contexts whose episodes the dataset has.
         """
-        kept = _read(output / PROGRESS_PATH)
-        if kept is None or [(row["task"], row["kind"]) for row in kept] != list(self._streams):
+        kept = _read(output / PROGRESS_PATH, collection)
+        if kept is None or set(kept) != set(self._streams):
             return
-        found = Counter(
-            key[:2] for key in keys if key[:2] in self._streams and key[2] < _contexts(kept, key[:2])
-        )
-        if all(found[row["task"], row["kind"]] == row["successes"] for row in kept):
-            for row in kept:
-                for name in _COUNTED:
-                    setattr(self._streams[row["task"], row["kind"]], name, row[name])
+        found = Counter(key[:2] for key in keys if key[:2] in kept and key[2] < kept[key[:2]]["contexts"])
+        if all(found[stream] == row["successes"] for stream, row in kept.items()):
+            for stream, row in kept.items():
+                for name, value in row.items():
+                    setattr(self._streams[stream], name, value)
 
 
-def _contexts(kept: Sequence[dict[str, Any]], stream: tuple[str, ...]) -> int:
-    return next(row["contexts"] for row in kept if (row["task"], row["kind"]) == stream)
-
-
-def _read(path: Path) -> list[dict[str, Any]] | None:
-    """The counts in the file; None when it is missing, damaged, or of another version."""
+def _read(path: Path, collection: Mapping[str, Any]) -> dict[tuple[str, str], dict[str, int]] | None:
+    """The counts in the file by stream; None when it is missing, damaged, or of something else."""
     try:
         found = files.parse_json(path.read_bytes())
         fits = (found["format"], found["version"]) == (FORMAT, VERSION)
-        rows = [
-            {"task": row["task"], "kind": row["kind"], **{name: int(row[name]) for name in _COUNTED}}
-            for row in found["counts"]
-        ]
+        fits = fits and files.to_json(found["collection"]) == files.to_json(dict(collection))
+        rows = {
+            (row["task"], row["kind"]): {name: int(row[name]) for name in _COUNTED} for row in found["counts"]
+        }
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return rows if fits else None
