@@ -39,6 +39,7 @@ __all__ = ["RolloutReport", "RolloutSettings", "StreamCount", "collect_rollouts"
 CONTEXT = "context"
 """Name among the extras of an episode: its context's `kind`, `number` and `source`, and the `trial`."""
 SAVE_SECONDS = 1.0
+"""After a kill, contexts of so long are tried again at most; episodes that are there are not added twice."""
 OnResult = Callable[[StartContext, ContextResult], None]
 
 
@@ -130,7 +131,7 @@ def _show(progress: Any, bars: Mapping[str, Any], schedule: RolloutSchedule) -> 
 
 
 class _Keeper:
-    """What comes of the contexts goes to the dataset: at most one episode at a time is not on disk."""
+    """What comes of the contexts goes to the dataset: at most one finished episode is not on disk."""
 
     def __init__(self, writer: DatasetWriter, schedule: RolloutSchedule, on_result: OnResult | None) -> None:
         self.schedule = schedule
@@ -154,8 +155,8 @@ class _Keeper:
         if result.frames is not None and context.key not in self._written:
             self._add(context, result)
             self._written.add(context.key)
-            self._save()
-        elif time.monotonic() - self._saved > SAVE_SECONDS:
+            self._writer.flush()
+        if time.monotonic() - self._saved > SAVE_SECONDS:
             self._save()
         self._behind = False
         return True
