@@ -9,6 +9,7 @@ from benchmarks import (
     native_scaling,
     openvino_env,
     overhead,
+    rollouts,
     tabletop,
 )
 
@@ -20,6 +21,7 @@ def main() -> None:
     act.main(act.Options())
     hierarchy.main(hierarchy.Options())
     tabletop.main(tabletop.Options())
+    rollouts.main(rollouts.Options())
     openvino_env.main()
     native.main(native.Options())
     native_scaling.main(native_scaling.Options())

@@ -23,6 +23,8 @@ ALLOWED = {
         "keystep.files",
         "keystep.processes",
         "keystep.data",
+        "keystep.evaluate.environments",  # as evaluations make and read them
+        "keystep.suites.states",
         *SUITE,
     },
     # export: its rehearsal

@@ -26,6 +26,7 @@ COMMANDS = {
     "expert": "success of the scripted expert",
     "check": "read a dataset completely and say what is wrong with it",
     "collect": "write successful demonstrations of the expert or oracle as a dataset",
+    "rollouts": "write a policy's own successful rollouts as a dataset",
     "oracle": "success of the oracle on the tabletop suite, or one episode: its code or yours, a video",
     "calvin": "CALVIN's recordings, fixed settings and chains as keystep's files",
     "replay": "simulate a recorded episode again and compare it bit for bit",

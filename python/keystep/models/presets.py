@@ -59,8 +59,8 @@ PLANNER_PRESETS: dict[str, PlannerConfig] = {
         head_channels=16,
         attention_at=(2,),
     ),
-    # Over states; trains on two CPU cores within the hour. Predicts the clean plan, as _SMALL its chunk: after
-    # 1,500 batches of 128 its grasps are off by 1.5 cm, those of v-prediction with min-SNR by 3.7 cm.
+    # Over states; trains on two CPU cores within the hour. Predicts the clean plan, as _SMALL its chunk:
+    # after 1,500 batches of 128 its grasps are off by 1.5 cm, those of v-prediction with min-SNR by 3.7 cm.
     "small": PlannerConfig(
         observation=(state_feature(26),),
         resampler=_SMALL_TEXT,

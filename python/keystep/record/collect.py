@@ -23,7 +23,7 @@ from keystep.data.flush import FLUSH_EPISODES, FLUSH_SECONDS
 from keystep.record.interrupts import Interrupts
 
 if TYPE_CHECKING:  # else loaded when used: `keystep collect --help` needs none of it
-    from keystep.suites.base import Frames, Source
+    from keystep.suites.base import Frames, Source, Suite
 
 Result = TypeVar("Result")
 
@@ -159,6 +159,15 @@ def _preset(name: str, given: dict[str, Any]) -> dict[str, Any]:
         raise DatasetError(f"preset: expected one of none, {', '.join(PRESETS)}, got {name!r}")
     _refuse_given({key: given[key] for key in PRESETS[name]}, f"preset {name} chooses it")
     return PRESETS[name]
+
+
+def default_source(
+    suite: Suite, tasks: Sequence[str] | None, obs_mode: str, image_size: int, **options: Any
+) -> Source:
+    """Demonstrations as `collect` makes them by default, of the `options` that the suite has."""
+    defaults = {name: value.default for name, value in inspect.signature(collect).parameters.items()}
+    taken = {name: options.get(name, defaults[name]) for name in sorted(suite.collect_options)}
+    return suite.source(tasks, 0, obs_mode, image_size, **taken)
 
 
 def _refuse_others(given: dict[str, Any], suite: str) -> None:

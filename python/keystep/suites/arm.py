@@ -40,12 +40,16 @@ class ArmSimulation(BaseEnv):
     rebuilds = 0
     """Of all simulations of the process."""
     scene: Any
+    px: Any
+    """The physics of the scene that runs now."""
+    model: Any = None
     agent: Any
     _sensors: dict[str, Any]
     _human_render_cameras: dict[str, Any]
 
     def __init__(self, visible: bool, image_size: int) -> None:
         self._image_size = image_size
+        self._visible = visible
         super().__init__(
             obs_mode="none",
             reward_mode="none",
@@ -53,6 +57,7 @@ class ArmSimulation(BaseEnv):
             sim_backend="physx_cpu",
             render_backend="sapien_cpu" if visible else "none",
         )
+        self.px = self.scene.px
 
     @property
     def _default_sim_config(self) -> SimConfig:
@@ -68,14 +73,16 @@ class ArmSimulation(BaseEnv):
     def _load_agent(self, options: dict) -> None:
         super()._load_agent(options, sapien.Pose())
 
-    def _bind_arm(self) -> None:
+    def _bind_arm(self, arm: Any) -> None:
         """Keep the SAPIEN objects: a step then works on numpy, without ManiSkill's batched tensors."""
-        robot = self.agent.robot
-        self.arm = robot._objs[0]
-        self.model = self.arm.create_pinocchio_model()
-        self.joints = list(self.arm.active_joints)
-        self.hand = robot.links_map[HAND_LINK]._objs[0]
-        self.fingers = [robot.links_map[name]._objs[0] for name in FINGER_LINKS]
+        self.arm = arm
+        if self.model is None:  # of the arm's geometry, which is the same in every scene
+            self.model = arm.create_pinocchio_model()
+        self.joints = list(arm.active_joints)
+        self._joint_low, self._joint_high = arm.qlimits[:7].T
+        links = {link.entity.name: link for link in arm.links}
+        self.hand = links[HAND_LINK]
+        self.fingers = [links[name] for name in FINGER_LINKS]
 
     def _clear(self) -> None:
         """As in ManiSkill, without its garbage collection (150 ms), which `rebuild` does now and then."""
@@ -94,11 +101,12 @@ class ArmSimulation(BaseEnv):
         if ArmSimulation.rebuilds % COLLECT_EVERY == 0:
             gc.collect()
         self.reset(seed=0, options={"reconfigure": True})
+        self.px = self.scene.px
 
     def advance(self, steps: int) -> None:
         """Run `steps` simulation steps."""
         for _ in range(steps):
-            self.scene.px.step()
+            self.px.step()
 
     def hand_pose(self) -> tuple[np.ndarray, np.ndarray]:
         """Position (3,) in metres and quaternion (4,), xyzw with x >= 0, of the grasp target in the world.
@@ -106,8 +114,9 @@ class ArmSimulation(BaseEnv):
         The hand points down (x close to 1), so fixing the sign of x keeps the quaternion continuous.
         """
         pose = self.hand.entity_pose
-        quaternion = np.roll(pose.q, -1).astype(np.float64)
-        return pose.p.astype(np.float64), quaternion if quaternion[0] >= 0 else -quaternion
+        w, x, y, z = pose.q.tolist()
+        quaternion = (x, y, z, w) if x >= 0 else (-x, -y, -z, -w)
+        return pose.p.astype(np.float64), np.array(quaternion)
 
     def solve_joints(self, position: np.ndarray, quaternion: np.ndarray) -> np.ndarray:
         """Inverse kinematics: the arm joints (7,) in radians for a hand pose, starting from the current ones.
@@ -115,15 +124,16 @@ class ArmSimulation(BaseEnv):
         Gauss-Newton steps (SAPIEN's pinocchio model with dt = 1), clipped to the joint limits; the best
         effort when the pose is out of reach. `quaternion` is xyzw.
         """
-        target = sapien.Pose(position, np.roll(quaternion, 1))
+        x, y, z, w = quaternion
+        target = sapien.Pose(position, (w, x, y, z))
         joints, _, _ = self.model.compute_inverse_kinematics(
             self.hand.index, target, self.arm.qpos, ARM_MASK, eps=1e-5, max_iterations=20, dt=1.0, damp=1e-4
         )
-        return np.clip(joints[:7], *self.arm.qlimits[:7].T)
+        return np.minimum(np.maximum(joints[:7], self._joint_low), self._joint_high)
 
     def set_drive_targets(self, targets: np.ndarray) -> None:
         """Position targets (9,): seven arm joints (rad) and two fingers (m)."""
-        for joint, target in zip(self.joints, targets, strict=True):
+        for joint, target in zip(self.joints, targets.tolist(), strict=True):
             joint.set_drive_target(target)
 
     def images(self, *cameras: str) -> list[np.ndarray]:

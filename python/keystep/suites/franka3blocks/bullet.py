@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
+from importlib import metadata
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,8 @@ class BulletSimulation:
     Args:
         image_size: side of the square camera image in pixels. The software renderer needs no driver.
     """
+
+    version = f"pybullet {metadata.version('pybullet')}"
 
     def __init__(self, image_size: int) -> None:
         self._image_size = image_size

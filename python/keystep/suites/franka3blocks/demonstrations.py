@@ -11,6 +11,7 @@ import numpy as np
 from keystep.suites.franka3blocks import layout
 from keystep.suites.franka3blocks.expert import SUCCESS_FRAMES, ScriptedExpert
 from keystep.suites.franka3blocks.tasks import BlockTask
+from keystep.suites.states import END_STATE, end_state
 
 DEMONSTRATION_FRAMES = 64  # HD-ExpIt, D0
 REACH_M = 0.3  # of cubes from the middle of the table
@@ -51,7 +52,8 @@ def rollout_expert(
 
     Returns:
         `observation.*`: (T, ...) what was seen before each action; `action`: float32 (T, 7); `success`:
-        bool (T,) after each action; `success_step`: index of the first success.
+        bool (T,) after each action; `success_step`: index of the first success; `extras`: the state at the
+        end, see `keystep.suites.states`.
     """
     world: Any = env.unwrapped
     observation, _ = world.reset(seed=seed, options={"task": task})
@@ -89,6 +91,7 @@ def rollout_expert(
         "action": np.stack(actions),
         "success": np.array(success),
         "success_step": int(np.argmax(success)),
+        "extras": {END_STATE: end_state(world)},
     }
 
 

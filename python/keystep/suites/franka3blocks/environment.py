@@ -6,12 +6,12 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from scipy.spatial.transform import Rotation
 
 from keystep.suites.actions import checked_action
 from keystep.suites.franka3blocks import layout
 from keystep.suites.franka3blocks.simulators import MANISKILL, open_simulation
 from keystep.suites.franka3blocks.tasks import TASKS, BlockState, task_named
+from keystep.suites.turns import turned
 
 OBS_MODES = ("state", "rgb", "state+rgb")
 STATE_SHAPES: dict[str, tuple[int, ...]] = {
@@ -78,6 +78,7 @@ class Franka3BlocksEnv(gymnasium.Env):
 
         visible = "rgb" in obs_mode or render_mode is not None
         self.simulation = open_simulation(simulator, visible, image_size)
+        self.simulator = self.simulation.version
         self._begin()
 
     # ---- episode
@@ -133,11 +134,11 @@ class Franka3BlocksEnv(gymnasium.Env):
         down, so pitch and yaw turn it against the axes of the world.
         """
         position, quaternion = self.simulation.hand_pose()
-        turn = Rotation.from_euler("xyz", layout.ROTATION_SCALE_RAD * action[3:6])
-        rotation = Rotation.from_quat(quaternion) * turn
+        rotation = np.array(turned(quaternion, layout.ROTATION_SCALE_RAD * action[3:6]))
         goal = position + layout.POSITION_SCALE_M * action[:3]
-        arm = self.simulation.solve_joints(goal, rotation.as_quat())
-        finger = np.clip(self.finger_m() + layout.FINGER_SCALE_M * action[6], 0.0, layout.FINGER_OPEN_M)
+        arm = self.simulation.solve_joints(goal, rotation)
+        finger = self.finger_m() + layout.FINGER_SCALE_M * float(action[6])
+        finger = min(max(finger, 0.0), layout.FINGER_OPEN_M)
         self.simulation.set_drive_targets(np.concatenate([arm, [finger, finger]]))
 
     def get_state(self) -> dict[str, np.ndarray]:
@@ -170,8 +171,9 @@ class Franka3BlocksEnv(gymnasium.Env):
     # ---- what can be seen
 
     def scene(self) -> BlockState:
-        """The scene as the success predicates see it."""
-        return BlockState(self.simulation.cube_positions(), self.simulation.touching_cubes())
+        """The scene as the task's success predicate sees it: contacts, which take time, only for stack."""
+        contacts = self.simulation.touching_cubes() if self.task.family == "stack" else frozenset()
+        return BlockState(self.simulation.cube_positions(), contacts)
 
     def finger_m(self) -> float:
         """Opening of the first finger: 0 closed, 0.04 open."""

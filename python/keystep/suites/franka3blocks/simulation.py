@@ -7,6 +7,9 @@ hide it), and motors are implicit springs tuned to the same decay (see APPROACH_
 
 from __future__ import annotations
 
+from importlib import metadata
+from typing import Any
+
 import numpy as np
 import sapien
 from mani_skill.sensors.camera import CameraConfig
@@ -14,6 +17,7 @@ from mani_skill.utils import sapien_utils
 
 from keystep.suites.arm import ArmSimulation
 from keystep.suites.franka3blocks import layout
+from keystep.suites.quick_scene import add_arm, arm_builder
 from keystep.suites.robot import ARM_FORCE_LIMIT_NM, DRIVE_DAMPING
 
 CUBE_COLOURS = ((0.8, 0.1, 0.1), (0.1, 0.65, 0.15), (0.1, 0.2, 0.8))
@@ -29,8 +33,11 @@ kinematics stops short of the pose. Five steps of +1 move the hand by 7.9 cm, he
 class Franka3BlocksSimulation(ArmSimulation):
     """See `keystep.suites.franka3blocks.simulators.BlocksSimulation`."""
 
+    version = f"sapien {metadata.version('sapien')}"
     SIMULATION_RATE_HZ = layout.SIMULATION_RATE_HZ
     CONTROL_RATE_HZ = layout.CONTROL_RATE_HZ
+    _builder: Any = None
+    _quick_scene: Any = None
     FRICTION = layout.FRICTION
     RESTITUTION = layout.RESTITUTION
 
@@ -51,32 +58,57 @@ class Franka3BlocksSimulation(ArmSimulation):
         ]
 
     def _load_scene(self, options: dict) -> None:
-        self._load_box("table", layout.TABLE_HALF_SIZE_M, layout.TABLE_CENTRE_M, TABLE_COLOUR, dynamic=False)
-        self._load_box("ground", (2.0, 2.0, 0.05), (0.0, 0.0, -0.051), (0.4, 0.4, 0.42), dynamic=False)
-        half = (layout.CUBE_EDGE_M / 2,) * 3
-        for index, (name, colour) in enumerate(zip(layout.CUBES, CUBE_COLOURS, strict=True)):
-            self._load_box(name, half, (0.5, 0.1 * (index - 1), layout.CUBE_START_Z_M), colour, dynamic=True)
-        self._bind()
+        cubes = [actor._objs[0] for actor in self._load_boxes(self.scene)]
+        self._bind(self.agent.robot._objs[0], cubes)
 
-    def _load_box(self, name: str, half_size: Size, centre: Size, colour: Size, dynamic: bool) -> None:
-        builder = self.scene.create_actor_builder()
+    def _load_boxes(self, scene: Any) -> list[Any]:
+        """Table, ground and cubes; returns the cubes. `scene` is ManiSkill's or SAPIEN's."""
+        self._load_box(scene, "table", layout.TABLE_HALF_SIZE_M, layout.TABLE_CENTRE_M, TABLE_COLOUR)
+        self._load_box(scene, "ground", (2.0, 2.0, 0.05), (0.0, 0.0, -0.051), (0.4, 0.4, 0.42))
+        half = (layout.CUBE_EDGE_M / 2,) * 3
+        centres = [(0.5, 0.1 * (index - 1), layout.CUBE_START_Z_M) for index in range(len(layout.CUBES))]
+        return [
+            self._load_box(scene, name, half, centre, colour, "dynamic")
+            for name, centre, colour in zip(layout.CUBES, centres, CUBE_COLOURS, strict=True)
+        ]
+
+    def _load_box(
+        self, scene: Any, name: str, half_size: Size, centre: Size, colour: Size, kind: str = "static"
+    ) -> Any:
+        builder = scene.create_actor_builder()
         volume_m3 = 8 * float(np.prod(half_size))
         builder.add_box_collision(half_size=half_size, density=layout.CUBE_MASS_KG / volume_m3)
-        if self.scene.can_render():
+        if self._visible:
             paint = sapien.render.RenderMaterial(base_color=(*colour, 1.0))
             builder.add_box_visual(half_size=half_size, material=paint)
         builder.initial_pose = sapien.Pose(centre)
-        (builder.build_dynamic if dynamic else builder.build_static)(name=name)
+        builder.set_physx_body_type(kind)
+        return builder.build(name=name)
 
-    def _bind(self) -> None:
-        self._bind_arm()
+    def rebuild(self) -> None:
+        """See `ArmSimulation`. Without visuals ManiSkill makes the first scene only (see quick_scene.py)."""
+        if self._visible or self.scene is None:
+            super().rebuild()
+            return
+        if self._builder is None:
+            self._builder = arm_builder(self.agent, self.agent.urdf_path)
+        self._set_scene_config()  # of PhysX, which another simulation of this process may have changed
+        px = sapien.physx.PhysxCpuSystem()
+        px.timestep = 1.0 / self.SIMULATION_RATE_HZ
+        scene = sapien.Scene([px])
+        arm = add_arm(scene, self._builder, self.arm)
+        self._bind(arm, self._load_boxes(scene))
+        self.px, self._quick_scene = px, scene
+
+    def _bind(self, arm: Any, cubes: list[Any]) -> None:
+        """Keep what a step works on. `cubes` are SAPIEN's entities."""
+        self._bind_arm(arm)
         for joint in self.joints[:ARM_JOINTS]:
             joint.set_drive_properties(
                 APPROACH_PER_S * DRIVE_DAMPING, DRIVE_DAMPING, ARM_FORCE_LIMIT_NM, "acceleration"
             )
         self.cubes = []
-        for name in layout.CUBES:
-            entity = self.scene.actors[name]._objs[0]
+        for entity in cubes:
             body = entity.find_component_by_type(sapien.physx.PhysxRigidDynamicComponent)
             body.linear_damping = body.angular_damping = layout.CUBE_DAMPING
             self.cubes.append(body)
@@ -118,7 +150,7 @@ class Franka3BlocksSimulation(ArmSimulation):
 
     def cube_positions(self) -> np.ndarray:
         """(3, 3) cube centres in metres."""
-        return np.stack([cube.entity_pose.p for cube in self.cubes]).astype(np.float64)
+        return np.array([cube.entity_pose.p for cube in self.cubes], dtype=np.float64)
 
     def image(self) -> np.ndarray:
         """uint8 (image_size, image_size, 3): what the static camera sees now."""
@@ -128,7 +160,7 @@ class Franka3BlocksSimulation(ArmSimulation):
         """Pairs (i, j), i < j, of cubes in contact after the last simulation step."""
         index = {id(cube): number for number, cube in enumerate(self.cubes)}
         pairs = set()
-        for contact in self.scene.px.get_contacts():
+        for contact in self.px.get_contacts():
             first, second = (index.get(id(body)) for body in contact.bodies)
             if first is None or second is None:
                 continue
@@ -139,7 +171,7 @@ class Franka3BlocksSimulation(ArmSimulation):
     def finger_forces(self, cube: int) -> np.ndarray:
         """(2,) contact force in newtons between each finger and a cube during the last simulation step."""
         impulses = np.zeros((2, 3))
-        for contact in self.scene.px.get_contacts():
+        for contact in self.px.get_contacts():
             if self.cubes[cube] not in contact.bodies:
                 continue
             for number, finger in enumerate(self.fingers):

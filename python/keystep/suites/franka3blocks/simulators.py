@@ -27,7 +27,12 @@ class BlocksSimulation(Protocol):
     Joints are the nine driven ones: seven of the arm (rad), then two fingers (m). A body state is what
     `body_state` returns: "joints" (9,), "joint_velocities" (9,), "drive_targets" (9,) and "cubes" (3, 13), a
     cube's row being position 3, quaternion wxyz 4, linear velocity 3, angular velocity 3.
+
+    Attributes:
+        version: name and version of the physics, such as "sapien 3.0.3".
     """
+
+    version: str
 
     def restore(self, body_state: dict[str, np.ndarray]) -> None:
         """Put everything into a body state. What follows is equal bit for bit each time."""

@@ -10,6 +10,7 @@ from typing import Literal
 from keystep.data.layout import Column, DatasetError, image_column
 from keystep.data.spec import DatasetSpec
 from keystep.suites.base import Frames, Rollout, Source, Suite, attempt, check_settings, numbered
+from keystep.suites.states import END_STATE
 
 IMAGE_SIZES = range(1, 16385)  # the environment has no limit; Mesa's Vulkan drivers have this one
 
@@ -73,7 +74,7 @@ def franka3blocks_source(
     }
     instructions = {name: TASKS[name].instruction for name in first_seeds}
     return Source(
-        DatasetSpec(layout.CONTROL_RATE_HZ, features, instructions, "franka_panda", how),
+        DatasetSpec(layout.CONTROL_RATE_HZ, features, instructions, "franka_panda", how, (END_STATE,)),
         functools.partial(
             open_simulator, env_id, obs_mode, image_size, seed, suite.seed_stride, perturbation
         ),

@@ -65,7 +65,7 @@ class TabletopSimulation(ArmSimulation):
 
     def _load_scene(self, options: dict) -> None:
         """The table, and the bodies given to `restart`."""
-        self._bind_arm()
+        self._bind_arm(self.agent.robot._objs[0])
         for joint in self.joints[FINGERS]:
             joint.set_drive_properties(*FINGER_DRIVE, mode="force")
         friction = layout.FRICTION

@@ -1,0 +1,251 @@
+"""Collect successful rollouts of a policy (HD-ExpIt, Algorithm 3: CollectTrajectories) into a dataset.
+
+The content depends on the settings, the bundle and the replayed datasets only, not on the number of processes
+nor on interruptions: results are consumed in the order of their contexts (`keystep.record.schedule`), by one
+process, which alone writes. A killed collection goes on with the next context.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import keystep
+from keystep.bars import progress_bar
+from keystep.data.errors import DatasetError
+from keystep.data.layout import INDEX_FEATURES, Column
+from keystep.data.reader import DatasetReader
+from keystep.data.spec import DatasetSpec
+from keystep.data.writer import DatasetWriter
+from keystep.record.bundles import bundle_digest
+from keystep.record.collect import default_source
+from keystep.record.contexts import Contexts, StartContext, kept_states
+from keystep.record.interrupts import Interrupts
+from keystep.record.player import ContextResult, load_options, open_player
+from keystep.record.pools import open_pool
+from keystep.record.rollout_settings import RolloutReport, RolloutSettings, StreamCount
+from keystep.record.schedule import RolloutSchedule
+from keystep.record.work import WorkerPool
+from keystep.suites import suite_named
+from keystep.suites.base import Suite
+from keystep.suites.states import END_STATE
+
+__all__ = ["RolloutReport", "RolloutSettings", "StreamCount", "collect_rollouts"]
+
+CONTEXT = "context"
+"""Name among the extras of an episode: its context's `kind`, `number` and `source`, and the `trial`."""
+SAVE_SECONDS = 1.0
+"""After a kill, contexts of so long are tried again at most; episodes that are there are not added twice."""
+OnResult = Callable[[StartContext, ContextResult], None]
+
+
+def collect_rollouts(
+    bundle: Path,
+    output: Path,
+    settings: RolloutSettings,
+    *,
+    replay: Sequence[Path] = (),
+    processes: int = 1,
+    cluster: str | None = None,
+    on_result: OnResult | None = None,
+) -> RolloutReport:
+    """Write successful rollouts as a LeRobotDataset v3.0 folder, new or to be continued.
+
+    Args:
+        bundle: the policy.
+        output: the dataset. Episodes have their seed, context and trial, and their last state.
+        replay: datasets whose episodes' last states are the replayed contexts; none without.
+        processes: simulators run in parallel.
+        cluster: "local", or the address of a Ray cluster whose workers are used instead.
+        on_result: called with every context that counts and what came of it, failures included, in order;
+            after a kill once more with the last few.
+
+    Raises:
+        DatasetError: bad settings, before anything is created; settings, bundle or replayed datasets differ
+            from those of `output`, another process writes it, the disk is full, workers keep dying, the
+            cluster is gone, a replayed state is of another world. Earlier episodes stay readable.
+        keystep.Error: the bundle cannot be loaded.
+    """
+    bundle, output = Path(bundle), Path(output)
+    suite, tasks = _suite(settings)
+    digest = bundle_digest(bundle)
+    manifest = keystep.read_manifest(bundle)
+    load_options(bundle, settings)  # refuses before anything is created
+    env_id = settings.env_id or suite.env_id
+    kept = kept_states(replay, env_id)
+    alone = settings.standing if settings.restore == "cubes_only" else ()
+    schedule = RolloutSchedule(Contexts(suite, tasks, settings.seed, kept, alone), tasks, settings)
+    spec = _spec(settings, suite, tasks, manifest, digest, replay)
+    work = functools.partial(open_player, settings, digest)
+    return collect_contexts(open_pool(work, bundle, processes, cluster), output, spec, schedule, on_result)
+
+
+def collect_contexts(
+    pool: WorkerPool,
+    output: Path,
+    spec: DatasetSpec,
+    schedule: RolloutSchedule,
+    on_result: OnResult | None = None,
+) -> RolloutReport:
+    """`collect_rollouts` with any workers, whose work makes a `ContextResult` of a `StartContext`."""
+    with Interrupts() as interrupts, DatasetWriter(output, spec) as writer, pool:
+        report = _collect(pool, _Keeper(writer, schedule, on_result), interrupts)
+        report.episodes = writer.episodes
+        return report
+
+
+def _collect(pool: WorkerPool, keeper: _Keeper, interrupts: Interrupts) -> RolloutReport:
+    """Run until all streams are done, or an interrupt."""
+    schedule, started = keeper.schedule, time.perf_counter()
+    report = RolloutReport(schedule.counts)
+    with progress_bar() as progress, closing(keeper):
+        bars: dict[str, Any] = {}
+        for count in schedule.counts:
+            bars.setdefault(count.task, progress.add_task(count.task, total=0))
+        _show(progress, bars, schedule)
+        with closing(pool.run(schedule.jobs())) as results:
+            while not schedule.done and not interrupts.requested:
+                try:
+                    (context,), result = next(results)
+                except StopIteration:
+                    break
+                if keeper.take(context, result):
+                    report.rollouts += len(result.attempts)
+                    _show(progress, bars, schedule)
+    report.interrupted = interrupts.requested
+    report.restarts = pool.restarts
+    report.seconds = time.perf_counter() - started
+    return report
+
+
+def _show(progress: Any, bars: Mapping[str, Any], schedule: RolloutSchedule) -> None:
+    for task, bar in bars.items():
+        counts = [count for count in schedule.counts if count.task == task]
+        wanted = sum(count.wanted for count in counts if not count.given_up)
+        kept = sum(count.successes for count in counts)
+        progress.update(bar, total=max(wanted, kept), completed=kept)
+
+
+class _Keeper:
+    """What comes of the contexts goes to the dataset: at most one finished episode is not on disk."""
+
+    def __init__(self, writer: DatasetWriter, schedule: RolloutSchedule, on_result: OnResult | None) -> None:
+        self.schedule = schedule
+        self._writer = writer
+        self._on_result = on_result
+        self._saved = time.monotonic()
+        self._behind = False
+        self._written = set()
+        for episode in DatasetReader(writer.path).episodes():
+            place = episode.extras.get(CONTEXT, {})
+            self._written.add((episode.task, str(place.get("kind")), int(place.get("number", -1))))
+        schedule.load(writer.path, writer.spec.collection, self._written)
+
+    def take(self, context: StartContext, result: ContextResult) -> bool:
+        """One result, in order; False if it was not needed."""
+        if not self.schedule.consume(context, result):
+            return False
+        self._behind = True
+        if self._on_result is not None:
+            self._on_result(context, result)
+        if result.frames is not None and context.key not in self._written:
+            self._add(context, result)
+            self._written.add(context.key)
+            self._writer.flush()
+        if time.monotonic() - self._saved > SAVE_SECONDS:
+            self._save()
+        self._behind = False
+        return True
+
+    def _add(self, context: StartContext, result: ContextResult) -> None:
+        assert result.frames is not None
+        place = {
+            "kind": context.kind,
+            "number": context.number,
+            "trial": result.attempts[-1].trial,
+            "noise_seed": [context.seed, result.attempts[-1].trial],
+            "source": None if context.source is None else dict(context.source),
+        }
+        frames = {key: result.frames[key] for key in self._writer.spec.features}
+        extras = {END_STATE: result.end, CONTEXT: place}
+        self._writer.add_episode(frames, context.task, context.seed, extras=extras)
+
+    def _save(self) -> None:
+        """The counts are never ahead of the dataset."""
+        self._writer.flush()
+        self.schedule.save(self._writer.path, self._writer.spec.collection)
+        self._saved = time.monotonic()
+
+    def close(self) -> None:
+        """Keep what is there, also after an error, unless it has left the dataset behind the counts."""
+        if not self._behind:
+            self._save()
+
+
+def _suite(settings: RolloutSettings) -> tuple[Suite, tuple[str, ...]]:
+    try:
+        suite = suite_named(settings.suite)
+    except ValueError as error:
+        raise DatasetError(str(error)) from None
+    tasks = tuple(suite.tasks) if settings.tasks is None else settings.tasks
+    for task in tasks:
+        if task not in suite.tasks:
+            raise DatasetError(f"tasks: expected some of {', '.join(suite.tasks)}, got {task!r}")
+    if not tasks:
+        raise DatasetError("tasks: expected at least one, got none")
+    return suite, tasks
+
+
+def _spec(
+    settings: RolloutSettings,
+    suite: Suite,
+    tasks: Sequence[str],
+    manifest: Mapping[str, Any],
+    digest: str,
+    replay: Sequence[Path],
+) -> DatasetSpec:
+    """Features, rate and action as those of the replayed datasets, else of the suite's demonstrations."""
+    base = _replayed_spec(replay[0]) if replay else _demonstrated_spec(settings, suite, tasks, manifest)
+    collection = {
+        "suite": settings.suite,
+        "env_id": settings.env_id or suite.env_id,
+        "rollouts": settings.to_json() | {"tasks": list(tasks)},
+        "bundle_sha256": digest,
+        "replay_sha256": [DatasetReader(path).sha256() for path in replay],
+        "action": base.collection.get("action"),
+    }
+    instructions = {task: suite.instruction(task) for task in tasks}
+    return DatasetSpec(
+        base.fps,
+        base.features,
+        instructions,
+        base.robot_type,
+        collection,
+        (END_STATE, CONTEXT),
+        {"bundle": manifest["name"], "keystep_version": keystep.__version__},
+    )
+
+
+def _replayed_spec(path: Path) -> DatasetSpec:
+    reader = DatasetReader(path)
+    features: dict[str, Column] = {
+        key: feature for key, feature in reader.features.items() if key not in INDEX_FEATURES
+    }
+    tasks = {task["name"]: task["instruction"] for task in reader.tasks}
+    robot = reader.info.get("robot_type")
+    return DatasetSpec(
+        int(reader.info["fps"]), features, tasks, robot, {"action": reader.collection.get("action")}
+    )
+
+
+def _demonstrated_spec(
+    settings: RolloutSettings, suite: Suite, tasks: Sequence[str], manifest: Mapping[str, Any]
+) -> DatasetSpec:
+    images = [entry for entry in manifest["observation"] if entry["kind"] == "rgb"]
+    size = images[0]["shape"][0] if images else 96
+    options = {"env_id": settings.env_id} if settings.env_id else {}
+    return default_source(suite, tasks, "rgb" if images else "state", size, **options).spec
