@@ -29,6 +29,7 @@ COMMANDS = {
     "oracle": "success of the oracle on the tabletop suite, or one episode: its code or yours, a video",
     "replay": "simulate a recorded episode again and compare it bit for bit",
     "train": "train a policy on a dataset",
+    "expit": "expert iteration: collect with the policy itself, learn from what succeeded, again",
     "export": "compile a training checkpoint into a bundle",
     "upgrade": "bring an older bundle to the newest manifest, from its own files",
 }

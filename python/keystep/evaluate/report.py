@@ -160,7 +160,7 @@ def task_report(evaluation: Evaluation, played: Played) -> EvaluationReport:
             for result in played.results
             if result.task == name and (kind is None or evaluation.kind(result.job) == kind)
         ]
-        return _task_result(name, mine, evaluation.seeds)
+        return _task_result(name, mine, evaluation)
 
     return EvaluationReport(
         tasks=tuple(map(results, evaluation.tasks)),
@@ -169,7 +169,7 @@ def task_report(evaluation: Evaluation, played: Played) -> EvaluationReport:
     )
 
 
-def _task_result(name: str, results: Sequence[EpisodeResult], seeds: Sequence[int]) -> TaskResult:
+def _task_result(name: str, results: Sequence[EpisodeResult], evaluation: Evaluation) -> TaskResult:
     counted = [result for result in results if not result.skipped]
     steps = [result.steps for result in counted if result.success]
     by_seed = means_by((result.job.noise_seed, result.success) for result in counted)
@@ -180,9 +180,9 @@ def _task_result(name: str, results: Sequence[EpisodeResult], seeds: Sequence[in
         faults=sum(bool(result.fault) for result in counted),
         mean_steps=mean(steps),
         solved=tuple(result.success for result in counted),
-        by_seed=tuple(map(by_seed.get, seeds)),
+        by_seed=tuple(map(by_seed.get, evaluation.seeds)),
         skipped=len(results) - len(counted),
-        by_reset=means_by((result.episode, result.success) for result in counted),
+        by_reset=means_by((evaluation.reset_seed(result.job), result.success) for result in counted),
     )
 
 

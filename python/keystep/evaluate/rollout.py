@@ -103,7 +103,7 @@ class Worker:
 
     def run(self, job: Job) -> EpisodeResult:
         """One episode: the tasks in a row, until one is not solved."""
-        seed = self.evaluation.seed + job.episode
+        seed = self.evaluation.reset_seed(job)
         observation, info = self._reset_env(job.tasks[0], seed)
         subgoals = None
         if self._demonstrator is not None:

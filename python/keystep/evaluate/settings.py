@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 
 import keystep
+from keystep.suites import suite_named
+from keystep.suites.base import first_seed
 
 CHAIN_LENGTH = 5  # tasks in a row of LH-MTLC
 UNNAMED = "unnamed"
@@ -89,6 +91,7 @@ class Evaluation:
         env_kwargs: for the environment's constructor.
         max_episode_steps: steps until an episode is given up; None: the environment's own limit.
         success_key: of `info`; see `keystep.evaluate.environments.solved`.
+        fresh_resets: every task has resets of its own, as in HD-ExpIt; else all tasks have the same.
     """
 
     env: str
@@ -105,6 +108,7 @@ class Evaluation:
     env_kwargs: Mapping[str, Any] = field(default_factory=dict)
     max_episode_steps: int | None = None
     success_key: str | None = None
+    fresh_resets: bool = False
 
     def __post_init__(self) -> None:
         self._require(self.episodes >= 1, "episodes", "at least 1", self.episodes)
@@ -155,6 +159,15 @@ class Evaluation:
             for episode in range(self.episodes)
         ]
 
+    def reset_seed(self, job: Job) -> int:
+        """Of the environment: `seed` + the episode; fresh ones are spread as the attempts of a collection."""
+        if not self.fresh_resets:
+            return self.seed + job.episode
+        suite, task = suite_named(self.suite), job.tasks[0]
+        if task not in suite.tasks:
+            return self.seed + job.episode * len(self.tasks) + self.tasks.index(task)
+        return self.seed + first_seed(suite.tasks[task], suite.seed_stride) + job.episode * suite.seed_stride
+
     def told(self, job: Job, position: int) -> dict[str, str]:
         """What `reset` is told at `position` of the chain: the task's name, or one of its instructions.
 
@@ -179,6 +192,7 @@ class Evaluation:
             "env_kwargs": dict(self.env_kwargs),
             "max_episode_steps": self.max_episode_steps,
             "success_key": self.success_key,
+            "resets": "fresh" if self.fresh_resets else "shared",
             "instructions": {task: list(texts) for task, texts in self.instructions.items()},
         }
 
