@@ -18,6 +18,6 @@ steps_per_subgoal = 2
 chunk_lengths = [2, 4]
 
 [rollouts]
-reset_per_task = 2
-replayed_per_task = 0
+reset_per_task = 1
+replayed_per_task = 1
 """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,77 +10,63 @@ import tyro
 
 from keystep.commands.options import OutputOptions
 
-Folders = tyro.conf.Positional[tuple[Path, ...]]
+
+@dataclass(frozen=True)
+class OfRuns:
+    """What all of them take."""
+
+    folders: tyro.conf.Positional[tuple[Path, ...]]
+    """Of keystep expit; runs that differ in the seed only are averaged."""
+    output: Annotated[OutputOptions, tyro.conf.arg(name="")] = field(default_factory=OutputOptions)
 
 
 @dataclass(frozen=True)
-class Success:
+class PlayedOfRuns(OfRuns):
+    """What has to be played, once: it is kept in the runs' reports/."""
+
+    episodes: int | None = None
+    """Per task, or chains; as the run's when not given."""
+    processes: int = 1
+    """Simulators run in parallel."""
+
+
+@dataclass(frozen=True)
+class Success(OfRuns):
     """Success by iteration, of every mode over its seeds (HD-ExpIt, Figure 3a and Table 8)."""
 
-    folders: Folders
-    """Of keystep expit; those that differ in the seed only are averaged."""
-
 
 @dataclass(frozen=True)
-class Families:
+class Families(OfRuns):
     """Success by iteration and family of tasks (Figure 7)."""
 
-    folders: Folders
-    """Of keystep expit."""
-
 
 @dataclass(frozen=True)
-class Steps:
+class Steps(OfRuns):
     """Success against training steps (Figure 9)."""
 
-    folders: Folders
-    """Of keystep expit."""
-
 
 @dataclass(frozen=True)
-class Starts:
+class Starts(OfRuns):
     """Where demonstrations and rollouts start: principal components of the first states (Figure 8)."""
 
-    folders: Folders
-    """Of keystep expit."""
     key: str = "observation.state"
     """Vector that the components are of."""
 
 
 @dataclass(frozen=True)
-class Replanning:
+class Replanning(PlayedOfRuns):
     """Every iteration with replanning, without, and with ground-truth subgoals (Table 3, section 6.3)."""
 
-    folders: Folders
-    """Of keystep expit, one mode, any seeds. What is played is kept in their reports/."""
-    episodes: int | None = None
-    """Per task; as the run's when not given."""
-    processes: int = 1
-    """Simulators run in parallel."""
-
 
 @dataclass(frozen=True)
-class Cross:
+class Cross(PlayedOfRuns):
     """Planners of all iterations with controllers of all iterations (Table 2)."""
 
-    folders: Folders
-    """Of keystep expit, one mode, any seeds. What is played is kept in their reports/."""
-    episodes: int | None = None
-    """Per task; as the run's when not given."""
-    processes: int = 1
-    """Simulators run in parallel."""
-
 
 @dataclass(frozen=True)
-class Chains:
+class Chains(PlayedOfRuns):
     """Tasks in a row by iteration, also of runs that collect from resets only (Tables 7 and 9)."""
 
-    folders: Folders
-    """Of keystep expit. What is played is kept in their reports/."""
-    episodes: int | None = 100
-    """Chains."""
-    processes: int = 1
-    """Simulators run in parallel."""
     length: int = 5
     """Tasks of a chain."""
 
@@ -88,14 +74,11 @@ class Chains:
 What = Success | Families | Steps | Starts | Replanning | Cross | Chains
 
 
-def main(
-    what: Annotated[What, tyro.conf.arg(name="")],
-    output: Annotated[OutputOptions, tyro.conf.arg(name="")],
-) -> None:
+def main(what: Annotated[What, tyro.conf.arg(name="")]) -> None:
     """Curves and tables of finished runs of keystep expit, as in HD-ExpIt."""
     report = made(what)
     print(report.markdown())
-    output.write(report.to_dict(), report.markdown(), report.plot)
+    what.output.write(report.to_dict(), report.markdown(), report.plot)
 
 
 def made(what: What) -> Any:
