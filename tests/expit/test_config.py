@@ -54,7 +54,7 @@ def test_one_error_by_key(changed: tuple[str, str], message: str, make_config: M
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(keystep.ArgumentError, match="config: expected a TOML file, got .*nowhere.toml"):
+    with pytest.raises(keystep.ArgumentError, match="config: expected a TOML file, got"):
         read_config(tmp_path / "nowhere.toml")
 
 

@@ -147,7 +147,7 @@ def test_an_iteration_without_success_says_which_tasks(
     monkeypatch.setenv(fake_rollouts.FAILING, "Left,Right")
     config = make_config(iterations=1)
     with pytest.raises(
-        DatasetError, match="expected successful rollouts .*got none of Left, Right in 8 contexts"
+        DatasetError, match=r"expected successful rollouts .*got none of Left, Right in 8 contexts"
     ):
         expit(config)
     monkeypatch.setenv(fake_rollouts.FAILING, "Left")
@@ -200,7 +200,7 @@ def test_a_full_disk_is_one_error_and_the_run_goes_on(
 
     monkeypatch.setattr(folder, "write_json", full)
     with pytest.raises(
-        DatasetError, match="could not write: .*No space left on device.*; run again to go on"
+        DatasetError, match=r"could not write: .*No space left on device.*; run again to go on"
     ):
         expit(config)
     assert (begun / "iteration-1" / "rollouts").exists()
