@@ -31,6 +31,8 @@ COMMANDS = {
     "calvin": "CALVIN's recordings, fixed settings and chains as keystep's files",
     "replay": "simulate a recorded episode again and compare it bit for bit",
     "train": "train a policy on a dataset",
+    "expit": "expert iteration: collect with the policy itself, learn from what succeeded, again",
+    "curves": "curves and tables of expert iteration: success by iteration, family, steps; replanning, cross",
     "export": "compile a training checkpoint into a bundle",
     "upgrade": "bring an older bundle to the newest manifest, from its own files",
 }

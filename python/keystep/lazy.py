@@ -15,13 +15,14 @@ def lazy_names(
 
     Args:
         package: its `__name__`.
-        modules: the module of each name, such as {"DatasetReader": "reader"}.
+        modules: the module of each name, such as {"DatasetReader": "reader"}; of another package in full.
     """
 
     def load(name: str) -> Any:
         if name not in modules:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(importlib.import_module(f"{package}.{modules[name]}"), name)
+        module = modules[name] if modules[name].startswith("keystep.") else f"{package}.{modules[name]}"
+        return getattr(importlib.import_module(module), name)
 
     def names() -> list[str]:
         return sorted({*vars(sys.modules[package]), *modules})

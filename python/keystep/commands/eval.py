@@ -47,6 +47,8 @@ class ProtocolOptions(EnvOptions):
     """First env seed, and the seed of the policy's noise."""
     noise_seeds: tuple[int, ...] = ()
     """Repeat all episodes with each of these seeds of the policy's noise; also shows the spread over them."""
+    resets: Literal["shared", "fresh"] = "shared"
+    """shared: the same for all tasks; fresh: others for every task, as HD-ExpIt evaluates."""
     subgoals: Literal["policy", "ground_truth"] = "policy"
     """ground_truth: from a demonstration of the expert from the same reset, instead of the planner."""
     guidance: float | None = None
@@ -69,6 +71,7 @@ class ProtocolOptions(EnvOptions):
             guidance=self.guidance,
             instructions=told[0],
             kinds=told[1],
+            fresh_resets=self.resets == "fresh",
             **self.env_settings(),
         )
         return of_benchmark(evaluation, manifest)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,19 +40,26 @@ def play(
     evaluation: Evaluation,
     processes: int = 1,
     on_episode: OnEpisode | None = None,
+    *,
+    done: Sequence[EpisodeResult] = (),
 ) -> Played:
     """Play every episode.
 
     Args:
         policy: an open policy, or a picklable function that opens one (needed for more than one process).
         on_episode: called after each episode, in order of completion.
+        done: episodes that an earlier run has played, which are not played again.
 
     Raises:
         ArgumentError: the policy cannot be evaluated so, or an open policy with several processes.
     """
     started = time.perf_counter()
+    known = {result.job for result in done}
+    jobs = [job for job in evaluation.jobs if job not in known]
+    if not jobs:
+        return Played(in_order(done, evaluation), 0.0)
     if callable(policy) and processes > 1:
-        results, latency, description = _in_processes(policy, evaluation, processes, on_episode)
+        results, latency, description = _in_processes(policy, evaluation, jobs, processes, on_episode)
     elif processes > 1:
         raise keystep.ArgumentError(
             "policy: expected a function that opens one for several processes, got an open one"
@@ -60,11 +67,12 @@ def play(
     else:
         worker = Worker(policy() if callable(policy) else policy, evaluation)
         try:
-            results = list(_notify(map(worker.run, evaluation.jobs), on_episode))
+            results = list(_notify(map(worker.run, jobs), on_episode))
             latency, description = worker.latency(), worker.description()
         finally:
             worker.close()
-    return Played(in_order(results, evaluation), time.perf_counter() - started, description, tuple(latency))
+    results = in_order([*done, *results], evaluation)
+    return Played(results, time.perf_counter() - started, description, tuple(latency))
 
 
 def in_order(results: Iterable[EpisodeResult], evaluation: Evaluation) -> list[EpisodeResult]:
@@ -94,7 +102,11 @@ def _open_worker(open_policy: OpenPolicy, evaluation: Evaluation) -> Callable[[J
 
 
 def _in_processes(
-    open_policy: OpenPolicy, evaluation: Evaluation, processes: int, on_episode: OnEpisode | None
+    open_policy: OpenPolicy,
+    evaluation: Evaluation,
+    jobs: Sequence[Job],
+    processes: int,
+    on_episode: OnEpisode | None,
 ) -> tuple[list[EpisodeResult], list[dict[str, Any]], str]:
     latency: dict[int, list[dict[str, Any]]] = {}
     description = ""
@@ -106,7 +118,7 @@ def _in_processes(
             yield result
 
     with Workers(functools.partial(_open_worker, open_policy, evaluation), processes) as workers:
-        played = workers.as_completed([(job,) for job in evaluation.jobs])
+        played = workers.as_completed([(job,) for job in jobs])
         results = list(_notify(finished(played), on_episode))
     reports = [report for reports in latency.values() for report in reports]
     return results, reports, f"{description}, {processes} processes"

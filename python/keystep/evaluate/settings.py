@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 import keystep
-from keystep.suites.base import FixedStarts
+from keystep.suites import suite_named
+from keystep.suites.base import FixedStarts, first_seed
 
 CHAIN_LENGTH = 5  # tasks in a row of LH-MTLC
 UNNAMED = "unnamed"
@@ -91,6 +92,7 @@ class Evaluation:
         max_episode_steps: steps until an episode is given up; None: the environment's own limit.
         success_key: of `info`; see `keystep.evaluate.environments.solved`.
         starts: of a benchmark that fixes its episodes: episode i is start i, and there are no more.
+        fresh_resets: every task has resets of its own, as in HD-ExpIt; else all tasks have the same.
     """
 
     env: str
@@ -108,6 +110,7 @@ class Evaluation:
     max_episode_steps: int | None = None
     success_key: str | None = None
     starts: FixedStarts | None = None
+    fresh_resets: bool = False
 
     def __post_init__(self) -> None:
         self._require(self.episodes >= 1, "episodes", "at least 1", self.episodes)
@@ -181,10 +184,17 @@ class Evaluation:
         return self.episodes if self.starts is None else min(self.episodes, self.starts.counts[task])
 
     def reset_seed(self, job: Job) -> int:
-        """Of the environment: `seed` + the episode; tasks share resets, but not the fixed starts of MTLC."""
-        if self.starts is None or self.chain_length > 1:
+        """Of the environment: `seed` + the episode; fresh ones are spread as the attempts of a collection.
+
+        The fixed starts of MTLC are not shared by tasks: their seeds are fresh.
+        """
+        fixed = self.starts is not None and self.chain_length == 1
+        if not self.fresh_resets and not fixed:
             return self.seed + job.episode
-        return self.seed + job.episode * len(self.tasks) + self.tasks.index(job.tasks[0])
+        suite, task = suite_named(self.suite), job.tasks[0]
+        if task not in suite.tasks:
+            return self.seed + job.episode * len(self.tasks) + self.tasks.index(task)
+        return self.seed + first_seed(suite.tasks[task], suite.seed_stride) + job.episode * suite.seed_stride
 
     def start_number(self, job: Job) -> int:
         """What tells its demonstration: the seed of the reset, or the number of a fixed start."""
@@ -218,6 +228,7 @@ class Evaluation:
             "env_kwargs": dict(self.env_kwargs),
             "max_episode_steps": self.max_episode_steps,
             "success_key": self.success_key,
+            "resets": "fresh" if self.fresh_resets else "shared",
             "instructions": {task: list(texts) for task, texts in self.instructions.items()},
             **({"fixed_starts": dict(self.starts.origin)} if self.starts is not None else {}),
         }

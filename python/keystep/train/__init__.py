@@ -1,10 +1,11 @@
-"""Training of planners and controllers; `train(ControllerTraining(...))`."""
+"""Training of planners and controllers; `train(ControllerTraining(...))`, `expit(read_config(...))`."""
 
 from typing import TYPE_CHECKING
 
 from keystep.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from keystep.expit.run import expit
     from keystep.train.config import ControllerTraining, PlannerTraining, TrainConfig
     from keystep.train.trainer import TrainResult, train
 else:
@@ -15,8 +16,9 @@ else:
             "PlannerTraining": "config",
             "TrainConfig": "config",
             "TrainResult": "trainer",
+            "expit": "keystep.expit.run",
             "train": "trainer",
         },
     )
 
-__all__ = ["ControllerTraining", "PlannerTraining", "TrainConfig", "TrainResult", "train"]
+__all__ = ["ControllerTraining", "PlannerTraining", "TrainConfig", "TrainResult", "expit", "train"]

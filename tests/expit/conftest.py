@@ -1,0 +1,76 @@
+"""Runs of expert iteration in the world of a point, seconds long."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("accelerate", reason="training packages are not installed")
+pytest.importorskip("onnx", reason="needs the extra 'export'")
+
+import fake_rollouts
+from expit_runs import FILE
+
+from keystep.expit import ExpitConfig, expit, read_config
+
+
+@pytest.fixture(autouse=True, scope="session")
+def private_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KEYSTEP_CACHE", str(tmp_path_factory.mktemp("expit-cache")))
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def fakes() -> Iterator[None]:
+    """In this process and no other test's: the real collection has tests of its own."""
+    before = sys.modules.get("keystep.record.rollouts")
+    fake_rollouts.install()
+    yield
+    sys.modules.pop("keystep.record.rollouts")
+    if before is not None:
+        sys.modules["keystep.record.rollouts"] = before
+
+
+@pytest.fixture
+def make_config(tmp_path: Path) -> Callable[..., ExpitConfig]:
+    """Writes the file and reads it; keyword arguments replace values of its first level."""
+
+    def make(text: str = FILE, **changes: Any) -> ExpitConfig:
+        path = tmp_path / "run.toml"
+        path.write_text(text)
+        return read_config(path, **changes)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ExpitConfig]:
+    """Two finished runs on one D0: ft, and standard from its iteration 0."""
+    folder = tmp_path_factory.mktemp("runs")
+    path = folder / "run.toml"
+    path.write_text(FILE)
+    first = {"output": str(folder / "ft-0")}
+    settings: dict[str, dict[str, Any]] = {
+        "ft-0": first,
+        "standard-0": {"output": str(folder / "standard-0"), "mode": "standard", "start": first["output"]},
+    }
+    configs = {name: read_config(path, **changes) for name, changes in settings.items()}
+    for config in configs.values():
+        assert not expit(config).interrupted
+    return configs
+
+
+@pytest.fixture
+def begun(runs: dict[str, ExpitConfig], tmp_path: Path) -> Path:
+    """A folder in which a run may have `d0` and the finished iteration 0 of `ft-0`."""
+    from shutil import copytree
+
+    copytree(runs["ft-0"].dataset, tmp_path / "d0")
+    copytree(runs["ft-0"].output / "iteration-0", tmp_path / "run" / "iteration-0")
+    (tmp_path / "run" / "expit.json").write_bytes((runs["ft-0"].output / "expit.json").read_bytes())
+    return tmp_path / "run"
