@@ -195,7 +195,7 @@ def test_options_of_the_other_suite_are_refused(tmp_path: Path, option: dict) ->
 
 
 def test_bad_settings(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="suite: expected calvin or .* or tabletop, .* got 'moon'"):
+    with pytest.raises(DatasetError, match=r"suite: expected calvin or .* or tabletop, .* got 'moon'"):
         collect(tmp_path / "d", suite="moon")  # type: ignore[arg-type]
     with pytest.raises(DatasetError, match=r"obs_mode: expected state, rgb or state\+rgb, got 'depth'"):
         collect(tmp_path / "d", suite="tabletop", obs_mode="depth")  # type: ignore[arg-type]
