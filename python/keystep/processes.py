@@ -17,6 +17,9 @@ Result = TypeVar("Result")
 Job = tuple[Any, ...]
 """Arguments of the work."""
 
+AHEAD = 4
+"""Jobs per process that are run ahead of the first one: where they last differently, nobody waits for it."""
+
 _work: Callable[..., Any] | None = None  # of this worker process
 
 
@@ -84,7 +87,7 @@ class Workers(Generic[Result]):
         remaining = iter(jobs)
         try:
             while True:
-                while len(pending) <= self._processes and (job := next(remaining, None)) is not None:
+                while len(pending) < AHEAD * self._processes and (job := next(remaining, None)) is not None:
                     pending.append((job, self._pool.submit(_do, job)))
                 if not pending:
                     return

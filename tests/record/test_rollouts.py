@@ -16,7 +16,7 @@ from fake_player import SETTINGS, TASKS, collect_fake, fake_schedule
 
 from keystep.data import DatasetError, DatasetReader
 from keystep.data.check import check_dataset
-from keystep.record.contexts import REPLAYED_SEEDS, ROLLOUT_SEEDS
+from keystep.record.rollout_settings import REPLAYED_SEEDS, ROLLOUT_SEEDS
 from keystep.record.rollouts import RolloutSettings
 from keystep.record.schedule import PROGRESS_PATH
 

@@ -9,23 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from keystep.data.errors import DatasetError
 from keystep.data.reader import DatasetReader
+from keystep.record.rollout_settings import MAX_COLLECTION, REPLAYED_SEEDS, ROLLOUT_SEEDS, ContextKind
 from keystep.suites.base import Suite, numbered
 from keystep.suites.states import END_STATE
-
-ContextKind = Literal["reset", "replayed"]
-KINDS: tuple[ContextKind, ...] = ("reset", "replayed")
-
-ROLLOUT_SEEDS = 10**12
-"""Collection s has the seeds from (s + 1) times this: far above those of demonstrations and evaluations."""
-REPLAYED_SEEDS = ROLLOUT_SEEDS // 2
-"""Within them, from where those of replayed contexts begin."""
-MAX_COLLECTION = 2**63 // ROLLOUT_SEEDS - 2
 
 
 @dataclass(frozen=True)

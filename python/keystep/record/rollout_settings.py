@@ -7,7 +7,15 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from keystep.data.errors import DatasetError
-from keystep.record.contexts import MAX_COLLECTION, ContextKind
+
+ContextKind = Literal["reset", "replayed"]
+KINDS: tuple[ContextKind, ...] = ("reset", "replayed")
+
+ROLLOUT_SEEDS = 10**12
+"""Collection s has the seeds from (s + 1) times this: far above those of demonstrations and evaluations."""
+REPLAYED_SEEDS = ROLLOUT_SEEDS // 2
+"""Within them, from where those of replayed contexts begin."""
+MAX_COLLECTION = 2**63 // ROLLOUT_SEEDS - 2
 
 
 @dataclass(frozen=True)

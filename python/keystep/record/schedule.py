@@ -14,9 +14,9 @@ from typing import Any
 
 from keystep import files
 from keystep.data.errors import DatasetError
-from keystep.record.contexts import KINDS, Contexts, StartContext
+from keystep.record.contexts import Contexts, StartContext
 from keystep.record.player import ContextResult
-from keystep.record.rollout_settings import RolloutSettings, StreamCount
+from keystep.record.rollout_settings import KINDS, RolloutSettings, StreamCount
 
 PROGRESS_PATH = "meta/keystep_rollouts.json"
 FORMAT, VERSION = "keystep-rollouts", 1
