@@ -75,10 +75,10 @@ def test_steps_follow_the_paper() -> None:
 
 def test_steps_of_iterations_and_of_a_budget(make_config: Make) -> None:
     config = make_config(mode="standard", iterations=3)
-    assert [config.steps("planner", number) for number in range(4)] == [40, 60, 80, 100]
+    assert [config.steps("planner", number) for number in range(4)] == [12, 18, 24, 30]
     tuned = replace(config, mode="ft")
-    assert [tuned.steps("planner", number) for number in range(3)] == [40, 8, 8]
-    assert [tuned.steps("controller", number) for number in range(3)] == [40, 4, 4]
+    assert [tuned.steps("planner", number) for number in range(3)] == [12, 2, 2]
+    assert [tuned.steps("controller", number) for number in range(3)] == [12, 1, 1]
     scaled = with_budget(config, 800)
     assert (scaled.steps("planner", 0), scaled.steps("controller", 0)) == (400, 400)
     assert "400 + 400, 600 + 600" in scaled.told_steps()
@@ -88,9 +88,9 @@ def test_steps_of_iterations_and_of_a_budget(make_config: Make) -> None:
 
 def test_the_warm_up_keeps_its_share_of_shorter_trainings(make_config: Make) -> None:
     network = make_config().planner
-    assert network.training.warmup_steps == 5
-    assert network.of(8, True).warmup_steps == 1
-    assert network.of(60, False).warmup_steps == 5
+    assert network.training.warmup_steps == 3
+    assert network.of(4, True).warmup_steps == 1
+    assert network.of(60, False).warmup_steps == 3
 
 
 def test_what_fine_tuning_changes(make_config: Make) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -62,10 +62,14 @@ class IterationWork:
         assert self.last is not None
         config = self.config
         self.iteration.begin("rollouts", 0, 0)
+        settings = config.rollout_settings(self.iteration.number)
+        if settings.tasks is None:  # what the policy was taught
+            known = tuple(task["name"] for task in DatasetReader(config.dataset).tasks)
+            settings = replace(settings, tasks=known)
         report = collect_rollouts(
             self.last.bundle,
             self.iteration.rollouts,
-            config.rollout_settings(self.iteration.number),
+            settings,
             replay=(config.dataset,),
             processes=config.processes,
             cluster=config.cluster,
