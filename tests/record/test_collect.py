@@ -140,16 +140,18 @@ def alive(pid: int) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("preset", "noise", "wander"), [("paper", [0.0], 0), ("shipped", [0.0, 0.2, 0.4], 12)]
+    ("preset", "noise", "wander", "aligned_m"),
+    [("paper", [0.0], 0, 0.02), ("shipped", [0.0, 0.2, 0.4], 12, 0.006)],
 )
 def test_a_preset_says_how_demonstrations_are_made(
-    tmp_path: Path, preset: str, noise: list[float], wander: int
+    tmp_path: Path, preset: str, noise: list[float], wander: int, aligned_m: float
 ) -> None:
     pytest.importorskip("mani_skill", reason="needs the extra 'sim'")
     collect(tmp_path, tasks=["push_red_left"], episodes=1, preset=preset)  # type: ignore[arg-type]
     told = DatasetReader(tmp_path).collection
     assert (told["expert_noise"], told["wander_frames"]) == (noise, wander)
     assert (told["record"], told["frames_after_success"]) == ("executed", None)
+    assert told["stack_aligned_m"] == aligned_m
     (episode,) = DatasetReader(tmp_path).episodes()
     assert episode.length == 64
 

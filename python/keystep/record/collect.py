@@ -33,12 +33,14 @@ PRESETS: dict[str, dict[str, Any]] = {
         "frames_after_success": None,
         "wander_frames": 0,
         "record": "executed",
+        "stack_aligned_m": 0.02,
     },
     "shipped": {
         "expert_noise": (0.0, 0.2, 0.4),
         "frames_after_success": None,
         "wander_frames": 12,
         "record": "executed",
+        "stack_aligned_m": 0.006,
     },
 }
 """Of demonstrations, for `collect`."""
@@ -74,6 +76,7 @@ def collect(
     frames_after_success: int | None = None,
     wander_frames: int = 0,
     record: Literal["expert", "executed"] = "expert",
+    stack_aligned_m: float = 0.02,
     max_failures: int = 20,
     suite: str = "franka3blocks",
     preset: Literal["none", "paper", "shipped"] = "none",
@@ -83,8 +86,8 @@ def collect(
     """Write successful demonstrations to a LeRobotDataset v3.0 folder.
 
     The suite franka3blocks is demonstrated by its scripted expert; tabletop by the oracle, with the code it
-    runs at every step. Only franka3blocks has env-id, expert-noise, frames-after-success, wander-frames and
-    record.
+    runs at every step. Only franka3blocks has env-id, expert-noise, frames-after-success, wander-frames,
+    record and stack-aligned-m.
 
     Args:
         output: dataset folder, new or to be continued.
@@ -106,11 +109,13 @@ def collect(
         wander_frames: the hand drifts for up to so many first frames, see rollout_expert.
         record: the expert's action, or the perturbed one that was executed. Flat policies learn from the
             first how to recover; goal-conditioned controllers need the one that led to the goal.
+        stack_aligned_m: offset in metres at which a cube is let go on another; the original's is the most
+            that a stack may have.
         max_failures: give up after this many failures in a row.
         suite: the simulated world and its tasks: franka3blocks, tabletop, or a module with a `SUITE`.
-        preset: of expert-noise, frames-after-success, wander-frames and record. paper: HD-ExpIt's D0,
-            the plain expert from the first pose; shipped: with noise and wandering starts, for the shipped
-            policies (`keystep.record.collect.PRESETS`).
+        preset: of expert-noise, frames-after-success, wander-frames, record and stack-aligned-m. paper:
+            HD-ExpIt's D0, the plain expert from the first pose; shipped: noise, wandering starts and centred
+            stacks, for the shipped policies (`keystep.record.collect.PRESETS`).
         flush_seconds: a finished episode is on its way to the disk after so many seconds at the latest, so a
             killed job loses no others; earlier where writing takes no more than 2 % of the time. Episodes are
             finished in the order of their seeds.
@@ -137,6 +142,7 @@ def collect(
         "frames_after_success": frames_after_success,
         "wander_frames": wander_frames,
         "record": record,
+        "stack_aligned_m": stack_aligned_m,
     }
     if preset != "none":
         special |= _preset(preset, special)

@@ -9,7 +9,7 @@ import gymnasium
 import numpy as np
 
 from keystep.suites.franka3blocks import layout
-from keystep.suites.franka3blocks.expert import SUCCESS_FRAMES, ScriptedExpert
+from keystep.suites.franka3blocks.expert import STACK_ALIGNED_M, SUCCESS_FRAMES, ScriptedExpert
 from keystep.suites.franka3blocks.tasks import BlockTask
 from keystep.suites.states import END_STATE, end_state
 
@@ -27,6 +27,7 @@ def rollout_expert(
     frames_after_success: int | None = None,
     wander_frames: int = 0,
     record: Literal["expert", "executed"] = "expert",
+    stack_aligned_m: float = STACK_ALIGNED_M,
 ) -> dict[str, Any] | None:
     """One demonstration; None when the expert fails within `max_frames`, or throws a cube away.
 
@@ -49,6 +50,8 @@ def rollout_expert(
             something else was done, which shows a policy how to recover (DART, Laskey et al. 2017).
             "executed": what led to the next observation, which planners and goal-conditioned controllers
             learn from; the wandering frames, which lead nowhere, are then left out.
+        stack_aligned_m: offset at which a cube is let go on another. The original's is the most that a stack
+            may have, which leaves whoever imitates it no room.
 
     Returns:
         `observation.*`: (T, ...) what was seen before each action; `action`: float32 (T, 7); `success`:
@@ -57,7 +60,7 @@ def rollout_expert(
     """
     world: Any = env.unwrapped
     observation, _ = world.reset(seed=seed, options={"task": task})
-    expert = ScriptedExpert(world, seed=seed)
+    expert = ScriptedExpert(world, seed, stack_aligned_m)
     rng = np.random.default_rng((seed, 1))
     wandering, drift = int(rng.integers(wander_frames, endpoint=True)), rng.uniform(-1, 1, 3)
     executes = record == "executed"

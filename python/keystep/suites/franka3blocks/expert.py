@@ -29,7 +29,8 @@ RAISE_M = 0.15
 DRAG_M = 0.11
 STACK_RAISE_M = layout.CUBE_EDGE_M + 0.002  # clear of the lower cube; the rest on the way
 STACK_CLEARANCE_M = 0.078
-STACK_ALIGNED_M = 0.02
+STACK_ALIGNED_M = layout.STACK_OFFSET_M  # where the original lets a cube go
+STACK_CENTRED_M = 0.006  # where ours does, for policies to learn from
 HOVER_M = 0.08  # above the cube while the hand still has to turn
 TURNED_RAD = 0.15
 SUCCESS_FRAMES = 5  # the arm goes home after more success frames than this ...
@@ -44,14 +45,16 @@ class ScriptedExpert:
     Args:
         env: Franka-3Blocks, wrapped or not; reset it, then `expert.reset()`, then step it with `act()`.
         seed: of the choice of cubes in the stack task.
+        stack_aligned_m: offset at which a cube is let go on another.
     """
 
-    def __init__(self, env: gymnasium.Env, seed: int = 0) -> None:
+    def __init__(self, env: gymnasium.Env, seed: int = 0, stack_aligned_m: float = STACK_ALIGNED_M) -> None:
         unwrapped = env.unwrapped
         if not isinstance(unwrapped, Franka3BlocksEnv):
             raise TypeError(f"env: expected Franka3BlocksEnv, got {type(unwrapped).__name__}")
         self.env = unwrapped
         self.rng = np.random.default_rng(seed)
+        self._aligned_m = stack_aligned_m
         self.reset()
 
     def reset(self) -> None:
@@ -107,7 +110,7 @@ class ScriptedExpert:
     def _stack(self, upper: int, lower: int) -> Script:
         yield from self._grasp(upper)
         yield from self._rise(STACK_RAISE_M, CLOSE)
-        while self._holds(upper) and self._offset(upper, lower) >= STACK_ALIGNED_M:
+        while self._holds(upper) and self._offset(upper, lower) >= self._aligned_m:
             yield self._carry(upper, self._cube(lower) + np.array([0.0, 0.0, STACK_CLEARANCE_M]))
         yield from self._let_go()
         yield from self._release()

@@ -33,6 +33,8 @@ CUBE_Y_RANGE_M = (-0.09, 0.09)
 CUBE_START_Z_M = TABLE_TOP_M + CUBE_EDGE_M / 2
 CUBE_MIN_DISTANCE_M = 0.053
 
+STACK_OFFSET_M = 0.02  # most of a stack's two cubes, in x and y
+
 POSITION_SCALE_M = 0.05  # metres per unit of action
 ROTATION_SCALE_RAD = 0.1  # radians per unit of action
 FINGER_SCALE_M = 0.1  # metres of finger target per unit of action

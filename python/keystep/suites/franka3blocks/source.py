@@ -22,7 +22,8 @@ class Perturbation:
     expert_noise: tuple[float, ...]
     frames_after_success: int | None
     wander_frames: int
-    record: Literal["expert", "executed"] = "expert"
+    record: Literal["expert", "executed"]
+    stack_aligned_m: float
 
 
 def franka3blocks_source(
@@ -37,6 +38,7 @@ def franka3blocks_source(
     frames_after_success: int | None,
     wander_frames: int,
     record: Literal["expert", "executed"],
+    stack_aligned_m: float,
 ) -> Source:
     """The scripted expert on Franka-3Blocks as a source of demonstrations; see `keystep.record.collect`."""
     from keystep.suites.franka3blocks import TASKS, layout
@@ -46,7 +48,12 @@ def franka3blocks_source(
         raise DatasetError(f"record: expected expert or executed, got {record!r}")
     if not expert_noise or min(expert_noise) < 0:
         raise DatasetError(f"expert_noise: expected values of at least 0, got {expert_noise}")
-    perturbation = Perturbation(tuple(expert_noise), frames_after_success, wander_frames, record)
+    if not 0 < stack_aligned_m <= layout.STACK_OFFSET_M:
+        wanted = f"above 0, at most {layout.STACK_OFFSET_M} (the most a stack may have)"
+        raise DatasetError(f"stack_aligned_m: expected {wanted}, got {stack_aligned_m}")
+    perturbation = Perturbation(
+        tuple(expert_noise), frames_after_success, wander_frames, record, stack_aligned_m
+    )
     check_settings(seed, obs_mode, image_size, IMAGE_SIZES, needs_driver(env_id))
     first_seeds = numbered(suite, tasks, seed)
     features = {"observation.state": Column("float32", (len(layout.STATE_NAMES),), layout.STATE_NAMES)}
@@ -70,6 +77,7 @@ def franka3blocks_source(
         "frames_after_success": perturbation.frames_after_success,
         "wander_frames": perturbation.wander_frames,
         "record": perturbation.record,
+        "stack_aligned_m": perturbation.stack_aligned_m,
         "action": action,
     }
     instructions = {name: TASKS[name].instruction for name in first_seeds}

@@ -25,9 +25,10 @@ class ExpertSubgoals:
     def subgoals(self, task: str, seed: int) -> dict[str, np.ndarray] | None:
         """M subgoals as `Runtime.reset` wants them; None when the expert fails from this reset."""
         from keystep.suites.franka3blocks.demonstrations import rollout_expert
+        from keystep.suites.franka3blocks.expert import STACK_CENTRED_M
 
         try:
-            demonstration = rollout_expert(self._env, task, seed)
+            demonstration = rollout_expert(self._env, task, seed, stack_aligned_m=STACK_CENTRED_M)
         except AttributeError as error:
             expected = "an environment that the scripted expert knows"
             raise keystep.ArgumentError(

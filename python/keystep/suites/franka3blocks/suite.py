@@ -30,7 +30,9 @@ class Franka3Blocks:
     }
     seed_stride = 10
     env_id = "keystep/Franka3Blocks-v1"
-    collect_options = frozenset({"env_id", "expert_noise", "frames_after_success", "wander_frames", "record"})
+    collect_options = frozenset(
+        {"env_id", "expert_noise", "frames_after_success", "wander_frames", "record", "stack_aligned_m"}
+    )
     held_out_kinds: tuple[str, ...] = ("carrier", "frame", "words")
 
     def register(self) -> None:

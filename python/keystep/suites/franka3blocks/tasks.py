@@ -12,14 +12,13 @@ from itertools import permutations
 
 import numpy as np
 
-from keystep.suites.franka3blocks.layout import CUBE_EDGE_M, CUBES
+from keystep.suites.franka3blocks.layout import CUBE_EDGE_M, CUBES, STACK_OFFSET_M
 
 LIFT_HEIGHT_M = 0.09
 LIFT_DRIFT_M = 0.08
 PUSH_DISTANCE_M = 0.07
 PUSH_LEVEL_M = 0.03
 STACK_RISE_M = 0.8 * CUBE_EDGE_M
-STACK_OFFSET_M = 0.02
 
 
 @dataclass(frozen=True)
