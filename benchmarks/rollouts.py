@@ -3,7 +3,8 @@
     python -m benchmarks.rollouts --rollouts 300
 
 All rollouts have the full 65 steps (none is kept), planning included. Bars: 20 a second on one core, 1.7
-times as many with two processes. The parts are processor time of one process, the rest is wall time.
+times as many with two processes. The parts are processor time of one process, the kinds of collection are
+wall time.
 """
 
 import time
