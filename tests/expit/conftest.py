@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +18,23 @@ from expit_runs import FILE
 from keystep.expit import ExpitConfig, expit, read_config
 
 
-@pytest.fixture(autouse=True, scope="session")
-def private_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("KEYSTEP_CACHE", str(tmp_path_factory.mktemp("expit-cache")))
+@contextmanager
+def world(cache: Path) -> Iterator[None]:
+    """With the fakes, which no other test must meet, and a cache of its own."""
+    with pytest.MonkeyPatch.context() as patch, fake_rollouts.installed():
+        patch.setenv("KEYSTEP_CACHE", str(cache))
         yield
 
 
-@pytest.fixture(autouse=True, scope="session")
-def fakes() -> Iterator[None]:
-    """In this process and no other test's: the real collection has tests of its own."""
-    before = sys.modules.get("keystep.record.rollouts")
-    fake_rollouts.install()
-    yield
-    sys.modules.pop("keystep.record.rollouts")
-    if before is not None:
-        sys.modules["keystep.record.rollouts"] = before
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("expit-cache")
+
+
+@pytest.fixture(autouse=True)
+def fakes(cache: Path) -> Iterator[None]:
+    with world(cache):
+        yield
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ def make_config(tmp_path: Path) -> Callable[..., ExpitConfig]:
 
 
 @pytest.fixture(scope="session")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ExpitConfig]:
+def runs(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> dict[str, ExpitConfig]:
     """Two finished runs on one D0: ft, and standard from its iteration 0."""
     folder = tmp_path_factory.mktemp("runs")
     path = folder / "run.toml"
@@ -59,9 +60,10 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ExpitConfig]:
         "ft-0": first,
         "standard-0": {"output": str(folder / "standard-0"), "mode": "standard", "start": first["output"]},
     }
-    configs = {name: read_config(path, **changes) for name, changes in settings.items()}
-    for config in configs.values():
-        assert not expit(config).interrupted
+    with world(cache):
+        configs = {name: read_config(path, **changes) for name, changes in settings.items()}
+        for config in configs.values():
+            assert not expit(config).interrupted
     return configs
 
 

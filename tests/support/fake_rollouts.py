@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import sys
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import keystep
 from keystep.data.errors import DatasetError
 from keystep.record.collect import collect
 
+MODULE = "keystep.record.rollouts"
 FAILING = "KEYSTEP_TEST_FAILING_TASKS"
 """Environment variable: tasks without a success, with commas between them."""
 
@@ -81,7 +83,20 @@ def collect_fakes(
     return done
 
 
+@contextmanager
+def installed() -> Iterator[None]:
+    """For a while."""
+    before = sys.modules.get(MODULE)
+    install()
+    try:
+        yield
+    finally:
+        del sys.modules[MODULE]
+        if before is not None:
+            sys.modules[MODULE] = before
+
+
 def install() -> None:
-    module = types.ModuleType("keystep.record.rollouts")
+    module = types.ModuleType(MODULE)
     vars(module).update(RolloutSettings=FakeSettings, collect_rollouts=collect_fakes)
-    sys.modules[module.__name__] = module
+    sys.modules[MODULE] = module
