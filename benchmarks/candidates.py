@@ -2,8 +2,8 @@
 
     python -m benchmarks.candidates --bundle bundles/franka3blocks-state.keystep --threads 1 2
 
-The time per plan in a batch is also what plans of N episodes would cost in one batch: the denoise steps, which
-are nearly all of a plan, do not ask whose plans they are.
+The time per plan in a batch is also what plans of N episodes would cost in one batch: the denoise steps,
+which are nearly all of a plan, do not ask whose plans they are.
 """
 
 from __future__ import annotations
@@ -66,6 +66,8 @@ def measure(threads: int, options: Options) -> dict[str, Any]:
         single = keystep.load(options.bundle, threads=threads, engine=options.engine)
         contenders = {f"batch {count}": chosen(policy, case) for count, policy in policies.items()}
         contenders["single"] = chosen(single, case)
+        if threads == 1:  # of one thread the time that it computes says more, where others compute, too
+            contenders |= {f"cpu {count}": computed(policy, case) for count, policy in policies.items()}
         samples = interleave(
             contenders, options.rounds, seed=options.seed, label=f"{threads} threads", settle_ms=2
         )
@@ -100,11 +102,26 @@ def chosen(policy: keystep.Runtime, case: GoldenCase) -> Callable[[int], float]:
     return call
 
 
+def computed(policy: keystep.Runtime, case: GoldenCase) -> Callable[[int], float]:
+    """Milliseconds of processor time of one plan outside the loop."""
+
+    def call(_: int) -> float:
+        policy.predict_candidates(case.observation)
+        started = time.process_time()
+        policy.predict_candidates(case.observation)
+        return (time.process_time() - started) * 1e3
+
+    return call
+
+
 def row(count: int, samples: dict[str, list[float]], policy: keystep.Runtime) -> dict[str, Any]:
     batch = samples[f"batch {count}"]
     several = [count * milliseconds for milliseconds in samples["single"]]
     score = policy.latency().stages["score"]
+    cpu = samples.get(f"cpu {count}")
     return {
+        "cpu_ms": summarise(cpu) if cpu else None,
+        "cpu_single_over_batch": paired_ratio([count * ms for ms in samples["cpu 1"]], cpu) if cpu else None,
         "candidates": count,
         "batch_ms": summarise(batch),
         "per_plan_ms": summarise([milliseconds / count for milliseconds in batch]),
@@ -114,21 +131,27 @@ def row(count: int, samples: dict[str, list[float]], policy: keystep.Runtime) ->
     }
 
 
+def interval(ratio: dict[str, float]) -> str:
+    return f"{ratio['median']:.2f} [{ratio['low']:.2f}, {ratio['high']:.2f}]"
+
+
 def case_markdown(case: dict[str, Any]) -> str:
     """A heading and the table of one thread count."""
     header = [
-        "N", "plan of N, ms (p99)", "per candidate, ms", "N single plans over it [95 %]", "score, us (p99)",
-        "allocations",
+        "N", "plan of N, ms (p99)", "per candidate, ms", "N single plans over it [95 %]",
+        "processor time, ms", "N single plans over it [95 %]", "score, us (p99)", "allocations",
     ]  # fmt: skip
     rows = []
     for found in case["rows"]:
-        ratio = found["single_over_batch"]
+        cpu = found["cpu_ms"]
         rows.append(
             [
                 str(found["candidates"]),
                 f"{found['batch_ms']['median']:.2f} ({found['batch_ms']['p99']:.2f})",
                 f"{found['per_plan_ms']['median']:.2f}",
-                f"{ratio['median']:.2f} [{ratio['low']:.2f}, {ratio['high']:.2f}]",
+                interval(found["single_over_batch"]),
+                f"{cpu['median']:.2f}" if cpu else "",
+                interval(found["cpu_single_over_batch"]) if cpu else "",
                 f"{found['score_us']['median']:.1f} ({found['score_us']['p99']:.1f})",
                 str(found["allocations"]),
             ]

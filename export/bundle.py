@@ -158,8 +158,8 @@ def _write_planner(planning: Planning, folder: Path) -> dict[str, Any]:
         rows = plan_graphs.ROW_TENSORS if kind == "plan_denoise" else ()
         entries[kind] = _write_graph(kind, module, inputs, output, folder, rows)
     if planning.scoring is not None:
-        scoring = score_graph.score_module(planning.scoring.model, guided)
-        entries["score"] = _write_graph("score", *scoring, folder, score_graph.ROW_TENSORS)
+        module, inputs, output = score_graph.score_module(planning.scoring.model, guided)
+        entries["score"] = _write_graph("score", module, inputs, output, folder, score_graph.ROW_TENSORS)
     return entries
 
 

@@ -19,7 +19,14 @@ from keystep.export.levels import Controller, Planning, Scoring, changed_sampler
 from keystep.export.manifest import ExportError, build_manifest
 from keystep.export.text import TEXT, TOLD, tokenizer_nodes
 from keystep.export.unet_weights import unet_entry
-from keystep.models import PRESETS, ActConfig, Checkpoint, DiffusionController, PlannerConfig
+from keystep.models import (
+    PRESETS,
+    ActConfig,
+    Checkpoint,
+    DiffusionController,
+    PlannerConfig,
+    ScorerConfig,
+)
 from keystep.models.checkpoint import make_model
 from keystep.models.planner import StatePlanner
 from keystep.models.text import TextEncoder
@@ -64,7 +71,7 @@ def rehearse(
 
 def _controller(plan: Checkpoint) -> Controller:
     model, config = make_model(plan.config).eval(), plan.config
-    assert not isinstance(config, PlannerConfig)
+    assert not isinstance(config, PlannerConfig | ScorerConfig)
     sampler = None if isinstance(config, ActConfig) else changed_sampler(config.sampler, {})
     return Controller(model, plan, sampler, config.execute)  # type: ignore[arg-type]
 
