@@ -2,6 +2,7 @@
 
 from benchmarks import (
     act,
+    candidates,
     footprint,
     hierarchy,
     native,
@@ -20,6 +21,7 @@ def main() -> None:
     footprint.main(footprint.Options())
     act.main(act.Options())
     hierarchy.main(hierarchy.Options())
+    candidates.main(candidates.Options())
     tabletop.main(tabletop.Options())
     rollouts.main(rollouts.Options())
     openvino_env.main()

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import keystep
+from keystep.export.golden_file import CANDIDATES
 from keystep.export.onnx_policy import OnnxPolicy
 from keystep.features import features_of
 
@@ -24,13 +26,44 @@ def onnx_outputs(onnx: OnnxPolicy, manifest: dict[str, Any], golden: Arrays) -> 
     outputs = {"model_output": _each(onnx.first_output, golden)} if onnx.has_steps else {}
     if manifest["planner"]:
         outputs["plan.model_output"] = _each(onnx.first_plan_output, golden)
+    if has_scorer(manifest):
+        outputs["scores"] = _each(onnx.scores, golden)
     return outputs
 
 
 def onnx_answers(onnx: OnnxPolicy, manifest: dict[str, Any], golden: Arrays) -> Arrays:
     """All of them."""
     answers = {"actions": _each(onnx.actions, golden)} | onnx_outputs(onnx, manifest, golden)
-    return answers | ({"plan": _each(onnx.plan, golden)} if manifest["planner"] else {})
+    if manifest["planner"]:
+        answers["plan"] = _each(onnx.plan, golden)
+    if has_scorer(manifest):
+        plans = answers["candidates"] = _each(onnx.candidates, golden)
+        answers["scores"] = _each(lambda _, case: onnx.scores(golden, case, plans[case]), golden)
+        answers["best score"] = answers["scores"].max(axis=1)
+    return answers
+
+
+def has_scorer(manifest: dict[str, Any]) -> bool:
+    return bool(manifest["planner"]) and "scorer" in manifest["planner"]
+
+
+def candidate_answers(path: Path, manifest: dict[str, Any], golden: Arrays, **options: Any) -> Arrays:
+    """`candidates` and `scores`, of the networks' batch of all; `best score`: torch's, of the plan chosen."""
+    found = []
+    settings = {"planner_candidates": CANDIDATES, "planner_score": "learned"}
+    with keystep.load(path, **settings, **options) as runtime:
+        for case in range(len(golden["actions"])):
+            runtime.reset(instruction=str(golden["text"][case]))
+            newest = _newest(manifest, _view(golden, "observation", case))
+            noise = _noise(golden, "candidates.noise", case)
+            found.append(runtime.predict_candidates(newest, noise, as_float=True))
+    key = manifest["planner"]["subgoal"]
+    chosen = [golden["scores"][case][tried.chosen] for case, tried in enumerate(found)]
+    return {
+        "candidates": np.stack([tried.plans[key] for tried in found]),
+        "scores": np.stack([tried.scores for tried in found]),
+        "best score": np.array(chosen),
+    }
 
 
 def _each(answer: Callable[[Arrays, int], np.ndarray], golden: Arrays) -> np.ndarray:
@@ -104,9 +137,16 @@ def _view(golden: Arrays, view: str, case: int) -> Arrays:
     return {name.replace(view, "observation", 1): np.ascontiguousarray(golden[name][case]) for name in names}
 
 
-def torch_answers(checkpoint: Path, planner: Path | None, manifest: dict[str, Any], golden: Arrays) -> Arrays:
-    from keystep.export.golden import torch_answer, torch_plan  # needs torch, which a robot need not have
-    from keystep.export.levels import load_controller, load_planning
+def torch_answers(
+    checkpoint: Path,
+    planner: Path | None,
+    manifest: dict[str, Any],
+    golden: Arrays,
+    scorer: Path | None = None,
+) -> Arrays:
+    # These need torch, which a robot need not have.
+    from keystep.export.golden import torch_answer, torch_candidates, torch_plan
+    from keystep.export.levels import load_controller, load_planning, load_scoring
 
     changes, execute = _sampler_changes(manifest["sampler"]), manifest["chunk"]["execute"]
     controller = load_controller(checkpoint, changes, execute, resize=False)
@@ -116,6 +156,11 @@ def torch_answers(checkpoint: Path, planner: Path | None, manifest: dict[str, An
         changes = _sampler_changes(manifest["planner"]["sampler"])
         planning = load_planning(planner, changes, True, controller)
         answers["plan"] = np.stack([torch_plan(planning, golden, case)[0] for case in cases])
+        if scorer is not None:
+            planning = replace(planning, scoring=load_scoring(scorer, planning))
+            tried = [torch_candidates(planning, golden, case) for case in cases]
+            answers["candidates"] = np.stack([plans for plans, _ in tried])
+            answers["scores"] = np.stack([scores for _, scores in tried])
     return answers
 
 

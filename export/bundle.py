@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,18 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from keystep.export import graphs, plan_graphs
-from keystep.export.golden import Arrays, golden_arrays, plan_arrays, write_golden
-from keystep.export.levels import Controller, Planning, load_controller, load_planning, within_subgoals
+from keystep.export import graphs, plan_graphs, score_graph
+from keystep.export.golden import Arrays, golden_arrays, plan_arrays, score_arrays, write_golden
+from keystep.export.levels import (
+    Controller,
+    Planning,
+    load_controller,
+    load_planning,
+    load_scoring,
+    within_subgoals,
+)
 from keystep.export.manifest import ExportError, build_manifest, validate
-from keystep.export.text import text_graph
+from keystep.export.text import TOLD, text_graph
 from keystep.export.unet_weights import Precision, check_precision, runnable, write_unet
 from keystep.export.verify import differences, measured_errors
 from keystep.export.weights import MAX_BYTES, external_entries, save_graph, share_weights
@@ -29,7 +37,7 @@ DTYPES: dict[int, str] = {
     onnx.TensorProto.INT64: "int64",
     onnx.TensorProto.STRING: "string",
 }
-CONDITIONS = (graphs.CONDITION, graphs.FILM, plan_graphs.GOAL, plan_graphs.CONDITION, plan_graphs.FILM)
+CONDITIONS = (graphs.CONDITION, graphs.FILM, plan_graphs.GOAL, plan_graphs.CONDITION, plan_graphs.FILM, TOLD)
 OUTPUTS = {
     "encode": graphs.CONDITION,
     "film": graphs.FILM,
@@ -43,6 +51,7 @@ def export_bundle(
     output: Path,
     *,
     planner: Path | None = None,
+    scorer: Path | None = None,
     precision: Precision = "fp32",
     name: str | None = None,
     execute: int | None = None,
@@ -62,6 +71,7 @@ def export_bundle(
     Args:
         checkpoint: folder of a controller, written by training.
         planner: folder of a planner; the bundle's family is then `subgoal`, else `flat`.
+        scorer: folder of a scorer of the planner's plans.
         precision: of the weights for the native engine, fp32, bf16 or int8; ONNX graphs are always fp32.
         name: the policy's name; by default that of the folder.
         execute: actions executed per chunk; by default as trained, and at most what a subgoal is held for.
@@ -89,9 +99,13 @@ def export_bundle(
     if planner_sampler and planner is None:
         got = ", ".join(planner_sampler)
         raise ExportError(f"planner_sampler: expected none for a policy without planner, got {got}")
+    if scorer is not None and planner is None:
+        raise ExportError(f"scorer: expected none for a policy without planner, got {scorer}")
     controller = load_controller(checkpoint, sampler, execute, resize)
     planning = load_planning(planner, planner_sampler or {}, replan, controller) if planner else None
     if planning is not None:
+        if scorer is not None:
+            planning = replace(planning, scoring=load_scoring(scorer, planning))
         controller = within_subgoals(controller, planning, execute)
     with replacing_folder(output, overwrite) as folder:
         unets = _write_unets(controller, planning, precision, folder)
@@ -100,6 +114,7 @@ def export_bundle(
         if planning is not None:
             entries |= _write_planner(planning, folder)
             arrays |= plan_arrays(planning, arrays, seed)
+            arrays |= score_arrays(planning, arrays, seed)
         share_weights(entries, folder, MAX_BYTES)
         _check_finite(arrays)
         write_golden(folder / "golden.npz", arrays)
@@ -135,13 +150,16 @@ def _write_controller(controller: Controller, folder: Path) -> dict[str, Any]:
 def _write_planner(planning: Planning, folder: Path) -> dict[str, Any]:
     model, guided = planning.model, planning.guided
     path = folder / "text.onnx"
-    text_graph(planning.text_encoder, model, guided, path, MAX_BYTES)
+    text_graph(planning.text_encoder, model, guided, path, MAX_BYTES, planning.scoring is not None)
     entries = {"text": graph_entry(path)}
     for kind in plan_graphs.plan_graphs(model):
         module, inputs, output = plan_graphs.plan_module(kind, model, guided)
-        # Only the graph that runs once per denoise step is worth running with one row.
-        rows = plan_graphs.ROW_TENSORS if guided and kind == "plan_denoise" else ()
+        # Only the graph that runs once per denoise step runs with other rows: one, or those of candidates.
+        rows = plan_graphs.ROW_TENSORS if kind == "plan_denoise" else ()
         entries[kind] = _write_graph(kind, module, inputs, output, folder, rows)
+    if planning.scoring is not None:
+        module, inputs, output = score_graph.score_module(planning.scoring.model, guided)
+        entries["score"] = _write_graph("score", module, inputs, output, folder, score_graph.ROW_TENSORS)
     return entries
 
 
@@ -190,23 +208,23 @@ def _write_graph(
     rows = tuple(tensor for tensor in row_tensors if tensor in (*inputs, output))
     model = graphs.to_onnx(module, tuple(inputs.values()), list(inputs), output, rows)
     save_graph(model, path, MAX_BYTES)
-    entry = graph_entry(path)
+    entry = graph_entry(path, len(inputs[rows[0]]) if rows else 1)
     names = [tensor["name"] for tensor in entry["inputs"]]
     if names != list(inputs):  # the exporter drops inputs that nothing reads
         raise ExportError(f"graphs.{kind}.inputs: expected {list(inputs)}, got {names}")
     return entry
 
 
-def graph_entry(path: Path) -> dict[str, Any]:
-    """The manifest's entry for a graph file."""
+def graph_entry(path: Path, rows: int = 2) -> dict[str, Any]:
+    """The manifest's entry for a graph file; a symbolic first axis has `rows`."""
     model = onnx.load(path, load_external_data=False)
     if not any(used.domain.startswith(("ai.onnx.contrib", "com.microsoft")) for used in model.opset_import):
         onnx.checker.check_model(path)
     entry = {
         "file": path.name,
         "sha256": sha256(path),
-        "inputs": [_tensor(value) for value in model.graph.input],
-        "outputs": [_tensor(value) for value in model.graph.output],
+        "inputs": [_tensor(value, rows) for value in model.graph.input],
+        "outputs": [_tensor(value, rows) for value in model.graph.output],
     }
     if external := external_entries(path):
         entry["external"] = external
@@ -241,16 +259,16 @@ def _sampler(controller: Controller) -> SamplerConfig:
     return controller.sampler
 
 
-def _tensor(value: onnx.ValueInfoProto) -> dict[str, Any]:
-    """The manifest's entry for an input or output. A symbolic first axis is the two rows of guidance."""
+def _tensor(value: onnx.ValueInfoProto, rows: int) -> dict[str, Any]:
+    """The manifest's entry for an input or output."""
     kind = value.type.tensor_type
-    shape = [2 if axis.dim_param == graphs.ROWS else axis.dim_value for axis in kind.shape.dim]
+    shape = [rows if axis.dim_param == graphs.ROWS else axis.dim_value for axis in kind.shape.dim]
     if not all(shape) or kind.elem_type not in DTYPES:
         raise ExportError(f"graphs.{value.name}: expected a known type and a fixed shape, got {kind}")
     return tensor_entry(value.name, DTYPES[kind.elem_type], shape)
 
 
 def tensor_entry(name: str, dtype: str, shape: list[int]) -> dict[str, Any]:
-    """Conditions are known by name; every other name, without `plan.`, is the role."""
-    role = "condition" if name in CONDITIONS else name.removeprefix("plan.")
+    """Conditions are known by name; every other name, without `plan.` or `score.`, is the role."""
+    role = "condition" if name in CONDITIONS else name.removeprefix("plan.").removeprefix("score.")
     return {"name": name, "dtype": dtype, "shape": shape, "role": role}

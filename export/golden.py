@@ -10,13 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from keystep.export.golden_file import noise_rows
+from keystep.export.golden_file import CANDIDATES, noise_rows
 from keystep.export.levels import Controller, Planning
 from keystep.features import KINDS
 from keystep.models import SamplerConfig
 from keystep.models.act import ActController
 from keystep.models.frames import as_input
 from keystep.models.reference import Predict, denoise_loop, diffusers_scheduler
+from keystep.models.scorer import pooled
 
 CASES = 4
 Arrays = dict[str, np.ndarray]
@@ -76,25 +77,71 @@ def plan_arrays(planning: Planning, arrays: Arrays, seed: int = 0) -> Arrays:
     return found
 
 
+def score_arrays(planning: Planning, arrays: Arrays, seed: int = 0) -> Arrays:
+    """`candidates.noise` [N, K', C, M, S], torch's `candidates` and `scores`; nothing without a scorer."""
+    if planning.scoring is None:
+        return {}
+    rng = np.random.default_rng([seed, 2])
+    config = planning.config
+    shape = (
+        CASES,
+        noise_rows(asdict(planning.sampler)),
+        CANDIDATES,
+        config.subgoals,
+        *config.subgoal_shape,
+    )
+    found = {"candidates.noise": rng.standard_normal(shape).astype(np.float32)}
+    answers = [torch_candidates(planning, arrays | found, case) for case in range(CASES)]
+    found["candidates"] = np.stack([plans for plans, _ in answers])
+    found["scores"] = np.stack([scores for _, scores in answers])
+    return found
+
+
 @torch.no_grad()
-def torch_plan(planning: Planning, arrays: Arrays, case: int) -> tuple[np.ndarray, np.ndarray]:
-    """A plan [M, ...] in physical units (images in 0..1) and the first model output [M, ...] of one case."""
-    model, config, guided = planning.model, planning.config, bool(planning.sampler.guidance)
-    key = config.subgoal
-    tokens = planning.text_encoder.encode([str(arrays["text"][case])])
-    goal = model.goal(torch.cat([tokens, torch.zeros_like(tokens)]) if guided else tokens)
-    normalizer = planning.checkpoint.normalizer()
+def torch_candidates(planning: Planning, arrays: Arrays, case: int) -> tuple[np.ndarray, np.ndarray]:
+    """The candidates [C, M, S] of one case in physical units, and their scores [C]."""
+    assert planning.scoring is not None
+    drawn = np.moveaxis(arrays["candidates.noise"][case], 1, 0)
+    plans = np.stack([torch_plan(planning, arrays, case, noise)[0] for noise in drawn])
+    normalizer, key = planning.checkpoint.normalizer(), planning.config.subgoal
+    told = pooled(planning.text_encoder.encode([str(arrays["text"][case])]))
+    seen, count = _seen(planning, arrays, case), len(plans)
+    scores = planning.scoring.model(
+        seen.expand(count, -1), told.expand(count, -1), normalizer.normalize(key, torch.from_numpy(plans))
+    )
+    return plans, scores.numpy()
+
+
+def _seen(planning: Planning, arrays: Arrays, case: int) -> Tensor:
+    """What the planner sees, normalised, [1, ...]."""
+    config, key = planning.config, planning.config.subgoal
     frames = arrays[key][case]
     newest = frames[-1] if frames.ndim > len(config.feature.shape) else frames
-    seen = normalizer.normalize(key, as_input(config.feature, torch.from_numpy(newest)))[None]
+    seen = as_input(config.feature, torch.from_numpy(newest))
+    return planning.checkpoint.normalizer().normalize(key, seen)[None]
+
+
+@torch.no_grad()
+def torch_plan(
+    planning: Planning, arrays: Arrays, case: int, noise: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """A plan [M, ...] in physical units (images in 0..1) and the first model output [M, ...] of one case.
+
+    noise: [K', M, ...]; that of the case by default.
+    """
+    model, config, guided = planning.model, planning.config, bool(planning.sampler.guidance)
+    tokens = planning.text_encoder.encode([str(arrays["text"][case])])
+    goal = model.goal(torch.cat([tokens, torch.zeros_like(tokens)]) if guided else tokens)
+    normalizer, seen = planning.checkpoint.normalizer(), _seen(planning, arrays, case)
 
     def predict(sample: Tensor, timestep: int) -> Tensor:
         rows = len(sample)
         steps = torch.full((rows,), timestep)
         return model.denoise(sample, steps, goal, seen.expand(rows, *seen.shape[1:]))
 
-    plan, output = _answer(planning.sampler, predict, arrays["plan.noise"][case], 2 if guided else 1)
-    return normalizer.unnormalize(key, plan)[0].numpy(), output[0].numpy()
+    drawn = arrays["plan.noise"][case] if noise is None else noise
+    plan, output = _answer(planning.sampler, predict, drawn, 2 if guided else 1)
+    return normalizer.unnormalize(config.subgoal, plan)[0].numpy(), output[0].numpy()
 
 
 def _answer(sampler: SamplerConfig, predict: Predict, noise: np.ndarray, rows: int) -> tuple[Tensor, Tensor]:

@@ -24,6 +24,7 @@ from keystep.features import feature_of
 
 Arrays = dict[str, np.ndarray]
 MAX_CASES = 256
+CANDIDATES = 4  # plans that are scored in each case
 MAX_BYTES = 2**31  # of all arrays
 _SLACK = 2**16  # of the zip's directory and the arrays' headers
 _HEADER = re.compile(
@@ -127,6 +128,11 @@ def _expected(manifest: dict[str, Any]) -> dict[str, _Expected]:
         found["plan.noise"] = _Expected("<f4", (noise_rows(planner["sampler"]), *plan))
         found |= dict.fromkeys(("plan", "plan.model_output"), _Expected("<f4", plan))
         found[planner["subgoal"]] = _input(planner["subgoal"], manifest)
+        if "scorer" in planner:
+            noise = (noise_rows(planner["sampler"]), CANDIDATES, *plan)
+            found["candidates.noise"] = _Expected("<f4", noise)
+            found["candidates"] = _Expected("<f4", (CANDIDATES, *plan))
+            found["scores"] = _Expected("<f4", (CANDIDATES,))
     return found
 
 

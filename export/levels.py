@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from keystep.export.graphs import encode_inputs
 from keystep.export.manifest import ExportError, validate_sampler
 from keystep.features import Feature
@@ -21,7 +23,9 @@ from keystep.models import (
     load_planner,
 )
 from keystep.models.act import ActController
+from keystep.models.checkpoint import load_scorer
 from keystep.models.planner import Planner
+from keystep.models.scorer import PlanScorer
 from keystep.models.text import TextEncoder
 
 
@@ -57,6 +61,20 @@ class Controller:
 
 
 @dataclass(frozen=True)
+class Scoring:
+    """What says which of several plans is best."""
+
+    model: PlanScorer
+    checkpoint: Checkpoint
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """On contexts that it was not trained on; none of a network that never was."""
+        found = self.checkpoint.provenance.get("metrics", {})
+        return found if isinstance(found, dict) else {}
+
+
+@dataclass(frozen=True)
 class Planning:
     """The upper level of a hierarchy."""
 
@@ -65,6 +83,7 @@ class Planning:
     text_encoder: TextEncoder
     sampler: SamplerConfig
     replan: bool
+    scoring: Scoring | None = None
 
     @property
     def config(self) -> PlannerConfig:
@@ -106,6 +125,36 @@ def load_planning(folder: Path, changes: dict[str, Any], replan: bool, controlle
         wanted = "0 for a planner trained without text_dropout"
         raise ExportError(f"planner.sampler.guidance: expected {wanted}, got {spec.guidance}")
     return Planning(model, known, text_encoder, spec, replan)
+
+
+def load_scoring(folder: Path, planning: Planning) -> Scoring:
+    """Raises CheckpointError, TextEncoderError; ExportError if scorer and planner do not fit together."""
+    model, known, encoder = load_scorer(folder)
+    config, planner = model.config, planning.config
+    theirs = (planner.subgoal, planner.subgoals, planner.feature.names)
+    ours = (config.subgoal, config.subgoals, config.feature.names)
+    if ours != theirs:
+        wanted = f"the planner's {planner.subgoals} {planner.subgoal} of {planner.subgoal_shape}"
+        got = f"{config.subgoals} {config.subgoal} of {config.subgoal_shape}"
+        raise ExportError(f"scorer: expected {wanted}, of equal names, got {got}")
+    key = planner.subgoal
+    entries = [level.normalizer().entries[key] for level in (planning.checkpoint, known)]
+    if entries[0] != entries[1]:
+        modes = [entry["mode"] for entry in entries]
+        wanted = f"the planner's ({modes[0]}, statistics of its dataset)"
+        raise ExportError(f"scorer.normalization: expected {wanted}, got another one ({modes[1]})")
+    if not _same_encoder(encoder, planning.text_encoder):
+        raise ExportError(
+            f"scorer.text_encoder: expected the planner's ({planning.text_encoder.kind}), got another one"
+        )
+    return Scoring(model, known)
+
+
+def _same_encoder(a: TextEncoder, b: TextEncoder) -> bool:
+    if (a.kind, a.settings()) != (b.kind, b.settings()):
+        return False
+    ours, theirs = a.state_dict(), b.state_dict()
+    return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
 def within_subgoals(controller: Controller, planning: Planning, execute: int | None) -> Controller:

@@ -56,6 +56,8 @@ def build_manifest(
     provenance = made_by | checkpoint.provenance
     if planning is not None:
         provenance["planner"] = planning.checkpoint.provenance
+        if planning.scoring is not None:
+            provenance["scorer"] = planning.scoring.checkpoint.provenance
     manifest = {
         "format": FORMAT,
         "version": VERSION,
@@ -93,7 +95,7 @@ def action_entry(action: dict[str, Any]) -> dict[str, Any]:
 
 def planner_entry(planning: Planning, unet: dict[str, Any] | None) -> dict[str, Any]:
     config = planning.config
-    return {
+    entry = {
         "subgoals": config.subgoals,
         "steps_per_subgoal": config.steps_per_subgoal,
         "replan": planning.replan,
@@ -104,6 +106,14 @@ def planner_entry(planning: Planning, unet: dict[str, Any] | None) -> dict[str, 
         "text": {"encoder": planning.text_encoder.kind, "max_bytes": MAX_TEXT_BYTES},
         "unet": unet,
     }
+    if planning.scoring is not None:
+        entry["scorer"] = scorer_entry(planning.scoring.metrics)
+    return entry
+
+
+def scorer_entry(metrics: dict[str, Any]) -> dict[str, Any]:
+    """Of a network that was never trained: no plans, and no better than chance."""
+    return {"plans": metrics.get("train_plans", 0), "auc": metrics.get("auc", 0.5)}
 
 
 def sampler_entry(sampler: SamplerConfig) -> dict[str, Any]:

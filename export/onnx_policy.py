@@ -88,6 +88,27 @@ class OnnxPolicy:
         offset, scale = physical_range(planner["normalization"], image)
         return plan * scale + offset
 
+    def candidates(self, golden: Arrays, case: int) -> np.ndarray:
+        """The candidates [C, M, ...] of a case, likewise."""
+        planner = self._manifest["planner"]
+        predict = self._predict_plan(golden, case)
+        drawn = np.moveaxis(golden["candidates.noise"][case], 1, 0)
+        plans = np.stack([_sampled(planner["sampler"], predict, np.ascontiguousarray(one)) for one in drawn])
+        image = feature_of(self._manifest, planner["subgoal"])[0].is_image
+        offset, scale = physical_range(planner["normalization"], image)
+        return plans * scale + offset
+
+    def scores(self, golden: Arrays, case: int, plans: np.ndarray | None = None) -> np.ndarray:
+        """[C]: of `plans` [C, M, ...] in physical units, or else of the case's candidates."""
+        planner = self._manifest["planner"]
+        known = self._run("text", {"text": np.array([str(golden["text"][case])], dtype=object)})
+        known |= self._seen_by_planner(golden, case)
+        image = feature_of(self._manifest, planner["subgoal"])[0].is_image
+        offset, scale = physical_range(planner["normalization"], image)
+        tried = golden["candidates"][case] if plans is None else plans
+        known["score.sample"] = ((tried - offset) / scale).astype(np.float32)
+        return self._run("score", known)["score.score"]
+
     def first_plan_output(self, golden: Arrays, case: int) -> np.ndarray:
         """[M, ...]: the conditional model output of the first denoise step."""
         spec = self._manifest["planner"]["sampler"]
@@ -97,11 +118,7 @@ class OnnxPolicy:
         planner = self._manifest["planner"]
         text = np.array([str(golden["text"][case])], dtype=object)
         known = self._run("text", {"text": text})
-        feature, _ = feature_of(self._manifest, planner["subgoal"])
-        frame = golden[feature.key][case]
-        newest = frame[-1] if feature.history > 1 else frame
-        seen = normalized(feature, planner["normalization"], newest)
-        known[f"plan.{planner['subgoal']}"] = seen[None]
+        known |= self._seen_by_planner(golden, case)
         for kind in ("plan_encode", "plan_film"):
             if kind in self._sessions:
                 known |= self._run(kind, known)
@@ -115,6 +132,14 @@ class OnnxPolicy:
             return output if guided else output[0]
 
         return predict
+
+    def _seen_by_planner(self, golden: Arrays, case: int) -> Arrays:
+        planner = self._manifest["planner"]
+        feature, _ = feature_of(self._manifest, planner["subgoal"])
+        frame = golden[feature.key][case]
+        newest = frame[-1] if feature.history > 1 else frame
+        seen = normalized(feature, planner["normalization"], newest)
+        return {f"plan.{planner['subgoal']}": seen[None]}
 
     def _run(self, kind: str, known: Arrays) -> Arrays:
         """The outputs of a graph by name; it takes its inputs out of `known`."""

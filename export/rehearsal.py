@@ -13,13 +13,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from keystep.export import plan_graphs
+from keystep.export import plan_graphs, score_graph
 from keystep.export.bundle import OUTPUTS, controller_graphs, controller_module, tensor_entry
-from keystep.export.levels import Controller, Planning, changed_sampler, within_subgoals
+from keystep.export.levels import Controller, Planning, Scoring, changed_sampler, within_subgoals
 from keystep.export.manifest import ExportError, build_manifest
-from keystep.export.text import TEXT, tokenizer_nodes
+from keystep.export.text import TEXT, TOLD, tokenizer_nodes
 from keystep.export.unet_weights import unet_entry
-from keystep.models import PRESETS, ActConfig, Checkpoint, DiffusionController, PlannerConfig
+from keystep.models import (
+    PRESETS,
+    ActConfig,
+    Checkpoint,
+    DiffusionController,
+    PlannerConfig,
+    ScorerConfig,
+)
 from keystep.models.checkpoint import make_model
 from keystep.models.planner import StatePlanner
 from keystep.models.text import TextEncoder
@@ -28,12 +35,15 @@ _HASH = "0" * 64
 Tensors = dict[str, Tensor]
 
 
-def rehearse(plan: Checkpoint, text_encoder: TextEncoder | None = None) -> dict[str, Any]:
+def rehearse(
+    plan: Checkpoint, text_encoder: TextEncoder | None = None, scorer: Checkpoint | None = None
+) -> dict[str, Any]:
     """Exports a network of this checkpoint with the default options, but for its numbers.
 
     Args:
         plan: of a controller, or of a planner, which is given a controller to go with it.
         text_encoder: of the planner.
+        scorer: of the planner's plans.
 
     Returns:
         The manifest it would have, but for hashes and measured errors.
@@ -47,7 +57,8 @@ def rehearse(plan: Checkpoint, text_encoder: TextEncoder | None = None) -> dict[
             assert text_encoder is not None
             model = make_model(plan.config).eval()
             sampler = changed_sampler(plan.config.sampler, {}, "planner.sampler")
-            planning = Planning(model, plan, text_encoder, sampler, replan=True)  # type: ignore[arg-type]
+            scoring = Scoring(make_model(scorer.config).eval(), scorer) if scorer else None  # type: ignore[arg-type]
+            planning = Planning(model, plan, text_encoder, sampler, True, scoring)  # type: ignore[arg-type]
             plan = _controller_for(plan)
         controller = _controller(plan)
         if planning is not None:
@@ -60,7 +71,7 @@ def rehearse(plan: Checkpoint, text_encoder: TextEncoder | None = None) -> dict[
 
 def _controller(plan: Checkpoint) -> Controller:
     model, config = make_model(plan.config).eval(), plan.config
-    assert not isinstance(config, PlannerConfig)
+    assert not isinstance(config, PlannerConfig | ScorerConfig)
     sampler = None if isinstance(config, ActConfig) else changed_sampler(config.sampler, {})
     return Controller(model, plan, sampler, config.execute)  # type: ignore[arg-type]
 
@@ -96,10 +107,15 @@ def _planner_entries(planning: Planning) -> dict[str, Any]:
         "inputs": [tensor_entry(TEXT, "string", [1])],
         "outputs": [tensor_entry(plan_graphs.GOAL, "float32", list(goal.shape))],
     }
+    if planning.scoring is not None:
+        text["outputs"].append(tensor_entry(TOLD, "float32", [len(tokens), config.text_width]))
     entries = {"text": {"file": "text.onnx", "sha256": _HASH, **text}}
     for kind in plan_graphs.plan_graphs(model):
         module, inputs, output = plan_graphs.plan_module(kind, model, planning.guided)
         entries[kind] = _entry(kind, module, inputs, output)
+    if planning.scoring is not None:
+        scoring = score_graph.score_module(planning.scoring.model, planning.guided)
+        entries["score"] = _entry("score", *scoring)
     return entries
 
 

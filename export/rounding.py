@@ -50,7 +50,7 @@ def magnified(path: Path, manifest: dict[str, Any], golden: Arrays, threads: int
 def _range(manifest: dict[str, Any], quantity: str) -> tuple[np.ndarray, np.ndarray] | None:
     if quantity == "actions":
         return physical_range(manifest["action"]["normalization"], image=False)
-    if quantity == "plan":
+    if quantity in ("plan", "candidates"):
         planner = manifest["planner"]
         return physical_range(planner["normalization"], feature_of(manifest, planner["subgoal"])[0].is_image)
     return None

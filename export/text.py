@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from keystep.export.graphs import to_onnx
 from keystep.export.weights import MAX_BYTES, save_graph
+from keystep.models.scorer import pooled
 from keystep.models.text import TextEncoder
 from keystep.models.text.corpus_encoder import CorpusEncoder
 from keystep.models.text.pretrained import NOT_PLAIN, PretrainedEncoder
@@ -28,11 +29,16 @@ from keystep.models.text.words import FIRST_WORD, PADDING, START, UNKNOWN, WORD
 
 EXTENSIONS = "ai.onnx.contrib"
 DOMAINS = {"ai.onnx.ml": 3, "com.microsoft": 1, EXTENSIONS: 1}  # and their versions
-TEXT, GOAL = "text", "goal_text"
+TEXT, GOAL, TOLD = "text", "goal_text", "score_text"
 
 
 def text_graph(
-    encoder: TextEncoder, planner: nn.Module, guided: bool, path: Path, most: int = MAX_BYTES
+    encoder: TextEncoder,
+    planner: nn.Module,
+    guided: bool,
+    path: Path,
+    most: int = MAX_BYTES,
+    scored: bool = False,
 ) -> None:
     """Writes the ONNX file: `text` string [1] -> `goal_text` float32 [R, E].
 
@@ -40,6 +46,7 @@ def text_graph(
         planner: its method `goal` turns tokens [B, T, D] into [B, E].
         guided: R = 2, and row 1 is the goal of tokens that are all zero; else R = 1.
         most: bytes of weights in the file, see `save_graph`.
+        scored: also write `score_text` float32 [R, D], what a scorer of plans is told.
 
     The planner is in evaluation mode afterwards.
 
@@ -47,13 +54,18 @@ def text_graph(
         ValueError: the encoder's tokeniser cannot be written as a graph.
     """
     inputs = (torch.ones(1, encoder.tokens, dtype=torch.int64),) * 2
-    model = to_onnx(GoalGraph(encoder, planner, guided), inputs, ["text/ids", "text/mask"], GOAL)
+    module = GoalGraph(encoder, planner, guided, scored)
+    made = BOTH if scored else GOAL
+    model = to_onnx(module, inputs, ["text/ids", "text/mask"], made)
     nodes = tokenizer_nodes(encoder)
+    after, outputs = (
+        _split(nodes, model.graph.output[0], encoder.width) if scored else ([], [*model.graph.output])
+    )
     graph = helper.make_graph(
-        [*nodes.nodes, *model.graph.node],
+        [*nodes.nodes, *model.graph.node, *after],
         "text",
         [helper.make_tensor_value_info(TEXT, onnx.TensorProto.STRING, [1])],
-        list(model.graph.output),
+        outputs,
         [*nodes.constants, *model.graph.initializer],
     )
     versions = {entry.domain: entry.version for entry in model.opset_import}
@@ -62,18 +74,36 @@ def text_graph(
     save_graph(helper.make_model(graph, opset_imports=opsets, ir_version=model.ir_version), path, most)
 
 
-class GoalGraph(nn.Module):
-    """Token ids [1, T] and mask [1, T] -> goal embedding [R, E]."""
+BOTH = "text/both"
 
-    def __init__(self, encoder: TextEncoder, planner: nn.Module, guided: bool) -> None:
+
+def _split(
+    nodes: Nodes, both: onnx.ValueInfoProto, width: int
+) -> tuple[list[onnx.NodeProto], list[onnx.ValueInfoProto]]:
+    """`BOTH` [R, E + D] cut into its two outputs."""
+    rows, columns = (axis.dim_value for axis in both.type.tensor_type.shape.dim)
+    sizes = (columns - width, width)
+    node = helper.make_node("Split", [BOTH, nodes.integers(*sizes)], [GOAL, TOLD], axis=1)
+    outputs = [
+        helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [rows, size])
+        for name, size in zip((GOAL, TOLD), sizes, strict=True)
+    ]
+    return [node], outputs
+
+
+class GoalGraph(nn.Module):
+    """Token ids [1, T] and mask [1, T] -> goal embedding [R, E]; `scored`: and `pooled` tokens [R, E + D]."""
+
+    def __init__(self, encoder: TextEncoder, planner: nn.Module, guided: bool, scored: bool = False) -> None:
         super().__init__()
-        self.encoder, self.planner, self.guided = encoder, planner, guided
+        self.encoder, self.planner, self.guided, self.scored = encoder, planner, guided, scored
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         tokens = self.encoder(ids, mask)
         if self.guided:
             tokens = torch.cat([tokens, torch.zeros_like(tokens)])
-        return self.planner.goal(tokens)  # type: ignore[operator]
+        goal: Tensor = self.planner.goal(tokens)  # type: ignore[operator]
+        return torch.cat([goal, pooled(tokens)], dim=-1) if self.scored else goal
 
 
 @dataclass

@@ -16,14 +16,27 @@ from pathlib import Path
 from typing import Any
 
 import keystep
-from keystep.export.answers import Arrays, onnx_outputs, runtime_answers, torch_answers
+from keystep.export.answers import (
+    Arrays,
+    candidate_answers,
+    has_scorer,
+    onnx_outputs,
+    runtime_answers,
+    torch_answers,
+)
 from keystep.export.comparison import TOLERANCE, Comparison, VerifyReport, compare
 from keystep.export.golden_file import read_golden
 from keystep.export.onnx_policy import OnnxPolicy
 from keystep.export.rounding import magnified, network_units, resolution
 
 GOLDEN, ONNX, CPP = "golden (torch)", "ONNX from Python", "C++ runtime"
-LABELS = {"model_output": "model output", "plan.model_output": "plan output"}  # of arrays of golden.npz
+# Of arrays of golden.npz that have no physical units.
+LABELS = {
+    "model_output": "model output",
+    "plan.model_output": "plan output",
+    "scores": "scores",
+    "best score": "best score",
+}
 Errors = dict[str, dict[str, float]]  # by precision: {"max", "rms"}
 
 
@@ -32,6 +45,7 @@ def verify_bundle(
     checkpoint: Path | None = None,
     planner: Path | None = None,
     *,
+    scorer: Path | None = None,
     tolerance: float = TOLERANCE,
     threads: int = 1,
     **options: Any,
@@ -41,6 +55,7 @@ def verify_bundle(
     Args:
         checkpoint: also compare with torch now, from this controller's checkpoint.
         planner: and from this planner's.
+        scorer: and from this scorer's.
         tolerance: greatest difference allowed, in network units; see `Comparison.allowed` for more.
         options: for `keystep.load` of the runtime with ONNX Runtime, e.g. provider="openvino", with which the
             native engine is left out.
@@ -51,17 +66,21 @@ def verify_bundle(
     """
     if planner is not None and checkpoint is None:
         raise keystep.ArgumentError("planner: expected the controller's checkpoint beside it, got none")
+    if scorer is not None and planner is None:
+        raise keystep.ArgumentError("scorer: expected the planner's checkpoint beside it, got none")
     manifest, golden = _read(path)
     wanted = ("actions", "plan") if manifest["planner"] else ("actions",)
     options = {"engine": "onnxruntime", "threads": threads} | options
     # The runtime comes first: it says what is wrong with a graph.
     cpp = runtime_answers(path, manifest, golden, wanted, **options)
+    if has_scorer(manifest):
+        cpp |= candidate_answers(path, manifest, golden, **options)
     outputs = onnx_outputs(OnnxPolicy(path, manifest, threads), manifest, golden)
     rows = _rows(manifest, ONNX, outputs, GOLDEN, golden) + _rows(manifest, CPP, cpp, GOLDEN, golden)
     if options.get("provider", "cpu") == "cpu":
         rows += _native_rows(path, manifest, golden, threads)
     if checkpoint is not None:
-        torch = torch_answers(checkpoint, planner, manifest, golden)
+        torch = torch_answers(checkpoint, planner, manifest, golden, scorer)
         rows += _rows(manifest, CPP, cpp, "torch (checkpoint)", torch)
     if not all(row.within(tolerance) for row in rows):
         rows = _explained(rows, magnified(path, manifest, golden, threads))
@@ -129,11 +148,16 @@ def _native_rows(path: Path, manifest: dict[str, Any], golden: Arrays, threads: 
     unets = _unets(manifest)
     errors = [entry["errors"] for _, entry in unets.values()]
     precisions = [name for name in errors[0] if all(name in other for other in errors)] if errors else []
-    return [
+    rows = [
         _native_row(path, manifest, golden, precision, quantity, threads)
         for precision in precisions
         for quantity in unets
     ]
+    if has_scorer(manifest) and "plan" in unets and "fp32" in precisions:
+        native = {"engine": "native", "precision": "fp32", "threads": threads}
+        answers = candidate_answers(path, manifest, golden, **native)
+        rows += _rows(manifest, "native fp32", answers, GOLDEN, golden)
+    return rows
 
 
 def _native_row(
@@ -164,4 +188,7 @@ def _rows(
 
 def _read(path: Path) -> tuple[dict[str, Any], Arrays]:
     manifest = keystep.read_manifest(path)
-    return manifest, read_golden(path, manifest)
+    golden = read_golden(path, manifest)
+    if "scores" in golden:
+        golden["best score"] = golden["scores"].max(axis=1)
+    return manifest, golden

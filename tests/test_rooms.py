@@ -20,6 +20,7 @@ ALLOWED = {
     "record": {
         "keystep",
         "keystep.bars",
+        "keystep.features",
         "keystep.files",
         "keystep.processes",
         "keystep.data",
@@ -34,8 +35,10 @@ ALLOWED = {
         "keystep.features",
         "keystep.files",
         "keystep.lazy",
+        "keystep.provenance",
         "keystep.data",
         "keystep.record.interrupts",
+        "keystep.record.plans_tried",
         "keystep.models",
         "keystep.export",
         *SUITE,

@@ -35,6 +35,8 @@ void bind_options(py::module_& module) {
   bind_field(runtime, "sampler", &RuntimeOptions::sampler);
   bind_field(runtime, "planner_steps", &RuntimeOptions::planner_steps);
   bind_field(runtime, "planner_sampler", &RuntimeOptions::planner_sampler);
+  bind_field(runtime, "planner_candidates", &RuntimeOptions::planner_candidates);
+  bind_field(runtime, "planner_score", &RuntimeOptions::planner_score);
   bind_field(runtime, "replan", &RuntimeOptions::replan);
   bind_field(runtime, "strict_text", &RuntimeOptions::strict_text);
   bind_field(runtime, "deadline_us", &RuntimeOptions::deadline_us);

@@ -11,6 +11,19 @@ namespace keystep::python {
 namespace {
 using namespace py::literals;
 
+/// Plans and scores in new arrays.
+struct CandidateArrays {
+  explicit CandidateArrays(const std::vector<py::ssize_t>& shape)
+      : plans(shape),
+        scores(shape[0]),
+        view{{plans.mutable_data(), static_cast<std::size_t>(plans.size())},
+             {scores.mutable_data(), static_cast<std::size_t>(scores.size())}} {}
+  py::tuple tuple() const { return py::make_tuple(plans, scores, view.chosen); }
+
+  py::array_t<float> plans, scores;
+  PlanCandidates view;
+};
+
 /// The runtime with what a call from Python needs around it.
 class PyRuntime {
  public:
@@ -86,7 +99,7 @@ class PyRuntime {
     check_usable();
     const ReadObservation read = reader_.read(dictionary);
     const Shape shape = {runtime_->bundle().chunk.horizon, std::ssize(runtime_->bundle().action.names)};
-    return predict(shape, noise,
+    return predict(shape, shape, noise,
                    [&](std::span<const float> given, std::span<float> out, std::string& message) {
                      return runtime_->predict_chunk(read.view(), given, out, &message);
                    });
@@ -97,10 +110,33 @@ class PyRuntime {
     check_usable();
     const Shape shape = plan_shape("predict_plan");
     const ReadObservation read = reader_.read(dictionary);
-    return predict(shape, noise,
+    return predict(shape, candidates_shape(shape, true), noise,
                    [&](std::span<const float> given, std::span<float> out, std::string& message) {
                      return runtime_->predict_plan(read.view(), given, out, &message);
                    });
+  }
+
+  /// The same of all candidates, (N, M, S): plans, scores (N,), the index of the best.
+  py::tuple predict_candidates(py::handle dictionary, py::handle noise) {
+    check_usable();
+    const Shape shape = plan_shape("predict_candidates");
+    const ReadObservation read = reader_.read(dictionary);
+    CandidateArrays arrays(candidates_shape(shape, false));
+    predict(arrays.plans, candidates_shape(shape, true), noise,
+            [&](std::span<const float> given, std::span<float>, std::string& message) {
+              return runtime_->predict_candidates(read.view(), given, arrays.view, &message);
+            });
+    return arrays.tuple();
+  }
+
+  /// What the plan being followed was chosen from; None where there is none, or it was handed in.
+  py::object candidates() const {
+    check_usable();
+    CandidateArrays arrays(candidates_shape(plan_shape("candidates"), false));
+    Status status = Status::ok;
+    const bool followed = runtime_->candidates(arrays.view, &status);
+    admit(status);
+    return followed ? py::object(arrays.tuple()) : py::none();
   }
 
   /// The same of the plan being followed; None where there is none.
@@ -202,19 +238,25 @@ class PyRuntime {
 
   using Shape = std::vector<py::ssize_t>;
 
-  /// `compute(noise, out, message)` with the GIL released, into a new array.
+  /// `compute(noise, out, message)` with the GIL released, into a new array. `drawn`: of one draw of noise.
   template <class Compute>
-  py::array_t<float> predict(const Shape& shape, py::handle noise, const Compute& compute) {
-    py::array given;
-    if (!noise.is_none()) given = checked_noise(noise, shape);
-    const std::span<const float> noise_values = noise.is_none() ? std::span<const float>{} : values(given);
+  py::array_t<float> predict(const Shape& shape, const Shape& drawn, py::handle noise,
+                             const Compute& compute) {
     py::array_t<float> result(shape);
+    predict(result, drawn, noise, compute);
+    return result;
+  }
+
+  template <class Compute>
+  void predict(py::array_t<float>& result, const Shape& drawn, py::handle noise, const Compute& compute) {
+    py::array given;
+    if (!noise.is_none()) given = checked_noise(noise, drawn);
+    const std::span<const float> noise_values = noise.is_none() ? std::span<const float>{} : values(given);
     const std::span<float> out(result.mutable_data(), static_cast<std::size_t>(result.size()));
     Status status;
     std::string message;
     call([&] { status = compute(noise_values, out, message); });
     check(status, message);
-    return result;
   }
 
   /// One sample of `shape`, or K of them.
@@ -255,6 +297,13 @@ class PyRuntime {
     Shape shape = {planner(asked).subgoals};
     for (const std::int64_t extent : subgoal_shape(runtime_->bundle())) shape.push_back(extent);
     return shape;
+  }
+
+  /// Of all candidates. `as_noise`: a single one's noise is that of a plan.
+  Shape candidates_shape(Shape plan, bool as_noise) const {
+    const int count = runtime_->options().planner_candidates;
+    if (count > 1 || !as_noise) plan.insert(plan.begin(), count);
+    return plan;
   }
 
   static void check(Status status, const std::string& message) {
@@ -327,7 +376,9 @@ void bind_runtime(py::module_& module) {
       .def("act", &PyRuntime::act, py::arg("observation"))
       .def("predict_chunk", &PyRuntime::predict_chunk, py::arg("observation"), py::arg("noise"))
       .def("predict_plan", &PyRuntime::predict_plan, py::arg("observation"), py::arg("noise"))
+      .def("predict_candidates", &PyRuntime::predict_candidates, py::arg("observation"), py::arg("noise"))
       .def("plan", &PyRuntime::plan)
+      .def("candidates", &PyRuntime::candidates)
       .def("plan_progress", &progress_dict)
       .def("interrupt", &PyRuntime::interrupt)
       .def("replan", &PyRuntime::replan)

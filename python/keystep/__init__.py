@@ -18,6 +18,7 @@ from keystep._core import (
     noise,
     now_us,
 )
+from keystep.candidates import Candidates
 from keystep.latency import LatencyReport, StageLatency
 from keystep.runtime import Runtime, TextWarning, load, read_manifest
 from keystep.sampler import Sampler
@@ -25,6 +26,7 @@ from keystep.sampler import Sampler
 __all__ = [
     "ArgumentError",
     "BundleError",
+    "Candidates",
     "Error",
     "LatencyReport",
     "PolicyError",

@@ -12,7 +12,8 @@ import numpy as np
 
 from keystep import _core
 from keystep.arguments import engine_options, text
-from keystep.features import features_of
+from keystep.candidates import Candidates
+from keystep.features import feature_of, features_of
 from keystep.latency import LatencyReport
 from keystep.libraries import find_extensions, find_onnxruntime
 
@@ -50,6 +51,8 @@ def load(
     sampler: str = "",
     planner_steps: int = 0,
     planner_sampler: str = "",
+    planner_candidates: int = 1,
+    planner_score: str = "",
     replan: bool | None = None,
     strict_text: bool = False,
     deadline_us: float = 0.0,
@@ -78,6 +81,11 @@ def load(
         sampler: of chunks, ddpm or ddim for a network of diffusion; "": as the bundle says.
         planner_steps: denoise steps of a plan; 0: as the bundle says.
         planner_sampler: of plans, likewise; "": as the bundle says.
+        planner_candidates: plans sampled at once, 1..256, of which the best is followed. Plan 0 draws the
+            noise of a single one.
+        planner_score: what is best. learned: the bundle's scorer, trained on plans that were tried; density:
+            the medoid, the plan that is on average nearest to the others; "": learned where the bundle has a
+            scorer.
         replan: plan anew when a plan is used up, or stay on the last subgoal; None: as the bundle says.
         strict_text: refuse an instruction of whose words the text encoder does not know most, where that is
             known of it; False: TextWarning.
@@ -114,6 +122,8 @@ def load(
     options.sampler = sampler
     options.planner_steps = planner_steps
     options.planner_sampler = planner_sampler
+    options.planner_candidates = planner_candidates
+    options.planner_score = planner_score
     options.replan = replan
     options.strict_text = strict_text
     options.deadline_us = deadline_us
@@ -256,7 +266,8 @@ class Runtime:
 
         Args:
             noise: float32 (M, S) or (M, 3, height, width), or K of them: the initial noise, then that of each
-                denoise step that needs some; None: the generator's, for the next plan of this episode.
+                denoise step that needs some; None: the generator's, for the next plan of this episode. With
+                N > 1 candidates (N, M, ..), or K of them.
             as_float: images as the planner made them, float32 (M, 3, height, width), 0..1 from black to white
                 and a little beyond; else uint8 (M, height, width, 3). States are float32 (M, S) either way.
 
@@ -266,6 +277,18 @@ class Runtime:
         """
         self._check_task(observation)
         return self._subgoals(self._core.predict_plan(observation, noise), as_float)
+
+    def predict_candidates(
+        self, observation: Observation, noise: np.ndarray | None = None, *, as_float: bool = False
+    ) -> Candidates:
+        """All candidates of a plan for one observation; arguments and errors as of `predict_plan`."""
+        self._check_task(observation)
+        return self._candidates(self._core.predict_candidates(observation, noise), as_float)
+
+    def candidates(self) -> Candidates | None:
+        """What the plan being followed was chosen from; None where there is none, or it was handed in."""
+        found = self._core.candidates()
+        return None if found is None else self._candidates(found)
 
     def plan(self) -> Subgoals | None:
         """The plan being followed (or the subgoals handed in), images as uint8.
@@ -380,6 +403,12 @@ class Runtime:
     def _subgoals(self, plan: np.ndarray, as_float: bool = False) -> Subgoals:
         """Images to what a camera gives, unless floats are wanted."""
         assert self._planner is not None
-        if plan.ndim == 4 and not as_float:
-            plan = (plan.transpose(0, 2, 3, 1).clip(0, 1) * 255).round().astype(np.uint8)
-        return {self._planner["subgoal"]: plan}
+        key = self._planner["subgoal"]
+        image = feature_of(self._manifest, key)[0].is_image
+        if image and not as_float:
+            plan = (np.moveaxis(plan, -3, -1).clip(0, 1) * 255).round().astype(np.uint8)
+        return {key: plan}
+
+    def _candidates(self, found: tuple[np.ndarray, np.ndarray, int], as_float: bool = False) -> Candidates:
+        plans, scores, chosen = found
+        return Candidates(self._subgoals(plans, as_float), scores, chosen)

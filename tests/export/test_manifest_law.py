@@ -25,7 +25,15 @@ import keystep
 from keystep import _core
 from keystep.export.manifest import SCHEMA
 from keystep.export.rehearsal import rehearse
-from keystep.models import ACT_PRESETS, PLANNER_PRESETS, PRESETS, camera_feature, random_checkpoint
+from keystep.models import (
+    ACT_PRESETS,
+    PLANNER_PRESETS,
+    PRESETS,
+    PlannerConfig,
+    ScorerConfig,
+    camera_feature,
+    random_checkpoint,
+)
 from keystep.models.text import load_text_encoder
 
 LAW = json.loads(SCHEMA.read_text(encoding="utf-8"))
@@ -82,6 +90,10 @@ def manifests(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, A
     for name, config in configs.items():
         checkpoint = random_checkpoint(tmp_path_factory.mktemp("law") / name, config)
         made[name] = rehearse(checkpoint, load_text_encoder() if name == "subgoal" else None)
+        if isinstance(config, PlannerConfig):
+            scorer = ScorerConfig(config.observation, config.subgoals, hidden=(8,))
+            folder = tmp_path_factory.mktemp("law") / "scorer"
+            made["scored"] = rehearse(checkpoint, load_text_encoder(), random_checkpoint(folder, scorer))
     return made
 
 

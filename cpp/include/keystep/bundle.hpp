@@ -76,6 +76,7 @@ struct GraphSpec {
   std::shared_ptr<const UnetSpec> unet{};  ///< what `film` and `denoise` compute; null: only the file knows
   std::vector<FileSpec> external{};        ///< the graph's weights that are files of their own
   int rows = 1;  ///< samples in one batch: the leading extent of samples, their outputs and conditions
+  bool any_rows = false;  ///< the file may leave that extent open
 };
 
 inline constexpr int kMaxImageExtent = 16384;  ///< pixels a side, of images in and before resizing
@@ -121,6 +122,12 @@ struct ChunkSpec {
 };
 
 /// Of family subgoal: a plan is `subgoals` observations, each held for `steps_per_subgoal` actions.
+/// Says which of several plans is most likely to succeed: the graph `score`.
+struct ScorerSpec {
+  std::int64_t plans = 0;  ///< tried ones that it was trained on; 0: never trained
+  double auc = 0;          ///< on contexts that it was not trained on, 0..1
+};
+
 struct PlannerSpec {
   int subgoals = 0, steps_per_subgoal = 0;
   bool replan = true;           ///< plan anew when the plan is used up; if false the last subgoal stays
@@ -128,7 +135,8 @@ struct PlannerSpec {
   std::string subgoal;          ///< the key of the feature that a subgoal is
   Normalization normalization;  ///< of that key, in the planner's own network values
   SamplerSpec sampler;          ///< its guidance is what `reset` takes unless told otherwise
-  std::string text_encoder;     ///< for inspection
+  std::optional<ScorerSpec> scorer{};  ///< exactly where there is a graph `score`
+  std::string text_encoder;            ///< for inspection
   std::size_t max_text_bytes = 0;
 };
 

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -22,6 +23,15 @@ struct EpisodeContext {
   std::vector<Observation> subgoals{};
   /// In place of `task`, with a planner: any sentence in UTF-8. Without one: the instruction of a task.
   std::string instruction{};
+};
+
+/// Plans for one observation, in the caller's memory.
+struct PlanCandidates {
+  std::span<float>
+      plans{};  ///< `RuntimeOptions::planner_candidates` of them, each as `predict_plan` writes it
+  std::span<float>
+      scores{};    ///< of each, the more the better; NaN: not to be followed, or nothing to compare
+  int chosen = 0;  ///< index of the best
 };
 
 struct PlanProgress {

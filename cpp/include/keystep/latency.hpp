@@ -7,8 +7,8 @@
 
 namespace keystep {
 
-enum class Stage { observe, plan, encode, denoise, gate, tick };
-inline constexpr int kStages = 6;
+enum class Stage { observe, plan, score, encode, denoise, gate, tick };  ///< `score` is a part of `plan`
+inline constexpr int kStages = 7;
 const char* name(Stage stage) noexcept;
 
 /// Log-linear buckets: 32 per power of two, so a percentile is at most 3.2 % too high. 1 ns .. 2^40 ns.

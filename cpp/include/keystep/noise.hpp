@@ -15,6 +15,14 @@ struct NoiseKey {
   std::uint32_t step = 0;   ///< 0: the initial sample; k+1: the noise of denoise step k
 };
 
+inline constexpr int kMaxCandidates = 256;  ///< plans tried at once
+
+/// `step` of a plan's candidate: it stands above the steps, of which there are fewer than 2^24. That of
+/// candidate 0 is the step itself, so its noise is that of a plan without others.
+constexpr std::uint32_t step_of_candidate(std::uint32_t candidate, std::uint32_t step) noexcept {
+  return candidate << 24 | step;
+}
+
 /// Plans of an episode have this bit in `chunk`, chunks of actions do not.
 inline constexpr std::uint64_t kPlanNoise = 0x80000000u;
 

@@ -37,9 +37,14 @@ struct RuntimeOptions {
   std::string sampler{};          ///< of chunks, a kind of the same network; empty: as the manifest says
   int planner_steps = 0;          ///< denoise steps of a plan; 0: as the manifest says
   std::string planner_sampler{};  ///< of plans, likewise; empty: as the manifest says
-  std::optional<bool> replan{};   ///< when a plan is used up; none: as the manifest says
-  bool strict_text = false;       ///< `text_warning` of an instruction is an error
-  double deadline_us = 0;         ///< of a tick; 0: the control period
+  /// Plans sampled at once, 1..256, of which the best is followed.
+  int planner_candidates = 1;
+  /// Which is best. learned: the bundle's graph `score`; density: the medoid; empty: learned where there is
+  /// such a graph.
+  std::string planner_score{};
+  std::optional<bool> replan{};             ///< when a plan is used up; none: as the manifest says
+  bool strict_text = false;                 ///< `text_warning` of an instruction is an error
+  double deadline_us = 0;                   ///< of a tick; 0: the control period
   std::int64_t max_observation_age_us = 0;  ///< older stamped observations are refused; 0: no limit
   /// Of stamps. steady: `now_us()`, on this machine; a server stamps what arrives. external: any other
   /// (simulated time), which the caller reads: `Observation::now_us`.
@@ -110,15 +115,20 @@ class Runtime {
                        std::string* message = nullptr) noexcept;
   /// One whole plan for one observation: subgoals x `subgoal_shape` floats, states in physical units, images
   /// [3, h, w] in 0..1 and a little beyond. `noise` empty: what the next plan would draw; else one plan of
-  /// initial noise, followed by as much again for each step that needs noise. `not_reset` also without a task
-  /// or an instruction.
+  /// initial noise (of each candidate), followed by as much again for each step that needs noise. `not_reset`
+  /// also without a task or an instruction.
   Status predict_plan(const Observation& observation, std::span<const float> noise, std::span<float> plan,
                       std::string* message = nullptr) noexcept;
+  /// The same of every candidate, with their scores.
+  Status predict_candidates(const Observation& observation, std::span<const float> noise,
+                            PlanCandidates& candidates, std::string* message = nullptr) noexcept;
 
   std::size_t plan_size() const noexcept;  ///< subgoals x `subgoal_shape`; 0 without a planner
   /// Writes the plan being followed, as `predict_plan`. False if there is none (yet, or since one failed),
   /// and where `status` is not ok: closed, forked or busy.
   bool plan(std::span<float> out, Status* status = nullptr) const noexcept;
+  /// Writes what the plan being followed was chosen from. False likewise, and of subgoals handed in.
+  bool candidates(PlanCandidates& out, Status* status = nullptr) const noexcept;
   /// All 0 where `plan` would be false for these reasons.
   PlanProgress plan_progress(Status* status = nullptr) const noexcept;
   bool closed() const noexcept;    ///< any thread

@@ -63,8 +63,16 @@ std::map<std::string, Sides> planner_sides(const Bundle& bundle) {
   const RoleSpec observation = {DType::float32, seen, false}, batch = {DType::float32, plan, true};
   const RoleSpec condition = {DType::float32, {}, false, rows}, written = {DType::float32, {}, true, rows};
   const std::string last = bundle.graphs.contains("plan_film") ? "plan_film" : "plan_encode";
+  Shape one_plan = plan;
+  one_plan[0] = 1;
   return {
       {"text", {{{"text", {DType::string, {1}, true}}}, {{"condition", written}}}},
+      {"score",
+       {{{"sample", {DType::float32, one_plan, true}},
+         {"condition", condition},
+         {planner.subgoal, {DType::float32, seen, true}}},
+        {{"score", {DType::float32, {1}, true}}},
+        {"text"}}},
       {"plan_encode",
        {{{planner.subgoal, observation}, {"condition", condition}}, {{"condition", written}}, {"text"}}},
       {"plan_film", {{{"condition", written}}, {{"condition", written}}, {"text", "plan_encode"}}},
@@ -245,9 +253,12 @@ void check_graph_keys(const Bundle& bundle) {
   for (const char* key : {"text", "plan_denoise"}) {
     if (bundle.planner) needs(key, " (family subgoal)");
   }
-  for (const char* key : {"text", "plan_encode", "plan_film", "plan_denoise"}) {
+  for (const char* key : {"text", "plan_encode", "plan_film", "plan_denoise", "score"}) {
     if (!bundle.planner) excludes(key, " (family flat)");
   }
+  if (!bundle.planner) return;
+  if (bundle.planner->scorer) needs("score", " (there is a planner.scorer)");
+  if (!bundle.planner->scorer) excludes("score", " (there is no planner.scorer)");
 }
 
 }  // namespace

@@ -111,9 +111,17 @@ SamplerSpec read_sampler(const ManifestNode& node) {
   return spec;
 }
 
+ScorerSpec read_scorer(const ManifestNode& node) {
+  node.check_keys({"plans", "auc"});
+  ScorerSpec spec{node["plans"].integer(0, kMaxCount), node["auc"].number()};
+  if (!(spec.auc >= 0 && spec.auc <= 1)) node["auc"].refuse("0..1");
+  return spec;
+}
+
 PlannerSpec read_planner(const ManifestNode& node) {
   node.check_keys({"subgoals", "steps_per_subgoal", "replan", "guided", "subgoal", "normalization", "sampler",
-                   "text", "unet"});
+                   "text", "unet"},
+                  {"scorer"});
   PlannerSpec spec;
   spec.subgoals = static_cast<int>(node["subgoals"].integer(1, 65536));
   spec.steps_per_subgoal = static_cast<int>(node["steps_per_subgoal"].integer(1, 65536));
@@ -122,6 +130,7 @@ PlannerSpec read_planner(const ManifestNode& node) {
   spec.subgoal = node["subgoal"].text();
   spec.normalization = read_normalization(node["normalization"]);
   spec.sampler = read_sampler(node["sampler"]);
+  if (node.contains("scorer")) spec.scorer = read_scorer(node["scorer"]);
   const ManifestNode text = node["text"];
   text.check_keys({"encoder", "max_bytes"});
   spec.text_encoder = text["encoder"].text();
@@ -237,7 +246,7 @@ void check_format(const ManifestNode& root) {
   root.check_keys({"format", "version", "name", "family", "control_rate_hz", "observation", "goal", "tasks",
                    "action", "chunk", "planner", "sampler", "unet", "graphs", "golden", "provenance"});
   root["graphs"].check_keys(
-      {}, {"encode", "film", "denoise", "act", "text", "plan_encode", "plan_film", "plan_denoise"});
+      {}, {"encode", "film", "denoise", "act", "text", "plan_encode", "plan_film", "plan_denoise", "score"});
   root["golden"].check_keys({"file", "sha256"});
   root["provenance"].members();  // an object; its content is free
 }
@@ -273,9 +282,11 @@ Bundle read_bundle(const ManifestNode& root) {
   if (!root["sampler"].is_null()) bundle.sampler = read_sampler(root["sampler"]);
   if (!root["planner"].is_null()) bundle.planner = read_planner(root["planner"]);
   for (const auto& [key, node] : root["graphs"].members()) {
-    bundle.graphs[key] = read_graph(node);
+    GraphSpec graph = read_graph(node);
     const bool plans = bundle.planner && (key == "text" || key.starts_with("plan_"));
-    bundle.graphs[key].rows = static_cast<int>(plans ? branches(*bundle.planner) : branches(bundle));
+    graph.any_rows = key == "plan_denoise" || key == "score";
+    if (key != "score") graph.rows = static_cast<int>(plans ? branches(*bundle.planner) : branches(bundle));
+    bundle.graphs[key] = std::move(graph);
   }
   bundle.golden = {root["golden"]["file"].text(), root["golden"]["sha256"].text()};
   attach_unet(root["unet"], bundle.sampler, "film", "denoise", bundle);

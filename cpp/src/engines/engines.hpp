@@ -7,6 +7,8 @@
 
 namespace keystep {
 
+inline constexpr const char* kScoreRole = "score";  ///< of the output of the graph `score`
+
 std::unique_ptr<Engine> make_auto_engine(const EngineOptions& options);
 std::unique_ptr<Engine> make_onnxruntime_engine(const EngineOptions& options);
 std::unique_ptr<Engine> make_stub_engine(const EngineOptions& options);

@@ -82,10 +82,23 @@ std::unique_ptr<Tensor> make_host_tensor(const TensorSpec& spec) {
 
 std::unique_ptr<Tensors> make_host_tensors() { return std::make_unique<HostTensors>(); }
 
+namespace {
+
+/// A graph that scores sees one text, whatever the number of plans.
+bool scores(const GraphSpec& graph) noexcept {
+  return std::ranges::find(graph.outputs, kScoreRole, &TensorSpec::role) != graph.outputs.end();
+}
+
+bool is_batched(const GraphSpec& graph, const std::string& role) noexcept {
+  return role == "sample" || role == "model_output" || role == kScoreRole ||
+         (role == "condition" && !scores(graph));
+}
+
+}  // namespace
+
 bool has_rows(const GraphSpec& graph, const TensorSpec& tensor) noexcept {
-  const std::string& role = tensor.role;
-  const bool batched = role == "sample" || role == "model_output" || role == "condition";
-  return batched && graph.rows > 1 && !tensor.shape.empty() && tensor.shape[0] == graph.rows;
+  const bool several = graph.rows > 1 || graph.any_rows;
+  return several && is_batched(graph, tensor.role) && !tensor.shape.empty() && tensor.shape[0] == graph.rows;
 }
 
 GraphSpec with_rows(GraphSpec graph, int rows) {

@@ -41,6 +41,8 @@ const char* name(Stage stage) noexcept {
       return "observe";
     case Stage::plan:
       return "plan";
+    case Stage::score:
+      return "score";
     case Stage::encode:
       return "encode";
     case Stage::denoise:

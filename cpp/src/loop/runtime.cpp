@@ -220,6 +220,11 @@ Status Runtime::predict_plan(const Observation& observation, std::span<const flo
   return impl_->call(message, [&] { return impl_->predict_plan(observation, noise, plan); });
 }
 
+Status Runtime::predict_candidates(const Observation& observation, std::span<const float> noise,
+                                   PlanCandidates& candidates, std::string* message) noexcept {
+  return impl_->call(message, [&] { return impl_->predict_candidates(observation, noise, candidates); });
+}
+
 bool Runtime::closed() const noexcept { return impl_->closed; }
 
 Status Runtime::usable() const noexcept { return impl_->usable(); }
@@ -229,6 +234,11 @@ std::size_t Runtime::plan_size() const noexcept { return impl_->plan_size; }
 bool Runtime::plan(std::span<float> out, Status* status) const noexcept {
   const Entry entry(impl_->inside, Inside::reader);  // close frees the planner
   return impl_->admits(entry, status) && impl_->planner->plan(out);
+}
+
+bool Runtime::candidates(PlanCandidates& out, Status* status) const noexcept {
+  const Entry entry(impl_->inside, Inside::reader);
+  return impl_->admits(entry, status) && impl_->planner->candidates(out);
 }
 
 PlanProgress Runtime::plan_progress(Status* status) const noexcept {

@@ -40,6 +40,11 @@ struct Runtime::Impl {
                        std::span<float> out) noexcept;
   Status predict_plan(const Observation& observation, std::span<const float> noise,
                       std::span<float> out) noexcept;
+  Status predict_candidates(const Observation& observation, std::span<const float> noise,
+                            PlanCandidates& out) noexcept;
+  template <class Work>
+  Status plan_ahead(const Observation& observation, std::span<const float> noise, std::size_t values,
+                    const Work& work) noexcept;
   void interrupt() noexcept;
   void call_attention(bool at_once) noexcept;
   void terminate() noexcept;

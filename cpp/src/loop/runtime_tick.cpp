@@ -48,7 +48,8 @@ Status Runtime::Impl::note(const Observation& observation) noexcept {
 PlanReply Runtime::Impl::ask(const Observation& observation) noexcept {
   sampling = true;
   const bool replan = replan_wanted && replan_wanted.exchange(false);  // written only where it is set
-  const PlanRequest request{observation, buffer.consumed(), replan, epoch_of_tick(), recorder[Stage::plan]};
+  const PlanRequest request{observation,     buffer.consumed(),     replan,
+                            epoch_of_tick(), recorder[Stage::plan], recorder[Stage::score]};
   planner->start(request);
   PlanReply reply = planner->poll(request);
   sampling.store(false, std::memory_order_release);
@@ -103,7 +104,25 @@ Status Runtime::Impl::predict_chunk(const Observation& observation, std::span<co
 
 Status Runtime::Impl::predict_plan(const Observation& observation, std::span<const float> noise,
                                    std::span<float> out) noexcept {
-  if (const Status status = planner->can_predict(out.size()); status != Status::ok) {
+  return plan_ahead(observation, noise, out.size(),
+                    [&](const Epoch& call) { return planner->predict(observation, noise, call, out); });
+}
+
+Status Runtime::Impl::predict_candidates(const Observation& observation, std::span<const float> noise,
+                                         PlanCandidates& out) noexcept {
+  const auto count = static_cast<std::size_t>(planner->candidates());
+  if (out.scores.size() != count) return wrong_size("scores", count, out.scores.size());
+  if (out.plans.size() != count * plan_size) return wrong_size("plans", count * plan_size, out.plans.size());
+  return plan_ahead(observation, noise, plan_size, [&](const Epoch& call) {
+    return planner->predict_candidates(observation, noise, call, out);
+  });
+}
+
+/// `work` for an observation and noise that are fit for it.
+template <class Work>
+Status Runtime::Impl::plan_ahead(const Observation& observation, std::span<const float> noise,
+                                 std::size_t values, const Work& work) noexcept {
+  if (const Status status = planner->can_predict(values); status != Status::ok) {
     return fail(status, planner->error().c_str());
   }
   if (const Status status = check_noise(noise); status != Status::ok) return status;
@@ -111,7 +130,7 @@ Status Runtime::Impl::predict_plan(const Observation& observation, std::span<con
   if (controller->check(observation) != Status::ok)
     return fail(Status::bad_observation, controller->error().c_str());
   sampling = true;
-  const Status status = planner->predict(observation, noise, epoch_of_call(), out);
+  const Status status = work(epoch_of_call());
   sampling.store(false, std::memory_order_release);
   return status == Status::ok ? status : fail(status, planner->error().c_str());
 }

@@ -24,7 +24,8 @@ struct PlanRequest {
   std::int64_t consumed;           ///< actions taken since reset
   bool replan;                     ///< someone asked for a new plan
   Epoch epoch;
-  Histogram& timing;  ///< of the plans made
+  Histogram& timing;   ///< of the plans made
+  Histogram& scoring;  ///< of choosing between candidates, within that
 };
 
 /// What the controller must encode again before its next chunk.
@@ -75,6 +76,10 @@ class Planner {
   virtual std::size_t plan_size() const noexcept { return 0; }  ///< in values; constant
   /// Writes the plan being followed. False if there is none, or if `out` has another size.
   virtual bool plan(std::span<float>) const noexcept { return false; }
+  /// How many are tried for one plan; constant.
+  virtual int candidates() const noexcept { return 1; }
+  /// Likewise what it was chosen from.
+  virtual bool candidates(PlanCandidates&) const noexcept { return false; }
   virtual PlanProgress progress(std::int64_t) const noexcept { return {}; }  ///< after so many actions
   /// Whether `predict` can write a plan of so many values now; if not, `error` says why.
   virtual Status can_predict(std::size_t values) noexcept = 0;
@@ -82,6 +87,11 @@ class Planner {
   /// would draw; else one plan of initial noise, followed by as much again for each step that needs noise.
   virtual Status predict(const Observation&, std::span<const float>, const Epoch&,
                          std::span<float>) noexcept {
+    return Status::bad_observation;
+  }
+  /// Likewise all plans, of which `predict` gives the best.
+  virtual Status predict_candidates(const Observation&, std::span<const float>, const Epoch&,
+                                    PlanCandidates&) noexcept {
     return Status::bad_observation;
   }
 };

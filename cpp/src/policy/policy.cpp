@@ -6,6 +6,8 @@
 #include <utility>
 
 #include "bundle/bundle_files.hpp"
+#include "engines/engines.hpp"
+#include "keystep/noise.hpp"
 #include "keystep/status.hpp"
 #include "sampling/denoise_loop.hpp"
 
@@ -32,7 +34,28 @@ void check_planner(const RuntimeOptions& options, const Bundle& bundle) {
   };
   needs_planner(options.planner_steps != 0, "planner_steps", std::to_string(options.planner_steps));
   needs_planner(!options.planner_sampler.empty(), "planner_sampler", "'" + options.planner_sampler + "'");
+  const int candidates = options.planner_candidates;
+  needs_planner(candidates != 1, "planner_candidates", std::to_string(candidates));
+  needs_planner(!options.planner_score.empty(), "planner_score", "'" + options.planner_score + "'");
   needs_planner(options.replan.has_value(), "replan", options.replan.value_or(false) ? "true" : "false");
+}
+
+/// The options of candidates, with what the bundle leaves to say: which score.
+void check_candidates(RuntimeOptions& options, const Bundle& bundle) {
+  const int count = options.planner_candidates;
+  if (count < 1 || count > kMaxCandidates) {
+    throw ArgumentError(
+        expected("planner_candidates", "1.." + std::to_string(kMaxCandidates), std::to_string(count)));
+  }
+  if (!bundle.planner) return;
+  const bool learned = bundle.planner->scorer.has_value();
+  std::string& score = options.planner_score;
+  const bool known = score.empty() || score == "density" || (score == "learned" && learned);
+  if (!known) {
+    const char* wanted = learned ? "learned | density" : "density (the bundle has no scorer)";
+    throw ArgumentError(expected("planner_score", wanted, in_quotes(score)));
+  }
+  if (score.empty()) score = learned ? "learned" : "density";
 }
 
 RuntimeOptions checked(RuntimeOptions options, const Bundle& bundle) {
@@ -48,6 +71,7 @@ RuntimeOptions checked(RuntimeOptions options, const Bundle& bundle) {
     throw ArgumentError(expected("clock", "steady | external", in_quotes(options.clock)));
   }
   check_planner(options, bundle);
+  check_candidates(options, bundle);
   check_engine(options.engine, bundle);
   if (options.deadline_us == 0) options.deadline_us = 1e6 / bundle.control_rate_hz;
   return options;
@@ -87,19 +111,40 @@ std::unique_ptr<Engine> engine_for(Bundle& bundle, const EngineOptions& options,
   return engine;
 }
 
-/// A planner's guidance may be 0, which is known at `reset`: then its steps run the first row alone.
-std::vector<int> rows_of(const std::string& key, const GraphSpec& graph) {
-  if (key == "plan_denoise" && graph.rows > 1) return {graph.rows, 1};
+/// The graphs as they run: one batch of all candidates goes through those that any rows go through. Throws
+/// ArgumentError where that takes more memory than a bundle may.
+std::map<std::string, GraphSpec> graphs_of(const Bundle& bundle, int candidates) {
+  constexpr std::size_t kMaxBytes = std::size_t{1} << 30;
+  std::map<std::string, GraphSpec> graphs = bundle.graphs;
+  std::size_t bytes = 0;
+  for (auto& [key, graph] : graphs) {
+    if (!graph.any_rows || candidates == 1) continue;
+    graph = with_rows(graph, graph.rows * candidates);
+    for (const auto* list : {&graph.inputs, &graph.outputs}) {
+      for (const TensorSpec& tensor : *list) bytes += tensor.elements() * size_of(tensor.dtype);
+    }
+  }
+  if (bytes <= kMaxBytes) return graphs;
+  throw ArgumentError(expected("planner_candidates",
+                               "plans of at most " + std::to_string(kMaxBytes) + " bytes together",
+                               std::to_string(candidates) + " with " + std::to_string(bytes)));
+}
+
+/// A planner's guidance may be 0, which is known at `reset`: then its steps run the conditional rows alone.
+std::vector<int> rows_of(const std::string& key, const GraphSpec& graph, const Bundle& bundle) {
+  if (key == "plan_denoise" && bundle.planner->guided) return {graph.rows, graph.rows / 2};
   return {graph.rows};
 }
 
 /// A refusal names the graph.
-std::shared_ptr<const Model> load(Engine& engine, const Bundle& bundle, const std::string& key) {
+std::shared_ptr<const Model> load(Engine& engine, const Bundle& bundle, const std::string& key,
+                                  const GraphSpec& graph) {
   try {
-    const GraphSpec& graph = bundle.graphs.at(key);
-    return engine.load(bundle.files, graph, rows_of(key, graph));
+    return engine.load(bundle.files, graph, rows_of(key, graph, bundle));
   } catch (const BundleError& refused) {
-    throw BundleError("graphs." + key + "." + refused.what());
+    const bool widened = graph.rows != bundle.graphs.at(key).rows;
+    const char* why = widened ? " (planner_candidates need a symbolic axis of rows: export it again)" : "";
+    throw BundleError("graphs." + key + "." + refused.what() + why);
   }
 }
 
@@ -112,11 +157,12 @@ Policy::Policy(const std::filesystem::path& folder, const RuntimeOptions& option
   options_.attendant.reset();  // a session's
   sampler_ = sampler_of(bundle, options_);
   planner_sampler_ = planner_sampler_of(bundle, options_);
+  graphs_ = graphs_of(bundle, options_.planner_candidates);
   engine_ = engine_for(bundle, options_.engine, make);
   // In the order in which they run: the engine tells its choices in that of their loading.
   for (const char* key :
-       {"encode", "film", "denoise", "act", "text", "plan_encode", "plan_film", "plan_denoise"}) {
-    if (bundle.graphs.contains(key)) models_[key] = load(*engine_, bundle, key);
+       {"encode", "film", "denoise", "act", "text", "plan_encode", "plan_film", "plan_denoise", "score"}) {
+    if (bundle.graphs.contains(key)) models_[key] = load(*engine_, bundle, key, graphs_.at(key));
   }
   vocabulary_ = vocabulary_of(bundle);
   bundle.files.clear();  // the engine has taken what it needs
@@ -125,7 +171,9 @@ Policy::Policy(const std::filesystem::path& folder, const RuntimeOptions& option
 
 std::unique_ptr<Tensors> Policy::tensors() const {
   auto tensors = engine_->tensors();
-  for (const auto& [key, graph] : bundle_->graphs) tensors->add(graph);
+  // The graph with most rows says how large a condition is that others write.
+  if (const auto wide = graphs_.find("plan_denoise"); wide != graphs_.end()) tensors->add(wide->second);
+  for (const auto& [key, graph] : graphs_) tensors->add(graph);
   return tensors;
 }
 

@@ -38,6 +38,8 @@ class Policy {
 
   /// The tensors of a session, of all graphs.
   std::unique_ptr<Tensors> tensors() const;
+  /// `graphs.<key>` as it runs: with rows for every candidate where they go through it.
+  const GraphSpec& graph(const std::string& key) const { return graphs_.at(key); }
   /// `graphs.<key>` for a session; nullptr if the bundle has none.
   std::unique_ptr<Graph> bind(const std::string& key, Tensors& tensors) const;
 
@@ -46,6 +48,7 @@ class Policy {
   RuntimeOptions options_;
   std::optional<SamplerSpec> sampler_, planner_sampler_;
   Vocabulary vocabulary_;
+  std::map<std::string, GraphSpec> graphs_;
   std::unique_ptr<Engine> engine_;
   std::map<std::string, std::shared_ptr<const Model>> models_;
 };

@@ -3,155 +3,14 @@
 #include <algorithm>
 #include <new>
 #include <utility>
-#include <vector>
 
 #include "bundle/bundle_check.hpp"
 #include "keystep/status.hpp"
-#include "policy/normalizer.hpp"
-#include "policy/observation_inputs.hpp"
-#include "policy/run_graph.hpp"
-#include "policy/subgoal_feature.hpp"
+#include "policy/subgoal_planner_impl.hpp"
 #include "policy/task.hpp"
-#include "sampling/denoise_loop.hpp"
 #include "support/finite.hpp"
 
 namespace keystep {
-namespace {
-
-const Normalization kPhysical = {"identity", {}, {}};
-
-}  // namespace
-
-struct SubgoalPlanner::Impl {
-  Impl(const Policy& policy, Tensors& tensors);
-
-  float* place(const std::string& name, void* memory) const;
-  Renormalizer renormalizer(const Normalization& from, const Normalization& to) const;
-  void encode_text(const std::string& of_episode, const Epoch& epoch);
-  void take(const std::vector<Observation>& subgoals);
-  Status imagine(const Observation& observation, const NoiseKey& with, std::span<const float> noise,
-                 const Epoch& epoch) noexcept;
-  Status make_plan(const PlanRequest& request) noexcept;
-  std::span<const float> current() const noexcept;
-
-  const Bundle& bundle;
-  const PlannerSpec& spec;
-  const Vocabulary& vocabulary;
-  const bool replan, strict_text;
-  const std::size_t size, plane;              // values of a subgoal, and of each of its channels
-  std::unique_ptr<Graph> text, encode, film;  // encode, film: may be none
-  std::unique_ptr<Graph> denoise;
-  const int rows;  // of these; denoise runs the first alone where guidance is 0
-  Tensor &words, &seen;
-  DenoiseLoop loop;
-  ObservationInputs inputs;
-  std::vector<float> given;  // room for one subgoal handed in, as the controller takes it
-  ObservationInputs given_inputs;
-  Renormalizer to_controller, to_physical, controller_to_physical;
-
-  // The episode.
-  std::vector<float> plan;  // M subgoals as the controller takes them
-  bool has_text = false;
-  bool planned = false, is_given = false;
-  enum class Due { nothing, next, plan } due = Due::nothing;  // within a tick
-  int subgoal = 0;                                            // index of the current one
-  std::int64_t since = 0;                                     // consumed index at which it became so
-  std::uint64_t plans = 0;
-  NoiseKey key;  // of the next plan
-  std::string error;
-};
-
-SubgoalPlanner::Impl::Impl(const Policy& policy, Tensors& tensors)
-    : bundle(*policy.bundle()),
-      spec(*bundle.planner),
-      vocabulary(policy.vocabulary()),
-      replan(policy.options().replan.value_or(spec.replan)),
-      strict_text(policy.options().strict_text),
-      size(subgoal_size(bundle)),
-      plane(size / statistics_width(subgoal_feature(bundle))),
-      text(policy.bind("text", tensors)),
-      encode(policy.bind("plan_encode", tensors)),
-      film(policy.bind("plan_film", tensors)),
-      denoise(policy.bind("plan_denoise", tensors)),
-      rows(bundle.graphs.at("plan_denoise").rows),
-      words(*tensors.find(bundle.graphs.at("text"), "text")),
-      seen(seen_in(bundle, tensors)),
-      loop(*policy.planner_sampler(), bundle.graphs.at("plan_denoise"), tensors,
-           static_cast<std::size_t>(spec.subgoals) * size),
-      inputs(seen_features(bundle), [this](const std::string& name) { return place(name, seen.data); }),
-      given(size),
-      given_inputs(single_frames(bundle.observation),
-                   [this](const std::string& name) { return place(name, given.data()); }),
-      to_controller(renormalizer(spec.normalization, subgoal_feature(bundle).normalization)),
-      to_physical(renormalizer(spec.normalization, kPhysical)),
-      controller_to_physical(renormalizer(subgoal_feature(bundle).normalization, kPhysical)),
-      plan(static_cast<std::size_t>(spec.subgoals) * size) {}
-
-/// Memory for the one feature that a subgoal is.
-float* SubgoalPlanner::Impl::place(const std::string& name, void* memory) const {
-  return kObservationPrefix + name == spec.subgoal ? static_cast<float*>(memory) : nullptr;
-}
-
-Renormalizer SubgoalPlanner::Impl::renormalizer(const Normalization& from, const Normalization& to) const {
-  return {from, to, size / plane, plane};
-}
-
-std::span<const float> SubgoalPlanner::Impl::current() const noexcept {
-  return std::span(plan).subspan(static_cast<std::size_t>(subgoal) * size, size);
-}
-
-/// Empty: subgoals were handed in, and there is nothing to plan for.
-void SubgoalPlanner::Impl::encode_text(const std::string& of_episode, const Epoch& epoch) {
-  has_text = !of_episode.empty();
-  if (!has_text) return;
-  *static_cast<std::string*>(words.data) = of_episode;
-  Status status = without_message(words.upload(), error);
-  if (status == Status::ok) status = run_graph(*text, rows, epoch, error);
-  if (status == Status::interrupted) throw Error(describe(status));
-  if (status != Status::ok) throw Error("graphs.text: " + (error.empty() ? describe(status) : error));
-}
-
-/// Subgoals from outside become the plan.
-void SubgoalPlanner::Impl::take(const std::vector<Observation>& subgoals) {
-  for (std::size_t i = 0; i < subgoals.size(); ++i) {
-    if (given_inputs.fill(subgoals[i], false) != Status::ok) throw std::bad_alloc();
-    std::ranges::copy(given, plan.begin() + static_cast<std::ptrdiff_t>(i * size));
-  }
-  is_given = planned = !subgoals.empty();
-}
-
-/// Observation to the loop's result.
-Status SubgoalPlanner::Impl::imagine(const Observation& observation, const NoiseKey& with,
-                                     std::span<const float> noise, const Epoch& epoch) noexcept {
-  if (const Status status = without_message(inputs.fill(observation, false), error); status != Status::ok) {
-    return status;
-  }
-  if (const Status status = without_message(seen.upload(), error); status != Status::ok) return status;
-  for (Graph* graph : {encode.get(), film.get()}) {
-    if (graph == nullptr) continue;
-    if (const Status status = run_graph(*graph, rows, epoch, error); status != Status::ok) return status;
-  }
-  return loop.run(*denoise, with, noise, epoch, error);
-}
-
-Status SubgoalPlanner::Impl::make_plan(const PlanRequest& request) noexcept {
-  const StageTimer timer(request.timing);
-  const NoiseKey noise = key;
-  key.chunk = after(key.chunk);
-  planned = false;
-  if (const Status status = imagine(request.observation, noise, {}, request.epoch); status != Status::ok) {
-    return status;
-  }
-  to_controller.apply(loop.result(), plan.data());
-  // What is finite to the planner may be infinite in the controller's units; NaN and Inf stay what they are.
-  if (!all_finite(plan)) return Status::rejected_plan;
-  planned = true;
-  subgoal = 0;
-  ++plans;
-  return Status::ok;
-}
-
-// ---- the public face
 
 SubgoalPlanner::SubgoalPlanner(const Policy& policy, Tensors& tensors)
     : impl_(std::make_unique<Impl>(policy, tensors)) {}
@@ -229,6 +88,7 @@ void SubgoalPlanner::terminate() noexcept {
   for (const auto* graph : {&impl_->text, &impl_->encode, &impl_->film, &impl_->denoise}) {
     if (*graph != nullptr) (*graph)->terminate();
   }
+  impl_->choice.terminate();
 }
 
 const std::string& SubgoalPlanner::error() const noexcept { return impl_->error; }
@@ -273,14 +133,44 @@ Status SubgoalPlanner::predict(const Observation& observation, std::span<const f
   if (const Status status = self.imagine(observation, self.key, noise, epoch); status != Status::ok) {
     return status;
   }
-  self.to_physical.apply(self.loop.result(), out.data());
-  return all_finite(out) ? Status::ok : Status::rejected_plan;
+  if (const Status status = self.score(epoch, self.unrecorded); status != Status::ok) return status;
+  int best = 0;
+  return self.choose(self.to_physical, out, best);
 }
+
+Status SubgoalPlanner::predict_candidates(const Observation& observation, std::span<const float> noise,
+                                          const Epoch& epoch, PlanCandidates& out) noexcept {
+  Impl& self = *impl_;
+  const std::size_t size = self.plan.size();
+  // The best comes first, and is overwritten by the first.
+  const Status status = predict(observation, noise, epoch, out.plans.first(size));
+  if (status != Status::ok) return status;
+  out.chosen = self.choice.best();
+  std::ranges::copy(self.choice.scores(), out.scores.begin());
+  for (int i = 0; i < self.choice.count(); ++i) {
+    self.to_physical.apply(self.loop.result(i), out.plans.data() + static_cast<std::size_t>(i) * size);
+  }
+  return Status::ok;
+}
+
+int SubgoalPlanner::candidates() const noexcept { return impl_->choice.count(); }
 
 bool SubgoalPlanner::plan(std::span<float> out) const noexcept {
   const Impl& self = *impl_;
   if (!self.planned || out.size() != self.plan.size()) return false;
   self.controller_to_physical.apply(self.plan, out.data());
+  return true;
+}
+
+bool SubgoalPlanner::candidates(PlanCandidates& out) const noexcept {
+  const Impl& self = *impl_;
+  const bool fits =
+      out.scores.size() == self.scores.size() && out.plans.size() == self.scores.size() * self.plan.size();
+  if (!self.planned || self.is_given || !fits) return false;
+  out.chosen = self.chosen;
+  std::ranges::copy(self.scores, out.scores.begin());
+  if (self.tried.empty()) return plan(out.plans);
+  std::ranges::copy(self.tried, out.plans.begin());
   return true;
 }
 

@@ -25,7 +25,7 @@ class SubgoalPlanner final : public Planner {
   /// is on; otherwise the next subgoal is, after n actions.
   void start(const PlanRequest& request) noexcept override;
   /// Plans inside. A plan that fails leaves none: the next call tries again, with new noise. Status
-  /// rejected_plan: NaN or Inf in it, or in the controller's units.
+  /// rejected_plan: NaN or Inf in it, or in the controller's units, of every candidate.
   PlanReply poll(const PlanRequest& request) noexcept override;
   void abort() noexcept override;  ///< of nothing: no plan outlives its tick
   void terminate() noexcept override;
@@ -36,10 +36,14 @@ class SubgoalPlanner final : public Planner {
   std::string text_warning(const std::string& instruction) const override;
   std::size_t plan_size() const noexcept override;
   bool plan(std::span<float> out) const noexcept override;
+  int candidates() const noexcept override;
+  bool candidates(PlanCandidates& out) const noexcept override;
   PlanProgress progress(std::int64_t consumed) const noexcept override;
   Status can_predict(std::size_t values) noexcept override;
   Status predict(const Observation& observation, std::span<const float> noise, const Epoch& epoch,
                  std::span<float> out) noexcept override;
+  Status predict_candidates(const Observation& observation, std::span<const float> noise, const Epoch& epoch,
+                            PlanCandidates& out) noexcept override;
 
  private:
   struct Impl;

@@ -29,18 +29,20 @@ SamplerSpec choose_sampler(SamplerSpec spec, const std::string& kind, int steps,
   return spec;
 }
 
-DenoiseLoop::DenoiseLoop(SamplerSpec spec, const GraphSpec& graph, const Tensors& tensors, std::size_t size)
+DenoiseLoop::DenoiseLoop(SamplerSpec spec, const GraphSpec& graph, const Tensors& tensors, std::size_t size,
+                         int count)
     : sampler_(std::move(spec)),
       sample_(*tensors.find(graph, "sample")),
       output_(*tensors.find(graph, "model_output")),
       timestep_(*tensors.find(graph, "timestep")),
       size_(size),
+      count_(count),
       step_noise_(size) {}
 
 bool DenoiseLoop::fits(std::span<const float> noise, std::string& error) const noexcept {
   std::size_t samples = 1;
   for (int k = 0; k < sampler_.spec().inference_steps; ++k) samples += sampler_.needs_noise(k);
-  const std::size_t wanted = samples * size_;
+  const std::size_t wanted = samples * static_cast<std::size_t>(count_) * size_;
   if (noise.empty() || noise.size() == wanted) return true;
   try {
     error = expected("noise", std::to_string(wanted) + " values", std::to_string(noise.size()));
@@ -51,42 +53,53 @@ bool DenoiseLoop::fits(std::span<const float> noise, std::string& error) const n
 }
 
 void DenoiseLoop::start(NoiseKey key, std::span<const float> noise) noexcept {
-  key.step = 0;
-  if (noise.empty()) {
-    fill_normal(key, latent());
-  } else {
-    std::ranges::copy(noise.first(size_), latent().begin());
+  for (int i = 0; i < count_; ++i) {
+    if (noise.empty()) {
+      key.step = step_of_candidate(static_cast<std::uint32_t>(i), 0);
+      fill_normal(key, row(sample_, i));
+    } else {
+      std::ranges::copy(noise.subspan(static_cast<std::size_t>(i) * size_, size_), row(sample_, i).begin());
+    }
   }
 }
 
-/// The network's prediction for the sample as it is: of both rows, guided, if there are two.
+/// The network's prediction for the samples as they are: guided, where each has two rows.
 Status DenoiseLoop::predict(Graph& graph, std::int64_t timestep, const Epoch& epoch,
                             std::string& error) noexcept {
   *static_cast<std::int64_t*>(timestep_.data) = timestep;
-  if (guided()) std::ranges::copy(latent(), latent().data() + size_);
+  for (int i = 0; guided() && i < count_; ++i) {
+    const std::span<float> latent = row(sample_, i);
+    std::ranges::copy(latent, latent.data() + size_);
+  }
   for (Tensor* input : {&sample_, &timestep_}) {
     if (const Status status = without_message(input->upload(), error); status != Status::ok) return status;
   }
-  if (const Status status = run_graph(graph, guided() ? 2 : 1, epoch, error); status != Status::ok) {
-    return status;
-  }
+  const int rows = count_ * static_cast<int>(branches());
+  if (const Status status = run_graph(graph, rows, epoch, error); status != Status::ok) return status;
   if (const Status status = without_message(output_.download(), error); status != Status::ok) return status;
-  auto* predicted = static_cast<float*>(output_.data);
-  if (guided()) sampler_.guide({predicted, size_}, {predicted + size_, size_});
+  for (int i = 0; guided() && i < count_; ++i) {
+    const std::span<float> predicted = row(output_, i);
+    sampler_.guide(predicted, {predicted.data() + size_, size_});
+  }
   return Status::ok;
 }
 
-/// What step `k` adds, empty where it adds nothing: of `key`, or the next of those that are given.
-std::span<const float> DenoiseLoop::added_noise(std::size_t step, NoiseKey key, bool generated,
-                                                std::span<const float>& noise) noexcept {
-  if (!sampler_.needs_noise(static_cast<int>(step))) return {};
-  if (!generated) {
-    noise = noise.subspan(size_);
-    return noise.first(size_);
+/// x_t -> x_{t-1} of every sample. What the step adds is of `key`, or the next of those that are given.
+void DenoiseLoop::step(int k, const NoiseKey& key, bool generated, std::span<const float>& noise) noexcept {
+  const bool adds = sampler_.needs_noise(k);
+  if (adds && !generated) noise = noise.subspan(static_cast<std::size_t>(count_) * size_);
+  for (int i = 0; i < count_; ++i) {
+    std::span<const float> added;
+    if (adds && generated) {
+      NoiseKey drawn = key;
+      drawn.step = step_of_candidate(static_cast<std::uint32_t>(i), static_cast<std::uint32_t>(k) + 1);
+      fill_normal(drawn, step_noise_);
+      added = step_noise_;
+    } else if (adds) {
+      added = noise.subspan(static_cast<std::size_t>(i) * size_, size_);
+    }
+    sampler_.step(k, row(output_, i), added, row(sample_, i));
   }
-  key.step = static_cast<std::uint32_t>(step + 1);
-  fill_normal(key, step_noise_);
-  return step_noise_;
 }
 
 Status DenoiseLoop::run(Graph& graph, const NoiseKey& key, std::span<const float> noise, const Epoch& epoch,
@@ -97,8 +110,7 @@ Status DenoiseLoop::run(Graph& graph, const NoiseKey& key, std::span<const float
     if (const Status status = predict(graph, sampler_.timesteps()[k], epoch, error); status != Status::ok) {
       return status;
     }
-    const std::span<const float> predicted(static_cast<const float*>(output_.data), size_);
-    sampler_.step(static_cast<int>(k), predicted, added_noise(k, key, generated, noise), latent());
+    step(static_cast<int>(k), key, generated, noise);
   }
   return Status::ok;
 }

@@ -12,6 +12,7 @@ def main(
     checkpoint: Annotated[Path, tyro.conf.Positional],
     output: Annotated[Path, tyro.conf.Positional],
     planner: Path | None = None,
+    scorer: Path | None = None,
     precision: Literal["fp32", "bf16", "int8"] = "fp32",
     name: str | None = None,
     execute: int | None = None,
@@ -34,6 +35,8 @@ def main(
         checkpoint: folder of a controller, written by `keystep train controller`.
         output: the bundle's folder, NAME.keystep.
         planner: folder of a planner, written by `keystep train planner`: makes a subgoal policy.
+        scorer: folder of a scorer, written by `keystep train scorer`: chooses between the planner's plans
+            where the runtime is asked for several (`planner_candidates`).
         precision: of the U-Nets' weights for the native engine; fp32 can be run in all three, bf16 in int8.
         name: of the bundle; the folder's when not given.
         execute: actions taken of each chunk; as trained when not given, at most what a subgoal is held for.
@@ -64,6 +67,7 @@ def main(
         checkpoint,
         output,
         planner=planner,
+        scorer=scorer,
         precision=precision,
         name=name,
         execute=execute,

@@ -80,6 +80,7 @@ def summary(bundle: Path, manifest: dict[str, Any]) -> Rows:
         rows["subgoals"] = f"{held}, {'planned again' if planner['replan'] else 'planned once'}"
         rows["plan sampler"] = _sampler(planner["sampler"])
         rows["plan normalization"] = planner["normalization"]["mode"]
+        rows["plan score"] = _scorer(planner.get("scorer"))
     for name, graph in manifest["graphs"].items():
         rows[f"graph {name}"] = f"{_file(bundle, graph)}, {_tensors(graph)}"
     for name, unet in {"unet": manifest["unet"], "plan unet": (planner or {}).get("unet")}.items():
@@ -122,6 +123,15 @@ def _sampler(sampler: dict[str, Any]) -> str:
         f"{sampler['kind']}, {sampler['inference_steps']} of {sampler['train_steps']} steps, "
         f"predicts {sampler['prediction']}, guidance {sampler['guidance']:g}"
     )
+
+
+def _scorer(scorer: dict[str, Any] | None) -> str:
+    """What chooses between several plans."""
+    if scorer is None:
+        return "density (no scorer)"
+    if not scorer["plans"]:
+        return "learned, by a scorer that was never trained"
+    return f"learned from {scorer['plans']} plans, AUC {scorer['auc']:.3f} on other contexts"
 
 
 def _unet(bundle: Path, unet: dict[str, Any]) -> str:

@@ -45,6 +45,10 @@ class PolicyOptions:
     """Denoise steps of the planner."""
     planner_sampler: Kind = "bundle"
     """Of the planner: likewise."""
+    planner_candidates: int = 1
+    """Plans sampled at once, of which the best is followed."""
+    planner_score: Literal["bundle", "learned", "density"] = "bundle"
+    """What is best: by the bundle's scorer, or nearest to the others; bundle: its scorer, if it has one."""
     replan: Literal["bundle", "on", "off"] = "bundle"
     """Plan again when a plan is used up; off: stay on the last subgoal."""
 
@@ -62,7 +66,9 @@ class PolicyOptions:
         }
         if self.planner_steps:
             options["planner_steps"] = self.planner_steps
-        for name in ("sampler", "planner_sampler"):
+        if self.planner_candidates != 1:
+            options["planner_candidates"] = self.planner_candidates
+        for name in ("sampler", "planner_sampler", "planner_score"):
             if getattr(self, name) != "bundle":
                 options[name] = getattr(self, name)
         if self.replan != "bundle":

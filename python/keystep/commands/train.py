@@ -7,15 +7,26 @@ from typing import Annotated, Any
 import tyro
 
 from keystep.train.config import ControllerTraining, PlannerTraining
+from keystep.train.scorer_config import ScorerTraining
 
 Training = (
     Annotated[ControllerTraining, tyro.conf.subcommand("controller")]
     | Annotated[PlannerTraining, tyro.conf.subcommand("planner")]
+    | Annotated[ScorerTraining, tyro.conf.subcommand("scorer")]
 )
 
 
 def main(config: Annotated[Training, tyro.conf.arg(name="")]) -> Any:
-    """Train a controller or a planner on a dataset; run again to continue. Ctrl-C saves and stops."""
+    """Train a controller or a planner on a dataset; run again to continue. Ctrl-C saves and stops.
+
+    A scorer of plans is trained on plans that were tried, in one go.
+    """
+    if isinstance(config, ScorerTraining):
+        from keystep.train.scorer import train_scorer
+
+        scored = train_scorer(config)
+        print(scored)
+        return scored
     from keystep.train.trainer import train
 
     result = train(config)

@@ -15,6 +15,7 @@ def main(
     bundle: Annotated[Path, tyro.conf.Positional],
     checkpoint: Path | None = None,
     planner: Path | None = None,
+    scorer: Path | None = None,
     tolerance: float = 1e-4,
     threads: int = 1,
     provider: str = "cpu",
@@ -29,6 +30,7 @@ def main(
         bundle: the bundle's folder.
         checkpoint: also compute with torch now, from this controller's checkpoint.
         planner: and from this planner's.
+        scorer: and from this scorer's.
         tolerance: greatest difference allowed, in network units (whose range is about 2); of rounded weights
             also twice the recorded one, of policies that magnify rounding more (see docs/bundle.md).
         threads: threads inside an operator.
@@ -38,7 +40,7 @@ def main(
     from keystep.export.verify import verify_bundle
 
     report = verify_bundle(
-        bundle, checkpoint, planner, tolerance=tolerance, threads=threads, provider=provider
+        bundle, checkpoint, planner, scorer=scorer, tolerance=tolerance, threads=threads, provider=provider
     )
     print(report)
     if json is not None:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
         load_model,
         load_planner,
         load_policy,
+        load_scorer,
         make_model,
         random_checkpoint,
         read_checkpoint,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from keystep.models.observing import camera_feature, state_feature, vector_feature
     from keystep.models.planner_config import PlannerConfig, ResamplerConfig
     from keystep.models.presets import ACT_PRESETS, PLANNER_PRESETS, PRESETS
+    from keystep.models.scorer_config import ScorerConfig
 else:
     __getattr__, __dir__ = lazy_names(
         __name__,
@@ -32,6 +34,7 @@ else:
             "load_model": "checkpoint",
             "load_planner": "checkpoint",
             "load_policy": "checkpoint",
+            "load_scorer": "checkpoint",
             "make_model": "checkpoint",
             "random_checkpoint": "checkpoint",
             "read_checkpoint": "checkpoint",
@@ -42,6 +45,7 @@ else:
             "DiffusionConfig": "config",
             "ResamplerConfig": "planner_config",
             "SamplerConfig": "config",
+            "ScorerConfig": "scorer_config",
             "Normalizer": "normalizer",
             "default_modes": "normalizer",
             "normalization_entry": "normalizer",
@@ -69,11 +73,13 @@ __all__ = [
     "PlannerConfig",
     "ResamplerConfig",
     "SamplerConfig",
+    "ScorerConfig",
     "camera_feature",
     "default_modes",
     "load_model",
     "load_planner",
     "load_policy",
+    "load_scorer",
     "make_model",
     "normalization_entry",
     "random_checkpoint",

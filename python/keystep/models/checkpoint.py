@@ -25,10 +25,19 @@ from keystep.models.normalizer import Normalizer, default_modes
 from keystep.models.observing import read_observation
 from keystep.models.planner import ImagePlanner, Planner, StatePlanner, make_planner
 from keystep.models.planner_config import PlannerConfig
+from keystep.models.scorer import PlanScorer
+from keystep.models.scorer_config import ScorerConfig
 from keystep.models.text import TextEncoder, load_text_encoder
 
-Config = DiffusionConfig | ActConfig | PlannerConfig
-KINDS: dict[str, Any] = {"diffusion": DiffusionConfig, "act": ActConfig, "planner": PlannerConfig}
+Config = DiffusionConfig | ActConfig | PlannerConfig | ScorerConfig
+KINDS: dict[str, Any] = {
+    "diffusion": DiffusionConfig,
+    "act": ActConfig,
+    "planner": PlannerConfig,
+    "scorer": ScorerConfig,
+}
+OF_PLANS = PlannerConfig | ScorerConfig
+"""What knows no actions: its one observation key is all that it reads and writes."""
 
 FORMAT, VERSION = "keystep-checkpoint", 4
 _FIELDS = ("stats", "tasks", "action", "control_rate_hz", "provenance", "normalization")
@@ -44,7 +53,8 @@ class Checkpoint:
     """Everything the exporter needs to know about a trained network, besides its weights.
 
     Attributes:
-        config: what the network is, a diffusion controller, ACT or a planner, and what it observes.
+        config: what the network is, a diffusion controller, ACT, a planner or a scorer of plans, and what it
+            observes.
         stats: per key `min`, `max`, `mean`, `std` (lists), `count`, and of keys normalised by quantiles `q01`
             and `q99`; images per channel in [0, 1].
         tasks: `name` and `instruction` of each task, in the order of the task embedding.
@@ -86,13 +96,17 @@ def network_modes(config: Config) -> dict[str, str]:
 
     What it samples goes to [-1, 1], where samplers clip: a planner's subgoals, a controller's actions.
     """
-    if isinstance(config, PlannerConfig):
+    if isinstance(config, OF_PLANS):
         return {config.subgoal: "min_max"}
     return default_modes([*(feature.key for feature in config.observation), "action"])
 
 
-def make_model(config: Config) -> DiffusionController | ActController | StatePlanner | ImagePlanner:
+def make_model(
+    config: Config,
+) -> DiffusionController | ActController | StatePlanner | ImagePlanner | PlanScorer:
     """The untrained network of a configuration."""
+    if isinstance(config, ScorerConfig):
+        return PlanScorer(config)
     if isinstance(config, PlannerConfig):
         return make_planner(config)
     return ActController(config) if isinstance(config, ActConfig) else DiffusionController(config)
@@ -156,7 +170,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
 def _check_statistics(checkpoint: Checkpoint) -> None:
     config = checkpoint.config
     widths = {feature.key: feature.width for feature in config.observation}
-    if not isinstance(config, PlannerConfig):
+    if not isinstance(config, OF_PLANS):
         widths["action"] = config.action_dim
     modes = network_modes(config) | checkpoint.normalization
     if not (isinstance(config, PlannerConfig) and config.images):  # images have a range of their own
@@ -181,6 +195,18 @@ def load_planner(folder: Path) -> tuple[Planner, Checkpoint, TextEncoder]:
     model, checkpoint = load_model(folder)
     if not isinstance(model, Planner):
         raise CheckpointError(f"{folder}: kind: expected a planner, got {checkpoint.kind}")
+    return model, checkpoint, _text_encoder(folder, model)
+
+
+def load_scorer(folder: Path) -> tuple[PlanScorer, Checkpoint, TextEncoder]:
+    """A scorer of plans in evaluation mode, likewise. Errors as of `load_planner`."""
+    model, checkpoint = load_model(folder)
+    if not isinstance(model, PlanScorer):
+        raise CheckpointError(f"{folder}: kind: expected a scorer, got {checkpoint.kind}")
+    return model, checkpoint, _text_encoder(folder, model)
+
+
+def _text_encoder(folder: Path, model: Planner | PlanScorer) -> TextEncoder:
     place = folder / TEXT_ENCODER
     if not place.is_dir():
         raise CheckpointError(f"{place}: expected the planner's text encoder, got no such folder")
@@ -189,7 +215,7 @@ def load_planner(folder: Path) -> tuple[Planner, Checkpoint, TextEncoder]:
     if (encoder.tokens, encoder.width) != wanted:
         got = f"{encoder.tokens} of {encoder.width}"
         raise CheckpointError(f"{place}: expected {wanted[0]} tokens of {wanted[1]} values, got {got}")
-    return model, checkpoint, encoder
+    return encoder
 
 
 def load_model(folder: Path) -> tuple[nn.Module, Checkpoint]:
@@ -219,12 +245,13 @@ def load_model(folder: Path) -> tuple[nn.Module, Checkpoint]:
 def random_checkpoint(folder: Path, config: Config, seed: int = 0) -> Checkpoint:
     """An untrained network with plausible statistics, for tests and benchmarks of any size.
 
-    A planner reads its text with the default encoder, and has actions and tasks as its controller would.
+    A planner or scorer reads its text with the default encoder, and has actions and tasks as a controller
+    would.
     """
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
     model = make_model(config)
-    if isinstance(config, PlannerConfig):
+    if isinstance(config, OF_PLANS):
         load_text_encoder().save(folder / TEXT_ENCODER)
         dim, tasks = 7, 2
     else:

@@ -136,15 +136,15 @@ def _hd_expit_step(
 
 
 def drawn_noise(
-    sampler: SamplerConfig, shape: tuple[int, ...], seed: int, episode: int, chunk: int
+    sampler: SamplerConfig, shape: tuple[int, ...], seed: int, episode: int, chunk: int, first: int = 0
 ) -> list[Tensor]:
-    """The core's generator: the noise the runtime would draw, each [1, *shape]."""
+    """The core's generator: the noise the runtime would draw from step `first` on, each [1, *shape]."""
     import keystep
 
     noisy = sampler.eta > 0 or sampler.kind == "ddpm"
     steps = range(1 + (sampler.inference_steps if noisy else 0))
     key = {"seed": seed, "episode": episode, "chunk": chunk}
-    return [torch.from_numpy(keystep.noise(shape, **key, step=step))[None] for step in steps]
+    return [torch.from_numpy(keystep.noise(shape, **key, step=first + step))[None] for step in steps]
 
 
 class ReferencePolicy:

@@ -15,12 +15,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from keystep.models.checkpoint import load_planner
+from keystep.models.checkpoint import load_planner, load_scorer
 from keystep.models.frames import as_input
 from keystep.models.reference import ReferencePolicy, denoise_loop, drawn_noise
+from keystep.models.scorer import pooled
 
 PLAN_NOISE = 0x80000000
 """Added to the number of the plan: plans and chunks draw from separate streams."""
+CANDIDATE_STEPS = 1 << 24
+"""Between the steps of one candidate's noise and the next's."""
 
 
 class ReferenceHierarchy:
@@ -33,6 +36,8 @@ class ReferenceHierarchy:
         replan: ask the planner again when all subgoals are used up; else the last one stays.
         execute: actions executed per chunk, at most n; by default as trained.
         planner_sampler, controller_sampler: fields of SamplerConfig to change, e.g. {"inference_steps": 10}.
+        candidates: plans imagined one after the other, of which the best is followed.
+        scorer: folder of a scorer, which says what is best; else the medoid is.
     """
 
     def __init__(
@@ -44,6 +49,8 @@ class ReferenceHierarchy:
         execute: int | None = None,
         planner_sampler: Mapping[str, Any] | None = None,
         controller_sampler: Mapping[str, Any] | None = None,
+        candidates: int = 1,
+        scorer: Path | str | None = None,
     ) -> None:
         self.planner, self.checkpoint, self.text_encoder = load_planner(Path(planner))
         self.config = self.planner.config
@@ -54,6 +61,9 @@ class ReferenceHierarchy:
         self.replan = replan
         self.normalizer = self.checkpoint.normalizer()
         self.task_names = [task["name"] for task in self.checkpoint.tasks]
+        self.candidates = candidates
+        self.scorer = load_scorer(Path(scorer))[0] if scorer is not None else None
+        self.scores: Tensor | None = None  # of the last plan's candidates
         self._goals: list[Tensor] | None = None
         self._plan: Tensor | None = None
 
@@ -76,6 +86,7 @@ class ReferenceHierarchy:
         self.controller.reset(seed=seed, episode=episode)
         self._guidance = self.sampler.guidance if guidance is None else guidance
         self._goal = self._goal_rows(instruction)
+        self._told = pooled(self.text_encoder.encode([instruction]))
         self._seed, self._episode, self._plans = seed, episode, 0
         self._goals = self._plan = None
 
@@ -104,7 +115,9 @@ class ReferenceHierarchy:
         return {self.config.subgoal: values}
 
     @torch.no_grad()
-    def predict_plan(self, observation: dict[str, np.ndarray], noise: np.ndarray | None = None) -> Tensor:
+    def predict_plan(
+        self, observation: dict[str, np.ndarray], noise: np.ndarray | None = None, candidate: int = 0
+    ) -> Tensor:
         """A plan [M, *subgoal_shape] in physical units (images in 0..1). noise: (K, M, *subgoal_shape)."""
         sampler, shape = replace(self.sampler, guidance=self._guidance), self._shape
         goal, seen = self._goal, self._seen(observation)
@@ -117,7 +130,9 @@ class ReferenceHierarchy:
 
         if noise is None:
             number = PLAN_NOISE | self._plans
-            drawn = drawn_noise(sampler, shape, self._seed, self._episode, number)
+            drawn = drawn_noise(
+                sampler, shape, self._seed, self._episode, number, first=candidate * CANDIDATE_STEPS
+            )
         else:
             drawn = [torch.from_numpy(row)[None] for row in np.asarray(noise, np.float32).reshape(-1, *shape)]
         return self.normalizer.unnormalize(self.config.subgoal, denoise_loop(sampler, predict, drawn))[0]
@@ -130,11 +145,26 @@ class ReferenceHierarchy:
         return (self.config.subgoals, *self.config.subgoal_shape)
 
     def _make_plan(self, observation: dict[str, np.ndarray]) -> None:
-        self._plan = self.predict_plan(observation)
+        plans = torch.stack(
+            [self.predict_plan(observation, candidate=number) for number in range(self.candidates)]
+        )
+        self.scores = self._scores(plans, observation) if self.candidates > 1 else torch.zeros(1)
+        self._plan = plans[int(self.scores.argmax())]
         goals = self.controller.normalizer.normalize(self.config.subgoal, self._plan)
         self._goals = list(goals[:, None])
         self._plans += 1
         self._taken = 0
+
+    @torch.no_grad()
+    def _scores(self, plans: Tensor, observation: dict[str, np.ndarray]) -> Tensor:
+        """Of [N, M, *subgoal_shape] in physical units, the more the better."""
+        tried, count = self.normalizer.normalize(self.config.subgoal, plans), len(plans)
+        if self.scorer is not None:
+            seen = self._seen(observation)
+            return self.scorer(seen.expand(count, -1), self._told.expand(count, -1), tried)
+        flat = tried.flatten(1).double()
+        distances = (flat[:, None] - flat[None]).square().sum(dim=-1).sqrt()
+        return -distances.sum(dim=1) / (count - 1)
 
     @torch.no_grad()
     def _goal_rows(self, text: str) -> Tensor:

@@ -22,6 +22,7 @@ from keystep.models.checkpoint import Config, network_modes
 from keystep.models.config import ActConfig
 from keystep.models.normalizer import normalization_entry, offset_and_scale
 from keystep.models.observing import numbered
+from keystep.models.scorer_config import ScorerConfig
 from keystep.train.config import parse_choices
 from keystep.train.measure import dimensions, measured_depth
 from keystep.train.names import usable_names
@@ -81,7 +82,7 @@ def normalize(
         wrong = contradictions(key, told, stats[key])
         notes += [*(f"warning: the dataset's statistics: {line}" for line in wrong), *remarks]
     sampled = getattr(network, "subgoal", ACTION)
-    if sampled in columns and not isinstance(network, ActConfig):
+    if sampled in columns and not isinstance(network, ActConfig | ScorerConfig):
         entry = normalization_entry(modes[sampled], stats[sampled])
         ends = [stats[sampled]["min"], stats[sampled]["max"], *([] if still is None else [still])]
         notes += [] if still is None else _unreachable(entry, still, reader)

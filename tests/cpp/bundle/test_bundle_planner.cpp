@@ -41,6 +41,36 @@ void reads_flat_policies() {
   CHECK(!act.sampler && &observing_graph(act) == &act.graphs.at("act"));
 }
 
+void reads_a_scorer() {
+  const Bundle bundle = load(scored(kSubgoalManifest));
+  CHECK(bundle.planner->scorer->plans == 100 && bundle.planner->scorer->auc == 0.75);
+  CHECK(!load(kSubgoalManifest).planner->scorer.has_value());
+  CHECK(load(unguided(scored(kSubgoalManifest))).planner->scorer.has_value());
+}
+
+void refuses_half_a_scorer() {
+  const std::string manifest = scored(kSubgoalManifest);
+  refused_in(manifest, R"(, "scorer": {"plans": 100, "auc": 0.75})", "",
+             "graphs.score: expected no such key (there is no planner.scorer), got a graph");
+  refused("\"max_bytes\": 64}", R"("max_bytes": 64}, "scorer": {"plans": 100, "auc": 0.75})",
+          "graphs.score: expected a graph (there is a planner.scorer), got no such key");
+  refused_in(manifest, "\"auc\": 0.75", "\"auc\": 1.5", "planner.scorer.auc: expected 0..1, got 1.5");
+  refused_in(manifest, "\"plans\": 100", "\"plans\": -1", "planner.scorer.plans: expected an integer in 0..");
+  refused_in(manifest, "\"plans\": 100", "\"kind\": 100", "planner.scorer.");
+  const std::string sample = R"("shape": [1, 3, 3], "role": "sample")";
+  refused_in(manifest, sample, R"("shape": [1, 4, 3], "role": "sample")",
+             "graphs.score.inputs[2].shape: expected [1, 3, 3] (sample), got [1, 4, 3]");
+  refused_in(manifest, R"("shape": [1], "role": "score")", R"("shape": [2], "role": "score")",
+             "graphs.score.outputs[0].shape: expected [1] (score), got [2]");
+  refused_in(manifest, R"("role": "score")", R"("role": "actions")",
+             "graphs.score.outputs[0].role: expected one of score, got 'actions'");
+  refused_in(manifest, R"({"name": "goal_text", "dtype": "float32", "shape": [2, 5], "role": "condition"},
+                 {"name": "score.sample")",
+             R"({"name": "plan_film", "dtype": "float32", "shape": [2, 4], "role": "condition"},
+                 {"name": "score.sample")",
+             "graphs.score.inputs[1].name: expected an output of text, got 'plan_film'");
+}
+
 void refuses_half_a_family() {
   refused("\"family\": \"subgoal\"", "\"family\": \"flat\"",
           "goal: expected none or observation (family flat), got text");
@@ -156,6 +186,8 @@ void refuses_wrong_one_step_controllers() {
 int main() {
   reads_every_field();
   reads_flat_policies();
+  reads_a_scorer();
+  refuses_half_a_scorer();
   refuses_half_a_family();
   refuses_wrong_planners();
   refuses_graphs_that_disagree();

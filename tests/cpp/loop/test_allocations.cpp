@@ -72,8 +72,9 @@ namespace {
 
 constexpr int kTicks = 100;  // 34 renewals and, with a planner, more than 10 plans
 
-void count_ticks(const fs::path& bundle, const EngineOptions& engine) {
-  Runtime runtime(bundle, {.engine = engine, .max_observation_age_us = 1'000'000});
+void count_ticks(const fs::path& bundle, const EngineOptions& engine, int candidates = 1) {
+  Runtime runtime(bundle,
+                  {.engine = engine, .planner_candidates = candidates, .max_observation_age_us = 1'000'000});
   runtime.reset({"push", {}, 7, 1});
   Action action = runtime.make_action();
   const std::vector<float> state = {1.5f, 2.5f, 5.0f};
@@ -89,10 +90,10 @@ void count_ticks(const fs::path& bundle, const EngineOptions& engine) {
   CHECK(good);
 }
 
-void count_ticks(const std::string& manifest, const EngineOptions& engine) {
+void count_ticks(const std::string& manifest, const EngineOptions& engine, int candidates = 1) {
   const TemporaryFolder folder;
   write_bundle(folder.path(), manifest, encode_graph(), denoise_graph());
-  count_ticks(folder.path(), engine);
+  count_ticks(folder.path(), engine, candidates);
 }
 
 void the_counter_counts() {
@@ -170,8 +171,8 @@ void a_resizer_survives_a_failed_allocation() {
   CHECK(std::all_of(view.data, view.data + 300, [](std::uint8_t byte) { return byte == 200; }));
 }
 
-void check_stub(const std::string& manifest) {
-  count_ticks(manifest, {.engine = "stub"});
+void check_stub(const std::string& manifest, int candidates = 1) {
+  count_ticks(manifest, {.engine = "stub"}, candidates);
   CHECK(allocations == 0);
 }
 
@@ -210,6 +211,8 @@ int main() {
   check_stub(kSubgoalManifest);
   check_stub(unguided(kSubgoalManifest));
   check_stub(with_both_films(kSubgoalManifest));
+  check_stub(kSubgoalManifest, 8);
+  check_stub(scored(kSubgoalManifest), 8);
   count_written_ticks();
   count_interrupted_ticks(kManifest);
   count_interrupted_ticks(kSubgoalManifest);

@@ -232,6 +232,7 @@ inline void write_bundle(const fs::path& folder, std::string manifest = kManifes
       {"HASH_OF_TEXT", {"text.onnx", "text encoder"}},
       {"HASH_OF_PLAN_FILM", {"plan_encode.onnx", "once per plan"}},
       {"HASH_OF_PLAN_STEP", {"plan_denoise.onnx", "once per step"}},
+      {"HASH_OF_SCORE", {"score.onnx", "which plan is best"}},
       {"GOLDEN_HASH", {"golden.npz", "golden"}}};
   for (const auto& [mark, file] : files) {
     write_file(folder / file.first, file.second);

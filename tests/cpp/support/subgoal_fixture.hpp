@@ -57,6 +57,17 @@ inline std::string with_both_films(const std::string& manifest) {
       "outputs": [)" + film);
 }
 
+/// With a graph that says which plan is best.
+inline std::string scored(const std::string& manifest) {
+  const std::string graphs = replaced(manifest, "\"graphs\": {", R"("graphs": {
+    "score": {"file": "score.onnx", "sha256": "HASH_OF_SCORE",
+      "inputs": [{"name": "plan.state", "dtype": "float32", "shape": [1, 3], "role": "observation.state"},
+                 {"name": "goal_text", "dtype": "float32", "shape": [2, 5], "role": "condition"},
+                 {"name": "score.sample", "dtype": "float32", "shape": [1, 3, 3], "role": "sample"}],
+      "outputs": [{"name": "score.score", "dtype": "float32", "shape": [1], "role": "score"}]},)");
+  return replaced(graphs, "\"max_bytes\": 64}", R"("max_bytes": 64}, "scorer": {"plans": 100, "auc": 0.75})");
+}
+
 /// Without the rows of the null condition.
 inline std::string unguided(std::string manifest) {
   manifest = replaced(manifest, "\"guided\": true", "\"guided\": false");
@@ -91,7 +102,10 @@ inline double text_mean(const std::string& text) {
 }
 
 /// The plan the stub's closed forms give for kState, by the public sampler and noise: physical units.
-inline std::vector<double> imagined(SamplerSpec spec, double lambda, const std::string& text, NoiseKey key) {
+/// `candidate`: which of several.
+inline std::vector<double> imagined(SamplerSpec spec, double lambda, const std::string& text, NoiseKey key,
+                                    std::uint32_t candidate = 0) {
+  key.step = step_of_candidate(candidate, 0);
   spec.guidance = lambda;
   Sampler sampler(spec);
   double seen = 0;
@@ -107,7 +121,7 @@ inline std::vector<double> imagined(SamplerSpec spec, double lambda, const std::
       null_out[i] = static_cast<float>(common);
     }
     if (lambda != 0) sampler.guide(out, null_out);
-    key.step = static_cast<std::uint32_t>(k + 1);
+    key.step = step_of_candidate(candidate, static_cast<std::uint32_t>(k + 1));
     fill_normal(key, noise);
     sampler.step(static_cast<int>(k), out, noise, x);
   }

@@ -54,7 +54,7 @@ class OnnxEngine final : public Engine {
       const bool first = variants.empty();
       auto session =
           first || !extents.empty() ? sessions_->open(content, on_cpu, extents) : variants.front().session;
-      ort::check_graph(*library_, *session, spec, count, rows.size() > 1);
+      ort::check_graph(*library_, *session, spec, count, rows.size() > 1 || spec.any_rows);
       variants.push_back({std::move(session), with_rows(spec, count)});
     }
     const bool has_own_memory = !on_cpu && (provider_ == "cuda" || provider_ == "tensorrt");

@@ -9,9 +9,11 @@
 //   denoise,         model_output[b, ...] = 0.1 sample[b, ...] + 0.001 timestep + c_b
 //   plan_denoise
 //   act              actions[0, h, ...] = 0.01 h + c_0
+//   score            score[b] = mean of sample[b, ...] + c_0
 //
 // where c_b is the sum of mean_b over the inputs other than sample and timestep. `provider_options`
-// inject failures; runs of a session's graphs that write no condition are counted together, from 1:
+// inject failures; runs of a session's graphs that write no condition and no score are counted together, from
+// 1:
 //
 //   stub.nan_at_run   that run's first output value is NaN
 //   stub.fail_at_run  that run returns engine_failure
@@ -80,6 +82,7 @@ class StubGraph final : public Graph {
     for (const TensorSpec& tensor : spec.inputs) inputs_.push_back(bound(spec, tensor, tensors));
     for (const TensorSpec& tensor : spec.outputs) outputs_.push_back(bound(spec, tensor, tensors));
     encodes_ = outputs_.front().spec.role == "condition";
+    scores_ = outputs_.front().spec.role == kScoreRole;
   }
 
   Status run(int rows) noexcept override {
@@ -87,6 +90,10 @@ class StubGraph final : public Graph {
     if (sleep()) return Status::interrupted;
     if (encodes_) {
       encode(static_cast<std::size_t>(rows));
+      return Status::ok;
+    }
+    if (scores_) {
+      score(static_cast<std::size_t>(rows));
       return Status::ok;
     }
     const std::int64_t run = ++runs_;
@@ -130,6 +137,14 @@ class StubGraph final : public Graph {
     }
   }
 
+  void score(std::size_t rows) noexcept {
+    for (std::size_t row = 0; row < rows; ++row) {
+      double sum = 0;
+      for (const Bound& input : inputs_) sum += mean(input, row);
+      static_cast<float*>(outputs_.front().data)[row] = static_cast<float>(sum);
+    }
+  }
+
   /// The first output, which is the only one.
   void predict(std::size_t rows) noexcept {
     for (std::size_t row = 0; row < rows; ++row) predict_row(row, outputs_.front().count);
@@ -168,7 +183,7 @@ class StubGraph final : public Graph {
   std::atomic<std::int64_t>& runs_;
   const std::vector<int> rows_;
   std::vector<Bound> inputs_, outputs_;
-  bool encodes_ = false;
+  bool encodes_ = false, scores_ = false;
   std::atomic<bool> terminated_ = false;
   std::string error_;
 };
