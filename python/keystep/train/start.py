@@ -11,7 +11,6 @@ from keystep.data import Dataset, DatasetError, DatasetReader
 from keystep.data.joined import JoinedDatasets, check_same_world
 from keystep.files import sha256
 from keystep.models.checkpoint import Checkpoint, load_model, read_checkpoint
-from keystep.models.config import ActConfig
 from keystep.models.planner_config import PlannerConfig
 from keystep.train.config import TrainConfig
 
@@ -85,8 +84,9 @@ def taken_from(checkpoint: Checkpoint, draft: Checkpoint) -> Checkpoint:
             _require(f"statistics.action.{name}", draft.action[name], checkpoint.action[name])
     _require("statistics.control_rate_hz", draft.control_rate_hz, checkpoint.control_rate_hz)
     config: Any = draft.config
-    if not isinstance(config, ActConfig) and not isinstance(checkpoint.config, ActConfig):
-        clip = checkpoint.config.sampler.clip_range
+    given: Any = checkpoint.config
+    if hasattr(config, "sampler") and hasattr(given, "sampler"):
+        clip = given.sampler.clip_range
         config = dataclasses.replace(config, sampler=dataclasses.replace(config.sampler, clip_range=clip))
     action = {**draft.action, **checkpoint.action}
     return dataclasses.replace(
