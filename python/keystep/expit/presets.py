@@ -20,7 +20,9 @@ EXPIT_PRESETS: dict[str, dict[str, Any]] = {
         "growth": 0.5,
         "finetune_planner": 0.2,
         "finetune_controller": 0.1,
-        "demonstrations": {"collect": {"episodes": 100, "obs_mode": "rgb", "image_size": 96}},
+        "demonstrations": {
+            "collect": {"episodes": 100, "preset": "paper", "obs_mode": "rgb", "image_size": 96}
+        },
         "planner": {
             **_ADAM,
             "preset": "paper",

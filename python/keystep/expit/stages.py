@@ -70,7 +70,7 @@ class IterationWork:
             self.last.bundle,
             self.iteration.rollouts,
             settings,
-            replay=(config.dataset,),
+            replay=self._datasets(self.last.number),
             processes=config.processes,
             cluster=config.cluster,
         )
@@ -104,7 +104,7 @@ class IterationWork:
         settings = getattr(config, network)
         steps, output = config.steps(network, number), getattr(self.iteration, network)
         finetuned = config.mode == FINETUNE and self.last is not None
-        datasets = self._datasets()
+        datasets = self._datasets(number)
         self.iteration.begin(network, steps, trained_steps(output))
         result = train(
             settings.of(
@@ -128,13 +128,13 @@ class IterationWork:
             "val_loss": result.val_loss,
         }
 
-    def _datasets(self) -> tuple[Path, ...]:
-        number = self.iteration.number
+    def _datasets(self, number: int) -> tuple[Path, ...]:
+        """D_t: what the policy of an iteration learns from, and its replayed contexts come from."""
         run = self.config.output
         if number == 0:
             return (self.config.dataset,)
         if self.config.mode == FINETUNE:
-            return (self.iteration.rollouts,)
+            return (Iteration(run, number).rollouts,)
         collected = (Iteration(run, earlier).rollouts for earlier in range(1, number + 1))
         return (self.config.dataset, *collected)
 
