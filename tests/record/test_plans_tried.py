@@ -40,7 +40,7 @@ def row(number: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict
 
 
 def fill(folder: Path, numbers: range, **options: Any) -> int:
-    with PlansWriter(folder, policy(), **options) as writer:
+    with PlansWriter(folder, policy().manifest, **options) as writer:
         return sum(writer.add(plan, seen, **about) for plan, seen, about in map(row, numbers))
 
 
@@ -87,14 +87,17 @@ def test_a_kill_leaves_what_was_flushed(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_one_writer_at_a_time(tmp_path: Path) -> None:
-    with PlansWriter(tmp_path, policy()), pytest.raises(DatasetError, match="expected no other writer"):
-        PlansWriter(tmp_path, policy())
-    PlansWriter(tmp_path, policy()).close()
+    with (
+        PlansWriter(tmp_path, policy().manifest),
+        pytest.raises(DatasetError, match="expected no other writer"),
+    ):
+        PlansWriter(tmp_path, policy().manifest)
+    PlansWriter(tmp_path, policy().manifest).close()
 
 
 def test_bad_plans_are_refused(tmp_path: Path) -> None:
     plan, seen, about = row(0)
-    with PlansWriter(tmp_path, policy()) as writer:
+    with PlansWriter(tmp_path, policy().manifest) as writer:
         with pytest.raises(
             DatasetError, match=r"plan: expected one \(policy\.plan\(\) after a tick\), got None"
         ):
@@ -107,13 +110,13 @@ def test_bad_plans_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"expected a set of tried plans, got no plans\.json in it"):
         read_plans(tmp_path)
     with pytest.raises(DatasetError, match=r"expected plans of vectors, got rgb"):
-        PlansWriter(tmp_path, policy(kind="rgb"))
+        PlansWriter(tmp_path, policy(kind="rgb").manifest)
 
 
 def test_damage_is_named(tmp_path: Path) -> None:
     fill(tmp_path, range(4))
     with pytest.raises(DatasetError, match=r"expected plans of .*subgoals=4.*, got .*subgoals=3"):
-        PlansWriter(tmp_path, policy(subgoals=4))
+        PlansWriter(tmp_path, policy(subgoals=4).manifest)
     description = json.loads((tmp_path / "plans.json").read_text())
     (tmp_path / "plans.json").write_text(json.dumps(description | {"version": 2}))
     with pytest.raises(DatasetError, match="expected keystep-plans version 1, got keystep-plans version 2"):

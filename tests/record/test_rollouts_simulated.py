@@ -16,6 +16,7 @@ from keystep.data import DatasetError, DatasetReader
 from keystep.data.check import check_dataset
 from keystep.record.collect import collect
 from keystep.record.contexts import Contexts, KeptState, kept_states
+from keystep.record.plans_tried import read_plans
 from keystep.record.player import RolloutPlayer
 from keystep.record.rollouts import RolloutSettings, collect_rollouts
 from keystep.suites import suite_named
@@ -104,7 +105,13 @@ def test_rollouts_are_what_the_policy_did(
     demonstrations: Path, tmp_path: Path, env: Franka3BlocksEnv
 ) -> None:
     settings = RolloutSettings(tasks=PUSHES, reset_per_task=2, replayed_per_task=1, max_contexts=6, trials=3)
-    report = collect_rollouts(BUNDLE, tmp_path / "d", settings, replay=[demonstrations])
+    report = collect_rollouts(
+        BUNDLE, tmp_path / "d", settings, replay=[demonstrations], tried=tmp_path / "tried"
+    )
+    tried = read_plans(tmp_path / "tried")
+    assert len(tried) == report.rollouts
+    assert tried.success.sum() == report.episodes, "one success of a context is kept, and ends its trials"
+    assert set(tried.tasks) == set(PUSHES) and not np.isnan(tried.plans).any()
     assert check_dataset(tmp_path / "d") == []
     reader = DatasetReader(tmp_path / "d")
     assert reader.features == DatasetReader(demonstrations).features

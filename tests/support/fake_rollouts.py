@@ -65,6 +65,7 @@ def collect_fakes(
     replay: Sequence[Path] = (),
     processes: int = 1,
     cluster: str | None = None,
+    tried: Path | None = None,
 ) -> FakeReport:
     """Demonstrations from other resets; the bundle must be there, and the replayed datasets."""
     keystep.read_manifest(bundle)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -39,7 +38,7 @@ def write(folder: Path, planner: Path, *, outcome: Any = None, tasks: int = 2, c
     feature = PLANNER.feature.to_dict() | {"normalization": {"mode": "identity"}}
     manifest = {"planner": {"subgoal": KEY, "subgoals": 4}, "observation": [feature], "family": "subgoal"}
     rng = np.random.default_rng(0)
-    with PlansWriter(folder, SimpleNamespace(manifest=manifest)) as writer:  # type: ignore[arg-type]
+    with PlansWriter(folder, manifest) as writer:
         for context in range(contexts):
             task = f"task_{context % tasks}"
             seen = rng.uniform(-1, 1, 5)

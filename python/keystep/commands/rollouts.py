@@ -33,6 +33,7 @@ def main(
     replay: tuple[Path, ...] = (),
     processes: int = 1,
     cluster: str | None = None,
+    tried: Path | None = None,
 ) -> RolloutReport:
     """Write successful rollouts of a policy as a dataset (HD-ExpIt, Algorithm 3).
 
@@ -46,11 +47,12 @@ def main(
         replay: datasets whose last states are started from, such as the demonstrations.
         processes: simulators run in parallel.
         cluster: Ray instead of processes: "local", or HOST:PORT of a running cluster.
+        tried: folder for the plans of all trials and what became of them, for `keystep train scorer`.
     """
     from keystep.record.rollouts import collect_rollouts
 
     report = collect_rollouts(
-        bundle, output, options.settings(), replay=replay, processes=processes, cluster=cluster
+        bundle, output, options.settings(), replay=replay, processes=processes, cluster=cluster, tried=tried
     )
     print_report(report)
     return report

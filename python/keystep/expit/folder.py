@@ -10,6 +10,7 @@ OUTPUT/
     iteration.json             what is done, and what of
   iteration-1/
     rollouts/                  R, a dataset
+    tried/                     the plans of all trials, failures included, for a scorer
     ..                         as above
 """
 
@@ -80,6 +81,10 @@ class Iteration:
     @property
     def rollouts(self) -> Path:
         return self.path / "rollouts"
+
+    @property
+    def tried(self) -> Path:
+        return self.path / "tried"
 
     @property
     def bundle(self) -> Path:

@@ -73,6 +73,7 @@ class IterationWork:
             replay=self._datasets(self.last.number),
             processes=config.processes,
             cluster=config.cluster,
+            tried=self.iteration.tried if _plans_vectors(self.last.bundle) else None,
         )
         if report.interrupted:
             return None
@@ -206,6 +207,15 @@ def trained_steps(output: Path) -> int:
     """Steps of the last training state in a checkpoint folder."""
     found = (output / "training_state").glob("step-*")
     return max((int(path.name.removeprefix("step-")) for path in found), default=0)
+
+
+def _plans_vectors(bundle: Path) -> bool:
+    """Whether the bundle's plans can be kept for a scorer."""
+    manifest = keystep.read_manifest(bundle)
+    subgoal = manifest["planner"]["subgoal"]
+    return all(
+        feature["kind"] == "vector" for feature in manifest["observation"] if feature["key"] == subgoal
+    )
 
 
 def _without_success(counts: list[dict[str, Any]]) -> list[str]:

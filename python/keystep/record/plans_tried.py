@@ -21,7 +21,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-import keystep
 from keystep.data.errors import DatasetError
 from keystep.files import replacing, sha256
 from keystep.record.plan_files import (
@@ -70,15 +69,15 @@ class PlansWriter:
     added since, and leaves a set that can be read and continued.
 
     Args:
-        policy: whose plans they are; a set may hold those of several with one kind of plan.
+        manifest: of the policy whose plans they are; a set may hold those of several with one kind of plan.
 
     Raises:
         DatasetError: the folder holds something else, plans of another shape, or somebody writes to it.
     """
 
-    def __init__(self, folder: Path, policy: keystep.Runtime, *, every: int = 1000) -> None:
-        self.folder, self.spec = folder, PlanSpec.of(policy.manifest)
-        self._bundle = bundle_hash(policy.manifest)
+    def __init__(self, folder: Path, manifest: dict[str, Any], *, every: int = 1000) -> None:
+        self.folder, self.spec = folder, PlanSpec.of(manifest)
+        self._bundle = bundle_hash(manifest)
         self._every, self._rows = every, list[dict[str, Any]]()
         folder.mkdir(parents=True, exist_ok=True)
         self._lock = _lock(folder)

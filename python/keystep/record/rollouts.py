@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from keystep.record.bundles import bundle_digest
 from keystep.record.collect import default_source
 from keystep.record.contexts import Contexts, StartContext, kept_states
 from keystep.record.interrupts import Interrupts
+from keystep.record.plans_tried import PlansWriter
 from keystep.record.player import ContextResult, load_options, open_player
 from keystep.record.pools import open_pool
 from keystep.record.rollout_settings import RolloutReport, RolloutSettings, StreamCount
@@ -51,6 +52,7 @@ def collect_rollouts(
     replay: Sequence[Path] = (),
     processes: int = 1,
     cluster: str | None = None,
+    tried: Path | None = None,
     on_result: OnResult | None = None,
 ) -> RolloutReport:
     """Write successful rollouts as a LeRobotDataset v3.0 folder, new or to be continued.
@@ -61,6 +63,8 @@ def collect_rollouts(
         replay: datasets whose episodes' last states are the replayed contexts; none without.
         processes: simulators run in parallel.
         cluster: "local", or the address of a Ray cluster whose workers are used instead.
+        tried: a set of tried plans (`keystep.record.plans_tried`) that gets the first plan of every trial,
+            failures included; only of policies whose subgoals are vectors.
         on_result: called with every context that counts and what came of it, failures included, in order;
             after a kill once more with the last few.
 
@@ -81,7 +85,29 @@ def collect_rollouts(
     schedule = RolloutSchedule(Contexts(suite, tasks, settings.seed, kept, alone), tasks, settings)
     spec = _spec(settings, suite, tasks, manifest, digest, replay)
     work = functools.partial(open_player, settings, digest)
-    return collect_contexts(open_pool(work, bundle, processes, cluster), output, spec, schedule, on_result)
+    with nullcontext() if tried is None else PlansWriter(tried, manifest) as plans:
+
+        def note(context: StartContext, result: ContextResult) -> None:
+            if plans is not None:
+                _keep_plans(plans, context, result)
+            if on_result is not None:
+                on_result(context, result)
+
+        return collect_contexts(open_pool(work, bundle, processes, cluster), output, spec, schedule, note)
+
+
+def _keep_plans(plans: PlansWriter, context: StartContext, result: ContextResult) -> None:
+    """The first plan of every trial; what is there already, after a kill, is left out."""
+    for attempt in result.attempts:
+        if attempt.plan is not None:
+            plans.add(
+                dict(attempt.plan),
+                dict(result.observation),
+                task=context.task,
+                success=attempt.success,
+                context=f"{context.kind}-{context.seed}",
+                trial=attempt.trial,
+            )
 
 
 def collect_contexts(
@@ -91,7 +117,12 @@ def collect_contexts(
     schedule: RolloutSchedule,
     on_result: OnResult | None = None,
 ) -> RolloutReport:
-    """`collect_rollouts` with any workers, whose work makes a `ContextResult` of a `StartContext`."""
+    """`collect_rollouts` with any workers, whose work makes a `ContextResult` of a `StartContext`.
+
+    Args:
+        on_result: called with every context that counts and what came of it, failures included, in order;
+            after a kill once more with the last few.
+    """
     with Interrupts() as interrupts, DatasetWriter(output, spec) as writer, pool:
         report = _collect(pool, _Keeper(writer, schedule, on_result), interrupts)
         report.episodes = writer.episodes
