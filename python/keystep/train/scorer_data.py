@@ -78,7 +78,8 @@ def metrics(logits: np.ndarray, tried: TriedPlans, chosen: np.ndarray) -> dict[s
         without any), `brier` (mean squared error of the probability) and `calibration_error` (mean distance
         of probability and share of successes in BINS equal bins, weighted; 0.05 or less is well calibrated).
     """
-    success, groups = tried.success[chosen], [keys(tried)[index] for index in chosen]
+    every = keys(tried)
+    success, groups = tried.success[chosen], [every[index] for index in chosen]
     tasks = np.array([task for task, _ in groups])
     # Not 1 / (1 + exp(-x)), which overflows.
     probability = 0.5 * (1 + np.tanh(0.5 * logits.astype(np.float64)))
