@@ -240,7 +240,9 @@ def test_damaged_checkpoints_are_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"unet\.final\.1\.bias: expected finite weights"):
         load_policy(folder)
     spoil_json(folder, "kind", "oracle")
-    with pytest.raises(CheckpointError, match="kind: expected one of diffusion, act, planner, got 'oracle'"):
+    with pytest.raises(
+        CheckpointError, match="kind: expected one of diffusion, act, planner, scorer, got 'oracle'"
+    ):
         read_checkpoint(folder)
     spoil_json(folder, "version", 5)
     with pytest.raises(CheckpointError, match="of at most version 4, got keystep-checkpoint version 5"):

@@ -146,14 +146,24 @@ def alive(pid: int) -> bool:
 def test_a_preset_says_how_demonstrations_are_made(
     tmp_path: Path, preset: str, noise: list[float], wander: int, aligned_m: float
 ) -> None:
+    gymnasium = pytest.importorskip("gymnasium", reason="needs the extra 'sim'")
     pytest.importorskip("mani_skill", reason="needs the extra 'sim'")
-    collect(tmp_path, tasks=["push_red_left"], episodes=1, preset=preset)  # type: ignore[arg-type]
+    from keystep.suites.franka3blocks.demonstrations import rollout_expert
+
+    collect(tmp_path, tasks=["stack"], episodes=1, preset=preset)  # type: ignore[arg-type]
     told = DatasetReader(tmp_path).collection
     assert (told["expert_noise"], told["wander_frames"]) == (noise, wander)
     assert (told["record"], told["frames_after_success"]) == ("executed", None)
     assert told["stack_aligned_m"] == aligned_m
     (episode,) = DatasetReader(tmp_path).episodes()
-    assert episode.length == 64
+    assert episode.length == 64 and episode.seed is not None
+    env = gymnasium.make("keystep/Franka3Blocks-v1")
+    turn = episode.seed // 10 % len(noise)
+    same = rollout_expert(env, "stack", episode.seed, 64, noise[turn], None, wander, "executed", aligned_m)
+    assert same is not None
+    stored = DatasetReader(tmp_path).read_episode(episode, ["action"])["action"]
+    np.testing.assert_array_equal(stored, same["action"])
+    env.close()
 
 
 def test_a_preset_leaves_no_option_open(tmp_path: Path) -> None:

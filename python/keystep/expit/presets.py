@@ -7,11 +7,16 @@ from typing import Any
 _ADAM = {"weight_decay": 0.0, "schedule": "constant", "warmup_steps": 0, "gradient_clip": 1.0}
 
 EXPIT_PRESETS: dict[str, dict[str, Any]] = {
-    # Trains on two CPU cores: an iteration 0 of a quarter of an hour, `ft` of a few minutes.
+    # Over states, on two CPU cores: an iteration 0 of twenty minutes, `ft` of a few.
     "small": {
         "demonstrations": {"collect": {"episodes": 100}},
-        "planner": {"preset": "small", "steps": 4000},
-        "controller": {"preset": "small", "steps": 4000},
+        "planner": {
+            "preset": "small", "steps": 4000, "learning_rate": 1e-3, "warmup_steps": 200, "latest_start": 32,
+            "normalization": ["mean_std"],
+        },
+        "controller": {
+            "preset": "small", "steps": 4000, "learning_rate": 1e-3, "warmup_steps": 200, "goal_noise": 0.03,
+        },
     },
     # HD-ExpIt on Franka-3Blocks: sections 4 and 5, Table 5, appendices B and C.
     "paper": {

@@ -59,14 +59,14 @@ PLANNER_PRESETS: dict[str, PlannerConfig] = {
         head_channels=16,
         attention_at=(2,),
     ),
-    # Over states; trains on two CPU cores within the hour. Predicts the clean plan, as _SMALL its chunk:
-    # after 1,500 batches of 128 its grasps are off by 1.5 cm, those of v-prediction with min-SNR by 3.7 cm.
+    # Over states; trains on two CPU cores within the hour. Predicting the clean plan learns faster at first;
+    # after 7,000 batches of 128 v-prediction grasps and stacks nearer (docs/decisions.md).
     "small": PlannerConfig(
         observation=(state_feature(26),),
         resampler=_SMALL_TEXT,
         embedding=128,
-        min_snr=0.0,
-        sampler=replace(planner_sampler(), prediction="sample"),
+        condition_hidden=(1024, 1024),
+        condition_features=512,
     ),
     # Over 64 x 64 images. It folds squares of 4 x 4 pixels into channels; as many values of noise do not fit
     # through its 32 channels, so it predicts the clean frames.

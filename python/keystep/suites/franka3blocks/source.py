@@ -111,8 +111,17 @@ def open_simulator(
     def rollout(task: str, seed: int) -> Frames | None:
         turn = attempt(seed - first_seed, seed_stride) % len(perturbation.expert_noise)
         noise = perturbation.expert_noise[turn]
-        ending, wander = perturbation.frames_after_success, perturbation.wander_frames
-        return rollout_expert(env, task, seed, limit, noise, ending, wander, perturbation.record)
+        return rollout_expert(
+            env,
+            task,
+            seed,
+            limit,
+            noise,
+            perturbation.frames_after_success,
+            perturbation.wander_frames,
+            perturbation.record,
+            perturbation.stack_aligned_m,
+        )
 
     env = gymnasium.make(env_id, obs_mode=obs_mode, image_size=image_size)
     return rollout
