@@ -69,6 +69,8 @@ def verify_bundle(
     if scorer is not None and planner is None:
         raise keystep.ArgumentError("scorer: expected the planner's checkpoint beside it, got none")
     manifest, golden = _read(path)
+    if scorer is not None and not has_scorer(manifest):
+        raise keystep.ArgumentError(f"scorer: expected none (the bundle has no scorer), got {scorer}")
     wanted = ("actions", "plan") if manifest["planner"] else ("actions",)
     options = {"engine": "onnxruntime", "threads": threads} | options
     # The runtime comes first: it says what is wrong with a graph.

@@ -158,8 +158,10 @@ def test_guidance_and_paraphrases_reach_the_policy():
 
 def test_ground_truth_comes_from_the_expert(monkeypatch):
     """Every n-th frame of its demonstration from the same reset; resets where it fails do not count."""
+    from keystep.suites.franka3blocks.expert import STACK_CENTRED_M
 
-    def rollout(env, task, seed):
+    def rollout(env, task, seed, stack_aligned_m):
+        assert stack_aligned_m == STACK_CENTRED_M
         if seed == 12:
             return None
         return {"observation.state": np.tile(seed + np.arange(5, dtype=np.float32)[:, None], 4)}

@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("accelerate", reason="training packages are not installed")
 
 import keystep
-from keystep.data import Column, DatasetError, DatasetSpec, DatasetWriter, image_column, layout
+from keystep.data import Column, DatasetError, DatasetReader, DatasetSpec, DatasetWriter, image_column, layout
 from keystep.export.bundle import export_bundle
 from keystep.train import ControllerTraining, PlannerTraining, train
 from keystep.train.trainer import Trainer
@@ -147,7 +147,7 @@ def test_refused_before_the_first_step(tmp_path: Path, case: str) -> None:
 
 def test_values_that_are_no_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path / "d")
-    original = keystep.train.rehearsal.DatasetReader.iter_batches  # type: ignore[attr-defined]
+    original = DatasetReader.iter_batches
 
     def spoiled(reader: Any, columns: Any, rows: int = 1024) -> Any:
         for batch in original(reader, columns, rows):

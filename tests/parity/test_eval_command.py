@@ -101,6 +101,16 @@ def test_eval_of_both_writes_comparable_results(trained: tuple[Path, Path], tmp_
     assert runtime["tasks"] == reference["tasks"]  # random weights solve nothing, in both
     assert runtime["latency"] and not reference["latency"]
     assert "onnxruntime" in runtime["description"] and "PyTorch" in reference["description"]
+    several = [
+        *common,
+        str(tmp_path / "none.json"),
+        "--reference",
+        str(checkpoint),
+        "--planner-candidates",
+        "4",
+    ]
+    assert cli.run(several) == 2
+    assert "planner_candidates: expected 1 with a reference, got 4" in capsys.readouterr().err
 
 
 # ---- what the protocols need of the environment

@@ -226,7 +226,9 @@ def test_a_whole_episode_in_the_simulator(exported: Export) -> None:
             action = runtime.act(seen)
             np.testing.assert_allclose(action, reference.act(seen), atol=TOLERANCE, rtol=0)
             plan = runtime.plan()["observation.state"]
-            np.testing.assert_allclose(plan, reference.plan()["observation.state"], atol=TOLERANCE, rtol=0)
+            # Values up to 2 after ten steps of two summations: a few more roundings than an action.
+            imagined = reference.plan()["observation.state"]
+            np.testing.assert_allclose(plan, imagined, atol=5 * TOLERANCE, rtol=0)
             plans.append(plan)
             observation, _, terminated, truncated, _ = env.step(action)
             ended = terminated or truncated

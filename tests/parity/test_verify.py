@@ -224,3 +224,11 @@ def test_verify_refuses_golden_data_that_lack_an_array(tmp_path: Path, name: str
     (folder / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(keystep.BundleError, match=rf"golden\.{name}: expected an array"):
         verify_bundle(folder)
+
+
+def test_a_scorer_of_a_bundle_without_one_is_refused(tmp_path: Path) -> None:
+    bundle = Path(__file__).parents[2] / "bundles/franka3blocks-state.keystep"
+    with pytest.raises(
+        keystep.ArgumentError, match=r"scorer: expected none \(the bundle has no scorer\), got"
+    ):
+        verify_bundle(bundle, tmp_path, tmp_path, scorer=tmp_path)

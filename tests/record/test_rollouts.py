@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import fake_player
 import numpy as np
@@ -18,7 +19,7 @@ from keystep.data import DatasetError, DatasetReader
 from keystep.data.check import check_dataset
 from keystep.record.rollout_settings import REPLAYED_SEEDS, ROLLOUT_SEEDS
 from keystep.record.rollouts import RolloutSettings
-from keystep.record.schedule import PROGRESS_PATH
+from keystep.record.schedule import PROGRESS_PATH, RolloutSchedule
 
 
 @pytest.fixture(scope="module")
@@ -202,3 +203,24 @@ def test_counts_of_other_settings_are_not_taken_up(tmp_path: Path) -> None:
         other = fake_schedule()
         other.load(tmp_path, collection, [])
         assert other.counts[0].contexts == contexts
+
+
+def test_what_was_kept_of_results_is_on_disk_before_the_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a kill loses it: contexts that are counted are not tried again."""
+    kept: list[tuple] = []
+    stored: list[tuple] = []
+    save = RolloutSchedule.save
+
+    def checked(schedule: RolloutSchedule, *arguments: Any) -> None:
+        assert stored == kept
+        save(schedule, *arguments)
+
+    monkeypatch.setattr(RolloutSchedule, "save", checked)
+    collect_fake(
+        tmp_path / "d",
+        on_result=lambda context, _: kept.append(context.key),
+        before_counts=lambda: stored.extend(kept[len(stored) :]),
+    )
+    assert kept and stored == kept

@@ -87,12 +87,17 @@ def fake_schedule(settings: RolloutSettings = SETTINGS) -> RolloutSchedule:
 
 
 def collect_fake(
-    output: Path, processes: int = 1, cluster: str | None = None, on_result=None, **options: object
+    output: Path,
+    processes: int = 1,
+    cluster: str | None = None,
+    on_result=None,
+    before_counts=None,
+    **options: object,
 ) -> RolloutReport:
     """Collect from the fake player; its bundle stands beside `output`."""
     work = functools.partial(_opened, options)
     pool = open_pool(work, fake_bundle(output.parent / "fake.keystep"), processes, cluster)
-    return collect_contexts(pool, output, SPEC, fake_schedule(), on_result)
+    return collect_contexts(pool, output, SPEC, fake_schedule(), on_result, before_counts)
 
 
 def _opened(options: dict, bundle: Path) -> Callable[[StartContext], ContextResult]:

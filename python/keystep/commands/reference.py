@@ -30,6 +30,9 @@ def opener(checkpoints: Sequence[Path], bundle: Path, options: PolicyOptions) ->
         raise keystep.ArgumentError(
             f"reference: expected the checkpoint of the {' and the '.join(parts)}, got {len(checkpoints)}"
         )
+    if options.planner_candidates != 1:
+        got = options.planner_candidates
+        raise keystep.ArgumentError(f"planner_candidates: expected 1 with a reference, got {got}")
     return functools.partial(Reference, tuple(checkpoints), manifest, options)
 
 

@@ -18,7 +18,7 @@ from keystep.evaluate.protocols import Report
 from keystep.evaluate.protocols import report as report_of
 from keystep.evaluate.rollout import check
 from keystep.evaluate.settings import EpisodeResult, Evaluation, Job
-from keystep.files import sha256, write_json
+from keystep.files import sha256, write_json, write_text
 from keystep.record.interrupts import Interrupts
 
 
@@ -90,8 +90,7 @@ class Journal:
                 for line in lines[1:]:
                     self.results.append(_result(json.loads(line)))
         path.parent.mkdir(parents=True, exist_ok=True)
-        text = "".join(f"{line}\n" for line in (head, *map(_line, self.results)))
-        path.write_text(text, encoding="utf-8")
+        write_text(path, "".join(f"{line}\n" for line in (head, *map(_line, self.results))))
 
     def add(self, result: EpisodeResult) -> None:
         """On disk when this returns. Raises OSError."""

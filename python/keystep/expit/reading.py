@@ -128,6 +128,8 @@ def _network(name: str, kind: type[TrainConfig], table: Any, folder: Path) -> Ne
         raise keystep.ArgumentError(f"{name}: expected a table, got {told(table)}")
     table = dict(table)
     finetune = table.pop("finetune", {})
+    if not isinstance(finetune, Mapping):
+        raise keystep.ArgumentError(f"{name}.finetune: expected a table, got {told(finetune)}")
     model = table.pop("kind", "dp" if name == "controller" else "")
     fixed: dict[str, Any] = {"dataset": Path(), "output": Path(), "seed": 0, "weights": None}
     fixed |= {"statistics": None, "resume": True}

@@ -158,7 +158,8 @@ def _same_file(path: Path, known: str) -> None:
 
 def _same(path: Path, known: str, found: str) -> None:
     if found != known:
-        mend = f"restore it, or remove {path.parent.name} to make it again"
+        iteration = next(part for part in path.parts[::-1] if part.startswith("iteration-"))
+        mend = f"restore it, or remove {iteration} and those after it to make them again"
         raise DatasetError(f"{path}: expected what this run made ({known[:12]}..), got {found[:12]}; {mend}")
 
 

@@ -142,6 +142,8 @@ class RolloutPlayer:
             solved_frames += now
             kept = solved_frames > settings.success_frames and step >= settings.min_steps
             kept = kept and (now or not standing)
+            if not getattr(self._env, "intact", True):  # as of demonstrations
+                return _columns(seen, actions), plan, False
             if kept or terminated or truncated:
                 break
         return _columns(seen, actions), plan, kept

@@ -93,7 +93,8 @@ def collect_rollouts(
             if on_result is not None:
                 on_result(context, result)
 
-        return collect_contexts(open_pool(work, bundle, processes, cluster), output, spec, schedule, note)
+        pool = open_pool(work, bundle, processes, cluster)
+        return collect_contexts(pool, output, spec, schedule, note, None if plans is None else plans.flush)
 
 
 def _keep_plans(plans: PlansWriter, context: StartContext, result: ContextResult) -> None:
@@ -116,15 +117,18 @@ def collect_contexts(
     spec: DatasetSpec,
     schedule: RolloutSchedule,
     on_result: OnResult | None = None,
+    before_counts: Callable[[], None] | None = None,
 ) -> RolloutReport:
     """`collect_rollouts` with any workers, whose work makes a `ContextResult` of a `StartContext`.
 
     Args:
         on_result: called with every context that counts and what came of it, failures included, in order;
             after a kill once more with the last few.
+        before_counts: brings to disk what `on_result` kept; the counts, of what need not be tried again, are
+            written after it.
     """
     with Interrupts() as interrupts, DatasetWriter(output, spec) as writer, pool:
-        report = _collect(pool, _Keeper(writer, schedule, on_result), interrupts)
+        report = _collect(pool, _Keeper(writer, schedule, on_result, before_counts), interrupts)
         report.episodes = writer.episodes
         return report
 
@@ -164,8 +168,15 @@ def _show(progress: Any, bars: Mapping[str, Any], schedule: RolloutSchedule) -> 
 class _Keeper:
     """What comes of the contexts goes to the dataset: at most one finished episode is not on disk."""
 
-    def __init__(self, writer: DatasetWriter, schedule: RolloutSchedule, on_result: OnResult | None) -> None:
+    def __init__(
+        self,
+        writer: DatasetWriter,
+        schedule: RolloutSchedule,
+        on_result: OnResult | None,
+        before_counts: Callable[[], None] | None = None,
+    ) -> None:
         self.schedule = schedule
+        self._before_counts = before_counts
         self._writer = writer
         self._on_result = on_result
         self._saved = time.monotonic()
@@ -206,8 +217,10 @@ class _Keeper:
         self._writer.add_episode(frames, context.task, context.seed, extras=extras)
 
     def _save(self) -> None:
-        """The counts are never ahead of the dataset."""
+        """The counts are never ahead of what is on disk."""
         self._writer.flush()
+        if self._before_counts is not None:
+            self._before_counts()
         self.schedule.save(self._writer.path, self._writer.spec.collection)
         self._saved = time.monotonic()
 

@@ -182,6 +182,18 @@ def test_bad_states_are_refused(env, change, message):
         env.set_state({"joints": np.zeros(9)})
 
 
+@pytest.mark.parametrize(
+    ("place", "intact"), [((0.5, 0.0, 0.3), True), ((0.5, 0.4, 0.3), False), ((0.9, 0, 0.02), False)]
+)
+def test_a_cube_that_was_flung_away_is_seen(env, place, intact):
+    env.reset(seed=0)
+    assert env.intact
+    state = env.get_state()
+    state["cubes"][1, :3] = place
+    env.set_state(state)
+    assert env.intact is intact
+
+
 # ---- bad input
 
 

@@ -8,14 +8,11 @@ from typing import Any, Literal
 import gymnasium
 import numpy as np
 
-from keystep.suites.franka3blocks import layout
 from keystep.suites.franka3blocks.expert import STACK_ALIGNED_M, SUCCESS_FRAMES, ScriptedExpert
 from keystep.suites.franka3blocks.tasks import BlockTask
 from keystep.suites.states import END_STATE, end_state
 
 DEMONSTRATION_FRAMES = 64  # HD-ExpIt, D0
-REACH_M = 0.3  # of cubes from the middle of the table
-BELOW_M = 0.01
 
 
 def rollout_expert(
@@ -83,7 +80,7 @@ def rollout_expert(
             success.append(info["success"])
         if frames_after_success is not None and any(success[: len(success) - frames_after_success]):
             break
-        if not on_table(world.scene().cubes):
+        if not world.intact:
             return None
     if not any(success):
         return None
@@ -101,9 +98,3 @@ def rollout_expert(
 def complete(task: BlockTask, success: Sequence[bool], gone_home: bool) -> bool:
     """Whether an episode is one of D0: held for more than 5 frames, gone home, and a stack still stands."""
     return gone_home and sum(success) > SUCCESS_FRAMES and (task.family != "stack" or success[-1])
-
-
-def on_table(cubes: np.ndarray) -> bool:
-    """Whether no cube was flung away, which would stretch the range of all positions. cubes: (3, 3) m."""
-    x, y, z = (cubes - [layout.TABLE_CENTRE_M[0], 0.0, layout.TABLE_TOP_M]).T
-    return bool((np.abs(x) < REACH_M).all() and (np.abs(y) < REACH_M).all() and (z > -BELOW_M).all())

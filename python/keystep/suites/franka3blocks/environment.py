@@ -14,6 +14,8 @@ from keystep.suites.franka3blocks.tasks import TASKS, BlockState, task_named
 from keystep.suites.turns import turned
 
 OBS_MODES = ("state", "rgb", "state+rgb")
+FLUNG_FROM_M = np.array([layout.TABLE_CENTRE_M[0], 0.0, layout.TABLE_TOP_M])
+FLUNG_M, FALLEN_M = 0.3, 0.01  # from there in x or y, and below
 STATE_SHAPES: dict[str, tuple[int, ...]] = {
     "joints": (9,),
     "joint_velocities": (9,),
@@ -174,6 +176,12 @@ class Franka3BlocksEnv(gymnasium.Env):
         """The scene as the task's success predicate sees it: contacts, which take time, only for stack."""
         contacts = self.simulation.touching_cubes() if self.task.family == "stack" else frozenset()
         return BlockState(self.simulation.cube_positions(), contacts)
+
+    @property
+    def intact(self) -> bool:
+        """Whether no cube was flung away, which would stretch the range of all positions in a dataset."""
+        offset = self.simulation.cube_positions() - FLUNG_FROM_M
+        return bool((np.abs(offset[:, :2]) < FLUNG_M).all() and (offset[:, 2] > -FALLEN_M).all())
 
     def finger_m(self) -> float:
         """Opening of the first finger: 0 closed, 0.04 open."""
