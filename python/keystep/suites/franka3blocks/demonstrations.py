@@ -96,5 +96,5 @@ def rollout_expert(
 
 
 def complete(task: BlockTask, success: Sequence[bool], gone_home: bool) -> bool:
-    """Whether an episode is one of D0: held for more than 5 frames, gone home, and a stack still stands."""
+    """Whether an episode is one of D0: held for more than 5 frames, then going home; a stack still stands."""
     return gone_home and sum(success) > SUCCESS_FRAMES and (task.family != "stack" or success[-1])
