@@ -70,8 +70,8 @@ class PlanWindows:
         """(windows,) int64 numbers of their tasks."""
         return np.asarray(self._tasks[self._starts])
 
-    def batch(self, windows: np.ndarray) -> Batch:
-        """The windows of the given indices.
+    def batch(self, windows: np.ndarray, rng: np.random.Generator | None = None) -> Batch:
+        """The windows of the given indices. Nothing is drawn: `rng` is that of training windows in general.
 
         Returns:
             "observation" (B, *shape), "subgoals" (B, M, *shape): float32 states or uint8 images (h, w, 3);

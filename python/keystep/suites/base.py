@@ -80,6 +80,19 @@ class FixedStarts:
     origin: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Symmetry:
+    """A change of the scene after which the same actions do another task, or the same one.
+
+    Attributes:
+        tasks: what each task becomes, by name; those not named stay.
+        columns: of vectors, by their key: the new vector's column i is column `columns[key][i]` of the old.
+    """
+
+    tasks: Mapping[str, str]
+    columns: Mapping[str, tuple[int, ...]]
+
+
 class Suite(Protocol):
     """A simulated world: its tasks, and how to make, demonstrate, tell and show them.
 
@@ -95,8 +108,9 @@ class Suite(Protocol):
         collect_options: arguments of `keystep.record.collect` that only some suites have, and this one has.
         held_out_kinds: of the sentences of `held_out`, taking turns.
 
-    Two more it may have: `families`, the family of every task for reports, by task, where that is not the
-    first word of its name; and `fixed_starts(protocol, env_kwargs) -> FixedStarts` of a benchmark.
+    More that it may have: `families`, the family of every task for reports, by task, where that is not the
+    first word of its name; `fixed_starts(protocol, env_kwargs) -> FixedStarts` of a benchmark; and
+    `symmetries`, a tuple of `Symmetry`, the one that changes nothing among them.
     """
 
     name: str
@@ -158,6 +172,11 @@ def fixed_starts(suite: Suite, protocol: str, env_kwargs: Mapping[str, Any]) -> 
     """Those of a suite that is a benchmark, else None. Raises ArgumentError, see the suite."""
     of_suite = getattr(suite, "fixed_starts", None)
     return None if of_suite is None else of_suite(protocol, env_kwargs)
+
+
+def symmetries(suite: Suite) -> tuple[Symmetry, ...]:
+    """Those that it declares."""
+    return getattr(suite, "symmetries", ())
 
 
 def families(suite: Suite) -> Mapping[str, str]:

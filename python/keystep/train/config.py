@@ -78,6 +78,10 @@ class TrainConfig:
     """TASK=WEIGHT ..: how often an epoch takes each training window of a task; 1 when not given. Of ten equal
     tasks one of 2.5 makes 22 % of the batches. The validation loss is not weighted."""
 
+    symmetries: bool = False
+    """Show every example in a random one of its equivalents that the suite declares: in Franka-3Blocks the
+    cubes exchange their colours, and sentences with them. Over states only."""
+
     def __post_init__(self) -> None:
         positive = (
             "steps",

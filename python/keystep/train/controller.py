@@ -19,8 +19,9 @@ from keystep.train.actions import ACTION, ActionChoices
 from keystep.train.config import ControllerTraining
 from keystep.train.normalization import normalize
 from keystep.train.observation import observed
-from keystep.train.recipe import statistics
+from keystep.train.recipe import Windows, statistics
 from keystep.train.start import statistics_of, taken_from
+from keystep.train.symmetries import SymmetricWindows, symmetries_of
 
 
 class ControllerRecipe:
@@ -41,14 +42,16 @@ class ControllerRecipe:
             self.notes = source.told
         self.notes += self._told_observations()
         self._normalizer = self.draft.normalizer()
+        seen = [feature.key for feature in self._network.observation]
+        self._symmetries = symmetries_of(reader, seen) if config.symmetries else ()
 
     @property
     def text_encoder(self) -> None:
         """None: it is told tasks by number."""
 
-    def windows(self, episodes: list[int]) -> ChunkWindows:
+    def windows(self, episodes: list[int]) -> Windows:
         network = self._network
-        return ChunkWindows(
+        chunks = ChunkWindows(
             self._reader,
             network.horizon,
             condition=self._config.condition,
@@ -61,6 +64,10 @@ class ControllerRecipe:
             episodes=episodes,
             cache=self._config.cache,
         )
+        if not self._symmetries:
+            return chunks
+        vectors = {key: feature.key for key, (feature, _) in network.inputs().items()}
+        return SymmetricWindows(chunks, self._symmetries, vectors, self._reader.tasks)
 
     def prepare(self, arrays: dict[str, np.ndarray], device: torch.device) -> dict[str, torch.Tensor]:
         """Without `action_is_pad` where no row is padding: the loss is then the plain mean, bit for bit."""

@@ -20,8 +20,9 @@ from keystep.train.actions import ActionChoices
 from keystep.train.config import PlannerTraining
 from keystep.train.normalization import normalize
 from keystep.train.observation import feature_of
-from keystep.train.recipe import statistics
+from keystep.train.recipe import Windows, statistics
 from keystep.train.start import statistics_of, taken_from
+from keystep.train.symmetries import SymmetricWindows, symmetries_of
 
 SENTENCES = 4
 """In which a batch tells a task: the goal of each is computed once, a quarter of a state planner's work."""
@@ -45,6 +46,7 @@ class PlannerRecipe:
             self.draft = taken_from(source.checkpoint, self.draft)
             self.notes = source.told
         self._normalizer = self.draft.normalizer()
+        self._symmetries = symmetries_of(reader, [config.subgoal]) if config.symmetries else ()
         phrasings = [self._phrasings(task) for task in reader.tasks]
         # The encoder is frozen: each sentence is encoded once.
         self._texts = self.text_encoder.encode([text for texts in phrasings for text in texts])
@@ -53,7 +55,7 @@ class PlannerRecipe:
 
     def windows(self, episodes: list[int]) -> _TextWindows:
         config = self._config
-        plans = PlanWindows(
+        plans: Windows = PlanWindows(
             self._reader,
             config.subgoal,
             config.subgoals,
@@ -62,6 +64,9 @@ class PlannerRecipe:
             episodes=episodes,
             cache=config.cache,
         )
+        if self._symmetries:
+            vectors = dict.fromkeys(("observation", "subgoals"), config.subgoal)
+            plans = SymmetricWindows(plans, self._symmetries, vectors, self._reader.tasks)
         return _TextWindows(plans, self._first, self._counts)
 
     def prepare(self, arrays: dict[str, np.ndarray], device: torch.device) -> dict[str, torch.Tensor]:
@@ -128,7 +133,7 @@ def _text_encoder(config: PlannerTraining) -> str | Path:
 class _TextWindows:
     """Plans with the number of a sentence that tells their task; a batch tells a task in few of them."""
 
-    def __init__(self, plans: PlanWindows, first: np.ndarray, counts: np.ndarray) -> None:
+    def __init__(self, plans: Windows, first: np.ndarray, counts: np.ndarray) -> None:
         self._plans, self._first, self._counts = plans, first, counts
 
     def __len__(self) -> int:
@@ -138,7 +143,7 @@ class _TextWindows:
         return self._plans.tasks()
 
     def batch(self, windows: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        batch = self._plans.batch(windows)
+        batch = self._plans.batch(windows, rng)
         task = batch.pop("task")
         told = rng.integers(self._counts[:, None], size=(len(self._counts), SENTENCES))
         return batch | {"text": self._first[task] + told[task, rng.integers(SENTENCES, size=len(task))]}

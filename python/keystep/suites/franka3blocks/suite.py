@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from keystep.suites.base import Demonstrator, Pictures, Source
+from keystep.suites.franka3blocks.symmetries import SYMMETRIES
 from keystep.suites.franka3blocks.tasks import TASKS
 
 VIEW = 256  # pixels a side, of pictures of states
@@ -33,6 +34,7 @@ class Franka3Blocks:
     collect_options = frozenset(
         {"env_id", "expert_noise", "frames_after_success", "wander_frames", "record", "stack_aligned_m"}
     )
+    symmetries = SYMMETRIES
     held_out_kinds: tuple[str, ...] = ("carrier", "frame", "words")
 
     def register(self) -> None:
