@@ -27,7 +27,7 @@ STATE, LENGTH, CUBES = "observation.state", 16, slice(7, 16)
 
 
 def blocks(path: Path, tasks: tuple[str, ...] = tuple(TASKS), image: bool = False) -> Path:
-    """An episode of every task; each frame's state tells its task, its frame and, by the cubes, its columns."""
+    """An episode of every task; a frame's state tells its task, its number and, by the cubes, its columns."""
     features = {
         STATE: Column("float32", (26,), STATE_NAMES),
         "action": Column("float32", (2,), ("dx", "dy")),
