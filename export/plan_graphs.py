@@ -1,8 +1,8 @@
 """A planner's computation cut into the graphs of a bundle.
 
-`text` (keystep.export.text) runs once per episode, `plan_encode` and `plan_film` once per plan,
-`plan_denoise` once per denoise step. With guidance ROW_TENSORS have two rows, the goal's and the null text's;
-the runtime may run the first row of `plan_denoise` alone.
+`text` (keystep.export.text) runs once per episode, `plan_encode` and `plan_film`, of a U-Net over vectors,
+once per plan, `plan_denoise` once per denoise step. With guidance ROW_TENSORS have two rows, the goal's and
+the null text's; the runtime may run the first row of `plan_denoise` alone.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from keystep.export.graphs import DenoiseGraph, FilmGraph
 from keystep.export.operators import with_fast_mish
-from keystep.models.planner import ImagePlanner, Planner, StatePlanner
+from keystep.models.planner import Planner, StatePlanner
 
 GOAL, CONDITION, FILM = "goal_text", "plan_condition", "plan_film"
 SAMPLE, TIMESTEP, OUTPUT = "plan.sample", "plan.timestep", "plan.model_output"
@@ -32,16 +32,16 @@ class PlanEncodeGraph(nn.Module):
         return self.join(torch.cat([seen, goal], dim=-1))
 
 
-class ImageDenoiseGraph(nn.Module):
-    """Noisy frames [B, M, 3, h, w], time-step [1], goals [B, E], frame [1, 3, h, w] -> [B, M, 3, h, w]."""
+class WholeDenoiseGraph(nn.Module):
+    """Noisy subgoals [B, M, ...], time-step [1], goals [B, E], observation [1, ...] -> [B, M, ...]."""
 
-    def __init__(self, planner: ImagePlanner) -> None:
+    def __init__(self, planner: Planner) -> None:
         super().__init__()
         self.planner = planner
 
     def forward(self, sample: Tensor, timestep: Tensor, goal: Tensor, observation: Tensor) -> Tensor:
         rows = sample.shape[0]
-        seen = observation.expand(rows, -1, -1, -1)
+        seen = observation.expand(rows, *[-1] * (observation.ndim - 1))
         return self.planner.denoise(sample, timestep.expand(rows), goal, seen)
 
 
@@ -60,9 +60,8 @@ def plan_module(kind: str, planner: Planner, guided: bool) -> tuple[nn.Module, d
         film = torch.zeros(rows, sum(planner.unet.film_widths()))
         graph = DenoiseGraph(planner.unet, config.subgoals, config.sampler.train_steps)
         return graph, {SAMPLE: sample, TIMESTEP: timestep, FILM: film}, OUTPUT
-    assert isinstance(planner, ImagePlanner)
     inputs = {SAMPLE: sample, TIMESTEP: timestep, GOAL: goal, f"plan.{config.subgoal}": seen}
-    return ImageDenoiseGraph(planner), inputs, OUTPUT
+    return WholeDenoiseGraph(planner), inputs, OUTPUT
 
 
 def plan_graphs(planner: Planner) -> tuple[str, ...]:

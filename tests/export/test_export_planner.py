@@ -135,6 +135,21 @@ def test_manifest_of_an_image_hierarchy(checkpoint: Checkpoints, tmp_path: Path)
     assert shapes == {"text": (), "plan.noise": (4, *frames), "plan": frames, "plan.model_output": frames}
 
 
+def test_a_transformer_is_one_graph(checkpoint: Checkpoints, tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    pair = checkpoint(CONTROLLERS["state"]), checkpoint(PLANNERS["tokens"])
+    folder = export_bundle(pair[0], tmp_path / "x.keystep", planner=pair[1])
+    manifest = keystep.read_manifest(folder)
+    assert not {"plan_encode", "plan_film"} & {*manifest["graphs"]}
+    assert manifest["planner"]["unet"] is None and manifest["unet"]["file"] == "unet.safetensors"
+    inputs = tensors(manifest, "plan_denoise")
+    assert inputs["plan.observation.state"][2] == [1, 26]
+    assert inputs["plan.sample"][2] == [2, SUBGOALS, 26]
+    graph = onnx.load(folder / "plan_denoise.onnx").graph
+    rows = {value.name: value.type.tensor_type.shape.dim[0].dim_param for value in graph.input}
+    assert rows["plan.sample"] == rows["goal_text"] == "rows" and not rows["plan.observation.state"]
+
+
 def test_a_planner_without_dropout_has_one_row(checkpoint: Checkpoints, tmp_path: Path) -> None:
     planner = checkpoint(PLANNERS["without dropout"])
     folder = export_bundle(checkpoint(CONTROLLERS["act"]), tmp_path / "x.keystep", planner=planner)

@@ -24,11 +24,17 @@ from keystep.models import (
     state_feature,
 )
 from keystep.models.planner import PerceiverResampler, Planner
+from keystep.models.planner_config import TransformerConfig
+from keystep.suites.franka3blocks.layout import STATE_PARTS
+from keystep.suites.franka3blocks.symmetries import SYMMETRIES
 
 TINY = replace(PLANNER_PRESETS["tiny"], text_tokens=3, text_width=8)
 IMAGE = replace(TINY, observation=(camera_feature("static", 16, 16),))
 CLEAN = replace(IMAGE, min_snr=0.0, sampler=replace(IMAGE.sampler, prediction="sample"))
-CONFIGS = {"state": TINY, "image": IMAGE, "clean image": CLEAN}
+TOKENS = replace(
+    TINY, network="transformer", transformer=TransformerConfig(width=16, layers=2, heads=2, parts=STATE_PARTS)
+)
+CONFIGS = {"state": TINY, "tokens": TOKENS, "image": IMAGE, "clean image": CLEAN}
 
 
 def make_planner(config: PlannerConfig) -> Planner:
@@ -186,3 +192,49 @@ def test_bad_windows(reader: DatasetReader, tmp_path: Path) -> None:
         PlanWindows(reader, "touch", cache=tmp_path)
     with pytest.raises(DatasetError, match="expected at least one episode"):
         PlanWindows(reader, "observation.state", episodes=[], cache=tmp_path)
+
+
+def test_equal_parts_are_treated_alike() -> None:
+    """But for the vector that tells which part it is, cubes may change places."""
+    model, batch = make_planner(TOKENS), make_batch(TOKENS)
+    with torch.no_grad():
+        model.network.part[2:] = model.network.part[1]
+        goal, timestep = model.goal(batch["text"]), torch.tensor([0, 3, 50, 99])
+        plans = model.denoise(batch["subgoals"], timestep, goal, batch["observation"])
+        for symmetry in SYMMETRIES:
+            order = list(symmetry.columns["observation.state"])
+            seen, sample = batch["observation"][:, order], batch["subgoals"][..., order]
+            changed = model.denoise(sample, timestep, goal, seen)
+            torch.testing.assert_close(changed, plans[..., order], rtol=1e-4, atol=1e-4)
+
+
+def test_a_vector_that_nobody_has_divided_is_one_part() -> None:
+    config = replace(TOKENS, transformer=replace(TOKENS.transformer, parts=()))
+    model, batch = make_planner(config), make_batch(config)
+    assert model.network.widths == [26]
+    goal, timestep = model.goal(batch["text"]), torch.tensor([0, 3, 50, 99])
+    plans = model.denoise(batch["subgoals"], timestep, goal, batch["observation"])
+    assert plans.shape == batch["subgoals"].shape
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"network": "mlp"}, "planner.network: expected unet | transformer, got 'mlp'"),
+        (
+            {"parts": (0, 1)},
+            "planner.transformer.parts: expected 26 numbers 0, 1, .. without gaps",
+        ),
+        ({"parts": (0,) * 25 + (2,)}, "planner.transformer.parts: expected 26 numbers 0, 1, .. without gaps"),
+        ({"width": 18, "heads": 4}, "planner.transformer.width: expected a multiple of 8, got 18"),
+        ({"layers": 0}, "planner.transformer.layers: expected a positive integer, got 0"),
+    ],
+)
+def test_transformers_that_there_are_not(changes: dict[str, object], message: str) -> None:
+    of_planner = {key: value for key, value in changes.items() if key == "network"}
+    sizes = {key: value for key, value in changes.items() if key not in of_planner}
+    with pytest.raises(ConfigError) as caught:
+        replace(TOKENS, transformer=replace(TOKENS.transformer, **sizes), **of_planner)
+    assert message in str(caught.value)
+    with pytest.raises(ConfigError, match=r"planner\.network: expected unet, got 'transformer'"):
+        replace(IMAGE, network="transformer")

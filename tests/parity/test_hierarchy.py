@@ -92,6 +92,7 @@ PAIRS = {
     "without dropout": ("without dropout", "state"),
     "act": ("state", "act"),
     "images": ("images", "images"),
+    "tokens": ("tokens", "state"),
 }
 
 
@@ -115,7 +116,7 @@ def test_equal_actions_over_several_plans(pair: str, exported: Export) -> None:
         assert np.abs(other - actions[: len(other)]).max() > 10 * TOLERANCE
 
 
-@pytest.mark.parametrize("pair", ["state", "images"])
+@pytest.mark.parametrize("pair", ["state", "images", "tokens"])
 def test_guidance_of_an_episode(pair: str, exported: Export) -> None:
     planner, controller, bundle = exported(*PAIRS[pair])
     reference = ReferenceHierarchy(planner, controller)

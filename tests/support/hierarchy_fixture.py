@@ -22,6 +22,8 @@ from keystep.models import (
     random_checkpoint,
     save_checkpoint,
 )
+from keystep.models.planner_config import TransformerConfig
+from keystep.suites.franka3blocks.layout import STATE_PARTS
 
 CAMERA = camera_feature("static", 16, 16)
 # Five actions per subgoal in chunks of three: every second chunk is cut by the next subgoal.
@@ -43,6 +45,11 @@ _CONTROLLER = replace(
 PLANNERS: dict[str, PlannerConfig] = {
     "state": _PLANNER,
     "images": replace(_PLANNER, observation=(CAMERA,)),
+    "tokens": replace(
+        _PLANNER,
+        network="transformer",
+        transformer=TransformerConfig(width=16, layers=2, heads=2, parts=STATE_PARTS),
+    ),
     "without dropout": replace(_PLANNER, text_dropout=0.0, sampler=replace(_PLANNER.sampler, guidance=0.0)),
 }
 CONTROLLERS: dict[str, DiffusionConfig | ActConfig] = {

@@ -23,7 +23,7 @@ from keystep.models.config import ActConfig, DiffusionConfig
 from keystep.models.diffusion import DiffusionController
 from keystep.models.normalizer import Normalizer, default_modes
 from keystep.models.observing import read_observation
-from keystep.models.planner import ImagePlanner, Planner, StatePlanner, make_planner
+from keystep.models.planner import Planner, make_planner
 from keystep.models.planner_config import PlannerConfig
 from keystep.models.scorer import PlanScorer
 from keystep.models.scorer_config import ScorerConfig
@@ -103,7 +103,7 @@ def network_modes(config: Config) -> dict[str, str]:
 
 def make_model(
     config: Config,
-) -> DiffusionController | ActController | StatePlanner | ImagePlanner | PlanScorer:
+) -> DiffusionController | ActController | Planner | PlanScorer:
     """The untrained network of a configuration."""
     if isinstance(config, ScorerConfig):
         return PlanScorer(config)

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from keystep.models.diffusion import FlowMatching, training_scheduler
 from keystep.models.encoders import mlp
+from keystep.models.plan_transformer import PlanTransformer
 from keystep.models.planner_config import PlannerConfig, ResamplerConfig
 from keystep.models.unet1d import ConditionalUnet1d
 
@@ -141,8 +142,20 @@ class Planner(nn.Module):
         return capped / (snr if prediction == "epsilon" else snr + 1)
 
 
+class TokenPlanner(Planner):
+    """Subgoals are vectors; a transformer over the parts of the observation and of the M subgoals."""
+
+    def __init__(self, config: PlannerConfig) -> None:
+        super().__init__(config)
+        (width,) = config.subgoal_shape
+        self.network = PlanTransformer(config.transformer, width, config.subgoals, config.embedding)
+
+    def denoise(self, sample: Tensor, timestep: Tensor, goal: Tensor, observation: Tensor) -> Tensor:
+        return self.network(sample, timestep, goal, observation)
+
+
 class StatePlanner(Planner):
-    """Subgoals are state vectors; a temporal U-Net over M rows."""
+    """Subgoals are vectors; a temporal U-Net over M rows."""
 
     def __init__(self, config: PlannerConfig) -> None:
         super().__init__(config)
@@ -191,5 +204,7 @@ class ImagePlanner(Planner):
         return predicted + seen if self.config.sampler.prediction == "sample" else predicted
 
 
-def make_planner(config: PlannerConfig) -> StatePlanner | ImagePlanner:
-    return ImagePlanner(config) if config.feature.is_image else StatePlanner(config)
+def make_planner(config: PlannerConfig) -> Planner:
+    if config.feature.is_image:
+        return ImagePlanner(config)
+    return TokenPlanner(config) if config.network == "transformer" else StatePlanner(config)

@@ -22,6 +22,33 @@ class ResamplerConfig:
     latents: int = 64
 
 
+@dataclass(frozen=True)
+class TransformerConfig:
+    """A transformer over the parts of a plan's vectors (keystep.models.plan_transformer).
+
+    Attributes:
+        width, layers, heads: D, blocks, and attention heads, which divide D.
+        parts: of every column of the vector the number of the part, an object, that it belongs to; all one
+            part when empty. Parts of one width share their weights.
+    """
+
+    width: int = 96
+    layers: int = 4
+    heads: int = 4
+    parts: tuple[int, ...] = ()
+
+    def check(self, columns: int) -> None:
+        """Of a vector of so many columns. Raises ConfigError."""
+        for name in ("layers", "heads"):
+            value = getattr(self, name)
+            require(value > 0, f"planner.transformer.{name}", "a positive integer", value)
+        fits = self.width >= 4 and self.width % (2 * self.heads) == 0
+        require(fits, "planner.transformer.width", f"a multiple of {2 * self.heads}", self.width)
+        numbers = set(self.parts)
+        fits = not self.parts or (len(self.parts) == columns and numbers == set(range(len(numbers))))
+        require(fits, "planner.transformer.parts", f"{columns} numbers 0, 1, .. without gaps", self.parts)
+
+
 def planner_sampler() -> SamplerConfig:
     """DDIM 10 of 100 steps with the time-step rule of HD-ExpIt's repository.
 
@@ -35,13 +62,15 @@ class PlannerConfig(Observing):
     """A diffusion planner: observation and goal text to M subgoals (HD-ExpIt sec. 4.1, App. B; AVDC).
 
     Attributes:
-        observation: the one feature that it sees and imagines, of one frame: a vector (a temporal U-Net over
-            vectors) or RGB (AVDC's video U-Net).
+        observation: the one feature that it sees and imagines, of one frame: a vector or RGB (AVDC's video
+            U-Net).
+        network: over vectors, a temporal U-Net (unet) or a transformer over their parts (transformer).
+        transformer: its sizes.
         subgoals, steps_per_subgoal: M, and n, the actions each subgoal is held for.
         text_tokens, text_width: T and D of the frozen text encoder.
         resampler, embedding: perceiver resampler and width E of the goal embedding.
-        down_dims, kernel_size, groups, step_dim, condition_hidden, condition_features: state planner, as of
-            DiffusionConfig.
+        down_dims, kernel_size, groups, step_dim, condition_hidden, condition_features: U-Net over vectors, as
+            of DiffusionConfig.
         base, multipliers, blocks, head_channels, attention_at: image planner: channels of the first level,
             of each level relative to it, residual blocks per level, channels per attention head, and the
             downsampling factors at which it attends. patch: side of the pixel squares folded into channels.
@@ -54,6 +83,8 @@ class PlannerConfig(Observing):
     subgoals: int = 8
     steps_per_subgoal: int = 8
     observation: tuple[Feature, ...] = ()
+    network: str = "unet"
+    transformer: TransformerConfig = field(default_factory=TransformerConfig)
     text_tokens: int = 24
     text_width: int = 64
     resampler: ResamplerConfig = field(default_factory=ResamplerConfig)
@@ -85,7 +116,11 @@ class PlannerConfig(Observing):
         require(self.feature.kind in able, "planner.observation", " | ".join(able), self.feature.kind)
         history = self.feature.history
         require(history == 1, f"planner.observation: {keys[0]}.history", "1 (it sees one frame)", history)
-        if not self.feature.is_image:
+        networks = ("unet",) if self.feature.is_image else ("unet", "transformer")
+        require(self.network in networks, "planner.network", " | ".join(networks), self.network)
+        if self.network == "transformer":
+            self.transformer.check(*self.subgoal_shape)
+        elif not self.feature.is_image:
             levels = (self.down_dims, self.groups, self.kernel_size, self.step_dim, self.subgoals)
             check_levels("planner", *levels)
         require(0 <= self.text_dropout < 1, "planner.text_dropout", "0 <= p < 1", self.text_dropout)
@@ -120,4 +155,5 @@ class PlannerConfig(Observing):
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> PlannerConfig:
         """Inverse of `to_dict` (through JSON); unknown keys are refused."""
-        return build(cls, values, "planner", sampler=SamplerConfig, resampler=ResamplerConfig)
+        nested = {"sampler": SamplerConfig, "resampler": ResamplerConfig, "transformer": TransformerConfig}
+        return build(cls, values, "planner", **nested)

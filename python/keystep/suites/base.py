@@ -109,8 +109,9 @@ class Suite(Protocol):
         held_out_kinds: of the sentences of `held_out`, taking turns.
 
     More that it may have: `families`, the family of every task for reports, by task, where that is not the
-    first word of its name; `fixed_starts(protocol, env_kwargs) -> FixedStarts` of a benchmark; and
-    `symmetries`, a tuple of `Symmetry`, the one that changes nothing among them.
+    first word of its name; `fixed_starts(protocol, env_kwargs) -> FixedStarts` of a benchmark; `symmetries`,
+    a tuple of `Symmetry`, the one that changes nothing among them; and `parts`, by the key of a vector the
+    number of the object that each column is of.
     """
 
     name: str
@@ -177,6 +178,11 @@ def fixed_starts(suite: Suite, protocol: str, env_kwargs: Mapping[str, Any]) -> 
 def symmetries(suite: Suite) -> tuple[Symmetry, ...]:
     """Those that it declares."""
     return getattr(suite, "symmetries", ())
+
+
+def parts(suite: Suite, key: str) -> tuple[int, ...]:
+    """Of each column of a vector the number of its object; empty where the suite does not say."""
+    return getattr(suite, "parts", {}).get(key, ())
 
 
 def families(suite: Suite) -> Mapping[str, str]:

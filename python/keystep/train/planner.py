@@ -16,6 +16,7 @@ from keystep.models.planner_config import PlannerConfig
 from keystep.models.presets import PLANNER_PRESETS
 from keystep.models.text import load_text_encoder
 from keystep.suites import suite_named
+from keystep.suites.base import parts
 from keystep.train.actions import ActionChoices
 from keystep.train.config import PlannerTraining
 from keystep.train.normalization import normalize
@@ -101,8 +102,13 @@ class PlannerRecipe:
         if config.subgoal not in reader.features:
             known = ", ".join(key for key in reader.features if key.startswith("observation."))
             raise ValueError(f"subgoal: expected one of {known}, got {config.subgoal!r}")
+        preset = PLANNER_PRESETS[config.preset]
+        grouped = parts(self._suite, config.subgoal)
+        if len(grouped) != reader.features[config.subgoal].shape[0]:  # another vector of that name
+            grouped = ()
         network: PlannerConfig = dataclasses.replace(
-            PLANNER_PRESETS[config.preset],
+            preset,
+            transformer=dataclasses.replace(preset.transformer, parts=grouped),
             observation=(feature_of(reader, config.subgoal),),
             subgoals=config.subgoals,
             steps_per_subgoal=config.steps_per_subgoal,

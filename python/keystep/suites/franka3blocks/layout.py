@@ -62,6 +62,9 @@ STATE_NAMES: tuple[str, ...] = (
     *(f"{joint}_rad" for joint in FIXED_JOINTS),
 )
 
+STATE_PARTS: tuple[int, ...] = (*(0,) * 7, *(1,) * 3, *(2,) * 3, *(3,) * 3, *(0,) * 10)
+"""Whose each number is: 0 the robot's, 1 to 3 the cubes'."""
+
 ACTION_NAMES: tuple[str, ...] = ("dx", "dy", "dz", "droll", "dpitch", "dyaw", "gripper")
 ACTION_UNITS: tuple[str, ...] = ("0.05 m",) * 3 + ("0.1 rad",) * 3 + ("+1 opens, -1 closes",)
 ACTION_LOW = np.full(7, -1.0, dtype=np.float32)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from keystep.suites.base import Demonstrator, Pictures, Source
+from keystep.suites.franka3blocks.layout import STATE_PARTS
 from keystep.suites.franka3blocks.symmetries import SYMMETRIES
 from keystep.suites.franka3blocks.tasks import TASKS
 
@@ -35,6 +36,7 @@ class Franka3Blocks:
         {"env_id", "expert_noise", "frames_after_success", "wander_frames", "record", "stack_aligned_m"}
     )
     symmetries = SYMMETRIES
+    parts: Mapping[str, tuple[int, ...]] = {"observation.state": STATE_PARTS}
     held_out_kinds: tuple[str, ...] = ("carrier", "frame", "words")
 
     def register(self) -> None:
