@@ -34,7 +34,7 @@ Make = Callable[..., ExpitConfig]
         (("subgoals = 4", "learning_rate = 0.0"), "planner.learning_rate: expected a positive number, got 0"),
         (("subgoals = 4", "seed = 4"), "planner.seed: expected one of"),
         (("subgoals = 4", 'kind = "act"'), "planner.kind: expected none"),
-        (("subgoals = 4", "finetune = { steps = 3 }"), "planner.finetune: expected neither"),
+        (("subgoals = 4", "finetune = { steps = 3 }"), "planner.finetune.steps: expected none, as"),
         (("subgoals = 4", "finetune = 3"), "planner.finetune: expected a table, got 3"),
         (("subgoals = 4", "finetune = { rate = 3 }"), "planner.finetune.rate: expected one of"),
         (("chunk_lengths = [2, 4]", "chunk_lengths = [2]"), "chunk_lengths: expected 2 values, got 1"),
