@@ -2,8 +2,8 @@
 
     python expit_killer.py CONFIG RUN ARGUMENTS..
 
-With the fake rollouts, unless KEYSTEP_TEST_FAKES is empty. The packages are loaded once, and every attempt is a
-fork of this process. Prints what it killed, as JSON.
+With the fake rollouts, unless KEYSTEP_TEST_FAKES is empty. The packages are loaded once, and every attempt is
+a fork of this process. Prints what it killed, as JSON.
 """
 
 from __future__ import annotations

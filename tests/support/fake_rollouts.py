@@ -85,6 +85,12 @@ def collect_fakes(
     return done
 
 
+def demonstrations(output: Path) -> Path:
+    """Two of each task."""
+    collect(output, suite="moon.suite", episodes=2)
+    return output
+
+
 @contextmanager
 def installed() -> Iterator[None]:
     """For a while."""
