@@ -151,7 +151,7 @@ def test_a_task_without_success_has_its_demonstrations(make: Make, monkeypatch: 
         assert all((a[key] == b[key]).all() for key in ("observation.state", "action"))
         assert (copy.task, copy.seed, copy.extras) == (episode.task, episode.seed, episode.extras)
     record = json.loads((config.output / "iteration-1" / "iteration.json").read_text())
-    wanted = [facts["dataset_sha256"], facts["demonstrations"]["dataset_sha256"]]
+    wanted = [facts["demonstrations"]["dataset_sha256"], facts["dataset_sha256"]]
     assert record["done"]["planner"]["datasets_sha256"] == wanted
     trained = json.loads((config.output / "iteration-1" / "planner" / "policy.json").read_text())
     assert trained["provenance"]["datasets_sha256"] == wanted

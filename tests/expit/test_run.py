@@ -221,6 +221,7 @@ def test_start_does_not_remove_what_was_begun(runs: Runs, make_config: Make, tmp
     begun = config.output / "iteration-0" / "planner" / "kept"
     begun.parent.mkdir(parents=True)
     begun.write_text("hours")
+    shutil.copyfile(runs["ft-0"].output / "expit.json", config.output / "expit.json")
     with pytest.raises(DatasetError, match=r"start: expected a run without an iteration 0, got .*remove it"):
         expit(config)
     assert begun.read_text() == "hours"

@@ -65,7 +65,7 @@ def learned_from(iteration: Iteration, mode: str, d0: str) -> list[str]:
     facts = iteration.done["rollouts"]
     if mode == FINETUNE:
         kept = facts.get("demonstrations")
-        return [facts["dataset_sha256"], *([kept["dataset_sha256"]] if kept else [])]
+        return [*([kept["dataset_sha256"]] if kept else []), facts["dataset_sha256"]]
     run = iteration.path.parent
     earlier = [Iteration(run, number).done["rollouts"] for number in range(1, iteration.number)]
     return [d0, *(found["dataset_sha256"] for found in (*earlier, facts))]

@@ -25,17 +25,17 @@ def copy_episodes(dataset: Path, output: Path, tasks: Sequence[str]) -> str:
     """
     reader = DatasetReader(dataset)
     collection = {name: value for name, value in reader.collection.items() if name in KEPT}
-    named = {task["name"]: task.get("instruction") for task in reader.tasks if task["name"] in tasks}
+    named = {task["name"]: task.get("instruction") for task in reader.tasks}  # all, for the same numbers
     spec = DatasetSpec(
         int(reader.info["fps"]),
         {key: column for key, column in reader.features.items() if key not in INDEX_FEATURES},
         named,
         reader.info.get("robot_type"),
-        collection | {"copied_from": reader.sha256(), "copied_tasks": list(named)},
+        collection | {"copied_from": reader.sha256(), "copied_tasks": list(tasks)},
         tuple(reader.collection.get("extras", ())),
     )
     with DatasetWriter(output, spec) as writer:
-        chosen = [episode for episode in reader.episodes() if episode.task in named]
+        chosen = [episode for episode in reader.episodes() if episode.task in tasks]
         for episode in chosen[writer.episodes :]:
             frames = reader.read_episode(episode)
             writer.add_episode(

@@ -225,7 +225,7 @@ def datasets(config: ExpitConfig, number: int) -> tuple[Path, ...]:
     if config.mode == FINETUNE:
         iteration = Iteration(run, number)
         kept = "demonstrations" in iteration.done["rollouts"]
-        return (iteration.rollouts, *([iteration.demonstrations] if kept else []))
+        return (*([iteration.demonstrations] if kept else []), iteration.rollouts)  # the first has all tasks
     return (config.dataset, *(Iteration(run, earlier).rollouts for earlier in range(1, number + 1)))
 
 
