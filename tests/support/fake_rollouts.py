@@ -65,6 +65,7 @@ def collect_fakes(
     replay: Sequence[Path] = (),
     processes: int = 1,
     cluster: str | None = None,
+    workers: int = 0,
     tried: Path | None = None,
 ) -> FakeReport:
     """Demonstrations from other resets; the bundle must be there, and the replayed datasets."""
@@ -84,6 +85,12 @@ def collect_fakes(
     return done
 
 
+def demonstrations(output: Path) -> Path:
+    """Two of each task."""
+    collect(output, suite="moon.suite", episodes=2)
+    return output
+
+
 @contextmanager
 def installed() -> Iterator[None]:
     """For a while."""
@@ -99,5 +106,6 @@ def installed() -> Iterator[None]:
 
 def install() -> None:
     module = types.ModuleType(MODULE)
-    vars(module).update(RolloutSettings=FakeSettings, collect_rollouts=collect_fakes)
+    names = {"RolloutSettings": FakeSettings, "collect_rollouts": collect_fakes}
+    vars(module).update(names, check_rollouts=lambda settings, manifest: None)
     sys.modules[MODULE] = module
