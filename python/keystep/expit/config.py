@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import keystep
+from keystep.expit.scoring import check_scorer
 from keystep.models.presets import ACT_PRESETS, PRESETS
+from keystep.record.best_of_n import PlannerScore, check_candidates
 from keystep.train.config import TrainConfig
+from keystep.train.scorer_config import ScorerTraining
 
 FINETUNE = "ft"
-GIVEN = ("dataset", "output", "seed", "weights", "statistics", "resume")
-"""Of training: what the loop gives."""
 KINDS: Mapping[str, Mapping[str, Any]] = {"dp": PRESETS, "act": ACT_PRESETS}
 SEEDS = 1000
 """Most iterations, so that no two seeds of runs share one of an iteration."""
@@ -69,8 +70,14 @@ class EvaluationSettings:
     """Of the planner (lambda)."""
     replan: bool = True
     """Plan again when a plan is used up."""
+    planner_candidates: int = 1
+    """Plans of which the best is followed."""
+    planner_score: PlannerScore = "bundle"
+    """What is best. bundle: the scorer's choice, of a bundle without one the density's; learned: the
+    scorer's, and before there is one (iteration 0) a single plan is made; density."""
 
     def __post_init__(self) -> None:
+        check_candidates(self.planner_candidates, self.planner_score)
         if self.episodes < 1 or self.seed < 0:
             got = f"{self.episodes} and {self.seed}"
             raise keystep.ArgumentError(f"episodes/seed: expected at least 1 and 0, got {got}")
@@ -138,6 +145,8 @@ class ExpitConfig:
     demonstrations: Demonstrations
     planner: NetworkSettings
     controller: NetworkSettings
+    scorer: ScorerTraining | None = None
+    """Of plans: trained after every collection on all that were tried so far, and exported; None: none is."""
     export: ExportSettings
     rollouts: Any
     """`keystep.record.rollouts.RolloutSettings`; its seed is the first iteration's of seed 0."""
@@ -150,6 +159,7 @@ class ExpitConfig:
                 raise keystep.ArgumentError(f"{name}: expected at least {value}, got {getattr(self, name)}")
         if self.iterations >= SEEDS:
             raise keystep.ArgumentError(f"iterations: expected fewer than {SEEDS}, got {self.iterations}")
+        check_scorer(self.scorer, self.planner.training, self.rollouts, self.evaluation)
         for name in ("growth", "finetune_planner", "finetune_controller"):
             if not 0 <= getattr(self, name) < float("inf") or (name != "growth" and not getattr(self, name)):
                 wanted = "at least 0" if name == "growth" else "above 0"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from keystep.data.errors import DatasetError
+from keystep.expit import scoring
 from keystep.expit.config import ExpitConfig
 from keystep.expit.folder import (
     Iteration,
@@ -146,7 +147,7 @@ def _check(iteration: Iteration, stage: str) -> None:
     facts = iteration.done[stage]
     if stage == "rollouts":
         _same(iteration.rollouts, facts["dataset_sha256"], DatasetReader(iteration.rollouts).sha256())
-    elif stage in ("planner", "controller"):
+    elif stage in ("planner", "controller", "scorer") and "weights_sha256" in facts:
         _same_file(getattr(iteration, stage) / WEIGHTS, facts["weights_sha256"])
     elif stage == "bundle":
         _same_file(iteration.bundle / MANIFEST, facts["manifest_sha256"])
@@ -172,7 +173,7 @@ def _made_of(config: ExpitConfig, number: int) -> dict[str, Any]:
             "rollouts": plain(config.rollout_settings(number))["seed"] if number else None,
             "evaluation": config.evaluation.seed,
         },
-        "settings": {key: settings[key] for key in ("rollouts", "export", "evaluation")},
+        "settings": {key: settings[key] for key in ("rollouts", "scorer", "export", "evaluation")},
         "machine": describe_machine(),
     }
 
@@ -186,6 +187,7 @@ def _tell(iteration: Iteration, stage: str) -> None:
         ),
         "planner": lambda: f"{facts['steps']} steps, loss {facts['train_loss']:.4f}",
         "controller": lambda: f"{facts['steps']} steps, loss {facts['train_loss']:.4f}",
+        "scorer": lambda: scoring.told(facts),
         "bundle": lambda: str(iteration.bundle),
         "evaluation": lambda: f"success {100 * facts['success_rate']:.1f} % of {facts['episodes']} episodes",
     }

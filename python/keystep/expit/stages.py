@@ -16,6 +16,7 @@ from keystep.evaluate.settings import Evaluation
 from keystep.expit.config import FINETUNE, EvaluationSettings, ExpitConfig
 from keystep.expit.evaluating import evaluate_into
 from keystep.expit.folder import Iteration
+from keystep.expit.scoring import followed, planning_options, scorer_of
 from keystep.files import sha256
 from keystep.record.interrupts import Interrupts
 from keystep.suites import suite_named
@@ -46,6 +47,7 @@ class IterationWork:
             "rollouts": self.collect,
             "planner": lambda: self.train("planner"),
             "controller": lambda: self.train("controller"),
+            "scorer": self.score,
             "bundle": self.export,
             "evaluation": self.evaluate,
         }
@@ -66,6 +68,8 @@ class IterationWork:
         if settings.tasks is None:  # what the policy was taught
             known = tuple(task["name"] for task in DatasetReader(config.dataset).tasks)
             settings = replace(settings, tasks=known)
+        count, score = followed(settings.planner_candidates, settings.planner_score, self.last.bundle)
+        settings = replace(settings, planner_candidates=count, planner_score=score)
         report = collect_rollouts(
             self.last.bundle,
             self.iteration.rollouts,
@@ -139,6 +143,21 @@ class IterationWork:
         collected = (Iteration(run, earlier).rollouts for earlier in range(1, number + 1))
         return (self.config.dataset, *collected)
 
+    def score(self) -> Facts | None:
+        """A scorer of all plans that were tried so far."""
+        settings, number = self.config.scorer, self.iteration.number
+        assert settings is not None
+        if self.interrupts.requested:
+            return None
+        self.iteration.begin("scorer", 1, 0)
+        tried = tuple(Iteration(self.config.output, earlier).tried for earlier in range(1, number + 1))
+        return scorer_of(
+            replace(settings, dataset=tried, seed=self.config.training_seed(number)),
+            self.iteration.planner,
+            self.iteration.scorer,
+            lambda: self.interrupts.requested,
+        )
+
     # ---- the bundle
 
     def export(self) -> Facts | None:
@@ -151,10 +170,12 @@ class IterationWork:
         for left in folder.parent.glob(f".{folder.name}.tmp-*"):  # of a run that was killed
             shutil.rmtree(left, ignore_errors=True)
         name = f"{self.config.output.name}-{self.iteration.number}"
+        scored = "weights_sha256" in self.iteration.done.get("scorer", {})
         export_bundle(
             self.iteration.controller,
             folder,
             planner=self.iteration.planner,
+            scorer=self.iteration.scorer if scored else None,
             name=name,
             replan=self.config.evaluation.replan,
             overwrite=(folder / MANIFEST).is_file(),
@@ -172,7 +193,7 @@ class IterationWork:
             bundle,
             evaluation_of(self.config, settings, bundle),
             self.interrupts,
-            options={"replan": settings.replan},
+            options={"replan": settings.replan, **planning_options(asdict(settings), bundle)},
             processes=self.config.processes,
             what=f"iteration {self.iteration.number}",
             begin=lambda total, have: self.iteration.begin("evaluation", total, have),
