@@ -100,6 +100,17 @@ def load_controller(folder: Path, changes: dict[str, Any], execute: int | None, 
     model, known = load_model(folder)
     if not isinstance(model, DiffusionController | ActController):
         raise CheckpointError(f"{folder}: kind: expected a controller (diffusion or act), got {known.kind}")
+    return as_controller(model, known, changes, execute, resize)
+
+
+def as_controller(
+    model: DiffusionController | ActController,
+    known: Checkpoint,
+    changes: dict[str, Any],
+    execute: int | None,
+    resize: bool = False,
+) -> Controller:
+    """What a bundle is asked to be, of a network that is loaded. Raises ExportError."""
     steps = execute if execute is not None else model.config.execute
     most, start = model.config.horizon - model.config.chunk_start, model.config.chunk_start
     if not 1 <= steps <= most:
@@ -118,7 +129,18 @@ def load_controller(folder: Path, changes: dict[str, Any], execute: int | None, 
 
 def load_planning(folder: Path, changes: dict[str, Any], replan: bool, controller: Controller) -> Planning:
     """Raises CheckpointError, TextEncoderError; ExportError if planner and controller do not fit together."""
-    model, known, text_encoder = load_planner(folder)
+    return as_planning(*load_planner(folder), changes, replan, controller)
+
+
+def as_planning(
+    model: Planner,
+    known: Checkpoint,
+    text_encoder: TextEncoder,
+    changes: dict[str, Any],
+    replan: bool,
+    controller: Controller,
+) -> Planning:
+    """Of networks that are loaded. Raises ExportError."""
     _check_pair(model.config, known, controller)
     spec = changed_sampler(model.config.sampler, changes, "planner.sampler")
     if spec.guidance and not model.config.text_dropout:

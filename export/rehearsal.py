@@ -15,10 +15,18 @@ from torch import Tensor, nn
 
 from keystep.export import plan_graphs, score_graph
 from keystep.export.bundle import OUTPUTS, controller_graphs, controller_module, tensor_entry
-from keystep.export.levels import Controller, Planning, Scoring, changed_sampler, within_subgoals
+from keystep.export.levels import (
+    Controller,
+    Planning,
+    Scoring,
+    as_controller,
+    as_planning,
+    changed_sampler,
+    within_subgoals,
+)
 from keystep.export.manifest import ExportError, build_manifest
 from keystep.export.text import TEXT, TOLD, tokenizer_nodes
-from keystep.export.unet_weights import unet_entry
+from keystep.export.unet_weights import Precision, check_precision, unet_entry
 from keystep.models import (
     PRESETS,
     ActConfig,
@@ -65,6 +73,41 @@ def rehearse(
             controller = within_subgoals(controller, planning, None)
         entries = _controller_entries(controller)
         entries |= _planner_entries(planning) if planning is not None else {}
+    return _manifest(controller, planning, entries)
+
+
+def rehearse_bundle(
+    controller: Checkpoint,
+    planner: Checkpoint,
+    text_encoder: TextEncoder,
+    *,
+    precision: Precision = "fp32",
+    execute: int | None = None,
+    replan: bool = True,
+    planner_sampler: dict[str, Any] | None = None,
+    **sampler: Any,
+) -> dict[str, Any]:
+    """Exports a hierarchy of these checkpoints but for its numbers; the options are `export_bundle`'s.
+
+    Returns:
+        The manifest it would have, but for hashes and measured errors.
+
+    Raises:
+        ExportError: what `export_bundle`, or loading the bundle, would refuse: "field: expected X, got Y".
+    """
+    check_precision(precision)
+    with torch.device("meta"):
+        model, policy = make_model(planner.config).eval(), make_model(controller.config).eval()
+        acting = as_controller(policy, controller, sampler, execute)  # type: ignore[arg-type]
+        planning = as_planning(model, planner, text_encoder, planner_sampler or {}, replan, acting)  # type: ignore[arg-type]
+        acting = within_subgoals(acting, planning, execute)
+        entries = _controller_entries(acting) | _planner_entries(planning)
+    if precision != "fp32" and not _unets(acting, planning):
+        raise ExportError(f"precision: expected fp32 for a policy without steps of a U-Net, got {precision}")
+    return _manifest(acting, planning, entries)
+
+
+def _manifest(controller: Controller, planning: Planning | None, entries: dict[str, Any]) -> dict[str, Any]:
     golden = {"file": "golden.npz", "sha256": _HASH}
     return build_manifest("rehearsal", controller, planning, entries, golden, _unets(controller, planning))
 

@@ -87,6 +87,20 @@ def replacing_folder(target: Path, overwrite: bool = False) -> Iterator[Path]:
         shutil.rmtree(staged, ignore_errors=True)  # gone already after success
 
 
+def recover_folder(target: Path) -> None:
+    """Mends what a process that was killed within `replacing_folder` has left beside `target`.
+
+    Nobody may be writing there. A folder that had stepped aside comes back if nothing took its place.
+    """
+    for aside in target.parent.glob(f".{target.name}.old-*"):
+        if target.exists():
+            shutil.rmtree(aside, ignore_errors=True)
+        else:
+            aside.rename(target)
+    for staged in target.parent.glob(f".{target.name}.tmp-*"):
+        shutil.rmtree(staged, ignore_errors=True)
+
+
 def _swap(staged: Path, target: Path) -> None:
     """A folder cannot be renamed over another: the old one steps aside, and comes back if that fails."""
     aside = target.with_name(f".{target.name}.old-{os.getpid()}")

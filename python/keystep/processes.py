@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 import multiprocessing
 import os
+import pickle
 import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed, wait
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
@@ -21,14 +22,28 @@ AHEAD = 4
 """Jobs per process that are run ahead of the first one: where they last differently, nobody waits for it."""
 
 _work: Callable[..., Any] | None = None  # of this worker process
+_fault: Exception | None = None  # why it has none
 
 
 def _start_worker(open_work: Callable[[], Callable[..., Any]]) -> None:
-    global _work
+    global _work, _fault
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent decides
     threading.Thread(target=_follow_parent, daemon=True).start()
     os.environ.setdefault("LP_NUM_THREADS", "0")  # several software renderers share the cores
-    _work = open_work()
+    try:
+        _work = open_work()
+    except Exception as error:  # told with the first job: the pool itself would only say that it is broken
+        _fault = _portable(error)
+
+
+def _portable(error: Exception) -> Exception:
+    """As it is, if it comes through a pickle; else what it says."""
+    try:
+        if type(pickle.loads(pickle.dumps(error))) is type(error):
+            return error
+    except Exception:
+        pass
+    return RuntimeError(f"{type(error).__name__}: {error}")
 
 
 def _follow_parent() -> None:
@@ -40,6 +55,8 @@ def _follow_parent() -> None:
 
 
 def _do(job: Job) -> Any:
+    if _fault is not None:
+        raise _fault
     assert _work is not None
     return _work(*job)
 
@@ -71,15 +88,31 @@ class Workers(Generic[Result]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
-        if self._started is not None:
+        if self._started is None:
+            return
+        processes = list((self._started._processes or {}).values())
+        try:
             self._started.shutdown(cancel_futures=True)
+        except KeyboardInterrupt:  # of somebody who does not wait for a simulator that hangs
+            for process in processes:
+                process.kill()
+            raise
 
     def run(self, jobs: Iterable[Job]) -> Generator[tuple[Job, Result], None, None]:
         """(job, result) in the order of `jobs`, which may be endless: few are run ahead.
 
         Raises:
             BrokenProcessPool: a process died.
+            Exception: what opening the work, or a job, has raised.
         """
+        for found in self.polled(jobs, None):
+            assert found is not None
+            yield found
+
+    def polled(
+        self, jobs: Iterable[Job], seconds: float | None
+    ) -> Generator[tuple[Job, Result] | None, None, None]:
+        """As `run`, and None whenever nothing came for so long; in this process it waits for the job."""
         if self._processes == 1:
             yield from ((job, self._work(*job)) for job in jobs)
             return
@@ -91,7 +124,12 @@ class Workers(Generic[Result]):
                     pending.append((job, self._pool.submit(_do, job)))
                 if not pending:
                     return
-                job, future = pending.popleft()
+                job, future = pending[0]
+                wait([future], seconds)
+                if not future.done():
+                    yield None
+                    continue
+                pending.popleft()
                 yield job, future.result()
         finally:
             for _, future in pending:

@@ -76,3 +76,17 @@ def begun(runs: dict[str, ExpitConfig], tmp_path: Path) -> Path:
     copytree(runs["ft-0"].output / "iteration-0", tmp_path / "run" / "iteration-0")
     (tmp_path / "run" / "expit.json").write_bytes((runs["ft-0"].output / "expit.json").read_bytes())
     return tmp_path / "run"
+
+
+@pytest.fixture(scope="session")
+def demonstrations(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """D0 of the point world."""
+    return fake_rollouts.demonstrations(tmp_path_factory.mktemp("demonstrations") / "d0")
+
+
+@pytest.fixture
+def d0(demonstrations: Path, tmp_path: Path) -> Path:
+    """The same where the settings of a test look for it."""
+    from shutil import copytree
+
+    return Path(copytree(demonstrations, tmp_path / "d0"))

@@ -11,7 +11,9 @@ import pytest
 from expit_runs import FILE
 
 import keystep
-from keystep.expit import ExpitConfig, read_config
+from keystep.data import DatasetError
+from keystep.expit import ExpitConfig, expit, read_config
+from keystep.expit.checks import check_settings
 from keystep.expit.presets import EXPIT_PRESETS
 from keystep.expit.reading import config_of, with_budget
 
@@ -34,13 +36,28 @@ Make = Callable[..., ExpitConfig]
         (("subgoals = 4", "learning_rate = 0.0"), "planner.learning_rate: expected a positive number, got 0"),
         (("subgoals = 4", "seed = 4"), "planner.seed: expected one of"),
         (("subgoals = 4", 'kind = "act"'), "planner.kind: expected none"),
-        (("subgoals = 4", "finetune = { steps = 3 }"), "planner.finetune: expected neither"),
+        (("subgoals = 4", "finetune = { steps = 3 }"), "planner.finetune.steps: expected none, as"),
         (("subgoals = 4", "finetune = 3"), "planner.finetune: expected a table, got 3"),
         (("subgoals = 4", "finetune = { rate = 3 }"), "planner.finetune.rate: expected one of"),
+        (("subgoals = 4", "finetune = { subgoals = 5 }"), "planner.finetune.subgoals: expected none, as"),
+        (("subgoals = 4", 'finetune = { normalization = ["min_max"] }'), "finetune.normalization: expected"),
         (("chunk_lengths = [2, 4]", "chunk_lengths = [2]"), "chunk_lengths: expected 2 values, got 1"),
         (("chunk_lengths = [2, 4]", 'kind = "rnn"'), "controller.kind: expected dp or act, got 'rnn'"),
         (("chunk_lengths = [2, 4]", 'preset = "act"'), "controller.preset: expected one of tiny, .*'act'"),
         (("collect = { episodes = 2 }", "collect = { episode = 2 }"), "demonstrations.collect.episode:"),
+        (("collect = { episodes = 2 }", 'collect = { episodes = "2" }'),
+         "demonstrations.collect.episodes: expected a whole number, got '2'"),
+        (("collect = { episodes = 2 }", 'collect = { tasks = "Left" }'),
+         "demonstrations.collect.tasks: expected a list, got 'Left'"),
+        (("iterations = 2", "seed = 20261129"), "seed: expected at most [0-9]+, got 20261129"),
+        (("iterations = 2", "workers = -1"), "workers: expected at least 0, got -1"),
+        (("iterations = 2", 'without_success = "cry"'), "without_success: expected one of demonstrations, "),
+        (("iterations = 2", "env_kwargs = { gravity = 0 }"), "env_kwargs: expected none beside demon"),
+        (("[rollouts]", "[export]\ninference_steps = -5\n[rollouts]"), "export.inference_steps: expected"),
+        (("[rollouts]", "[export]\nexecute = -1\n[rollouts]"), "export.execute: expected at least 1, got -1"),
+        (("[rollouts]", "[evaluation]\nguidance = nan\n[rollouts]"), "evaluation.guidance: expected at lea"),
+        (("[rollouts]", "[evaluation]\nmax_episode_steps = 0\n[rollouts]"), "evaluation.max_episode_steps:"),
+        (("[rollouts]", "[evaluation]\nseed = 9223372036854775807\n[rollouts]"), "evaluation.seed: expected"),
         (('dataset = "d0"', "dataset = 7"), "demonstrations.dataset: expected a path, got 7"),
         (("reset_per_task = 1", "trials = 0"), "rollouts.trials: expected a whole number from 1, got 0"),
         (("reset_per_task = 1", "suite = 'x'"), "rollouts.suite: expected one of"),
@@ -52,6 +69,50 @@ def test_one_error_by_key(changed: tuple[str, str], message: str, make_config: M
     assert changed[0] in FILE
     with pytest.raises(keystep.ArgumentError, match=message):
         make_config(FILE.replace(*changed))
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (('suite = "moon.suite"', 'suite = "nonsense"'), "suite: expected .* or a module with SUITE, got"),
+        (('suite = "moon.suite"', 'suite = "moon.suite"\nenv = "nonsense"'), "env: .*nonsense"),
+        (("[rollouts]", '[evaluation]\ntasks = ["Up"]\n[rollouts]'), "evaluation.tasks: expected some of"),
+        (("[rollouts]", '[rollouts]\ntasks = ["Up"]'), "rollouts.tasks: expected some of Left, Right"),
+        (("iterations = 2", 'iterations = 2\ncluster = "nonsense"'), "cluster: expected "),
+        (("iterations = 2", 'iterations = 2\ncluster = "127.0.0.1:1"'), "cluster: expected "),
+    ],
+)  # fmt: skip
+def test_refused_before_anything_is_created(
+    changed: tuple[str, str], message: str, make_config: Make
+) -> None:
+    config = make_config(FILE.replace(*changed))
+    with pytest.raises((keystep.ArgumentError, DatasetError), match=message):
+        check_settings(config)
+    with pytest.raises((keystep.ArgumentError, DatasetError), match=message):
+        expit(config)
+    assert not config.output.exists() and not config.dataset.exists()
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (("[rollouts]", '[export]\nkind = "nonsense"\n[rollouts]'), "export: sampler.kind: expected "),
+        (("[rollouts]", '[export]\nplanner_kind = "nonsense"\n[rollouts]'), "export: planner.sampler.kind: "),
+        (("[rollouts]", "[export]\nexecute = 3\n[rollouts]"), "export: execute: expected 1..2"),
+        (("[rollouts]", "[export]\ninference_steps = 5000\n[rollouts]"), "export: sampler.inference_steps: "),
+        (("[planner]", '[planner]\ntask_weights = ["Up=2"]'), "planner: task_weights: expected"),
+        (("[controller]", '[controller]\nnormalization = ["observation.none=min_max"]'), "controller: norm"),
+        (("[controller]", '[controller]\ncameras = ["wrist"]'), "controller: "),
+        (("[controller]", '[controller]\nobserve = "images"'), "controller: "),
+    ],
+)  # fmt: skip
+def test_refused_before_anything_is_trained(
+    changed: tuple[str, str], message: str, make_config: Make, d0: Path
+) -> None:
+    config = make_config(FILE.replace(*changed))
+    with pytest.raises((keystep.ArgumentError, DatasetError), match=message):
+        expit(config)
+    assert not list(config.output.glob("iteration-0/*/training_state"))
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:

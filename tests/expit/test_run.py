@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,8 +24,8 @@ from safetensors.torch import load_file
 import keystep
 from keystep.data import DatasetError, DatasetReader
 from keystep.expit import ExpitConfig, expit
-from keystep.expit.folder import STAGES, Iteration, is_locked
-from keystep.expit.status import status_text
+from keystep.expit.folder import STAGES, Iteration, is_locked, locked
+from keystep.expit.status import Status, status_text
 from keystep.models.checkpoint import read_checkpoint
 from keystep.train import expit as public_name
 
@@ -183,6 +185,87 @@ def test_a_checkpoint_of_something_else_is_refused(begun: Path, make_config: Mak
     shutil.copytree(iteration.planner, begun / "iteration-1" / "planner")  # a training that belongs to D0
     with pytest.raises(DatasetError, match=r"iteration-1/planner: .*: expected .* to resume, got"):
         expit(config)
+
+
+def test_a_removed_step_is_made_again_as_the_message_says(
+    runs: Runs, make_config: Make, tmp_path: Path
+) -> None:
+    """Of a whole run: the advice is followed to the letter, and the end is the same."""
+    shutil.copytree(runs["ft-0"].dataset, tmp_path / "d0")
+    shutil.copytree(runs["ft-0"].output, tmp_path / "run")
+    config = make_config()
+    advice = r"restore it, or remove iteration-1 and those after it to make them again"
+    shutil.rmtree(config.output / "iteration-1" / "planner")
+    with pytest.raises(DatasetError, match=rf"planner/model.safetensors: expected .*got none; {advice}"):
+        expit(config)
+    shutil.rmtree(config.output / "iteration-1")
+    record_of_two = config.output / "iteration-2" / "iteration.json"
+    made = json.loads(record_of_two.read_text())
+    made["done"]["controller"]["from_weights_sha256"] = "0" * 64  # as if iteration 1 had been another one
+    record_of_two.write_text(json.dumps(made))
+    with pytest.raises(
+        DatasetError,
+        match=r"iteration-2: controller: from_weights_sha256: expected .*; remove iteration-2 and",
+    ):
+        expit(config)
+    shutil.rmtree(config.output / "iteration-2")
+    assert len(expit(config).success) == 3
+    for network in ("planner", "controller"):
+        place = f"iteration-2/{network}"
+        assert same_weights(config.output / place, runs["ft-0"].output / place)
+
+
+def test_start_does_not_remove_what_was_begun(runs: Runs, make_config: Make, tmp_path: Path) -> None:
+    shutil.copytree(runs["ft-0"].dataset, tmp_path / "d0")
+    config = make_config(start=str(runs["ft-0"].output), iterations=0)
+    begun = config.output / "iteration-0" / "planner" / "kept"
+    begun.parent.mkdir(parents=True)
+    begun.write_text("hours")
+    with pytest.raises(DatasetError, match=r"start: expected a run without an iteration 0, got .*remove it"):
+        expit(config)
+    assert begun.read_text() == "hours"
+    shutil.rmtree(config.output / "iteration-0")
+    (config.output / ".iteration-0.tmp-1").mkdir()  # of a copy that was killed
+    assert len(expit(config).success) == 1
+    assert not list(config.output.glob(".iteration-0*"))
+
+
+def test_who_asks_whether_a_run_is_at_work_does_not_stop_it(tmp_path: Path) -> None:
+    with locked(tmp_path):
+        pass
+    descriptor = os.open(tmp_path / ".lock", os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_SH)  # as `keystep expit --status` for a moment
+    threading.Timer(0.2, os.close, (descriptor,)).start()
+    with locked(tmp_path):
+        assert is_locked(tmp_path)
+    assert not is_locked(tmp_path)
+
+
+def test_the_rate_is_of_what_the_last_start_has_done(runs: Runs, tmp_path: Path) -> None:
+    shutil.copytree(runs["ft-0"].output, tmp_path / "run")
+    place = tmp_path / "run" / "iteration-0" / "iteration.json"
+    made = json.loads(place.read_text())
+    made["done"]["evaluation"] |= {"episodes": 200, "gained": 2, "seconds": 6.0}  # killed after 198
+    place.write_text(json.dumps(made))
+    for number in (1, 2):
+        shutil.rmtree(tmp_path / "run" / f"iteration-{number}")
+    assert Status(tmp_path / "run")._rates()["evaluation"] == 3.0
+    made["done"]["evaluation"]["gained"] = 0
+    place.write_text(json.dumps(made))
+    assert "evaluation" not in Status(tmp_path / "run")._rates()
+
+
+def test_the_rehearsed_bundle_is_the_bundle(runs: Runs) -> None:
+    from keystep.expit.checks import _rehearsed
+
+    config = runs["ft-0"]
+    first = Iteration(config.output, 0)
+    rehearsed, real = _rehearsed(config, first), keystep.read_manifest(first.bundle)
+    for name in ("family", "goal", "tasks", "observation", "action", "control_rate_hz"):
+        assert rehearsed[name] == real[name], name
+    graphs = [{name: (entry["inputs"], entry["outputs"]) for name, entry in manifest["graphs"].items()}
+              for manifest in (rehearsed, real)]  # fmt: skip
+    assert graphs[0] == graphs[1]
 
 
 def test_a_full_disk_is_one_error_and_the_run_goes_on(

@@ -67,8 +67,10 @@ def test_a_scorer_of_all_that_was_tried(make_config: Make, monkeypatch: pytest.M
     assert facts["planner_sha256"] == last.done["planner"]["weights_sha256"]
     assert facts["weights_sha256"] == sha256(last.scorer / "model.safetensors")
     told = settings_of_evaluation(last)
-    assert scored(last) and (told["planner_candidates"], told["planner_score"]) == (3, "learned")
-    assert planning_options({}, last.bundle) == {}  # settings of an older run
+    assert (
+        last.scored and scored(last) and (told["planner_candidates"], told["planner_score"]) == (3, "learned")
+    )
+    assert planning_options({}, last.scored) == {}  # settings of an older run
     text_of_status = status_text(config.output)
     assert "| scorer |" in text_of_status and "| none |" in text_of_status and "finished" in text_of_status
     refuses_what_is_not_the_run_s(config, make_config, last)

@@ -22,13 +22,15 @@ M, S = 3, 2
 KEY = "observation.state"
 
 
-def policy(subgoals: int = M, kind: str = "vector") -> Any:
+def policy(subgoals: int = M, kind: str = "vector", name: str = "first") -> Any:
     feature = {"key": KEY, "kind": kind, "dtype": "float32", "shape": [S], "history": 1, "names": ["x", "y"]}
     if kind == "rgb":
         feature |= {"dtype": "uint8", "shape": [8, 8, 3], "names": []}
     planner = {"subgoal": KEY, "subgoals": subgoals}
     entry = feature | {"normalization": {"mode": "identity"}}
-    return SimpleNamespace(manifest={"planner": planner, "observation": [entry], "family": "subgoal"})
+    return SimpleNamespace(
+        manifest={"planner": planner, "observation": [entry], "family": "subgoal", "name": name}
+    )
 
 
 def row(number: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], dict[str, Any]]:
@@ -63,6 +65,29 @@ def test_a_set_is_continued_and_nothing_is_there_twice(tmp_path: Path) -> None:
     assert fill(tmp_path, range(9)) == 3
     assert len(read_plans(tmp_path)) == 9
     assert len(read_plans([tmp_path, tmp_path])) == 18
+
+
+def test_many_flushes_make_few_files(tmp_path: Path) -> None:
+    with PlansWriter(tmp_path, policy().manifest, every=5) as writer:
+        for number in range(12):
+            plan, seen, about = row(number)
+            writer.add(plan, seen, **about)
+            writer.flush()
+            assert len(read_plans(tmp_path)) == number + 1
+    assert len(list(tmp_path.glob("plans-*.parquet"))) == 3
+    (tmp_path / "plans-000099.parquet").write_bytes(b"of a run that was killed")
+    assert fill(tmp_path, range(14), every=5) == 2
+    assert len(list(tmp_path.glob("plans-*.parquet"))) == 3
+    assert read_plans(tmp_path).trials.tolist() == list(range(14))
+
+
+def test_another_policy_has_plans_of_its_own_in_the_same_contexts(tmp_path: Path) -> None:
+    fill(tmp_path, range(4))
+    with PlansWriter(tmp_path, policy(name="second").manifest) as writer:
+        plan, seen, about = row(0)
+        assert writer.add(plan, seen, **about) and not writer.add(plan, seen, **about)
+    found = read_plans(tmp_path)
+    assert len(found) == 5 and len(set(found.bundles)) == 2
 
 
 def test_a_kill_leaves_what_was_flushed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

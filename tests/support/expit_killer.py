@@ -2,7 +2,8 @@
 
     python expit_killer.py CONFIG RUN ARGUMENTS..
 
-The packages are loaded once, and every attempt is a fork of this process. Prints what it killed, as JSON.
+With the fake rollouts, unless KEYSTEP_TEST_FAKES is empty. The packages are loaded once, and every attempt is
+a fork of this process. Prints what it killed, as JSON.
 """
 
 from __future__ import annotations
@@ -61,7 +62,8 @@ def ended(process: int, run: Path, killed: list[Place], delay: float) -> bool:
 
 
 def main(config: str, run: str, *more: str) -> None:
-    fake_rollouts.install()
+    if os.environ.get("KEYSTEP_TEST_FAKES", "yes"):
+        fake_rollouts.install()
     import torch  # noqa: F401
 
     import keystep.export.bundle

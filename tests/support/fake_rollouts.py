@@ -72,6 +72,7 @@ def collect_fakes(
     replay: Sequence[Path] = (),
     processes: int = 1,
     cluster: str | None = None,
+    workers: int = 0,
     tried: Path | None = None,
 ) -> FakeReport:
     """Demonstrations from other resets; the bundle must be there, and the replayed datasets."""
@@ -113,6 +114,12 @@ def try_plans(folder: Path, manifest: dict[str, Any], tasks: Sequence[str], sett
                 )
 
 
+def demonstrations(output: Path) -> Path:
+    """Two of each task."""
+    collect(output, suite="moon.suite", episodes=2)
+    return output
+
+
 @contextmanager
 def installed() -> Iterator[None]:
     """For a while."""
@@ -128,5 +135,6 @@ def installed() -> Iterator[None]:
 
 def install() -> None:
     module = types.ModuleType(MODULE)
-    vars(module).update(RolloutSettings=FakeSettings, collect_rollouts=collect_fakes)
+    names = {"RolloutSettings": FakeSettings, "collect_rollouts": collect_fakes}
+    vars(module).update(names, check_rollouts=lambda settings, manifest: None)
     sys.modules[MODULE] = module

@@ -21,6 +21,7 @@ def main(
     start: Path | None = None,
     processes: int | None = None,
     cluster: str | None = None,
+    workers: int | None = None,
     status: Path | None = None,
 ) -> Any:
     """Expert iteration: a hierarchy collects with itself, learns from what succeeded, is evaluated, again.
@@ -38,6 +39,7 @@ def main(
         start: folder of another run whose iteration 0 is taken over.
         processes: simulators run in parallel.
         cluster: of Ray, which collects: "local", or an address.
+        workers: of the cluster, one core each; 0: one for each of its cores.
         status: show how far the run in this folder is, and do nothing.
     """
     if status is not None:
@@ -53,6 +55,7 @@ def main(
 
     changes: dict[str, Any] = {"mode": mode, "iterations": iterations, "seed": seed, "processes": processes}
     changes |= {"output": _absolute(output), "start": _absolute(start), "cluster": cluster}
+    changes["workers"] = workers
     settings = read_config(config, budget, preset, **changes)
     print(f"{settings.output}: {settings.mode}, seed {settings.seed}; {settings.told_steps()}", flush=True)
     report = expit(settings)

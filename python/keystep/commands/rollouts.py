@@ -33,6 +33,7 @@ def main(
     replay: tuple[Path, ...] = (),
     processes: int = 1,
     cluster: str | None = None,
+    workers: int = 0,
     tried: Path | None = None,
 ) -> RolloutReport:
     """Write successful rollouts of a policy as a dataset (HD-ExpIt, Algorithm 3).
@@ -45,14 +46,22 @@ def main(
         output: dataset folder, new or to be continued.
         options: what is collected.
         replay: datasets whose last states are started from, such as the demonstrations.
-        processes: simulators run in parallel.
+        processes: simulators run in parallel on this machine.
         cluster: Ray instead of processes: "local", or HOST:PORT of a running cluster.
+        workers: of the cluster, one core each; 0: one for each of its cores.
         tried: folder for the plans of all trials and what became of them, for `keystep train scorer`.
     """
     from keystep.record.rollouts import collect_rollouts
 
     report = collect_rollouts(
-        bundle, output, options.settings(), replay=replay, processes=processes, cluster=cluster, tried=tried
+        bundle,
+        output,
+        options.settings(),
+        replay=replay,
+        processes=processes,
+        cluster=cluster,
+        workers=workers,
+        tried=tried,
     )
     print_report(report)
     return report

@@ -41,6 +41,21 @@ def make_env(
     """
     import gymnasium
 
+    spec, kwargs = env_plan(env_id, manifest, options)
+    with fault_of_env("constructor"):
+        return gymnasium.make(replace(spec, kwargs=kwargs), max_episode_steps, disable_env_checker=True)
+
+
+def env_plan(
+    env_id: str, manifest: dict[str, Any], options: Mapping[str, Any] | None = None
+) -> tuple[Any, dict[str, Any]]:
+    """What `make_env` would make, without making it: the registered spec, and the constructor's arguments.
+
+    Raises:
+        ArgumentError: there is no such module or environment, or it does not take the options.
+    """
+    import gymnasium
+
     from keystep.suites import SUITES, suite_named
 
     for suite in SUITES:
@@ -54,9 +69,7 @@ def make_env(
     except gymnasium.error.Error as error:
         raise keystep.ArgumentError(f"env: {error}") from error
     # Through the spec, as gymnasium.make has parameters of its own that a constructor may have, too.
-    kwargs = spec.kwargs | _checked(spec, _shown(spec, manifest) | dict(options or {}))
-    with fault_of_env("constructor"):
-        return gymnasium.make(replace(spec, kwargs=kwargs), max_episode_steps, disable_env_checker=True)
+    return spec, spec.kwargs | _checked(spec, _shown(spec, manifest) | dict(options or {}))
 
 
 def _import(module: str) -> None:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import keystep
-from keystep.expit.scoring import check_scorer
 from keystep.models.presets import ACT_PRESETS, PRESETS
 from keystep.record.best_of_n import PlannerScore, check_candidates
+from keystep.record.rollout_settings import MAX_COLLECTION
 from keystep.train.config import TrainConfig
 from keystep.train.scorer_config import ScorerTraining
 
@@ -43,6 +43,12 @@ class ExportSettings:
     eta: float | None = None
     planner_kind: str | None = None
     planner_steps: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("execute", "inference_steps", "planner_steps"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise keystep.ArgumentError(f"{name}: expected at least 1, got {value}")
 
     def options(self) -> dict[str, Any]:
         """For `keystep.export.bundle.export_bundle`."""
@@ -81,6 +87,16 @@ class EvaluationSettings:
         if self.episodes < 1 or self.seed < 0:
             got = f"{self.episodes} and {self.seed}"
             raise keystep.ArgumentError(f"episodes/seed: expected at least 1 and 0, got {got}")
+        if self.max_episode_steps is not None and self.max_episode_steps < 1:
+            raise keystep.ArgumentError(
+                f"max_episode_steps: expected at least 1, got {self.max_episode_steps}"
+            )
+        if self.guidance is not None and not 0 <= self.guidance < float("inf"):
+            raise keystep.ArgumentError(f"guidance: expected at least 0, got {self.guidance}")
+        if self.seed >= 2**62:
+            raise keystep.ArgumentError(f"seed: expected less than 2^62, got {self.seed}")
+        if len(set(self.tasks)) < len(self.tasks):
+            raise keystep.ArgumentError(f"tasks: expected each once, got {', '.join(self.tasks)}")
 
 
 @dataclass(frozen=True)
@@ -139,9 +155,15 @@ class ExpitConfig:
     finetune_controller: float = 0.1
     """ft: of the controller."""
     processes: int = 1
-    """Simulators run in parallel."""
+    """Simulators run in parallel on this machine."""
     cluster: str | None = None
     """Ray cluster that collects: "local", or an address."""
+    workers: int = 0
+    """Of the cluster, one core each; 0: one for each of its cores."""
+    without_success: Literal["demonstrations", "refuse", "leave_out"] = "demonstrations"
+    """Tasks of which no rollout succeeded, while others' did. demonstrations: ft learns from their episodes
+    of D0 in place of rollouts; refuse: the run stops; leave_out: ft learns from the others alone, as
+    Algorithm 2 is written. `standard` always has D0."""
     demonstrations: Demonstrations
     planner: NetworkSettings
     controller: NetworkSettings
@@ -153,17 +175,36 @@ class ExpitConfig:
     evaluation: EvaluationSettings
 
     def __post_init__(self) -> None:
-        least = {"iterations": 0, "seed": 0, "processes": 1}
+        least = {"iterations": 0, "seed": 0, "processes": 1, "workers": 0}
         for name, value in least.items():
             if getattr(self, name) < value:
                 raise keystep.ArgumentError(f"{name}: expected at least {value}, got {getattr(self, name)}")
         if self.iterations >= SEEDS:
             raise keystep.ArgumentError(f"iterations: expected fewer than {SEEDS}, got {self.iterations}")
-        check_scorer(self.scorer, self.planner.training, self.rollouts, self.evaluation)
+        self._check_scorer()
+        if self.env_kwargs and self.demonstrations.collect:
+            raise keystep.ArgumentError(
+                "env_kwargs: expected none beside demonstrations.collect, which collects in the suite's own "
+                f"world, got {', '.join(self.env_kwargs)}; give demonstrations.dataset alone"
+            )
+        most = (MAX_COLLECTION - self.rollouts.seed - self.iterations) // SEEDS
+        if self.seed > most:
+            raise keystep.ArgumentError(f"seed: expected at most {most}, got {self.seed}")
         for name in ("growth", "finetune_planner", "finetune_controller"):
             if not 0 <= getattr(self, name) < float("inf") or (name != "growth" and not getattr(self, name)):
                 wanted = "at least 0" if name == "growth" else "above 0"
                 raise keystep.ArgumentError(f"{name}: expected a number {wanted}, got {getattr(self, name)}")
+
+    def _check_scorer(self) -> None:
+        """A scorer that cannot be, or its choice without one."""
+        if self.scorer is None:
+            for name, part in (("rollouts", self.rollouts), ("evaluation", self.evaluation)):
+                if part.planner_score == "learned":
+                    wanted = "bundle or density, as there is no table [scorer]"
+                    raise keystep.ArgumentError(f"{name}.planner_score: expected {wanted}, got 'learned'")
+        elif (subgoal := getattr(self.planner.training, "subgoal", "")).startswith("observation.images."):
+            wanted = "none for plans of images, which have density alone"
+            raise keystep.ArgumentError(f"scorer: expected {wanted}, got one for {subgoal}")
 
     @property
     def dataset(self) -> Path:

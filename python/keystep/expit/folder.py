@@ -11,6 +11,7 @@ OUTPUT/
     iteration.json             what is done, and what of
   iteration-1/
     rollouts/                  R, a dataset
+    demonstrations/            of D0, for tasks of which R has none
     tried/                     the plans of all trials, failures included, for a scorer
     ..                         as above
 """
@@ -21,7 +22,7 @@ import fcntl
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,12 @@ from keystep.files import parse_json, write_json
 
 FORMAT, VERSION = "keystep-expit", 1
 RUN, ITERATION, PROGRESS = "expit.json", "iteration.json", "progress.json"
+ROLLOUT_COUNTS = "meta/keystep_rollouts.json"
+WEIGHTS, MANIFEST = "model.safetensors", "manifest.json"
+Counts = list[dict[str, Any]]
+"""Of rollouts, by task and kind: task, kind, contexts, trials, successes."""
+TRIES, WAIT_SECONDS = 20, 0.05
+"""For a lock: who looks whether it is taken holds it for a moment."""
 STAGES = ("rollouts", "planner", "controller", "scorer", "bundle", "evaluation")
 """Of an iteration, in order. The first has no rollouts and no scorer; others a scorer if the run has one."""
 FREE = (
@@ -40,7 +47,9 @@ FREE = (
     "iterations",
     "processes",
     "cluster",
+    "workers",
     "start",
+    "without_success",
     "demonstrations.dataset",
     "rollouts.max_contexts",
 )
@@ -87,8 +96,17 @@ class Iteration:
         return self.path / "scorer"
 
     @property
+    def scored(self) -> bool:
+        """Whether a scorer was trained, which the bundle then has."""
+        return "weights_sha256" in self.done.get("scorer", {})
+
+    @property
     def rollouts(self) -> Path:
         return self.path / "rollouts"
+
+    @property
+    def demonstrations(self) -> Path:
+        return self.path / "demonstrations"
 
     @property
     def tried(self) -> Path:
@@ -97,6 +115,14 @@ class Iteration:
     @property
     def bundle(self) -> Path:
         return self.path / "policy.keystep"
+
+    def counts(self) -> Counts:
+        """What came of the contexts so far."""
+        if "rollouts" in self.done:
+            return list(self.done["rollouts"]["counts"])
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            return list(parse_json((self.rollouts / ROLLOUT_COUNTS).read_bytes())["counts"])
+        return []
 
     def begin(self, stage: str, total: int, have: int) -> None:
         """For who looks at it from outside: what is at work since when, and how far it was then."""
@@ -141,17 +167,26 @@ def locked(run: Path) -> Iterator[None]:
     except OSError as error:
         raise DatasetError(f"{run}: expected a folder to write to, got {error}") from None
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _taken(descriptor):
             process = os.read(descriptor, 20).decode(errors="replace").strip() or "?"
             wanted = "no other run in this folder"
-            raise DatasetError(f"{run}: expected {wanted}, got one at work (process {process})") from None
+            raise DatasetError(f"{run}: expected {wanted}, got one at work (process {process})")
         os.ftruncate(descriptor, 0)
         os.write(descriptor, f"{os.getpid()}\n".encode())
         yield
     finally:
         os.close(descriptor)
+
+
+def _taken(descriptor: int) -> bool:
+    for attempt in range(TRIES):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if attempt + 1 < TRIES:
+                time.sleep(WAIT_SECONDS)
+    return False
 
 
 def is_locked(run: Path) -> bool:
@@ -181,7 +216,8 @@ def same_run(config: ExpitConfig) -> None:
     if stored is None:
         begun = iterations(config.output)
         if begun:
-            raise DatasetError(f"{place}: expected the settings of {begun[0].path.name}, got no such file")
+            wanted = f"the settings of {begun[0].path.name}"
+            raise DatasetError(f"{place}: expected {wanted}, got no such file; take another folder")
         write_run(config, None)
         return
     require_same(f"{place}: ", "", {"scorer": None} | stored["settings"], settings)

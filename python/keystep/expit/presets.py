@@ -25,6 +25,7 @@ EXPIT_PRESETS: dict[str, dict[str, Any]] = {
         "growth": 0.5,
         "finetune_planner": 0.2,
         "finetune_controller": 0.1,
+        "without_success": "leave_out",
         "demonstrations": {
             "collect": {"episodes": 100, "preset": "paper", "obs_mode": "rgb", "image_size": 96}
         },

@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import keystep
 from keystep.expit.config import (
@@ -24,6 +24,26 @@ from keystep.train.config import ControllerTraining, PlannerTraining, TrainConfi
 from keystep.train.scorer_config import ScorerTraining
 
 TABLES = ("demonstrations", "planner", "controller", "scorer", "export", "rollouts", "evaluation")
+FIXED = (
+    "preset",
+    "steps",
+    "normalization",
+    "hold",
+    "action_bounds",
+    "action_law",
+    "subgoal",
+    "subgoals",
+    "steps_per_subgoal",
+    "text_encoder",
+    "sampler",
+    "observe",
+    "cameras",
+    "also",
+    "history",
+    "chunk_start",
+    "execute",
+)
+"""What fine-tuning cannot change: the network, what its numbers mean, and the steps, which the run says."""
 WORLD = ("suite", "env_id", "env_kwargs")
 """Of rollouts: what the run says for all its parts."""
 
@@ -116,9 +136,15 @@ def _demonstrations(table: Any, folder: Path) -> Demonstrations:
     from keystep.record.collect import collect
 
     found = settings_of(Demonstrations, table, "demonstrations", folder)
+    hints = get_type_hints(collect)
     known = [name for name in inspect.signature(collect).parameters if name not in ("output", "resume")]
     own = [name for name in known if name not in ("suite", "env_id", "processes")]
     check_keys(found.collect, own, "demonstrations.collect")
+    collect_options = {
+        name: converted(hints[name], value, f"demonstrations.collect.{name}", folder)
+        for name, value in found.collect.items()
+    }
+    found = replace(found, collect=collect_options)
     if not found.collect and found.dataset is None:
         wanted = "a dataset, or the settings that collect one"
         raise keystep.ArgumentError(f"demonstrations: expected {wanted}, got neither")
@@ -150,10 +176,12 @@ def _network(name: str, kind: type[TrainConfig], table: Any, folder: Path) -> Ne
         raise keystep.ArgumentError(f"{name}.kind: expected none (a controller has one), got {told(model)}")
     training = settings_of(kind, table, name, folder, fixed)
     changed = settings_of(kind, merged(table, finetune), f"{name}.finetune", folder, fixed)
-    if "steps" in finetune or "preset" in finetune:
-        raise keystep.ArgumentError(
-            f"{name}.finetune: expected neither steps nor preset, got {told(finetune)}"
-        )
+    for key in finetune:
+        if key in FIXED:
+            wanted = "none, as fine-tuning goes on with the same network and statistics"
+            raise keystep.ArgumentError(
+                f"{name}.finetune.{key}: expected {wanted}, got {told(finetune[key])}"
+            )
     return NetworkSettings(training, {key: getattr(changed, key) for key in finetune}, model)
 
 

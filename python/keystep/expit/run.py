@@ -12,7 +12,9 @@ from typing import Any
 
 from keystep.data.errors import DatasetError
 from keystep.expit import scoring
+from keystep.expit.checks import check_run, check_settings
 from keystep.expit.config import ExpitConfig
+from keystep.expit.done import check_done
 from keystep.expit.folder import (
     Iteration,
     locked,
@@ -22,8 +24,8 @@ from keystep.expit.folder import (
     same_run,
     write_run,
 )
-from keystep.expit.stages import MANIFEST, WEIGHTS, IterationWork
-from keystep.files import replacing_folder, sha256
+from keystep.expit.stages import IterationWork
+from keystep.files import recover_folder, replacing_folder
 from keystep.machine import describe_machine
 from keystep.record.interrupts import Interrupts
 
@@ -49,10 +51,13 @@ def expit(config: ExpitConfig) -> ExpitReport:
     hash is compared. A killed run loses at most one episode and one checkpoint interval.
 
     Raises:
+        ArgumentError: settings that a later step would refuse: before anything is created, or what depends on
+            D0 before anything is trained.
         DatasetError: another process is at work in the folder, it is of other settings or of another D0, no
             rollout succeeded, what a step has left is of another run, or the disk is full. All that is done
             stays, and the run can go on.
     """
+    check_settings(config)
     with locked(config.output), Interrupts() as interrupts:
         same_run(config)
         try:
@@ -67,14 +72,17 @@ def expit(config: ExpitConfig) -> ExpitReport:
 def _iterate(config: ExpitConfig, interrupts: Interrupts) -> bool:
     """All that is left to do; False when interrupted."""
     last: Iteration | None = None
+    d0 = read_run(config.output)["dataset_sha256"]
+    recover_folder(Iteration(config.output, 0).path)  # of a run that was killed
+    if config.start is not None and not Iteration(config.output, 0).finished:
+        _take_over(config)
+    check_run(config)
     for number in range(config.iterations + 1):
         iteration = Iteration(config.output, number)
-        if number == 0 and config.start is not None and not iteration.finished:
-            iteration = _taken_over(config, iteration)
         work = IterationWork(config, iteration, last, interrupts)
         for name in iteration.stages:
             if name in iteration.done:
-                _check(iteration, name)
+                check_done(iteration, name, last, config.mode, d0)
                 continue
             facts = None if interrupts.requested else work.run(name)
             if facts is None:
@@ -103,7 +111,7 @@ def _prepare(config: ExpitConfig, interrupts: Interrupts) -> bool:
     if known not in (None, digest):
         raise DatasetError(
             f"demonstrations.dataset: expected the one that the run began with ({known[:12]}..), got "
-            f"{config.dataset} ({digest[:12]}..)"
+            f"{config.dataset} ({digest[:12]}..); restore it, or take another output"
         )
     write_run(config, digest)
     return not interrupts.requested
@@ -113,13 +121,19 @@ def _tuples(options: dict[str, Any]) -> dict[str, Any]:
     return {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
 
 
-def _taken_over(config: ExpitConfig, iteration: Iteration) -> Iteration:
+def _take_over(config: ExpitConfig) -> None:
     """Iteration 0 of another run, which must be what this run would do.
 
     Raises:
-        DatasetError: it is not finished, or of other settings or data.
+        DatasetError: it is not finished, or of other settings or data; this run has begun one of its own.
     """
     assert config.start is not None
+    own = Iteration(config.output, 0)
+    if own.path.exists():
+        raise DatasetError(
+            f"start: expected a run without an iteration 0, got {own.path}, which is not finished; leave "
+            "start out to go on with it, or remove it"
+        )
     other, stored = Iteration(config.start, 0), read_run(config.start)
     if not other.finished:
         raise DatasetError(f"start: expected a run whose iteration 0 is finished, got {config.start}")
@@ -133,35 +147,9 @@ def _taken_over(config: ExpitConfig, iteration: Iteration) -> Iteration:
     digest = read_run(config.output)["dataset_sha256"]
     if stored["dataset_sha256"] != digest:
         raise DatasetError(f"start: expected a run of the same demonstrations, got {config.start}")
-    shutil.rmtree(iteration.path, ignore_errors=True)
     without = shutil.ignore_patterns("training_state")
-    with replacing_folder(iteration.path) as folder:
+    with replacing_folder(own.path) as folder:
         shutil.copytree(other.path, folder, dirs_exist_ok=True, ignore=without)
-    return Iteration(config.output, 0)
-
-
-def _check(iteration: Iteration, stage: str) -> None:
-    """What is done is still what it was. Raises DatasetError."""
-    from keystep.data import DatasetReader
-
-    facts = iteration.done[stage]
-    if stage == "rollouts":
-        _same(iteration.rollouts, facts["dataset_sha256"], DatasetReader(iteration.rollouts).sha256())
-    elif stage in ("planner", "controller", "scorer") and "weights_sha256" in facts:
-        _same_file(getattr(iteration, stage) / WEIGHTS, facts["weights_sha256"])
-    elif stage == "bundle":
-        _same_file(iteration.bundle / MANIFEST, facts["manifest_sha256"])
-
-
-def _same_file(path: Path, known: str) -> None:
-    _same(path, known, sha256(path) if path.is_file() else "none")
-
-
-def _same(path: Path, known: str, found: str) -> None:
-    if found != known:
-        iteration = next(part for part in path.parts[::-1] if part.startswith("iteration-"))
-        mend = f"restore it, or remove {iteration} and those after it to make them again"
-        raise DatasetError(f"{path}: expected what this run made ({known[:12]}..), got {found[:12]}; {mend}")
 
 
 def _made_of(config: ExpitConfig, number: int) -> dict[str, Any]:
@@ -184,6 +172,7 @@ def _tell(iteration: Iteration, stage: str) -> None:
         "rollouts": lambda: (
             f"{facts['episodes']} episodes"
             + (f", none of {', '.join(facts['without_success'])}" if facts.get("without_success") else "")
+            + (", of which D0's are learned from" if "demonstrations" in facts else "")
         ),
         "planner": lambda: f"{facts['steps']} steps, loss {facts['train_loss']:.4f}",
         "controller": lambda: f"{facts['steps']} steps, loss {facts['train_loss']:.4f}",

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import keystep
+from keystep.expit.folder import WEIGHTS
+from keystep.files import recover_folder, sha256
 from keystep.record.best_of_n import candidate_options, has_scorer
 
 if TYPE_CHECKING:
     from keystep.train.scorer_config import ScorerTraining
 
-IMAGES = "observation.images."
-WEIGHTS = "model.safetensors"
 _KEPT = (
     "plans",
     "contexts",
@@ -30,35 +29,34 @@ _KEPT = (
 """Of the metrics, what an iteration's record shows."""
 
 
-def check_scorer(scorer: ScorerTraining | None, planner: Any, rollouts: Any, evaluation: Any) -> None:
-    """Raises ArgumentError for a scorer that cannot be, or its choice without one."""
-    if scorer is None:
-        for name, part in (("rollouts", rollouts), ("evaluation", evaluation)):
-            if part.planner_score == "learned":
-                wanted = "bundle or density, as there is no table [scorer]"
-                raise keystep.ArgumentError(f"{name}.planner_score: expected {wanted}, got 'learned'")
-    elif planner.subgoal.startswith(IMAGES):
-        wanted = "none for plans of images, which have density alone"
-        raise keystep.ArgumentError(f"scorer: expected {wanted}, got one for {planner.subgoal}")
+def plans_vectors(bundle: Path) -> bool:
+    """Whether the bundle's plans can be kept for a scorer."""
+    manifest = keystep.read_manifest(bundle)
+    subgoal = manifest["planner"]["subgoal"]
+    return all(
+        feature["kind"] == "vector" for feature in manifest["observation"] if feature["key"] == subgoal
+    )
 
 
-def planning_options(settings: Mapping[str, Any], bundle: Path) -> dict[str, Any]:
+def planning_options(settings: Mapping[str, Any], scored: bool) -> dict[str, Any]:
     """For `keystep.load`: how many plans, and whose choice.
 
     Args:
         settings: of a run's `evaluation`, as `plain` writes them; those of an older run have no candidates.
-        bundle: of an iteration; the first has no scorer yet.
+        scored: whether the bundle has a scorer (`Iteration.scored`).
     """
-    count, score = followed(
-        settings.get("planner_candidates", 1), settings.get("planner_score", "bundle"), bundle
-    )
-    return candidate_options(count, score)
+    count, score = settings.get("planner_candidates", 1), settings.get("planner_score", "bundle")
+    return candidate_options(*_followed(count, score, scored))
 
 
-def followed(count: int, score: str, bundle: Path) -> tuple[int, str]:
-    """How many plans, and whose choice: one, where the scorer that is asked for is not there."""
-    lacking = score == "learned" and not has_scorer(keystep.read_manifest(bundle))
-    return (1, "bundle") if lacking else (count, score)
+def choosing(settings: Any, manifest: Mapping[str, Any]) -> Any:
+    """The settings of rollouts for a policy: of one that has no scorer yet a single plan is tried."""
+    count, score = _followed(settings.planner_candidates, settings.planner_score, has_scorer(manifest))
+    return replace(settings, planner_candidates=count, planner_score=score)
+
+
+def _followed(count: int, score: str, scored: bool) -> tuple[int, str]:
+    return (1, "bundle") if score == "learned" and not scored else (count, score)
 
 
 def scorer_of(
@@ -73,13 +71,11 @@ def scorer_of(
     Raises:
         DatasetError: plans are missing or damaged.
     """
-    from keystep.files import sha256
     from keystep.record.plans_tried import plans_sha256
     from keystep.train.scorer import train_scorer
     from keystep.train.scorer_data import OneSidedError
 
-    for left in output.parent.glob(f".{output.name}.*-*"):  # of a run that was killed
-        shutil.rmtree(left, ignore_errors=True)
+    recover_folder(output)  # of a run that was killed
     facts: dict[str, Any]
     try:
         result = train_scorer(replace(settings, planner=planner, output=output), stop)

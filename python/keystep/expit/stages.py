@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -13,18 +14,20 @@ import keystep
 from keystep.data import DatasetError, DatasetReader
 from keystep.evaluate.benchmark import of_benchmark
 from keystep.evaluate.settings import Evaluation
-from keystep.expit.config import FINETUNE, EvaluationSettings, ExpitConfig
+from keystep.expit.config import FINETUNE, EvaluationSettings, ExpitConfig, NetworkSettings
+from keystep.expit.done import parents
 from keystep.expit.evaluating import evaluate_into
-from keystep.expit.folder import Iteration
-from keystep.expit.scoring import followed, planning_options, scorer_of
-from keystep.files import sha256
+from keystep.expit.fallback import copy_episodes
+from keystep.expit.folder import MANIFEST, WEIGHTS, Iteration, read_run
+from keystep.expit.scoring import choosing, planning_options, plans_vectors, scorer_of
+from keystep.files import recover_folder, sha256
 from keystep.record.interrupts import Interrupts
 from keystep.suites import suite_named
+from keystep.train.config import TrainConfig
 
 Facts = dict[str, Any]
 """What came of a step, as JSON values."""
 Network = Literal["planner", "controller"]
-WEIGHTS, MANIFEST = "model.safetensors", "manifest.json"
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,12 @@ class IterationWork:
         }
         started = time.perf_counter()
         facts = steps[name]()
-        return None if facts is None else {"seconds": round(time.perf_counter() - started, 1), **facts}
+        if facts is None:
+            return None
+        config = self.config
+        d0 = str(read_run(config.output)["dataset_sha256"])
+        seconds = {"seconds": round(time.perf_counter() - started, 1)}
+        return seconds | facts | parents(self.iteration, name, self.last, config.mode, d0)
 
     # ---- R
 
@@ -62,42 +70,53 @@ class IterationWork:
         from keystep.record.rollouts import collect_rollouts
 
         assert self.last is not None
-        config = self.config
-        self.iteration.begin("rollouts", 0, 0)
-        settings = config.rollout_settings(self.iteration.number)
-        if settings.tasks is None:  # what the policy was taught
-            known = tuple(task["name"] for task in DatasetReader(config.dataset).tasks)
-            settings = replace(settings, tasks=known)
-        count, score = followed(settings.planner_candidates, settings.planner_score, self.last.bundle)
-        settings = replace(settings, planner_candidates=count, planner_score=score)
+        config, iteration = self.config, self.iteration
+        have = sum(count["successes"] for count in iteration.counts())
+        iteration.begin("rollouts", 0, have)
+        if not iteration.rollouts.exists():  # what was tried belongs to rollouts that were removed
+            shutil.rmtree(iteration.tried, ignore_errors=True)
         report = collect_rollouts(
             self.last.bundle,
-            self.iteration.rollouts,
-            settings,
-            replay=self._datasets(self.last.number),
+            iteration.rollouts,
+            choosing(rollout_settings(config, iteration.number), keystep.read_manifest(self.last.bundle)),
+            replay=datasets(config, self.last.number),
             processes=config.processes,
             cluster=config.cluster,
-            tried=self.iteration.tried if _plans_vectors(self.last.bundle) else None,
+            workers=config.workers,
+            tried=iteration.tried if plans_vectors(self.last.bundle) else None,
         )
         if report.interrupted:
             return None
         counts = [asdict(count) for count in report.counts]
         without = _without_success(counts)
-        if not sum(count["successes"] for count in counts):
-            tried = sum(count["contexts"] for count in counts)
-            raise DatasetError(
-                f"{self.iteration.rollouts}: expected successful rollouts to learn from, got none of "
-                f"{', '.join(without)} in {tried} contexts; the policy of iteration {self.last.number} must "
-                "solve some: train it longer, or remove this folder and raise rollouts.max_contexts"
-            )
-        reader = DatasetReader(self.iteration.rollouts)
-        digest = reader.sha256()
-        return {
-            "dataset_sha256": digest,
+        kept = sum(count["successes"] for count in counts)
+        self._require_success(counts, kept, without)
+        reader = DatasetReader(iteration.rollouts)
+        found = {
+            "dataset_sha256": reader.sha256(),
             "episodes": len(reader),
+            "gained": kept - have,
             "counts": counts,
             "without_success": without,
         }
+        if without and config.mode == FINETUNE and config.without_success == "demonstrations":
+            digest = copy_episodes(config.dataset, iteration.demonstrations, without)
+            found["demonstrations"] = {"dataset_sha256": digest, "tasks": without}
+        return found
+
+    def _require_success(self, counts: list[Facts], kept: int, without: list[str]) -> None:
+        """Raises DatasetError: there is nothing to learn from, or of a task and this is to be refused."""
+        assert self.last is not None
+        if kept and not (without and self.config.without_success == "refuse"):
+            return
+        tried = sum(count["contexts"] for count in counts)
+        steps = "planner.steps and controller.steps in another folder"
+        skip = "; or set without_success to something else" if kept else ""
+        raise DatasetError(
+            f"{self.iteration.rollouts}: expected successful rollouts to learn from, got none of "
+            f"{', '.join(without)} in {tried} contexts; raise rollouts.max_contexts and run again, or train "
+            f"the policy of iteration {self.last.number} longer, with more {steps}{skip}"
+        )
 
     # ---- training
 
@@ -105,43 +124,18 @@ class IterationWork:
         """From scratch on all data, or from the last weights on the newest (Algorithms 1 and 2)."""
         from keystep.train.trainer import train
 
-        config, number = self.config, self.iteration.number
-        settings = getattr(config, network)
-        steps, output = config.steps(network, number), getattr(self.iteration, network)
-        finetuned = config.mode == FINETUNE and self.last is not None
-        datasets = self._datasets(number)
-        self.iteration.begin(network, steps, trained_steps(output))
-        result = train(
-            settings.of(
-                steps,
-                finetuned,
-                dataset=datasets if len(datasets) > 1 else datasets[0],
-                output=output,
-                seed=config.training_seed(number),
-                weights=getattr(self.last, network) if finetuned else None,
-                statistics=config.dataset if number else None,
-            )
-        )
+        output = getattr(self.iteration, network)
+        settings = training(self.config, self.iteration, self.last, network)
+        self.iteration.begin(network, settings.steps, trained_steps(output))
+        result = train(settings)
         if result.interrupted:
             return None
         return {
             "steps": result.step,
-            "datasets_sha256": [DatasetReader(path).sha256() for path in datasets],
-            "from_weights_sha256": sha256(getattr(self.last, network) / WEIGHTS) if finetuned else None,
             "weights_sha256": sha256(output / WEIGHTS),
             "train_loss": result.train_loss,
             "val_loss": result.val_loss,
         }
-
-    def _datasets(self, number: int) -> tuple[Path, ...]:
-        """D_t: what the policy of an iteration learns from, and its replayed contexts come from."""
-        run = self.config.output
-        if number == 0:
-            return (self.config.dataset,)
-        if self.config.mode == FINETUNE:
-            return (Iteration(run, number).rollouts,)
-        collected = (Iteration(run, earlier).rollouts for earlier in range(1, number + 1))
-        return (self.config.dataset, *collected)
 
     def score(self) -> Facts | None:
         """A scorer of all plans that were tried so far."""
@@ -167,15 +161,13 @@ class IterationWork:
             return None
         self.iteration.begin("bundle", 1, 0)
         folder = self.iteration.bundle
-        for left in folder.parent.glob(f".{folder.name}.tmp-*"):  # of a run that was killed
-            shutil.rmtree(left, ignore_errors=True)
+        recover_folder(folder)  # of a run that was killed
         name = f"{self.config.output.name}-{self.iteration.number}"
-        scored = "weights_sha256" in self.iteration.done.get("scorer", {})
         export_bundle(
             self.iteration.controller,
             folder,
             planner=self.iteration.planner,
-            scorer=self.iteration.scorer if scored else None,
+            scorer=self.iteration.scorer if self.iteration.scored else None,
             name=name,
             replan=self.config.evaluation.replan,
             overwrite=(folder / MANIFEST).is_file(),
@@ -188,29 +180,97 @@ class IterationWork:
     def evaluate(self) -> Facts | None:
         settings = self.config.evaluation
         bundle = self.iteration.bundle
-        report = evaluate_into(
-            self.iteration.path / "evaluation.json",
-            bundle,
-            evaluation_of(self.config, settings, bundle),
-            self.interrupts,
-            options={"replan": settings.replan, **planning_options(asdict(settings), bundle)},
-            processes=self.config.processes,
-            what=f"iteration {self.iteration.number}",
-            begin=lambda total, have: self.iteration.begin("evaluation", total, have),
-        )
+        there = 0
+
+        def begin(total: int, have: int) -> None:
+            nonlocal there
+            there = have
+            self.iteration.begin("evaluation", total, have)
+
+        try:
+            report = evaluate_into(
+                self.iteration.path / "evaluation.json",
+                bundle,
+                evaluation_of(self.config, settings, bundle),
+                self.interrupts,
+                options={
+                    "replan": settings.replan,
+                    **planning_options(asdict(settings), self.iteration.scored),
+                },
+                processes=self.config.processes,
+                what=f"iteration {self.iteration.number}",
+                begin=begin,
+            )
+        except BrokenProcessPool as error:
+            wanted = "simulators to keep running"
+            raise DatasetError(
+                f"evaluation: expected {wanted}, but one died: {error}; run again to go on"
+            ) from error
         if report is None:
             return None
         summary = report.to_dict()
         families = {family["name"]: family["success_rate"] for family in summary["families"]}
         total = summary["total"]
-        return {"success_rate": total["success_rate"], "episodes": total["episodes"], "families": families}
+        return {
+            "success_rate": total["success_rate"],
+            "episodes": total["episodes"],
+            "gained": total["episodes"] - there,
+            "families": families,
+        }
+
+
+def training(
+    config: ExpitConfig, iteration: Iteration, last: Iteration | None, network: Network
+) -> TrainConfig:
+    """The settings of one training."""
+    number = iteration.number
+    finetuned = config.mode == FINETUNE and last is not None
+    learned = datasets(config, number)
+    settings: NetworkSettings = getattr(config, network)
+    return settings.of(
+        config.steps(network, number),
+        finetuned,
+        dataset=learned if len(learned) > 1 else learned[0],
+        output=getattr(iteration, network),
+        seed=config.training_seed(number),
+        weights=getattr(last, network) if finetuned else None,
+        statistics=config.dataset if number else None,
+    )
+
+
+def datasets(config: ExpitConfig, number: int) -> tuple[Path, ...]:
+    """D_t: what the policy of an iteration learns from, and its replayed contexts come from."""
+    run = config.output
+    if number == 0:
+        return (config.dataset,)
+    if config.mode == FINETUNE:
+        iteration = Iteration(run, number)
+        kept = "demonstrations" in iteration.done["rollouts"]
+        return (iteration.rollouts, *([iteration.demonstrations] if kept else []))
+    return (config.dataset, *(Iteration(run, earlier).rollouts for earlier in range(1, number + 1)))
+
+
+def rollout_settings(config: ExpitConfig, number: int) -> Any:
+    """Of an iteration; tasks that are not named are those that the policy was taught."""
+    settings = config.rollout_settings(number)
+    if settings.tasks is None:
+        known = tuple(task["name"] for task in DatasetReader(config.dataset).tasks)
+        settings = replace(settings, tasks=known)
+    return settings
 
 
 def evaluation_of(
     config: ExpitConfig, settings: EvaluationSettings, bundle: Path, **changes: Any
 ) -> Evaluation:
     """The episodes that every iteration is evaluated on."""
-    tasks = settings.tasks or tuple(task["name"] for task in keystep.read_manifest(bundle)["tasks"])
+    return evaluation_for(config, settings, keystep.read_manifest(bundle), **changes)
+
+
+def evaluation_for(
+    config: ExpitConfig, settings: EvaluationSettings, manifest: dict[str, Any], **changes: Any
+) -> Evaluation:
+    """`evaluation_of` a bundle with this manifest."""
+    tasks = settings.tasks or tuple(task["name"] for task in manifest["tasks"])
     values: dict[str, Any] = {
         "episodes": settings.episodes,
         "seed": settings.seed,
@@ -221,22 +281,13 @@ def evaluation_of(
         "fresh_resets": settings.resets == "fresh",
     }
     evaluation = Evaluation(config.env or suite_named(config.suite).env_id, tasks, **values | changes)
-    return of_benchmark(evaluation, keystep.read_manifest(bundle))
+    return of_benchmark(evaluation, manifest)
 
 
 def trained_steps(output: Path) -> int:
     """Steps of the last training state in a checkpoint folder."""
     found = (output / "training_state").glob("step-*")
     return max((int(path.name.removeprefix("step-")) for path in found), default=0)
-
-
-def _plans_vectors(bundle: Path) -> bool:
-    """Whether the bundle's plans can be kept for a scorer."""
-    manifest = keystep.read_manifest(bundle)
-    subgoal = manifest["planner"]["subgoal"]
-    return all(
-        feature["kind"] == "vector" for feature in manifest["observation"] if feature["key"] == subgoal
-    )
 
 
 def _without_success(counts: list[dict[str, Any]]) -> list[str]:

@@ -7,17 +7,14 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from keystep.data import DatasetError, DatasetReader
 from keystep.expit.config import network_steps
-from keystep.expit.folder import STAGES, Iteration, is_locked, iterations, read_run
-from keystep.files import parse_json
+from keystep.expit.folder import STAGES, Counts, Iteration, is_locked, iterations, read_run
 from keystep.table_writer import markdown_table
-
-ROLLOUT_COUNTS = "meta/keystep_rollouts.json"
-Counts = list[dict[str, Any]]
-"""Of rollouts, by task and kind: task, kind, contexts, trials, successes."""
 
 
 @dataclass(frozen=True)
@@ -65,14 +62,6 @@ class Status:
                 unknown.append(work.stage)
         return total, unknown
 
-    def counts(self, iteration: Iteration) -> Counts:
-        """What came of the contexts of an iteration so far."""
-        if "rollouts" in iteration.done:
-            return list(iteration.done["rollouts"]["counts"])
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            return list(parse_json((iteration.rollouts / ROLLOUT_COUNTS).read_bytes())["counts"])
-        return []
-
     def _amount(self, stage: str, number: int) -> int:
         settings = self.settings
         if stage in ("planner", "controller"):
@@ -80,20 +69,31 @@ class Status:
             return network_steps(settings["mode"], first, number, growth=settings["growth"], share=share)
         if stage == "rollouts":
             wanted = settings["rollouts"]["reset_per_task"] + settings["rollouts"]["replayed_per_task"]
-            return max(1, wanted * self._tasks())
-        return settings["evaluation"]["episodes"] * self._tasks() if stage == "evaluation" else 1
+            return max(1, wanted * self._tasks(stage))
+        return settings["evaluation"]["episodes"] * self._tasks(stage) if stage == "evaluation" else 1
 
-    def _tasks(self) -> int:
+    def _tasks(self, part: str) -> int:
+        """Named, or those of D0; of the suite until that is there."""
         from keystep.suites import suite_named
 
-        chosen = self.settings["rollouts"].get("tasks")
-        return len(chosen) if chosen else len(suite_named(self.settings["suite"]).tasks)
+        chosen = self.settings[part].get("tasks")
+        return len(chosen) if chosen else self._known or len(suite_named(self.settings["suite"]).tasks)
+
+    @cached_property
+    def _known(self) -> int:
+        """Tasks of D0, 0 without it."""
+        place = self.settings["demonstrations"]["dataset"]
+        with suppress(DatasetError):
+            return len(
+                {task["name"] for task in DatasetReader(Path(place or self.run / "demonstrations")).tasks}
+            )
+        return 0
 
     def _have(self, iteration: Iteration, stage: str) -> int:
         if stage in ("planner", "controller"):
             return int(_last_row(getattr(iteration, stage)).get("step", 0))
         if stage == "rollouts":
-            return sum(count["successes"] for count in self.counts(iteration))
+            return sum(count["successes"] for count in iteration.counts())
         if stage == "evaluation":
             with suppress(OSError):
                 return max(0, len((iteration.path / "evaluation.jsonl").read_text().splitlines()) - 1)
@@ -109,8 +109,9 @@ class Status:
                     found[stage] = row["seconds"] / row["step"]
             for stage, facts in iteration.done.items():
                 if stage not in ("planner", "controller"):
-                    amount = self._amount(stage, iteration.number)
-                    found[stage] = facts["seconds"] / max(1, facts.get("episodes", amount))
+                    amount = facts.get("episodes", self._amount(stage, iteration.number))
+                    if gained := facts.get("gained", amount):  # in the seconds of the last start
+                        found[stage] = facts["seconds"] / gained
             found |= dict(self._running_rate(iteration))
         return found
 
@@ -145,7 +146,7 @@ def status_text(run: Path) -> str:
         now = f"{verb} iteration {work.iteration}, {work.stage}: {work.have} of {work.amount}"
     lines = [f"{run}: {status.settings['mode']}, seed {status.settings['seed']}: {now}", "", _stages(status)]
     for iteration in status.iterations:
-        if counts := status.counts(iteration):
+        if counts := iteration.counts():
             lines += [f"rollouts of iteration {iteration.number}", "", _rollouts(counts)]
     if left:
         seconds, unknown = status.seconds_left()

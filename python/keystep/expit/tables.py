@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import MISSING, fields
 from difflib import get_close_matches
 from pathlib import Path
@@ -72,6 +72,8 @@ def converted(hint: Any, value: Any, key: str, folder: Path) -> Any:
         return value
     if origin is tuple:
         return _tuple(arguments, value, key, folder)
+    if origin is Sequence:
+        return _tuple((*arguments, Ellipsis), value, key, folder)
     if hint is Path and isinstance(value, str) and value:
         return Path(value) if Path(value).is_absolute() else folder / value
     if hint is float and isinstance(value, int) and not isinstance(value, bool):

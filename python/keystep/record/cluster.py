@@ -22,11 +22,10 @@ from keystep.data.errors import DatasetError
 from keystep.processes import Job
 from keystep.record.bundles import bundle_digest, packed_bundle
 from keystep.record.cluster_worker import AWAY, ClusterWorker
-from keystep.record.work import MAX_RESTARTS, OpenWork
+from keystep.record.work import MAX_RESTARTS, POLL_SECONDS, OpenWork
 
 LOCAL = "local"
 STORE_BYTES = 80 << 20  # least that Ray takes, about; results are small
-POLL_SECONDS = 2.0
 START_SECONDS = 300.0
 GONE_POLLS = 3
 AHEAD = 2  # jobs per worker
@@ -38,7 +37,7 @@ class RayPool:
     Args:
         open_work: makes the work from the bundle's folder.
         bundle: on this machine; each worker uses the same one on its own, or gets a copy.
-        workers: at most so many, one core each; fewer where the cluster has fewer cores.
+        workers: at most so many, one core each; fewer where the cluster has fewer cores. 0: all cores.
         address: "local", or that of a running cluster.
 
     Raises:
@@ -62,6 +61,7 @@ class RayPool:
         if self._owner:
             self._connect()
         self._gcs = self._ray.get_runtime_context().gcs_address
+        self._wanted = self._wanted or max(1, int(self._ray.cluster_resources().get("CPU", 1)))
         self._actor = self._ray.remote(num_cpus=1, max_restarts=0)(ClusterWorker)
         return self
 
@@ -69,7 +69,11 @@ class RayPool:
         options: dict[str, Any] = {"address": self._address}
         if self._address == LOCAL:
             store = STORE_BYTES + 2 * sum(path.stat().st_size for path in self._bundle.iterdir())
-            options |= {"num_cpus": self._wanted, "object_store_memory": store, "include_dashboard": False}
+            options |= {
+                "num_cpus": self._wanted or os.cpu_count(),
+                "object_store_memory": store,
+                "include_dashboard": False,
+            }
         else:
             _require_reachable(self._address)
         try:
@@ -88,7 +92,7 @@ class RayPool:
 
     # ---- jobs
 
-    def run(self, jobs: Iterable[Job]) -> Generator[tuple[Job, Any], None, None]:
+    def run(self, jobs: Iterable[Job]) -> Generator[tuple[Job, Any] | None, None, None]:
         """See `WorkerPool.run`."""
         waiting: deque[_Pending] = deque()  # in order, done or not
         remaining = iter(jobs)
@@ -104,6 +108,7 @@ class RayPool:
                 self._hand_out(waiting, remaining)
             self._take(waiting)
             if time.monotonic() - polled > POLL_SECONDS:
+                yield None
                 self._require_alive()
                 polled = time.monotonic()
 
@@ -228,6 +233,13 @@ class _Remote:
         self.born = born
         self.ready = False
         self.pending: _Pending | None = None
+
+
+def require_cluster(address: str) -> None:
+    """Raises DatasetError: no Ray, or nobody answers at this address."""
+    _imported()
+    if address != LOCAL:
+        _require_reachable(address)
 
 
 def _imported() -> Any:

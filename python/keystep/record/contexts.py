@@ -17,7 +17,7 @@ from keystep.data.errors import DatasetError
 from keystep.data.reader import DatasetReader
 from keystep.record.rollout_settings import MAX_COLLECTION, REPLAYED_SEEDS, ROLLOUT_SEEDS, ContextKind
 from keystep.suites.base import Suite, numbered
-from keystep.suites.states import END_STATE
+from keystep.suites.states import END_STATE, told_world
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,9 @@ def kept_states(paths: Sequence[Path], env_id: str) -> list[KeptState]:
     """The last states of all episodes of the datasets.
 
     Raises:
-        DatasetError: a dataset keeps none, or those of another environment than `env_id`.
+        DatasetError: a dataset keeps none, or those of another environment than `env_id`, or of two worlds.
     """
-    found = []
+    found: list[KeptState] = []
     for path in paths:
         reader = DatasetReader(path)
         digest = reader.sha256()
@@ -76,6 +76,12 @@ def kept_states(paths: Sequence[Path], env_id: str) -> list[KeptState]:
                 raise DatasetError(
                     f"{path}: episode {episode.index}: {END_STATE}: expected a state of {env_id}, got one of "
                     f"{world}; replay only datasets of the same world"
+                )
+            if found and found[0].state["world"] != kept["world"]:
+                wanted, got = (told_world(state["world"]) for state in (found[0].state, kept))
+                raise DatasetError(
+                    f"{path}: episode {episode.index}: {END_STATE}: expected a state of {wanted}, as of the "
+                    f"first, got one of {got}; replay only datasets of the same world"
                 )
             found.append(KeptState(digest, episode.index, kept))
     return found

@@ -33,8 +33,11 @@ from keystep.record.plan_files import (
     read_table,
 )
 
-_KEY = ("task", "context", "trial", "number")
-"""What makes a row: each combination is there once."""
+_KEY = ("bundle", "task", "context", "trial", "number")
+"""What makes a row: each combination is there once. Another policy has other plans in the same context."""
+ROWS = 1000
+"""Of a file that is full."""
+Key = tuple[str, str, str, int, int]
 
 
 @dataclass(frozen=True)
@@ -66,23 +69,25 @@ class PlansWriter:
     """Adds plans to a folder, new or begun before; one process at a time. Use as a context manager.
 
     What is added is on disk after `flush`, which `close` (and every `every` rows) calls. A kill loses what
-    added since, and leaves a set that can be read and continued.
+    added since, and leaves a set that can be read and continued. The last file is written anew, under the
+    next number, until it has `every` rows; so many flushes make few files.
 
     Args:
         manifest: of the policy whose plans they are; a set may hold those of several with one kind of plan.
+        every: rows of a full file.
 
     Raises:
         DatasetError: the folder holds something else, plans of another shape, or somebody writes to it.
     """
 
-    def __init__(self, folder: Path, manifest: dict[str, Any], *, every: int = 1000) -> None:
+    def __init__(self, folder: Path, manifest: dict[str, Any], *, every: int = ROWS) -> None:
         self.folder, self.spec = folder, PlanSpec.of(manifest)
         self._bundle = bundle_hash(manifest)
         self._every, self._rows = every, list[dict[str, Any]]()
         folder.mkdir(parents=True, exist_ok=True)
         self._lock = _lock(folder)
         try:
-            self._files, self._keys = self._begin()
+            self._files, self._keys, self._last = self._begin()
         except BaseException:
             os.close(self._lock)
             raise
@@ -107,12 +112,12 @@ class PlansWriter:
             number: of the plan within the trial.
 
         Returns:
-            Whether it is new: one of this task, context, trial and number stays as it is.
+            Whether it is new: one of this policy, task, context, trial and number stays as it is.
 
         Raises:
             DatasetError: no plan; another shape; values that are not finite.
         """
-        key = (task, context, int(trial), int(number))
+        key = (self._bundle, task, context, int(trial), int(number))
         if key in self._keys:
             return False
         spec = self.spec
@@ -121,7 +126,6 @@ class PlansWriter:
         row = dict(zip(_KEY, key, strict=True)) | {
             "text": text or task,
             "success": bool(success),
-            "bundle": self._bundle,
             "observation": _values("observation", observation[spec.subgoal], (spec.width,)),
             "plan": _values("plan", plan[spec.subgoal], (spec.subgoals, spec.width)),
         }
@@ -135,13 +139,18 @@ class PlansWriter:
         """What was added is on disk afterwards. Raises OSError (disk full), which loses nothing added."""
         if not self._rows:
             return
-        name = f"plans-{len(self._files):06d}.parquet"
-        description = self.folder / DESCRIPTION
-        with replacing(self.folder / name, description) as (staged, told):
-            pq.write_table(pa.Table.from_pylist(self._rows, self.spec.schema()), staged)
-            files = [*self._files, {"file": name, "rows": len(self._rows), "sha256": sha256(staged)}]
+        added = pa.Table.from_pylist(self._rows, self.spec.schema())
+        table = added if self._last is None else pa.concat_tables([self._last, added])
+        full = self._files if self._last is None else self._files[:-1]
+        name = f"plans-{_number(self._files) + 1:06d}.parquet"
+        with replacing(self.folder / name, self.folder / DESCRIPTION) as (staged, told):
+            pq.write_table(table, staged)
+            files = [*full, {"file": name, "rows": len(table), "sha256": sha256(staged)}]
             told.write_text(described(self.spec, files), encoding="utf-8")
+        for entry in self._files[len(full) :]:  # its rows are in the new one
+            (self.folder / entry["file"]).unlink(missing_ok=True)
         self._files, self._rows = files, []
+        self._last = None if len(table) >= self._every else table
 
     def close(self) -> None:
         """Flush, and let others write."""
@@ -161,15 +170,21 @@ class PlansWriter:
     ) -> None:
         self.close()
 
-    def _begin(self) -> tuple[list[dict[str, Any]], set[tuple[str, str, int, int]]]:
+    def _begin(self) -> tuple[list[dict[str, Any]], set[Key], pa.Table | None]:
+        """Files, keys, and the rows of a last file that is not full."""
         if not (self.folder / DESCRIPTION).exists():
-            return [], set()
+            return [], set(), None
         spec, files = describe(self.folder)
         if spec != self.spec:
             raise DatasetError(f"{self.folder}: expected plans of {self.spec}, got {spec}")
         tables = [read_table(self.folder, entry, spec) for entry in files]
+        named = {entry["file"] for entry in files}
+        for path in self.folder.glob("plans-*.parquet"):
+            if path.name not in named:  # a kill has left it between two renames
+                path.unlink(missing_ok=True)
         rows = [row for table in tables for row in zip(*_columns(table), strict=True)]
-        return files, set(rows)
+        last = tables[-1] if tables and len(tables[-1]) < self._every else None
+        return files, set(rows), last
 
 
 def read_plans(folders: Path | Sequence[Path]) -> TriedPlans:
@@ -207,6 +222,11 @@ def read_plans(folders: Path | Sequence[Path]) -> TriedPlans:
 def plans_sha256(folders: Iterable[Path]) -> str:
     """Of the sets' descriptions, which hold the hashes of their files."""
     return hashlib.sha256(b"".join((folder / DESCRIPTION).read_bytes() for folder in folders)).hexdigest()
+
+
+def _number(files: Sequence[dict[str, Any]]) -> int:
+    """Of the last file, -1 of none."""
+    return int(files[-1]["file"].removeprefix("plans-").removesuffix(".parquet")) if files else -1
 
 
 def _columns(table: pa.Table) -> list[list[Any]]:

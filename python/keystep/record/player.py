@@ -14,7 +14,9 @@ import numpy as np
 
 import keystep
 from keystep.data.errors import DatasetError
+from keystep.data.layout import Column
 from keystep.evaluate.environments import ObservationReader, check_action_space, make_env, solved
+from keystep.features import Feature
 from keystep.record.best_of_n import candidate_options, has_scorer
 from keystep.record.bundles import has_bundle
 from keystep.record.contexts import StartContext
@@ -66,18 +68,24 @@ class _SolvedAtStart(Exception):
 class RolloutPlayer:
     """A policy and its environment, for many contexts.
 
+    Args:
+        features: of the frames that are kept; the environment shows their images, too. None: what it shows.
+
     Raises:
         DatasetError: settings that bundle or environment do not take.
     """
 
-    def __init__(self, bundle: Path, settings: RolloutSettings) -> None:
+    def __init__(
+        self, bundle: Path, settings: RolloutSettings, features: Mapping[str, Column] | None = None
+    ) -> None:
         self._settings = settings
-        self._policy = keystep.load(bundle, **load_options(bundle, settings))
+        self._features = features
+        self._policy = keystep.load(bundle, **load_options(keystep.read_manifest(bundle), settings))
         manifest = self._policy.manifest
         suite = suite_named(settings.suite)
         suite.register()
         env_id = settings.env_id or suite.env_id
-        made = make_env(env_id, manifest, settings.env_kwargs)
+        made = make_env(env_id, shown(manifest, features or {}), settings.env_kwargs)
         check_action_space(made, manifest)
         self._env = made.unwrapped  # limits are ours; wrappers that only check cost time
         if hasattr(self._env, "terminate_on_success"):
@@ -94,6 +102,7 @@ class RolloutPlayer:
         try:
             for trial in range(self._settings.trials):
                 seen, _ = self._start(context)
+                self._require_features(seen)
                 first = first or self._read(seen)
                 self._policy.reset(task=context.task, seed=context.seed, episode=trial, **self._told)
                 frames, plan, success = self._play(context.task, seen)
@@ -116,6 +125,12 @@ class RolloutPlayer:
         except ValueError as error:
             where = f"{context.task}: episode {(context.source or {}).get('episode')}"
             raise DatasetError(f"{where}: {error}") from error
+
+    def _require_features(self, seen: Mapping[str, Any]) -> None:
+        for key in self._features or ():
+            if key != "action" and key not in seen:
+                wanted = f"an environment that shows {key}, as demonstrations have it"
+                raise DatasetError(f"features: expected {wanted}, got one that shows {', '.join(seen)}")
 
     def _play(
         self, task: str, observation: Any
@@ -154,7 +169,18 @@ def _columns(seen: list[Mapping[str, Any]], actions: list[np.ndarray]) -> dict[s
     return columns | {"action": np.stack(actions) if actions else np.zeros((0, 0), np.float32)}
 
 
-def load_options(bundle: Path, settings: RolloutSettings) -> dict[str, Any]:
+def shown(manifest: dict[str, Any], features: Mapping[str, Column]) -> dict[str, Any]:
+    """The manifest as if the policy observed the images of these features, too."""
+    known = {entry["key"] for entry in manifest["observation"]}
+    more = [
+        Feature(key, "rgb", column.shape).to_dict()
+        for key, column in features.items()
+        if column.is_image and key not in known
+    ]
+    return {**manifest, "observation": [*manifest["observation"], *more]} if more else manifest
+
+
+def load_options(manifest: Mapping[str, Any], settings: RolloutSettings) -> dict[str, Any]:
     """For `keystep.load`: no replanning, one thread.
 
     Raises:
@@ -163,7 +189,6 @@ def load_options(bundle: Path, settings: RolloutSettings) -> dict[str, Any]:
     options: dict[str, Any] = {"threads": 1}
     planning = candidate_options(settings.planner_candidates, settings.planner_score)
     planning |= {"planner_steps": settings.planner_steps} if settings.planner_steps else {}
-    manifest = keystep.read_manifest(bundle)
     if settings.planner_score == "learned" and not has_scorer(manifest):
         raise DatasetError("planner_score: expected density (the bundle has no scorer), got 'learned'")
     if manifest["planner"] is not None:
@@ -174,9 +199,9 @@ def load_options(bundle: Path, settings: RolloutSettings) -> dict[str, Any]:
 
 
 def open_player(
-    settings: RolloutSettings, digest: str, bundle: Path
+    settings: RolloutSettings, digest: str, features: Mapping[str, Column], bundle: Path
 ) -> Callable[[StartContext], ContextResult]:
     """The work of a process: results of contexts. Refuses another bundle than that of `digest`."""
     if not has_bundle(bundle, digest):
         raise DatasetError(f"{bundle}: expected a bundle, found none")
-    return RolloutPlayer(bundle, settings).run
+    return RolloutPlayer(bundle, settings, features).run

@@ -11,7 +11,7 @@ from typing import Any
 
 from keystep.data.errors import DatasetError
 from keystep.processes import Job, Workers
-from keystep.record.work import MAX_RESTARTS, OpenWork, WorkerPool
+from keystep.record.work import MAX_RESTARTS, POLL_SECONDS, OpenWork, WorkerPool
 
 
 class ProcessPool:
@@ -32,7 +32,7 @@ class ProcessPool:
         if self._workers is not None:
             self._workers.__exit__(kind, error, trace)
 
-    def run(self, jobs: Iterable[Job]) -> Generator[tuple[Job, Any], None, None]:
+    def run(self, jobs: Iterable[Job]) -> Generator[tuple[Job, Any] | None, None, None]:
         """See `WorkerPool.run`."""
         remaining, failures = iter(jobs), 0
         begun: list[Job] = []  # not yet given back, in order
@@ -46,10 +46,11 @@ class ProcessPool:
         while True:
             self._workers = self._workers or Workers(self._open, self._processes)
             try:
-                for job, result in self._workers.run(noted()):
-                    begun.pop(0)
-                    failures = 0
-                    yield job, result
+                for found in self._workers.polled(noted(), POLL_SECONDS):
+                    if found is not None:
+                        begun.pop(0)
+                        failures = 0
+                    yield found
                 return
             except BrokenProcessPool as error:
                 self._workers.__exit__(None, None, None)
@@ -67,14 +68,15 @@ def open_pool(open_work: OpenWork, folder: Path, processes: int, cluster: str | 
 
     Args:
         folder: of the bundle, which travels to other machines.
-        processes: of this machine, or workers of the cluster.
+        processes: of this machine, or workers of the cluster; 0 of a cluster: one for each of its cores.
         cluster: None; "local" for a Ray of its own on this machine; else the address of a running one.
 
     Raises:
         DatasetError: fewer than one process; no such cluster, or no Ray.
     """
-    if processes < 1:
-        raise DatasetError(f"processes: expected at least 1, got {processes}")
+    least, name = (1, "processes") if cluster is None else (0, "workers")
+    if processes < least:
+        raise DatasetError(f"{name}: expected at least {least}, got {processes}")
     if cluster is None:
         return ProcessPool(open_work, folder, processes)
     from keystep.record.cluster import RayPool

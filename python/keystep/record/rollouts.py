@@ -16,31 +16,27 @@ from typing import Any
 
 import keystep
 from keystep.bars import progress_bar
-from keystep.data.errors import DatasetError
-from keystep.data.layout import INDEX_FEATURES, Column
 from keystep.data.reader import DatasetReader
 from keystep.data.spec import DatasetSpec
 from keystep.data.writer import DatasetWriter
 from keystep.record.bundles import bundle_digest
-from keystep.record.collect import default_source
+from keystep.record.cluster import require_cluster
 from keystep.record.contexts import Contexts, StartContext, kept_states
 from keystep.record.interrupts import Interrupts
 from keystep.record.plans_tried import PlansWriter
-from keystep.record.player import ContextResult, load_options, open_player
+from keystep.record.player import ContextResult, open_player
 from keystep.record.pools import open_pool
 from keystep.record.rollout_settings import RolloutReport, RolloutSettings, StreamCount
+from keystep.record.rollout_spec import CONTEXT, check_rollouts, rollout_spec
 from keystep.record.schedule import RolloutSchedule
 from keystep.record.work import WorkerPool
-from keystep.suites import suite_named
-from keystep.suites.base import Suite
 from keystep.suites.states import END_STATE
 
-__all__ = ["RolloutReport", "RolloutSettings", "StreamCount", "collect_rollouts"]
+__all__ = ["RolloutReport", "RolloutSettings", "StreamCount", "check_rollouts", "collect_rollouts"]
 
-CONTEXT = "context"
-"""Name among the extras of an episode: its context's `kind`, `number` and `source`, and the `trial`."""
 SAVE_SECONDS = 1.0
 """After a kill, contexts of so long are tried again at most; episodes that are there are not added twice."""
+_END: Any = object()
 OnResult = Callable[[StartContext, ContextResult], None]
 
 
@@ -52,6 +48,7 @@ def collect_rollouts(
     replay: Sequence[Path] = (),
     processes: int = 1,
     cluster: str | None = None,
+    workers: int = 0,
     tried: Path | None = None,
     on_result: OnResult | None = None,
 ) -> RolloutReport:
@@ -61,8 +58,9 @@ def collect_rollouts(
         bundle: the policy.
         output: the dataset. Episodes have their seed, context and trial, and their last state.
         replay: datasets whose episodes' last states are the replayed contexts; none without.
-        processes: simulators run in parallel.
+        processes: simulators run in parallel, where there is no cluster.
         cluster: "local", or the address of a Ray cluster whose workers are used instead.
+        workers: of the cluster, one core each; 0: one for each of its cores.
         tried: a set of tried plans (`keystep.record.plans_tried`) that gets the first plan of every trial,
             failures included; only of policies whose subgoals are vectors.
         on_result: called with every context that counts and what came of it, failures included, in order;
@@ -72,19 +70,22 @@ def collect_rollouts(
         DatasetError: bad settings, before anything is created; settings, bundle or replayed datasets differ
             from those of `output`, another process writes it, the disk is full, workers keep dying, the
             cluster is gone, a replayed state is of another world. Earlier episodes stay readable.
+        ArgumentError: a task that the policy does not know, or no such environment, before anything is
+            created.
         keystep.Error: the bundle cannot be loaded.
     """
     bundle, output = Path(bundle), Path(output)
-    suite, tasks = _suite(settings)
     digest = bundle_digest(bundle)
     manifest = keystep.read_manifest(bundle)
-    load_options(bundle, settings)  # refuses before anything is created
+    suite, tasks = check_rollouts(settings, manifest)
+    if cluster is not None:
+        require_cluster(cluster)
     env_id = settings.env_id or suite.env_id
     kept = kept_states(replay, env_id)
     alone = settings.standing if settings.restore == "cubes_only" else ()
     schedule = RolloutSchedule(Contexts(suite, tasks, settings.seed, kept, alone), tasks, settings)
-    spec = _spec(settings, suite, tasks, manifest, digest, replay)
-    work = functools.partial(open_player, settings, digest)
+    spec = rollout_spec(settings, suite, tasks, manifest, digest, replay, output)
+    work = functools.partial(open_player, settings, digest, spec.features)
     with nullcontext() if tried is None else PlansWriter(tried, manifest) as plans:
 
         def note(context: StartContext, result: ContextResult) -> None:
@@ -93,7 +94,7 @@ def collect_rollouts(
             if on_result is not None:
                 on_result(context, result)
 
-        pool = open_pool(work, bundle, processes, cluster)
+        pool = open_pool(work, bundle, processes if cluster is None else workers, cluster)
         return collect_contexts(pool, output, spec, schedule, note, None if plans is None else plans.flush)
 
 
@@ -128,6 +129,7 @@ def collect_contexts(
             written after it.
     """
     with Interrupts() as interrupts, DatasetWriter(output, spec) as writer, pool:
+        interrupts.listen()
         report = _collect(pool, _Keeper(writer, schedule, on_result, before_counts), interrupts)
         report.episodes = writer.episodes
         return report
@@ -138,16 +140,17 @@ def _collect(pool: WorkerPool, keeper: _Keeper, interrupts: Interrupts) -> Rollo
     schedule, started = keeper.schedule, time.perf_counter()
     report = RolloutReport(schedule.counts)
     with progress_bar() as progress, closing(keeper):
-        bars: dict[str, Any] = {}
-        for count in schedule.counts:
-            bars.setdefault(count.task, progress.add_task(count.task, total=0))
+        tasks = dict.fromkeys(count.task for count in schedule.counts)
+        bars = {task: progress.add_task(task, total=0) for task in tasks}
         _show(progress, bars, schedule)
         with closing(pool.run(schedule.jobs())) as results:
             while not schedule.done and not interrupts.requested:
-                try:
-                    (context,), result = next(results)
-                except StopIteration:
+                found = next(results, _END)
+                if found is _END:
                     break
+                if found is None:  # nothing came, but perhaps an interrupt
+                    continue
+                (context,), result = found
                 if keeper.take(context, result):
                     report.rollouts += len(result.attempts)
                     _show(progress, bars, schedule)
@@ -228,68 +231,3 @@ class _Keeper:
         """Keep what is there, also after an error, unless it has left the dataset behind the counts."""
         if not self._behind:
             self._save()
-
-
-def _suite(settings: RolloutSettings) -> tuple[Suite, tuple[str, ...]]:
-    try:
-        suite = suite_named(settings.suite)
-    except ValueError as error:
-        raise DatasetError(str(error)) from None
-    tasks = tuple(suite.tasks) if settings.tasks is None else settings.tasks
-    for task in tasks:
-        if task not in suite.tasks:
-            raise DatasetError(f"tasks: expected some of {', '.join(suite.tasks)}, got {task!r}")
-    if not tasks:
-        raise DatasetError("tasks: expected at least one, got none")
-    return suite, tasks
-
-
-def _spec(
-    settings: RolloutSettings,
-    suite: Suite,
-    tasks: Sequence[str],
-    manifest: Mapping[str, Any],
-    digest: str,
-    replay: Sequence[Path],
-) -> DatasetSpec:
-    """Features, rate and action as those of the replayed datasets, else of the suite's demonstrations."""
-    base = _replayed_spec(replay[0]) if replay else _demonstrated_spec(settings, suite, tasks, manifest)
-    collection = {
-        "suite": settings.suite,
-        "env_id": settings.env_id or suite.env_id,
-        "rollouts": settings.to_json() | {"tasks": list(tasks)},
-        "bundle_sha256": digest,
-        "replay_sha256": [DatasetReader(path).sha256() for path in replay],
-        "action": base.collection.get("action"),
-    }
-    instructions = {task: suite.instruction(task) for task in tasks}
-    return DatasetSpec(
-        base.fps,
-        base.features,
-        instructions,
-        base.robot_type,
-        collection,
-        (END_STATE, CONTEXT),
-        {"bundle": manifest["name"], "keystep_version": keystep.__version__},
-    )
-
-
-def _replayed_spec(path: Path) -> DatasetSpec:
-    reader = DatasetReader(path)
-    features: dict[str, Column] = {
-        key: feature for key, feature in reader.features.items() if key not in INDEX_FEATURES
-    }
-    tasks = {task["name"]: task["instruction"] for task in reader.tasks}
-    robot = reader.info.get("robot_type")
-    return DatasetSpec(
-        int(reader.info["fps"]), features, tasks, robot, {"action": reader.collection.get("action")}
-    )
-
-
-def _demonstrated_spec(
-    settings: RolloutSettings, suite: Suite, tasks: Sequence[str], manifest: Mapping[str, Any]
-) -> DatasetSpec:
-    images = [entry for entry in manifest["observation"] if entry["kind"] == "rgb"]
-    size = images[0]["shape"][0] if images else 96
-    options = {"env_id": settings.env_id} if settings.env_id else {}
-    return default_source(suite, tasks, "rgb" if images else "state", size, **options).spec

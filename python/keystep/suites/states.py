@@ -42,9 +42,14 @@ def is_restorable(env: Any) -> bool:
     return all(hasattr(env, name) for name in ("simulator", "get_state", "set_state", "set_task"))
 
 
-def world_of(env: Restorable) -> dict[str, str]:
-    """Which physics this is: `env_id` (empty if it was not made by gymnasium.make) and `simulator`."""
-    return {"env_id": env.spec.id if env.spec is not None else "", "simulator": env.simulator}
+def world_of(env: Restorable) -> dict[str, Any]:
+    """Which physics this is: `env_id` (empty if it was not made by gymnasium.make) and `simulator`.
+
+    And `world_version` of an environment that has one besides that of its id.
+    """
+    version = getattr(env, "world_version", None)
+    told = {} if version is None else {"world_version": version}
+    return {"env_id": env.spec.id if env.spec is not None else "", "simulator": env.simulator, **told}
 
 
 def end_state(env: Any) -> dict[str, Any] | None:
@@ -91,4 +96,5 @@ def told_world(world: Any) -> str:
     """For a message: "keystep/Franka3Blocks-v1 (sapien 3.0.3)"."""
     if not isinstance(world, Mapping):
         return f"no world ({world!s:.40})"
-    return f"{world.get('env_id')} ({world.get('simulator')})"
+    version = f", world {world['world_version']}" if "world_version" in world else ""
+    return f"{world.get('env_id')} ({world.get('simulator')}{version})"

@@ -10,7 +10,7 @@ from typing import Any
 from keystep.data import Dataset, DatasetError, DatasetReader
 from keystep.data.joined import JoinedDatasets, check_same_world
 from keystep.files import sha256
-from keystep.models.checkpoint import Checkpoint, load_model, read_checkpoint
+from keystep.models.checkpoint import Checkpoint, load_model, network_modes, read_checkpoint
 from keystep.models.planner_config import PlannerConfig
 from keystep.train.config import TrainConfig
 
@@ -109,6 +109,8 @@ def start_from(folder: Path, draft: Checkpoint, model: Any) -> str:
     mine, theirs = draft.config.to_dict(), checkpoint.config.to_dict()
     for name in mine:
         _require(f"weights.{name}", _network(mine[name]), _network(theirs.get(name)))
+    modes = [network_modes(level.config) | level.normalization for level in (checkpoint, draft)]
+    _require("weights.normalization", *modes)  # by which the weights were trained
     _require("weights.action.names", draft.action["names"], checkpoint.action["names"])
     if draft.tasks and not isinstance(draft.config, PlannerConfig):  # a planner is told in words
         _require("weights.tasks", draft.tasks, checkpoint.tasks)
