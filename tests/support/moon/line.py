@@ -18,12 +18,12 @@ from keystep.data import Column, DatasetSpec
 from keystep.suites.base import Frames, Rollout, Source, numbered
 from keystep.suites.states import END_STATE, end_state
 
-LIMIT, FAR = 60, 0.15
+LIMIT, FAR, WALL = 60, 0.11, 0.2
 ENV_ID = "moon/Line-v0"
 
 
 class LineEnv(gymnasium.Env):
-    """Position in metres, action (3,); solved beyond `FAR` on the task's side."""
+    """Position in metres between two walls, action (3,); solved beyond `FAR` on the task's side."""
 
     observation_space = gymnasium.spaces.Box(-10, 10, (4,), np.float32)
     action_space = gymnasium.spaces.Box(-1, 1, (3,), np.float32)
@@ -44,7 +44,7 @@ class LineEnv(gymnasium.Env):
     def step(self, action: np.ndarray) -> Any:
         time.sleep(float(os.environ.get("LINE_SECONDS", "0")))
         self.steps += 1
-        self.x += 0.1 * float(np.clip(action[0], -1, 1))
+        self.x = float(np.clip(self.x + 0.1 * float(action[0]), -WALL, WALL))
         failing = os.environ.get("LINE_FAILING", "").split(",")
         success = self.x * SIDES[self.task] > FAR and self.task not in failing
         return self._observation(), 0.0, False, self.steps >= LIMIT, {"success": success}
