@@ -85,7 +85,7 @@ def load(
             noise of a single one.
         planner_score: what is best. learned: the bundle's scorer, trained on plans that were tried; density:
             the medoid, the plan that is on average nearest to the others; "": learned where the bundle has a
-            scorer.
+            scorer. Refused with a single plan.
         replan: plan anew when a plan is used up, or stay on the last subgoal; None: as the bundle says.
         strict_text: refuse an instruction of whose words the text encoder does not know most, where that is
             known of it; False: TextWarning.

@@ -13,6 +13,7 @@ import keystep
 
 pytest.importorskip("torch")
 
+import torch
 from hierarchy_fixture import CONTROLLERS, PLAN_ACTIONS, PLANNERS, live, world, write_checkpoint, write_pair
 
 from keystep.commands.inspect import summary
@@ -20,7 +21,7 @@ from keystep.export.bundle import export_bundle
 from keystep.export.manifest import ExportError
 from keystep.export.verify import verify_bundle
 from keystep.models import CheckpointError, ScorerConfig, load_scorer, save_checkpoint
-from keystep.models.reference_hierarchy import ReferenceHierarchy
+from keystep.models.reference_hierarchy import ReferenceHierarchy, best_of, density
 
 TOLERANCE = 1e-5
 FOLLOWED = (
@@ -102,7 +103,21 @@ def test_the_reference_follows_the_same_plans(pair: str, score: str, engine: str
             np.testing.assert_array_equal(tried.plans[key][tried.chosen], runtime.plan()[key])  # type: ignore[index]
             chosen.add(tried.chosen)
         assert runtime.latency().stages["score"].count == runtime.latency().plans == 4
+        assert runtime.latency().allocations == 0
     assert chosen != {0}  # that the first is followed proves nothing
+
+
+def test_what_is_no_number_is_never_the_reference_s_choice() -> None:
+    """As of the runtime: such a plan has the score NaN, and the others are compared without it."""
+    plans = torch.from_numpy(np.random.default_rng(0).normal(size=(5, 3, 2)))
+    others = density(plans[1:])
+    for bad in (torch.nan, torch.inf):
+        plans[0, 1, 1] = bad
+        scores = density(plans)
+        assert scores[0].isnan() and torch.equal(scores[1:], others)
+        assert best_of(scores) == 1 + int(others.argmax())
+    assert best_of(torch.tensor([torch.nan, -2.0, -1.0, -1.0])) == 2
+    assert best_of(torch.tensor([torch.nan])) == 0  # a single plan is compared with nothing
 
 
 @pytest.mark.parametrize(

@@ -179,6 +179,9 @@ def test_a_full_disk_is_one_error_and_can_be_resumed(
 @pytest.mark.parametrize(
     ("values", "problem"),
     [
+        ({"planner_candidates": 0}, r"planner_candidates: expected 1\.\.256, got 0"),
+        ({"planner_score": "learned"}, r"planner_score: expected none \(planner_candidates is 1\)"),
+        ({"planner_score": "best"}, "planner_score: expected bundle, learned or density, got 'best'"),
         ({"trials": 0}, "trials: expected a whole number from 1, got 0"),
         ({"reset_per_task": -1}, "reset_per_task: expected a whole number from 0, got -1"),
         ({"min_steps": 66}, "min_steps: expected at most 65, got 66"),

@@ -14,13 +14,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import keystep
 from keystep.data.errors import DatasetError
 from keystep.record.collect import collect
+from keystep.record.plans_tried import PlansWriter
 
 MODULE = "keystep.record.rollouts"
 FAILING = "KEYSTEP_TEST_FAILING_TASKS"
 """Environment variable: tasks without a success, with commas between them."""
+PERFECT = "KEYSTEP_TEST_PERFECT"
+"""Environment variable: all plans that are tried succeed."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,8 @@ class FakeSettings:
     replayed_per_task: int = 50
     trials: int = 5
     guidance: float | None = 3.0
+    planner_candidates: int = 1
+    planner_score: str = "bundle"
     seed: int = 0
     max_contexts: int = 500
 
@@ -69,7 +76,7 @@ def collect_fakes(
     tried: Path | None = None,
 ) -> FakeReport:
     """Demonstrations from other resets; the bundle must be there, and the replayed datasets."""
-    keystep.read_manifest(bundle)
+    manifest = keystep.read_manifest(bundle)
     assert all((path / "meta" / "info.json").exists() for path in replay)
     failing = os.environ.get(FAILING, "").split(",")
     wanted = settings.reset_per_task + settings.replayed_per_task
@@ -82,7 +89,29 @@ def collect_fakes(
         first_seed = 1000 * (1 + settings.seed)
         report = collect(output, suite=settings.suite, tasks=tasks, episodes=wanted, seed=first_seed)
         done.interrupted = report.interrupted
+    if tried is not None:
+        try_plans(tried, manifest, known, settings)
     return done
+
+
+def try_plans(folder: Path, manifest: dict[str, Any], tasks: Sequence[str], settings: FakeSettings) -> None:
+    """Plans, of which those succeed that end to the right of where they began."""
+    rng = np.random.default_rng(settings.seed)
+    with PlansWriter(folder, manifest) as writer:
+        spec = writer.spec
+        for context in range(20):
+            seen = rng.normal(size=spec.width).astype(np.float32)
+            for trial in range(settings.trials):
+                plan = rng.normal(size=(spec.subgoals, spec.width)).astype(np.float32)
+                good = PERFECT in os.environ or bool(plan[-1, 0] > seen[0])
+                writer.add(
+                    {spec.subgoal: plan},
+                    {spec.subgoal: seen},
+                    task=tasks[context % len(tasks)],
+                    success=good,
+                    context=f"reset-{settings.seed}-{context}",
+                    trial=trial,
+                )
 
 
 def demonstrations(output: Path) -> Path:

@@ -17,7 +17,7 @@ from keystep.models import PLANNER_PRESETS, load_planner, load_scorer, random_ch
 from keystep.record.plans_tried import PlansWriter, TriedPlans, read_plans
 from keystep.train.scorer import prepared, train_scorer
 from keystep.train.scorer_config import ScorerTraining
-from keystep.train.scorer_data import auc, metrics, split_contexts
+from keystep.train.scorer_data import ScorerData, auc, auc_of_task, metrics, split_contexts
 
 KEY = "observation.state"
 PLANNER = replace(PLANNER_PRESETS["tiny"], subgoals=4, observation=(state_feature(5),))
@@ -66,17 +66,52 @@ def settings(folder: Path, planner: Path, output: Path, **changes: Any) -> Score
 def test_it_learns_what_decides(planner: Path, tmp_path: Path) -> None:
     plans = write(tmp_path / "plans", planner)
     result = train_scorer(settings(plans, planner, tmp_path / "scorer"))
-    assert result.metrics["auc"] > 0.8 and result.metrics["auc_within_contexts"] > 0.8
+    assert result is not None and result.metrics["auc"] > 0.8 and result.metrics["auc_within_contexts"] > 0.8
     assert result.metrics["contexts"] == 12 and result.metrics["train_plans"] == 240
     model, checkpoint, encoder = load_scorer(tmp_path / "scorer")
     assert checkpoint.provenance["metrics"]["auc"] == result.metrics["auc"]
     # What is stored is what was measured.
     tried = read_plans(plans)
     held_out = split_contexts(tried, 0.2, 0)
-    chosen = np.array([key in held_out for key in zip(tried.tasks, tried.contexts, strict=True)])
+    chosen = np.array([seen.tobytes() in held_out for seen in tried.observations])
     logits = model(*prepared(tried, checkpoint, encoder)).detach().numpy()
     again = metrics(logits[chosen], tried, np.flatnonzero(chosen))
     assert again["auc"] == pytest.approx(result.metrics["auc"])
+
+
+def test_a_state_is_on_one_side_whatever_its_contexts_are_called() -> None:
+    """Collections start from equal states under other names, and for other tasks."""
+    rng = np.random.default_rng(0)
+    states = rng.normal(size=(30, 3)).astype(np.float32)
+    rows = rng.integers(0, 30, 400)
+    tasks = tuple(f"task_{number}" for number in rng.integers(0, 3, 400))
+    names = tuple(f"replayed-{number}" for number in range(400))
+    tried = TriedPlans(
+        None,  # type: ignore[arg-type]
+        tasks, tasks, names, tasks, np.arange(400), states[rows], states[rows][:, None], rows > 9,
+    )  # fmt: skip
+    held_out = split_contexts(tried, 0.2, 0)
+    data = ScorerData(tried, held_out)
+    sides = [
+        {state.tobytes() for state in tried.observations[side]} for side in (data.training, data.validation)
+    ]
+    assert not sides[0] & sides[1] and sides[1] == held_out and 6 <= len(held_out) <= 12
+    assert held_out == split_contexts(tried, 0.2, 0) != split_contexts(tried, 0.2, 1)
+
+
+def test_what_is_no_scorer_is_not_overwritten(planner: Path, tmp_path: Path) -> None:
+    plans = write(tmp_path / "plans", planner, contexts=20)
+    before = (planner / "model.safetensors").read_bytes()
+    with pytest.raises(DatasetError, match=r"output: expected .* got .*planner0?, of a planner"):
+        train_scorer(settings(plans, planner, planner, steps=5))
+    with pytest.raises(DatasetError, match=r"output: expected a new folder, .* got .*plans"):
+        train_scorer(settings(plans, planner, plans, steps=5))
+    assert (planner / "model.safetensors").read_bytes() == before and read_plans(plans)
+    for steps in (5, 6):  # an earlier scorer may go
+        result = train_scorer(settings(plans, planner, tmp_path / "scorer", steps=steps))
+        assert result is not None
+    assert train_scorer(settings(plans, planner, tmp_path / "none"), lambda: True) is None
+    assert not (tmp_path / "none").exists()
 
 
 def test_equal_settings_give_equal_weights(planner: Path, tmp_path: Path) -> None:
@@ -136,6 +171,20 @@ def test_auc_counts_pairs() -> None:
         ]
         assert auc(scores, success) == pytest.approx(np.mean(pairs))
     assert auc(np.zeros(3), np.ones(3, bool)) is None
+
+
+def test_tasks_alone_tell_nothing_of_plans_of_one_task(planner: Path, tmp_path: Path) -> None:
+    tried = read_plans(
+        write(tmp_path / "plans", planner, outcome=lambda task, trial: task == "task_0" or trial > 2)
+    )
+    every = np.arange(len(tried))
+    of_one = every[[task == "task_1" for task in tried.tasks]]
+    assert auc_of_task(tried, every, of_one) == 0.5
+    whole = auc_of_task(tried, every, every)
+    assert whole is not None and 0.5 < whole < 1
+    # Pairs in a context, counted by hand: 30 contexts of task_1 with 2 successes and 3 failures each.
+    found = metrics(np.zeros(len(tried)), tried, every)
+    assert (found["pairs_within_contexts"], found["auc_within_contexts"]) == (30 * 6, 0.5)
 
 
 def test_calibrated_odds_have_no_calibration_error() -> None:

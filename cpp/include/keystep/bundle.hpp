@@ -121,13 +121,13 @@ struct ChunkSpec {
   std::string merge = "consumed_index";
 };
 
-/// Of family subgoal: a plan is `subgoals` observations, each held for `steps_per_subgoal` actions.
 /// Says which of several plans is most likely to succeed: the graph `score`.
 struct ScorerSpec {
   std::int64_t plans = 0;  ///< tried ones that it was trained on; 0: never trained
   double auc = 0;          ///< on contexts that it was not trained on, 0..1
 };
 
+/// Of family subgoal: a plan is `subgoals` observations, each held for `steps_per_subgoal` actions.
 struct PlannerSpec {
   int subgoals = 0, steps_per_subgoal = 0;
   bool replan = true;           ///< plan anew when the plan is used up; if false the last subgoal stays

@@ -187,10 +187,11 @@ void check_taken(const Bundle& bundle) {
   refuse("graphs.plan_denoise.inputs", "a condition that text writes, here or in plan_encode", "none");
 }
 
-/// Names are shared by all graphs of the controller, and of the planner: one name, one meaning, one writer.
+/// Names are shared by all graphs of the controller, and of the planner: one name, one meaning, one writer. A
+/// sample is written in place, so each graph has its own.
 void check_shared_names(const Bundle& bundle, const std::map<std::string, Sides>& planner) {
   struct Use {
-    std::string role;
+    std::string role, graph;
     bool of_planner;
   };
   std::map<std::string, Use> uses;
@@ -200,12 +201,16 @@ void check_shared_names(const Bundle& bundle, const std::map<std::string, Sides>
     const bool of_planner = planner.contains(key);
     for (const auto* list : {&graph.inputs, &graph.outputs}) {
       for (const TensorSpec& tensor : *list) {
-        const Use& use = uses.emplace(tensor.name, Use{tensor.role, of_planner}).first->second;
+        const Use& use = uses.emplace(tensor.name, Use{tensor.role, key, of_planner}).first->second;
         if (use.role != tensor.role) {
           refuse(field, "tensor '" + tensor.name + "' in the role " + use.role, tensor.role);
         }
         if (use.of_planner != of_planner) {
           refuse(field, "tensors of other names in planner and controller", "'" + tensor.name + "' in both");
+        }
+        if (tensor.role == "sample" && use.graph != key) {
+          refuse(field, "a sample of another name than that of " + use.graph,
+                 "'" + tensor.name + "' in both");
         }
       }
     }

@@ -110,6 +110,9 @@ Status Runtime::Impl::predict_plan(const Observation& observation, std::span<con
 
 Status Runtime::Impl::predict_candidates(const Observation& observation, std::span<const float> noise,
                                          PlanCandidates& out) noexcept {
+  if (const Status status = planner->can_predict(plan_size); status != Status::ok) {
+    return fail(status, planner->error().c_str());
+  }
   const auto count = static_cast<std::size_t>(planner->candidates());
   if (out.scores.size() != count) return wrong_size("scores", count, out.scores.size());
   if (out.plans.size() != count * plan_size) return wrong_size("plans", count * plan_size, out.plans.size());

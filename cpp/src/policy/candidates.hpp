@@ -40,7 +40,7 @@ class Candidates {
     std::size_t row;  ///< values
   };
   Status learned(const DenoiseLoop& loop, const Epoch& epoch, std::string& error) noexcept;
-  void density(const DenoiseLoop& loop) noexcept;
+  Status density(const DenoiseLoop& loop, const Epoch& epoch) noexcept;
 
   const int count_;
   const std::size_t size_;
@@ -48,6 +48,7 @@ class Candidates {
   std::unique_ptr<Graph> graph_;  ///< none: by density
   Tensor *plans_ = nullptr, *logits_ = nullptr;
   std::vector<float> scores_;
+  std::vector<double> distances_;  ///< of each to all others, summed
   std::vector<char> usable_;
 };
 

@@ -48,6 +48,11 @@ void check_candidates(RuntimeOptions& options, const Bundle& bundle) {
         expected("planner_candidates", "1.." + std::to_string(kMaxCandidates), std::to_string(count)));
   }
   if (!bundle.planner) return;
+  if (count == 1) {
+    if (options.planner_score.empty()) return;
+    throw ArgumentError(
+        expected("planner_score", "none (planner_candidates is 1)", in_quotes(options.planner_score)));
+  }
   const bool learned = bundle.planner->scorer.has_value();
   std::string& score = options.planner_score;
   const bool known = score.empty() || score == "density" || (score == "learned" && learned);
@@ -142,7 +147,9 @@ std::shared_ptr<const Model> load(Engine& engine, const Bundle& bundle, const st
   try {
     return engine.load(bundle.files, graph, rows_of(key, graph, bundle));
   } catch (const BundleError& refused) {
-    const bool widened = graph.rows != bundle.graphs.at(key).rows;
+    const std::string_view what = refused.what();
+    const bool of_shape = what.find(".shape: ") != what.npos;
+    const bool widened = graph.rows != bundle.graphs.at(key).rows && of_shape;
     const char* why = widened ? " (planner_candidates need a symbolic axis of rows: export it again)" : "";
     throw BundleError("graphs." + key + "." + refused.what() + why);
   }

@@ -52,8 +52,9 @@ bool DenoiseLoop::fits(std::span<const float> noise, std::string& error) const n
   return false;
 }
 
-void DenoiseLoop::start(NoiseKey key, std::span<const float> noise) noexcept {
-  for (int i = 0; i < count_; ++i) {
+/// Noise of many samples takes a while: where the epoch is over the rest of them is left as it is.
+void DenoiseLoop::start(NoiseKey key, std::span<const float> noise, const Epoch& epoch) noexcept {
+  for (int i = 0; i < count_ && !epoch.over(); ++i) {
     if (noise.empty()) {
       key.step = step_of_candidate(static_cast<std::uint32_t>(i), 0);
       fill_normal(key, row(sample_, i));
@@ -85,10 +86,11 @@ Status DenoiseLoop::predict(Graph& graph, std::int64_t timestep, const Epoch& ep
 }
 
 /// x_t -> x_{t-1} of every sample. What the step adds is of `key`, or the next of those that are given.
-void DenoiseLoop::step(int k, const NoiseKey& key, bool generated, std::span<const float>& noise) noexcept {
+void DenoiseLoop::step(int k, const NoiseKey& key, bool generated, std::span<const float>& noise,
+                       const Epoch& epoch) noexcept {
   const bool adds = sampler_.needs_noise(k);
   if (adds && !generated) noise = noise.subspan(static_cast<std::size_t>(count_) * size_);
-  for (int i = 0; i < count_; ++i) {
+  for (int i = 0; i < count_ && !epoch.over(); ++i) {
     std::span<const float> added;
     if (adds && generated) {
       NoiseKey drawn = key;
@@ -105,14 +107,14 @@ void DenoiseLoop::step(int k, const NoiseKey& key, bool generated, std::span<con
 Status DenoiseLoop::run(Graph& graph, const NoiseKey& key, std::span<const float> noise, const Epoch& epoch,
                         std::string& error) noexcept {
   const bool generated = noise.empty();
-  start(key, noise);
+  start(key, noise, epoch);
   for (std::size_t k = 0; k < sampler_.timesteps().size(); ++k) {
     if (const Status status = predict(graph, sampler_.timesteps()[k], epoch, error); status != Status::ok) {
       return status;
     }
-    step(static_cast<int>(k), key, generated, noise);
+    step(static_cast<int>(k), key, generated, noise, epoch);
   }
-  return Status::ok;
+  return epoch.over() ? Status::interrupted : Status::ok;
 }
 
 }  // namespace keystep

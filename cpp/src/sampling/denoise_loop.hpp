@@ -48,9 +48,10 @@ class DenoiseLoop {
     const std::size_t first = static_cast<std::size_t>(index) * branches() * size_;
     return {static_cast<float*>(of.data) + first, size_};
   }
-  void start(NoiseKey key, std::span<const float> noise) noexcept;
+  void start(NoiseKey key, std::span<const float> noise, const Epoch& epoch) noexcept;
   Status predict(Graph& graph, std::int64_t timestep, const Epoch& epoch, std::string& error) noexcept;
-  void step(int k, const NoiseKey& key, bool generated, std::span<const float>& noise) noexcept;
+  void step(int k, const NoiseKey& key, bool generated, std::span<const float>& noise,
+            const Epoch& epoch) noexcept;
 
   Sampler sampler_;
   Tensor &sample_, &output_, &timestep_;

@@ -30,9 +30,9 @@ def opener(checkpoints: Sequence[Path], bundle: Path, options: PolicyOptions) ->
         raise keystep.ArgumentError(
             f"reference: expected the checkpoint of the {' and the '.join(parts)}, got {len(checkpoints)}"
         )
-    if options.planner_candidates != 1:
-        got = options.planner_candidates
-        raise keystep.ArgumentError(f"planner_candidates: expected 1 with a reference, got {got}")
+    for name, plain in (("planner_candidates", 1), ("planner_score", "bundle")):
+        if (got := getattr(options, name)) != plain:
+            raise keystep.ArgumentError(f"{name}: expected {plain} with a reference, got {got}")
     return functools.partial(Reference, tuple(checkpoints), manifest, options)
 
 

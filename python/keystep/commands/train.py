@@ -25,6 +25,7 @@ def main(config: Annotated[Training, tyro.conf.arg(name="")]) -> Any:
         from keystep.train.scorer import train_scorer
 
         scored = train_scorer(config)
+        assert scored is not None  # nobody stops it but by Ctrl-C
         print(scored)
         return scored
     from keystep.train.trainer import train

@@ -123,7 +123,7 @@ def caption(report: Report) -> str:
         *notes(report),
         *(
             f"{name} {settings[name]}"
-            for name in ("subgoals", "replan", "phrasing", "guidance")
+            for name in ("subgoals", "replan", "planner_candidates", "planner_score", "phrasing", "guidance")
             if _set(settings, name)
         ),
         *(f"{name} {report.machine[name]}" for name in ("cpu", "commit") if report.machine.get(name)),

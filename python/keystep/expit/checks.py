@@ -12,6 +12,7 @@ from keystep.evaluate.environments import env_plan
 from keystep.evaluate.rollout import check
 from keystep.expit.config import FINETUNE, ExpitConfig
 from keystep.expit.folder import Iteration
+from keystep.expit.scoring import choosing
 from keystep.expit.stages import evaluation_for, rollout_settings, training
 from keystep.suites import suite_named
 from keystep.suites.base import TASK, Suite
@@ -70,7 +71,7 @@ def check_run(config: ExpitConfig) -> None:
                 wanted = f"tasks of {config.dataset} ({', '.join(known)})"
                 raise keystep.ArgumentError(f"rollouts.tasks: expected {wanted}, got {task!r}")
         with _of("rollouts"):
-            check_rollouts(settings, manifest)
+            check_rollouts(choosing(settings, manifest), manifest)
 
 
 def _rehearsed(config: ExpitConfig, first: Iteration) -> dict[str, Any]:

@@ -9,8 +9,10 @@ from typing import Any, Literal
 
 import keystep
 from keystep.models.presets import ACT_PRESETS, PRESETS
+from keystep.record.best_of_n import PlannerScore, check_candidates
 from keystep.record.rollout_settings import MAX_COLLECTION
 from keystep.train.config import TrainConfig
+from keystep.train.scorer_config import ScorerTraining
 
 FINETUNE = "ft"
 KINDS: Mapping[str, Mapping[str, Any]] = {"dp": PRESETS, "act": ACT_PRESETS}
@@ -74,8 +76,14 @@ class EvaluationSettings:
     """Of the planner (lambda)."""
     replan: bool = True
     """Plan again when a plan is used up."""
+    planner_candidates: int = 1
+    """Plans of which the best is followed."""
+    planner_score: PlannerScore = "bundle"
+    """What is best. bundle: the scorer's choice, of a bundle without one the density's; learned: the
+    scorer's, and before there is one (iteration 0) a single plan is made; density."""
 
     def __post_init__(self) -> None:
+        check_candidates(self.planner_candidates, self.planner_score)
         if self.episodes < 1 or self.seed < 0:
             got = f"{self.episodes} and {self.seed}"
             raise keystep.ArgumentError(f"episodes/seed: expected at least 1 and 0, got {got}")
@@ -159,6 +167,8 @@ class ExpitConfig:
     demonstrations: Demonstrations
     planner: NetworkSettings
     controller: NetworkSettings
+    scorer: ScorerTraining | None = None
+    """Of plans: trained after every collection on all that were tried so far, and exported; None: none is."""
     export: ExportSettings
     rollouts: Any
     """`keystep.record.rollouts.RolloutSettings`; its seed is the first iteration's of seed 0."""
@@ -171,6 +181,7 @@ class ExpitConfig:
                 raise keystep.ArgumentError(f"{name}: expected at least {value}, got {getattr(self, name)}")
         if self.iterations >= SEEDS:
             raise keystep.ArgumentError(f"iterations: expected fewer than {SEEDS}, got {self.iterations}")
+        self._check_scorer()
         if self.env_kwargs and self.demonstrations.collect:
             raise keystep.ArgumentError(
                 "env_kwargs: expected none beside demonstrations.collect, which collects in the suite's own "
@@ -183,6 +194,17 @@ class ExpitConfig:
             if not 0 <= getattr(self, name) < float("inf") or (name != "growth" and not getattr(self, name)):
                 wanted = "at least 0" if name == "growth" else "above 0"
                 raise keystep.ArgumentError(f"{name}: expected a number {wanted}, got {getattr(self, name)}")
+
+    def _check_scorer(self) -> None:
+        """A scorer that cannot be, or its choice without one."""
+        if self.scorer is None:
+            for name, part in (("rollouts", self.rollouts), ("evaluation", self.evaluation)):
+                if part.planner_score == "learned":
+                    wanted = "bundle or density, as there is no table [scorer]"
+                    raise keystep.ArgumentError(f"{name}.planner_score: expected {wanted}, got 'learned'")
+        elif (subgoal := getattr(self.planner.training, "subgoal", "")).startswith("observation.images."):
+            wanted = "none for plans of images, which have density alone"
+            raise keystep.ArgumentError(f"scorer: expected {wanted}, got one for {subgoal}")
 
     @property
     def dataset(self) -> Path:

@@ -11,6 +11,8 @@ from keystep.expit.config import FINETUNE
 from keystep.expit.folder import MANIFEST, WEIGHTS, Iteration
 from keystep.files import sha256
 
+NETWORKS = ("planner", "controller", "scorer")
+
 
 def check_done(iteration: Iteration, stage: str, last: Iteration | None, mode: str, d0: str) -> None:
     """Whether a stage can stay as it is.
@@ -29,7 +31,7 @@ def check_done(iteration: Iteration, stage: str, last: Iteration | None, mode: s
         if "demonstrations" in facts:
             place, known = iteration.demonstrations, facts["demonstrations"]["dataset_sha256"]
             _same(iteration, place, known, _dataset(place))
-    elif stage in ("planner", "controller"):
+    elif stage in ("planner", "controller", "scorer") and "weights_sha256" in facts:
         _same(iteration, *_file(getattr(iteration, stage) / WEIGHTS, facts["weights_sha256"]))
     elif stage == "bundle":
         _same(iteration, *_file(iteration.bundle / MANIFEST, facts["manifest_sha256"]))
@@ -51,10 +53,11 @@ def parents(iteration: Iteration, stage: str, last: Iteration | None, mode: str,
         finetuned = mode == FINETUNE and last is not None
         weights = last.done[stage]["weights_sha256"] if finetuned and last is not None else None
         return {"datasets_sha256": learned_from(iteration, mode, d0), "from_weights_sha256": weights}
+    if stage == "scorer":
+        return {"planner_sha256": iteration.done["planner"]["weights_sha256"]}
     if stage == "bundle":
-        return {
-            f"{name}_sha256": iteration.done[name]["weights_sha256"] for name in ("planner", "controller")
-        }
+        networks = [name for name in NETWORKS if "weights_sha256" in iteration.done.get(name, {})]
+        return {f"{name}_sha256": iteration.done[name]["weights_sha256"] for name in networks}
     return {"bundle_sha256": iteration.done["bundle"]["manifest_sha256"]}
 
 

@@ -5,6 +5,7 @@ OUTPUT/
   demonstrations/              D0, unless it is elsewhere
   iteration-0/                 learned from D0
     planner/  controller/      checkpoints
+    scorer/                    of plans, from iteration 1 on, if the run has one
     policy.keystep/            the bundle
     evaluation.json            success per task
     iteration.json             what is done, and what of
@@ -39,8 +40,8 @@ Counts = list[dict[str, Any]]
 """Of rollouts, by task and kind: task, kind, contexts, trials, successes."""
 TRIES, WAIT_SECONDS = 20, 0.05
 """For a lock: who looks whether it is taken holds it for a moment."""
-STAGES = ("rollouts", "planner", "controller", "bundle", "evaluation")
-"""Of an iteration, in order; the first has no rollouts."""
+STAGES = ("rollouts", "planner", "controller", "scorer", "bundle", "evaluation")
+"""Of an iteration, in order. The first has no rollouts and no scorer; others a scorer if the run has one."""
 FREE = (
     "output",
     "iterations",
@@ -67,13 +68,16 @@ class Iteration:
     def __init__(self, run: Path, number: int) -> None:
         self.path = run / f"iteration-{number}"
         self.number = number
+        run_settings = (_read(run / RUN, RUN) or {}).get("settings", {})
+        self._without = [] if number else ["rollouts"]
+        self._without += [] if number and run_settings.get("scorer") else ["scorer"]
         self._record = _read(self.path / ITERATION, ITERATION) or {}
         self.done: dict[str, dict[str, Any]] = self._record.get("done", {})
 
     @property
     def stages(self) -> tuple[str, ...]:
         """What there is to do."""
-        return STAGES if self.number else STAGES[1:]
+        return tuple(stage for stage in STAGES if stage not in self._without)
 
     @property
     def finished(self) -> bool:
@@ -86,6 +90,15 @@ class Iteration:
     @property
     def controller(self) -> Path:
         return self.path / "controller"
+
+    @property
+    def scorer(self) -> Path:
+        return self.path / "scorer"
+
+    @property
+    def scored(self) -> bool:
+        """Whether a scorer was trained, which the bundle then has."""
+        return "weights_sha256" in self.done.get("scorer", {})
 
     @property
     def rollouts(self) -> Path:
@@ -207,7 +220,7 @@ def same_run(config: ExpitConfig) -> None:
             raise DatasetError(f"{place}: expected {wanted}, got no such file; take another folder")
         write_run(config, None)
         return
-    require_same(f"{place}: ", "", stored["settings"], settings)
+    require_same(f"{place}: ", "", {"scorer": None} | stored["settings"], settings)
     write_run(config, stored.get("dataset_sha256"))
 
 

@@ -21,8 +21,9 @@ from keystep.expit.config import (
 from keystep.expit.presets import EXPIT_PRESETS
 from keystep.expit.tables import Table, check_keys, converted, merged, settings_of, told
 from keystep.train.config import ControllerTraining, PlannerTraining, TrainConfig
+from keystep.train.scorer_config import ScorerTraining
 
-TABLES = ("demonstrations", "planner", "controller", "export", "rollouts", "evaluation")
+TABLES = ("demonstrations", "planner", "controller", "scorer", "export", "rollouts", "evaluation")
 FIXED = (
     "preset",
     "steps",
@@ -95,6 +96,7 @@ def config_of(table: Table, folder: Path) -> ExpitConfig:
         "demonstrations": _demonstrations(table.get("demonstrations", {}), folder),
         "planner": _network("planner", PlannerTraining, table.get("planner", {}), folder),
         "controller": _network("controller", ControllerTraining, table.get("controller", {}), folder),
+        "scorer": _scorer(table["scorer"], folder) if "scorer" in table else None,
         "export": settings_of(ExportSettings, table.get("export", {}), "export", folder),
         "rollouts": _rollouts(table.get("rollouts", {}), folder, (suite, env, kwargs)),
         "evaluation": settings_of(EvaluationSettings, table.get("evaluation", {}), "evaluation", folder),
@@ -181,6 +183,11 @@ def _network(name: str, kind: type[TrainConfig], table: Any, folder: Path) -> Ne
                 f"{name}.finetune.{key}: expected {wanted}, got {told(finetune[key])}"
             )
     return NetworkSettings(training, {key: getattr(changed, key) for key in finetune}, model)
+
+
+def _scorer(table: Any, folder: Path) -> ScorerTraining:
+    fixed = {"dataset": (), "planner": Path(), "output": Path(), "seed": 0}
+    return settings_of(ScorerTraining, table, "scorer", folder, fixed)
 
 
 def _rollouts(table: Any, folder: Path, world: tuple[str, str, Mapping[str, Any]]) -> Any:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from keystep.data.errors import DatasetError
+from keystep.expit import scoring
 from keystep.expit.checks import check_run, check_settings
 from keystep.expit.config import ExpitConfig
 from keystep.expit.done import check_done
@@ -160,7 +161,7 @@ def _made_of(config: ExpitConfig, number: int) -> dict[str, Any]:
             "rollouts": plain(config.rollout_settings(number))["seed"] if number else None,
             "evaluation": config.evaluation.seed,
         },
-        "settings": {key: settings[key] for key in ("rollouts", "export", "evaluation")},
+        "settings": {key: settings[key] for key in ("rollouts", "scorer", "export", "evaluation")},
         "machine": describe_machine(),
     }
 
@@ -175,6 +176,7 @@ def _tell(iteration: Iteration, stage: str) -> None:
         ),
         "planner": lambda: f"{facts['steps']} steps, loss {facts['train_loss']:.4f}",
         "controller": lambda: f"{facts['steps']} steps, loss {facts['train_loss']:.4f}",
+        "scorer": lambda: scoring.told(facts),
         "bundle": lambda: str(iteration.bundle),
         "evaluation": lambda: f"success {100 * facts['success_rate']:.1f} % of {facts['episodes']} episodes",
     }

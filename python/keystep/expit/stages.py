@@ -19,6 +19,7 @@ from keystep.expit.done import parents
 from keystep.expit.evaluating import evaluate_into
 from keystep.expit.fallback import copy_episodes
 from keystep.expit.folder import MANIFEST, WEIGHTS, Iteration, read_run
+from keystep.expit.scoring import choosing, planning_options, plans_vectors, scorer_of
 from keystep.files import recover_folder, sha256
 from keystep.record.interrupts import Interrupts
 from keystep.suites import suite_named
@@ -49,6 +50,7 @@ class IterationWork:
             "rollouts": self.collect,
             "planner": lambda: self.train("planner"),
             "controller": lambda: self.train("controller"),
+            "scorer": self.score,
             "bundle": self.export,
             "evaluation": self.evaluate,
         }
@@ -76,12 +78,12 @@ class IterationWork:
         report = collect_rollouts(
             self.last.bundle,
             iteration.rollouts,
-            rollout_settings(config, iteration.number),
+            choosing(rollout_settings(config, iteration.number), keystep.read_manifest(self.last.bundle)),
             replay=datasets(config, self.last.number),
             processes=config.processes,
             cluster=config.cluster,
             workers=config.workers,
-            tried=iteration.tried if _plans_vectors(self.last.bundle) else None,
+            tried=iteration.tried if plans_vectors(self.last.bundle) else None,
         )
         if report.interrupted:
             return None
@@ -135,6 +137,21 @@ class IterationWork:
             "val_loss": result.val_loss,
         }
 
+    def score(self) -> Facts | None:
+        """A scorer of all plans that were tried so far."""
+        settings, number = self.config.scorer, self.iteration.number
+        assert settings is not None
+        if self.interrupts.requested:
+            return None
+        self.iteration.begin("scorer", 1, 0)
+        tried = tuple(Iteration(self.config.output, earlier).tried for earlier in range(1, number + 1))
+        return scorer_of(
+            replace(settings, dataset=tried, seed=self.config.training_seed(number)),
+            self.iteration.planner,
+            self.iteration.scorer,
+            lambda: self.interrupts.requested,
+        )
+
     # ---- the bundle
 
     def export(self) -> Facts | None:
@@ -150,6 +167,7 @@ class IterationWork:
             self.iteration.controller,
             folder,
             planner=self.iteration.planner,
+            scorer=self.iteration.scorer if self.iteration.scored else None,
             name=name,
             replan=self.config.evaluation.replan,
             overwrite=(folder / MANIFEST).is_file(),
@@ -175,7 +193,10 @@ class IterationWork:
                 bundle,
                 evaluation_of(self.config, settings, bundle),
                 self.interrupts,
-                options={"replan": settings.replan},
+                options={
+                    "replan": settings.replan,
+                    **planning_options(asdict(settings), self.iteration.scored),
+                },
                 processes=self.config.processes,
                 what=f"iteration {self.iteration.number}",
                 begin=begin,
@@ -267,15 +288,6 @@ def trained_steps(output: Path) -> int:
     """Steps of the last training state in a checkpoint folder."""
     found = (output / "training_state").glob("step-*")
     return max((int(path.name.removeprefix("step-")) for path in found), default=0)
-
-
-def _plans_vectors(bundle: Path) -> bool:
-    """Whether the bundle's plans can be kept for a scorer."""
-    manifest = keystep.read_manifest(bundle)
-    subgoal = manifest["planner"]["subgoal"]
-    return all(
-        feature["kind"] == "vector" for feature in manifest["observation"] if feature["key"] == subgoal
-    )
 
 
 def _without_success(counts: list[dict[str, Any]]) -> list[str]:

@@ -157,20 +157,23 @@ def status_text(run: Path) -> str:
 
 def _stages(status: Status) -> str:
     rows = []
+    stages = [stage for stage in STAGES if stage != "scorer" or status.settings.get("scorer")]
     for iteration in status.iterations:
         cells = [str(iteration.number)]
-        for stage in STAGES:
+        for stage in stages:
             facts = iteration.done.get(stage)
             if facts is None:
                 have = status._have(iteration, stage) if stage in iteration.stages else 0
                 cells.append(f"{have} ..." if have else "-")
             elif stage == "evaluation":
                 cells.append(f"{100 * facts['success_rate']:.1f} %")
+            elif "skipped" in facts:
+                cells.append("none")
             else:
                 cells.append(str(facts.get("steps", facts.get("episodes", "done"))))
         rows.append(cells)
-    header = ["iteration", "rollouts", "planner steps", "controller steps", "bundle", "success"]
-    return markdown_table(header, rows)
+    titles = {"planner": "planner steps", "controller": "controller steps", "evaluation": "success"}
+    return markdown_table(["iteration", *(titles.get(stage, stage) for stage in stages)], rows)
 
 
 def _rollouts(counts: Counts) -> str:

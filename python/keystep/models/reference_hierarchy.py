@@ -26,6 +26,25 @@ CANDIDATE_STEPS = 1 << 24
 """Between the steps of one candidate's noise and the next's."""
 
 
+def density(plans: Tensor) -> Tensor:
+    """Minus the mean distance of each of [N, M, ..] to the others; NaN of one with NaN or Inf in it."""
+    good = _finite(plans)
+    flat = plans[good].flatten(1).double()
+    distances = (flat[:, None] - flat[None]).square().sum(dim=-1).sqrt()
+    scores = torch.full((len(plans),), torch.nan, dtype=torch.float64)
+    scores[good] = -distances.sum(dim=1) / max(1, len(flat) - 1)
+    return scores
+
+
+def best_of(scores: Tensor) -> int:
+    """The first of the greatest, never a NaN unless there is nothing else."""
+    return int(scores.nan_to_num(nan=-torch.inf).argmax())
+
+
+def _finite(plans: Tensor) -> Tensor:
+    return plans.flatten(1).isfinite().all(dim=1)
+
+
 class ReferenceHierarchy:
     """A trained planner and controller with the surface of `keystep.Runtime`.
 
@@ -148,8 +167,10 @@ class ReferenceHierarchy:
         plans = torch.stack(
             [self.predict_plan(observation, candidate=number) for number in range(self.candidates)]
         )
-        self.scores = self._scores(plans, observation) if self.candidates > 1 else torch.zeros(1)
-        self._plan = plans[int(self.scores.argmax())]
+        self.scores = torch.full((self.candidates,), torch.nan)
+        if self.candidates > 1:
+            self.scores = self._scores(plans, observation)
+        self._plan = plans[best_of(self.scores)]
         goals = self.controller.normalizer.normalize(self.config.subgoal, self._plan)
         self._goals = list(goals[:, None])
         self._plans += 1
@@ -157,14 +178,13 @@ class ReferenceHierarchy:
 
     @torch.no_grad()
     def _scores(self, plans: Tensor, observation: dict[str, np.ndarray]) -> Tensor:
-        """Of [N, M, *subgoal_shape] in physical units, the more the better."""
+        """Of [N, M, *subgoal_shape] in physical units, the more the better; NaN: not to be followed."""
         tried, count = self.normalizer.normalize(self.config.subgoal, plans), len(plans)
         if self.scorer is not None:
             seen = self._seen(observation)
-            return self.scorer(seen.expand(count, -1), self._told.expand(count, -1), tried)
-        flat = tried.flatten(1).double()
-        distances = (flat[:, None] - flat[None]).square().sum(dim=-1).sqrt()
-        return -distances.sum(dim=1) / (count - 1)
+            logits = self.scorer(seen.expand(count, -1), self._told.expand(count, -1), tried)
+            return torch.where(_finite(tried) & logits.isfinite(), logits, torch.nan)
+        return density(tried)
 
     @torch.no_grad()
     def _goal_rows(self, text: str) -> Tensor:

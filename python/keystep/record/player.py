@@ -5,7 +5,6 @@ Source: HD-ExpIt, Algorithm 3.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from keystep.data.errors import DatasetError
 from keystep.data.layout import Column
 from keystep.evaluate.environments import ObservationReader, check_action_space, make_env, solved
 from keystep.features import Feature
+from keystep.record.best_of_n import candidate_options, has_scorer
 from keystep.record.bundles import has_bundle
 from keystep.record.contexts import StartContext
 from keystep.record.rollout_settings import RolloutSettings
@@ -184,18 +184,17 @@ def load_options(manifest: Mapping[str, Any], settings: RolloutSettings) -> dict
     """For `keystep.load`: no replanning, one thread.
 
     Raises:
-        DatasetError: this version of keystep does not know a setting, or the bundle has no planner for it.
+        DatasetError: the bundle has no planner for a setting, or no scorer.
     """
     options: dict[str, Any] = {"threads": 1}
-    planning = {name: getattr(settings, name) for name in ("planner_steps", "planner_candidates")}
-    planning = {name: value for name, value in planning.items() if value}
-    for name in planning:
-        if name not in inspect.signature(keystep.load).parameters:
-            raise DatasetError(f"{name}: expected 0, which alone this runtime takes, got {planning[name]}")
+    planning = candidate_options(settings.planner_candidates, settings.planner_score)
+    planning |= {"planner_steps": settings.planner_steps} if settings.planner_steps else {}
+    if settings.planner_score == "learned" and not has_scorer(manifest):
+        raise DatasetError("planner_score: expected density (the bundle has no scorer), got 'learned'")
     if manifest["planner"] is not None:
         return options | planning | {"replan": False}
-    if planning:
-        raise DatasetError(f"{next(iter(planning))}: expected 0 for a bundle without a planner")
+    for name, value in planning.items():
+        raise DatasetError(f"{name}: expected none for a bundle without a planner, got {value}")
     return options
 
 

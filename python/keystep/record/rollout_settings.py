@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
+import keystep
 from keystep.data.errors import DatasetError
+from keystep.record.best_of_n import PlannerScore, check_candidates
 
 ContextKind = Literal["reset", "replayed"]
 KINDS: tuple[ContextKind, ...] = ("reset", "replayed")
@@ -59,13 +61,19 @@ class RolloutSettings:
     """Per task and kind; a task that has not enough successes then is given up."""
     planner_steps: int = 0
     """Denoise steps of a plan; 0: as the bundle says."""
-    planner_candidates: int = 0
-    """Plans of which the best is followed; 0: as the bundle says."""
+    planner_candidates: int = 1
+    """Plans of which the best is followed."""
+    planner_score: PlannerScore = "bundle"
+    """What is best: learned or density; bundle: by its scorer, if it has one, else by density."""
 
     def __post_init__(self) -> None:
         least = {"trials": 1, "max_steps": 1, "max_contexts": 1}
         whole = ("reset_per_task", "replayed_per_task", "success_frames", "min_steps", "seed")
-        for name in (*least, *whole, "planner_steps", "planner_candidates"):
+        try:
+            check_candidates(self.planner_candidates, self.planner_score)
+        except keystep.ArgumentError as error:
+            raise DatasetError(str(error)) from None
+        for name in (*least, *whole, "planner_steps"):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < least.get(name, 0):
                 raise DatasetError(

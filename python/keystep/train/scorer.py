@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,14 @@ from torch.nn import functional
 from keystep.bars import progress_bar
 from keystep.data.errors import DatasetError
 from keystep.export.rehearsal import rehearse
-from keystep.files import sha256, write_json
-from keystep.models.checkpoint import TEXT_ENCODER, Checkpoint, load_planner, save_checkpoint
+from keystep.files import replacing_folder, sha256, write_json
+from keystep.models.checkpoint import (
+    TEXT_ENCODER,
+    Checkpoint,
+    load_planner,
+    read_checkpoint,
+    save_checkpoint,
+)
 from keystep.models.planner_config import PlannerConfig
 from keystep.models.scorer import PlanScorer, pooled
 from keystep.models.scorer_config import ScorerConfig
@@ -23,7 +30,7 @@ from keystep.models.text import TextEncoder
 from keystep.provenance import git_commit
 from keystep.record.plans_tried import TriedPlans, plans_sha256, read_plans
 from keystep.train.scorer_config import ScorerTraining
-from keystep.train.scorer_data import ScorerData, metrics, split_contexts
+from keystep.train.scorer_data import ScorerData, auc_of_task, metrics, split_contexts
 
 METRICS = "metrics.json"
 
@@ -43,24 +50,34 @@ class ScorerResult:
     def __str__(self) -> str:
         found = self.metrics
         within = found["auc_within_contexts"]
-        same = "none to compare" if within is None else f"{within:.3f}"
+        pairs = found["pairs_within_contexts"]
+        same = "none to compare" if within is None else f"{within:.3f} of {pairs} pairs"
         calibration = f"calibration error {found['calibration_error']:.3f}"
         return (
             f"{self.output}: {found['train_plans']} plans, validated on {found['plans']} of "
-            f"{found['contexts']} other contexts: AUC {found['auc']:.3f}, in a context {same}, {calibration}"
+            f"{found['contexts']} other contexts: AUC {found['auc']:.3f} (by the task alone "
+            f"{found['auc_of_task']:.3f}), in a context {same}, {calibration}"
         )
 
 
-def train_scorer(config: ScorerTraining) -> ScorerResult:
-    """Train, and write the checkpoint folder whole.
+def train_scorer(config: ScorerTraining, stop: Callable[[], bool] = lambda: False) -> ScorerResult | None:
+    """Train, and write the checkpoint folder whole; one of an earlier scorer is replaced.
+
+    Args:
+        stop: asked between steps.
+
+    Returns:
+        None when stopped; then nothing is written.
 
     Raises:
-        DatasetError: a set is damaged, or of other plans than the planner's; no failures, or no successes.
+        DatasetError: a set is damaged, or of other plans than the planner's; the output is something else.
+        OneSidedError: there are no failures, or no successes.
         CheckpointError, TextEncoderError: the planner's.
     """
     if config.threads:
         torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
+    _check_output(config.output)
     tried = read_plans(config.dataset)
     _, known, encoder = load_planner(config.planner)
     draft = _draft(config, known, encoder, tried)
@@ -70,10 +87,14 @@ def train_scorer(config: ScorerTraining) -> ScorerResult:
         print(f"note: {note}")
     tensors = prepared(tried, draft, encoder)
     model = PlanScorer(_network(draft))
-    step, weights = _fit(model, config, data, tensors)
+    fitted = _fit(model, config, data, tensors, stop)
+    if fitted is None:
+        return None
+    step, weights = fitted
     model.load_state_dict(weights)
     found = metrics(_logits(model, tensors, data.validation), tried, data.validation)
-    found |= {"train_plans": len(data.training), "step": step}
+    by_task = auc_of_task(tried, data.training, data.validation)
+    found |= {"auc_of_task": by_task, "train_plans": len(data.training), "step": step}
     provenance = {
         "training": "scorer",
         "git_commit": git_commit(),
@@ -82,10 +103,21 @@ def train_scorer(config: ScorerTraining) -> ScorerResult:
         "seed": config.seed,
         "metrics": found,
     }
-    encoder.save(config.output / TEXT_ENCODER)
-    save_checkpoint(config.output, replace(draft, provenance=provenance), weights)
-    write_json(config.output / METRICS, found)
+    with replacing_folder(config.output, overwrite=True) as folder:
+        encoder.save(folder / TEXT_ENCODER)
+        save_checkpoint(folder, replace(draft, provenance=provenance), weights)
+        write_json(folder / METRICS, found)
     return ScorerResult(config.output, step, found)
+
+
+def _check_output(folder: Path) -> None:
+    """Raises DatasetError, CheckpointError for a folder that holds something else."""
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if not (folder / "policy.json").is_file():
+        raise DatasetError(f"output: expected a new folder, or one of a scorer, got {folder}")
+    if (kind := read_checkpoint(folder).kind) != "scorer":
+        raise DatasetError(f"output: expected a new folder, or one of a scorer, got {folder}, of a {kind}")
 
 
 def prepared(tried: TriedPlans, draft: Checkpoint, encoder: TextEncoder) -> tuple[Tensor, Tensor, Tensor]:
@@ -95,8 +127,7 @@ def prepared(tried: TriedPlans, draft: Checkpoint, encoder: TextEncoder) -> tupl
     told = pooled(encoder.encode(texts))
     number = {text: index for index, text in enumerate(texts)}
     seen, plans = (
-        normalizer.normalize(key, torch.from_numpy(np.ascontiguousarray(values)))
-        for values in (tried.observations, tried.plans)
+        normalizer.normalize(key, torch.tensor(values)) for values in (tried.observations, tried.plans)
     )
     return seen, told[torch.tensor([number[text] for text in tried.texts])], plans
 
@@ -126,9 +157,13 @@ def _network(draft: Checkpoint) -> ScorerConfig:
 
 
 def _fit(
-    model: PlanScorer, config: ScorerTraining, data: ScorerData, tensors: tuple[Tensor, Tensor, Tensor]
-) -> tuple[int, dict[str, Tensor]]:
-    """The step whose weights are best on the validation contexts, and these weights."""
+    model: PlanScorer,
+    config: ScorerTraining,
+    data: ScorerData,
+    tensors: tuple[Tensor, Tensor, Tensor],
+    stop: Callable[[], bool],
+) -> tuple[int, dict[str, Tensor]] | None:
+    """The step whose weights are best on the validation contexts, and these weights; None when stopped."""
     optimizer = torch.optim.AdamW(model.parameters(), config.learning_rate, weight_decay=config.weight_decay)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.steps)
     rng, generator = np.random.default_rng(config.seed), torch.Generator().manual_seed(config.seed)
@@ -136,6 +171,8 @@ def _fit(
     with progress_bar() as progress:
         bar = progress.add_task("scorer", total=config.steps)
         for step in range(1, config.steps + 1):
+            if stop():
+                return None
             chosen = torch.from_numpy(rng.choice(data.training, config.batch_size))
             loss = _loss(model.train(), tensors, data.labels, chosen, config.noise, generator)
             optimizer.zero_grad()

@@ -12,49 +12,64 @@ from keystep.data.errors import DatasetError
 from keystep.record.plans_tried import TriedPlans
 
 BINS = 10  # of the calibration error
+Key = tuple[str, bytes]
+"""A task and a state: what plans compete within."""
+
+
+class OneSidedError(DatasetError):
+    """There is nothing to tell apart: no failures, or no successes."""
 
 
 class ScorerData:
     """The labels, and which plans are for training and for validation.
 
     Args:
-        held_out: contexts for validation.
+        held_out: `split_contexts`.
 
     Raises:
-        DatasetError: no task has both failures and successes; a side of the split lacks one of them.
+        OneSidedError: no task has both failures and successes; a side of the split lacks one of them.
     """
 
-    def __init__(self, tried: TriedPlans, held_out: set[tuple[str, str]]) -> None:
+    def __init__(self, tried: TriedPlans, held_out: set[bytes]) -> None:
         self.labels = torch.from_numpy(tried.success.astype(np.float32))
         self.notes = one_sided(tried)
-        out = np.array([key in held_out for key in keys(tried)])
+        out = np.array([state in held_out for _, state in keys(tried)])
         self.training, self.validation = np.flatnonzero(~out), np.flatnonzero(out)
         for name, side in (("training", self.training), ("validation", self.validation)):
             good = int(tried.success[side].sum())
             if not 0 < good < len(side):
                 got = f"{good} successes and {len(side) - good} failures"
-                raise DatasetError(f"{name}: expected successes and failures in its contexts, got {got}")
+                raise OneSidedError(f"{name}: expected successes and failures in its contexts, got {got}")
 
 
-def keys(tried: TriedPlans) -> list[tuple[str, str]]:
-    """Of each plan its task and context: what a plan competes within."""
-    return list(zip(tried.tasks, tried.contexts, strict=True))
+def keys(tried: TriedPlans) -> list[Key]:
+    """Of each plan its task and what was seen.
+
+    Not the context's name: collections start from the same state under several names.
+    """
+    return [(task, seen.tobytes()) for task, seen in zip(tried.tasks, tried.observations, strict=True)]
 
 
-def split_contexts(tried: TriedPlans, fraction: float, seed: int) -> set[tuple[str, str]]:
-    """The contexts held out: a share of each task's, at least one where there are two."""
-    by_task: dict[str, list[str]] = defaultdict(list)
-    for task, context in sorted(set(keys(tried))):
-        by_task[task].append(context)
-    rng, held_out = np.random.default_rng(seed), set()
-    for task, contexts in sorted(by_task.items()):
-        count = max(1, round(fraction * len(contexts))) if len(contexts) > 1 else 0
-        held_out |= {(task, contexts[number]) for number in rng.permutation(len(contexts))[:count]}
+def split_contexts(tried: TriedPlans, fraction: float, seed: int) -> set[bytes]:
+    """The states held out: a share of those of each task, at least one where there are two.
+
+    A state is held out for all tasks or for none.
+    """
+    by_task: dict[str, set[bytes]] = defaultdict(set)
+    for task, state in keys(tried):
+        by_task[task].add(state)
+    states = sorted(set().union(*by_task.values()))
+    order = np.random.default_rng(seed).permutation(len(states))
+    rank = dict(zip(states, order.tolist(), strict=True))
+    held_out: set[bytes] = set()
+    for own in by_task.values():
+        count = max(1, round(fraction * len(own))) if len(own) > 1 else 0
+        held_out.update(sorted(own, key=rank.__getitem__)[:count])
     return held_out
 
 
 def one_sided(tried: TriedPlans) -> list[str]:
-    """Which tasks teach nothing, as none of their plans failed, or none succeeded. DatasetError: all."""
+    """Which tasks teach nothing, as none of their plans failed, or none succeeded. OneSidedError: all."""
     outcomes: dict[str, list[bool]] = defaultdict(list)
     for task, success in zip(tried.tasks, tried.success, strict=True):
         outcomes[task].append(bool(success))
@@ -65,7 +80,7 @@ def one_sided(tried: TriedPlans) -> list[str]:
     }
     told = [f"{task}: no {what} in {len(outcomes[task])} plans" for task, what in lacking.items()]
     if len(lacking) == len(outcomes):
-        raise DatasetError(f"dataset: expected failures and successes of a task, got {'; '.join(told)}")
+        raise OneSidedError(f"dataset: expected failures and successes of a task, got {'; '.join(told)}")
     return told
 
 
@@ -75,8 +90,9 @@ def metrics(logits: np.ndarray, tried: TriedPlans, chosen: np.ndarray) -> dict[s
     Returns:
         `plans`, `contexts`, `success` (their share), `auc`, `auc_by_task` (of tasks with both outcomes),
         `auc_within_contexts` (of pairs from one context, which is what the runtime chooses between; None
-        without any), `brier` (mean squared error of the probability) and `calibration_error` (mean distance
-        of probability and share of successes in BINS equal bins, weighted; 0.05 or less is well calibrated).
+        without any), `pairs_within_contexts` (of few of them that figure is chance), `brier` (mean squared
+        error of the probability) and `calibration_error` (mean distance of probability and share of successes
+        in BINS equal bins, weighted; 0.05 or less is well calibrated).
     """
     every = keys(tried)
     success, groups = tried.success[chosen], [every[index] for index in chosen]
@@ -88,6 +104,7 @@ def metrics(logits: np.ndarray, tried: TriedPlans, chosen: np.ndarray) -> dict[s
         abs(probability[bins == number].mean() - success[bins == number].mean()) * (bins == number).mean()
         for number in np.unique(bins)
     ]
+    within, pairs = _within(logits, success, groups)
     by_task = {str(task): auc(logits[tasks == task], success[tasks == task]) for task in np.unique(tasks)}
     return {
         "plans": len(chosen),
@@ -95,10 +112,22 @@ def metrics(logits: np.ndarray, tried: TriedPlans, chosen: np.ndarray) -> dict[s
         "success": float(success.mean()),
         "auc": auc(logits, success),
         "auc_by_task": {task: value for task, value in by_task.items() if value is not None},
-        "auc_within_contexts": _within(logits, success, groups),
+        "auc_within_contexts": within,
+        "pairs_within_contexts": pairs,
         "brier": float(np.mean((probability - success) ** 2)),
         "calibration_error": float(np.sum(gaps)),
     }
+
+
+def auc_of_task(tried: TriedPlans, training: np.ndarray, chosen: np.ndarray) -> float | None:
+    """What the rates of tasks in `training` tell of the plans `chosen`: a scorer that sees more is above."""
+    outcomes: dict[str, list[bool]] = defaultdict(list)
+    for index in training:
+        outcomes[tried.tasks[index]].append(bool(tried.success[index]))
+    rates = {task: float(np.mean(found)) for task, found in outcomes.items()}
+    unknown = float(tried.success[training].mean())
+    scores = np.array([rates.get(tried.tasks[index], unknown) for index in chosen])
+    return auc(scores, tried.success[chosen])
 
 
 def auc(scores: np.ndarray, success: np.ndarray) -> float | None:
@@ -113,8 +142,9 @@ def auc(scores: np.ndarray, success: np.ndarray) -> float | None:
     return float((below + not_above).mean() / 2 / len(bad))
 
 
-def _within(logits: np.ndarray, success: np.ndarray, groups: list[tuple[str, str]]) -> float | None:
-    members: dict[tuple[str, str], list[int]] = defaultdict(list)
+def _within(logits: np.ndarray, success: np.ndarray, groups: list[Key]) -> tuple[float | None, int]:
+    """Over all contexts, weighted by their pairs, and the number of these."""
+    members: dict[Key, list[int]] = defaultdict(list)
     for index, group in enumerate(groups):
         members[group].append(index)
     found, weights = [], []
@@ -123,4 +153,4 @@ def _within(logits: np.ndarray, success: np.ndarray, groups: list[tuple[str, str
         if (value := auc(logits[indices], success[indices])) is not None:
             found.append(value)
             weights.append(good * (len(indices) - good))
-    return float(np.average(found, weights=weights)) if found else None
+    return (float(np.average(found, weights=weights)) if found else None), sum(weights)

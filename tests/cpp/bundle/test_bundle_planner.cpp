@@ -69,6 +69,9 @@ void refuses_half_a_scorer() {
              R"({"name": "plan_film", "dtype": "float32", "shape": [2, 4], "role": "condition"},
                  {"name": "score.sample")",
              "graphs.score.inputs[1].name: expected an output of text, got 'plan_film'");
+  refused_in(
+      unguided(manifest), "\"score.sample\"", "\"plan.sample\"",
+      "graphs.score: expected a sample of another name than that of plan_denoise, got 'plan.sample' in both");
 }
 
 void refuses_half_a_family() {

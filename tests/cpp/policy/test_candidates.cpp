@@ -257,6 +257,48 @@ void an_interrupt_ends_candidates() {
   check_plan(followed(policy).plan(3), imagined(policy.sampler(), 2, "Push it.", plan_key(1), 3));
 }
 
+/// Asked at every opportunity, and gives up at the one told.
+struct Impatient final : Attendant {
+  void begin() noexcept override {}
+  void end() noexcept override {}
+  bool gives_up() noexcept override {
+    runtime->call_attention(false);
+    return ++asked == at;
+  }
+  Runtime* runtime = nullptr;
+  int asked = 0, at = 0;
+};
+
+/// Whatever a plan is at, it ends when it is told to, and leaves nothing half done; scoring included.
+void every_step_can_be_interrupted(const char* score) {
+  const auto impatient = std::make_shared<Impatient>();
+  Hierarchy policy(scored(kSubgoalManifest), {},
+                   {.planner_candidates = 4, .planner_score = score, .attendant = impatient});
+  impatient->runtime = policy.runtime.get();
+  policy.reset();
+  Tried tried(*policy.runtime), none(*policy.runtime);
+  const auto attempt = [&](int at) {
+    impatient->asked = 0;
+    impatient->at = at;
+    policy.runtime->call_attention(false);
+    policy.runtime->reset_latency();
+    return policy.tick();
+  };
+  CHECK(attempt(0) == Status::ok);
+  const int chances = impatient->asked;
+  int scoring = 0;
+  for (int at = 1; at <= chances; ++at) {
+    policy.runtime->replan();
+    CHECK(attempt(at) == Status::interrupted);
+    const bool has_plan = policy.runtime->candidates(none.view);  // then the controller was at work
+    scoring += !has_plan && policy.runtime->latency().stages[static_cast<int>(Stage::score)].count == 1;
+  }
+  CHECK(scoring >= (*score == 'd' ? 4 : 1));
+  policy.runtime->replan();
+  CHECK(attempt(0) == Status::ok);
+  CHECK(policy.runtime->candidates(tried.view) && tried.plan(tried.view.chosen) == policy.plan());
+}
+
 void refusals() {
   const auto refused = [](const std::string& manifest, const RuntimeOptions& options, const char* message) {
     CHECK_THROWS(ArgumentError, message, Hierarchy(manifest, {}, options));
@@ -267,9 +309,11 @@ void refusals() {
           "planner_candidates: expected none (the bundle has no planner), got 2");
   refused(kManifest, {.planner_score = "density"},
           "planner_score: expected none (the bundle has no planner), got 'density'");
-  refused(kSubgoalManifest, {.planner_score = "learned"},
+  refused(kSubgoalManifest, {.planner_candidates = 2, .planner_score = "learned"},
           "planner_score: expected density (the bundle has no scorer), got 'learned'");
-  refused(scored(kSubgoalManifest), {.planner_score = "best"},
+  refused(kSubgoalManifest, {.planner_score = "density"},
+          "planner_score: expected none (planner_candidates is 1), got 'density'");
+  refused(scored(kSubgoalManifest), {.planner_candidates = 2, .planner_score = "best"},
           "planner_score: expected learned | density, got 'best'");
 }
 
@@ -294,6 +338,7 @@ int main() {
   episodes_of_other_guidance_and_text();
   candidates_on_a_device();
   an_interrupt_ends_candidates();
+  for (const char* score : {"density", "learned"}) every_step_can_be_interrupted(score);
   refusals();
   return result();
 }
