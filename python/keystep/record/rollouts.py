@@ -21,6 +21,7 @@ from keystep.data.layout import INDEX_FEATURES, Column
 from keystep.data.reader import DatasetReader
 from keystep.data.spec import DatasetSpec
 from keystep.data.writer import DatasetWriter
+from keystep.evaluate.worlds import warn_of_other_world
 from keystep.record.bundles import bundle_digest
 from keystep.record.collect import default_source
 from keystep.record.contexts import Contexts, StartContext, kept_states
@@ -80,6 +81,8 @@ def collect_rollouts(
     manifest = keystep.read_manifest(bundle)
     load_options(bundle, settings)  # refuses before anything is created
     env_id = settings.env_id or suite.env_id
+    suite.register()
+    warn_of_other_world(manifest, env_id)
     kept = kept_states(replay, env_id)
     alone = settings.standing if settings.restore == "cubes_only" else ()
     schedule = RolloutSchedule(Contexts(suite, tasks, settings.seed, kept, alone), tasks, settings)
