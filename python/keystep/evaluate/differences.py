@@ -12,7 +12,7 @@ from keystep.uncertainty import Z_95, clustered_error
 
 
 @dataclass(frozen=True)
-class Difference:
+class RateDifference:
     """Of a task, a family or all; shares of solved episodes.
 
     Attributes:
@@ -28,7 +28,7 @@ class Difference:
     interval: tuple[float, float] | None
 
 
-def differences(first: EvaluationReport, second: EvaluationReport) -> list[Difference]:
+def differences(first: EvaluationReport, second: EvaluationReport) -> list[RateDifference]:
     """A row for every one of the reports that has episodes in both."""
     pairs = zip(_rows(first), _rows(second), strict=True)
     return [_difference(one, other) for one, other in pairs if one.episodes and other.episodes]
@@ -38,10 +38,10 @@ def _rows(report: EvaluationReport) -> list[TaskResult]:
     return [result for section in report.sections for result in section]
 
 
-def _difference(first: TaskResult, second: TaskResult) -> Difference:
+def _difference(first: TaskResult, second: TaskResult) -> RateDifference:
     one, other = first.success_rate, second.success_rate
     assert one is not None and other is not None
-    return Difference(first.name, one, other, other - one, _interval(first, second))
+    return RateDifference(first.name, one, other, other - one, _interval(first, second))
 
 
 def _interval(first: TaskResult, second: TaskResult) -> tuple[float, float] | None:
@@ -68,7 +68,7 @@ def _paired(first: TaskResult, second: TaskResult) -> dict[int, float]:
     return {reset: second.by_reset[reset] - first.by_reset[reset] for reset in sorted(both)}
 
 
-def difference_table(rows: Sequence[Difference]) -> str:
+def difference_table(rows: Sequence[RateDifference]) -> str:
     """Markdown; differences in points."""
     cells = []
     for row in rows:
