@@ -110,3 +110,16 @@ def test_a_policy_at_home_is_told_nothing(tmp_path: Path, capsys: Any) -> None:
     status, _, err = run(capsys, state_bundle(tmp_path / "p.keystep"), "--env", ENV_ID, *options)
     assert status == 0, err
     assert "warning" not in err and "other_world" not in json.loads(result.read_text())["settings"]
+
+
+def test_rollouts_warn_before_they_begin(tmp_path: Path) -> None:
+    pytest.importorskip("pybullet", reason="needs the extra 'bullet'")
+    pytest.importorskip("pyarrow", reason="needs the extra 'bullet'")
+    from keystep.record.rollouts import RolloutSettings, collect_rollouts
+
+    bundle = of_world("keystep/Franka3Blocks-v0", tmp_path / "p.keystep")
+    few = {"reset_per_task": 1, "replayed_per_task": 0, "trials": 1, "max_contexts": 1, "max_steps": 8}
+    settings = RolloutSettings(env_id=BULLET, tasks=("lift_red",), success_frames=1, min_steps=1, **few)  # type: ignore[arg-type]
+    with pytest.warns(OtherWorldWarning, match="another world"):
+        report = collect_rollouts(bundle, tmp_path / "d", settings)
+    assert report.rollouts == 1

@@ -215,6 +215,23 @@ def test_the_expert_makes_demonstrations(env, task):
     assert 28 <= np.median(solved) <= 42
 
 
+def test_without_noise_what_the_expert_wants_is_what_is_done(env):
+    """So plain `keystep collect` and its preset `paper` make the same demonstrations."""
+    both = [rollout_expert(env, "push_blue_left", 2, record=record) for record in ("expert", "executed")]
+    assert both[0] is not None and both[1] is not None
+    for key in (STATE, "action"):
+        np.testing.assert_array_equal(both[0][key], both[1][key])
+
+
+def test_a_demonstration_ends_on_the_way_home(env):
+    """The last actions lead to the neutral place with open fingers; whether it is reached is not asked."""
+    found = rollout_expert(env, "push_red_left", 1)
+    assert found is not None
+    left = layout.NEUTRAL_HAND_M - found[STATE][-1, :3]
+    assert found["action"][-1, 6] == 1.0
+    assert (found["action"][-1, :3] * left)[np.abs(left) > 0.005].min(initial=0.0) >= 0.0
+
+
 # ---- commands
 
 
