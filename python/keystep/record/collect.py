@@ -154,7 +154,7 @@ def collect(
     }
     given = {name: value for name, value in special.items() if value is not None}
     return collect_from(
-        world.source(tasks, seed, obs_mode, image_size, **_suite_options(world, given, preset)),
+        world.source(tasks, seed, obs_mode, image_size, **_suite_options(world, given, preset, suite)),
         output,
         episodes,
         processes,
@@ -165,8 +165,12 @@ def collect(
     )
 
 
-def _suite_options(suite: Suite, given: dict[str, Any], preset: str) -> dict[str, Any]:
-    """What `suite.source` takes of `given` and of the preset. DatasetError for what would have no effect."""
+def _suite_options(suite: Suite, given: dict[str, Any], preset: str, told: str) -> dict[str, Any]:
+    """What `suite.source` takes of `given` and of the preset. DatasetError for what would have no effect.
+
+    Args:
+        told: the suite as the user named it.
+    """
     if preset not in PRESETS:
         raise DatasetError(f"preset: expected one of {', '.join(PRESETS)}, got {preset!r}")
     chosen = {"env_id": ENV_ID} | PRESETS[preset]
@@ -176,10 +180,10 @@ def _suite_options(suite: Suite, given: dict[str, Any], preset: str) -> dict[str
     for name in chosen:  # in the order of the signature
         if name in refused:
             known = name in suite.collect_options
-            reason = f"preset {preset} chooses it" if known else f"suite {suite.name} has no such option"
+            reason = f"preset {preset} chooses it" if known else f"suite {told} has no such option"
             raise DatasetError(f"{name}: expected none, as {reason}, got {given[name]!r}")
     if preset != "none" and not suite.collect_options & set(PRESETS[preset]):
-        raise DatasetError(f"preset: expected none, as suite {suite.name} has no such option, got {preset!r}")
+        raise DatasetError(f"preset: expected none, as suite {told} has no such option, got {preset!r}")
     return {name: (chosen | given)[name] for name in sorted(suite.collect_options)}
 
 
@@ -188,7 +192,7 @@ def default_source(
 ) -> Source:
     """Demonstrations as `collect` makes them by default, of the `options` that the suite has."""
     given = {name: value for name, value in options.items() if name in suite.collect_options}
-    return suite.source(tasks, 0, obs_mode, image_size, **_suite_options(suite, given, "none"))
+    return suite.source(tasks, 0, obs_mode, image_size, **_suite_options(suite, given, "none", suite.name))
 
 
 def collect_from(
