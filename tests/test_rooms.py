@@ -25,6 +25,7 @@ ALLOWED = {
         "keystep.processes",
         "keystep.data",
         "keystep.evaluate.environments",  # as evaluations make and read them
+        "keystep.evaluate.worlds",
         "keystep.suites.states",
         *SUITE,
     },

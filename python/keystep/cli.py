@@ -6,7 +6,9 @@ import functools
 import importlib
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import Any
 
@@ -54,7 +56,8 @@ def run(arguments: list[str]) -> int:
         print(keystep.__version__)
         return 0
     try:
-        return _run_command(arguments[0], arguments[1:])
+        with _one_line_warnings():
+            return _run_command(arguments[0], arguments[1:])
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
@@ -65,6 +68,26 @@ def run(arguments: list[str]) -> int:
     except Exception as error:
         what = " ".join(f"{type(error).__name__}: {error}".split())
         return _fail(f"{what} (unexpected; keystep --traceback shows where)", debug)
+
+
+@contextmanager
+def _one_line_warnings() -> Iterator[None]:
+    """Those of keystep as errors are told: without the place in its code."""
+
+    def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+        text = " ".join(str(message).split())
+        if not category.__module__.startswith("keystep."):
+            shown(message, category, *place, **more)
+        elif text not in told:
+            told.add(text)
+            print(f"warning: {text}", file=sys.stderr)
+
+    told: set[str] = set()
+    shown, warnings.showwarning = warnings.showwarning, show
+    try:
+        yield
+    finally:
+        warnings.showwarning = shown
 
 
 def usage() -> str:

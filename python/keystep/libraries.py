@@ -7,29 +7,18 @@ import os
 import sys
 from pathlib import Path
 
-EXTRAS = frozenset(
-    (
-        "torch",
-        "diffusers",
-        "transformers",
-        "accelerate",
-        "safetensors",
-        "onnx",
-        "onnxscript",
-        "pyarrow",
-        "PIL",
-        "matplotlib",
-        "jsonschema",
-        "packaging",
-        "onnxruntime_extensions",
-        "mani_skill",
-        "sapien",
-        "gymnasium",
-        "scipy",
-        "av",
-    )
+_MANY = (
+    *("torch", "diffusers", "transformers", "accelerate", "safetensors", "onnx", "onnxscript", "pyarrow"),
+    *("PIL", "matplotlib", "jsonschema", "packaging", "onnxruntime_extensions"),
+    *("mani_skill", "sapien", "gymnasium", "scipy", "av"),
 )
-"""Modules of pyproject.toml's optional dependencies."""
+EXTRAS: dict[str, str] = {
+    **dict.fromkeys(_MANY, "train,sim"),
+    **dict.fromkeys(("pybullet", "pybullet_data"), "bullet"),
+    "ray": "cluster",
+    "yaml": "",
+}
+"""Modules of pyproject.toml's optional dependencies and which to install; PyYAML comes with CALVIN alone."""
 
 
 def find_onnxruntime() -> str:
@@ -69,8 +58,10 @@ def missing_module(error: ImportError) -> str:
     name = (error.name or "").partition(".")[0]
     if name not in EXTRAS:
         return " ".join(str(error).split())
-    root = checkout()
+    extra, root = EXTRAS[name], checkout()
+    if not extra:
+        return f"this command needs the package {name!r}: pip install pyyaml"
     if root is None:
-        return f"this command needs the package {name!r}: pip install 'keystep[train,sim]'"
-    install = f"{sys.executable} -m pip install -e '.[train,sim]'"
+        return f"this command needs the package {name!r}: pip install 'keystep[{extra}]'"
+    install = f"{sys.executable} -m pip install -e '.[{extra}]'"
     return f"this command needs the package {name!r}: in {root} run make build, or {install}"

@@ -149,11 +149,20 @@ def test_traceback_on_request(capsys, tmp_path):
     assert "Traceback" in err and "BundleError" in err
 
 
-@pytest.mark.parametrize(("name", "hint"), [("torch.nn", "'torch'"), ("mani_skill", "'mani_skill'")])
-def test_the_hint_of_an_installed_wheel(monkeypatch, name, hint):
+@pytest.mark.parametrize(
+    ("name", "package", "install"),
+    [
+        ("torch.nn", "torch", "'keystep[train,sim]'"),
+        ("mani_skill", "mani_skill", "'keystep[train,sim]'"),
+        ("pybullet_data", "pybullet_data", "'keystep[bullet]'"),
+        ("ray.util", "ray", "'keystep[cluster]'"),
+        ("yaml", "yaml", "pyyaml"),
+    ],
+)
+def test_the_hint_of_an_installed_wheel(monkeypatch, name, package, install):
     monkeypatch.setattr(libraries, "checkout", lambda: None)
     message = libraries.missing_module(ModuleNotFoundError(name=name))
-    assert message == f"this command needs the package {hint}: pip install 'keystep[train,sim]'"
+    assert message == f"this command needs the package {package!r}: pip install {install}"
 
 
 def test_another_missing_module_is_named():

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from fake_expert import collect_forever, fake_source
 
+import keystep
 from keystep.data import DatasetError, DatasetReader
 from keystep.data.check import check_dataset
 from keystep.record.collect import collect, collect_from
@@ -169,6 +170,26 @@ def test_a_preset_says_how_demonstrations_are_made(
 def test_a_preset_leaves_no_option_open(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="wander_frames: expected none, as preset paper chooses it, got 3"):
         collect(tmp_path / "a", preset="paper", wander_frames=3)
+    given = {"expert_noise": (0.0,), "wander_frames": 0, "record": "expert", "stack_aligned_m": 0.02}
+    for name, value in given.items():  # also where it is what holds without a preset
+        with pytest.raises(DatasetError, match=f"{name}: expected none, as preset shipped chooses it, got"):
+            collect(tmp_path / "a", preset="shipped", **{name: value})
+    with pytest.raises(DatasetError, match="preset: expected none, as suite tabletop has no such option"):
+        collect(tmp_path / "a", suite="tabletop", preset="paper")
     with pytest.raises(DatasetError, match="preset: expected one of none, paper, shipped, got 'big'"):
         collect(tmp_path / "b", preset="big")  # type: ignore[arg-type]
     assert not (tmp_path / "a").exists() and not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize("env_id", ["Foo-v0", "keystep/CALVIN-v0", "CartPole-v1", ""])
+def test_an_environment_of_another_world_is_refused_at_once(tmp_path: Path, env_id: str) -> None:
+    pytest.importorskip("gymnasium", reason="needs the extra 'sim'")
+    from keystep.suites.franka3blocks.expert_report import evaluate_expert
+
+    wanted = "env_id: expected keystep/Franka3Blocks-v1 or keystep/Franka3Blocks-bullet, got"
+    for obs_mode in ("state", "rgb"):  # also where there is no driver
+        with pytest.raises(DatasetError, match=f"{wanted} '{env_id}'"):
+            collect(tmp_path / "d", env_id=env_id, obs_mode=obs_mode)  # type: ignore[arg-type]
+    assert not (tmp_path / "d").exists()
+    with pytest.raises(keystep.ArgumentError, match=f"{wanted} '{env_id}'"):
+        evaluate_expert(env_id=env_id)

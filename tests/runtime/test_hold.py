@@ -13,7 +13,7 @@ from stub_bundle import ACTION, stub_manifest
 
 import keystep
 from keystep import _core
-from keystep.evaluate.rollout import sendable
+from keystep.evaluate.simulation import sendable
 
 BAD = {
     "observation.state": np.full(4, np.nan, np.float32),

@@ -13,6 +13,21 @@ V1, BULLET = "keystep/Franka3Blocks-v1", "keystep/Franka3Blocks-bullet"
 _NEEDS = {V1: ("mani_skill", "sim"), BULLET: ("pybullet", "bullet")}
 
 
+BLOCKED = """
+import sys
+
+
+class Blocked:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name.partition(".")[0] in {!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+
+sys.meta_path.insert(0, Blocked)
+"""
+
+
 def needs(env_id: str) -> pytest.MarkDecorator:
     """Skips where the simulator is not installed, and says which extra has it."""
     package, extra = _NEEDS[env_id]
@@ -26,9 +41,8 @@ def run_python(
     code: str, *, without: tuple[str, ...] = (), **environment: str
 ) -> subprocess.CompletedProcess:
     """`code` in a process of its own, in which the packages `without` cannot be imported."""
-    blocked = f"import sys\nsys.modules.update(dict.fromkeys({without!r}))\n"
     return subprocess.run(
-        [sys.executable, "-c", blocked + code],
+        [sys.executable, "-c", BLOCKED.format(without) + code],
         env=os.environ | environment,
         capture_output=True,
         text=True,

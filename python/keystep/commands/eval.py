@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,14 +15,17 @@ from keystep.bars import progress_bar
 from keystep.commands import reference as references
 from keystep.commands.options import EnvOptions, OutputOptions, PolicyOptions
 from keystep.evaluate.benchmark import of_benchmark
+from keystep.evaluate.differences import difference_table, differences
 from keystep.evaluate.parallel import Played, in_order
 from keystep.evaluate.plots import report_figure
 from keystep.evaluate.protocols import Report
 from keystep.evaluate.protocols import report as report_of
 from keystep.evaluate.protocols import run as run_protocol
+from keystep.evaluate.report import EvaluationReport
 from keystep.evaluate.rollout import OpenPolicy, Worker, check, reads_text
 from keystep.evaluate.settings import CHAIN_LENGTH, UNNAMED, EpisodeResult, Evaluation
 from keystep.evaluate.tables import report_markdown
+from keystep.evaluate.worlds import other_world
 from keystep.machine import usable_cores
 from keystep.suites import suite_named
 from keystep.suites.base import Suite
@@ -48,19 +51,19 @@ class ProtocolOptions(EnvOptions):
     noise_seeds: tuple[int, ...] = ()
     """Repeat all episodes with each of these seeds of the policy's noise; also shows the spread over them."""
     resets: Literal["shared", "fresh"] = "shared"
-    """shared: the same for all tasks; fresh: others for every task, as HD-ExpIt evaluates."""
+    """shared: the same for all tasks; fresh: others for every task, as HD-ExpIt evaluates; a benchmark with
+    fixed starts refuses it."""
     subgoals: Literal["policy", "ground_truth"] = "policy"
     """ground_truth: from a demonstration of the expert from the same reset, instead of the planner."""
     guidance: float | None = None
     """Of the planner, lambda; as the bundle says when not given."""
     phrasing: Literal["canonical", "held_out"] = "canonical"
-    """held_out: sentences that no training sentence equals."""
+    """held_out: sentences that no training sentence equals. A benchmark has its own."""
     processes: int = 1
     """Simulators run in parallel."""
 
     def evaluation(self, manifest: dict[str, Any]) -> Evaluation:
         tasks = self.tasks or task_names(manifest)
-        told = held_out(suite_named(self.suite), tasks) if self.phrasing == "held_out" else ({}, ())
         evaluation = Evaluation(
             tasks=tasks,
             episodes=self.episodes,
@@ -69,12 +72,16 @@ class ProtocolOptions(EnvOptions):
             chain_length=self.chain_length if self.protocol == "lh-mtlc" else 1,
             ground_truth=self.subgoals == "ground_truth",
             guidance=self.guidance,
-            instructions=told[0],
-            kinds=told[1],
             fresh_resets=self.resets == "fresh",
             **self.env_settings(),
         )
-        return of_benchmark(evaluation, manifest)
+        evaluation = of_benchmark(evaluation, manifest)
+        if evaluation.starts is not None and self.resets == "fresh":
+            raise keystep.ArgumentError(f"resets: expected shared, as {evaluation.env} fixes them, got fresh")
+        if self.phrasing == "held_out" and not evaluation.instructions:  # a benchmark's are held out
+            told, kinds = held_out(suite_named(self.suite), tasks)
+            evaluation = replace(evaluation, instructions=told, kinds=kinds)
+        return evaluation
 
 
 def task_names(manifest: dict[str, Any]) -> tuple[str, ...]:
@@ -99,6 +106,7 @@ def main(
     policy: Annotated[PolicyOptions, tyro.conf.arg(name="")],
     output: Annotated[OutputOptions, tyro.conf.arg(name="")],
     reference: tuple[Path, ...] = (),
+    also_in: str | None = None,
 ) -> None:
     """Run bundles closed-loop in simulation and count solved episodes, with Wilson 95 % intervals.
 
@@ -108,22 +116,59 @@ def main(
         bundles: folders, evaluated one after the other on the same episodes.
         reference: a training checkpoint (of a subgoal bundle two: planner, controller) to evaluate through
             the slow PyTorch reference instead, same seeds and noise.
+        also_in: a second environment with the same tasks, such as another simulator: of one bundle the same
+            episodes there, and the differences.
     """
     if not bundles or (reference and len(bundles) > 1):
         raise keystep.ArgumentError(f"bundles: expected one or, without reference, more, got {len(bundles)}")
     if reference and protocol.subgoals == "ground_truth":
         raise keystep.ArgumentError("subgoals: expected policy with reference, got ground_truth")
     reports: dict[str, Report] = {}
-    for bundle, (name, evaluation) in zip(bundles, plan(bundles, protocol), strict=True):
+    planned = [(bundle, *what) for bundle, what in zip(bundles, plan(bundles, protocol), strict=True)]
+    if also_in is not None:
+        planned = in_two(planned, also_in)
+    for bundle, name, evaluation in planned:
         open_policy = references.opener(reference, bundle, policy) if reference else policy.opener(bundle)
         name = str(bundle) if name in reports else name
 
         def keep(report: Report, name: str = name, bundle: Path = bundle) -> None:
             reports[name] = with_settings(report, bundle, protocol, policy)
             show(report, name)
-            output.write(results(reports), report_markdown(reports), lambda: report_figure(reports))
+            write(output, reports, also_in)
 
         keep(run(open_policy, evaluation, protocol.processes, keep))
+
+
+Planned = tuple[Path, str, Evaluation]
+"""A bundle, the name of its report, and what it is evaluated on."""
+
+
+def in_two(planned: Sequence[Planned], also_in: str) -> list[Planned]:
+    """The same in both environments, which the reports are named by. ArgumentError for what cannot be."""
+    (bundle, _, evaluation), *more = planned
+    if more:
+        raise keystep.ArgumentError(f"bundles: expected one with also_in, got {len(planned)}")
+    if evaluation.chain_length > 1 or evaluation.starts is not None:
+        got = "fixed starts" if evaluation.starts is not None else "lh-mtlc"
+        raise keystep.ArgumentError(f"protocol: expected mtlc by seeds with also_in, got {got}")
+    if evaluation.env == also_in:
+        raise keystep.ArgumentError(f"also_in: expected another environment than env, got {also_in}")
+    both = (evaluation, replace(evaluation, env=also_in))
+    return [(bundle, one.env, one) for one in both]
+
+
+def write(output: OutputOptions, reports: dict[str, Report], also_in: str | None) -> None:
+    """All that there is by now; of two environments also the differences, once both were played."""
+    found, markdown = results(reports), report_markdown(reports)
+    complete = not any("unfinished" in report.settings for report in reports.values())
+    if also_in in reports and complete:
+        first, second = (report for report in reports.values() if isinstance(report, EvaluationReport))
+        rows = differences(first, second)
+        found["differences"] = [asdict(row) for row in rows]
+        table = difference_table(rows)
+        markdown = f"{markdown}\n{table}"
+        print(f"\n{also_in} against {first.env}, equal seeds\n{table}")
+    output.write(found, markdown, lambda: report_figure(reports))
 
 
 def plan(bundles: Sequence[Path], protocol: ProtocolOptions) -> list[tuple[str, Evaluation]]:
@@ -144,6 +189,8 @@ def plan(bundles: Sequence[Path], protocol: ProtocolOptions) -> list[tuple[str, 
 def with_settings(report: Report, bundle: Path, protocol: ProtocolOptions, policy: PolicyOptions) -> Report:
     """The report with the options that made it, for the result file."""
     options = {"bundle": bundle.name, "phrasing": protocol.phrasing, "replan": policy.replan}
+    if other := other_world(keystep.read_manifest(bundle), report.env):
+        options["other_world"] = other
     return replace(report, settings=report.settings | options | policy.load_options())
 
 

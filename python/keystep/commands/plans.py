@@ -18,6 +18,7 @@ from keystep.commands.video import write_video
 from keystep.evaluate.environments import make_env
 from keystep.evaluate.recording import Recording, record
 from keystep.evaluate.storyboard import frames, strip, title
+from keystep.evaluate.worlds import warn_of_other_world
 from keystep.files import replacing, write_json
 from keystep.suites import suite_named
 from keystep.suites.base import Pictures
@@ -74,6 +75,7 @@ def open_pictures(suite: str, env_id: str | None, manifest: dict[str, Any]) -> I
     world.register()
     made = env_id or world.env_id
     env = make_env(made, manifest)
+    warn_of_other_world(manifest, made)
     try:
         with world.pictures(
             lambda options: make_env(made, manifest, options), manifest["planner"]["subgoal"]

@@ -12,6 +12,7 @@ from typing import Any
 import keystep
 from keystep.evaluate.rollout import OpenPolicy, Policy, Worker
 from keystep.evaluate.settings import EpisodeResult, Evaluation, Job
+from keystep.evaluate.worlds import warn
 from keystep.machine import describe_machine
 from keystep.processes import Workers
 
@@ -88,15 +89,15 @@ def _notify(results: Iterator[EpisodeResult], on_episode: OnEpisode | None) -> I
         yield result
 
 
-_Answer = tuple[EpisodeResult, int, list[dict[str, Any]], str]
-"""An episode, and what its process, of this number, has measured so far."""
+_Answer = tuple[EpisodeResult, int, list[dict[str, Any]], str, str]
+"""An episode, what its process, of this number, has measured so far, the policy, and a world not its own."""
 
 
 def _open_worker(open_policy: OpenPolicy, evaluation: Evaluation) -> Callable[[Job], _Answer]:
     worker = Worker(open_policy(), evaluation)
 
     def run(job: Job) -> _Answer:
-        return worker.run(job), os.getpid(), worker.latency(), worker.description()
+        return worker.run(job), os.getpid(), worker.latency(), worker.description(), worker.other_world
 
     return run
 
@@ -113,7 +114,8 @@ def _in_processes(
 
     def finished(found: Iterable[_Answer]) -> Iterator[EpisodeResult]:
         nonlocal description
-        for result, process, measured, described in found:
+        for result, process, measured, described, other in found:
+            warn(other)
             latency[process], description = measured, described
             yield result
 

@@ -21,7 +21,8 @@ from keystep.evaluate.environments import (
     step_limit,
 )
 from keystep.evaluate.settings import UNNAMED, EpisodeResult, Evaluation, Job
-from keystep.evaluate.simulation import close_env, reset_env, set_env_task, step_env
+from keystep.evaluate.simulation import close_env, reset_env, sendable, set_env_task, step_env
+from keystep.evaluate.worlds import other_world, warn
 from keystep.suites import suite_named
 from keystep.suites.base import TASK, Demonstrator, Suite
 
@@ -60,7 +61,11 @@ def _check_tasks(evaluation: Evaluation, suite: Suite) -> None:
 
 
 class Worker:
-    """A policy and its environment, for many episodes. Raises ArgumentError for a policy it cannot serve."""
+    """A policy and its environment, for many episodes. Raises ArgumentError for a policy it cannot serve.
+
+    Attributes:
+        other_world: what tells that they do not belong together, see `keystep.evaluate.worlds`; or "".
+    """
 
     def __init__(self, policy: Policy, evaluation: Evaluation) -> None:
         self.policy = policy
@@ -75,6 +80,8 @@ class Worker:
         self._task = evaluation.tasks[0]
         self.env = self._make_env()
         check_action_space(self.env, policy.manifest)
+        self.other_world = other_world(policy.manifest, evaluation.env)
+        warn(self.other_world)
         if evaluation.chain_length > 1 and not self.env.has_wrapper_attr("set_task"):
             raise keystep.ArgumentError(
                 f"env: expected set_task(name) for tasks in a row, which {evaluation.env} lacks"
@@ -250,21 +257,6 @@ def steps(
         step = Step(*step_env(env, sendable(act(read(observation)))))
         observation, over = step.observation, step.over
         yield step
-
-
-def sendable(action: np.ndarray) -> np.ndarray:
-    """`action`, if a robot may have it: a policy that has nothing to give gives NaN.
-
-    Raises:
-        PolicyError: it may not; the status is `rejected_chunk`.
-    """
-    finite = np.isfinite(action)
-    if finite.all():
-        return action
-    number = int(np.argmin(finite))
-    error = keystep.PolicyError(f"action[{number}]: expected a finite number, got {action[number]}")
-    error.status = "rejected_chunk"
-    raise error
 
 
 def check(manifest: dict[str, Any], evaluation: Evaluation) -> None:

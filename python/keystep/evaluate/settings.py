@@ -92,7 +92,8 @@ class Evaluation:
         max_episode_steps: steps until an episode is given up; None: the environment's own limit.
         success_key: of `info`; see `keystep.evaluate.environments.solved`.
         starts: of a benchmark that fixes its episodes: episode i is start i, and there are no more.
-        fresh_resets: every task has resets of its own, as in HD-ExpIt; else all tasks have the same.
+        fresh_resets: every task has resets of its own, as in HD-ExpIt; else all tasks have the same. Without
+            effect with `starts`.
     """
 
     env: str
@@ -228,7 +229,7 @@ class Evaluation:
             "env_kwargs": dict(self.env_kwargs),
             "max_episode_steps": self.max_episode_steps,
             "success_key": self.success_key,
-            "resets": "fresh" if self.fresh_resets else "shared",
+            "resets": "fixed" if self.starts is not None else "fresh" if self.fresh_resets else "shared",
             "instructions": {task: list(texts) for task, texts in self.instructions.items()},
             **({"fixed_starts": dict(self.starts.origin)} if self.starts is not None else {}),
         }

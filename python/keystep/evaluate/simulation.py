@@ -64,6 +64,21 @@ def step_env(env: Any, action: np.ndarray) -> tuple[Any, bool, bool, Mapping[str
     )
 
 
+def sendable(action: np.ndarray) -> np.ndarray:
+    """`action`, if a robot may have it: a policy that has nothing to give gives NaN.
+
+    Raises:
+        PolicyError: it may not; the status is `rejected_chunk`.
+    """
+    finite = np.isfinite(action)
+    if finite.all():
+        return action
+    number = int(np.argmin(finite))
+    error = keystep.PolicyError(f"action[{number}]: expected a finite number, got {action[number]}")
+    error.status = "rejected_chunk"
+    raise error
+
+
 def close_env(env: Any) -> None:
     """Raises ArgumentError."""
     with fault_of_env("close"):

@@ -144,6 +144,8 @@ def notes(report: Report) -> list[str]:
         found = ["95 % Wilson intervals"]
     if isinstance(report, EvaluationReport) and report.total.skipped:
         found.append(f"{report.total.skipped} episodes without a demonstration skipped")
+    if report.settings.get("other_world"):
+        found.append(report.settings["other_world"])
     if report.settings.get("unfinished"):
         found.append(f"unfinished: {report.settings['unfinished']}")
     return found

@@ -9,7 +9,6 @@ are.
 
 from __future__ import annotations
 
-import inspect
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
@@ -28,6 +27,13 @@ if TYPE_CHECKING:  # else loaded when used: `keystep collect --help` needs none 
 Result = TypeVar("Result")
 
 PRESETS: dict[str, dict[str, Any]] = {
+    "none": {
+        "expert_noise": (0.0,),
+        "frames_after_success": None,
+        "wander_frames": 0,
+        "record": "expert",
+        "stack_aligned_m": 0.02,
+    },
     "paper": {
         "expert_noise": (0.0,),
         "frames_after_success": None,
@@ -44,6 +50,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 """Of demonstrations, for `collect`."""
+ENV_ID = "keystep/Franka3Blocks-v1"
 
 
 @dataclass
@@ -64,7 +71,7 @@ class CollectReport:
 
 def collect(
     output: Path,
-    env_id: str = "keystep/Franka3Blocks-v1",
+    env_id: str | None = None,
     tasks: Sequence[str] | None = None,
     episodes: int = 100,
     seed: int = 0,
@@ -72,11 +79,11 @@ def collect(
     image_size: int = 96,
     processes: int = 1,
     resume: bool = True,
-    expert_noise: tuple[float, ...] = (0.0,),
+    expert_noise: tuple[float, ...] | None = None,
     frames_after_success: int | None = None,
-    wander_frames: int = 0,
-    record: Literal["expert", "executed"] = "expert",
-    stack_aligned_m: float = 0.02,
+    wander_frames: int | None = None,
+    record: Literal["expert", "executed"] | None = None,
+    stack_aligned_m: float | None = None,
     max_failures: int = 20,
     suite: str = "franka3blocks",
     preset: Literal["none", "paper", "shipped"] = "none",
@@ -87,11 +94,11 @@ def collect(
 
     The suite franka3blocks is demonstrated by its scripted expert; tabletop by the oracle, with the code it
     runs at every step. Only franka3blocks has env-id, expert-noise, frames-after-success, wander-frames,
-    record and stack-aligned-m.
+    record and stack-aligned-m; where they are not given, the preset says.
 
     Args:
         output: dataset folder, new or to be continued.
-        env_id: Gymnasium environment with the interface of Franka-3Blocks: keystep/Franka3Blocks-bullet
+        env_id: Gymnasium environment, keystep/Franka3Blocks-v1 when not given; keystep/Franka3Blocks-bullet
             is the same world in PyBullet.
         tasks: names, collected in this order; all when None.
         episodes: successful demonstrations per task.
@@ -102,7 +109,7 @@ def collect(
         processes: simulators run in parallel.
         resume: continue the dataset at `output`; when false there must not be one.
         expert_noise: standard deviations, in action units, of Gaussian noise added to the executed movement.
-            Attempt k of a task has the (k mod n)-th of the n values.
+            Attempt k of a task has the (k mod n)-th of the n values. None of the preset none: 0.
         frames_after_success: end every demonstration so many frames after its first success; None: 64 frames
             each, the arm returning to neutral (HD-ExpIt's D0). Flat policies want a small number, see
             rollout_expert.
@@ -113,9 +120,10 @@ def collect(
             that a stack may have.
         max_failures: give up after this many failures in a row.
         suite: the simulated world and its tasks: franka3blocks, tabletop, or a module with a `SUITE`.
-        preset: of expert-noise, frames-after-success, wander-frames, record and stack-aligned-m. paper:
-            HD-ExpIt's D0, the plain expert from the first pose; shipped: noise, wandering starts and centred
-            stacks, for the shipped policies (`keystep.record.collect.PRESETS`).
+        preset: of expert-noise, frames-after-success, wander-frames, record and stack-aligned-m, of which
+            none can be given then. paper: HD-ExpIt's D0, the plain expert from the first pose; shipped:
+            noise, wandering starts and centred stacks, for the shipped policies; none: the plain expert's
+            actions, each can be given (`keystep.record.collect.PRESETS`).
         flush_seconds: a finished episode is on its way to the disk after so many seconds at the latest, so a
             killed job loses no others; earlier where writing takes no more than 2 % of the time. Episodes are
             finished in the order of their seeds.
@@ -144,12 +152,9 @@ def collect(
         "record": record,
         "stack_aligned_m": stack_aligned_m,
     }
-    if preset != "none":
-        special |= _preset(preset, special)
-    taken = {name: special.pop(name) for name in sorted(world.collect_options)}
-    _refuse_others(special, suite)
+    given = {name: value for name, value in special.items() if value is not None}
     return collect_from(
-        world.source(tasks, seed, obs_mode, image_size, **taken),
+        world.source(tasks, seed, obs_mode, image_size, **_suite_options(world, given, preset, suite)),
         output,
         episodes,
         processes,
@@ -160,32 +165,34 @@ def collect(
     )
 
 
-def _preset(name: str, given: dict[str, Any]) -> dict[str, Any]:
-    if name not in PRESETS:
-        raise DatasetError(f"preset: expected one of none, {', '.join(PRESETS)}, got {name!r}")
-    _refuse_given({key: given[key] for key in PRESETS[name]}, f"preset {name} chooses it")
-    return PRESETS[name]
+def _suite_options(suite: Suite, given: dict[str, Any], preset: str, told: str) -> dict[str, Any]:
+    """What `suite.source` takes of `given` and of the preset. DatasetError for what would have no effect.
+
+    Args:
+        told: the suite as the user named it.
+    """
+    if preset not in PRESETS:
+        raise DatasetError(f"preset: expected one of {', '.join(PRESETS)}, got {preset!r}")
+    chosen = {"env_id": ENV_ID} | PRESETS[preset]
+    refused = set(given) - suite.collect_options
+    if preset != "none":
+        refused |= set(given) & set(PRESETS[preset])
+    for name in chosen:  # in the order of the signature
+        if name in refused:
+            known = name in suite.collect_options
+            reason = f"preset {preset} chooses it" if known else f"suite {told} has no such option"
+            raise DatasetError(f"{name}: expected none, as {reason}, got {given[name]!r}")
+    if preset != "none" and not suite.collect_options & set(PRESETS[preset]):
+        raise DatasetError(f"preset: expected none, as suite {told} has no such option, got {preset!r}")
+    return {name: (chosen | given)[name] for name in sorted(suite.collect_options)}
 
 
 def default_source(
     suite: Suite, tasks: Sequence[str] | None, obs_mode: str, image_size: int, **options: Any
 ) -> Source:
     """Demonstrations as `collect` makes them by default, of the `options` that the suite has."""
-    defaults = {name: value.default for name, value in inspect.signature(collect).parameters.items()}
-    taken = {name: options.get(name, defaults[name]) for name in sorted(suite.collect_options)}
-    return suite.source(tasks, 0, obs_mode, image_size, **taken)
-
-
-def _refuse_others(given: dict[str, Any], suite: str) -> None:
-    """Options that a suite does not have would have no effect."""
-    _refuse_given(given, f"suite {suite} has no such option")
-
-
-def _refuse_given(given: dict[str, Any], reason: str) -> None:
-    """Refuses arguments of `collect` that were not left at their defaults."""
-    for name, parameter in inspect.signature(collect).parameters.items():
-        if name in given and given[name] != parameter.default:
-            raise DatasetError(f"{name}: expected none, as {reason}, got {given[name]!r}")
+    given = {name: value for name, value in options.items() if name in suite.collect_options}
+    return suite.source(tasks, 0, obs_mode, image_size, **_suite_options(suite, given, "none", suite.name))
 
 
 def collect_from(

@@ -19,6 +19,7 @@ from keystep.bars import progress_bar
 from keystep.data.reader import DatasetReader
 from keystep.data.spec import DatasetSpec
 from keystep.data.writer import DatasetWriter
+from keystep.evaluate.worlds import warn_of_other_world
 from keystep.record.bundles import bundle_digest
 from keystep.record.cluster import require_cluster
 from keystep.record.contexts import Contexts, StartContext, kept_states
@@ -81,6 +82,8 @@ def collect_rollouts(
     if cluster is not None:
         require_cluster(cluster)
     env_id = settings.env_id or suite.env_id
+    suite.register()
+    warn_of_other_world(manifest, env_id)
     kept = kept_states(replay, env_id)
     alone = settings.standing if settings.restore == "cubes_only" else ()
     schedule = RolloutSchedule(Contexts(suite, tasks, settings.seed, kept, alone), tasks, settings)

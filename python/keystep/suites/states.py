@@ -12,10 +12,13 @@ import numpy as np
 
 END_STATE = "end_state"
 """Name among the extras of a dataset's episodes (`keystep.data.spec.DatasetSpec`)."""
+SOURCE = "source"
 
 
 class Restorable(Protocol):
     """An environment whose episodes can be continued elsewhere.
+
+    It may also have `source`: what else its states depend on, compared where the state tells it, too.
 
     Attributes:
         simulator: name and version of the physics, such as "sapien 3.0.3".
@@ -42,14 +45,11 @@ def is_restorable(env: Any) -> bool:
     return all(hasattr(env, name) for name in ("simulator", "get_state", "set_state", "set_task"))
 
 
-def world_of(env: Restorable) -> dict[str, Any]:
-    """Which physics this is: `env_id` (empty if it was not made by gymnasium.make) and `simulator`.
-
-    And `world_version` of an environment that has one besides that of its id.
-    """
-    version = getattr(env, "world_version", None)
-    told = {} if version is None else {"world_version": version}
-    return {"env_id": env.spec.id if env.spec is not None else "", "simulator": env.simulator, **told}
+def world_of(env: Restorable) -> dict[str, str]:
+    """Which physics this is: `env_id` (empty if it was not made by gymnasium.make), `simulator`, `source`."""
+    world = {"env_id": env.spec.id if env.spec is not None else "", "simulator": env.simulator}
+    source = getattr(env, SOURCE, None)
+    return world if source is None else world | {SOURCE: source}
 
 
 def end_state(env: Any) -> dict[str, Any] | None:
@@ -78,7 +78,7 @@ def start_from(
         raise ValueError(f"env: expected get_state, set_state and set_task, got {type(env).__name__}")
     if not isinstance(kept, Mapping) or not isinstance(kept.get("state"), Mapping):
         raise ValueError(f"end_state: expected world and state, got {kept!s:.60}")
-    if kept.get("world") != (world := world_of(env)):
+    if not _same(kept.get("world"), world := world_of(env)):
         raise ValueError(
             f"end_state: expected a state of {told_world(world)}, got one of {told_world(kept.get('world'))}"
         )
@@ -92,9 +92,15 @@ def start_from(
     return env.set_task(task)
 
 
+def _same(kept: Any, world: Mapping[str, str]) -> bool:
+    if not isinstance(kept, Mapping):
+        return False
+    return all(kept.get(name, value if name == SOURCE else None) == value for name, value in world.items())
+
+
 def told_world(world: Any) -> str:
     """For a message: "keystep/Franka3Blocks-v1 (sapien 3.0.3)"."""
     if not isinstance(world, Mapping):
         return f"no world ({world!s:.40})"
-    version = f", world {world['world_version']}" if "world_version" in world else ""
-    return f"{world.get('env_id')} ({world.get('simulator')}{version})"
+    source = f", {world[SOURCE]}" if SOURCE in world else ""
+    return f"{world.get('env_id')} ({world.get('simulator')}{source})"

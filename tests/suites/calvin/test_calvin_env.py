@@ -22,6 +22,7 @@ from keystep.suites import suite_named
 from keystep.suites.calvin import ENV_ID, layout
 from keystep.suites.calvin.starts import start_state
 from keystep.suites.calvin.tasks import TASKS
+from keystep.suites.states import end_state, start_from
 
 START = {"robot_obs": np.zeros(15), "scene_obs": np.zeros(24)}
 
@@ -143,6 +144,9 @@ def test_a_state_continues_the_episode(calvin: dict[str, Any]) -> None:
         other.unwrapped.set_state({})
     with pytest.raises(keystep.ArgumentError, match=r"state\['task'\]: expected a number below 34, got 34"):
         other.unwrapped.set_state(state | {"task": 34})
+    for value in ("open", None, [[1], [2, 3]]):
+        with pytest.raises(keystep.ArgumentError, match=r"state\['robot_obs'\]: expected finite numbers"):
+            other.unwrapped.set_state(state | {"robot_obs": value})
 
 
 @pytest.mark.parametrize(
@@ -184,6 +188,8 @@ SENTENCES = "../calvin_models/conf/annotations"
         (None, {"actions": "joint"}, "actions: expected relative or absolute, got 'joint'"),
         (None, {"obs_mode": "depth"}, "obs_mode: expected state or rgb"),
         (None, {"image_size": 0}, "image_size: expected 1 to 1024 pixels, got 0"),
+        (None, {"image_size": "96"}, "image_size: expected 1 to 1024 pixels, got '96'"),
+        (None, {"expected": "abc"}, "expected: expected hashes by name, got 'abc'"),
         (None, {"task": "fly"}, "task: expected one of"),
         (None, {"settings": "no.json"}, "settings: expected a file .keystep calvin settings makes one"),
         (None, {"sequences": "no.json"}, "sequences: expected a file .keystep calvin sequences makes one"),
@@ -275,7 +281,46 @@ def test_hashes_change_with_what_they_are_of(checkout: Path, calvin: dict[str, A
     rewrite(checkout / ORACLE, json.dumps({"tasks": ORACLE_TASKS, "more": 1}))
     after = made(calvin).unwrapped.calvin.hashes()
     assert {name for name in before if before[name] != after[name]} == {"calvin_env", "oracle"}
-    assert set(before) == {"renderer", "actions", "calvin_env", "config", "oracle", "unseen_sentences"}
+    assert set(before) == {
+        "renderer", "actions", "calvin_env", "assets", "config", "oracle", "unseen_sentences"
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("part", ["sources", "assets", "scene"])
+def test_a_state_of_another_calvin_is_refused(checkout: Path, calvin: dict[str, Any], part: str) -> None:
+    """The states of one world are known by its sources, its assets, and the scene of its configuration."""
+    first = made(calvin, obs_mode="state").unwrapped
+    first.reset(seed=1)
+    kept = json.loads(json.dumps(end_state(first)))
+    start_from(made(calvin, obs_mode="state").unwrapped, kept, "open_drawer")
+    if part == "sources":
+        rewrite(checkout / "calvin_env/envs/more.py", "")
+    elif part == "assets":
+        rewrite(checkout / "data/plane.urdf", "<robot/>")
+    else:
+        config = Path(calvin["dataset"]) / ".hydra/merged_config.yaml"
+        rewrite(config, json.dumps(json.loads(config.read_text()) | {"scene": {"name": "calvin_scene_A"}}))
+    other = made(calvin, obs_mode="state").unwrapped
+    with pytest.raises(ValueError, match=r"end_state: expected a state of keystep/CALVIN-v0 \(calvin_env, "):
+        start_from(other, kept, "open_drawer")
+    recorded = {"world": {name: kept["world"][name] for name in ("env_id", "simulator")}, **kept}
+    recorded["world"].pop("source", None)
+    if part != "scene":  # frames do not tell which calvin_env recorded them
+        start_from(other, recorded, "open_drawer")
+
+
+def test_the_rest_of_a_configuration_may_differ(calvin: dict[str, Any]) -> None:
+    before = made(calvin).unwrapped
+    config = Path(calvin["dataset"]) / ".hydra/merged_config.yaml"
+    rewrite(config, json.dumps(json.loads(config.read_text()) | {"seed": 3, "cameras": {"static": {}}}))
+    assert made(calvin).unwrapped.simulator == before.simulator
+
+
+def test_nothing_before_a_reset(calvin: dict[str, Any]) -> None:
+    env = made(calvin, obs_mode="state").unwrapped
+    for call in (env.get_state, lambda: env.set_task("open_drawer"), lambda: env.step(command())):
+        with pytest.raises(gymnasium.error.ResetNeeded, match="env: expected a reset before anything else"):
+            call()
 
 
 def test_sentences_are_the_users(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:

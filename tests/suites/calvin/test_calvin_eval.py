@@ -97,6 +97,11 @@ def test_mtlc_starts_from_the_settings(calvin: dict[str, Any], settings: Path) -
         Evaluation(ENV_ID, tasks, 30, suite="calvin", env_kwargs=kwargs), policy.manifest
     )
     assert evaluation.starts == starts and evaluation.max_episode_steps == 240
+    assert (
+        evaluation.describe()["resets"]
+        == replace(evaluation, fresh_resets=True).describe()["resets"]
+        == "fixed"
+    )
     report = run_protocol(policy, replace(evaluation, max_episode_steps=30))
     assert isinstance(report, EvaluationReport)
     assert [(task.successes, task.episodes) for task in report.tasks] == [(2, 2), (2, 2), (0, 3)]
@@ -163,6 +168,20 @@ def test_ground_truth_is_what_was_recorded(calvin: dict[str, Any], settings: Pat
         RecordedSubgoals(env, planner | {"subgoal": "observation.depth"})
 
 
+def test_ground_truth_of_another_split_is_refused(
+    calvin: dict[str, Any], settings: Path, split: Path
+) -> None:
+    """Frames are known by number: those of the training split would be of other tasks."""
+    import gymnasium
+
+    env = gymnasium.make(ENV_ID, **(calvin | {"settings": str(settings), "dataset": str(split)}))
+    planner = {"subgoal": "observation.state", "subgoals": 3, "steps_per_subgoal": 1}
+    with pytest.raises(
+        keystep.ArgumentError, match=r"dataset: expected the split that .*settings.json is of \(validation, "
+    ):
+        RecordedSubgoals(env, planner)
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
@@ -211,6 +230,29 @@ def test_eval_asks_for_the_file_of_the_protocol(
     options = ("--suite", "calvin", "--env-kwargs", *given, f"settings={settings}")
     status, _, err = run(capsys, policy, *options)
     assert status == 2 and "actions of the policy's shape (3,)" in err  # all else is there
+    status, _, err = run(capsys, policy, *options, "--resets", "fresh")
+    assert (
+        status == 2 and err == "error: resets: expected shared, as keystep/CALVIN-v0 fixes them, got fresh\n"
+    )
+    status, _, err = run(capsys, policy, *options, "--also-in", "x/Y-v0")
+    assert status == 2 and "protocol: expected mtlc by seeds with also_in, got fixed starts" in err
+
+
+def test_the_sentences_are_those_of_the_options(
+    calvin: dict[str, Any], checkout: Path, settings: Path, tmp_path: Path
+) -> None:
+    """Whatever --phrasing says, and also where CALVIN's own file is not there."""
+    from keystep.commands.eval import ProtocolOptions
+
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(json.dumps({task: [f"mine of {task}"] for task in TASKS}))
+    (checkout.parent / "calvin_models/conf/annotations/new_playtable_validation.yaml").unlink()
+    given = calvin | {"settings": settings, "unseen_sentences": mine}
+    kwargs = tuple(f"{name}={value}" for name, value in given.items())
+    for phrasing in ("canonical", "held_out"):
+        options = ProtocolOptions(suite="calvin", env_kwargs=kwargs, tasks=(FIRST,), phrasing=phrasing)  # type: ignore[arg-type]
+        evaluation = options.evaluation(Scripted().manifest)
+        assert evaluation.instructions == {FIRST: (f"mine of {FIRST}",)} and evaluation.kinds == ()
 
 
 def test_the_commands(validation: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -172,6 +172,10 @@ def test_a_restored_state_continues(env, saved_at):
         ({"joints": np.zeros(7)}, r"state\['joints'\]: expected shape \(9,\), got \(7,\)"),
         ({"cubes": np.full((3, 13), np.nan)}, r"state\['cubes'\]: expected finite values"),
         ({"task": np.array(10)}, r"state\['task'\]: expected an index below 10, got 10"),
+        ({"elapsed_steps": None}, r"state\['elapsed_steps'\]: expected numbers, got None"),
+        ({"joints": ["a"] * 9}, r"state\['joints'\]: expected numbers, got \['a'"),
+        ({"cubes": [[0.0], [0.0, 1.0]]}, r"state\['cubes'\]: expected shape \(3, 13\), got"),
+        ({"cubes": np.zeros((3, 13))}, r"state\['cubes'\]: expected quaternions that are not 0, got"),
     ],
 )
 def test_bad_states_are_refused(env, change, message):
@@ -234,7 +238,31 @@ def test_bad_reset_options_are_refused(env):
         env.reset(options={"colour": "red"})
 
 
+def test_after_close_nothing_goes_on(env_id):
+    env = gymnasium.make(env_id).unwrapped
+    env.reset(seed=0)
+    state = env.get_state()
+    env.close()
+    env.close()
+    calls = (
+        env.reset,
+        lambda: env.step(ACTION_HOLD),
+        env.get_state,
+        lambda: env.set_state(state),
+        env.observation,
+    )
+    for call in calls:
+        with pytest.raises(gymnasium.error.ClosedEnvironmentError, match="env: expected an open one"):
+            call()
+
+
 # ---- rendering, and doing without
+
+
+def test_without_pictures_there_is_none_to_render(env):
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match="render_mode: expected rgb_array"):
+        env.render()
 
 
 def test_importing_the_package_loads_no_simulator():

@@ -21,6 +21,7 @@ from keystep.suites.calvin import ENV_ID, layout
 from keystep.suites.calvin.frames import CalvinFrames
 from keystep.suites.calvin.images import resized
 from keystep.suites.calvin.pickled import PlaySegment, read_segments
+from keystep.suites.calvin.sources import simulator_of
 from keystep.suites.calvin.tasks import TASKS, instruction
 
 EXTRAS = ("sentence", "frames", "end_state")
@@ -81,11 +82,12 @@ def convert_calvin(
     frames = CalvinFrames(Path(folder), actions, images)
     chosen = choose_segments(frames.annotations, tasks, per_task, max_frames)
     spec = dataset_spec(frames, actions, images, image_size, tasks, per_task)
+    simulator = simulator_of(frames.folder)
     with DatasetWriter(output, spec) as writer:
         done = _done(Path(output), chosen)
         for segment in tracked(chosen[done:], "segments", len(chosen) - done):
             read = map(frames.read, range(segment.start, segment.stop))
-            _add(writer, segment, list(read), layout.ACTION_KEYS[actions])
+            _add(writer, segment, list(read), layout.ACTION_KEYS[actions], simulator)
             writer.flush_at_leisure()
         episodes = writer.episodes
     counts = dict.fromkeys(tasks or TASKS, 0)
@@ -168,7 +170,11 @@ def _done(output: Path, chosen: Sequence[PlaySegment]) -> int:
 
 
 def _add(
-    writer: DatasetWriter, segment: PlaySegment, frames: list[dict[str, np.ndarray]], action_key: str
+    writer: DatasetWriter,
+    segment: PlaySegment,
+    frames: list[dict[str, np.ndarray]],
+    action_key: str,
+    simulator: str,
 ) -> None:
     names = {"observation.state": "robot_obs", "observation.scene": "scene_obs", "action": action_key}
     names |= {f"observation.images.{name}": f"rgb_{name}" for name in layout.CAMERAS}
@@ -182,15 +188,20 @@ def _add(
     extras = {
         "sentence": segment.sentence,
         "frames": [segment.start, segment.stop],
-        "end_state": end_state(segment.task, frames[0], frames[-1]),
+        "end_state": end_state(segment.task, frames[0], frames[-1], simulator),
     }
     writer.add_episode(columns, segment.task, segment.number, extras=extras)
 
 
-def end_state(task: str, first: dict[str, np.ndarray], last: dict[str, np.ndarray]) -> dict[str, Any]:
-    """The last state as `CalvinEnv.get_state` gives it, with the world that it is of."""
+def end_state(
+    task: str, first: dict[str, np.ndarray], last: dict[str, np.ndarray], simulator: str
+) -> dict[str, Any]:
+    """The last state as `CalvinEnv.get_state` gives it, with the world that it is of.
+
+    Which calvin_env recorded it nobody knows: it has the configuration alone.
+    """
     numbers = functools.partial(np.asarray, dtype=np.float64)
     states = {name: numbers(last[name]).tolist() for name in ("robot_obs", "scene_obs")}
     states |= {f"start_{name}": numbers(first[name]).tolist() for name in ("robot_obs", "scene_obs")}
     rest = {"elapsed_steps": 0, "success": True, "task": TASKS[task]}
-    return {"world": {"env_id": ENV_ID, "simulator": "calvin_env"}, "state": {**states, **rest}}
+    return {"world": {"env_id": ENV_ID, "simulator": simulator}, "state": {**states, **rest}}

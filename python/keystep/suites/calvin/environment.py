@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
@@ -17,7 +17,7 @@ from keystep.suites.calvin.rules import RULES, start_scenes
 from keystep.suites.calvin.sequences import SceneChain, read_chains
 from keystep.suites.calvin.settings import Setting, checked_numbers, read_settings
 from keystep.suites.calvin.simulator import CalvinSimulator
-from keystep.suites.calvin.sources import find_calvin, missing, read_sentences, training_file
+from keystep.suites.calvin.sources import find_calvin, missing, read_sentences, simulator_of, training_file
 from keystep.suites.calvin.tasks import TASKS
 
 OBS_MODES = ("state", "rgb", "state+rgb")
@@ -64,7 +64,10 @@ class CalvinEnv(gymnasium.Env):
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": layout.CONTROL_RATE_HZ}  # noqa: RUF012
-    simulator = "calvin_env"
+    feature_names: ClassVar[dict[str, tuple[str, ...]]] = {
+        "observation.state": layout.STATE_NAMES,
+        "observation.scene": layout.SCENE_NAMES,
+    }
 
     def __init__(
         self,
@@ -89,12 +92,16 @@ class CalvinEnv(gymnasium.Env):
         for name, (value, known) in choices.items():
             if value not in known:
                 raise missing(name, " or ".join(known), repr(value))
-        if image_size is not None and not 1 <= image_size <= layout.MAX_IMAGE_SIZE:
-            raise missing("image_size", f"1 to {layout.MAX_IMAGE_SIZE} pixels", image_size)
+        sizes = range(1, layout.MAX_IMAGE_SIZE + 1)
+        if image_size is not None and (type(image_size) is not int or image_size not in sizes):
+            raise missing("image_size", f"1 to {layout.MAX_IMAGE_SIZE} pixels", repr(image_size))
         self.image_size = image_size
         self.calvin = find_calvin(
             dataset, renderer, actions, oracle, unseen_sentences, settings, sequences, expected
         )
+        self.simulator = simulator_of(self.calvin.dataset)
+        hashes = self.calvin.hashes()
+        self.source = f"calvin_env {hashes['calvin_env'][:12]}, assets {hashes['assets'][:12]}"
         told = self.calvin.unseen if sentences == "unseen" else training_file(training_sentences)
         self._sentences = read_sentences(told)
         self._settings: dict[str, list[Setting]] = read_settings(Path(settings)) if settings else {}
@@ -136,11 +143,13 @@ class CalvinEnv(gymnasium.Env):
 
     def set_task(self, task: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Another task from the scene as it stands; returns what `reset` returns. The steps count from 0."""
+        self._require_reset()
         self._begin(task_named(task))
         return self.observation(), self.info()
 
     def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
         """One control period (1/30 s). The reward is 1.0 when the oracle says that the task is solved."""
+        self._require_reset()
         bounded = checked_action(action, -self._high, self._high)
         self._seen, now = self.simulation.step(bounded)
         self.elapsed_steps += 1
@@ -157,6 +166,7 @@ class CalvinEnv(gymnasium.Env):
 
     def get_state(self) -> dict[str, np.ndarray]:
         """The episode as it stands, see STATE_SHAPES ("task" is its number), as CALVIN's files keep it."""
+        self._require_reset()
         now = {name: self._seen[name].copy() for name in ("robot_obs", "scene_obs")}
         return now | {
             "start_robot_obs": self._start["robot_obs"].copy(),
@@ -182,6 +192,10 @@ class CalvinEnv(gymnasium.Env):
         self._seen = self.simulation.reset(found["robot_obs"], found["scene_obs"])
         self.elapsed_steps, self.success = int(found["elapsed_steps"]), bool(found["success"])
         return self.observation(), self.info()
+
+    def _require_reset(self) -> None:
+        if not hasattr(self, "_seen"):
+            raise gymnasium.error.ResetNeeded("env: expected a reset before anything else, got none")
 
     def _begin(self, task: str) -> None:
         self.task = task
@@ -271,7 +285,11 @@ def _numbered(name: str, number: Any, listed: list[Any]) -> Any:
 def _entry(state: Mapping[str, Any], name: str, shape: tuple[int, ...]) -> np.ndarray:
     if name not in state:
         raise missing("state", f"keys {', '.join(STATE_SHAPES)}", ", ".join(state))
-    value = np.asarray(state[name], np.float64)
+    try:
+        value = np.asarray(state[name], np.float64)
+    except (TypeError, ValueError):  # ragged, or no numbers
+        wanted = f"finite numbers of shape {shape}"
+        raise missing(f"state[{name!r}]", wanted, f"{state[name]!r:.60}") from None
     if value.shape != shape or not np.isfinite(value).all():
         raise keystep.ArgumentError(f"state[{name!r}]: expected finite numbers of shape {shape}, got {value}")
     return value

@@ -15,7 +15,7 @@ from keystep.suites.calvin import layout
 from keystep.suites.calvin.frames import CalvinFrames
 from keystep.suites.calvin.images import resized
 from keystep.suites.calvin.sequences import PUBLIC_SHA256, digest, read_chains
-from keystep.suites.calvin.settings import Setting, read_settings
+from keystep.suites.calvin.settings import Setting, read_settings, require_split
 from keystep.suites.calvin.sources import find_calvin, missing, read_sentences
 
 _FILES = tuple(inspect.signature(find_calvin).parameters)
@@ -47,6 +47,9 @@ class RecordedSubgoals:
     Args:
         env: CALVIN, made with `settings` and the `dataset` that they are of.
         planner: the manifest's "planner".
+
+    Raises:
+        ArgumentError: without settings, or with those of another split.
     """
 
     def __init__(self, env: Any, planner: dict[str, Any]) -> None:
@@ -58,6 +61,7 @@ class RecordedSubgoals:
             raise missing("env_kwargs", "settings=FILE, whose segments are the ground truth", "none")
         self._settings = read_settings(calvin.settings)
         self._frames = CalvinFrames(Path(calvin.dataset), calvin.actions)
+        require_split(calvin.settings, self._frames.annotations)
         self._name = {
             "observation.state": "robot_obs",
             "observation.scene": "scene_obs",

@@ -69,14 +69,7 @@ def write_settings(folder: Path, output: Path, per_task: int = SETTINGS_PER_TASK
 
 def read_settings(path: Path) -> dict[str, list[Setting]]:
     """By task. Raises ArgumentError: which field is not what it should be."""
-    try:
-        value = parse_json(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise keystep.ArgumentError(f"settings: expected a JSON file that can be read, got {error}") from None
-    kind = (value.get("format"), value.get("version")) if isinstance(value, dict) else None
-    if kind != (FORMAT, VERSION):
-        raise keystep.ArgumentError(f"{path}: format: expected {FORMAT} version {VERSION}, got {kind}")
-    by_task = value.get("settings")
+    by_task = _read(path).get("settings")
     if not isinstance(by_task, dict) or set(by_task) != set(TASKS):
         raise keystep.ArgumentError(f"{path}: settings: expected CALVIN's {len(TASKS)} tasks, got others")
     found = {}
@@ -85,6 +78,28 @@ def read_settings(path: Path) -> dict[str, list[Setting]]:
             raise keystep.ArgumentError(f"{path}: settings.{task}: expected a list of settings, got {listed}")
         found[task] = [_setting(f"{path}: settings.{task}[{i}]", entry) for i, entry in enumerate(listed)]
     return found
+
+
+def require_split(path: Path, annotations: Path) -> None:
+    """Raises ArgumentError when settings are of another split than the one with these annotations.
+
+    Their frames are known by number alone, and every split has frames of most numbers.
+    """
+    value, found = _read(path), sha256(annotations)
+    if (expected := str(value.get("auto_lang_ann"))) != found:
+        wanted = f"the split that {path} is of ({value.get('split')}, auto_lang_ann {expected[:12]})"
+        raise keystep.ArgumentError(f"dataset: expected {wanted}, got {annotations} ({found[:12]})")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        value = parse_json(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise keystep.ArgumentError(f"settings: expected a JSON file that can be read, got {error}") from None
+    kind = (value.get("format"), value.get("version")) if isinstance(value, dict) else None
+    if kind != (FORMAT, VERSION):
+        raise keystep.ArgumentError(f"{path}: format: expected {FORMAT} version {VERSION}, got {kind}")
+    return value
 
 
 def _setting(name: str, entry: Any) -> Setting:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes.util
 import hashlib
+import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -156,6 +157,7 @@ class Calvin:
             "renderer": self.renderer,
             "actions": self.actions,
             "calvin_env": source_sha256(self.package),
+            "assets": _assets_sha256(_assets(read_yaml(self.dataset / CONFIG), self.package)),
             "config": sha256(self.dataset / CONFIG),
             "oracle": sha256(self.oracle),
             "unseen_sentences": sha256(self.unseen),
@@ -193,6 +195,8 @@ def find_calvin(
     from keystep.suites.calvin.layout import ACTIONS
 
     package = package_folder()
+    if expected is not None and not isinstance(expected, Mapping):
+        raise missing("expected", "hashes by name", repr(expected))
     if actions not in ACTIONS:
         raise missing("actions", " or ".join(ACTIONS), repr(actions))
     if renderer not in RENDERERS:
@@ -223,7 +227,7 @@ def find_calvin(
 def _check_config(path: Path, package: Path, renderer: str) -> None:
     """The assets that the configuration names are there, and it draws with the renderer that is asked for."""
     config = read_yaml(path)
-    assets = package.parent / str(config.get("data_path", "data"))
+    assets = _assets(config, package)
     if not assets.is_dir():
         raise missing("assets", "calvin_env's data folder, which its git checkout has", f"no folder {assets}")
     env = config.get("env")
@@ -236,9 +240,35 @@ def _check_config(path: Path, package: Path, renderer: str) -> None:
         raise missing("EGL", "a graphics driver with libEGL, which calvin_env draws with", "none")
 
 
+def _assets(config: Mapping[str, Any], package: Path) -> Path:
+    return package.parent / str(config.get("data_path", "data"))
+
+
 def source_sha256(package: Path) -> str:
     """Of a package's Python files: it has no version that tells one state from another."""
+    return _sha256_of_all(package, "*.py")
+
+
+def _assets_sha256(folder: Path) -> str:
+    """Of its models; not of the meshes that they name, which are large."""
+    return _sha256_of_all(folder, "*.urdf")
+
+
+def _sha256_of_all(folder: Path, pattern: str) -> str:
     total = hashlib.sha256()
-    for path in sorted(package.rglob("*.py")):
-        total.update(f"{path.relative_to(package).as_posix()}\0{sha256(path)}\n".encode())
+    for path in sorted(folder.rglob(pattern)):
+        total.update(f"{path.relative_to(folder).as_posix()}\0{sha256(path)}\n".encode())
     return total.hexdigest()
+
+
+def simulator_of(split: Path) -> str:
+    """What the numbers of a state mean: scene and robot of the configuration of a split, in a few words.
+
+    The rest of a configuration, such as seeds and cameras, may differ between the splits of one recording.
+    """
+    path = split / CONFIG
+    if not path.is_file():
+        return "calvin_env, of an unknown configuration"
+    config = read_yaml(path)
+    parts = json.dumps({name: config.get(name) for name in ("scene", "robot")}, sort_keys=True, default=str)
+    return f"calvin_env, scene and robot {hashlib.sha256(parts.encode()).hexdigest()[:12]}"

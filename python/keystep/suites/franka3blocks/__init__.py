@@ -24,8 +24,6 @@ __all__ = [
 if find_spec("gymnasium") is not None:  # names and tasks are of use without the extra "sim"
     import gymnasium
 
-    _ENVIRONMENT = "keystep.suites.franka3blocks.environment:Franka3BlocksEnv"
-    gymnasium.register("keystep/Franka3Blocks-v1", entry_point=_ENVIRONMENT)
-    gymnasium.register(
-        "keystep/Franka3Blocks-bullet", entry_point=_ENVIRONMENT, kwargs={"simulator": "bullet"}
-    )
+    _MODULE = "keystep.suites.franka3blocks.environment"
+    gymnasium.register("keystep/Franka3Blocks-v1", entry_point=f"{_MODULE}:Franka3BlocksEnv")
+    gymnasium.register("keystep/Franka3Blocks-bullet", entry_point=f"{_MODULE}:BulletBlocksEnv")

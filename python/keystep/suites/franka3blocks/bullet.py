@@ -187,7 +187,7 @@ class BulletSimulation:
     def hand_pose(self) -> tuple[np.ndarray, np.ndarray]:
         """Position (3,) in metres and quaternion (4,), xyzw with x >= 0, of the grasp target in the world."""
         position, quaternion = self._hand
-        return position.copy(), quaternion if quaternion[0] >= 0 else -quaternion
+        return position.copy(), quaternion.copy() if quaternion[0] >= 0 else -quaternion
 
     def solve_joints(self, position: np.ndarray, quaternion: np.ndarray) -> np.ndarray:
         """Inverse kinematics from the current joints: the arm's joints (7,) for a hand pose (xyzw)."""

@@ -28,8 +28,9 @@ def rollout_expert(
 ) -> dict[str, Any] | None:
     """One demonstration; None when the expert fails within `max_frames`, or throws a cube away.
 
-    Without `frames_after_success` it is one of HD-ExpIt's D0: more than 5 frames of success, then the arm
-    goes home, and what was stacked still stands at the end.
+    Without `frames_after_success` it is one of HD-ExpIt's D0: more than 5 frames of success, then the arm is
+    on its way home, and what was stacked still stands at the end. Whether it has arrived there is not asked:
+    a late success leaves it a few of the last frames, and the hand up to some centimetres away.
 
     Args:
         env: Franka-3Blocks, wrapped or not (its limit and its end at success do not apply here).
@@ -38,8 +39,8 @@ def rollout_expert(
         max_frames: length T of the episode, or its limit with `frames_after_success`.
         noise: standard deviation of Gaussian noise on the executed movement (not the gripper).
         frames_after_success: end the episode so many frames after the first success. None: go on to
-            `max_frames`, while the arm returns to neutral. A flat policy must not see that: the neutral pose
-            at the end, where the arm rests, looks like the one at the start, where it must move.
+            `max_frames`, while the arm is on its way to neutral. A flat policy must not see that: the neutral
+            pose at the end, where the arm rests, looks like the one at the start, where it must move.
         wander_frames: for a random number of first frames, at most this, the hand drifts in a random
             direction whatever the expert says. Its approach takes only four frames from one fixed pose; so it
             is seen from everywhere, and with it which cube the task means.
@@ -95,6 +96,6 @@ def rollout_expert(
     }
 
 
-def complete(task: BlockTask, success: Sequence[bool], gone_home: bool) -> bool:
+def complete(task: BlockTask, success: Sequence[bool], going_home: bool) -> bool:
     """Whether an episode is one of D0: held for more than 5 frames, then going home; a stack still stands."""
-    return gone_home and sum(success) > SUCCESS_FRAMES and (task.family != "stack" or success[-1])
+    return going_home and sum(success) > SUCCESS_FRAMES and (task.family != "stack" or success[-1])

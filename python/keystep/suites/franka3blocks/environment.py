@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
 
 from keystep.suites.actions import checked_action
 from keystep.suites.franka3blocks import layout
-from keystep.suites.franka3blocks.simulators import MANISKILL, open_simulation
+from keystep.suites.franka3blocks.simulators import BULLET, MANISKILL, BlocksSimulation, open_simulation
 from keystep.suites.franka3blocks.tasks import TASKS, BlockState, task_named
 from keystep.suites.turns import turned
 
@@ -29,7 +29,7 @@ STATE_SHAPES: dict[str, tuple[int, ...]] = {
 
 
 class Franka3BlocksEnv(gymnasium.Env):
-    """A Franka arm and three cubes on a table; ten tasks, 60 Hz control.
+    """A Franka arm and three cubes on a table; ten tasks, 60 Hz control. In ManiSkill.
 
     Args:
         obs_mode: "state" gives `observation.state` float32 (26,), see `layout.STATE_NAMES`; "rgb" adds
@@ -39,13 +39,17 @@ class Franka3BlocksEnv(gymnasium.Env):
         image_size: side of the square camera image in pixels.
         max_episode_steps: `truncated` is True from this many steps on.
         terminate_on_success: False lets an episode go on after the first success (collecting demonstrations).
-        simulator: one of `simulators.SIMULATORS`; the registered ids choose it.
 
     The action is float32 (7,) in [-1, 1] (clipped): xyz delta x 0.05 m on the *current* position of the hand,
     Euler turn x 0.1 rad in the frame of the *current* hand, gripper +1 opens and -1 closes.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": layout.CONTROL_RATE_HZ}  # noqa: RUF012
+    physics: ClassVar[str] = MANISKILL
+    """One of `simulators.SIMULATORS`. Part of what an id means, so no option."""
+    worlds: ClassVar[tuple[str, ...]] = layout.WORLDS
+    """See `keystep.evaluate.worlds`."""
+    feature_names: ClassVar[dict[str, tuple[str, ...]]] = {"observation.state": layout.STATE_NAMES}
 
     def __init__(
         self,
@@ -55,7 +59,6 @@ class Franka3BlocksEnv(gymnasium.Env):
         max_episode_steps: int = 360,
         terminate_on_success: bool = True,
         render_mode: str | None = None,
-        simulator: str = MANISKILL,
     ) -> None:
         if obs_mode not in OBS_MODES:
             raise ValueError(f"obs_mode: expected one of {', '.join(OBS_MODES)}, got {obs_mode!r}")
@@ -78,10 +81,18 @@ class Franka3BlocksEnv(gymnasium.Env):
             spaces["observation.images.static"] = gymnasium.spaces.Box(0, 255, shape, np.uint8)
         self.observation_space = gymnasium.spaces.Dict(spaces)
 
-        visible = "rgb" in obs_mode or render_mode is not None
-        self.simulation = open_simulation(simulator, visible, image_size)
+        self._visible = "rgb" in obs_mode or render_mode is not None
+        self._simulation = open_simulation(self.physics, self._visible, image_size)
+        self._closed = False
         self.simulator = self.simulation.version
         self._begin()
+
+    @property
+    def simulation(self) -> BlocksSimulation:
+        """The physics. Raises gymnasium.error.ClosedEnvironmentError after `close`."""
+        if self._closed:
+            raise gymnasium.error.ClosedEnvironmentError("env: expected an open one, got one that was closed")
+        return self._simulation
 
     # ---- episode
 
@@ -161,6 +172,9 @@ class Franka3BlocksEnv(gymnasium.Env):
         repeat an episode exactly.
         """
         checked = {name: checked_state_entry(state, name, shape) for name, shape in STATE_SHAPES.items()}
+        turns = checked["cubes"][:, 3:7]
+        if not np.linalg.norm(turns, axis=1).all():
+            raise ValueError(f"state['cubes']: expected quaternions that are not 0, got {turns.tolist()}")
         if int(checked["task"]) not in range(len(TASKS)):
             raise ValueError(f"state['task']: expected an index below {len(TASKS)}, got {checked['task']}")
         self.simulation.restore(checked)
@@ -209,11 +223,24 @@ class Franka3BlocksEnv(gymnasium.Env):
         }
 
     def render(self) -> np.ndarray:
-        """uint8 (image_size, image_size, 3): the static camera."""
+        """uint8 (image_size, image_size, 3): the static camera.
+
+        Raises:
+            ValueError: the environment was made without pictures.
+        """
+        if not self._visible:
+            raise ValueError("render_mode: expected rgb_array, or an obs_mode with rgb, to render, got None")
         return self.simulation.image()
 
     def close(self) -> None:
-        self.simulation.close()
+        self._closed = True
+        self._simulation.close()
+
+
+class BulletBlocksEnv(Franka3BlocksEnv):
+    """The same in PyBullet."""
+
+    physics = BULLET
 
 
 def start_body_state(rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -240,10 +267,15 @@ def start_body_state(rng: np.random.Generator) -> dict[str, np.ndarray]:
 
 
 def checked_state_entry(state: dict[str, np.ndarray], name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """`state[name]` as an array of `shape` with finite values; ValueError otherwise."""
+    """`state[name]` as an array of `shape` with finite numbers; ValueError otherwise."""
     if name not in state:
         raise ValueError(f"state: expected keys {sorted(STATE_SHAPES)}, got {sorted(state)}")
-    value = np.asarray(state[name])
+    try:
+        value = np.asarray(state[name])
+    except ValueError as error:  # ragged
+        raise ValueError(f"state[{name!r}]: expected shape {shape}, got {error}") from None
+    if value.dtype.kind not in "biuf":
+        raise ValueError(f"state[{name!r}]: expected numbers, got {state[name]!r:.60}")
     if value.shape != shape:
         raise ValueError(f"state[{name!r}]: expected shape {shape}, got {value.shape}")
     if not np.isfinite(value).all():

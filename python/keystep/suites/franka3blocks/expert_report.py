@@ -12,6 +12,7 @@ import gymnasium
 import numpy as np
 
 from keystep.suites.franka3blocks.expert import ScriptedExpert
+from keystep.suites.franka3blocks.registered import blocks_env
 from keystep.suites.franka3blocks.tasks import FAMILIES, TASKS, task_named
 from keystep.suites.trials import play_all
 from keystep.table_writer import print_table
@@ -62,7 +63,11 @@ def evaluate_expert(
         A row per task, then a row per family (`name` "all lift", ...), with name, family, episodes,
         successes, success_rate, low and high (95 % Wilson interval), median_steps (of the successes) and
         median_seconds.
+
+    Raises:
+        ArgumentError: `env_id` is not of Franka-3Blocks.
     """
+    blocks_env(env_id)
     names = [task_named(task).name for task in tasks]
     outcomes = list(
         play_all(functools.partial(run_episode, env_id=env_id), names, episodes, seed, processes, "expert")

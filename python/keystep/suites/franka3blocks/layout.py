@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
+WORLDS = ("keystep/Franka3Blocks-v1", "keystep/Franka3Blocks-bullet")
+"""Environments with these actions and observations. v0's differed: turns, and two values of the state."""
+
 CUBES: tuple[str, ...] = ("red", "green", "blue")
 CUBE_EDGE_M = 0.048
 CUBE_MASS_KG = 0.1

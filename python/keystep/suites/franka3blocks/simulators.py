@@ -131,11 +131,3 @@ def _without_greeting() -> Iterator[None]:
     finally:
         os.dup2(kept, STDERR)
         os.close(kept)
-
-
-def needs_driver(env_id: str) -> bool:
-    """Whether pictures of this environment need a Vulkan driver: not in PyBullet, which draws by itself."""
-    import gymnasium
-
-    spec = gymnasium.registry.get(env_id)
-    return spec is None or spec.kwargs.get("simulator") != BULLET

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import keystep
 from keystep.data.layout import Column, DatasetError, image_column
 from keystep.data.spec import DatasetSpec
 from keystep.suites.base import Frames, Rollout, Source, Suite, attempt, check_settings, numbered
@@ -42,7 +43,7 @@ def franka3blocks_source(
 ) -> Source:
     """The scripted expert on Franka-3Blocks as a source of demonstrations; see `keystep.record.collect`."""
     from keystep.suites.franka3blocks import TASKS, layout
-    from keystep.suites.franka3blocks.simulators import needs_driver
+    from keystep.suites.franka3blocks.registered import needs_driver
 
     if record not in ("expert", "executed"):
         raise DatasetError(f"record: expected expert or executed, got {record!r}")
@@ -54,7 +55,11 @@ def franka3blocks_source(
     perturbation = Perturbation(
         tuple(expert_noise), frames_after_success, wander_frames, record, stack_aligned_m
     )
-    check_settings(seed, obs_mode, image_size, IMAGE_SIZES, needs_driver(env_id))
+    try:
+        draws = needs_driver(env_id)
+    except keystep.ArgumentError as error:
+        raise DatasetError(str(error)) from None
+    check_settings(seed, obs_mode, image_size, IMAGE_SIZES, draws)
     first_seeds = numbered(suite, tasks, seed)
     features = {"observation.state": Column("float32", (len(layout.STATE_NAMES),), layout.STATE_NAMES)}
     if "rgb" in obs_mode:
