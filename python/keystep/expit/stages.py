@@ -11,14 +11,11 @@ from typing import Any, Literal
 
 import keystep
 from keystep.data import DatasetError, DatasetReader
-from keystep.evaluate.benchmark import of_benchmark
-from keystep.evaluate.settings import Evaluation
-from keystep.expit.config import FINETUNE, EvaluationSettings, ExpitConfig
-from keystep.expit.evaluating import evaluate_into
-from keystep.expit.folder import Iteration
+from keystep.expit.config import FINETUNE, ExpitConfig
+from keystep.expit.evaluating import evaluate_into, evaluation_of
+from keystep.expit.folder import Iteration, plain
 from keystep.files import sha256
 from keystep.record.interrupts import Interrupts
-from keystep.suites import suite_named
 
 Facts = dict[str, Any]
 """What came of a step, as JSON values."""
@@ -170,7 +167,7 @@ class IterationWork:
         report = evaluate_into(
             self.iteration.path / "evaluation.json",
             bundle,
-            evaluation_of(self.config, settings, bundle),
+            evaluation_of(plain(self.config), bundle),
             self.interrupts,
             options={"replan": settings.replan},
             processes=self.config.processes,
@@ -183,24 +180,6 @@ class IterationWork:
         families = {family["name"]: family["success_rate"] for family in summary["families"]}
         total = summary["total"]
         return {"success_rate": total["success_rate"], "episodes": total["episodes"], "families": families}
-
-
-def evaluation_of(
-    config: ExpitConfig, settings: EvaluationSettings, bundle: Path, **changes: Any
-) -> Evaluation:
-    """The episodes that every iteration is evaluated on."""
-    tasks = settings.tasks or tuple(task["name"] for task in keystep.read_manifest(bundle)["tasks"])
-    values: dict[str, Any] = {
-        "episodes": settings.episodes,
-        "seed": settings.seed,
-        "guidance": settings.guidance,
-        "suite": config.suite,
-        "env_kwargs": dict(config.env_kwargs),
-        "max_episode_steps": settings.max_episode_steps,
-        "fresh_resets": settings.resets == "fresh",
-    }
-    evaluation = Evaluation(config.env or suite_named(config.suite).env_id, tasks, **values | changes)
-    return of_benchmark(evaluation, keystep.read_manifest(bundle))
 
 
 def trained_steps(output: Path) -> int:

@@ -95,8 +95,10 @@ class Suite(Protocol):
         collect_options: arguments of `keystep.record.collect` that only some suites have, and this one has.
         held_out_kinds: of the sentences of `held_out`, taking turns.
 
-    Two more it may have: `families`, the family of every task for reports, by task, where that is not the
-    first word of its name; and `fixed_starts(protocol, env_kwargs) -> FixedStarts` of a benchmark.
+    More that it may have: `families`, the family of every task for reports, by task, where that is not the
+    first word of its name; `fixed_starts(protocol, env_kwargs) -> FixedStarts` of a benchmark; and
+    `failure_kinds`, in the order of a table, with `failure(task, observations) -> str`, which of them an
+    episode without success is, by all that its environment has shown, from the reset on.
     """
 
     name: str
