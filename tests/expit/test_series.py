@@ -1,4 +1,4 @@
-"""All runs of the curves, one after the other; examples/curves.toml and scripts/curves.sh name what is there."""
+"""All runs of the curves, one after the other; example and script name what is there."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_a_budget_is_of_every_run(file: Path, tmp_path: Path) -> None:
 
 def test_some_of_them_and_no_others(file: Path, tmp_path: Path) -> None:
     assert [name for name, _ in series(file, tmp_path, only=("ft-1",))] == ["ft-1"]
-    with pytest.raises(keystep.ArgumentError, match="only: expected some of ft-0, .*, got 'ft-9'"):
+    with pytest.raises(keystep.ArgumentError, match=r"only: expected some of ft-0, .*, got 'ft-9'"):
         list(series(file, tmp_path, only=("ft-9",)))
 
 

@@ -106,7 +106,7 @@ class Chains(PlayedOfRuns):
 
 @dataclass(frozen=True)
 class Contexts(PlayedOfRuns):
-    """Chains of runs that collect from resets only beside the others, and multiples of iteration 0 (Table 9)."""
+    """Chains of runs that collect from resets only beside others, in multiples of iteration 0 (Table 9)."""
 
     length: int = 5
     """Tasks of a chain."""

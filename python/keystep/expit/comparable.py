@@ -59,7 +59,7 @@ def _flat(value: Any, key: str = "") -> dict[str, Any]:
     """Settings by their dotted names."""
     if not isinstance(value, Mapping) or key.endswith(("finetune", "env_kwargs")):  # all of it, or nothing
         return {key: value}
-    found = {}
+    found: dict[str, Any] = {}
     for name, part in value.items():
         found |= _flat(part, f"{key}.{name}" if key else name)
     return found

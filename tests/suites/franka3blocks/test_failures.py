@@ -66,7 +66,7 @@ class Film:
         return self.wait()
 
     def by(self, x: float, y: float, z: float) -> Film:
-        return self.go(*(self.hand + (x, y, z)))
+        return self.go(*(self.hand + np.array([x, y, z])))
 
     def over(self, name: str, off: float = 0.0) -> Film:
         x, y, z = self.cubes[layout.CUBES.index(name)]

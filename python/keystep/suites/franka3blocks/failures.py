@@ -2,8 +2,8 @@
 
 The paper shows kinds of failure: plans that ignore the task or do it to the wrong side, which come from the
 planner, and grasps and placements that are off, which come from control. Here each failed episode is of one
-kind, the first that fits in the order of the functions below. An episode may have several plans; what counts is
-how far it came.
+kind, the first that fits in the order of the functions below. An episode may have several plans; what counts
+is how far it came.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ FAILURE_KINDS = (OFF_TABLE, NO_GRASP, WRONG_CUBE, WRONG_SIDE, DROPPED, OFF_TARGE
 """In the order of tables.
 
 off the table: a cube was flung away. no grasp: no cube was held, nor the right one moved. wrong cube: another
-one was held or moved, and not the right one. wrong side: the right one went to the other side. dropped: it was
-held and lost on the way. off target: it came far enough, but a lift drifted away, or a push left the table.
-placed off: it was let go over another cube and does not rest on it. time out: it is still held.
+one was held or moved, and not the right one. wrong side: the right one went to the other side. dropped: it
+was held and lost on the way. off target: it came far enough, but a lift drifted away, or a push left the
+table. placed off: it was let go over another cube and does not rest on it. time out: it is still held.
 """
 
 HELD_WITHIN_M = 0.03
