@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from expit_runs import FILE
@@ -96,5 +96,7 @@ def test_the_script_asks_for_runs_and_commands_that_there_are() -> None:
     named = set(re.findall(r'"\$runs"?/([a-z0-9-]+)', text))
     assert named <= set(SERIES)
     assert named == set(SERIES)
-    commands: Any = {kind.__name__.lower() for kind in (*curves.Kept.__args__, *curves.Played.__args__)}
+    kinds: Any = (*get_args(curves.Kept), *get_args(curves.Played))
+    names = {getattr(kind, "__origin__", kind).__name__ for kind in kinds}
+    commands = {name.removesuffix("OfRuns").lower() for name in names}
     assert set(re.findall(r"(?m)^curve [\w-]+ (\w+)", text)) == commands

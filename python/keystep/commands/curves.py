@@ -105,7 +105,7 @@ class Chains(PlayedOfRuns):
 
 
 @dataclass(frozen=True)
-class Contexts(PlayedOfRuns):
+class ContextsOfRuns(PlayedOfRuns):
     """Chains of runs that collect from resets only beside others, in multiples of iteration 0 (Table 9)."""
 
     length: int = 5
@@ -113,7 +113,7 @@ class Contexts(PlayedOfRuns):
 
 
 @dataclass(frozen=True)
-class Failures(OfRuns):
+class FailuresOfRuns(OfRuns):
     """Kinds of failure, counted: failed episodes are played again and looked at (appendix F.7)."""
 
     episodes: int | None = None
@@ -145,7 +145,14 @@ class Runs:
 
 
 Kept = Success | Families | Methods | Steps | Starts | Plans
-Played = Replanning | Alignment | Cross | Chains | Contexts | Failures
+Played = (
+    Replanning
+    | Alignment
+    | Cross
+    | Chains
+    | Annotated[ContextsOfRuns, tyro.conf.subcommand("contexts")]
+    | Annotated[FailuresOfRuns, tyro.conf.subcommand("failures")]
+)
 
 
 def main(what: Annotated[Kept | Played | Runs, tyro.conf.arg(name="")]) -> Any:
@@ -218,9 +225,9 @@ def _of_played(what: Played, runs: list[Any]) -> Any:
             return cells.cross_table(runs, extra, what.length)
         case Chains():
             return cells.chain_table_of(runs, extra, what.length)
-        case Contexts():
+        case ContextsOfRuns():
             return cells.contexts_table(runs, extra, what.length)
-        case Failures():
+        case FailuresOfRuns():
             from keystep.expit.failures import failure_report
 
             return failure_report(runs, extra)

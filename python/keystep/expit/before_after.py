@@ -14,7 +14,8 @@ from keystep.bars import tracked
 from keystep.evaluate.environments import make_env
 from keystep.evaluate.recording import Picture, Recording, record
 from keystep.evaluate.settings import Evaluation, Job
-from keystep.evaluate.storyboard import strip
+from keystep.evaluate.storyboard import ACCENT as FAILED
+from keystep.evaluate.storyboard import CAPTION, LARGE, MARGIN, strip, title
 from keystep.expit.captions import caption
 from keystep.expit.evaluating import evaluation_of, read_journal
 from keystep.expit.finished import Evaluated, FinishedRun
@@ -24,11 +25,12 @@ from keystep.suites import suite_named
 from keystep.suites.base import Pictures
 from keystep.table_writer import markdown_table
 
+SOLVED = (0, 110, 60)
 DPI = 100  # of the picture: a pixel of a strip is about one of the file
 
 
 @dataclass(frozen=True)
-class Example:
+class PlanExample:
     """One context, played by both iterations.
 
     Attributes:
@@ -64,7 +66,7 @@ class PlansReport:
 
     run: str
     numbers: tuple[int, int]
-    examples: tuple[Example, ...]
+    examples: tuple[PlanExample, ...]
     caption: str
 
     def to_dict(self) -> dict[str, Any]:
@@ -99,16 +101,19 @@ class PlansReport:
             axes.axis("off")
         return figure
 
-    def _framed(self, example: Example) -> Picture:
+    def _framed(self, example: PlanExample) -> Picture:
         """Before above after, each told which it is."""
         from PIL import Image, ImageDraw
 
         strips = []
         for number, recording in zip(self.numbers, example.recordings, strict=True):
-            picture = strip(replace(recording, plans=recording.plans[:1]))
-            head = Image.new("RGB", (picture.shape[1], 24), "white")
-            told = f"iteration {number}: {'solved' if recording.success else 'not solved'}"
-            ImageDraw.Draw(head).text((4, 4), told, (0, 110, 60) if recording.success else (213, 94, 0))
+            count = len(recording.plans)
+            first = replace(recording, plans=recording.plans[:1], success=recording.success and count == 1)
+            picture = strip(first)[2 * CAPTION :]  # below its own title
+            head = Image.new("RGB", (picture.shape[1], 2 * CAPTION), "white")
+            told = f"iteration {number}: {title(recording)}; the first of {count} plans"
+            colour = SOLVED if recording.success else FAILED
+            ImageDraw.Draw(head).text((MARGIN, MARGIN), told, colour, font_size=LARGE)
             strips += [np.asarray(head), picture]
         width = max(part.shape[1] for part in strips)
         padded = [
@@ -159,7 +164,7 @@ def plans_report(
     jobs = [job for task in chosen for job in example_jobs(before, after, evaluation, task, each)]
     parts = [_recorded(run, part, evaluation, jobs) for part in (before, after)]
     examples = tuple(
-        Example(job.tasks[0], evaluation.reset_seed(job), job, (early, late))
+        PlanExample(job.tasks[0], evaluation.reset_seed(job), job, (early, late))
         for job, early, late in zip(jobs, *parts, strict=True)
     )
     told = caption(runs, [before.result, after.result])
