@@ -88,11 +88,11 @@ def evaluate_into(
     check(keystep.read_manifest(bundle), evaluation)
     identity = identity or identity_of(sha256(bundle / "manifest.json"), evaluation, options)
     journal = Journal(place.with_suffix(".jsonl"), identity)
-    total = len(evaluation.jobs) - len(known)
+    total, have = len(evaluation.jobs) - len(known), len(journal.results)
     if begin is not None:
-        begin(total, len(journal.results))
+        begin(total, have)
     with progress_bar() as progress:
-        bar = progress.add_task(what, total=total, completed=len(journal.results))
+        bar = progress.add_task(what, total=total, completed=have)
 
         def keep(result: EpisodeResult) -> None:
             journal.add(result)
@@ -101,8 +101,8 @@ def evaluate_into(
                 raise Stopped
 
         try:
-            done = (*known, *journal.results)
             opener = functools.partial(keystep.load, bundle, **options)
+            done = (*known, *journal.results)
             played = play(opener, evaluation, processes, keep, done=done, worker=worker)
         except Stopped:
             return None
