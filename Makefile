@@ -15,12 +15,13 @@ CXX_FILES := $(shell find cpp python/bindings tests benchmarks -name '*.[ch]pp')
 # C++ programs are told where ONNX Runtime is; Python finds it by itself.
 ONNXRUNTIME = $(shell $(BIN)/python -c 'from keystep.runtime import find_onnxruntime; print(find_onnxruntime())')
 
-.PHONY: help build demo test lint cpp-test sanitize consumer examples wheel-test python-test train bench clean
+.PHONY: help build demo test lint cpp-test sanitize consumer examples wheel-test python-test train curves bench clean
 build: .venv/built
 
 help:
 	@echo "make demo | test: see above; parts of test: lint cpp-test sanitize consumer examples wheel-test python-test"
 	@echo "make train [POLICY=rgb]: collect, train, export, verify and evaluate a shipped policy again; make bench: benchmarks/"
+	@echo "make curves: the runs of expert iteration behind docs/curves, hours each, and every curve; resumable"
 
 .venv/created:
 	scripts/check-system.sh $(PYTHON)
@@ -88,6 +89,9 @@ python-test: build
 
 train: build
 	scripts/train.sh $(POLICY)
+
+curves: build
+	scripts/curves.sh
 
 bench: build
 	$(BIN)/python -m benchmarks

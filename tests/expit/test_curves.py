@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +13,8 @@ import pytest
 import keystep
 from keystep.cli import run as run_command
 from keystep.expit import ExpitConfig
-from keystep.expit.cells import Extra, chain_table_of, cross_table, replanning_table
-from keystep.expit.curves import family_curves, step_curves, success_curves
-from keystep.expit.finished import FinishedRun, open_runs
+from keystep.expit.curves import family_curves, method_table, step_curves, success_curves
+from keystep.expit.finished import FinishedRun, open_runs, rows_of
 from keystep.expit.starts import start_report
 
 Runs = dict[str, ExpitConfig]
@@ -53,7 +51,8 @@ def test_success_is_the_mean_over_seeds_with_its_standard_error(seeds: list[Path
     assert points[0].error == pytest.approx(np.std([0.5, 0.25], ddof=1) / np.sqrt(2))
     assert "| ft | 37.5 ± 12.5 % | 62.5 ± 12.5 % | 75.0 ± 25.0 % |" in report.markdown()
     assert "ft: seeds 0, 1" in report.markdown()
-    assert "fresh resets" in report.caption
+    assert "1 episodes a task from seed 10000000, fresh resets" in report.caption
+    assert "cores" in report.caption
 
 
 def test_modes_are_curves_of_their_own_and_steps_add_up(seeds: list[Path], runs: Runs) -> None:
@@ -63,6 +62,7 @@ def test_modes_are_curves_of_their_own_and_steps_add_up(seeds: list[Path], runs:
         "standard": [24, 60, 108],
     }
     assert report.curves["standard"][0].error is None
+    assert "| ft, training steps | 24 | 27 | 30 |" in report.markdown()
 
 
 def test_families_are_tasks_over_seeds(seeds: list[Path]) -> None:
@@ -75,7 +75,7 @@ def test_the_commands_write_markdown_json_and_a_picture(
     seeds: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("matplotlib")
-    for what in ("success", "families", "steps", "starts"):
+    for what in ("success", "families", "methods", "steps", "starts"):
         files = {kind: tmp_path / f"{what}.{kind}" for kind in ("json", "md", "png")}
         options = ["--json", files["json"], "--markdown", files["md"], "--plot", files["png"]]
         assert run_command(["curves", what, *map(str, seeds), *map(str, options)]) == 0
@@ -88,54 +88,12 @@ def test_starts_are_of_demonstrations_and_contexts(runs: Runs) -> None:
     report = start_report(open_runs([runs["ft-0"].output]))
     assert {kind: len(rows) for kind, rows in report.points.items()} == {
         "demonstrations": 4,
-        "reset contexts": 8,
+        "last states of demonstrations": 4,
+        "rollouts kept, reset contexts": 8,
     }
     assert 0 < sum(report.explained) <= 1 + 1e-9
-
-
-@pytest.fixture
-def played(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Jobs that are played."""
-    from keystep.evaluate.rollout import Worker
-
-    jobs: list[Any] = []
-    real = Worker.run
-    monkeypatch.setattr(Worker, "run", lambda self, job: (jobs.append(job), real(self, job))[1])
-    return jobs
-
-
-def table(make: Callable[..., Any], run: Path, **more: Any) -> Any:
-    return make(open_runs([run]), Extra(episodes=1), **more)
-
-
-def test_every_cell_is_played_once_and_goes_on_after_a_stop(
-    runs: Runs, tmp_path: Path, played: list[Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import keystep.expit.cells as cells
-
-    monkeypatch.delitem(cells.WAYS, "ground truth")  # the point has no demonstrator
-    monkeypatch.setattr(cells, "_alignment", lambda row, found: row)
-    run = shutil.copytree(runs["ft-0"].output, tmp_path / "ft-0")
-    report = table(replanning_table, run)
-    assert len(played) == 3 * 2 * 2  # iterations, ways, tasks
-    assert len(report.cells) == 6
-    again = table(replanning_table, run)
-    assert again == report
-    assert len(played) == 12
-    place = run / "reports" / "iteration-1-no-replanning"
-    place.with_suffix(".json").unlink()
-    lines = place.with_suffix(".jsonl").read_text().splitlines(keepends=True)
-    place.with_suffix(".jsonl").write_text("".join(lines[:2]) + lines[2][:10])  # killed while it wrote
-    assert table(replanning_table, run) == report
-    assert len(played) == 13
-
-
-def test_planners_and_controllers_of_all_iterations(runs: Runs, tmp_path: Path, played: list[Any]) -> None:
-    run = shutil.copytree(runs["ft-0"].output, tmp_path / "ft-0")
-    shutil.rmtree(run / "iteration-2")
-    report = table(cross_table, run)
-    assert len(played) == 4 * 2
-    assert set(report.cells) == {(f"planner {p}", f"controller {c}") for p in (0, 1) for c in (0, 1)}
+    for told in ("seeds 0", "training steps", "Contexts of seeds 1, 2", "cores"):
+        assert told in report.caption
 
 
 def test_runs_that_cannot_be_compared_are_refused(runs: Runs, seeds: list[Path], tmp_path: Path) -> None:
@@ -149,16 +107,101 @@ def test_runs_that_cannot_be_compared_are_refused(runs: Runs, seeds: list[Path],
     (other / "expit.json").write_text(json.dumps(settings))
     with pytest.raises(keystep.ArgumentError, match=r"evaluation.episodes: expected 1 in all runs, got 7"):
         open_runs([seeds[0], other])
-    with pytest.raises(
-        keystep.ArgumentError, match="folders: expected runs of one kind, got ft and standard"
-    ):
-        replanning_table(open_runs([seeds[0], runs["standard-0"].output]), Extra())
     shutil.rmtree(seeds[1] / "iteration-0")
     with pytest.raises(keystep.ArgumentError, match="folders: expected runs with an iteration evaluated"):
         FinishedRun(seeds[1])
 
 
-def test_chains_need_an_environment_that_knows_tasks(runs: Runs, tmp_path: Path) -> None:
-    run = shutil.copytree(runs["ft-0"].output, tmp_path / "ft-0")
-    with pytest.raises(keystep.ArgumentError, match=r"set_task|env"):
-        table(chain_table_of, run, length=2)
+def set_settings(folder: Path, **changes: Any) -> Path:
+    """By dotted names with __ for the dots."""
+    stored = json.loads((folder / "expit.json").read_text())
+    for key, value in changes.items():
+        *tables, name = key.split("__")
+        inner = stored["settings"]
+        for table in tables:
+            inner = inner[table]
+        inner[name] = value
+    (folder / "expit.json").write_text(json.dumps(stored))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"rollouts__guidance": 1.0}, "rollouts.guidance: expected 3.0 in all runs of one kind, got 1.0"),
+        ({"growth": 2.0}, "growth: expected 0.5 in all runs of one kind, got 2.0"),
+        ({"planner__finetune": {"learning_rate": 1e-3}}, "planner.finetune: expected {} in all runs of one"),
+        ({"planner__training__batch_size": 7}, "planner.batch_size: expected 16 in all runs of one"),
+        ({"evaluation__seed": 3}, "evaluation.seed: expected 10000000 in all runs, got 3"),
+    ],
+)  # fmt: skip
+def test_runs_of_one_kind_differ_in_the_seed_only(
+    seeds: list[Path], changes: dict[str, Any], expected: str
+) -> None:
+    set_settings(seeds[1], **changes)
+    with pytest.raises(keystep.ArgumentError) as caught:
+        open_runs(seeds)
+    assert expected in str(caught.value)
+    assert str(seeds[1]) in str(caught.value)
+
+
+def test_what_says_where_and_how_far_may_differ(seeds: list[Path]) -> None:
+    free = {"iterations": 9, "processes": 7, "planner__training__threads": 3, "rollouts__max_contexts": 3}
+    set_settings(seeds[1], **free)
+    assert len(open_runs(seeds)) == 2
+
+
+def test_another_d0_is_refused(seeds: list[Path]) -> None:
+    stored = json.loads((seeds[1] / "expit.json").read_text())
+    (seeds[1] / "expit.json").write_text(json.dumps(stored | {"dataset_sha256": "0" * 64}))
+    with pytest.raises(keystep.ArgumentError, match="demonstrations: expected one D0"):
+        open_runs(seeds)
+
+
+def test_other_kinds_may_collect_otherwise_but_not_learn_d0_otherwise(
+    seeds: list[Path], runs: Runs, tmp_path: Path
+) -> None:
+    other = Path(shutil.copytree(runs["standard-0"].output, tmp_path / "other"))
+    set_settings(other, rollouts__guidance=1.0)
+    assert len(open_runs([*seeds, other])) == 3
+    set_settings(other, planner__training__learning_rate=1.0)
+    with pytest.raises(keystep.ArgumentError, match=r"planner\.learning_rate: expected .*, got 1\.0"):
+        open_runs([*seeds, other])
+
+
+def test_a_budget_chooses_among_the_runs_of_a_folder(
+    seeds: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert [run.budget for run in open_runs([tmp_path])] == [24, 24]
+    set_settings(seeds[1], planner__training__steps=88)
+    with pytest.raises(keystep.ArgumentError, match="budget: expected 24 or 100, as the runs"):
+        open_runs([tmp_path])
+    assert [run.path.name for run in open_runs([tmp_path], 24)] == ["ft-0"]
+    assert [run.path.name for run in open_runs([tmp_path], 100)] == ["ft-1"]
+    assert run_command(["curves", "success", str(tmp_path), "--budget", "7"]) == 2
+    assert "budget: expected 24 or 100, as the runs in" in capsys.readouterr().err
+    assert run_command(["curves", "success", *map(str, seeds), "--budget", "24"]) == 2
+    assert "budget: expected 100, the training steps of iteration 0 of" in capsys.readouterr().err
+
+
+def test_a_run_that_has_no_evaluation_yet_is_left_out_of_its_folder(
+    seeds: list[Path], tmp_path: Path
+) -> None:
+    shutil.rmtree(seeds[1] / "iteration-0")
+    assert [run.path.name for run in open_runs([tmp_path])] == ["ft-0"]
+
+
+def test_methods_are_rows_and_iteration_0_is_one(seeds: list[Path], runs: Runs) -> None:
+    opened = open_runs([*seeds, runs["standard-0"].output])
+    rows = rows_of(opened)
+    assert list(rows) == [
+        "HD (iter 0)",
+        *(f"HD-ExpIt{mode} (iter {number})" for mode in ("-ft", "") for number in (1, 2)),
+    ]
+    assert len(rows["HD (iter 0)"]) == 1  # copies of one run, with the same weights
+    table = method_table(opened, chosen=(0, 2))
+    assert table.columns == ("all tasks", "Left", "Right")
+    assert table.rows == ("HD (iter 0)", "HD-ExpIt-ft (iter 2)", "HD-ExpIt (iter 2)")
+    assert table.mean("HD-ExpIt-ft (iter 2)", "all tasks") == pytest.approx(1.0)
+    with pytest.raises(keystep.ArgumentError, match="iterations: expected some of 0 to 2, got 5"):
+        rows_of(opened, (5,))

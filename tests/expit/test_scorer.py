@@ -15,7 +15,7 @@ import keystep
 from keystep.data import DatasetError
 from keystep.expit import ExpitConfig, expit
 from keystep.expit.folder import Iteration
-from keystep.expit.scoring import planning_options, scorer_of
+from keystep.expit.scoring import load_options, scorer_of
 from keystep.expit.status import status_text
 from keystep.files import sha256
 from keystep.record.best_of_n import has_scorer
@@ -70,7 +70,7 @@ def test_a_scorer_of_all_that_was_tried(make_config: Make, monkeypatch: pytest.M
     assert (
         last.scored and scored(last) and (told["planner_candidates"], told["planner_score"]) == (3, "learned")
     )
-    assert planning_options({}, last.scored) == {}  # settings of an older run
+    assert load_options({"replan": True}, last.scored) == {"replan": True}  # settings of an older run
     text_of_status = status_text(config.output)
     assert "| scorer |" in text_of_status and "| none |" in text_of_status and "finished" in text_of_status
     refuses_what_is_not_the_run_s(config, make_config, last)

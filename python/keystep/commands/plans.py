@@ -54,7 +54,7 @@ def main(
     manifest = keystep.read_manifest(bundle)
     if manifest["family"] != "subgoal":
         raise keystep.ArgumentError(f"family: expected subgoal, got {manifest['family']!r}")
-    options = {} if guidance is None else {"guidance": guidance}
+    options: dict[str, Any] = {} if guidance is None else {"guidance": guidance}
     with policy.opener(bundle)() as runtime, open_pictures(suite, env, manifest) as (simulator, pictures):
         for name in tracked(task or first_tasks(manifest), "recording"):
             recording = record(runtime, simulator, pictures, name, seed, **options)

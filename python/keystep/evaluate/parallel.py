@@ -43,6 +43,7 @@ def play(
     on_episode: OnEpisode | None = None,
     *,
     done: Sequence[EpisodeResult] = (),
+    worker: type[Worker] = Worker,
 ) -> Played:
     """Play every episode.
 
@@ -50,6 +51,7 @@ def play(
         policy: an open policy, or a picklable function that opens one (needed for more than one process).
         on_episode: called after each episode, in order of completion.
         done: episodes that an earlier run has played, which are not played again.
+        worker: what plays, in every process.
 
     Raises:
         ArgumentError: the policy cannot be evaluated so, or an open policy with several processes.
@@ -60,18 +62,20 @@ def play(
     if not jobs:
         return Played(in_order(done, evaluation), 0.0)
     if callable(policy) and processes > 1:
-        results, latency, description = _in_processes(policy, evaluation, jobs, processes, on_episode)
+        results, latency, description = _in_processes(
+            functools.partial(_open_worker, policy, evaluation, worker), jobs, processes, on_episode
+        )
     elif processes > 1:
         raise keystep.ArgumentError(
             "policy: expected a function that opens one for several processes, got an open one"
         )
     else:
-        worker = Worker(policy() if callable(policy) else policy, evaluation)
+        player = worker(policy() if callable(policy) else policy, evaluation)
         try:
-            results = list(_notify(map(worker.run, jobs), on_episode))
-            latency, description = worker.latency(), worker.description()
+            results = list(_notify(map(player.run, jobs), on_episode))
+            latency, description = player.latency(), player.description()
         finally:
-            worker.close()
+            player.close()
     results = in_order([*done, *results], evaluation)
     return Played(results, time.perf_counter() - started, description, tuple(latency))
 
@@ -93,8 +97,10 @@ _Answer = tuple[EpisodeResult, int, list[dict[str, Any]], str, str]
 """An episode, what its process, of this number, has measured so far, the policy, and a world not its own."""
 
 
-def _open_worker(open_policy: OpenPolicy, evaluation: Evaluation) -> Callable[[Job], _Answer]:
-    worker = Worker(open_policy(), evaluation)
+def _open_worker(
+    open_policy: OpenPolicy, evaluation: Evaluation, kind: type[Worker]
+) -> Callable[[Job], _Answer]:
+    worker = kind(open_policy(), evaluation)
 
     def run(job: Job) -> _Answer:
         return worker.run(job), os.getpid(), worker.latency(), worker.description(), worker.other_world
@@ -103,8 +109,7 @@ def _open_worker(open_policy: OpenPolicy, evaluation: Evaluation) -> Callable[[J
 
 
 def _in_processes(
-    open_policy: OpenPolicy,
-    evaluation: Evaluation,
+    open_worker: Callable[[], Callable[[Job], _Answer]],
     jobs: Sequence[Job],
     processes: int,
     on_episode: OnEpisode | None,
@@ -119,7 +124,7 @@ def _in_processes(
             latency[process], description = measured, described
             yield result
 
-    with Workers(functools.partial(_open_worker, open_policy, evaluation), processes) as workers:
+    with Workers(open_worker, processes) as workers:
         played = workers.as_completed([(job,) for job in jobs])
         results = list(_notify(finished(played), on_episode))
     reports = [report for reports in latency.values() for report in reports]

@@ -82,9 +82,14 @@ def record(
     pictures: Pictures,
     task: str,
     seed: int,
+    noise_seed: int | None = None,
     **reset_options: Any,
 ) -> Recording:
     """Play one episode, as an evaluation's episode 0 from this seed.
+
+    Args:
+        noise_seed: of the policy; `seed` when None.
+        reset_options: more for `policy.reset`, such as `episode`.
 
     Raises:
         ArgumentError: the policy has no planner.
@@ -95,7 +100,7 @@ def record(
     recorder = _Recorder(policy, pictures, Recording(task, seed))
     read = ObservationReader(policy.manifest)
     observation, _ = env.reset(seed=seed, options={"task": task})
-    policy.reset(task=task, seed=seed, **reset_options)
+    policy.reset(task=task, seed=seed if noise_seed is None else noise_seed, **reset_options)
     last = deque(steps(recorder.act, env, read, observation), maxlen=1).pop()
     recorder.finish(read(last.observation), bool(last.success()))
     return recorder.recording

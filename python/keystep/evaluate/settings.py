@@ -46,6 +46,7 @@ class EpisodeResult:
         steps: actions taken, over all tasks.
         fault: why the policy failed (a PolicyError), "" if it did not.
         skipped: no demonstration to take ground-truth subgoals from; the episode was not played.
+        failure: how it failed, where somebody watched (`keystep.evaluate.failures`).
     """
 
     job: Job
@@ -53,6 +54,7 @@ class EpisodeResult:
     steps: int
     fault: str = ""
     skipped: bool = False
+    failure: str = ""
 
     @property
     def task(self) -> str:

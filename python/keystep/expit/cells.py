@@ -1,204 +1,212 @@
-"""Further evaluations of a run's iterations, each kept in the run's `reports/` and played only once.
-
-HD-ExpIt, Table 2 (any planner with any controller), Tables 3, 7 and 9, section 6.3.
-"""
+"""Tables of further evaluations: HD-ExpIt, Tables 2, 3, 7 and 9, section 6.3."""
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import keystep
-from keystep.evaluate.settings import CHAIN_LENGTH, Evaluation
-from keystep.expit.cell_table import Cells, CellTable
-from keystep.expit.config import ExportSettings
-from keystep.expit.evaluating import evaluate_into
-from keystep.expit.finished import Evaluated, FinishedRun, by_kind, caption
-from keystep.files import parse_json, sha256, write_json
-from keystep.record.interrupts import Interrupts
-from keystep.suites import suite_named
-from keystep.uncertainty import mean
+from keystep.evaluate.settings import CHAIN_LENGTH
+from keystep.expit.captions import caption
+from keystep.expit.cell_table import SEEDS, Cells, CellTable
+from keystep.expit.finished import Evaluated, FinishedRun, Rows, rows_of
+from keystep.expit.played import CellOf, Extra, PlayedReport, of_iteration, of_pair, played
+from keystep.uncertainty import clustered_error, mean
 
+REPLANNING, ONCE, TRUTH = "replanning", "no replanning", "ground truth"
 WAYS: dict[str, dict[str, Any]] = {
-    "replanning": {"options": {"replan": True}},
-    "no replanning": {"options": {"replan": False}},
-    "ground truth": {"options": {"replan": False}, "changes": {"ground_truth": True, "guidance": None}},
+    REPLANNING: {"options": {"replan": True}},
+    ONCE: {"options": {"replan": False}},
+    TRUTH: {"options": {"replan": False}, "changes": {"ground_truth": True, "guidance": None}},
 }
 """Of Table 3: where subgoals come from."""
-
-
-@dataclass(frozen=True)
-class Extra:
-    """How further evaluations differ from that of the run. None: as the run's.
-
-    Attributes:
-        episodes: per task, or chains.
-        processes: simulators in parallel.
-    """
-
-    episodes: int | None = None
-    processes: int = 1
-
-
-def evaluation_like(run: FinishedRun, **changes: Any) -> Evaluation:
-    """The episodes of a run's evaluations, changed."""
-    settings, last = run.settings["evaluation"], run.evaluated[-1].folder.bundle
-    tasks = settings["tasks"] or [task["name"] for task in keystep.read_manifest(last)["tasks"]]
-    values: dict[str, Any] = {
-        "episodes": settings["episodes"],
-        "seed": settings["seed"],
-        "guidance": settings["guidance"],
-        "suite": run.settings["suite"],
-        "env_kwargs": run.settings["env_kwargs"],
-        "max_episode_steps": settings["max_episode_steps"],
-        "fresh_resets": settings["resets"] == "fresh",
-    }
-    env = run.settings["env"] or suite_named(run.settings["suite"]).env_id
-    return Evaluation(env, tuple(tasks), **values | changes)
+LENGTH = "average length"
 
 
 def replanning_table(runs: Sequence[FinishedRun], extra: Extra) -> CellTable:
-    """Every iteration with replanning, without, and led by ground-truth subgoals (Table 3, section 6.3).
+    """Every iteration with replanning, without, and led by ground-truth subgoals (Table 3).
+
+    Ground truth is of the episodes that the expert solves; their number is told.
 
     Raises:
         KeyboardInterrupt: after Ctrl-C; what was played is kept.
     """
-    numbers = _common(_one_kind(runs))
     cells: Cells = {}
-    for number in numbers:
-        for way, settings in WAYS.items():
-            reports = [_of_way(run, run.evaluated[number], way, settings, extra) for run in runs]
-            cells[f"iteration {number}", way] = tuple(_rate(report) for report in reports)
-    remarks = tuple(_alignment(f"iteration {number}", cells) for number in numbers)
-    rows = tuple(f"iteration {number}" for number in numbers)
-    return CellTable("success", rows, tuple(WAYS), cells, caption(runs), remarks=remarks)
+    reports: list[PlayedReport] = []
+    remarks = []
+    rows = rows_of(runs, extra.iterations)
+    for row, parts in rows.items():
+        for way in WAYS:
+            found = [_of_way(run, part, way, extra) for run, part in parts]
+            cells[row, way] = _rates(found)
+            reports += found
+            if way == TRUTH and (skipped := sum(result.skipped for one in found for result in one.results)):
+                count = sum(len(one.results) for one in found)
+                remarks.append(f"{row}: ground truth for {count - skipped} of {count} episodes.")
+    told = caption(runs, [one.report for one in reports])
+    return CellTable("success", tuple(rows), tuple(WAYS), cells, told, remarks=tuple(remarks))
 
 
-def _of_way(
-    run: FinishedRun, part: Evaluated, way: str, settings: Mapping[str, Any], extra: Extra
-) -> dict[str, Any]:
-    changes = dict(settings.get("changes", {})) | _episodes(extra)
+def _of_way(run: FinishedRun, part: Evaluated, way: str, extra: Extra) -> PlayedReport:
     name = f"iteration-{part.number}-{way.replace(' ', '-')}"
-    return _evaluated(run, name, part.folder.bundle, changes, settings["options"], extra.processes)
+    return played(CellOf(run, name, of_iteration(part), **WAYS[way]), extra)
 
 
-def _alignment(row: str, cells: Cells) -> str:
-    """Section 6.3: the same controller led by its planner's plans, once each, and by ground truth."""
-    planned, truth = (mean(cells[row, way]) or 0.0 for way in ("no replanning", "ground truth"))
-    gain = f"{100 * (planned - truth):+.1f} points"
-    return f"{row}: plans {100 * planned:.1f} %, ground truth {100 * truth:.1f} %: {gain}."
+def alignment_table(runs: Sequence[FinishedRun], extra: Extra) -> CellTable:
+    """The same controller led by its planner's plans, once each, and by ground truth (section 6.3).
 
-
-def cross_table(runs: Sequence[FinishedRun], extra: Extra) -> CellTable:
-    """Planners of all iterations with controllers of all iterations (Table 2).
+    Both on the episodes that have a demonstration. The standard error of a single seed is over its episodes.
 
     Raises:
         KeyboardInterrupt: after Ctrl-C; what was played is kept.
     """
-    numbers = _common(_one_kind(runs))
+    columns = ("plans", TRUTH, "difference")
     cells: Cells = {}
-    for planner in numbers:
-        for controller in numbers:
-            rates = tuple(_pair(run, planner, controller, extra) for run in runs)
-            cells[f"planner {planner}", f"controller {controller}"] = rates
-    rows, columns = (tuple(f"{part} {n}" for n in numbers) for part in ("planner", "controller"))
-    return CellTable("success", rows, columns, cells, caption(runs))
+    errors: dict[tuple[str, str], float | None] = {}
+    reports: list[dict[str, Any]] = []
+    rows, remarks = rows_of(runs, extra.iterations), []
+    single = all(len(parts) == 1 for parts in rows.values())
+    for row, parts in rows.items():
+        pairs = [(_of_way(run, part, ONCE, extra), _of_way(run, part, TRUTH, extra)) for run, part in parts]
+        compared = [_paired(plans, truth) for plans, truth in pairs]
+        reports += [one.report for pair in pairs for one in pair]
+        for place, column in enumerate(columns):
+            groups = [[_column(task, place) for task in tasks] for tasks in compared]
+            means = [mean([mean(list(task.values())) or 0.0 for task in tasks]) for tasks in groups if tasks]
+            cells[row, column] = tuple(value for value in means if value is not None)
+            if single and groups[0]:
+                errors[row, column] = clustered_error(groups[0])
+        count = sum(len(task) for tasks in compared for task in tasks)
+        remarks.append(f"{row}: {count} of {sum(len(one.results) for _, one in pairs)} episodes.")
+    over = "the episodes" if single else SEEDS
+    return CellTable(
+        "success, replanning off",
+        tuple(rows),
+        columns,
+        cells,
+        caption(runs, reports),
+        remarks=tuple(remarks),
+        over=over,
+        errors=errors,
+        signed=(columns[-1],),
+    )
 
 
-def _pair(run: FinishedRun, planner: int, controller: int, extra: Extra) -> float:
-    """Success of two networks; the bundle of a pair that no iteration has is made for the evaluation."""
-    from keystep.export.bundle import export_bundle
-
-    first, second = run.evaluated[planner].folder, run.evaluated[controller].folder
-    options = {"replan": run.settings["evaluation"]["replan"]}
-    with tempfile.TemporaryDirectory(prefix="keystep-curves-") as folder:
-        bundle = first.bundle
-        if planner != controller:
-            bundle = Path(folder) / "pair.keystep"
-            sampling = ExportSettings(**run.settings["export"]).options()
-            export_bundle(second.controller, bundle, planner=first.planner, **sampling)
-        name = f"planner-{planner}-controller-{controller}"
-        return _rate(_evaluated(run, name, bundle, _episodes(extra), options, extra.processes))
+Paired = dict[int, tuple[float, float]]
+"""Success with plans and with ground truth, by the seed of the reset."""
 
 
-def chain_table_of(runs: Sequence[FinishedRun], extra: Extra, length: int = CHAIN_LENGTH) -> CellTable:
-    """Tasks in a row: the share of chains that reach 1, 2, .. and the mean length (Tables 7 and 9).
+def _paired(plans: PlayedReport, truth: PlayedReport) -> list[Paired]:
+    """Task by task, the episodes that both have."""
+    known = {result.job: result.success for result in plans.results}
+    found: dict[str, Paired] = {}
+    for result in truth.results:
+        if not result.skipped and result.job in known:
+            seed = truth.evaluation.reset_seed(result.job)
+            pair = (float(known[result.job]), float(result.success))
+            found.setdefault(result.job.tasks[0], {})[seed] = pair
+    return list(found.values())
 
-    A row for every kind of run and iteration, also of runs that collected from resets only.
+
+def _column(task: Paired, place: int) -> dict[int, float]:
+    return {seed: (*pair, pair[0] - pair[1])[place] for seed, pair in task.items()}
+
+
+def cross_table(runs: Sequence[FinishedRun], extra: Extra, length: int = 1) -> CellTable:
+    """Planners of all iterations with controllers of all iterations, also of different kinds (Table 2).
+
+    Of several kinds of runs the seeds that all of them have are paired.
+
+    Args:
+        length: tasks in a row; 1: success of single tasks.
+
+    Raises:
+        ArgumentError: the kinds have no seed in common.
+        KeyboardInterrupt: after Ctrl-C; what was played is kept.
+    """
+    shared = set.intersection(*({r.seed for r in runs if r.kind == kind} for kind in {r.kind for r in runs}))
+    if not shared:
+        told = ", ".join(f"{run.seed} of {run.kind}" for run in runs)
+        raise keystep.ArgumentError(f"folders: expected a seed that all kinds of runs have, got {told}")
+    chosen = [run for run in runs if run.seed in shared]
+    rows = {name: _by_seed(parts) for name, parts in rows_of(chosen, extra.iterations).items()}
+    changes = {} if length == 1 else {"chain_length": length, "fresh_resets": False}
+    cells: Cells = {}
+    reports = []
+    for low, controllers in rows.items():
+        for high, planners in rows.items():
+            found = []
+            for seed in sorted(controllers.keys() & planners.keys()):
+                run, controller = controllers[seed]
+                name = f"planner-of-{planners[seed][0].path.name}-{planners[seed][1].number}"
+                source = of_pair(planners[seed][1], controller, run.settings["export"])
+                cell = CellOf(run, f"{name}-controller-{controller.number}", source, changes)
+                found.append(played(cell, extra))
+            cells[low, high] = _rates(found)
+            reports += [one.report for one in found]
+    names, told = tuple(rows), caption(chosen, reports)
+    remark = ("Controllers down, planners across.",)
+    if length == 1:
+        return CellTable("success", names, names, cells, told, remarks=remark)
+    return CellTable(LENGTH, names, names, cells, told, lengths=names, remarks=remark)
+
+
+def _by_seed(parts: Sequence[tuple[FinishedRun, Evaluated]]) -> dict[int, tuple[FinishedRun, Evaluated]]:
+    return {run.seed: (run, part) for run, part in parts}
+
+
+def chain_table_of(
+    runs: Sequence[FinishedRun], extra: Extra, length: int = CHAIN_LENGTH, multiples: bool = False
+) -> CellTable:
+    """Tasks in a row: the share of chains that reach 1, 2, .. and the mean length (Table 7).
+
+    Args:
+        multiples: also tell each as a multiple of iteration 0 (Table 9).
 
     Raises:
         KeyboardInterrupt: after Ctrl-C; what was played is kept.
     """
-    columns = (*(str(number) for number in range(1, length + 1)), "average length")
+    columns = (*(str(number) for number in range(1, length + 1)), LENGTH)
     cells: Cells = {}
-    rows = []
-    for kind, group in by_kind(runs).items():
-        for number in _common(group):
-            row = f"{kind}, iteration {number}"
-            rows.append(row)
-            reports = [_chains(run, run.evaluated[number], extra, length) for run in group]
-            for place, column in enumerate(columns[:-1]):
-                cells[row, column] = tuple(report["reached"][place] for report in reports)
-            cells[row, columns[-1]] = tuple(report["average_length"] for report in reports)
-    return CellTable("tasks in a row", tuple(rows), columns, cells, caption(runs), unit="")
+    rows, reports = rows_of(runs, extra.iterations), []
+    changes = {"chain_length": length, "fresh_resets": False}
+    for row, parts in rows.items():
+        found = []
+        for run, part in parts:
+            name = f"iteration-{part.number}-chains-of-{length}"
+            found.append(played(CellOf(run, name, of_iteration(part), changes), extra).report)
+        for place, column in enumerate(columns[:-1]):
+            cells[row, column] = tuple(report["reached"][place] for report in found)
+        cells[row, LENGTH] = tuple(report[LENGTH.replace(" ", "_")] for report in found)
+        reports += found
+    bases = _bases(rows) if multiples else {}
+    told = caption(runs, reports)
+    shape = (tuple(rows), columns, cells, told, (LENGTH,))
+    return CellTable("tasks in a row", *shape, bases=bases, curves=True)
 
 
-def _chains(run: FinishedRun, part: Evaluated, extra: Extra, length: int) -> dict[str, Any]:
-    changes = {"chain_length": length, "fresh_resets": False} | _episodes(extra)
-    options = {"replan": run.settings["evaluation"]["replan"]}
-    name = f"iteration-{part.number}-chains-of-{length}"
-    return _evaluated(run, name, part.folder.bundle, changes, options, extra.processes)
+def contexts_table(runs: Sequence[FinishedRun], extra: Extra, length: int = CHAIN_LENGTH) -> CellTable:
+    """Chains of runs that collect from resets only, beside those that collect from both (Table 9).
+
+    Raises:
+        ArgumentError: no run collects from resets only.
+        KeyboardInterrupt: after Ctrl-C; what was played is kept.
+    """
+    if not any(run.resets_only for run in runs):
+        wanted = "a run that collects from resets only (rollouts.replayed_per_task = 0)"
+        raise keystep.ArgumentError(f"folders: expected {wanted} among them, got none")
+    return chain_table_of(runs, extra, length, multiples=True)
 
 
-def _evaluated(
-    run: FinishedRun,
-    name: str,
-    bundle: Path,
-    changes: Mapping[str, Any],
-    options: Mapping[str, Any],
-    processes: int,
-) -> dict[str, Any]:
-    """The report of an evaluation, from disk if it was played before with the same settings."""
-    evaluation = evaluation_like(run, **changes)
-    place = run.path / "reports" / f"{name}.json"
-    made_of = {"bundle": sha256(bundle / "manifest.json"), "episodes": len(evaluation.jobs), **options}
-    made_of |= {"settings": evaluation.describe(), "seed": evaluation.seed, "tasks": list(evaluation.tasks)}
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        found = parse_json(place.with_suffix(".of.json").read_bytes())
-        if found == made_of:
-            return dict(parse_json(place.read_bytes()))
-    with Interrupts() as interrupts:
-        what = f"{run.path.name} {name}"
-        report = evaluate_into(
-            place, bundle, evaluation, interrupts, options=options, processes=processes, what=what
-        )
-    if report is None:
-        raise KeyboardInterrupt
-    write_json(place.with_suffix(".of.json"), made_of)
-    return dict(parse_json(place.read_bytes()))
+def _bases(rows: Rows) -> Mapping[str, str]:
+    """Of every later iteration the row of iteration 0 of its kind of controller."""
+    first = {parts[0][0].act: row for row, parts in rows.items() if not parts[0][1].number}
+    return {
+        row: first[parts[0][0].act]
+        for row, parts in rows.items()
+        if parts[0][1].number and parts[0][0].act in first
+    }
 
 
-def _episodes(extra: Extra) -> dict[str, Any]:
-    return {} if extra.episodes is None else {"episodes": extra.episodes}
-
-
-def _rate(report: Mapping[str, Any]) -> float:
-    rate = report["total"]["success_rate"]
-    return float("nan") if rate is None else float(rate)
-
-
-def _one_kind(runs: Sequence[FinishedRun]) -> Sequence[FinishedRun]:
-    """Raises ArgumentError for runs that differ in more than the seed."""
-    kinds = list(by_kind(runs))
-    if len(kinds) > 1:
-        raise keystep.ArgumentError(f"folders: expected runs of one kind, got {' and '.join(kinds)}")
-    return runs
-
-
-def _common(runs: Sequence[FinishedRun]) -> range:
-    """Iterations that all of them have."""
-    return range(min(len(run.evaluated) for run in runs))
+def _rates(found: Sequence[PlayedReport]) -> tuple[float, ...]:
+    return tuple(one.rate for one in found if one.rate is not None)

@@ -11,9 +11,10 @@ from keystep.data import DatasetError, DatasetReader
 from keystep.evaluate.environments import env_plan
 from keystep.evaluate.rollout import check
 from keystep.expit.config import FINETUNE, ExpitConfig
-from keystep.expit.folder import Iteration
+from keystep.expit.evaluating import evaluation_for
+from keystep.expit.folder import Iteration, plain
 from keystep.expit.scoring import choosing
-from keystep.expit.stages import evaluation_for, rollout_settings, training
+from keystep.expit.stages import rollout_settings, training
 from keystep.suites import suite_named
 from keystep.suites.base import TASK, Suite
 
@@ -60,7 +61,7 @@ def check_run(config: ExpitConfig) -> None:
     first = Iteration(config.output, 0)
     manifest = keystep.read_manifest(first.bundle) if first.finished else _rehearsed(config, first)
     with _of("evaluation"):
-        evaluation = evaluation_for(config, config.evaluation, manifest)
+        evaluation = evaluation_for(plain(config), manifest)
         check(manifest, evaluation)
     _check_env(config, suite_named(config.suite), manifest)
     known = [task["name"] for task in DatasetReader(config.dataset).tasks]

@@ -1,4 +1,4 @@
-"""Success by iteration, by family and by training steps (HD-ExpIt, Figures 3a, 7 and 9, Table 8)."""
+"""Success by iteration, by family and by training steps (HD-ExpIt, Figures 3a, 7 and 9)."""
 
 from __future__ import annotations
 
@@ -7,10 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from keystep.evaluate.plots import COLOURS, MARKERS
-from keystep.expit.finished import Evaluated, FinishedRun, by_kind, caption
+from keystep.expit.captions import caption
+from keystep.expit.cell_table import SEEDS, Cells, CellTable
+from keystep.expit.finished import Evaluated, FinishedRun, by_kind, common, rows_of
 from keystep.notebook import html_markdown, new_figure
 from keystep.table_writer import markdown_table
 from keystep.uncertainty import mean, standard_error
+
+ITERATION = "iteration"
+"""What is on the axis of most."""
 
 
 @dataclass(frozen=True)
@@ -76,13 +81,21 @@ class CurveReport:
         for name, points in self.curves.items():
             known = {point.iteration: point for point in points}
             rows.append([name, *(known[n].told() if n in known else "-" for n in numbers)])
+            if self.x != ITERATION:
+                steps = (f"{known[n].x:.0f}" if n in known else "-" for n in numbers)
+                rows.append([f"{name}, training steps", *steps])
         table = markdown_table([self.title, *(f"iteration {number}" for number in numbers)], rows)
         return f"{table}\nMean ± standard error over {self.over}. {self.caption}\n"
 
     def plot(self) -> Any:
-        """A matplotlib figure."""
-        figure = new_figure(5, 3.6)
-        axes = figure.subplots()
+        """A matplotlib figure; against training steps also those of every iteration (Figure 9b)."""
+        if self.x == ITERATION:
+            figure = new_figure(5, 3.6)
+            axes = figure.subplots()
+        else:
+            figure = new_figure(9, 3.6)
+            axes, right = figure.subplots(1, 2)
+            self._draw_steps(right)
         for index, (name, points) in enumerate(self.curves.items()):
             colour, x = COLOURS[index % 8], [point.x for point in points]
             middle = [100 * point.mean for point in points]
@@ -90,7 +103,7 @@ class CurveReport:
             errors = [100 * (point.error or 0.0) for point in points]
             low, high = ([m + sign * e for m, e in zip(middle, errors, strict=True)] for sign in (-1, 1))
             axes.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
-        if self.x == "iteration":
+        if self.x == ITERATION:
             axes.set_xticks(sorted({point.iteration for points in self.curves.values() for point in points}))
         else:
             axes.set_xscale("log")
@@ -102,13 +115,23 @@ class CurveReport:
         figure.supxlabel(f"± standard error over {self.over}", fontsize="x-small")
         return figure
 
+    def _draw_steps(self, axes: Any) -> None:
+        for index, (name, points) in enumerate(self.curves.items()):
+            numbers, steps = [point.iteration for point in points], [point.x for point in points]
+            axes.plot(numbers, steps, color=COLOURS[index % 8], marker=MARKERS[index % 8], label=name)
+        axes.set_xticks(sorted({point.iteration for points in self.curves.values() for point in points}))
+        axes.set_yscale("log")
+        axes.set_xlabel(ITERATION)
+        axes.set_ylabel("training steps so far")
+        axes.grid(alpha=0.3)
+
     def _repr_html_(self) -> str:
         return html_markdown(self.markdown())
 
 
 def success_curves(runs: Sequence[FinishedRun]) -> CurveReport:
-    """By iteration, of every mode over its seeds (Figure 3a, Table 8)."""
-    return _over_seeds(runs, "success", "iteration", lambda part: part.number)
+    """By iteration, of every mode over its seeds (Figure 3a)."""
+    return _over_seeds(runs, "success", ITERATION, lambda part: part.number)
 
 
 def step_curves(runs: Sequence[FinishedRun]) -> CurveReport:
@@ -122,19 +145,44 @@ def family_curves(runs: Sequence[FinishedRun]) -> CurveReport:
     groups = by_kind(runs)
     curves: dict[str, tuple[Point, ...]] = {}
     for kind, group in groups.items():
-        for family in runs[0].families:
+        for family, tasks in runs[0].families.items():
             name = family if len(groups) == 1 else f"{family}, {kind}"
-            curves[name] = tuple(_of_family(group, family))
-    return CurveReport("success by family", "iteration", "the tasks of a family", curves, caption(runs))
+            curves[name] = tuple(_of_tasks(group, tasks))
+    told = _caption(runs)
+    return CurveReport("success by family", ITERATION, "the tasks of a family", curves, told)
 
 
-def _of_family(group: Sequence[FinishedRun], family: str) -> list[Point]:
+def _of_tasks(group: Sequence[FinishedRun], tasks: Sequence[str]) -> list[Point]:
     points = []
-    for number in _common(group):
-        by_seed = [run.evaluated[number].of_family(family) for run in group]
-        tasks = tuple(sum(rates) / len(rates) for rates in zip(*by_seed, strict=True))
-        points.append(Point(number, number, tasks))
+    for number in common(group):
+        by_seed = [rates_of(run.evaluated[number], tasks) for run in group]
+        means = tuple(sum(rates) / len(rates) for rates in zip(*by_seed, strict=True))
+        points.append(Point(number, number, means))
     return points
+
+
+def rates_of(part: Evaluated, tasks: Sequence[str]) -> list[float]:
+    """Success of some of the tasks."""
+    rates = {task["name"]: task["success_rate"] for task in part.result["tasks"]}
+    return [float(rates[task]) for task in tasks]
+
+
+def method_table(runs: Sequence[FinishedRun], chosen: Sequence[int] = ()) -> CellTable:
+    """A row per method and iteration: success of all tasks and of every family (Table 8).
+
+    Args:
+        chosen: iterations; all when empty.
+    """
+    rows, families = rows_of(runs, chosen), runs[0].families
+    cells: Cells = {}
+    for row, parts in rows.items():
+        cells[row, "all tasks"] = tuple(part.success for _, part in parts)
+        for family, tasks in families.items():
+            rates = (rates_of(part, tasks) for _, part in parts)
+            cells[row, family] = tuple(sum(found) / len(found) for found in rates)
+    results = [part.result for parts in rows.values() for _, part in parts]
+    columns = ("all tasks", *families)
+    return CellTable("success", tuple(rows), columns, cells, caption(runs, results))
 
 
 def _over_seeds(
@@ -143,13 +191,13 @@ def _over_seeds(
     curves = {}
     for kind, group in by_kind(runs).items():
         points = []
-        for number in _common(group):
+        for number in common(group):
             parts = [run.evaluated[number] for run in group]
             points.append(Point(number, place(parts[0]), tuple(part.success for part in parts)))
         curves[kind] = tuple(points)
-    return CurveReport(title, x, "the seeds of training", curves, caption(runs))
+    return CurveReport(title, x, SEEDS, curves, _caption(runs))
 
 
-def _common(group: Sequence[FinishedRun]) -> range:
-    """Iterations that all of them have."""
-    return range(min(len(run.evaluated) for run in group))
+def _caption(runs: Sequence[FinishedRun]) -> str:
+    parts = (run.evaluated[n] for group in by_kind(runs).values() for run in group for n in common(group))
+    return caption(runs, [part.result for part in parts])

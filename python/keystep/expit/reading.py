@@ -58,13 +58,12 @@ def read_config(
         budget: steps of iteration 0, of planner and controller together, in place of the file's; each keeps
             its share of them.
         preset: in place of the file's.
-        changes: values of the file's first level in place of its own; None leaves it.
+        changes: values of the file in place of its own, of a table only those given; None leaves it.
 
     Raises:
         ArgumentError: no such file, no TOML, or "key: expected .., got ..".
     """
-    table = _read(path)
-    table |= {key: value for key, value in changes.items() if value is not None}
+    table = merged(_read(path), {key: value for key, value in changes.items() if value is not None})
     name = preset or table.pop("preset", "small")
     table.pop("preset", None)
     if not isinstance(name, str) or name not in EXPIT_PRESETS:

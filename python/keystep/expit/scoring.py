@@ -38,15 +38,15 @@ def plans_vectors(bundle: Path) -> bool:
     )
 
 
-def planning_options(settings: Mapping[str, Any], scored: bool) -> dict[str, Any]:
-    """For `keystep.load`: how many plans, and whose choice.
+def load_options(settings: Mapping[str, Any], scored: bool) -> dict[str, Any]:
+    """For `keystep.load`, as in the evaluations of a run: replanning, how many plans, and whose choice.
 
     Args:
         settings: of a run's `evaluation`, as `plain` writes them; those of an older run have no candidates.
         scored: whether the bundle has a scorer (`Iteration.scored`).
     """
     count, score = settings.get("planner_candidates", 1), settings.get("planner_score", "bundle")
-    return candidate_options(*_followed(count, score, scored))
+    return {"replan": settings["replan"], **candidate_options(*_followed(count, score, scored))}
 
 
 def choosing(settings: Any, manifest: Mapping[str, Any]) -> Any:

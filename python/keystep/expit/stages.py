@@ -12,17 +12,14 @@ from typing import Any, Literal
 
 import keystep
 from keystep.data import DatasetError, DatasetReader
-from keystep.evaluate.benchmark import of_benchmark
-from keystep.evaluate.settings import Evaluation
-from keystep.expit.config import FINETUNE, EvaluationSettings, ExpitConfig, NetworkSettings
+from keystep.expit.config import FINETUNE, ExpitConfig, NetworkSettings
 from keystep.expit.done import parents
-from keystep.expit.evaluating import evaluate_into
+from keystep.expit.evaluating import evaluate_into, evaluation_of
 from keystep.expit.fallback import copy_episodes
-from keystep.expit.folder import MANIFEST, WEIGHTS, Iteration, read_run
-from keystep.expit.scoring import choosing, planning_options, plans_vectors, scorer_of
+from keystep.expit.folder import MANIFEST, WEIGHTS, Iteration, plain, read_run
+from keystep.expit.scoring import choosing, load_options, plans_vectors, scorer_of
 from keystep.files import recover_folder, sha256
 from keystep.record.interrupts import Interrupts
-from keystep.suites import suite_named
 from keystep.train.config import TrainConfig
 
 Facts = dict[str, Any]
@@ -191,12 +188,9 @@ class IterationWork:
             report = evaluate_into(
                 self.iteration.path / "evaluation.json",
                 bundle,
-                evaluation_of(self.config, settings, bundle),
+                evaluation_of(plain(self.config), bundle),
                 self.interrupts,
-                options={
-                    "replan": settings.replan,
-                    **planning_options(asdict(settings), self.iteration.scored),
-                },
+                options=load_options(asdict(settings), self.iteration.scored),
                 processes=self.config.processes,
                 what=f"iteration {self.iteration.number}",
                 begin=begin,
@@ -257,31 +251,6 @@ def rollout_settings(config: ExpitConfig, number: int) -> Any:
         known = tuple(task["name"] for task in DatasetReader(config.dataset).tasks)
         settings = replace(settings, tasks=known)
     return settings
-
-
-def evaluation_of(
-    config: ExpitConfig, settings: EvaluationSettings, bundle: Path, **changes: Any
-) -> Evaluation:
-    """The episodes that every iteration is evaluated on."""
-    return evaluation_for(config, settings, keystep.read_manifest(bundle), **changes)
-
-
-def evaluation_for(
-    config: ExpitConfig, settings: EvaluationSettings, manifest: dict[str, Any], **changes: Any
-) -> Evaluation:
-    """`evaluation_of` a bundle with this manifest."""
-    tasks = settings.tasks or tuple(task["name"] for task in manifest["tasks"])
-    values: dict[str, Any] = {
-        "episodes": settings.episodes,
-        "seed": settings.seed,
-        "guidance": settings.guidance,
-        "suite": config.suite,
-        "env_kwargs": dict(config.env_kwargs),
-        "max_episode_steps": settings.max_episode_steps,
-        "fresh_resets": settings.resets == "fresh",
-    }
-    evaluation = Evaluation(config.env or suite_named(config.suite).env_id, tasks, **values | changes)
-    return of_benchmark(evaluation, manifest)
 
 
 def trained_steps(output: Path) -> int:

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from keystep.data import DatasetReader
 from keystep.evaluate.plots import COLOURS, MARKERS
+from keystep.expit.captions import told_machine, told_runs
 from keystep.expit.finished import FinishedRun
+from keystep.expit.folder import ITERATION
+from keystep.files import parse_json
 from keystep.notebook import html_markdown, new_figure
 from keystep.table_writer import markdown_table
 
 CONTEXT = "context"
 """Name among the extras of a rollout, which has its `kind`."""
 DEMONSTRATED = "demonstrations"
+REPLAYED = "last states of demonstrations"
+"""What expert-replayed contexts of iteration 1 start from."""
 
 
 @dataclass(frozen=True)
@@ -65,46 +71,53 @@ class StartReport:
 
 
 def start_report(runs: Sequence[FinishedRun], key: str = "observation.state") -> StartReport:
-    """Of the demonstrations and of all rollouts that were kept, by the kind of their contexts.
+    """Of the demonstrations, of their ends, and of the rollouts that were kept, by kind of context.
 
     The states are scaled to unit variance, dimension by dimension, before the components are found.
 
     Raises:
         DatasetError: no such vector in the data.
     """
-    found: dict[str, list[np.ndarray]] = {DEMONSTRATED: []}
-    demonstrations = {str(dataset_of(run)): DatasetReader(dataset_of(run)) for run in runs}
-    for reader in demonstrations.values():
-        for _, state in _starts(reader, key):
-            found[DEMONSTRATED].append(state)
+    found: dict[str, list[np.ndarray]] = {DEMONSTRATED: [], REPLAYED: []}
+    for place in dict.fromkeys(dataset_of(run) for run in runs):
+        for _, first, last in _ends(DatasetReader(place), key):
+            found[DEMONSTRATED].append(first)
+            found[REPLAYED].append(last)
     for run in runs:
         for part in run.evaluated[1:]:
-            for kind, state in _starts(DatasetReader(part.folder.rollouts), key):
-                found.setdefault(f"{kind} contexts", []).append(state)
+            for kind, first, _ in _ends(DatasetReader(part.folder.rollouts), key):
+                found.setdefault(f"rollouts kept, {kind} contexts", []).append(first)
     states = {kind: np.array(rows, np.float64) for kind, rows in found.items() if rows}
     points, explained = _components(states)
     spread = {kind: float(np.sqrt(rows.var(axis=0).sum())) for kind, rows in states.items()}
-    told = ", ".join(run.path.name for run in runs)
-    return StartReport(key, points, spread, explained, f"First frames of {told}.")
+    return StartReport(key, points, spread, explained, _caption(runs))
 
 
-def dataset_of(run: FinishedRun) -> Any:
+def _caption(runs: Sequence[FinishedRun]) -> str:
+    """Seeds, steps, and those of the contexts; where the rollouts were collected."""
+    places = [part.folder.path / ITERATION for run in runs for part in run.evaluated[1:]]
+    records = [parse_json(place.read_bytes()) for place in places]
+    seeds = ", ".join(dict.fromkeys(str(record.get("seeds", {}).get("rollouts")) for record in records))
+    machines = dict.fromkeys(told_machine(record.get("machine") or {}) for record in records)
+    collected = f" Contexts of seeds {seeds}. {'; '.join(filter(None, machines))}." if records else ""
+    return f"First frames of {', '.join(run.path.name for run in runs)}. {told_runs(runs)}{collected}"
+
+
+def dataset_of(run: FinishedRun) -> Path:
     """Folder of D0."""
-    from pathlib import Path
-
     named = run.settings["demonstrations"]["dataset"]
     return Path(named) if named else run.path / "demonstrations"
 
 
-def _starts(reader: DatasetReader, key: str) -> list[tuple[str, np.ndarray]]:
-    """Kind of context and first state of every episode."""
+def _ends(reader: DatasetReader, key: str) -> list[tuple[str, np.ndarray, np.ndarray]]:
+    """Kind of context, first and last state of every episode."""
     reader.vector(key)
     rows = np.concatenate([batch[key] for batch in reader.iter_batches([key])])
     found = []
     for episode in reader.episodes():
         context = episode.extras.get(CONTEXT)
         kind = str(context.get("kind", "reset")) if isinstance(context, dict) else "reset"
-        found.append((kind, rows[episode.start]))
+        found.append((kind, rows[episode.start], rows[episode.stop - 1]))
     return found
 
 

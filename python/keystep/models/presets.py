@@ -38,6 +38,8 @@ ACT_PRESETS: dict[str, ActConfig] = {
     "act-tiny": ActConfig(
         width=32, heads=2, feedforward=64, encoder_layers=1, vae_layers=1, latent=4, image_width=16
     ),
+    # Over states, on two CPU cores.
+    "act-small": ActConfig(width=256, heads=4, feedforward=512, encoder_layers=2, vae_layers=2),
     "act": ActConfig(),
 }
 """Controllers of one step. `act` has HD-ExpIt's sizes: 51 M parameters with a 96 x 96 camera and its goal."""

@@ -110,8 +110,10 @@ class Suite(Protocol):
 
     More that it may have: `families`, the family of every task for reports, by task, where that is not the
     first word of its name; `fixed_starts(protocol, env_kwargs) -> FixedStarts` of a benchmark; `symmetries`,
-    a tuple of `Symmetry`, the one that changes nothing among them; and `parts`, by the key of a vector the
-    number of the object that each column is of.
+    a tuple of `Symmetry`, the one that changes nothing among them; `parts`, by the key of a vector the number
+    of the object that each column is of; and `failure_kinds`, in the order of a table, with
+    `failure(task, observations) -> str`, which of them an episode without success is, by all that its
+    environment has shown, from the reset on.
     """
 
     name: str

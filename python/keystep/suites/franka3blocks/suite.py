@@ -72,6 +72,20 @@ class Franka3Blocks:
 
         return ExpertSubgoals(env, planner)
 
+    @property
+    def failure_kinds(self) -> tuple[str, ...]:
+        from keystep.suites.franka3blocks.failures import FAILURE_KINDS
+
+        return FAILURE_KINDS
+
+    def failure(self, task: str, observations: Sequence[Mapping[str, Any]]) -> str:
+        """See `failures.failure_of`."""
+        import numpy as np
+
+        from keystep.suites.franka3blocks.failures import failure_of
+
+        return failure_of(TASKS[task], np.stack([seen["observation.state"] for seen in observations]))
+
     @contextmanager
     def pictures(self, make_env: Callable[[dict[str, Any]], Any], subgoal: str) -> Iterator[Pictures]:
         from keystep.suites.franka3blocks import pictures
