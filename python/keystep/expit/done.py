@@ -36,7 +36,7 @@ def check_done(iteration: Iteration, stage: str, last: Iteration | None, mode: s
     elif stage == "bundle":
         _same(iteration, *_file(iteration.bundle / MANIFEST, facts["manifest_sha256"]))
     for name, expected in parents(iteration, stage, last, mode, d0).items():
-        if facts.get(name, expected) != expected:  # runs of before 0.9 do not say all of them
+        if facts.get(name, expected) != expected:  # older runs do not say all of them
             raise DatasetError(
                 f"{iteration.path}: {stage}: {name}: expected {_short(expected)} of what is there now, got "
                 f"{_short(facts[name])}; {_again(iteration)}"
