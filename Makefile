@@ -88,7 +88,7 @@ python-test: build
 	pytest -n $(JOBS) --dist loadfile
 
 train: build
-	scripts/train.sh $(POLICY)
+	$(BIN)/keystep expit examples/shipped-$(POLICY).toml
 
 curves: build
 	scripts/curves.sh
