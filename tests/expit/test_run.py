@@ -67,7 +67,9 @@ def test_every_iteration_learns_from_what_its_algorithm_says(mode: str, runs: Ru
             assert done[network]["from_weights_sha256"] == (before if mode == "ft" else None)
             first, own = (read_checkpoint(run / f"iteration-{n}" / network) for n in (0, number))
             assert own.normalizer().entries == first.normalizer().entries  # D0's stay
-    assert keystep.read_manifest(run / "iteration-2" / "policy.keystep")["family"] == "subgoal"
+    manifest = keystep.read_manifest(run / "iteration-2" / "policy.keystep")
+    assert manifest["family"] == "subgoal"
+    assert manifest["planner"]["sampler"]["guidance"] == 2.0  # that of the evaluation
     assert "finished" in status_text(run)
     assert public_name is expit
 

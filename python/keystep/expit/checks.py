@@ -92,7 +92,7 @@ def _rehearsed(config: ExpitConfig, first: Iteration) -> dict[str, Any]:
             planner.draft,
             planner.text_encoder,
             replan=config.evaluation.replan,
-            **config.export.options(),
+            **config.export.options(config.evaluation.guidance),
         )
 
 

@@ -50,11 +50,15 @@ class ExportSettings:
             if value is not None and value < 1:
                 raise keystep.ArgumentError(f"{name}: expected at least 1, got {value}")
 
-    def options(self) -> dict[str, Any]:
-        """For `keystep.export.bundle.export_bundle`."""
+    def options(self, guidance: float | None = None) -> dict[str, Any]:
+        """For `keystep.export.bundle.export_bundle`; `guidance` becomes the bundle's own."""
         given = {item.name: getattr(self, item.name) for item in fields(self)}
         given = {name: value for name, value in given.items() if value is not None}
-        plan = {"kind": given.pop("planner_kind", None), "inference_steps": given.pop("planner_steps", None)}
+        plan = {
+            "kind": given.pop("planner_kind", None),
+            "inference_steps": given.pop("planner_steps", None),
+            "guidance": guidance,
+        }
         return given | {"planner_sampler": {name: v for name, v in plan.items() if v is not None}}
 
 

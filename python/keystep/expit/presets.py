@@ -78,6 +78,6 @@ EXPIT_PRESETS: dict[str, dict[str, Any]] = {
             "log_every": 4, "val_fraction": 0.0, "device": "cpu", "threads": 1,
         },
         "rollouts": {"reset_per_task": 1, "replayed_per_task": 1, "trials": 2},
-        "evaluation": {"episodes": 1},
+        "evaluation": {"episodes": 1, "guidance": 2.0},
     },
 }  # fmt: skip

@@ -168,7 +168,7 @@ class IterationWork:
             name=name,
             replan=self.config.evaluation.replan,
             overwrite=(folder / MANIFEST).is_file(),
-            **self.config.export.options(),
+            **self.config.export.options(self.config.evaluation.guidance),
         )
         return {"manifest_sha256": sha256(folder / MANIFEST)}
 
