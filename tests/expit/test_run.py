@@ -201,14 +201,10 @@ def test_a_removed_step_is_made_again_as_the_message_says(
     with pytest.raises(DatasetError, match=rf"planner/model.safetensors: expected .*got none; {advice}"):
         expit(config)
     shutil.rmtree(config.output / "iteration-1")
-    record_of_two = config.output / "iteration-2" / "iteration.json"
-    made = json.loads(record_of_two.read_text())
-    made["done"]["controller"]["from_weights_sha256"] = "0" * 64  # as if iteration 1 had been another one
-    record_of_two.write_text(json.dumps(made))
     with pytest.raises(
         DatasetError,
-        match=r"iteration-2: controller: from_weights_sha256: expected .*; remove iteration-2 and",
-    ):
+        match=r"iteration-2: rollouts: bundle_sha256: expected .*; remove iteration-2 and",
+    ):  # it came from another iteration 1, whose bundle says when it was trained
         expit(config)
     shutil.rmtree(config.output / "iteration-2")
     assert len(expit(config).success) == 3

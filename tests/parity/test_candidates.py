@@ -132,7 +132,8 @@ def test_a_plan_does_not_depend_on_those_beside_it(
     seen = world(PAIRS[pair][1], 1).observe()
     found = []
     for count in (1, 3, 8):
-        settings = {"planner_candidates": count, "planner_score": "density", "planner_sampler": "ddpm"}
+        settings: dict[str, Any] = {"planner_candidates": count, "planner_sampler": "ddpm"}
+        settings |= {"planner_score": "density"} if count > 1 else {}
         with keystep.load(bundle, threads=1, engine=engine, **settings) as runtime:
             runtime.reset("task_0", seed=2, guidance=guidance)
             (plans,) = runtime.predict_candidates(seen, as_float=True).plans.values()
