@@ -20,7 +20,7 @@ build: .venv/built
 
 help:
 	@echo "make demo | test: see above; parts of test: lint cpp-test sanitize consumer examples wheel-test python-test"
-	@echo "make train [POLICY=rgb]: collect, train, export, verify and evaluate a shipped policy again; make bench: benchmarks/"
+	@echo "make train [POLICY=rgb]: a shipped policy from nothing, by expert iteration; make bench: benchmarks/"
 	@echo "make curves: the runs of expert iteration behind docs/curves, hours each, and every curve; resumable"
 
 .venv/created:

@@ -165,6 +165,13 @@ def test_what_does_not_belong_to_the_run_is_refused(begun: Path, make_config: Ma
         expit(make_config(FILE.replace("[rollouts]", "[rollouts]\ntrials = 9")))
     with pytest.raises(DatasetError, match=r"expit.json: planner.batch_size: expected 16 to go on, got 32"):
         expit(make_config(FILE.replace("[planner]", "[planner]\nbatch_size = 32")))
+    kept = json.loads((begun / "expit.json").read_text())  # as of a version without this setting
+    del kept["settings"]["planner"]["training"]["symmetries"]
+    (begun / "expit.json").write_text(json.dumps(kept))
+    with pytest.raises(
+        DatasetError, match=r"expit.json: planner.symmetries: expected False to go on, got True"
+    ):
+        expit(make_config(FILE.replace("[planner]", "[planner]\nsymmetries = true")))
     moved = shutil.move(tmp_path / "d0", tmp_path / "moved")
     again = make_config(FILE.replace('"d0"', '"moved"'), iterations=0)
     assert len(expit(again).success) == 1  # data may move

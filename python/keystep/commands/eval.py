@@ -16,6 +16,7 @@ from keystep.commands import reference as references
 from keystep.commands.options import EnvOptions, OutputOptions, PolicyOptions
 from keystep.evaluate.benchmark import of_benchmark
 from keystep.evaluate.differences import difference_table, differences
+from keystep.evaluate.environments import env_plan
 from keystep.evaluate.parallel import Played, in_order
 from keystep.evaluate.plots import report_figure
 from keystep.evaluate.protocols import Report
@@ -153,6 +154,7 @@ def in_two(planned: Sequence[Planned], also_in: str) -> list[Planned]:
         raise keystep.ArgumentError(f"protocol: expected mtlc by seeds with also_in, got {got}")
     if evaluation.env == also_in:
         raise keystep.ArgumentError(f"also_in: expected another environment than env, got {also_in}")
+    env_plan(also_in, keystep.read_manifest(bundle), evaluation.env_kwargs)
     both = (evaluation, replace(evaluation, env=also_in))
     return [(bundle, one.env, one) for one in both]
 

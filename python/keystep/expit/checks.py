@@ -12,11 +12,13 @@ from keystep.evaluate.environments import env_plan
 from keystep.evaluate.rollout import check
 from keystep.expit.config import FINETUNE, ExpitConfig
 from keystep.expit.evaluating import evaluation_for
-from keystep.expit.folder import Iteration, plain
+from keystep.expit.folder import Iteration
 from keystep.expit.scoring import choosing
+from keystep.expit.settled import plain
 from keystep.expit.stages import rollout_settings, training
 from keystep.suites import suite_named
-from keystep.suites.base import TASK, Suite
+from keystep.suites.base import TASK, Suite, symmetries
+from keystep.train.symmetries import among
 
 
 def check_settings(config: ExpitConfig) -> None:
@@ -73,6 +75,10 @@ def check_run(config: ExpitConfig) -> None:
                 raise keystep.ArgumentError(f"rollouts.tasks: expected {wanted}, got {task!r}")
         with _of("rollouts"):
             check_rollouts(choosing(settings, manifest), manifest)
+        for network in ("planner", "controller"):  # fine-tuned on data of these tasks alone
+            if config.mode == FINETUNE and getattr(config, network).training.symmetries:
+                with _of(network):
+                    among(symmetries(suite_named(config.suite)), settings.tasks)
 
 
 def _rehearsed(config: ExpitConfig, first: Iteration) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import keystep
-from keystep.expit.folder import FREE, FREE_OF_TRAINING
+from keystep.expit.settled import FREE, FREE_OF_TRAINING
 
 OWN = (*FREE, "seed")
 """Of every run: where it is, how far it went and what it was drawn from."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,11 +124,8 @@ def open_runs(paths: Sequence[Path], budget: int | None = None) -> list[Finished
             got = f"{seen[run.kind, run.seed]} and {run.path}, both {run.kind} of seed {run.seed}"
             raise keystep.ArgumentError(f"folders: expected runs that differ in mode or seed, got {got}")
         seen[run.kind, run.seed] = run.path
-    for run in runs[1:]:
-        require_equal(runs[0], run)
-    for group in by_kind(runs).values():
-        for run in group[1:]:
-            require_equal(group[0], run)
+    for one, other in itertools.combinations(runs, 2):
+        require_equal(one, other)
     return runs
 
 

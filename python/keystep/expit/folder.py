@@ -23,13 +23,13 @@ import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 import keystep
 from keystep.data.errors import DatasetError
 from keystep.expit.config import ExpitConfig
+from keystep.expit.settled import plain, require_same
 from keystep.files import parse_json, write_json
 
 FORMAT, VERSION = "keystep-expit", 1
@@ -42,19 +42,6 @@ TRIES, WAIT_SECONDS = 20, 0.05
 """For a lock: who looks whether it is taken holds it for a moment."""
 STAGES = ("rollouts", "planner", "controller", "scorer", "bundle", "evaluation")
 """Of an iteration, in order. The first has no rollouts and no scorer; others a scorer if the run has one."""
-FREE = (
-    "output",
-    "iterations",
-    "processes",
-    "cluster",
-    "workers",
-    "start",
-    "without_success",
-    "demonstrations.dataset",
-    "rollouts.max_contexts",
-)
-"""What may change between two starts of a run: where and with how much, not what."""
-FREE_OF_TRAINING = ("device", "threads", "log_every", "checkpoint_every", "cache", "dataset", "output")
 
 
 class Iteration:
@@ -236,41 +223,6 @@ def read_run(run: Path) -> dict[str, Any]:
     if found is None:
         raise DatasetError(f"folder: expected one of keystep expit, got {run}, which has no {RUN}")
     return found
-
-
-def plain(value: Any) -> Any:
-    """Settings as JSON values."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return {item.name: plain(getattr(value, item.name)) for item in fields(value)}
-    if isinstance(value, Mapping):
-        return {str(key): plain(part) for key, part in value.items()}
-    if isinstance(value, tuple | list):
-        return [plain(part) for part in value]
-    return str(value) if isinstance(value, Path) else value
-
-
-def require_same(where: str, key: str, stored: Any, new: Any) -> None:
-    """Raises DatasetError at the first setting that differs and may not."""
-    _, training, name = key.rpartition(".training.")
-    if key in FREE or (training and name in FREE_OF_TRAINING):
-        return
-    if isinstance(stored, dict) and isinstance(new, dict):
-        for name in dict.fromkeys([*stored, *new]):
-            inner = f"{key}.{name}" if key else name
-            if name in stored and name in new:
-                require_same(where, inner, stored[name], new[name])
-            elif name in stored or key.endswith(("collect", "finetune", "env_kwargs")):
-                _refuse(where, inner, stored.get(name), new.get(name))
-        return
-    if stored != new:
-        _refuse(where, key, stored, new)
-
-
-def _refuse(where: str, key: str, stored: Any, new: Any) -> None:
-    name = key.replace(".training", "")
-    raise DatasetError(
-        f"{where}{name}: expected {stored!r:.200} to go on, got {new!r:.200}; take another folder"
-    )
 
 
 def _read(path: Path, name: str | None) -> dict[str, Any] | None:

@@ -18,12 +18,11 @@ from keystep.expit.done import check_done
 from keystep.expit.folder import (
     Iteration,
     locked,
-    plain,
     read_run,
-    require_same,
     same_run,
     write_run,
 )
+from keystep.expit.settled import plain, require_same
 from keystep.expit.stages import IterationWork
 from keystep.files import recover_folder, replacing_folder
 from keystep.machine import describe_machine

@@ -52,8 +52,8 @@ def config_of_series(path: Path, name: str, folder: Path, **changes: Any) -> Exp
     """The settings of one run of `SERIES`, in `folder`. Raises ArgumentError."""
     asked = dict(SERIES[name])
     start, resets = asked.pop("start", None), asked.pop("resets", False)
-    changes |= {"output": str(folder / name), "start": str(folder / start) if start else None, **asked}
-    config = read_config(path, **changes)
+    changes |= {"output": str(folder / name), **asked}
+    config = replace(read_config(path, **changes), start=folder / start if start else None)
     shared = config.demonstrations.dataset or folder / "demonstrations"
     config = replace(config, demonstrations=replace(config.demonstrations, dataset=shared))
     if resets:  # as many as from both kinds of context

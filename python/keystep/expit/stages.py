@@ -16,8 +16,9 @@ from keystep.expit.config import FINETUNE, ExpitConfig, NetworkSettings
 from keystep.expit.done import parents
 from keystep.expit.evaluating import evaluate_into, evaluation_of
 from keystep.expit.fallback import copy_episodes
-from keystep.expit.folder import MANIFEST, WEIGHTS, Iteration, plain, read_run
+from keystep.expit.folder import MANIFEST, WEIGHTS, Iteration, read_run
 from keystep.expit.scoring import choosing, load_options, plans_vectors, scorer_of
+from keystep.expit.settled import plain
 from keystep.files import recover_folder, sha256
 from keystep.record.interrupts import Interrupts
 from keystep.train.config import TrainConfig

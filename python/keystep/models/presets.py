@@ -61,8 +61,8 @@ PLANNER_PRESETS: dict[str, PlannerConfig] = {
         head_channels=16,
         attention_at=(2,),
     ),
-    # Over states, a transformer; trains on two CPU cores within the hour. After 4,000 batches of 128 its
-    # stacks are off by 1.4 cm, those of small-unet by 3 after 16,000 (docs/decisions.md).
+    # Over states, a transformer; trains on two CPU cores within the hour. After 4,000 batches of 128 three
+    # of its layers put stacks 1.4 cm beside their place, small-unet 3 cm after 12,000 (docs/decisions.md).
     "small": PlannerConfig(
         observation=(state_feature(26),), resampler=_SMALL_TEXT, embedding=128, network="transformer"
     ),

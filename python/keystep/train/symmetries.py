@@ -74,7 +74,12 @@ def symmetries_of(reader: Dataset, observations: Sequence[str]) -> tuple[Symmetr
         if key not in known:
             raise ValueError(f"symmetries: expected nothing seen but {', '.join(known)}, got {key}")
         _require_width(reader, key, len(known[key]))
-    names = {task["name"] for task in reader.tasks}
+    return among(declared, [task["name"] for task in reader.tasks])
+
+
+def among(declared: Sequence[Symmetry], tasks: Sequence[str]) -> tuple[Symmetry, ...]:
+    """Those that rename these tasks among themselves. Raises ValueError if only the one without change does."""
+    names = set(tasks)
     kept = tuple(each for each in declared if {each.tasks.get(name, name) for name in names} == names)
     if len(kept) < 2:
         raise ValueError(
