@@ -78,7 +78,7 @@ def symmetries_of(reader: Dataset, observations: Sequence[str]) -> tuple[Symmetr
 
 
 def among(declared: Sequence[Symmetry], tasks: Sequence[str]) -> tuple[Symmetry, ...]:
-    """Those that rename these tasks among themselves. Raises ValueError if only the one without change does."""
+    """Those that rename these tasks among themselves. Raises ValueError if only that of no change does."""
     names = set(tasks)
     kept = tuple(each for each in declared if {each.tasks.get(name, name) for name in names} == names)
     if len(kept) < 2:
