@@ -203,6 +203,17 @@ def test_a_removed_step_is_made_again_as_the_message_says(
     shutil.copytree(runs["ft-0"].dataset, tmp_path / "d0")
     shutil.copytree(runs["ft-0"].output, tmp_path / "run")
     config = make_config()
+    record_of_two = config.output / "iteration-2" / "iteration.json"
+    made = record_of_two.read_text()
+    other = json.loads(made)
+    other["done"]["controller"]["from_weights_sha256"] = "0" * 64  # as if iteration 1 had been another one
+    record_of_two.write_text(json.dumps(other))
+    with pytest.raises(
+        DatasetError,
+        match=r"iteration-2: controller: from_weights_sha256: expected .*; remove iteration-2 and",
+    ):
+        expit(config)
+    record_of_two.write_text(made)
     advice = r"restore it, or remove iteration-1 and those after it to make them again"
     shutil.rmtree(config.output / "iteration-1" / "planner")
     with pytest.raises(DatasetError, match=rf"planner/model.safetensors: expected .*got none; {advice}"):
