@@ -84,6 +84,7 @@ def rehearse_bundle(
     precision: Precision = "fp32",
     execute: int | None = None,
     replan: bool = True,
+    resize: bool = False,
     planner_sampler: dict[str, Any] | None = None,
     **sampler: Any,
 ) -> dict[str, Any]:
@@ -98,7 +99,7 @@ def rehearse_bundle(
     check_precision(precision)
     with torch.device("meta"):
         model, policy = make_model(planner.config).eval(), make_model(controller.config).eval()
-        acting = as_controller(policy, controller, sampler, execute)  # type: ignore[arg-type]
+        acting = as_controller(policy, controller, sampler, execute, resize)  # type: ignore[arg-type]
         planning = as_planning(model, planner, text_encoder, planner_sampler or {}, replan, acting)  # type: ignore[arg-type]
         acting = within_subgoals(acting, planning, execute)
         entries = _controller_entries(acting) | _planner_entries(planning)

@@ -87,6 +87,29 @@ def test_runs_share_d0_and_iteration_0(runs: Runs, make_config: Make, tmp_path: 
         expit(nowhere)
 
 
+def test_a_run_waits_while_another_collects_its_d0(
+    make_config: Make, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("keystep.expit.run.WAIT_SECONDS", 0.05)
+    config = make_config(iterations=0)
+    (tmp_path / "d0").mkdir()
+    holder = os.open(tmp_path / "d0", os.O_RDONLY)
+    fcntl.flock(holder, fcntl.LOCK_EX)
+    told = []
+
+    def release() -> None:
+        while "d0: another process is writing it; waiting" not in "".join(told):
+            told.append(capfd.readouterr().out)
+            time.sleep(0.02)
+        os.close(holder)
+
+    other = threading.Thread(target=release)
+    other.start()
+    assert len(expit(config).success) == 1
+    other.join()
+    assert "".join(told).count("waiting") == 1
+
+
 def test_act_is_a_controller_of_the_loop(make_config: Make) -> None:
     text = FILE.replace("[controller]", '[controller]\nkind = "act"\npreset = "act-tiny"')
     config = make_config(text, iterations=1)
@@ -283,6 +306,15 @@ def test_the_rehearsed_bundle_is_the_bundle(runs: Runs) -> None:
     graphs = [{name: (entry["inputs"], entry["outputs"]) for name, entry in manifest["graphs"].items()}
               for manifest in (rehearsed, real)]  # fmt: skip
     assert graphs[0] == graphs[1]
+
+
+def test_a_dataset_that_is_unfit_names_itself_and_not_a_table(runs: Runs) -> None:
+    from keystep.expit.checks import _of
+
+    with pytest.raises(DatasetError, match="^runs/d0: damaged$"), _of("planner", Path("runs/d0")):
+        raise DatasetError("runs/d0: damaged")
+    with pytest.raises(keystep.ArgumentError, match="^planner: subgoal: no such"), _of("planner", Path("d0")):
+        raise DatasetError("subgoal: no such")
 
 
 def test_a_full_disk_is_one_error_and_the_run_goes_on(

@@ -29,7 +29,10 @@ from written import content, objects
 
 from keystep.export.bundle import export_bundle
 from keystep.export.manifest import ExportError, validate
+from keystep.export.rehearsal import rehearse_bundle
 from keystep.models import random_checkpoint
+from keystep.models.checkpoint import read_checkpoint
+from keystep.models.text import load_text_encoder
 from keystep.provenance import git_commit
 
 
@@ -123,6 +126,9 @@ def test_manifest_of_an_image_hierarchy(checkpoint: Checkpoints, tmp_path: Path)
     assert (manifest["name"], planner["replan"], planner["guided"]) == ("mine", False, True)
     camera = Feature("observation.images.static", "rgb", (16, 16, 3), resize=True)
     assert features_of(manifest["observation"]) == [camera]
+    known = [read_checkpoint(path) for path in pair]
+    expected = rehearse_bundle(*known, load_text_encoder(), replan=False, resize=True)
+    assert expected["observation"] == manifest["observation"]
     assert planner["subgoal"] == "observation.images.static"
     assert planner["normalization"] == {"mode": "min_max", "min": [0.0] * 3, "max": [1.0] * 3}
     assert [planner["sampler"][key] for key in ("kind", "inference_steps", "guidance")] == ["ddpm", 4, 0]

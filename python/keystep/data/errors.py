@@ -3,3 +3,7 @@
 
 class DatasetError(RuntimeError):
     """A dataset cannot be read or written as asked: which file or field, what was expected and found."""
+
+
+class DatasetBusyError(DatasetError):
+    """Another process is writing the dataset."""

@@ -23,6 +23,7 @@ import pyarrow as pa
 from keystep import files
 from keystep.data import layout, stats
 from keystep.data.encoding import as_written, episodes_table, without_place, write_row_groups
+from keystep.data.errors import DatasetBusyError
 from keystep.data.layout import DatasetError
 from keystep.data.reader import DatasetReader
 from keystep.data.settings import check_resumable, merged_tasks
@@ -166,7 +167,7 @@ class Store:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             os.close(descriptor)
-            raise DatasetError(
+            raise DatasetBusyError(
                 f"{self.path}: expected no other writer, but a process is writing it"
             ) from None
         return descriptor

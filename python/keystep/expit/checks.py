@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import keystep
@@ -88,7 +89,7 @@ def _rehearsed(config: ExpitConfig, first: Iteration) -> dict[str, Any]:
 
     recipes = {}
     for network in ("planner", "controller"):
-        with _of(network):
+        with _of(network, config.output, config.dataset):
             recipes[network] = Trainer(training(config, first, None, network)).recipe
     planner = recipes["planner"]
     assert planner.text_encoder is not None
@@ -109,12 +110,12 @@ def _check_env(config: ExpitConfig, suite: Suite, manifest: dict[str, Any]) -> N
 
 
 @contextmanager
-def _of(table: str) -> Iterator[None]:
-    """Faults of values name their table of the file."""
+def _of(table: str, *folders: Path) -> Iterator[None]:
+    """Faults of values name their table of the file; those of the `folders` name the folder already."""
     try:
         yield
     except (ValueError, DatasetError) as error:  # ArgumentError and ExportError are ValueErrors
         told = str(error)
-        if isinstance(error, DatasetError) and told.startswith(("/", ".")):  # of a folder
+        if isinstance(error, DatasetError) and told.startswith(tuple(map(str, folders))):
             raise
         raise keystep.ArgumentError(told if told.startswith(table) else f"{table}: {told}") from None

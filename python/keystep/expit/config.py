@@ -43,6 +43,8 @@ class ExportSettings:
     eta: float | None = None
     planner_kind: str | None = None
     planner_steps: int | None = None
+    resize: bool = False
+    """The runtime may resize images of another size."""
 
     def __post_init__(self) -> None:
         for name in ("execute", "inference_steps", "planner_steps"):

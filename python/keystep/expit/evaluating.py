@@ -19,6 +19,7 @@ from keystep.evaluate.protocols import Report
 from keystep.evaluate.protocols import report as report_of
 from keystep.evaluate.rollout import Worker, check
 from keystep.evaluate.settings import EpisodeResult, Evaluation, Job
+from keystep.evaluate.worlds import other_world
 from keystep.files import sha256, write_json, write_text
 from keystep.record.interrupts import Interrupts
 from keystep.suites import suite_named
@@ -113,6 +114,8 @@ def evaluate_into(
             return None
     report = report_of(evaluation, played)
     report.settings.update({"bundle": bundle.name, **options})
+    if other := other_world(keystep.read_manifest(bundle), evaluation.env):
+        report.settings["other_world"] = other
     write_json(place, report.to_dict())
     return report
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from keystep.data.layout import INDEX_FEATURES
+from keystep.data.layout import INDEX_FEATURES, INFO_PATH
 from keystep.data.reader import DatasetReader
 from keystep.data.spec import DatasetSpec
 from keystep.data.writer import DatasetWriter
@@ -15,7 +16,7 @@ KEPT = ("suite", "env_id", "world_version", "action")
 
 
 def copy_episodes(dataset: Path, output: Path, tasks: Sequence[str]) -> str:
-    """A dataset of the episodes of some tasks; goes on where an earlier call was killed.
+    """A dataset of the episodes of some tasks; goes on where an earlier call for the same was killed.
 
     Returns:
         Its digest.
@@ -34,6 +35,8 @@ def copy_episodes(dataset: Path, output: Path, tasks: Sequence[str]) -> str:
         collection | {"copied_from": reader.sha256(), "copied_tasks": list(tasks)},
         tuple(reader.collection.get("extras", ())),
     )
+    if (output / INFO_PATH).exists() and DatasetReader(output).collection != spec.side_file():
+        shutil.rmtree(output)  # an earlier call for other tasks: a rollout of one has succeeded since
     with DatasetWriter(output, spec) as writer:
         chosen = [episode for episode in reader.episodes() if episode.task in tasks]
         for episode in chosen[writer.episodes :]:

@@ -6,6 +6,7 @@ HD-ExpIt, Algorithms 1 (standard) and 2 (ft), on one page.
 from __future__ import annotations
 
 import shutil
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,9 @@ from keystep.expit.stages import IterationWork
 from keystep.files import recover_folder, replacing_folder
 from keystep.machine import describe_machine
 from keystep.record.interrupts import Interrupts
+
+WAIT_SECONDS = 2.0
+"""Between two looks at a D0 that another process writes."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,6 @@ def _iterate(config: ExpitConfig, interrupts: Interrupts) -> bool:
 def _prepare(config: ExpitConfig, interrupts: Interrupts) -> bool:
     """D0 is there, collected if need be, and is the one that the run began with; False when interrupted."""
     from keystep.data import DatasetReader
-    from keystep.record.collect import collect
 
     known = read_run(config.output).get("dataset_sha256")
     options: dict[str, Any] = dict(config.demonstrations.collect)
@@ -103,8 +106,7 @@ def _prepare(config: ExpitConfig, interrupts: Interrupts) -> bool:
         options |= {"env_id": config.env} if config.env else {}
         options.setdefault("tasks", config.rollouts.tasks)
         options = _tuples(options) | {"suite": config.suite, "processes": config.processes}
-        report = collect(config.dataset, **options)
-        if report.interrupted:
+        if not _collected(config.dataset, options, interrupts):
             return False
     digest = DatasetReader(config.dataset).sha256()
     if known not in (None, digest):
@@ -114,6 +116,23 @@ def _prepare(config: ExpitConfig, interrupts: Interrupts) -> bool:
         )
     write_run(config, digest)
     return not interrupts.requested
+
+
+def _collected(dataset: Path, options: dict[str, Any], interrupts: Interrupts) -> bool:
+    """D0 is complete; False when interrupted. Another run that shares it may be collecting it: then we wait."""
+    from keystep.data.errors import DatasetBusyError
+    from keystep.record.collect import collect
+
+    told = False
+    while not interrupts.requested:
+        try:
+            return not collect(dataset, **options).interrupted
+        except DatasetBusyError:
+            if not told:
+                print(f"{dataset}: another process is writing it; waiting", flush=True)
+            told = True
+            time.sleep(WAIT_SECONDS)
+    return False
 
 
 def _tuples(options: dict[str, Any]) -> dict[str, Any]:

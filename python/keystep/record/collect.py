@@ -219,10 +219,10 @@ def collect_from(
     report = CollectReport()
     with (
         Interrupts() as interrupts,
-        progress_bar() as progress,
         DatasetWriter(
             output, source.spec, flush_seconds=flush_seconds, flush_episodes=flush_episodes
         ) as writer,
+        progress_bar() as progress,
         Workers(source.open_rollout, processes) as workers,
     ):
         done = _resume_points(source, output)
