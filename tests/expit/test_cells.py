@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from expit_runs import FILE
 from moon_suite import MoonEnv
 
 import keystep
 from keystep.cli import run as run_command
 from keystep.data import DatasetError
 from keystep.evaluate.settings import EpisodeResult, Job
-from keystep.expit import ExpitConfig
+from keystep.expit import ExpitConfig, expit
 from keystep.expit.cells import (
     ONCE,
     REPLANNING,
@@ -158,6 +159,21 @@ def test_ground_truth_of_no_episode_is_an_empty_cell(
         assert run_command(["curves", what, str(run), "--iterations", "0", *options]) == 0
         assert " - |" in Path(places["markdown"]).read_text()
         assert json.loads(Path(places["json"]).read_text())["cells"]
+
+
+def test_act_is_a_kind_beside_two_others(
+    run: Path, runs: Runs, make_config: Callable[..., ExpitConfig], tmp_path: Path
+) -> None:
+    text = FILE.replace('"d0"', json.dumps(str(runs["ft-0"].dataset)))
+    text = text.replace("[controller]", '[controller]\nkind = "act"\npreset = "act-tiny"')
+    act = make_config(text, output=str(tmp_path / "act-ft-0"), iterations=1)
+    expit(act)
+    other = Path(shutil.copytree(runs["standard-0"].output, tmp_path / "standard-0"))
+    report = table(cross_table, run, other, act.output, extra=Extra(iterations=(1,)))
+    names = {"HD-ExpIt-ft (iter 1)", "HD-ExpIt (iter 1)", "HD-ACT-ExpIt-ft (iter 1)"}
+    assert set(report.rows) == set(report.columns) == names
+    assert len(report.cells) == 9
+    assert all(len(values) == 1 for values in report.cells.values())
 
 
 def test_several_kinds_pair_the_seeds_that_they_share(run: Path, runs: Runs, played: list[Job]) -> None:
