@@ -134,7 +134,7 @@ def _export_hierarchy(case: Path, images: bool) -> None:
     controller = random_checkpoint(case / "controller", preset)
     encoder = load_text_encoder()
     text: dict[str, Any] = {"text_tokens": encoder.tokens, "text_width": encoder.width}
-    config = replace(PLANNER_PRESETS["small-rgb" if images else "small-unet"], **text)
+    config = replace(PLANNER_PRESETS["small-rgb" if images else "small"], **text)
     # random_checkpoint seeded torch: these weights are the same every time, too
     save_checkpoint(case / "planner", replace(controller, config=config), make_model(config).state_dict())
     encoder.save(case / "planner" / TEXT_ENCODER)

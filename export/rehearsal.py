@@ -81,6 +81,7 @@ def rehearse_bundle(
     planner: Checkpoint,
     text_encoder: TextEncoder,
     *,
+    name: str = "rehearsal",
     precision: Precision = "fp32",
     execute: int | None = None,
     replan: bool = True,
@@ -105,12 +106,14 @@ def rehearse_bundle(
         entries = _controller_entries(acting) | _planner_entries(planning)
     if precision != "fp32" and not _unets(acting, planning):
         raise ExportError(f"precision: expected fp32 for a policy without steps of a U-Net, got {precision}")
-    return _manifest(acting, planning, entries)
+    return _manifest(acting, planning, entries, name)
 
 
-def _manifest(controller: Controller, planning: Planning | None, entries: dict[str, Any]) -> dict[str, Any]:
+def _manifest(
+    controller: Controller, planning: Planning | None, entries: dict[str, Any], name: str = "rehearsal"
+) -> dict[str, Any]:
     golden = {"file": "golden.npz", "sha256": _HASH}
-    return build_manifest("rehearsal", controller, planning, entries, golden, _unets(controller, planning))
+    return build_manifest(name, controller, planning, entries, golden, _unets(controller, planning))
 
 
 def _controller(plan: Checkpoint) -> Controller:

@@ -311,9 +311,12 @@ def test_the_rehearsed_bundle_is_the_bundle(runs: Runs) -> None:
 def test_a_dataset_that_is_unfit_names_itself_and_not_a_table(runs: Runs) -> None:
     from keystep.expit.checks import _of
 
-    with pytest.raises(DatasetError, match="^runs/d0: damaged$"), _of("planner", Path("runs/d0")):
+    with pytest.raises(DatasetError, match=r"^runs/d0: damaged$"), _of("planner", Path("runs/d0")):
         raise DatasetError("runs/d0: damaged")
-    with pytest.raises(keystep.ArgumentError, match="^planner: subgoal: no such"), _of("planner", Path("d0")):
+    with (
+        pytest.raises(keystep.ArgumentError, match=r"^planner: subgoal: no such"),
+        _of("planner", Path("d0")),
+    ):
         raise DatasetError("subgoal: no such")
 
 

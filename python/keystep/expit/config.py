@@ -35,6 +35,8 @@ class Demonstrations:
 class ExportSettings:
     """Of the bundles; what is not given is as trained."""
 
+    name: str | None = None
+    """The bundle's own; the run's and the iteration's when not given."""
     precision: Literal["fp32", "bf16", "int8"] = "fp32"
     execute: int | None = None
     kind: str | None = None

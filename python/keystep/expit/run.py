@@ -119,7 +119,7 @@ def _prepare(config: ExpitConfig, interrupts: Interrupts) -> bool:
 
 
 def _collected(dataset: Path, options: dict[str, Any], interrupts: Interrupts) -> bool:
-    """D0 is complete; False when interrupted. Another run that shares it may be collecting it: then we wait."""
+    """D0 is complete; False when interrupted. Waits while another run, which shares it, collects it."""
     from keystep.data.errors import DatasetBusyError
     from keystep.record.collect import collect
 

@@ -160,16 +160,15 @@ class IterationWork:
         self.iteration.begin("bundle", 1, 0)
         folder = self.iteration.bundle
         recover_folder(folder)  # of a run that was killed
-        name = f"{self.config.output.name}-{self.iteration.number}"
+        named = {"name": f"{self.config.output.name}-{self.iteration.number}"}
         export_bundle(
             self.iteration.controller,
             folder,
             planner=self.iteration.planner,
             scorer=self.iteration.scorer if self.iteration.scored else None,
-            name=name,
             replan=self.config.evaluation.replan,
             overwrite=(folder / MANIFEST).is_file(),
-            **self.config.export.options(self.config.evaluation.guidance),
+            **named | self.config.export.options(self.config.evaluation.guidance),
         )
         return {"manifest_sha256": sha256(folder / MANIFEST)}
 
