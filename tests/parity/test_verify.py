@@ -227,7 +227,7 @@ def test_verify_refuses_golden_data_that_lack_an_array(tmp_path: Path, name: str
 
 
 def test_a_scorer_of_a_bundle_without_one_is_refused(tmp_path: Path) -> None:
-    bundle = Path(__file__).parents[2] / "bundles/franka3blocks-state.keystep"
+    bundle = Path(__file__).parents[2] / "bundles/franka3blocks-rgb.keystep"
     with pytest.raises(
         keystep.ArgumentError, match=r"scorer: expected none \(the bundle has no scorer\), got"
     ):

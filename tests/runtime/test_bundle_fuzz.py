@@ -127,13 +127,8 @@ def manifests(stub_bundle: Path, tmp_path: Path) -> list[tuple[Path, bytes]]:
     hierarchy = tmp_path / "hierarchy.keystep"
     hierarchy.mkdir()
     manifest = json.loads((SHIPPED / "manifest.json").read_text())
-    entries = [
-        *manifest["graphs"].values(),
-        manifest["golden"],
-        manifest["unet"],
-        manifest["planner"]["unet"],
-    ]
-    for entry in entries:
+    weights = [part["unet"] for part in (manifest, manifest["planner"]) if part["unet"] is not None]
+    for entry in [*manifest["graphs"].values(), manifest["golden"], *weights]:
         (hierarchy / entry["file"]).write_bytes(entry["file"].encode())
         entry["sha256"] = hashlib.sha256(entry["file"].encode()).hexdigest()
     flat = (stub_bundle / "manifest.json").read_bytes()
