@@ -12,3 +12,4 @@
 #include "keystep/safety_gate.hpp"
 #include "keystep/sampler.hpp"
 #include "keystep/status.hpp"
+#include "keystep/trace.hpp"

@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <string>
 
+#include "keystep/trace.hpp"
+
 namespace keystep {
 
 enum class Stage { observe, plan, score, encode, denoise, gate, tick };  ///< `score` is a part of `plan`
@@ -56,10 +58,12 @@ struct LatencyReport {
   GateCounts gate;
 };
 
-/// Adds the time from construction to destruction to a histogram.
+/// Adds the time from construction to destruction to a histogram. With a label it is also a span, on the
+/// track of this thread if there is one.
 class StageTimer {
  public:
-  explicit StageTimer(Histogram& histogram) noexcept;
+  explicit StageTimer(Histogram& histogram, const TraceLabel* label = nullptr, std::int64_t argument = 0,
+                      std::uint64_t flow = 0) noexcept;
   ~StageTimer();
   StageTimer(const StageTimer&) = delete;
   StageTimer& operator=(const StageTimer&) = delete;
@@ -67,6 +71,7 @@ class StageTimer {
  private:
   Histogram& histogram_;
   std::int64_t start_ns_;
+  TraceTrack* track_ = nullptr;
 };
 
 }  // namespace keystep

@@ -16,6 +16,7 @@
 #include "keystep/latency.hpp"
 #include "keystep/observation.hpp"
 #include "keystep/status.hpp"
+#include "keystep/trace.hpp"
 
 namespace keystep {
 
@@ -50,6 +51,7 @@ struct RuntimeOptions {
   /// (simulated time), which the caller reads: `Observation::now_us`.
   std::string clock = "steady";
   std::shared_ptr<Attendant> attendant{};
+  std::shared_ptr<Tracer> tracer{};  ///< what all sessions write into; none: no trace
 };
 
 /// One thread is inside at a time: a second one is told `busy` at once and disturbs nobody; only who reads

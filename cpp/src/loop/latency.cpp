@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <bit>
-#include <chrono>
 #include <cmath>
 
 namespace keystep {
@@ -26,11 +25,6 @@ std::int64_t bucket_of(std::int64_t value) noexcept {
 std::int64_t upper_edge(std::int64_t bucket) noexcept {
   const std::int64_t shift = std::max<std::int64_t>(bucket / kSub - 1, 0);
   return ((bucket - shift * kSub + 1) << shift) - 1;
-}
-
-std::int64_t now_ns() noexcept {
-  using namespace std::chrono;
-  return duration_cast<nanoseconds>(steady_clock::now().time_since_epoch()).count();
 }
 
 }  // namespace
@@ -84,8 +78,18 @@ double Histogram::quantile_us(double q) const noexcept {
   return max_us();  // the last bucket also holds everything above the range
 }
 
-StageTimer::StageTimer(Histogram& histogram) noexcept : histogram_(histogram), start_ns_(now_ns()) {}
+StageTimer::StageTimer(Histogram& histogram, const TraceLabel* label, std::int64_t argument,
+                       std::uint64_t flow) noexcept
+    : histogram_(histogram), start_ns_(trace_now_ns()) {
+  TraceTrack* const track = detail::current_track;
+  if (track == nullptr || label == nullptr) return;
+  if (detail::begin_span(*track, *label, start_ns_, argument, flow)) track_ = track;
+}
 
-StageTimer::~StageTimer() { histogram_.record(now_ns() - start_ns_); }
+StageTimer::~StageTimer() {
+  const std::int64_t end_ns = trace_now_ns();
+  histogram_.record(end_ns - start_ns_);
+  if (track_ != nullptr) detail::end_span(*track_, end_ns);
+}
 
 }  // namespace keystep

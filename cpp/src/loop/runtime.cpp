@@ -63,7 +63,8 @@ Runtime::Impl::Impl(std::shared_ptr<const Policy> shared, std::shared_ptr<Attend
       first_value(bundle.chunk.start * bundle.action.names.size()),
       unheld(held_at_first(bundle.action)),
       held(unheld),
-      attention(options.attendant) {
+      attention(options.attendant),
+      trace(options.tracer) {
   last_error.reserve(kMessageBytes);
   controller->reserve_text(planner->text_capacity());
 }
@@ -170,6 +171,7 @@ void Runtime::reset(const EpisodeContext& context) {
   self.buffer.reset();
   self.gate.reset();
   self.key = {context.seed, context.episode, 0, 0};
+  self.trace.reset(context.episode);
   self.about = std::move(about);
   self.started = true;
 }
@@ -200,9 +202,10 @@ Status Runtime::tick(const Observation& observation, Action& action, std::string
   action.values = self.unheld;  // allocates only if the caller did not use make_action
   return self.call(message, [&] {
     action.values = self.held;  // to be read inside alone
+    const TracedTick traced(self.trace);
     const auto start = Clock::now();
     const Status status = self.tick(observation, action);
-    if (status != Status::ok) self.gate.held(action.values);
+    if (status != Status::ok) self.trace.failed(status), self.gate.held(action.values);
     if (status == Status::ok && self.holds_last) self.held = action.values;
     const auto elapsed = std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start).count();
     self.recorder.record_tick(elapsed, self.options.deadline_us);
@@ -295,6 +298,7 @@ void Runtime::close() noexcept {
     self.policy.reset();
   }
   self.inside = Inside::nobody;
+  self.trace.flush();
 }
 
 }  // namespace keystep

@@ -15,6 +15,7 @@
 #include "loop/epoch.hpp"
 #include "loop/fork.hpp"
 #include "loop/latency_recorder.hpp"
+#include "loop/loop_trace.hpp"
 #include "loop/runtime_internals.hpp"
 #include "policy/controller.hpp"
 #include "policy/planner.hpp"
@@ -98,6 +99,8 @@ struct Runtime::Impl {
   std::atomic<Inside> inside = Inside::nobody;
   mutable std::mutex engine_mutex;  // interrupt or session on one thread, close on another
 
+  LoopTrace trace;
+  std::uint64_t chunk_tick = 0;  // whose observation the chunk in the buffer was made from
   LatencyRecorder recorder;
   LatencyRecorder unrecorded;                      // of predict_chunk, which is outside the loop
   std::atomic<std::uint64_t> uncounted_epoch = 0;  // interrupts before reset_latency, and those of close

@@ -27,10 +27,12 @@ Status Runtime::Impl::tick(const Observation& observation, Action& action) noexc
   }
 
   // Take the next action, by consumed index.
+  const Span span(kActionLabel, buffer.consumed(), trace.flow(chunk_tick));
   std::ranges::copy(buffer.take(), action.values.begin());
-  const StageTimer timer(recorder[Stage::gate]);
+  const StageTimer timer(recorder[Stage::gate], &label(Stage::gate));
   gate.apply(action.values);
   ++recorder.actions;
+  trace.acted(buffer.remaining());
   return Status::ok;
 }
 
@@ -38,7 +40,7 @@ Status Runtime::Impl::tick(const Observation& observation, Action& action) noexc
 Status Runtime::Impl::note(const Observation& observation) noexcept {
   Status status = controller->check(observation);
   if (status == Status::ok && controller->remembers()) {
-    const StageTimer timer(recorder[Stage::observe]);
+    const StageTimer timer(recorder[Stage::observe], &label(Stage::observe), trace.now());
     status = controller->note(observation);
   }
   return status == Status::ok ? status : fail(Status::bad_observation, controller->error().c_str());
@@ -63,8 +65,10 @@ PlanReply Runtime::Impl::ask(const Observation& observation) noexcept {
 
 /// Observation to chunk. A chunk that fails leaves the buffer empty: the next tick tries again, new noise.
 Status Runtime::Impl::renew(const Observation& observation) noexcept {
+  const Span span(kChunkLabel, key.chunk);
   {
-    const StageTimer timer(recorder[Stage::observe]);
+    const std::uint64_t number = trace.now();
+    const StageTimer timer(recorder[Stage::observe], &label(Stage::observe), number, trace.flow(number));
     if (controller->observe(observation, true) != Status::ok)
       return fail(Status::bad_observation, controller->error().c_str());
   }
@@ -76,13 +80,14 @@ Status Runtime::Impl::renew(const Observation& observation) noexcept {
   sampling.store(false, std::memory_order_release);
   if (status != Status::ok) return fail(status, controller->error().c_str());
   ++recorder.chunks;
-  const StageTimer timer(recorder[Stage::gate]);
+  const StageTimer timer(recorder[Stage::gate], &label(Stage::gate));
   if (!gate.admit(chunk)) {
     replan_wanted = true;  // the plan may be what the controller cannot follow; one handed in stays
     return fail(Status::rejected_chunk);
   }
   // Lockstep: row `chunk.start` is the action this observation was made for.
   buffer.install(buffer.consumed(), std::span(chunk).subspan(first_value));
+  chunk_tick = trace.now();
   return Status::ok;
 }
 
@@ -141,6 +146,7 @@ Status Runtime::Impl::plan_ahead(const Observation& observation, std::span<const
 /// The epoch first, then terminate: a sample that starts in between sees the new epoch by itself.
 void Runtime::Impl::interrupt() noexcept {
   if (forks() != forks_at_load) return;  // the lock may be held by a thread that is not here
+  trace.interrupted();
   epoch.fetch_add(1);
   if (sampling) terminate();
 }
@@ -161,6 +167,7 @@ void Runtime::Impl::terminate() noexcept {
 void Runtime::Impl::absorb_interrupts() noexcept {
   const std::uint64_t before = std::exchange(at_epoch, epoch.load());
   if (before == at_epoch) return;
+  trace.absorbed(at_epoch);
   buffer.drop();
   planner->abort();
 }

@@ -72,9 +72,12 @@ namespace {
 
 constexpr int kTicks = 100;  // 34 renewals and, with a planner, more than 10 plans
 
-void count_ticks(const fs::path& bundle, const EngineOptions& engine, int candidates = 1) {
-  Runtime runtime(bundle,
-                  {.engine = engine, .planner_candidates = candidates, .max_observation_age_us = 1'000'000});
+void count_ticks(const fs::path& bundle, const EngineOptions& engine, int candidates = 1,
+                 std::shared_ptr<Tracer> tracer = {}) {
+  Runtime runtime(bundle, {.engine = engine,
+                           .planner_candidates = candidates,
+                           .max_observation_age_us = 1'000'000,
+                           .tracer = std::move(tracer)});
   runtime.reset({"push", {}, 7, 1});
   Action action = runtime.make_action();
   const std::vector<float> state = {1.5f, 2.5f, 5.0f};
@@ -90,10 +93,11 @@ void count_ticks(const fs::path& bundle, const EngineOptions& engine, int candid
   CHECK(good);
 }
 
-void count_ticks(const std::string& manifest, const EngineOptions& engine, int candidates = 1) {
+void count_ticks(const std::string& manifest, const EngineOptions& engine, int candidates = 1,
+                 std::shared_ptr<Tracer> tracer = {}) {
   const TemporaryFolder folder;
   write_bundle(folder.path(), manifest, encode_graph(), denoise_graph());
-  count_ticks(folder.path(), engine, candidates);
+  count_ticks(folder.path(), engine, candidates, std::move(tracer));
 }
 
 void the_counter_counts() {
@@ -176,6 +180,17 @@ void check_stub(const std::string& manifest, int candidates = 1) {
   CHECK(allocations == 0);
 }
 
+/// Nor does one that is traced. The thread that writes the file sleeps meanwhile, for it does allocate.
+void check_traced(const std::string& manifest) {
+  const TemporaryFolder folder;
+  const auto tracer =
+      std::make_shared<Tracer>(folder.path() / "run.pftrace", TraceOptions{.drain_ms = 1'000'000});
+  count_ticks(manifest, {.engine = "stub"}, 1, tracer);
+  CHECK(allocations == 0);
+  tracer->flush();
+  CHECK(tracer->report().events > 10 * kTicks && tracer->report().dropped == 0);
+}
+
 /// False if there is no ONNX Runtime to count.
 bool check_onnxruntime() {
   try {
@@ -213,6 +228,7 @@ int main() {
   check_stub(with_both_films(kSubgoalManifest));
   check_stub(kSubgoalManifest, 8);
   check_stub(scored(kSubgoalManifest), 8);
+  for (const std::string& manifest : {kManifest, kSubgoalManifest}) check_traced(manifest);
   count_written_ticks();
   count_interrupted_ticks(kManifest);
   count_interrupted_ticks(kSubgoalManifest);
