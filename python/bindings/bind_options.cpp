@@ -42,6 +42,7 @@ void bind_options(py::module_& module) {
   bind_field(runtime, "deadline_us", &RuntimeOptions::deadline_us);
   bind_field(runtime, "max_observation_age_us", &RuntimeOptions::max_observation_age_us);
   bind_field(runtime, "clock", &RuntimeOptions::clock);
+  runtime.def_readwrite("tracer", &RuntimeOptions::tracer);
 }
 
 }  // namespace keystep::python

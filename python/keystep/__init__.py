@@ -22,6 +22,7 @@ from keystep.candidates import Candidates
 from keystep.latency import LatencyReport, StageLatency
 from keystep.runtime import Runtime, TextWarning, load, read_manifest
 from keystep.sampler import Sampler
+from keystep.tracing import TraceReport, TraceWarning
 
 __all__ = [
     "ArgumentError",
@@ -36,6 +37,8 @@ __all__ = [
     "SamplerSpec",
     "StageLatency",
     "TextWarning",
+    "TraceReport",
+    "TraceWarning",
     "__version__",
     "load",
     "noise",

@@ -122,6 +122,10 @@ class EngineOptions:
     pin_threads: bool
     spin_us: int
 
+class Tracer:
+    def __init__(self, file: Path) -> None: ...
+    def report(self) -> dict[str, Any]: ...
+
 class RuntimeOptions:
     engine: EngineOptions
     inference_steps: int
@@ -135,6 +139,7 @@ class RuntimeOptions:
     deadline_us: float
     max_observation_age_us: int
     clock: str
+    tracer: Tracer | None
 
 class Runtime:
     def __init__(self, path: Path, options: RuntimeOptions) -> None: ...
@@ -178,5 +183,9 @@ class Runtime:
     def manifest_json(self) -> str: ...
     @property
     def engine_description(self) -> str: ...
+    @property
+    def closed(self) -> bool: ...
+    @property
+    def tracer(self) -> Tracer | None: ...
     @property
     def engine_choices(self) -> list[dict[str, str]]: ...

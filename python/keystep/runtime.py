@@ -16,6 +16,7 @@ from keystep.candidates import Candidates
 from keystep.features import feature_of, features_of
 from keystep.latency import LatencyReport
 from keystep.libraries import find_extensions, find_onnxruntime
+from keystep.tracing import TraceReport, TraceWarning
 
 Observation = dict[str, Any]
 """By the keys of the manifest's features: vectors float32 (S,), such as `observation.state`, RGB images uint8
@@ -58,6 +59,7 @@ def load(
     deadline_us: float = 0.0,
     max_observation_age_us: int = 0,
     clock: str = "steady",
+    trace: str | os.PathLike[str] | None = None,
     provider_options: dict[str, str] | None = None,
     onnxruntime_library: str | os.PathLike[str] | None = None,
     extensions_library: str | os.PathLike[str] | None = None,
@@ -94,6 +96,8 @@ def load(
         clock: of `timestamp_us`. steady: `keystep.now_us()` on this machine; a server stamps what arrives.
             external: any other, e.g. simulated time, which every stamped observation gives as `now_us`. A
             stamp more than 10 ms ahead is of another clock (the wall's?), and always refused.
+        trace: a file, `run.pftrace`, that grows as the policy runs, for https://ui.perfetto.dev: what each
+            tick took, of all sessions. See docs/profiling.md.
         provider_options: handed to the provider as they are.
         onnxruntime_library: path of libonnxruntime.so; by default that of the installed onnxruntime wheel.
         extensions_library: path of the operators of onnxruntime-extensions, which some text encoders need; by
@@ -103,6 +107,7 @@ def load(
         BundleError: the bundle is damaged, unsafe, newer, or disagrees with itself.
         ProviderError: the engine or provider is not available; the message names the package that brings it.
         ArgumentError: an option is out of range.
+        Error: the trace cannot be written.
     """
     options = _core.RuntimeOptions()
     options.engine = engine_options(
@@ -129,6 +134,8 @@ def load(
     options.deadline_us = deadline_us
     options.max_observation_age_us = max_observation_age_us
     options.clock = clock
+    if trace is not None:
+        options.tracer = _core.Tracer(trace)
     return Runtime(_core.Runtime(path, options))
 
 
@@ -323,9 +330,21 @@ class Runtime:
         """Measure from now on."""
         self._core.reset_latency()
 
+    def trace_report(self) -> TraceReport | None:
+        """What is in the trace so far, of all sessions; None without one."""
+        tracer = self._core.tracer
+        return None if tracer is None else TraceReport(**tracer.report())
+
     def close(self) -> None:
-        """Free the engine; once more does nothing. Frees nothing in a forked child."""
+        """Free the engine; once more does nothing. Frees nothing in a forked child.
+
+        Warns:
+            TraceWarning: the trace is not complete.
+        """
+        was_closed = self._core.closed
         self._core.close()
+        if not was_closed and (report := self.trace_report()) is not None and report.incomplete:
+            warnings.warn(report.incomplete, TraceWarning, stacklevel=2)
 
     @property
     def manifest(self) -> dict[str, Any]:

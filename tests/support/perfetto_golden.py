@@ -1,6 +1,6 @@
 """A hand-made trace in Perfetto's own classes; tests/cpp/loop/test_trace.cpp writes the same with ours.
 
-    python tests/support/perfetto_golden.py    writes golden.pftrace anew
+python tests/support/perfetto_golden.py    writes golden.pftrace anew
 """
 
 from __future__ import annotations

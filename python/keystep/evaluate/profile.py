@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import statistics
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -20,6 +23,10 @@ from keystep.notebook import html_lines
 from keystep.runtime import Observation
 
 WARM_UP_CHUNKS = 3
+ROUNDS = 10
+"""Parts of a run that are looked at one by one: how much they differ tells how sure a mean is."""
+FORMAT, VERSION = "keystep-profile", 1
+"""Of the JSON; profile.schema.json describes it."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +42,13 @@ class ProfileReport:
             operator new in the extension; ONNX Runtime's are not included.
         loaded_memory_mb, peak_memory_mb: resident memory of the process after loading and at its highest
             (10^6 bytes).
+        bundle_sha256: of the manifest, which has those of all files.
+        options: of `keystep.load`, those that were given.
+        rate_hz: ticks a second; None: as fast as they go.
+        late_ticks: ticks that were due before the one before had ended.
+        rounds: of each part of the run, in its order, the mean of every stage in us.
+        versions: of the packages that take part.
+        taken_at: when, UTC.
     """
 
     bundle: str
@@ -48,10 +62,17 @@ class ProfileReport:
     peak_memory_mb: float
     latency: LatencyReport
     machine: dict[str, Any]
+    bundle_sha256: str = ""
+    options: dict[str, Any] = field(default_factory=dict)
+    rate_hz: float | None = None
+    late_ticks: int = 0
+    rounds: list[dict[str, float]] = field(default_factory=list)
+    versions: dict[str, str | None] = field(default_factory=dict)
+    taken_at: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """All figures, for a JSON file."""
-        return asdict(self)
+        """All figures, for a JSON file; profile.schema.json beside this module says what they are."""
+        return {"format": FORMAT, "version": VERSION, **asdict(self)}
 
     def plot(self) -> Any:
         """A matplotlib figure of the latency per stage. Needs matplotlib."""
@@ -68,8 +89,9 @@ class ProfileReport:
 
     def _above(self) -> list[str]:
         machine = self.machine
+        rate = "" if self.rate_hz is None else f" at {self.rate_hz:g} Hz, of which {self.late_ticks} late"
         return [
-            f"{self.bundle}: {self.provider}, {self.inference_steps} denoise steps, {self.ticks} ticks",
+            f"{self.bundle}: {self.provider}, {self.inference_steps} denoise steps, {self.ticks} ticks{rate}",
             ", ".join(f"{name} {machine[name]}" for name in ("cpu", "cores", "kernel", "commit")),
         ]
 
@@ -89,26 +111,33 @@ def profile(
     threads: int = 0,
     provider: str = "cpu",
     inference_steps: int = 0,
+    *,
+    rate_hz: float | None = None,
     **options: Any,
 ) -> ProfileReport:
-    """Load `bundle`, tick it `ticks` times as fast as it can on its golden observations, and report.
+    """Load `bundle`, tick it `ticks` times on its golden observations, and report.
 
-    Other `options` go to `keystep.load`. Raises what it raises, and ArgumentError when `ticks` is below 1.
+    Args:
+        rate_hz: ticks a second; None: as fast as they go.
+        options: more for `keystep.load`, such as `trace`.
+
+    Raises:
+        ArgumentError: ticks below 1, a rate that is not above 0, and whatever `keystep.load` raises.
     """
-    if ticks < 1:
-        raise keystep.ArgumentError(f"ticks: expected at least 1, got {ticks}")
+    check_run(ticks, rate_hz)
+    given: dict[str, Any] = {"threads": threads, "provider": provider, "inference_steps": inference_steps}
+    options = given | options
+    if rate_hz is not None:
+        options.setdefault("deadline_us", 1e6 / rate_hz)
     started = time.perf_counter()
-    policy = keystep.load(
-        bundle, threads=threads, provider=provider, inference_steps=inference_steps, **options
-    )
+    policy = keystep.load(bundle, **options)
     load_ms = (time.perf_counter() - started) * 1e3
     with policy:
         loaded_memory_mb = resident_memory_mb()
-        cases = golden_cases(bundle, policy.manifest)
-        _tick(policy, cases[:1], WARM_UP_CHUNKS * policy.manifest["chunk"]["execute"])
-        policy.reset_latency()
-        from_chunk = _tick(policy, cases, ticks)
-        latency = policy.latency()
+        run = Run(policy, bundle, ticks, rate_hz)
+        for share in shares(ticks, min(ROUNDS, ticks)):
+            run.advance(share)
+        latency, from_chunk = policy.latency(), run.from_chunk
         return ProfileReport(
             bundle=policy.manifest["name"],
             provider=policy.description,
@@ -121,7 +150,80 @@ def profile(
             peak_memory_mb=peak_memory_mb(),
             latency=latency,
             machine=describe_machine(),
+            bundle_sha256=hashlib.sha256((bundle / "manifest.json").read_bytes()).hexdigest(),
+            options={name: str(v) if isinstance(v, Path) else v for name, v in options.items()},
+            rate_hz=rate_hz,
+            late_ticks=run.late,
+            rounds=run.rounds,
+            versions={name: _installed(name) for name in ("numpy", "onnxruntime", "openvino")},
+            taken_at=datetime.now(UTC).isoformat(timespec="seconds"),
         )
+
+
+def check_run(ticks: int, rate_hz: float | None = None) -> None:
+    """Raises ArgumentError for what is no run."""
+    if ticks < 1:
+        raise keystep.ArgumentError(f"ticks: expected at least 1, got {ticks}")
+    if rate_hz is not None and not 0 < rate_hz < float("inf"):
+        raise keystep.ArgumentError(f"rate: expected more than 0 Hz, got {rate_hz:g}")
+
+
+class Run:
+    """A policy on its golden observations, a round at a time; warmed up.
+
+    Attributes:
+        from_chunk: seconds of each `act` that took its action from the chunk.
+        rounds: of each round the mean of every stage, us.
+        late: ticks that were due before the one before had ended.
+    """
+
+    def __init__(
+        self, policy: keystep.Runtime, bundle: Path, ticks: int, rate_hz: float | None = None
+    ) -> None:
+        cases = golden_cases(bundle, policy.manifest)
+        warm_up = WARM_UP_CHUNKS * policy.manifest["chunk"]["execute"]
+        for _ in _acts(policy, cases[:1], warm_up):
+            pass
+        policy.reset_latency()
+        self.from_chunk: list[float] = []
+        self.rounds: list[dict[str, float]] = []
+        self.late = 0
+        self._policy = policy
+        self._acts = _acts(policy, cases, ticks)
+        self._period = 0.0 if rate_hz is None else 1 / rate_hz
+        self._due: float | None = None
+        self._before = policy.latency()
+
+    def advance(self, count: int) -> None:
+        """The next round, of so many ticks."""
+        for _ in range(count):
+            self._wait()
+            if (seconds := next(self._acts)) is not None:
+                self.from_chunk.append(seconds)
+        now = self._policy.latency()
+        means = {}
+        for name, stage in now.stages.items():
+            before = self._before.stages[name]
+            if stage.count > before.count:
+                total = stage.mean_us * stage.count - before.mean_us * before.count
+                means[name] = max(total / (stage.count - before.count), 0.0)
+        self.rounds.append(means)
+        self._before = now
+
+    def restart_clock(self) -> None:
+        """The next period begins with the next tick: somebody else ran meanwhile."""
+        self._due = None
+
+    def _wait(self) -> None:
+        """Until the next period begins, in absolute time; periods that were missed are not made up for."""
+        now = time.perf_counter()
+        due = now if self._due is None else self._due
+        if self._period and due > now:
+            time.sleep(due - now)
+        elif self._period and due < now:
+            self.late += 1
+            due += (now - due) // self._period * self._period
+        self._due = due + self._period
 
 
 @dataclass(frozen=True)
@@ -162,17 +264,15 @@ def golden_cases(bundle: Path, manifest: dict[str, Any]) -> list[GoldenCase]:
     return cases
 
 
-def _tick(policy: keystep.Runtime, cases: list[GoldenCase], ticks: int) -> list[float]:
-    """Tick every case for its share of `ticks`; the seconds of each `act` that took from the chunk."""
-    seconds = []
-    for case, count in zip(cases, _shares(ticks, len(cases)), strict=True):
+def _acts(policy: keystep.Runtime, cases: list[GoldenCase], ticks: int) -> Iterator[float | None]:
+    """Ticks every case for its share of `ticks`; the seconds of each `act` that took from the chunk."""
+    for case, count in zip(cases, shares(ticks, len(cases)), strict=True):
         policy.reset(case.task, case.goal, seed=0, instruction=case.instruction)
         for tick in range(count):
             started = time.perf_counter()
             policy.act(case.observation)
-            if not renews_chunk(policy.manifest, tick):
-                seconds.append(time.perf_counter() - started)
-    return seconds
+            seconds = time.perf_counter() - started
+            yield None if renews_chunk(policy.manifest, tick) else seconds
 
 
 def renews_chunk(manifest: dict[str, Any], tick: int) -> bool:
@@ -187,6 +287,13 @@ def _denoise_steps(manifest: dict[str, Any]) -> int:
     return manifest["sampler"]["inference_steps"] if manifest["sampler"] else 0
 
 
-def _shares(total: int, parts: int) -> Iterator[int]:
+def _installed(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def shares(total: int, parts: int) -> Iterator[int]:
     """`total` in `parts` shares that differ by one at most."""
     return (total * (part + 1) // parts - total * part // parts for part in range(parts))

@@ -1,5 +1,5 @@
 // Traces: bytes as protobuf itself writes them, rings that drop whole spans, a file that is valid at every
-// moment. tests/evaluate/test_trace.py reads such files with Perfetto's own classes.
+// moment. tests/runtime/test_trace.py reads such files with Perfetto's own classes.
 #include <sys/resource.h>
 
 #include <atomic>
@@ -50,7 +50,7 @@ int packets_of(const std::string& bytes) {
   return count;
 }
 
-/// The same trace is made of protobuf's classes by tests/evaluate/test_trace.py, into the same file.
+/// The same trace is made of protobuf's classes by tests/support/perfetto_golden.py, into the same file.
 void bytes_are_those_of_protobuf() {
   TraceEncoder encoder("keystep \xc3\xa4", 4711, 1'000'000);
   encoder.track(3, "tick");
