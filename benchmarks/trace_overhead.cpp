@@ -1,4 +1,5 @@
-// What a span costs: recorded, and where nothing is traced; and a tick of the stub engine with and without a trace.
+// What a span costs, recorded and where nothing is traced; and a tick of the stub engine with and without a
+// trace.
 //   trace_overhead BUNDLE TICKS FILE  ->  one JSON line
 #include <algorithm>
 #include <chrono>
