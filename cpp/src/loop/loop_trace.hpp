@@ -3,7 +3,6 @@
 #pragma once
 
 #include <algorithm>
-#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <utility>
@@ -24,6 +23,10 @@ class LoopTrace {
     epoch_ = tracer_->counter("epoch", "interrupts");
   }
 
+  /// Of a thread that computes for this session; nullptr: not traced.
+  std::shared_ptr<TraceTrack> thread(const char* name) const {
+    return tracer_ ? tracer_->track(name) : nullptr;
+  }
   /// Of the thread that ticks; nullptr: not traced.
   TraceTrack* track() const noexcept { return track_.get(); }
   /// Flows join what is of one observation. `number`: of its tick, from 1; 0: no flow.
@@ -39,10 +42,10 @@ class LoopTrace {
     waiting_ns_ = 0;
     if (track_) track_->point(kResetLabel, trace_now_ns(), episode);
   }
-  void absorbed(std::uint64_t epoch) noexcept {
+  /// Interrupts, of which the first that no tick had seen came at `since_ns`.
+  void absorbed(std::uint64_t epoch, std::int64_t since_ns) noexcept {
     if (!track_) return;
-    const std::int64_t since = interrupted_ns_.exchange(0, std::memory_order_relaxed);
-    if (waiting_ns_ == 0) waiting_ns_ = since;
+    if (waiting_ns_ == 0) waiting_ns_ = since_ns;
     track_->count(epoch_, trace_now_ns(), static_cast<std::int64_t>(epoch));
   }
   /// After an action was taken, and there are so many left. The first one after an interrupt ends its wait.
@@ -57,15 +60,12 @@ class LoopTrace {
     answered_ns_ = now_ns;
     waiting_ns_ = 0;
   }
+  /// There was none to take.
+  void starved(int cause) noexcept {
+    if (track_) track_->point(kUnderrunLabel, trace_now_ns(), cause);
+  }
   void failed(Status status) noexcept {
     if (track_) track_->point(kFailedLabel, trace_now_ns(), static_cast<std::int64_t>(status));
-  }
-
-  /// Any thread. Of several before the next tick the first one counts.
-  void interrupted() noexcept {
-    if (!track_) return;
-    std::int64_t none = 0;
-    interrupted_ns_.compare_exchange_strong(none, trace_now_ns(), std::memory_order_relaxed);
   }
 
   void flush() const noexcept {
@@ -79,7 +79,6 @@ class LoopTrace {
   std::uint64_t ticks_ = 0;
   std::int64_t waiting_ns_ = 0;   // since an interrupt; 0: none waits for its action
   std::int64_t answered_ns_ = 0;  // when the last one had it
-  std::atomic<std::int64_t> interrupted_ns_ = 0;
 };
 
 /// While it lives this thread ticks.

@@ -41,6 +41,8 @@ const Controller& RuntimeInternals::controller(const Runtime& runtime) noexcept 
   return *runtime.impl_->controller;
 }
 
+AsyncLoop& RuntimeInternals::async(Runtime& runtime) noexcept { return *runtime.impl_->async; }
+
 Runtime::Impl::Impl(std::shared_ptr<const Policy> shared, std::shared_ptr<Attendant> attendant,
                     const PlannerFactory& factory)
     : policy(std::move(shared)),
@@ -53,8 +55,9 @@ Runtime::Impl::Impl(std::shared_ptr<const Policy> shared, std::shared_ptr<Attend
       external_clock(options.clock == "external"),
       holds_last(bundle.action.hold_mode == "last"),
       tensors(policy->tensors()),
+      planner_tensors(options.mode == "async" ? policy->tensors() : nullptr),
       controller(std::make_unique<Controller>(*policy, *tensors)),
-      planner(make_planner(*policy, *tensors)),
+      planner(make_planner(*policy, planner_tensors ? *planner_tensors : *tensors)),
       plan_size(planner->plan_size()),
       buffer(bundle.chunk.horizon - bundle.chunk.start, bundle.chunk.execute,
              static_cast<int>(bundle.action.names.size())),
@@ -67,6 +70,10 @@ Runtime::Impl::Impl(std::shared_ptr<const Policy> shared, std::shared_ptr<Attend
       trace(options.tracer) {
   last_error.reserve(kMessageBytes);
   controller->reserve_text(planner->text_capacity());
+  if (options.mode != "async") return;
+  async = std::make_unique<AsyncLoop>(AsyncLoop::Parts{bundle, options, *controller, *planner, *tensors, gate,
+                                                       recorder, interrupts, trace, replan_wanted,
+                                                       [this] { terminate(); }});
 }
 
 // ---- who may come in
@@ -80,6 +87,13 @@ Status Runtime::Impl::usable() const noexcept {
 Status Runtime::Impl::refusal(const Entry& entry) const noexcept {
   if (const Status status = usable(); status != Status::ok) return status;
   return entry ? Status::ok : Status::busy;
+}
+
+/// Who reads what has a copy of its own.
+bool Runtime::Impl::admits_reader(Status* told) const noexcept {
+  const Status status = usable();
+  if (told != nullptr) *told = status;
+  return status == Status::ok;
 }
 
 bool Runtime::Impl::admits(const Entry& entry, Status* told) const noexcept {
@@ -156,8 +170,10 @@ void Runtime::reset(const EpisodeContext& context) {
   }
   std::string about = name_of(self.bundle, aim);
   self.planner->check(context, aim);
+  if (self.async) self.async->stop();  // they use the controller, and the planner
   if (wants_goal && self.controller->set_goal(ObservationGoal{*context.goal}) != Status::ok) {
     const std::string& error = self.controller->error();
+    if (self.async && self.started) self.async->launch();
     throw ArgumentError(error.empty() ? describe(Status::bad_observation) : error);
   }
   self.controller->set_goal(TaskGoal{std::max(aim.task, 0)});
@@ -171,8 +187,10 @@ void Runtime::reset(const EpisodeContext& context) {
   self.buffer.reset();
   self.gate.reset();
   self.key = {context.seed, context.episode, 0, 0};
+  self.interrupts.since_ns = self.interrupted_ns = 0;
   self.trace.reset(context.episode);
   self.about = std::move(about);
+  if (self.async) self.async->start(self.key);
   self.started = true;
 }
 
@@ -195,6 +213,9 @@ void Runtime::replan() {
   }
   if (const Status status = usable(); status != Status::ok) throw PolicyError(status);
   impl_->replan_wanted = true;
+  if (!impl_->async) return;
+  impl_->interrupt();  // at once, not at the next tick
+  ++impl_->uncounted_epoch;
 }
 
 Status Runtime::tick(const Observation& observation, Action& action, std::string* message) noexcept {
@@ -204,7 +225,7 @@ Status Runtime::tick(const Observation& observation, Action& action, std::string
     action.values = self.held;  // to be read inside alone
     const TracedTick traced(self.trace);
     const auto start = Clock::now();
-    const Status status = self.tick(observation, action);
+    const Status status = self.async ? self.tick_async(observation, action) : self.tick(observation, action);
     if (status != Status::ok) self.trace.failed(status), self.gate.held(action.values);
     if (status == Status::ok && self.holds_last) self.held = action.values;
     const auto elapsed = std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start).count();
@@ -235,30 +256,47 @@ Status Runtime::usable() const noexcept { return impl_->usable(); }
 std::size_t Runtime::plan_size() const noexcept { return impl_->plan_size; }
 
 bool Runtime::plan(std::span<float> out, Status* status) const noexcept {
+  if (impl_->async) return impl_->admits_reader(status) && impl_->async->plans().plan(out);
   const Entry entry(impl_->inside, Inside::reader);  // close frees the planner
   return impl_->admits(entry, status) && impl_->planner->plan(out);
 }
 
 bool Runtime::candidates(PlanCandidates& out, Status* status) const noexcept {
+  if (impl_->async) return impl_->admits_reader(status) && impl_->async->plans().candidates(out);
   const Entry entry(impl_->inside, Inside::reader);
   return impl_->admits(entry, status) && impl_->planner->candidates(out);
 }
 
 PlanProgress Runtime::plan_progress(Status* status) const noexcept {
+  if (impl_->async) {
+    if (!impl_->admits_reader(status)) return {};
+    return impl_->async->plans().progress(impl_->async->telemetry().consumed);
+  }
   const Entry entry(impl_->inside, Inside::reader);
   if (!impl_->admits(entry, status)) return {};
   return impl_->planner->progress(impl_->buffer.consumed());
 }
 
+Telemetry Runtime::telemetry() const noexcept {
+  return impl_->async ? impl_->async->telemetry() : Telemetry{};
+}
+
 LatencyReport Runtime::latency(Status* status) const noexcept {
   Impl& self = *impl_;
+  if (self.async) {
+    self.admits_reader(status);
+    return self.report(self.async->telemetry().gate);
+  }
   const Entry entry(self.inside, Inside::reader);
   self.admits(entry, status);
-  if (!entry) return {};
-  LatencyReport report = self.recorder.report();
-  report.interrupts = self.epoch.load() - self.uncounted_epoch.load();
-  report.deadline_us = self.options.deadline_us;
-  report.gate = self.gate.counts();
+  return entry ? self.report(self.gate.counts()) : LatencyReport{};
+}
+
+LatencyReport Runtime::Impl::report(const GateCounts& counts) const noexcept {
+  LatencyReport report = recorder.report();
+  report.interrupts = epoch.load() - uncounted_epoch.load();
+  report.deadline_us = options.deadline_us;
+  report.gate = counts;
   return report;
 }
 
@@ -269,6 +307,7 @@ Status Runtime::reset_latency() noexcept {
   self.recorder = {};
   self.uncounted_epoch = self.epoch.load();
   self.gate.counts() = {};
+  if (self.async) self.async->reset_counts();
   return Status::ok;
 }
 
@@ -276,9 +315,10 @@ void Runtime::close() noexcept {
   Impl& self = *impl_;
   if (forks() != self.forks_at_load) {  // whoever was inside, or holds a lock, is not in this process
     self.closed = true;
-    [[maybe_unused]] const void* left[] = {self.controller.release(), self.planner.release(),
-                                           self.tensors.release(),
-                                           new (std::nothrow) std::shared_ptr(std::move(self.policy))};
+    [[maybe_unused]] const void* left[] = {
+        self.async.release(),           self.controller.release(),
+        self.planner.release(),         self.tensors.release(),
+        self.planner_tensors.release(), new (std::nothrow) std::shared_ptr(std::move(self.policy))};
     return;
   }
   if (self.closed.exchange(true)) return;
@@ -290,11 +330,13 @@ void Runtime::close() noexcept {
     self.interrupt();
     ++self.uncounted_epoch;  // not the caller's
   }
+  if (self.async) self.async->stop();
   {
     const std::lock_guard lock(self.engine_mutex);
     self.controller.reset();
     self.planner.reset();
     self.tensors.reset();
+    self.planner_tensors.reset();
     self.policy.reset();
   }
   self.inside = Inside::nobody;
