@@ -4,6 +4,7 @@
 #include <chrono>
 
 #include "loop/async/async_options.hpp"
+#include "support/clock.hpp"
 
 namespace keystep {
 namespace {
@@ -95,7 +96,7 @@ void AsyncLoop::start(const NoiseKey& key, bool threads) {
   exchange_.plan_failures.reset({});
   exchange_.chunk_wanted = false;
   exchange_.consumed = exchange_.goal_from = exchange_.plan_delay = 0;
-  exchange_.goal_number = 0;
+  exchange_.goal_number = exchange_.goal_taken = 0;
   exchange_.planner_alive = exchange_.controller_alive = 0;
   chunk_maker_.reset(key);
   exchange_.plans = plan_maker_.reset();
@@ -144,6 +145,14 @@ void AsyncLoop::stop() noexcept {
 void AsyncLoop::wake() noexcept {
   exchange_.planner_bell.ring();
   exchange_.controller_bell.ring();
+}
+
+void AsyncLoop::replan() noexcept {
+  parts_.replan_wanted = true;
+  parts_.interrupts.add(now_ns());
+  parts_.interrupts.uncounted.fetch_add(1);  // nobody called `interrupt`
+  parts_.terminate();
+  wake();
 }
 
 void AsyncLoop::reset_counts() noexcept {
