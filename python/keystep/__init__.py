@@ -22,6 +22,7 @@ from keystep.candidates import Candidates
 from keystep.latency import LatencyReport, StageLatency
 from keystep.runtime import Runtime, TextWarning, load, read_manifest
 from keystep.sampler import Sampler
+from keystep.telemetry import Telemetry
 
 __all__ = [
     "ArgumentError",
@@ -35,6 +36,7 @@ __all__ = [
     "Sampler",
     "SamplerSpec",
     "StageLatency",
+    "Telemetry",
     "TextWarning",
     "__version__",
     "load",
