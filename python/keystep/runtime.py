@@ -105,9 +105,10 @@ def load(
             stamp more than 10 ms ahead is of another clock (the wall's?), and always refused.
         mode: lockstep computes inside `act`, reproducible to the bit. async: planner and controller have
             threads, and `act` never waits (docs/real_time.md). The next seven are for it alone.
-        underrun: what `act` gives while there is no action of the policy. hold: the bundle's hold; decelerate:
-            towards it, within the rate limits, where actions are relative; repeat: the last action, a few
-            times and never after an interrupt, then hold; fault: PolicyError "underrun". "": hold.
+        underrun: what `act` gives while there is no action of the policy. hold: the bundle's hold;
+            decelerate: towards it, within the rate limits, where actions are relative; repeat: the last
+            action, a few times and never after an interrupt, then hold; fault: PolicyError "underrun". "":
+            hold.
         merge: how a chunk joins the one before: blend, replace, or temporal_ensemble (ACT); "": blend.
         request_below: a new chunk is asked for when fewer actions are left, 1..rows of a chunk; 0: after half
             a chunk or as many as the bundle executes, whatever comes first.

@@ -89,7 +89,7 @@ def test_a_hung_engine_and_a_failed_one_are_told(make_stub, observation):
     assert statuses == {"engine_hung"} and policy.telemetry().hangs == 1
     failing = make_stub(mode="async", provider_options={"stub.fail_at_run": "1"})
     failing.reset(task="lift_red")
-    with pytest.raises(keystep.PolicyError, match="stub.fail_at_run 1") as caught:
+    with pytest.raises(keystep.PolicyError, match=r"stub\.fail_at_run 1") as caught:
         ticks_until(failing, observation, lambda seen: False)
     assert caught.value.status == "engine_failure" and failing.telemetry().underruns["failed"] == 1
 
