@@ -383,6 +383,8 @@ void bind_runtime(py::module_& module) {
       .def("interrupt", &PyRuntime::interrupt)
       .def("replan", &PyRuntime::replan)
       .def("latency", &latency_dict)
+      .def("telemetry", [](PyRuntime& self) { return telemetry_dict(self.runtime().telemetry()); })
+      .def_property_readonly("mode", [](PyRuntime& self) { return self.runtime().options().mode; })
       .def("reset_latency", &PyRuntime::reset_latency)
       .def("close", &PyRuntime::close)
       .def_property_readonly("closed", [](PyRuntime& self) { return self.runtime().closed(); })

@@ -122,12 +122,23 @@ class EngineOptions:
     pin_threads: bool
     spin_us: int
 
+class AsyncOptions:
+    underrun: str
+    merge: str
+    request_below: int
+    blend_actions: int
+    ensemble_decay: float
+    plan_ahead: int
+    watchdog_us: int
+
 class Tracer:
     def __init__(self, file: Path) -> None: ...
     def report(self) -> dict[str, Any]: ...
 
 class RuntimeOptions:
     engine: EngineOptions
+    asynchronous: AsyncOptions
+    mode: str
     inference_steps: int
     sampler: str
     planner_steps: int
@@ -176,7 +187,10 @@ class Runtime:
     def interrupt(self) -> None: ...
     def latency(self) -> dict[str, Any]: ...
     def reset_latency(self) -> None: ...
+    def telemetry(self) -> dict[str, Any]: ...
     def close(self) -> None: ...
+    @property
+    def mode(self) -> str: ...
     @property
     def needs_task(self) -> bool: ...
     @property

@@ -212,10 +212,8 @@ void Runtime::replan() {
     throw ArgumentError(expected("replan", "a bundle with a planner", "family " + impl_->bundle.family));
   }
   if (const Status status = usable(); status != Status::ok) throw PolicyError(status);
+  if (impl_->async) return impl_->async->replan();
   impl_->replan_wanted = true;
-  if (!impl_->async) return;
-  impl_->interrupt();  // at once, not at the next tick
-  ++impl_->uncounted_epoch;
 }
 
 Status Runtime::tick(const Observation& observation, Action& action, std::string* message) noexcept {

@@ -143,6 +143,28 @@ void count_interrupted_ticks(const std::string& manifest) {
   CHECK(allocations == 0 && policy.runtime->last_error() == describe(Status::interrupted));
 }
 
+/// Neither do the ticks of the asynchronous mode, nor its threads once every message was sent.
+void count_asynchronous_ticks(const std::string& manifest, AsyncOptions async = {}) {
+  RuntimeOptions options;
+  options.mode = "async";
+  options.async = std::move(async);
+  test::Policy policy(manifest, {}, options);
+  policy.reset();
+  const auto tick = [&](int i) {
+    if (i % 50 == 5) policy.runtime->interrupt();
+    if (i % 50 == 7 && policy.runtime->bundle().planner) policy.runtime->replan();
+    if (policy.tick() != Status::ok) ++failures;
+    std::this_thread::sleep_for(std::chrono::microseconds(100));
+  };
+  for (int i = 0; i < 500; ++i) tick(i);
+  const std::uint64_t chunks = policy.runtime->telemetry().chunks;
+  allocations = 0;
+  counting = true;
+  for (int i = 0; i < 500; ++i) tick(i);
+  counting = false;
+  CHECK(allocations == 0 && policy.runtime->telemetry().chunks > chunks + 10);
+}
+
 /// Smaller images fit where larger ones did.
 void images_of_other_sizes() {
   const std::vector<std::uint8_t> bytes(40 * 30 * 3, 200);
@@ -232,6 +254,9 @@ int main() {
   count_written_ticks();
   count_interrupted_ticks(kManifest);
   count_interrupted_ticks(kSubgoalManifest);
+  count_asynchronous_ticks(kManifest);
+  count_asynchronous_ticks(with_history(kManifest), {.underrun = "repeat", .merge = "temporal_ensemble"});
+  count_asynchronous_ticks(kSubgoalManifest, {.underrun = "decelerate"});
   images_of_other_sizes();
   a_resizer_survives_a_failed_allocation();
   const bool complete = check_onnxruntime();

@@ -4,6 +4,7 @@
 #include <chrono>
 
 #include "loop/async/async_options.hpp"
+#include "support/clock.hpp"
 
 namespace keystep {
 namespace {
@@ -97,7 +98,7 @@ void AsyncLoop::start(const NoiseKey& key, bool threads) {
   exchange_.plan_failures.reset({});
   exchange_.chunk_wanted = false;
   exchange_.consumed = exchange_.goal_from = exchange_.plan_delay = 0;
-  exchange_.goal_number = 0;
+  exchange_.goal_number = exchange_.goal_taken = 0;
   exchange_.planner_alive = exchange_.controller_alive = 0;
   chunk_maker_.reset(key);
   exchange_.plans = plan_maker_.reset();
@@ -107,7 +108,7 @@ void AsyncLoop::start(const NoiseKey& key, bool threads) {
   recent_count_ = 0;
   at_epoch_ = parts_.interrupts.epoch;
   parts_.interrupts.since_ns = interrupted_ns_ = 0;
-  goal_ = 0;
+  goal_ = flow_ = 0;
   waiting_ = had_chunk_ = had_chunk_in_epoch_ = false;
   failure_ = Status::ok;
   counts_.hung = 0;
@@ -149,6 +150,14 @@ void AsyncLoop::stop() noexcept {
 void AsyncLoop::wake() noexcept {
   exchange_.planner_bell.ring();
   exchange_.controller_bell.ring();
+}
+
+void AsyncLoop::replan() noexcept {
+  parts_.replan_wanted = true;
+  parts_.interrupts.add(now_ns());
+  parts_.interrupts.uncounted.fetch_add(1);  // nobody called `interrupt`
+  parts_.terminate();
+  wake();
 }
 
 void AsyncLoop::reset_counts() noexcept {

@@ -64,6 +64,9 @@ class AsyncLoop {
   /// After an interrupt, any thread: wakes who has to begin anew.
   void wake() noexcept;
 
+  /// Drops the chunk, and nothing is made before there is a new plan. Any thread.
+  void replan() noexcept;
+
   Telemetry telemetry() const noexcept { return telemetry_.load(); }  ///< any thread
   void reset_counts() noexcept;                                       ///< while no tick is inside
   const PlanMaker& plans() const noexcept { return plan_maker_; }
@@ -80,6 +83,7 @@ class AsyncLoop {
   void ask_planner(const Observation& observation) noexcept;
   void ask_controller(const Observation& observation) noexcept;
   bool needs_chunk() const noexcept;
+  std::uint64_t active_goal() const noexcept;
   std::int64_t lead() const noexcept;
   void watch() noexcept;
   Cause cause(Status noted) const noexcept;

@@ -106,10 +106,8 @@ void AsyncLoop::refuse(Status status, const std::string& why) noexcept {
 
 /// A chunk's goal is the one that is active when its first action is executed.
 void AsyncLoop::install(const ChunkMessage& made) noexcept {
-  const std::uint64_t newest = exchange_.goal_number;
-  const bool outdated = made.goal < newest && queue_.consumed() >= exchange_.goal_from;
   const auto rows = std::span(made.values).subspan(first_value_);
-  if (outdated || !queue_.install(made.start, rows, made.goal == goal_)) {
+  if (made.goal < active_goal() || !queue_.install(made.start, rows, made.goal == goal_)) {
     ++counts_.chunks_outdated;
     return;
   }
@@ -121,11 +119,18 @@ void AsyncLoop::install(const ChunkMessage& made) noexcept {
   parts_.recorder.chunks.add();
 }
 
+/// The newest key-step whose time has come. No planner is asked for the next but one.
+std::uint64_t AsyncLoop::active_goal() const noexcept {
+  const std::uint64_t newest = exchange_.goal_number;
+  return newest - (exchange_.goal_from > queue_.consumed());
+}
+
 // ---- what they are asked for
 
 /// How many actions beforehand a planner is asked: what it takes, and what the chunks on both sides take.
 std::int64_t AsyncLoop::lead() const noexcept {
-  if (queue_.consumed() < exchange_.goal_from) return 0;  // the next goal is known
+  // The next goal is known already, or the controller has not got the last one.
+  if (queue_.consumed() < exchange_.goal_from || exchange_.goal_taken < exchange_.goal_number) return 0;
   if (options_.plan_ahead >= 0) return options_.plan_ahead;
   return exchange_.plan_delay + 2 * delays_.expected() + 1;
 }
@@ -177,13 +182,13 @@ bool AsyncLoop::needs_chunk() const noexcept {
   // One is in the making, or has come.
   if (exchange_.controller_alive != 0 || exchange_.chunks.fresh() || waiting_) return false;
   const std::int64_t consumed = queue_.consumed(), delay = delays_.expected(), left = queue_.left();
-  if (left == 0) return true;
-  const bool next_known = exchange_.goal_number > goal_;
-  const std::int64_t until_next = next_known ? exchange_.goal_from - consumed : 0;
-  if (next_known && until_next <= delay) return true;
+  if (left == 0 || goal_ < active_goal()) return true;
+  const bool known = exchange_.goal_number > goal_;  // or it is foreseen
+  const std::int64_t until_next = (known ? exchange_.goal_from : exchange_.ask_at) - consumed;
+  if (known && until_next <= delay) return true;
   if (left >= request_below_) return false;
   // A chunk for the goal of now would still be in the making when that for the next has to begin.
-  return !next_known || until_next > 2 * delay || until_next > left;
+  return until_next <= 0 || until_next > 2 * delay || until_next > left;
 }
 
 /// A call of the engine that does not come back is told, and the tick goes on.
@@ -204,7 +209,7 @@ void AsyncLoop::watch() noexcept {
 
 Status AsyncLoop::give(Status noted, std::span<float> action) noexcept {
   if (noted == Status::bad_observation) return give_without(Cause::refused, noted, action);
-  const bool late = exchange_.goal_number > goal_ && queue_.consumed() >= exchange_.goal_from;
+  const bool late = goal_ < active_goal();
   const std::span<const float> next = queue_.take();
   if (next.empty()) return give_without(cause(noted), noted, action);
   const Span span(kActionLabel, queue_.consumed() - 1, flow_);

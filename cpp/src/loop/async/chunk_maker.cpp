@@ -37,7 +37,7 @@ void ChunkMaker::choose_goal(const Snapshot& seen) noexcept {
   const GoalMessage& next = exchange_.goals.front();
   if (next.sent == goals_taken_ || seen.consumed + seen.expected_delay < next.from) return;
   goals_taken_ = next.sent;
-  goal_ = next.number;
+  exchange_.goal_taken = goal_ = next.number;
   goal_from_ = next.from;
   goal_status_ = next.goal.give(controller_);
 }

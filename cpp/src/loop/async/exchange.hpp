@@ -59,6 +59,9 @@ struct Exchange {
   std::atomic<std::uint64_t> goal_number = 0;  // of the newest, after `goal_from`
   std::atomic<std::int64_t> goal_from = 0;
   std::atomic<std::int64_t> plan_delay = 0;  // expected
+  // The controller's thread writes.
+  std::atomic<std::uint64_t> goal_taken = 0;  // the number of its goal
+
   // When either thread gave a sign of life; 0: it computes nothing.
   std::atomic<std::int64_t> planner_alive = 0, controller_alive = 0;
 };

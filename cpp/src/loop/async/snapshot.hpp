@@ -17,6 +17,8 @@ class OwnedObservation {
   explicit OwnedObservation(const std::vector<FeatureSpec>& features);
   OwnedObservation(const OwnedObservation& other);
   OwnedObservation& operator=(const OwnedObservation& other);
+  OwnedObservation(OwnedObservation&&) noexcept = default;  // the views stay good: bytes keep their place
+  OwnedObservation& operator=(OwnedObservation&&) noexcept = default;
 
   /// Copies the features that `taken` says; the views of the others are empty. Allocates where an image is
   /// larger than before, and throws std::bad_alloc then.
