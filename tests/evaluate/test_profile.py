@@ -62,6 +62,14 @@ def test_the_json_is_what_the_schema_says(bundle):
     assert not VALIDATOR.is_valid(report | {"version": 2})
 
 
+def test_the_asynchronous_mode(bundle, tmp_path):
+    report = profile(bundle, ticks=40, engine="stub", mode="async", rate_hz=1000.0)
+    VALIDATOR.validate(json.loads(json.dumps(report.to_dict(), allow_nan=False)))
+    assert report.telemetry["ticks"] == report.latency.stages["tick"].count == 40
+    assert report.telemetry["actions"] == report.latency.actions
+    assert "without one" in str(report) and report.options["mode"] == "async"
+
+
 def test_rounds_are_the_whole(bundle):
     report = profile(bundle, ticks=100, engine="stub")
     ticks = [means["tick"] for means in report.rounds]

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import warnings
 from collections import Counter, defaultdict
 
@@ -167,6 +168,41 @@ def test_counters_and_interrupts(tmp_path):
     assert waited["start"] <= seventh["start"] <= waited["end"] <= seventh["end"]
     counters = {d.name: d.counter.unit_name for d in trace.tracks.values() if d.HasField("counter")}
     assert counters == {"chunk buffer": "actions", "epoch": "interrupts", "dropped": "events"}
+
+
+def test_the_asynchronous_loop(tmp_path):
+    """Threads have tracks; what is executed flows from observations that came after the last interrupt."""
+    bundle = write_stub_bundle(tmp_path / "stub.keystep", **subgoal_changes())
+    file = tmp_path / "run.pftrace"
+    with keystep.load(bundle, engine="stub", mode="async", trace=file) as policy:
+        policy.reset("lift_red")
+        for wanted in (30, 60):
+            for _ in range(20_000):
+                policy.act(stub_observation())
+                if policy.telemetry().actions >= wanted:
+                    break
+                time.sleep(0.0005)
+            policy.interrupt()
+        taken = policy.telemetry().actions
+    trace = Parsed(file.read_bytes())
+    assert not any(trace.open.values()) and len(trace["action"]) == taken >= 60
+    tracks = {span["name"]: trace.tracks[span["track"]].name for span in trace.spans}
+    assert {tracks[name] for name in ("tick", "action", "gate")} == {"tick"}
+    assert {tracks[name] for name in ("chunk", "observe", "encode", "denoise")} == {"controller"}
+    assert tracks["plan"] == "planner"
+    observed = {flow: span for span in trace["observe"] for flow in span["flows"]}
+    (waited,) = trace["interrupt to action"]
+    newest = 0
+    for action in trace["action"]:
+        (flow,) = action["flows"]
+        made_of = observed[flow]
+        assert newest <= made_of["observation"] <= action["parent"]["tick"]
+        assert made_of["start"] < action["start"]
+        assert action["end"] < waited["end"] or made_of["start"] > waited["start"]
+        newest = made_of["observation"]
+    assert trace.counters["epoch"][0] == 1 and len(trace.counters["chunk buffer"]) == taken
+    marks = Counter(one["name"] for one in trace.instants)
+    assert marks["underrun"] == len(trace["tick"]) - taken
 
 
 def test_a_trace_changes_no_action(tmp_path):

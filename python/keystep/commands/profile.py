@@ -28,6 +28,7 @@ def main(
     isa: Isa = "best",
     planner_candidates: int = 1,
     planner_score: Literal["bundle", "learned", "density"] = "bundle",
+    mode: Literal["lockstep", "async"] = "lockstep",
     rate: float | None = None,
     trace: Path | None = None,
     plot: Path | None = None,
@@ -48,7 +49,8 @@ def main(
         planner_candidates: plans sampled at once, of which the best is followed; the stages `plan` and, in
             it, `score` show what a plan costs.
         planner_score: what is best; by the bundle's scorer, if it has one.
-        rate: ticks a second; as fast as they go when not given.
+        mode: lockstep computes inside the tick; async on threads of their own (docs/real_time.md).
+        rate: ticks a second; as fast as they go when not given, in async mode the bundle's control rate.
         trace: write what each tick took to this file, for https://ui.perfetto.dev and `keystep trace`.
         plot: draw a timeline of ticks and a histogram per stage into this PNG file.
         compare: two bundles, measured in turn, or two files that --json wrote: how many times as long each
@@ -57,6 +59,8 @@ def main(
     """
     options: dict[str, Any] = {"threads": threads, "provider": provider, "inference_steps": inference_steps}
     options |= engine_options(engine, precision, isa)
+    if mode != "lockstep":
+        options["mode"] = mode
     if planner_candidates != 1:
         options["planner_candidates"] = planner_candidates
     if planner_score != "bundle":

@@ -11,16 +11,13 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
-
-import numpy as np
 
 import keystep
-from keystep.features import features_of
+from keystep.evaluate.golden_cases import GoldenCase, golden_cases
 from keystep.latency import LatencyReport
 from keystep.machine import describe_machine, peak_memory_mb, resident_memory_mb
 from keystep.notebook import html_lines
-from keystep.runtime import Observation
+from keystep.telemetry import Telemetry
 
 WARM_UP_CHUNKS = 3
 ROUNDS = 10
@@ -46,6 +43,7 @@ class ProfileReport:
         options: of `keystep.load`, those that were given.
         rate_hz: ticks a second; None: as fast as they go.
         late_ticks: ticks that were due before the one before had ended.
+        telemetry: of the asynchronous loop (`keystep.Telemetry`); None in lockstep.
         rounds: of each part of the run, in its order, the mean of every stage in us.
         versions: of the packages that take part.
         taken_at: when, UTC.
@@ -66,6 +64,7 @@ class ProfileReport:
     options: dict[str, Any] = field(default_factory=dict)
     rate_hz: float | None = None
     late_ticks: int = 0
+    telemetry: dict[str, Any] | None = None
     rounds: list[dict[str, float]] = field(default_factory=list)
     versions: dict[str, str | None] = field(default_factory=dict)
     taken_at: str = ""
@@ -97,7 +96,9 @@ class ProfileReport:
 
     def _below(self) -> list[str]:
         from_chunk = f"{self.act_from_chunk_us:.1f} us" if self.act_from_chunk_us is not None else "-"
+        asynchronous = [] if self.telemetry is None else str(Telemetry(**self.telemetry)).splitlines()
         return [
+            *asynchronous,
             f"act from Python, action from the chunk: {from_chunk} (median)",
             f"allocations per tick (keystep's own code): {self.allocations_per_tick:g}",
             f"loading {self.load_ms:,.0f} ms; memory {self.loaded_memory_mb:,.0f} MB loaded, "
@@ -118,7 +119,7 @@ def profile(
     """Load `bundle`, tick it `ticks` times on its golden observations, and report.
 
     Args:
-        rate_hz: ticks a second; None: as fast as they go.
+        rate_hz: ticks a second; None: as fast as they go, in async mode the bundle's control rate.
         options: more for `keystep.load`, such as `trace`.
 
     Raises:
@@ -127,6 +128,8 @@ def profile(
     check_run(ticks, rate_hz)
     given: dict[str, Any] = {"threads": threads, "provider": provider, "inference_steps": inference_steps}
     options = given | options
+    if options.get("mode") == "async" and rate_hz is None:
+        rate_hz = keystep.read_manifest(bundle)["control_rate_hz"]
     if rate_hz is not None:
         options.setdefault("deadline_us", 1e6 / rate_hz)
     started = time.perf_counter()
@@ -137,7 +140,7 @@ def profile(
         run = Run(policy, bundle, ticks, rate_hz)
         for share in shares(ticks, min(ROUNDS, ticks)):
             run.advance(share)
-        latency, from_chunk = policy.latency(), run.from_chunk
+        latency, from_chunk, telemetry = policy.latency(), run.from_chunk, telemetry_of(policy)
         return ProfileReport(
             bundle=policy.manifest["name"],
             provider=policy.description,
@@ -154,6 +157,7 @@ def profile(
             options={name: str(v) if isinstance(v, Path) else v for name, v in options.items()},
             rate_hz=rate_hz,
             late_ticks=run.late,
+            telemetry=None if telemetry is None else telemetry.to_dict(),
             rounds=run.rounds,
             versions={name: _installed(name) for name in ("numpy", "onnxruntime", "openvino")},
             taken_at=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -182,24 +186,20 @@ class Run:
     ) -> None:
         cases = golden_cases(bundle, policy.manifest)
         warm_up = WARM_UP_CHUNKS * policy.manifest["chunk"]["execute"]
-        for _ in _acts(policy, cases[:1], warm_up):
-            pass
-        policy.reset_latency()
-        self.from_chunk: list[float] = []
-        self.rounds: list[dict[str, float]] = []
-        self.late = 0
         self._policy = policy
-        self._acts = _acts(policy, cases, ticks)
         self._period = 0.0 if rate_hz is None else 1 / rate_hz
         self._due: float | None = None
+        self._clear()
+        self._acts = _acts(policy, cases[:1], warm_up)
+        self._tick(warm_up)
+        policy.reset_latency()
+        self._clear()
+        self._acts = _acts(policy, cases, ticks)
         self._before = policy.latency()
 
     def advance(self, count: int) -> None:
         """The next round, of so many ticks."""
-        for _ in range(count):
-            self._wait()
-            if (seconds := next(self._acts)) is not None:
-                self.from_chunk.append(seconds)
+        self._tick(count)
         now = self._policy.latency()
         means = {}
         for name, stage in now.stages.items():
@@ -209,6 +209,17 @@ class Run:
                 means[name] = max(total / (stage.count - before.count), 0.0)
         self.rounds.append(means)
         self._before = now
+
+    def _clear(self) -> None:
+        self.from_chunk: list[float] = []
+        self.rounds: list[dict[str, float]] = []
+        self.late = 0
+
+    def _tick(self, count: int) -> None:
+        for _ in range(count):
+            self._wait()
+            if (seconds := next(self._acts)) is not None:
+                self.from_chunk.append(seconds)
 
     def restart_clock(self) -> None:
         """The next period begins with the next tick: somebody else ran meanwhile."""
@@ -226,53 +237,23 @@ class Run:
         self._due = due + self._period
 
 
-@dataclass(frozen=True)
-class GoldenCase:
-    task: str | None
-    instruction: str | None
-    observation: Observation
-    goal: Observation | None
-
-
-def golden_cases(bundle: Path, manifest: dict[str, Any]) -> list[GoldenCase]:
-    """The inputs of golden.npz, one case a row."""
-    try:
-        with np.load(bundle / manifest["golden"]["file"], allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except (BadZipFile, ValueError) as error:
-        raise keystep.BundleError(f"golden.file: expected an npz archive, got {error}") from None
-    if not len(arrays.get("actions", ())):
-        raise keystep.BundleError("golden.actions: expected at least one case, got none")
-    observations = [name for name in arrays if name.startswith("observation.")]
-    planned = manifest["goal"] == "text"  # then the goals are the planner's business
-    goals = [name for name in arrays if name.startswith("goal.") and not planned]
-    several = {feature.key for feature in features_of(manifest["observation"]) if feature.history > 1}
-
-    def newest(name: str, frames: np.ndarray) -> np.ndarray:
-        return frames[-1] if name in several else frames
-
-    cases = []
-    for row in range(len(arrays["actions"])):
-        task = instruction = None
-        if planned:
-            instruction = str(arrays["text"][row])
-        elif "task" in arrays and manifest["tasks"]:
-            task = manifest["tasks"][int(arrays["task"][row])]["name"]
-        goal = {name.replace("goal.", "observation.", 1): arrays[name][row] for name in goals}
-        observation = {name: np.ascontiguousarray(newest(name, arrays[name][row])) for name in observations}
-        cases.append(GoldenCase(task, instruction, observation, goal or None))
-    return cases
-
-
 def _acts(policy: keystep.Runtime, cases: list[GoldenCase], ticks: int) -> Iterator[float | None]:
-    """Ticks every case for its share of `ticks`; the seconds of each `act` that took from the chunk."""
+    """Ticks every case for its share of `ticks`; the seconds of each `act` that took from the chunk.
+
+    In async mode every tick does, or has no action, which `Telemetry.underruns` counts.
+    """
+    waits = telemetry_of(policy) is None
     for case, count in zip(cases, shares(ticks, len(cases)), strict=True):
         policy.reset(case.task, case.goal, seed=0, instruction=case.instruction)
         for tick in range(count):
             started = time.perf_counter()
-            policy.act(case.observation)
+            try:
+                policy.act(case.observation)
+            except keystep.PolicyError as error:
+                if error.status != "underrun":
+                    raise
             seconds = time.perf_counter() - started
-            yield None if renews_chunk(policy.manifest, tick) else seconds
+            yield None if waits and renews_chunk(policy.manifest, tick) else seconds
 
 
 def renews_chunk(manifest: dict[str, Any], tick: int) -> bool:
@@ -281,6 +262,14 @@ def renews_chunk(manifest: dict[str, Any], tick: int) -> bool:
     if planner:  # replanning included, as all plans last for whole subgoals
         tick %= planner["steps_per_subgoal"]
     return tick % manifest["chunk"]["execute"] == 0
+
+
+def telemetry_of(policy: keystep.Runtime) -> Telemetry | None:
+    """None in lockstep."""
+    try:
+        return policy.telemetry()
+    except keystep.ArgumentError:
+        return None
 
 
 def _denoise_steps(manifest: dict[str, Any]) -> int:

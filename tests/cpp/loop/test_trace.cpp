@@ -256,6 +256,27 @@ void the_loop_is_traced() {
   }
 }
 
+/// So is the asynchronous one, on three threads.
+void the_asynchronous_loop_is_traced() {
+  const TemporaryFolder folder;
+  const auto tracer = std::make_shared<Tracer>(folder.path() / "run.pftrace");
+  test::Policy policy(kManifest, {}, {.mode = "async", .tracer = tracer});
+  policy.reset();
+  for (std::uint64_t wanted = 20; wanted <= 60; wanted += 20) {
+    for (int k = 0; k < 20'000 && policy.runtime->telemetry().actions < wanted; ++k) {
+      policy.tick();
+      std::this_thread::sleep_for(std::chrono::microseconds(100));
+    }
+    policy.runtime->interrupt();
+  }
+  const Telemetry seen = policy.runtime->telemetry();
+  policy.runtime->close();
+  const TraceReport report = tracer->report();
+  CHECK(seen.actions >= 60 && report.dropped == 0 && report.error.empty());
+  CHECK(report.events > 2 * (seen.ticks + 2 * seen.actions + 5 * seen.chunks));
+  CHECK(packets_of(read(tracer->file())) > static_cast<int>(report.events));
+}
+
 }  // namespace
 
 int main() {
@@ -270,5 +291,6 @@ int main() {
   a_full_disk_is_told_once();
   what_cannot_be_is_refused();
   the_loop_is_traced();
+  the_asynchronous_loop_is_traced();
   return result();
 }
