@@ -128,8 +128,7 @@ def profile(
     check_run(ticks, rate_hz)
     given: dict[str, Any] = {"threads": threads, "provider": provider, "inference_steps": inference_steps}
     options = given | options
-    if options.get("mode") == "async" and rate_hz is None:
-        rate_hz = keystep.read_manifest(bundle)["control_rate_hz"]
+    rate_hz = rate_of(bundle, rate_hz, options)
     if rate_hz is not None:
         options.setdefault("deadline_us", 1e6 / rate_hz)
     started = time.perf_counter()
@@ -170,6 +169,13 @@ def check_run(ticks: int, rate_hz: float | None = None) -> None:
         raise keystep.ArgumentError(f"ticks: expected at least 1, got {ticks}")
     if rate_hz is not None and not 0 < rate_hz < float("inf"):
         raise keystep.ArgumentError(f"rate: expected more than 0 Hz, got {rate_hz:g}")
+
+
+def rate_of(bundle: Path, rate_hz: float | None, options: dict[str, Any]) -> float | None:
+    """The rate that was asked for; where threads compute meanwhile and none was, that of the bundle."""
+    if rate_hz is None and options.get("mode") == "async":
+        return float(keystep.read_manifest(bundle)["control_rate_hz"])
+    return rate_hz
 
 
 class Run:

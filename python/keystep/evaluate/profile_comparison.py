@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import keystep
-from keystep.evaluate.profile import FORMAT, ROUNDS, VERSION, Run, check_run, shares
+from keystep.evaluate.profile import FORMAT, ROUNDS, VERSION, Run, check_run, rate_of, shares
 from keystep.machine import describe_machine
 from keystep.table_writer import markdown_table
 from keystep.uncertainty import deviation, mean
@@ -143,7 +143,10 @@ def compare_bundles(
         raise keystep.ArgumentError(f"ticks: expected at least {2 * ROUNDS} to compare, got {ticks}")
     with ExitStack() as stack:
         policies = [stack.enter_context(keystep.load(bundle, **options)) for bundle in (a, b)]
-        runs = [Run(policy, bundle, ticks, rate_hz) for policy, bundle in zip(policies, (a, b), strict=True)]
+        runs = [
+            Run(policy, bundle, ticks, rate_of(bundle, rate_hz, options))
+            for policy, bundle in zip(policies, (a, b), strict=True)
+        ]
         for number, share in enumerate(shares(ticks, ROUNDS)):
             for run in runs if number % 2 == 0 else reversed(runs):
                 run.restart_clock()
