@@ -70,7 +70,9 @@ def main(options: Options) -> None:
         f"{_total(beside, 'allocations')} in {_total(beside, 'ticks')} in async mode, beside which "
         f"{_total(beside, 'chunks')} chunks were made; longest of those ticks "
         f"{max(run['max_us'] for run in beside):,.0f} us, "
-        f"{_total(beside, 'involuntary_switches')} involuntary switches. Of each C++ time "
+        f"{_total(beside, 'involuntary_switches')} involuntary switches. From an interrupt to the first new "
+        f"action {_median(beside, 'interrupt_median_us'):,.0f} us, of which the graphs take "
+        f"{_median(beside, 'sample_median_us'):,.0f} us (medians). Of each C++ time "
         f"{cpp[0]['clock_us']:.3f} us are the clock itself.\n"
     )
     print(report)
@@ -99,6 +101,10 @@ def python_act(bundle: Path, ticks: int) -> dict[str, float]:
 
 def _total(runs: list[dict[str, Any]], field: str) -> int:
     return sum(run[field] for run in runs)
+
+
+def _median(runs: list[dict[str, Any]], field: str) -> float:
+    return float(np.median([run[field] for run in runs]))
 
 
 def _row(side: str, medians: list[float], p99s: list[float], bar: float) -> dict[str, str]:

@@ -125,6 +125,17 @@ void measure_lockstep(const char* bundle, std::size_t ticks) {
       quantile(renewed, 0.5));
 }
 
+/// Interrupts, each followed by ticks without a pause until there is a new action. What remains of the median
+/// without that of the graphs is our own.
+void interrupt_often(Ticks& all, int interrupts) {
+  all.runtime.reset_latency();
+  for (int i = 0; i < interrupts; ++i) {
+    const auto before = all.runtime.telemetry().actions;
+    all.runtime.interrupt();
+    while (all.runtime.telemetry().actions == before) all.next();
+  }
+}
+
 /// Of this thread so far: preemptions, which are what its longest ticks are made of.
 long involuntary_switches() {
   rusage usage{};
@@ -153,12 +164,19 @@ void measure_async(const char* bundle, std::size_t ticks, const char* engine) {
     times.push_back(all.next());
   }
   const keystep::Telemetry seen = all.runtime.telemetry();
+  const long switched = involuntary_switches() - switches, allocated = all.allocated;
+  interrupt_often(all, 300);
+  const keystep::LatencyReport after = all.runtime.latency();
+  const auto median = [&](keystep::Stage stage) {
+    return after.stages[static_cast<std::size_t>(stage)].p50_us;
+  };
   std::printf(
       "{\"ticks\": %zu, \"allocations\": %ld, \"clock_us\": %.4f, \"median_us\": %.4f, \"p99_us\": %.4f, "
-      "\"max_us\": %.4f, \"chunks\": %llu, \"actions\": %llu, \"involuntary_switches\": %ld}\n",
-      ticks, all.allocated, clock_us(), quantile(times, 0.5), quantile(times, 0.99), quantile(times, 1.0),
-      static_cast<unsigned long long>(seen.chunks), static_cast<unsigned long long>(seen.actions),
-      involuntary_switches() - switches);
+      "\"max_us\": %.4f, \"chunks\": %llu, \"actions\": %llu, \"involuntary_switches\": %ld, "
+      "\"interrupt_median_us\": %.2f, \"sample_median_us\": %.2f}\n",
+      ticks, allocated, clock_us(), quantile(times, 0.5), quantile(times, 0.99), quantile(times, 1.0),
+      static_cast<unsigned long long>(seen.chunks), static_cast<unsigned long long>(seen.actions), switched,
+      median(keystep::Stage::interrupt), median(keystep::Stage::encode) + median(keystep::Stage::denoise));
 }
 
 }  // namespace

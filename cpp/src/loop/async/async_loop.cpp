@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <system_error>
 
 #include "loop/async/async_options.hpp"
 #include "support/clock.hpp"
@@ -117,20 +118,31 @@ void AsyncLoop::start(const NoiseKey& key, bool threads) {
 
 void AsyncLoop::launch() {
   exchange_.stopping = false;
-  const auto run = [this](auto& maker, Bell& bell, TraceTrack* track) {
-    const TracedThread traced(track);
-    for (bell.wait(); !exchange_.stopping; bell.wait()) {
-      while (!exchange_.stopping && maker.begin()) maker.finish();
-    }
-    --running_;
-  };
-  running_ = exchange_.plans ? 2 : 1;
-  controller_thread_ =
-      std::thread([this, run] { run(chunk_maker_, exchange_.controller_bell, controller_track_.get()); });
-  if (exchange_.plans)
-    planner_thread_ =
-        std::thread([this, run] { run(plan_maker_, exchange_.planner_bell, planner_track_.get()); });
+  try {
+    controller_thread_ = run(chunk_maker_, exchange_.controller_bell, controller_track_.get());
+    if (exchange_.plans) planner_thread_ = run(plan_maker_, exchange_.planner_bell, planner_track_.get());
+  } catch (const std::system_error& error) {
+    stop();
+    throw Error(std::string("mode async: expected threads for planner and controller, got ") + error.what());
+  }
   wake();
+}
+
+template <class Maker>
+std::thread AsyncLoop::run(Maker& maker, Bell& bell, TraceTrack* track) {
+  ++running_;
+  try {
+    return std::thread([this, &maker, &bell, track] {
+      const TracedThread traced(track);
+      for (bell.wait(); !exchange_.stopping; bell.wait()) {
+        while (!exchange_.stopping && maker.begin()) maker.finish();
+      }
+      --running_;
+    });
+  } catch (...) {
+    --running_;
+    throw;
+  }
 }
 
 /// A call of the engine that has just begun may take a terminate for an old one: repeat.

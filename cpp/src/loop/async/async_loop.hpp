@@ -74,6 +74,8 @@ class AsyncLoop {
   PlanMaker& plan_maker() noexcept { return plan_maker_; }
 
  private:
+  template <class Maker>
+  std::thread run(Maker& maker, Bell& bell, TraceTrack* track);
   void absorb_interrupts() noexcept;
   Status note(const Observation& observation, Status stamp) noexcept;
   bool copy(const Observation& observation, Snapshot& into) noexcept;
