@@ -10,7 +10,7 @@ import keystep
 from keystep.evaluate.trace_reader import Slice, TraceFile
 from keystep.notebook import new_figure
 
-TICK = "tick"
+TICK, WAIT = "tick", "interrupt to action"
 STAGES = ("observe", "plan", "score", "encode", "denoise", "gate")
 COLOURS = {
     "tick": "#d9d9d9",
@@ -24,7 +24,7 @@ COLOURS = {
     "denoise step": "#fdbf6f",
     "action": "#525252",
     "gate": "#a6761d",
-    "interrupt to action": "#cb181d",
+    WAIT: "#cb181d",
 }
 """One colour per span; others share one."""
 OTHER = "#969696"
@@ -92,7 +92,7 @@ def _timeline(axes: Any, trace: TraceFile, shown: list[Slice]) -> None:
     within = [s for s in trace.slices if s.end_ns and s.end_ns > begin and s.start_ns < end]
     lanes = [(trace.tracks.index(span.track), span.depth) for span in within]
     rows = sorted(set(lanes))
-    starts, ends = _busy(within, begin, end)
+    starts, ends = _busy([span for span in within if span.name != WAIT], begin, end)
     named: set[str] = set()
     for span, lane in zip(within, lanes, strict=True):
         left, right = _squeezed(np.asarray([span.start_ns, span.end_ns]).clip(begin, end), starts, ends)
