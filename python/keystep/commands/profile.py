@@ -10,10 +10,10 @@ import tyro
 
 import keystep
 from keystep.commands.options import Engine, Isa, Precision, engine_options, save_figure
+from keystep.commands.trace import read
 from keystep.evaluate.profile import profile
 from keystep.evaluate.profile_comparison import ProfileComparison, compare_bundles, compare_files
 from keystep.evaluate.trace_plot import plot_trace
-from keystep.evaluate.trace_reader import read_trace
 from keystep.files import write_json
 
 
@@ -85,7 +85,7 @@ def main(
             write_json(json, report.to_dict())
         if plot is not None:
             assert trace is not None
-            save_figure(plot, plot_trace(read_trace(trace)))
+            save_figure(plot, plot_trace(read(trace)))
 
 
 def _refuse_with_compare(**given: Path | None) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated
 import numpy as np
 import tyro
 
+from keystep.bars import progress_bar
 from keystep.commands.options import save_figure
 from keystep.evaluate.trace_export import chrome_trace
 from keystep.evaluate.trace_plot import durations_us, plot_trace
@@ -33,12 +34,19 @@ def main(
         first: index of the first tick of the timeline; by default one that plans, in the middle.
         count: ticks of the timeline.
     """
-    trace = read_trace(file)
+    trace = read(file)
     show(trace)
     if json is not None:
         write_text(json, to_text(chrome_trace(trace), allow_nan=False))
     if plot is not None:
         save_figure(plot, plot_trace(trace, first, count))
+
+
+def read(file: Path) -> TraceFile:
+    """Under a bar: a second of a fast loop takes several to read."""
+    with progress_bar() as progress:
+        bar = progress.add_task("bytes", total=file.stat().st_size)
+        return read_trace(file, lambda count: progress.advance(bar, count))
 
 
 def show(trace: TraceFile) -> None:

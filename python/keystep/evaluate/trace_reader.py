@@ -6,7 +6,7 @@ passed over.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -75,11 +75,19 @@ class TraceFile:
     complete: bool = True
 
 
-def read_trace(path: Path) -> TraceFile:
-    """Raises ValueError where the file is no trace, OSError where it cannot be read."""
+def read_trace(path: Path, advance: Callable[[int], None] | None = None) -> TraceFile:
+    """A file that keystep wrote, complete or cut.
+
+    Args:
+        advance: told now and then how many bytes were read since.
+
+    Raises:
+        ValueError: it is no trace.
+        OSError: it cannot be read.
+    """
     data = path.read_bytes()
     reader = _Reader()
-    at = 0
+    at = told = 0
     while at < len(data):
         try:
             tag, start = _varint(data, at)
@@ -99,6 +107,9 @@ def read_trace(path: Path) -> TraceFile:
                 f"{path}: expected a packet of a Perfetto trace at byte {at}, got {error!r}"
             ) from None
         at = start + length
+        if advance is not None and at - told > 100_000:
+            advance(at - told)
+            told = at
     return reader.trace
 
 
