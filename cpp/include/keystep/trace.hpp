@@ -19,10 +19,10 @@ struct TraceLabel {
 };
 
 struct TraceOptions {
-  std::size_t ring_events = std::size_t{1} << 14;    ///< room of each track, 40 bytes each; a power of two
-  int drain_ms = 10;                                 ///< so often the rings are emptied to the file
-  std::uint64_t max_bytes = std::uint64_t{1} << 30;  ///< of a file, the next is NAME.2.EXT; 0: no limit
-  std::string process = "keystep";                   ///< the name that the trace shows
+  std::size_t ring_events = std::size_t{1} << 14;  ///< room of each track, 40 bytes each; a power of two
+  int drain_ms = 10;                               ///< so often the rings are emptied to the file
+  std::uint64_t max_bytes = 1'073'741'824;         ///< of a file, the next is NAME.2.EXT; 0: no limit
+  std::string process = "keystep";                 ///< the name that the trace shows
 };
 
 struct TraceReport {
