@@ -12,12 +12,14 @@ from benchmarks import (
     overhead,
     rollouts,
     tabletop,
+    trace,
 )
 
 
 def main() -> None:
     """Shortest first; OpenVINO's environment is created before it is needed."""
     overhead.main(overhead.Options())
+    trace.main(trace.Options())
     footprint.main(footprint.Options())
     act.main(act.Options())
     hierarchy.main(hierarchy.Options())

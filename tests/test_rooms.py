@@ -83,6 +83,7 @@ ALLOWED = {
         "keystep.processes",
         "keystep.provenance",
         "keystep.table_writer",
+        "keystep.telemetry",
         "keystep.uncertainty",
         "keystep.data",
         *SUITE,

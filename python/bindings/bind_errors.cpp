@@ -41,6 +41,10 @@ const char* status_name(Status status) {
       return "rejected_chunk";
     case Status::engine_failure:
       return "engine_failure";
+    case Status::engine_hung:
+      return "engine_hung";
+    case Status::underrun:
+      return "underrun";
   }
   return "unknown";
 }

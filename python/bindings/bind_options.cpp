@@ -29,8 +29,19 @@ void bind_options(py::module_& module) {
   bind_field(engine, "isa", &EngineOptions::isa);
   bind_field(engine, "pin_threads", &EngineOptions::pin_threads);
   bind_field(engine, "spin_us", &EngineOptions::spin_us);
+  py::class_<AsyncOptions> asynchronous(module, "AsyncOptions", "Arguments of `keystep.load`; see there.");
+  asynchronous.def(py::init());
+  bind_field(asynchronous, "underrun", &AsyncOptions::underrun);
+  bind_field(asynchronous, "merge", &AsyncOptions::merge);
+  bind_field(asynchronous, "request_below", &AsyncOptions::request_below);
+  bind_field(asynchronous, "blend_actions", &AsyncOptions::blend_actions);
+  bind_field(asynchronous, "ensemble_decay", &AsyncOptions::ensemble_decay);
+  bind_field(asynchronous, "plan_ahead", &AsyncOptions::plan_ahead);
+  bind_field(asynchronous, "watchdog_us", &AsyncOptions::watchdog_us);
   py::class_<RuntimeOptions> runtime(module, "RuntimeOptions", "Arguments of `keystep.load`; see there.");
   runtime.def(py::init()).def_readwrite("engine", &RuntimeOptions::engine);
+  runtime.def_readwrite("asynchronous", &RuntimeOptions::async);  // async is a keyword of Python
+  bind_field(runtime, "mode", &RuntimeOptions::mode);
   bind_field(runtime, "inference_steps", &RuntimeOptions::inference_steps);
   bind_field(runtime, "sampler", &RuntimeOptions::sampler);
   bind_field(runtime, "planner_steps", &RuntimeOptions::planner_steps);
@@ -42,6 +53,7 @@ void bind_options(py::module_& module) {
   bind_field(runtime, "deadline_us", &RuntimeOptions::deadline_us);
   bind_field(runtime, "max_observation_age_us", &RuntimeOptions::max_observation_age_us);
   bind_field(runtime, "clock", &RuntimeOptions::clock);
+  runtime.def_readwrite("tracer", &RuntimeOptions::tracer);
 }
 
 }  // namespace keystep::python

@@ -383,13 +383,17 @@ void bind_runtime(py::module_& module) {
       .def("interrupt", &PyRuntime::interrupt)
       .def("replan", &PyRuntime::replan)
       .def("latency", &latency_dict)
+      .def("telemetry", [](PyRuntime& self) { return telemetry_dict(self.runtime().telemetry()); })
+      .def_property_readonly("mode", [](PyRuntime& self) { return self.runtime().options().mode; })
       .def("reset_latency", &PyRuntime::reset_latency)
       .def("close", &PyRuntime::close)
+      .def_property_readonly("closed", [](PyRuntime& self) { return self.runtime().closed(); })
       .def_property_readonly("needs_task",
                              [](PyRuntime& self) { return needs_task(self.runtime().bundle()); })
       .def_property_readonly("manifest_json",
                              [](PyRuntime& self) { return self.runtime().bundle().manifest_json; })
       .def_property_readonly("engine_choices", &choice_list)
+      .def_property_readonly("tracer", [](PyRuntime& self) { return self.runtime().options().tracer; })
       .def_property_readonly("engine_description",
                              [](PyRuntime& self) { return self.runtime().engine_description(); });
 }

@@ -33,6 +33,10 @@ void bind_noise(py::module_& module);
 void bind_sampler(py::module_& module);
 void bind_options(py::module_& module);
 void bind_runtime(py::module_& module);
+void bind_trace(py::module_& module);
+
+/// Of `Runtime.telemetry`, by the names of its fields.
+py::dict telemetry_dict(const Telemetry& seen);
 
 /// Allocations of this extension's code on the calling thread so far (counted in allocations.cpp).
 std::uint64_t allocation_count() noexcept;

@@ -22,6 +22,8 @@ from keystep.candidates import Candidates
 from keystep.latency import LatencyReport, StageLatency
 from keystep.runtime import Runtime, TextWarning, load, read_manifest
 from keystep.sampler import Sampler
+from keystep.telemetry import Telemetry
+from keystep.tracing import TraceReport, TraceWarning
 
 __all__ = [
     "ArgumentError",
@@ -35,7 +37,10 @@ __all__ = [
     "Sampler",
     "SamplerSpec",
     "StageLatency",
+    "Telemetry",
     "TextWarning",
+    "TraceReport",
+    "TraceWarning",
     "__version__",
     "load",
     "noise",

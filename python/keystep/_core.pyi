@@ -122,8 +122,23 @@ class EngineOptions:
     pin_threads: bool
     spin_us: int
 
+class AsyncOptions:
+    underrun: str
+    merge: str
+    request_below: int
+    blend_actions: int
+    ensemble_decay: float
+    plan_ahead: int
+    watchdog_us: int
+
+class Tracer:
+    def __init__(self, file: Path) -> None: ...
+    def report(self) -> dict[str, Any]: ...
+
 class RuntimeOptions:
     engine: EngineOptions
+    asynchronous: AsyncOptions
+    mode: str
     inference_steps: int
     sampler: str
     planner_steps: int
@@ -135,6 +150,7 @@ class RuntimeOptions:
     deadline_us: float
     max_observation_age_us: int
     clock: str
+    tracer: Tracer | None
 
 class Runtime:
     def __init__(self, path: Path, options: RuntimeOptions) -> None: ...
@@ -171,12 +187,19 @@ class Runtime:
     def interrupt(self) -> None: ...
     def latency(self) -> dict[str, Any]: ...
     def reset_latency(self) -> None: ...
+    def telemetry(self) -> dict[str, Any]: ...
     def close(self) -> None: ...
+    @property
+    def mode(self) -> str: ...
     @property
     def needs_task(self) -> bool: ...
     @property
     def manifest_json(self) -> str: ...
     @property
     def engine_description(self) -> str: ...
+    @property
+    def closed(self) -> bool: ...
+    @property
+    def tracer(self) -> Tracer | None: ...
     @property
     def engine_choices(self) -> list[dict[str, str]]: ...

@@ -16,6 +16,7 @@ EXTRAS: dict[str, str] = {
     **dict.fromkeys(_MANY, "train,sim"),
     **dict.fromkeys(("pybullet", "pybullet_data"), "bullet"),
     "ray": "cluster",
+    "rerun": "rerun",
     "yaml": "",
 }
 """Modules of pyproject.toml's optional dependencies and which to install; PyYAML comes with CALVIN alone."""

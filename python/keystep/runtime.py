@@ -16,6 +16,8 @@ from keystep.candidates import Candidates
 from keystep.features import feature_of, features_of
 from keystep.latency import LatencyReport
 from keystep.libraries import find_extensions, find_onnxruntime
+from keystep.telemetry import Telemetry
+from keystep.tracing import TraceReport, TraceWarning
 
 Observation = dict[str, Any]
 """By the keys of the manifest's features: vectors float32 (S,), such as `observation.state`, RGB images uint8
@@ -58,6 +60,15 @@ def load(
     deadline_us: float = 0.0,
     max_observation_age_us: int = 0,
     clock: str = "steady",
+    mode: str = "lockstep",
+    underrun: str = "",
+    merge: str = "",
+    request_below: int = 0,
+    blend_actions: int = 0,
+    ensemble_decay: float = 0.01,
+    plan_ahead: int = -1,
+    watchdog_us: int = 2_000_000,
+    trace: str | os.PathLike[str] | None = None,
     provider_options: dict[str, str] | None = None,
     onnxruntime_library: str | os.PathLike[str] | None = None,
     extensions_library: str | os.PathLike[str] | None = None,
@@ -94,6 +105,22 @@ def load(
         clock: of `timestamp_us`. steady: `keystep.now_us()` on this machine; a server stamps what arrives.
             external: any other, e.g. simulated time, which every stamped observation gives as `now_us`. A
             stamp more than 10 ms ahead is of another clock (the wall's?), and always refused.
+        mode: lockstep computes inside `act`, reproducible to the bit. async: planner and controller have
+            threads, and `act` never waits (docs/real_time.md). The next seven are for it alone.
+        underrun: what `act` gives while there is no action of the policy. hold: the bundle's hold;
+            decelerate: towards it, within the rate limits, where actions are relative; repeat: the last
+            action, a few times and never after an interrupt, then hold; fault: PolicyError "underrun". "":
+            hold.
+        merge: how a chunk joins the one before: blend, replace, or temporal_ensemble (ACT); "": blend.
+        request_below: a new chunk is asked for when fewer actions are left, 1..rows of a chunk; 0: after half
+            a chunk or as many as the bundle executes, whatever comes first.
+        blend_actions: over which the old chunk fades; 0: half a chunk.
+        ensemble_decay: m of the weights exp(-m i), i = 0 the oldest chunk.
+        plan_ahead: a planner is asked so many actions before its goal is used up; -1: as many as recent plans
+            and chunks took.
+        watchdog_us: a longer call of the engine is a hung one; 0: never.
+        trace: a file, `run.pftrace`, that grows as the policy runs, for https://ui.perfetto.dev: what each
+            tick took, of all sessions. See docs/profiling.md.
         provider_options: handed to the provider as they are.
         onnxruntime_library: path of libonnxruntime.so; by default that of the installed onnxruntime wheel.
         extensions_library: path of the operators of onnxruntime-extensions, which some text encoders need; by
@@ -103,6 +130,7 @@ def load(
         BundleError: the bundle is damaged, unsafe, newer, or disagrees with itself.
         ProviderError: the engine or provider is not available; the message names the package that brings it.
         ArgumentError: an option is out of range.
+        Error: the trace cannot be written.
     """
     options = _core.RuntimeOptions()
     options.engine = engine_options(
@@ -129,6 +157,16 @@ def load(
     options.deadline_us = deadline_us
     options.max_observation_age_us = max_observation_age_us
     options.clock = clock
+    options.mode = mode
+    options.asynchronous.underrun = underrun
+    options.asynchronous.merge = merge
+    options.asynchronous.request_below = request_below
+    options.asynchronous.blend_actions = blend_actions
+    options.asynchronous.ensemble_decay = ensemble_decay
+    options.asynchronous.plan_ahead = plan_ahead
+    options.asynchronous.watchdog_us = watchdog_us
+    if trace is not None:
+        options.tracer = _core.Tracer(trace)
     return Runtime(_core.Runtime(path, options))
 
 
@@ -241,6 +279,9 @@ class Runtime:
 
         Arrays must have exactly the dtype, shape and C order of the observation spec: nothing is converted.
 
+        In async mode it never waits: while there is no action of the policy it gives what `underrun` says,
+        which `telemetry` counts.
+
         Raises:
             ArgumentError: a key is missing or unknown; an array has the wrong dtype, shape or layout.
             PolicyError: the tick was not ok; `status` says why (NaN in it, act before reset, ...). The robot
@@ -251,6 +292,8 @@ class Runtime:
 
     def predict_chunk(self, observation: Observation, noise: np.ndarray | None = None) -> np.ndarray:
         """One whole chunk, float32 (H, A), physical units before the gate; nothing of the episode changes.
+
+        In async mode this, `predict_plan` and `predict_candidates` raise PolicyError "busy".
 
         Args:
             noise: float32 (H, A), or (K, H, A): the initial noise, then that of each denoise step that needs
@@ -319,13 +362,38 @@ class Runtime:
         """Latency per stage since loading or `reset_latency`; PolicyError "busy" while another acts."""
         return LatencyReport.from_dict(self._core.latency())
 
+    def telemetry(self) -> Telemetry:
+        """What the asynchronous loop does: underruns by cause, delays, what is left. Any thread, at any time.
+
+        Raises:
+            ArgumentError: the mode is lockstep, in which there is none.
+        """
+        self._core.check_usable()
+        if self._core.mode != "async":
+            raise _core.ArgumentError(
+                _core.expected("mode", "async (telemetry is of its loop)", self._core.mode)
+            )
+        return Telemetry(**self._core.telemetry())
+
     def reset_latency(self) -> None:
         """Measure from now on."""
         self._core.reset_latency()
 
+    def trace_report(self) -> TraceReport | None:
+        """What is in the trace so far, of all sessions; None without one."""
+        tracer = self._core.tracer
+        return None if tracer is None else TraceReport(**tracer.report())
+
     def close(self) -> None:
-        """Free the engine; once more does nothing. Frees nothing in a forked child."""
+        """Free the engine; once more does nothing. Frees nothing in a forked child.
+
+        Warns:
+            TraceWarning: the trace is not complete.
+        """
+        was_closed = self._core.closed
         self._core.close()
+        if not was_closed and (report := self.trace_report()) is not None and report.incomplete:
+            warnings.warn(report.incomplete, TraceWarning, stacklevel=2)
 
     @property
     def manifest(self) -> dict[str, Any]:

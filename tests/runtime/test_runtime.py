@@ -241,7 +241,9 @@ def test_latency_report_counts_and_serialises(make_stub, observation):
         policy.act(observation)
     report = policy.latency()
     assert (report.actions, report.chunks, report.deadline_misses) == (9, 3, 9)
-    assert list(report.stages) == ["observe", "plan", "score", "encode", "denoise", "gate", "tick"]
+    assert list(report.stages) == [
+        *("observe", "plan", "score", "encode", "denoise", "gate", "tick", "interrupt")
+    ]
     assert report.stages["tick"].count == 9 and report.stages["denoise"].count == 3
     assert report.time_per_action_us > 0
     assert json.loads(report.to_json())["stages"]["tick"]["p99_us"] == report.stages["tick"].p99_us

@@ -1,6 +1,7 @@
 // keystep: compiled hierarchical robot policies in real time. See README.md and docs/.
 #pragma once
 
+#include "keystep/async.hpp"
 #include "keystep/bundle.hpp"
 #include "keystep/chunk_buffer.hpp"
 #include "keystep/engine.hpp"
@@ -12,3 +13,4 @@
 #include "keystep/safety_gate.hpp"
 #include "keystep/sampler.hpp"
 #include "keystep/status.hpp"
+#include "keystep/trace.hpp"

@@ -2,21 +2,41 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <string>
 
+#include "keystep/trace.hpp"
+
 namespace keystep {
 
-enum class Stage { observe, plan, score, encode, denoise, gate, tick };  ///< `score` is a part of `plan`
-inline constexpr int kStages = 7;
+/// `score` is a part of `plan`; `interrupt`: from an interrupt to the first new action.
+enum class Stage { observe, plan, score, encode, denoise, gate, tick, interrupt };
+inline constexpr int kStages = 8;
 const char* name(Stage stage) noexcept;
+
+/// A number that one thread changes and others may read.
+class Count {
+ public:
+  Count(std::uint64_t value = 0) noexcept : value_(value) {}
+  Count(const Count& other) noexcept : value_(other.get()) {}
+  Count& operator=(const Count& other) noexcept {
+    value_.store(other.get(), std::memory_order_relaxed);
+    return *this;
+  }
+  void add(std::uint64_t more = 1) noexcept { value_.fetch_add(more, std::memory_order_relaxed); }
+  std::uint64_t get() const noexcept { return value_.load(std::memory_order_relaxed); }
+
+ private:
+  std::atomic<std::uint64_t> value_;
+};
 
 /// Log-linear buckets: 32 per power of two, so a percentile is at most 3.2 % too high. 1 ns .. 2^40 ns.
 class Histogram {
  public:
   void record(std::int64_t nanoseconds) noexcept;
   void reset() noexcept;
-  std::uint64_t count() const noexcept { return count_; }
+  std::uint64_t count() const noexcept { return count_.get(); }
   double total_us() const noexcept;
   double max_us() const noexcept;
   /// Upper edge of the bucket that holds the q-quantile (0 < q <= 1), capped at the maximum; 0 when empty.
@@ -24,10 +44,10 @@ class Histogram {
 
  private:
   static constexpr int kBuckets = 32 * 37;
-  std::array<std::uint64_t, kBuckets> counts_{};
-  std::uint64_t count_ = 0;
-  std::int64_t total_ns_ = 0;
-  std::int64_t max_ns_ = 0;
+  std::int64_t max_ns() const noexcept { return static_cast<std::int64_t>(max_ns_.get()); }
+
+  std::array<Count, kBuckets> counts_{};
+  Count count_, total_ns_, max_ns_;
 };
 
 struct StageLatency {
@@ -56,10 +76,12 @@ struct LatencyReport {
   GateCounts gate;
 };
 
-/// Adds the time from construction to destruction to a histogram.
+/// Adds the time from construction to destruction to a histogram. With a label it is also a span, on the
+/// track of this thread if there is one.
 class StageTimer {
  public:
-  explicit StageTimer(Histogram& histogram) noexcept;
+  explicit StageTimer(Histogram& histogram, const TraceLabel* label = nullptr, std::int64_t argument = 0,
+                      std::uint64_t flow = 0) noexcept;
   ~StageTimer();
   StageTimer(const StageTimer&) = delete;
   StageTimer& operator=(const StageTimer&) = delete;
@@ -67,6 +89,7 @@ class StageTimer {
  private:
   Histogram& histogram_;
   std::int64_t start_ns_;
+  TraceTrack* track_ = nullptr;
 };
 
 }  // namespace keystep

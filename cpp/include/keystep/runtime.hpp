@@ -1,5 +1,6 @@
 // One compiled policy with one session, ticked once per control period. Lockstep: everything is computed
-// inside the tick, so a run is bit-reproducible from (bundle, seed, observations) on one machine.
+// inside the tick, so a run is bit-reproducible from (bundle, seed, observations) on one machine. Async:
+// planner and controller compute on threads of their own, and the tick never waits.
 #pragma once
 
 #include <cstdint>
@@ -10,12 +11,14 @@
 #include <string>
 #include <vector>
 
+#include "keystep/async.hpp"
 #include "keystep/bundle.hpp"
 #include "keystep/engine.hpp"
 #include "keystep/episode.hpp"
 #include "keystep/latency.hpp"
 #include "keystep/observation.hpp"
 #include "keystep/status.hpp"
+#include "keystep/trace.hpp"
 
 namespace keystep {
 
@@ -33,6 +36,8 @@ class Attendant {
 
 struct RuntimeOptions {
   EngineOptions engine{};
+  std::string mode = "lockstep";  ///< lockstep | async
+  AsyncOptions async{};           ///< of that mode
   int inference_steps = 0;        ///< denoise steps of a chunk; 0: as the manifest says
   std::string sampler{};          ///< of chunks, a kind of the same network; empty: as the manifest says
   int planner_steps = 0;          ///< denoise steps of a plan; 0: as the manifest says
@@ -50,12 +55,13 @@ struct RuntimeOptions {
   /// (simulated time), which the caller reads: `Observation::now_us`.
   std::string clock = "steady";
   std::shared_ptr<Attendant> attendant{};
+  std::shared_ptr<Tracer> tracer{};  ///< what all sessions write into; none: no trace
 };
 
 /// One thread is inside at a time: a second one is told `busy` at once and disturbs nobody; only who reads
-/// (a plan, latencies) is waited for, some microseconds. `message`, of a call that is not ok: as
-/// `last_error`, or the description of the status that refused it. No other thread's call changes it, and
-/// with room for 256 bytes it allocates as little as the tick.
+/// (a plan, latencies) is waited for, some microseconds; in async mode not even that. `message`, of a call
+/// that is not ok: as `last_error`, or the description of the status that refused it. No other thread's call
+/// changes it, and with room for 256 bytes it allocates as little as the tick.
 class Runtime {
  public:
   /// Loads and checks the bundle, opens the engine, sizes all memory. Throws BundleError, ProviderError,
@@ -97,7 +103,8 @@ class Runtime {
   /// action given in this episode, and NaN before there is one (and where the status is `busy`, `closed` or
   /// `forked`): check the status, and send nothing that is not finite. Allocates nothing in our own code, but
   /// where an image comes in a larger size than before, and for the message of a bad observation or of a
-  /// failed engine.
+  /// failed engine. In async mode it is ok wherever `action` may be sent: also the action that
+  /// `AsyncOptions::underrun` declares, while there is none of the policy (`telemetry` counts it).
   Status tick(const Observation& observation, Action& action, std::string* message = nullptr) noexcept;
   /// Drops the rest of the chunk and aborts a plan or a sample in flight. Any thread.
   void interrupt() noexcept;
@@ -108,9 +115,10 @@ class Runtime {
   /// Throws ArgumentError if the bundle has no planner, PolicyError (closed, forked).
   void replan();
   /// One whole chunk for one observation and the current subgoal, outside the loop: nothing of the episode
-  /// changes. `noise` empty: what the next chunk would draw; else one chunk of
-  /// initial noise, followed by as much again for each step that needs noise. `chunk`: horizon x action dim,
-  /// physical units, before the gate's bounds. `not_reset` also before there is a subgoal.
+  /// changes. In async mode this and the next two are `busy`: others are at work. `noise` empty: what the
+  /// next chunk would draw; else one chunk of initial noise, followed by as much again for each step that
+  /// needs noise. `chunk`: horizon x action dim, physical units, before the gate's bounds. `not_reset` also
+  /// before there is a subgoal.
   Status predict_chunk(const Observation& observation, std::span<const float> noise, std::span<float> chunk,
                        std::string* message = nullptr) noexcept;
   /// One whole plan for one observation: subgoals x `subgoal_shape` floats, states in physical units, images
@@ -134,6 +142,8 @@ class Runtime {
   bool closed() const noexcept;    ///< any thread
   Status usable() const noexcept;  ///< ok, closed or forked; any thread
 
+  /// What the asynchronous loop does. All 0 in lockstep. Any thread, at any time.
+  Telemetry telemetry() const noexcept;
   /// All 0 where `status` is busy; of a closed runtime it can still be read.
   LatencyReport latency(Status* status = nullptr) const noexcept;
   Status reset_latency() noexcept;  ///< ok, closed, forked or busy

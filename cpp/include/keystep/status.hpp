@@ -21,6 +21,8 @@ enum class Status {
   rejected_plan,      ///< the planner produced NaN or Inf; the next tick plans again, with new noise
   rejected_chunk,     ///< the policy produced NaN or Inf; the chunk was dropped by the safety gate
   engine_failure,     ///< the inference engine failed; `Runtime::last_error` has its message
+  engine_hung,  ///< async: its call takes longer than `AsyncOptions::watchdog_us`, and no action is left
+  underrun,     ///< async: no action is ready, and the declared policy is fault, or nothing can be held
 };
 
 const char* describe(Status status) noexcept;

@@ -10,13 +10,13 @@ namespace keystep {
 
 struct LatencyRecorder {
   std::array<Histogram, kStages> histograms;
-  std::uint64_t actions = 0, plans = 0, chunks = 0, deadline_misses = 0;
+  Count actions, plans, chunks, deadline_misses;
 
   Histogram& operator[](Stage stage) noexcept { return histograms[static_cast<std::size_t>(stage)]; }
 
   void record_tick(std::int64_t nanoseconds, double deadline_us) noexcept {
     (*this)[Stage::tick].record(nanoseconds);
-    deadline_misses += static_cast<double>(nanoseconds) > 1e3 * deadline_us;
+    deadline_misses.add(static_cast<double>(nanoseconds) > 1e3 * deadline_us);
   }
 
   /// All but `interrupts`, `deadline_us` and `gate`, which others know.
@@ -30,12 +30,12 @@ struct LatencyRecorder {
                           h.quantile_us(0.99), h.quantile_us(0.999),
                           h.max_us()};
     }
-    report.actions = actions;
-    report.plans = plans;
-    report.chunks = chunks;
-    report.deadline_misses = deadline_misses;
+    report.actions = actions.get();
+    report.plans = plans.get();
+    report.chunks = chunks.get();
+    report.deadline_misses = deadline_misses.get();
     const double ticks_us = histograms[static_cast<std::size_t>(Stage::tick)].total_us();
-    report.time_per_action_us = actions ? ticks_us / static_cast<double>(actions) : 0;
+    report.time_per_action_us = report.actions ? ticks_us / static_cast<double>(report.actions) : 0;
     return report;
   }
 };

@@ -41,6 +41,8 @@ const Controller& RuntimeInternals::controller(const Runtime& runtime) noexcept 
   return *runtime.impl_->controller;
 }
 
+AsyncLoop& RuntimeInternals::async(Runtime& runtime) noexcept { return *runtime.impl_->async; }
+
 Runtime::Impl::Impl(std::shared_ptr<const Policy> shared, std::shared_ptr<Attendant> attendant,
                     const PlannerFactory& factory)
     : policy(std::move(shared)),
@@ -53,8 +55,9 @@ Runtime::Impl::Impl(std::shared_ptr<const Policy> shared, std::shared_ptr<Attend
       external_clock(options.clock == "external"),
       holds_last(bundle.action.hold_mode == "last"),
       tensors(policy->tensors()),
+      planner_tensors(options.mode == "async" ? policy->tensors() : nullptr),
       controller(std::make_unique<Controller>(*policy, *tensors)),
-      planner(make_planner(*policy, *tensors)),
+      planner(make_planner(*policy, planner_tensors ? *planner_tensors : *tensors)),
       plan_size(planner->plan_size()),
       buffer(bundle.chunk.horizon - bundle.chunk.start, bundle.chunk.execute,
              static_cast<int>(bundle.action.names.size())),
@@ -63,9 +66,14 @@ Runtime::Impl::Impl(std::shared_ptr<const Policy> shared, std::shared_ptr<Attend
       first_value(bundle.chunk.start * bundle.action.names.size()),
       unheld(held_at_first(bundle.action)),
       held(unheld),
-      attention(options.attendant) {
+      attention(options.attendant),
+      trace(options.tracer) {
   last_error.reserve(kMessageBytes);
   controller->reserve_text(planner->text_capacity());
+  if (options.mode != "async") return;
+  async = std::make_unique<AsyncLoop>(AsyncLoop::Parts{bundle, options, *controller, *planner, *tensors, gate,
+                                                       recorder, interrupts, trace, replan_wanted,
+                                                       [this] { terminate(); }});
 }
 
 // ---- who may come in
@@ -79,12 +87,6 @@ Status Runtime::Impl::usable() const noexcept {
 Status Runtime::Impl::refusal(const Entry& entry) const noexcept {
   if (const Status status = usable(); status != Status::ok) return status;
   return entry ? Status::ok : Status::busy;
-}
-
-bool Runtime::Impl::admits(const Entry& entry, Status* told) const noexcept {
-  const Status status = refusal(entry);
-  if (told != nullptr) *told = status;
-  return status == Status::ok;
 }
 
 void Runtime::Impl::require(const Entry& entry) const {
@@ -155,8 +157,10 @@ void Runtime::reset(const EpisodeContext& context) {
   }
   std::string about = name_of(self.bundle, aim);
   self.planner->check(context, aim);
+  if (self.async) self.async->stop();  // they use the controller, and the planner
   if (wants_goal && self.controller->set_goal(ObservationGoal{*context.goal}) != Status::ok) {
     const std::string& error = self.controller->error();
+    if (self.async && self.started) self.async->launch();
     throw ArgumentError(error.empty() ? describe(Status::bad_observation) : error);
   }
   self.controller->set_goal(TaskGoal{std::max(aim.task, 0)});
@@ -170,7 +174,10 @@ void Runtime::reset(const EpisodeContext& context) {
   self.buffer.reset();
   self.gate.reset();
   self.key = {context.seed, context.episode, 0, 0};
+  self.interrupts.since_ns = self.interrupted_ns = 0;
+  self.trace.reset(context.episode);
   self.about = std::move(about);
+  if (self.async) self.async->start(self.key);
   self.started = true;
 }
 
@@ -192,6 +199,7 @@ void Runtime::replan() {
     throw ArgumentError(expected("replan", "a bundle with a planner", "family " + impl_->bundle.family));
   }
   if (const Status status = usable(); status != Status::ok) throw PolicyError(status);
+  if (impl_->async) return impl_->async->replan();
   impl_->replan_wanted = true;
 }
 
@@ -200,9 +208,10 @@ Status Runtime::tick(const Observation& observation, Action& action, std::string
   action.values = self.unheld;  // allocates only if the caller did not use make_action
   return self.call(message, [&] {
     action.values = self.held;  // to be read inside alone
+    const TracedTick traced(self.trace);
     const auto start = Clock::now();
-    const Status status = self.tick(observation, action);
-    if (status != Status::ok) self.gate.held(action.values);
+    const Status status = self.async ? self.tick_async(observation, action) : self.tick(observation, action);
+    if (status != Status::ok) self.trace.failed(status), self.gate.held(action.values);
     if (status == Status::ok && self.holds_last) self.held = action.values;
     const auto elapsed = std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start).count();
     self.recorder.record_tick(elapsed, self.options.deadline_us);
@@ -229,53 +238,14 @@ bool Runtime::closed() const noexcept { return impl_->closed; }
 
 Status Runtime::usable() const noexcept { return impl_->usable(); }
 
-std::size_t Runtime::plan_size() const noexcept { return impl_->plan_size; }
-
-bool Runtime::plan(std::span<float> out, Status* status) const noexcept {
-  const Entry entry(impl_->inside, Inside::reader);  // close frees the planner
-  return impl_->admits(entry, status) && impl_->planner->plan(out);
-}
-
-bool Runtime::candidates(PlanCandidates& out, Status* status) const noexcept {
-  const Entry entry(impl_->inside, Inside::reader);
-  return impl_->admits(entry, status) && impl_->planner->candidates(out);
-}
-
-PlanProgress Runtime::plan_progress(Status* status) const noexcept {
-  const Entry entry(impl_->inside, Inside::reader);
-  if (!impl_->admits(entry, status)) return {};
-  return impl_->planner->progress(impl_->buffer.consumed());
-}
-
-LatencyReport Runtime::latency(Status* status) const noexcept {
-  Impl& self = *impl_;
-  const Entry entry(self.inside, Inside::reader);
-  self.admits(entry, status);
-  if (!entry) return {};
-  LatencyReport report = self.recorder.report();
-  report.interrupts = self.epoch.load() - self.uncounted_epoch.load();
-  report.deadline_us = self.options.deadline_us;
-  report.gate = self.gate.counts();
-  return report;
-}
-
-Status Runtime::reset_latency() noexcept {
-  Impl& self = *impl_;
-  const Entry entry(self.inside, Inside::reader);
-  if (const Status status = self.refusal(entry); status != Status::ok) return status;
-  self.recorder = {};
-  self.uncounted_epoch = self.epoch.load();
-  self.gate.counts() = {};
-  return Status::ok;
-}
-
 void Runtime::close() noexcept {
   Impl& self = *impl_;
   if (forks() != self.forks_at_load) {  // whoever was inside, or holds a lock, is not in this process
     self.closed = true;
-    [[maybe_unused]] const void* left[] = {self.controller.release(), self.planner.release(),
-                                           self.tensors.release(),
-                                           new (std::nothrow) std::shared_ptr(std::move(self.policy))};
+    [[maybe_unused]] const void* left[] = {
+        self.async.release(),           self.controller.release(),
+        self.planner.release(),         self.tensors.release(),
+        self.planner_tensors.release(), new (std::nothrow) std::shared_ptr(std::move(self.policy))};
     return;
   }
   if (self.closed.exchange(true)) return;
@@ -287,14 +257,17 @@ void Runtime::close() noexcept {
     self.interrupt();
     ++self.uncounted_epoch;  // not the caller's
   }
+  if (self.async) self.async->stop();
   {
     const std::lock_guard lock(self.engine_mutex);
     self.controller.reset();
     self.planner.reset();
     self.tensors.reset();
+    self.planner_tensors.reset();
     self.policy.reset();
   }
   self.inside = Inside::nobody;
+  self.trace.flush();
 }
 
 }  // namespace keystep

@@ -10,11 +10,14 @@
 #include "keystep/chunk_buffer.hpp"
 #include "keystep/runtime.hpp"
 #include "keystep/safety_gate.hpp"
+#include "loop/async/async_loop.hpp"
 #include "loop/attention.hpp"
 #include "loop/entry.hpp"
 #include "loop/epoch.hpp"
 #include "loop/fork.hpp"
+#include "loop/interrupts.hpp"
 #include "loop/latency_recorder.hpp"
+#include "loop/loop_trace.hpp"
 #include "loop/runtime_internals.hpp"
 #include "policy/controller.hpp"
 #include "policy/planner.hpp"
@@ -29,10 +32,13 @@ struct Runtime::Impl {
   Status usable() const noexcept;
   Status refusal(const Entry& entry) const noexcept;
   bool admits(const Entry& entry, Status* told) const noexcept;
+  bool admits_reader(Status* told) const noexcept;
+  LatencyReport report(const GateCounts& counts) const noexcept;
   void require(const Entry& entry) const;
   template <class Work>
   Status call(std::string* message, const Work& work) noexcept;
   Status tick(const Observation& observation, Action& action) noexcept;
+  Status tick_async(const Observation& observation, Action& action) noexcept;
   Status note(const Observation& observation) noexcept;
   PlanReply ask(const Observation& observation) noexcept;
   Status renew(const Observation& observation) noexcept;
@@ -69,10 +75,10 @@ struct Runtime::Impl {
   const std::uint64_t forks_at_load = forks();
 
   // This session's.
-  std::unique_ptr<Tensors> tensors;
-  std::unique_ptr<Controller> controller;  // freed by close, with the tensors
-  std::unique_ptr<Planner> planner;        // likewise
-  const std::size_t plan_size;             // values of a plan, 0 without a planner
+  std::unique_ptr<Tensors> tensors, planner_tensors;  // the planner's own where it has a thread of its own
+  std::unique_ptr<Controller> controller;             // freed by close, with the tensors
+  std::unique_ptr<Planner> planner;                   // likewise
+  const std::size_t plan_size;                        // values of a plan, 0 without a planner
   ChunkBuffer buffer;
   SafetyGate gate;
   std::vector<float> chunk;
@@ -81,16 +87,18 @@ struct Runtime::Impl {
       unheld;  // what is held before an episode's first action; NaN: there is none to hold
 
   // The episode.
-  NoiseKey key;                // chunk counts renewals
-  bool started = false;        // reset was called
-  std::string about;           // a task's name or an instruction
-  std::uint64_t at_epoch = 0;  // the epoch the chunk in the buffer belongs to
+  NoiseKey key;                     // chunk counts renewals
+  bool started = false;             // reset was called
+  std::string about;                // a task's name or an instruction
+  std::uint64_t at_epoch = 0;       // the epoch the chunk in the buffer belongs to
+  std::int64_t interrupted_ns = 0;  // an interrupt that no action has answered yet; 0: none
   std::string last_error;
   std::vector<float> held;  // what a tick that fails gives
 
   // Shared with other threads.
   Attention attention;
-  std::atomic<std::uint64_t> epoch = 0;  // counts interrupts
+  Interrupts interrupts;
+  std::atomic<std::uint64_t>& epoch = interrupts.epoch;
   std::atomic<bool> replan_wanted = false;
   // A plan or a chunk is in flight: terminate has something to end. It may find true a little longer.
   std::atomic<bool> sampling = false;
@@ -98,9 +106,13 @@ struct Runtime::Impl {
   std::atomic<Inside> inside = Inside::nobody;
   mutable std::mutex engine_mutex;  // interrupt or session on one thread, close on another
 
+  LoopTrace trace;
+  std::uint64_t chunk_tick = 0;  // whose observation the chunk in the buffer was made from
   LatencyRecorder recorder;
-  LatencyRecorder unrecorded;                      // of predict_chunk, which is outside the loop
-  std::atomic<std::uint64_t> uncounted_epoch = 0;  // interrupts before reset_latency, and those of close
+  LatencyRecorder unrecorded;  // of predict_chunk, which is outside the loop
+  std::atomic<std::uint64_t>& uncounted_epoch = interrupts.uncounted;  // also before reset_latency
+
+  std::unique_ptr<AsyncLoop> async;  // none in lockstep
 };
 
 }  // namespace keystep

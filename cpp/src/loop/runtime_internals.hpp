@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "keystep/runtime.hpp"
+#include "loop/async/async_loop.hpp"
 #include "policy/controller.hpp"
 #include "policy/planner.hpp"
 
@@ -17,6 +18,7 @@ struct RuntimeInternals {
   static std::unique_ptr<Runtime> open(const std::filesystem::path& bundle, const RuntimeOptions& options,
                                        const PlannerFactory& planner = &make_planner,
                                        const EngineFactory& engine = &make_engine);
+  static AsyncLoop& async(Runtime& runtime) noexcept;  ///< of a runtime in this mode
   static const Controller& controller(const Runtime& runtime) noexcept;
 };
 

@@ -3,9 +3,16 @@
 #include <utility>
 
 #include "loop/runtime_impl.hpp"
+#include "support/clock.hpp"
 #include "support/finite.hpp"
 
 namespace keystep {
+namespace {
+
+constexpr const char* kOthersAtWork =
+    "mode: expected lockstep, where the caller computes, got async, whose threads are at work";
+
+}  // namespace
 
 /// The loop of the design, one control period.
 Status Runtime::Impl::tick(const Observation& observation, Action& action) noexcept {
@@ -27,18 +34,30 @@ Status Runtime::Impl::tick(const Observation& observation, Action& action) noexc
   }
 
   // Take the next action, by consumed index.
+  const Span span(kActionLabel, buffer.consumed(), trace.flow(chunk_tick));
   std::ranges::copy(buffer.take(), action.values.begin());
-  const StageTimer timer(recorder[Stage::gate]);
+  const StageTimer timer(recorder[Stage::gate], &label(Stage::gate));
   gate.apply(action.values);
-  ++recorder.actions;
+  recorder.actions.add();
+  if (interrupted_ns != 0) recorder[Stage::interrupt].record(now_ns() - std::exchange(interrupted_ns, 0));
+  trace.acted(buffer.remaining());
   return Status::ok;
+}
+
+/// Computes nothing: others do.
+Status Runtime::Impl::tick_async(const Observation& observation, Action& action) noexcept {
+  const Status status = async->tick(observation, check_stamp(observation), action.values);
+  if (status == Status::ok) return status;
+  const bool says_why = !async->error().empty();
+  // What is wrong with a stamp was said by its check.
+  return status == Status::bad_observation && !says_why ? status : fail(status, async->error().c_str());
 }
 
 /// Checked here, for everybody who takes it. Kept only by a policy that sees more than one frame.
 Status Runtime::Impl::note(const Observation& observation) noexcept {
   Status status = controller->check(observation);
   if (status == Status::ok && controller->remembers()) {
-    const StageTimer timer(recorder[Stage::observe]);
+    const StageTimer timer(recorder[Stage::observe], &label(Stage::observe), trace.now());
     status = controller->note(observation);
   }
   return status == Status::ok ? status : fail(Status::bad_observation, controller->error().c_str());
@@ -56,15 +75,17 @@ PlanReply Runtime::Impl::ask(const Observation& observation) noexcept {
   const bool renewed = reply.status == Status::ok && reply.stale != Stale::nothing;
   // A goal that the controller cannot take is the planner's fault.
   if (renewed && controller->set_goal(reply.goal) != Status::ok) reply.status = Status::rejected_plan;
-  recorder.plans += reply.planned && reply.status == Status::ok;
+  recorder.plans.add(reply.planned && reply.status == Status::ok);
   gate.counts().rejected_plans += reply.status == Status::rejected_plan;
   return reply;
 }
 
 /// Observation to chunk. A chunk that fails leaves the buffer empty: the next tick tries again, new noise.
 Status Runtime::Impl::renew(const Observation& observation) noexcept {
+  const Span span(kChunkLabel, key.chunk);
   {
-    const StageTimer timer(recorder[Stage::observe]);
+    const std::uint64_t number = trace.now();
+    const StageTimer timer(recorder[Stage::observe], &label(Stage::observe), number, trace.flow(number));
     if (controller->observe(observation, true) != Status::ok)
       return fail(Status::bad_observation, controller->error().c_str());
   }
@@ -75,19 +96,21 @@ Status Runtime::Impl::renew(const Observation& observation) noexcept {
                                            recorder[Stage::denoise], chunk);
   sampling.store(false, std::memory_order_release);
   if (status != Status::ok) return fail(status, controller->error().c_str());
-  ++recorder.chunks;
-  const StageTimer timer(recorder[Stage::gate]);
+  recorder.chunks.add();
+  const StageTimer timer(recorder[Stage::gate], &label(Stage::gate));
   if (!gate.admit(chunk)) {
     replan_wanted = true;  // the plan may be what the controller cannot follow; one handed in stays
     return fail(Status::rejected_chunk);
   }
   // Lockstep: row `chunk.start` is the action this observation was made for.
   buffer.install(buffer.consumed(), std::span(chunk).subspan(first_value));
+  chunk_tick = trace.now();
   return Status::ok;
 }
 
 Status Runtime::Impl::predict_chunk(const Observation& observation, std::span<const float> noise,
                                     std::span<float> out) noexcept {
+  if (async) return fail(Status::busy, kOthersAtWork);
   if (out.size() != chunk.size()) return wrong_size("chunk", chunk.size(), out.size());
   if (const char* lacking = planner->lacks_goal()) return fail(Status::not_reset, lacking);
   if (const Status status = check_noise(noise); status != Status::ok) return status;
@@ -110,6 +133,7 @@ Status Runtime::Impl::predict_plan(const Observation& observation, std::span<con
 
 Status Runtime::Impl::predict_candidates(const Observation& observation, std::span<const float> noise,
                                          PlanCandidates& out) noexcept {
+  if (async) return fail(Status::busy, kOthersAtWork);
   if (const Status status = planner->can_predict(plan_size); status != Status::ok) {
     return fail(status, planner->error().c_str());
   }
@@ -125,6 +149,7 @@ Status Runtime::Impl::predict_candidates(const Observation& observation, std::sp
 template <class Work>
 Status Runtime::Impl::plan_ahead(const Observation& observation, std::span<const float> noise,
                                  std::size_t values, const Work& work) noexcept {
+  if (async) return fail(Status::busy, kOthersAtWork);
   if (const Status status = planner->can_predict(values); status != Status::ok) {
     return fail(status, planner->error().c_str());
   }
@@ -141,8 +166,9 @@ Status Runtime::Impl::plan_ahead(const Observation& observation, std::span<const
 /// The epoch first, then terminate: a sample that starts in between sees the new epoch by itself.
 void Runtime::Impl::interrupt() noexcept {
   if (forks() != forks_at_load) return;  // the lock may be held by a thread that is not here
-  epoch.fetch_add(1);
-  if (sampling) terminate();
+  interrupts.add(now_ns());
+  if (sampling || async) terminate();
+  if (async) async->wake();
 }
 
 void Runtime::Impl::call_attention(bool at_once) noexcept {
@@ -161,6 +187,9 @@ void Runtime::Impl::terminate() noexcept {
 void Runtime::Impl::absorb_interrupts() noexcept {
   const std::uint64_t before = std::exchange(at_epoch, epoch.load());
   if (before == at_epoch) return;
+  const std::int64_t since = interrupts.since_ns.exchange(0);
+  if (interrupted_ns == 0) interrupted_ns = since;
+  trace.absorbed(at_epoch, since);
   buffer.drop();
   planner->abort();
 }

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "keystep/status.hpp"
+#include "loop/trace_labels.hpp"
 #include "policy/normalizer.hpp"
 #include "policy/observation_inputs.hpp"
 #include "policy/run_graph.hpp"
@@ -169,13 +170,13 @@ Status Controller::Impl::take(const InstructionGoal& given) noexcept {
 Status Controller::Impl::predict(const NoiseKey& key, std::span<const float> noise, const Epoch& epoch,
                                  Histogram& encoding, Histogram& denoising) noexcept {
   {
-    const StageTimer timer(encoding);
+    const StageTimer timer(encoding, &label(Stage::encode));
     Status status = upload();
     if (status == Status::ok) status = loop ? condition(epoch) : run_graph(*last, rows, epoch, error);
     if (status == Status::ok && !loop) status = without_message(act->download(), error);
     if (status != Status::ok || !loop) return status;
   }
-  const StageTimer timer(denoising);
+  const StageTimer timer(denoising, &label(Stage::denoise));
   return loop->run(*last, key, noise, epoch, error);
 }
 

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <span>
 #include <string>
@@ -61,6 +62,13 @@ class Planner {
   /// After an interrupt, before the next `start`: what is in the making is given up and never answered.
   virtual void abort() noexcept = 0;
   virtual void terminate() noexcept = 0;  ///< any thread: ends a run of a graph
+
+  static constexpr std::int64_t kNever = std::numeric_limits<std::int64_t>::max();
+  /// The consumed index from which on it has something to say: before that nobody has to ask. 0: at any
+  /// time, such as while it has no goal. The asynchronous loop asks beforehand, as of that index.
+  virtual std::int64_t due() const noexcept { return 0; }
+  /// The last reply takes effect so many actions after the index that it was asked for.
+  virtual void postpone(std::int64_t) noexcept {}
   virtual const std::string& error() const noexcept = 0;
 
   /// The goal that stands, such as subgoals handed in to `reset`.
@@ -108,6 +116,7 @@ class NoPlanner final : public Planner {
   PlanReply poll(const PlanRequest&) noexcept override { return {}; }
   void abort() noexcept override {}
   void terminate() noexcept override {}
+  std::int64_t due() const noexcept override { return kNever; }
   const std::string& error() const noexcept override { return error_; }
   Status can_predict(std::size_t) noexcept override { return Status::bad_observation; }
 

@@ -2,6 +2,7 @@
 #include <new>
 
 #include "keystep/status.hpp"
+#include "loop/trace_labels.hpp"
 #include "policy/run_graph.hpp"
 #include "policy/subgoal_feature.hpp"
 #include "policy/subgoal_planner_impl.hpp"
@@ -85,6 +86,7 @@ Status SubgoalPlanner::Impl::imagine(const Observation& observation, const Noise
   if (const Status status = without_message(seen.upload(), error); status != Status::ok) return status;
   for (Graph* graph : {encode.get(), film.get()}) {
     if (graph == nullptr) continue;
+    const Span span(kPlanEncodeLabel);
     if (const Status status = run_graph(*graph, rows, epoch, error); status != Status::ok) return status;
   }
   if (const Status status = choice.spread(loop, error); status != Status::ok) return status;
@@ -94,7 +96,7 @@ Status SubgoalPlanner::Impl::imagine(const Observation& observation, const Noise
 /// A single plan is compared with nothing, and takes no time for it.
 Status SubgoalPlanner::Impl::score(const Epoch& epoch, Histogram& timing) noexcept {
   if (choice.count() == 1) return Status::ok;
-  const StageTimer timer(timing);
+  const StageTimer timer(timing, &label(Stage::score));
   return choice.score(loop, epoch, error);
 }
 
@@ -123,7 +125,7 @@ void SubgoalPlanner::Impl::keep(int best) noexcept {
 }
 
 Status SubgoalPlanner::Impl::make_plan(const PlanRequest& request) noexcept {
-  const StageTimer timer(request.timing);
+  const StageTimer timer(request.timing, &label(Stage::plan));
   const NoiseKey noise = key;
   key.chunk = after(key.chunk);
   planned = false;

@@ -64,8 +64,7 @@ void SubgoalPlanner::start(const PlanRequest& request) noexcept {
     self.due = Impl::Due::plan;
   } else if (request.consumed - self.since >= self.spec.steps_per_subgoal) {
     const bool more = self.subgoal + 1 < self.spec.subgoals;
-    const bool last_stays = self.is_given || !self.replan;
-    self.due = more ? Impl::Due::next : last_stays ? Impl::Due::nothing : Impl::Due::plan;
+    self.due = more ? Impl::Due::next : self.stays() ? Impl::Due::nothing : Impl::Due::plan;
   }
 }
 
@@ -90,6 +89,13 @@ void SubgoalPlanner::terminate() noexcept {
   }
   impl_->choice.terminate();
 }
+
+std::int64_t SubgoalPlanner::due() const noexcept {
+  if (!impl_->planned) return 0;
+  return impl_->stays() ? kNever : impl_->since + impl_->spec.steps_per_subgoal;
+}
+
+void SubgoalPlanner::postpone(std::int64_t actions) noexcept { impl_->since += actions; }
 
 const std::string& SubgoalPlanner::error() const noexcept { return impl_->error; }
 

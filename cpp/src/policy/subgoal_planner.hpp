@@ -29,6 +29,8 @@ class SubgoalPlanner final : public Planner {
   PlanReply poll(const PlanRequest& request) noexcept override;
   void abort() noexcept override;  ///< of nothing: no plan outlives its tick
   void terminate() noexcept override;
+  std::int64_t due() const noexcept override;
+  void postpone(std::int64_t actions) noexcept override;
   const std::string& error() const noexcept override;
 
   Goal goal() const noexcept override;  ///< the current subgoal, NoGoal without a plan

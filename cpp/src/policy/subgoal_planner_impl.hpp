@@ -29,6 +29,8 @@ struct SubgoalPlanner::Impl {
   Status make_plan(const PlanRequest& request) noexcept;
   void keep(int best) noexcept;
   std::span<const float> current() const noexcept;
+  /// The last subgoal of a plan stays.
+  bool stays() const noexcept { return subgoal + 1 >= spec.subgoals && (is_given || !replan); }
 
   const Bundle& bundle;
   const PlannerSpec& spec;

@@ -5,6 +5,7 @@
 
 #include "keystep/sampler_fields.hpp"
 #include "keystep/status.hpp"
+#include "loop/trace_labels.hpp"
 #include "policy/run_graph.hpp"
 
 namespace keystep {
@@ -109,6 +110,7 @@ Status DenoiseLoop::run(Graph& graph, const NoiseKey& key, std::span<const float
   const bool generated = noise.empty();
   start(key, noise, epoch);
   for (std::size_t k = 0; k < sampler_.timesteps().size(); ++k) {
+    const Span span(kDenoiseStepLabel, static_cast<std::int64_t>(k));
     if (const Status status = predict(graph, sampler_.timesteps()[k], epoch, error); status != Status::ok) {
       return status;
     }

@@ -30,6 +30,10 @@ const char* describe(Status status) noexcept {
       return "the policy produced NaN or Inf; the chunk was dropped";
     case Status::engine_failure:
       return "the inference engine failed";
+    case Status::engine_hung:
+      return "the inference engine does not come back from a call, and no action is left";
+    case Status::underrun:
+      return "no action of the policy is ready";
   }
   return "unknown status";
 }

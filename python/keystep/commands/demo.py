@@ -17,6 +17,7 @@ from keystep import libraries
 from keystep.bars import tracked
 from keystep.commands.eval import FIRST_SEED, run
 from keystep.commands.plans import first_tasks, open_pictures
+from keystep.commands.rerun_recording import record_episode
 from keystep.commands.video import write_video
 from keystep.evaluate.environments import ObservationReader, make_env
 from keystep.evaluate.recording import record
@@ -38,6 +39,7 @@ def main(
     seed: int = FIRST_SEED,
     video: Path = Path("demo.mp4"),
     suite: str = "franka3blocks",
+    rerun: Path | None = None,
 ) -> None:
     """Run the shipped policy closed-loop in simulation: success per task, latency, and a short video.
 
@@ -47,6 +49,7 @@ def main(
         seed: first env seed, and the seed of the policy's noise.
         video: where to write one episode of a task of each family; needs a Vulkan driver.
         suite: the simulated world of the policy's tasks.
+        rerun: where to write the first episode for the viewer Rerun; needs rerun-sdk.
     """
     bundle = shipped_bundle() if bundle is None else bundle
     manifest = keystep.read_manifest(bundle)
@@ -58,6 +61,8 @@ def main(
     print(f"\n{report}\n\nlatency ({report.description})\n{latency}")
     if reads_text(manifest):
         print(plan_latency(latency))
+    if rerun is not None:
+        record_episode(open_policy, evaluation, rerun)
     reason = missing_driver()
     if reason is None:
         write_video(video, film(bundle, seed, suite))

@@ -14,6 +14,7 @@ import keystep
 from keystep.bars import progress_bar
 from keystep.commands import reference as references
 from keystep.commands.options import EnvOptions, OutputOptions, PolicyOptions
+from keystep.commands.rerun_recording import record_episode
 from keystep.evaluate.benchmark import of_benchmark
 from keystep.evaluate.differences import difference_table, differences
 from keystep.evaluate.environments import env_plan
@@ -108,6 +109,7 @@ def main(
     output: Annotated[OutputOptions, tyro.conf.arg(name="")],
     reference: tuple[Path, ...] = (),
     also_in: str | None = None,
+    rerun: Path | None = None,
 ) -> None:
     """Run bundles closed-loop in simulation and count solved episodes, with Wilson 95 % intervals.
 
@@ -119,9 +121,13 @@ def main(
             the slow PyTorch reference instead, same seeds and noise.
         also_in: a second environment with the same tasks, such as another simulator: of one bundle the same
             episodes there, and the differences.
+        rerun: then play the first episode of the first bundle once more, and write what it saw, planned and
+            did to this file for the viewer Rerun.
     """
     if not bundles or (reference and len(bundles) > 1):
         raise keystep.ArgumentError(f"bundles: expected one or, without reference, more, got {len(bundles)}")
+    if reference and rerun is not None:
+        raise keystep.ArgumentError("rerun: expected none with reference, got one")
     if reference and protocol.subgoals == "ground_truth":
         raise keystep.ArgumentError("subgoals: expected policy with reference, got ground_truth")
     reports: dict[str, Report] = {}
@@ -138,6 +144,9 @@ def main(
             write(output, reports, also_in)
 
         keep(run(open_policy, evaluation, protocol.processes, keep))
+    if rerun is not None:
+        bundle, _, evaluation = planned[0]
+        record_episode(policy.opener(bundle), evaluation, rerun)
 
 
 Planned = tuple[Path, str, Evaluation]

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
-from keystep.commands.options import Engine, Isa, Precision, engine_options
+import keystep
+from keystep.commands.options import Engine, Isa, Precision, engine_options, save_figure
+from keystep.commands.trace import read
 from keystep.evaluate.profile import profile
+from keystep.evaluate.profile_comparison import ProfileComparison, compare_bundles, compare_files
+from keystep.evaluate.trace_plot import plot_trace
 from keystep.files import write_json
 
 
 def main(
-    bundle: Annotated[Path, tyro.conf.Positional],
+    bundle: Annotated[Path | None, tyro.conf.Positional] = None,
     ticks: int = 2000,
     threads: int = 0,
     provider: str = "cpu",
@@ -23,13 +28,18 @@ def main(
     isa: Isa = "best",
     planner_candidates: int = 1,
     planner_score: Literal["bundle", "learned", "density"] = "bundle",
+    mode: Literal["lockstep", "async"] = "lockstep",
+    rate: float | None = None,
+    trace: Path | None = None,
+    plot: Path | None = None,
+    compare: tuple[Path, Path] | None = None,
     json: Path | None = None,
 ) -> None:
     """Measure a bundle on this machine, without a simulator: latency, time per action, allocations, memory.
 
     Args:
         bundle: the bundle's folder.
-        ticks: control periods to run, as fast as they go, on the observations of the golden data.
+        ticks: control periods to run on the observations of the golden data.
         threads: threads inside an operator or a native U-Net; 0: one per physical core.
         provider: cpu, openvino, cuda or tensorrt.
         inference_steps: denoise steps; 0: as the bundle says.
@@ -39,14 +49,55 @@ def main(
         planner_candidates: plans sampled at once, of which the best is followed; the stages `plan` and, in
             it, `score` show what a plan costs.
         planner_score: what is best; by the bundle's scorer, if it has one.
+        mode: lockstep computes inside the tick; async on threads of their own (docs/real_time.md).
+        rate: ticks a second; as fast as they go when not given, in async mode the bundle's control rate.
+        trace: write what each tick took to this file, for https://ui.perfetto.dev and `keystep trace`.
+        plot: draw a timeline of ticks and a histogram per stage into this PNG file.
+        compare: two bundles, measured in turn, or two files that --json wrote: how many times as long each
+            stage of the second takes.
         json: also write the figures to this file.
     """
-    options = engine_options(engine, precision, isa)
+    options: dict[str, Any] = {"threads": threads, "provider": provider, "inference_steps": inference_steps}
+    options |= engine_options(engine, precision, isa)
+    if mode != "lockstep":
+        options["mode"] = mode
     if planner_candidates != 1:
         options["planner_candidates"] = planner_candidates
     if planner_score != "bundle":
         options["planner_score"] = planner_score
-    report = profile(bundle, ticks, threads, provider, inference_steps, **options)
-    print(report)
-    if json is not None:
-        write_json(json, report.to_dict())
+    if compare is not None:
+        _refuse_with_compare(bundle=bundle, trace=trace, plot=plot)
+        found = _compare(*compare, ticks, rate, options)
+        print(found)
+        if json is not None:
+            write_json(json, found.to_dict())
+        return
+    if bundle is None:
+        raise keystep.ArgumentError("bundle: expected a folder, or --compare A B, got none")
+    with tempfile.TemporaryDirectory() as folder:
+        if plot is not None and trace is None:
+            trace = Path(folder) / "run.pftrace"
+        if trace is not None:
+            options["trace"] = trace
+        report = profile(bundle, ticks, rate_hz=rate, **options)
+        print(report)
+        if json is not None:
+            write_json(json, report.to_dict())
+        if plot is not None:
+            assert trace is not None
+            save_figure(plot, plot_trace(read(trace)))
+
+
+def _refuse_with_compare(**given: Path | None) -> None:
+    for name, value in given.items():
+        if value is not None:
+            raise keystep.ArgumentError(f"{name}: expected none with --compare, got {value}")
+
+
+def _compare(a: Path, b: Path, ticks: int, rate: float | None, options: dict[str, Any]) -> ProfileComparison:
+    kinds = [path.is_dir() for path in (a, b)]
+    if all(kinds):
+        return compare_bundles(a, b, ticks, rate, **options)
+    if any(kinds):
+        raise keystep.ArgumentError(f"compare: expected two bundles or two JSON files, got {a} and {b}")
+    return compare_files(a, b)

@@ -72,9 +72,12 @@ namespace {
 
 constexpr int kTicks = 100;  // 34 renewals and, with a planner, more than 10 plans
 
-void count_ticks(const fs::path& bundle, const EngineOptions& engine, int candidates = 1) {
-  Runtime runtime(bundle,
-                  {.engine = engine, .planner_candidates = candidates, .max_observation_age_us = 1'000'000});
+void count_ticks(const fs::path& bundle, const EngineOptions& engine, int candidates = 1,
+                 std::shared_ptr<Tracer> tracer = {}) {
+  Runtime runtime(bundle, {.engine = engine,
+                           .planner_candidates = candidates,
+                           .max_observation_age_us = 1'000'000,
+                           .tracer = std::move(tracer)});
   runtime.reset({"push", {}, 7, 1});
   Action action = runtime.make_action();
   const std::vector<float> state = {1.5f, 2.5f, 5.0f};
@@ -90,10 +93,11 @@ void count_ticks(const fs::path& bundle, const EngineOptions& engine, int candid
   CHECK(good);
 }
 
-void count_ticks(const std::string& manifest, const EngineOptions& engine, int candidates = 1) {
+void count_ticks(const std::string& manifest, const EngineOptions& engine, int candidates = 1,
+                 std::shared_ptr<Tracer> tracer = {}) {
   const TemporaryFolder folder;
   write_bundle(folder.path(), manifest, encode_graph(), denoise_graph());
-  count_ticks(folder.path(), engine, candidates);
+  count_ticks(folder.path(), engine, candidates, std::move(tracer));
 }
 
 void the_counter_counts() {
@@ -139,6 +143,28 @@ void count_interrupted_ticks(const std::string& manifest) {
   CHECK(allocations == 0 && policy.runtime->last_error() == describe(Status::interrupted));
 }
 
+/// Neither do the ticks of the asynchronous mode, nor its threads once every message was sent.
+void count_asynchronous_ticks(const std::string& manifest, AsyncOptions async = {}) {
+  RuntimeOptions options;
+  options.mode = "async";
+  options.async = std::move(async);
+  test::Policy policy(manifest, {}, options);
+  policy.reset();
+  const auto tick = [&](int i) {
+    if (i % 50 == 5) policy.runtime->interrupt();
+    if (i % 50 == 7 && policy.runtime->bundle().planner) policy.runtime->replan();
+    if (policy.tick() != Status::ok) ++failures;
+    std::this_thread::sleep_for(std::chrono::microseconds(100));
+  };
+  for (int i = 0; i < 500; ++i) tick(i);
+  const std::uint64_t chunks = policy.runtime->telemetry().chunks;
+  allocations = 0;
+  counting = true;
+  for (int i = 0; i < 500; ++i) tick(i);
+  counting = false;
+  CHECK(allocations == 0 && policy.runtime->telemetry().chunks > chunks + 10);
+}
+
 /// Smaller images fit where larger ones did.
 void images_of_other_sizes() {
   const std::vector<std::uint8_t> bytes(40 * 30 * 3, 200);
@@ -174,6 +200,17 @@ void a_resizer_survives_a_failed_allocation() {
 void check_stub(const std::string& manifest, int candidates = 1) {
   count_ticks(manifest, {.engine = "stub"}, candidates);
   CHECK(allocations == 0);
+}
+
+/// Nor does one that is traced. The thread that writes the file sleeps meanwhile, for it does allocate.
+void check_traced(const std::string& manifest) {
+  const TemporaryFolder folder;
+  const auto tracer =
+      std::make_shared<Tracer>(folder.path() / "run.pftrace", TraceOptions{.drain_ms = 1'000'000});
+  count_ticks(manifest, {.engine = "stub"}, 1, tracer);
+  CHECK(allocations == 0);
+  tracer->flush();
+  CHECK(tracer->report().events > 10 * kTicks && tracer->report().dropped == 0);
 }
 
 /// False if there is no ONNX Runtime to count.
@@ -213,9 +250,13 @@ int main() {
   check_stub(with_both_films(kSubgoalManifest));
   check_stub(kSubgoalManifest, 8);
   check_stub(scored(kSubgoalManifest), 8);
+  for (const std::string& manifest : {kManifest, kSubgoalManifest}) check_traced(manifest);
   count_written_ticks();
   count_interrupted_ticks(kManifest);
   count_interrupted_ticks(kSubgoalManifest);
+  count_asynchronous_ticks(kManifest);
+  count_asynchronous_ticks(with_history(kManifest), {.underrun = "repeat", .merge = "temporal_ensemble"});
+  count_asynchronous_ticks(kSubgoalManifest, {.underrun = "decelerate"});
   images_of_other_sizes();
   a_resizer_survives_a_failed_allocation();
   const bool complete = check_onnxruntime();

@@ -92,7 +92,8 @@ void a_timer_records_the_time_it_lived() {
 void stages_have_distinct_names() {
   std::vector<std::string> names;
   for (int stage = 0; stage < kStages; ++stage) names.emplace_back(name(static_cast<Stage>(stage)));
-  CHECK(names == (std::vector<std::string>{"observe", "plan", "score", "encode", "denoise", "gate", "tick"}));
+  CHECK(names == (std::vector<std::string>{"observe", "plan", "score", "encode", "denoise", "gate", "tick",
+                                           "interrupt"}));
 }
 
 }  // namespace

@@ -92,9 +92,8 @@ class TextPlanner final : public Planner {
 /// A runtime over the stub engine whose planner writes. The bundle's own planner is never made.
 struct Written {
   explicit Written(const std::string& manifest, std::string tensor = {}, std::uint64_t seed = 1,
-                   std::map<std::string, std::string> injected = {}) {
+                   std::map<std::string, std::string> injected = {}, RuntimeOptions options = {}) {
     write_bundle(folder.path(), manifest);
-    RuntimeOptions options;
     options.engine.engine = "stub";
     options.engine.provider_options = std::move(injected);
     runtime =

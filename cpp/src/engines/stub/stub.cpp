@@ -17,8 +17,11 @@
 //
 //   stub.nan_at_run   that run's first output value is NaN
 //   stub.fail_at_run  that run returns engine_failure
+//   stub.hang_at_run  that run takes stub.hang_us more, whoever terminates it
 //   stub.sleep_us     every run of any graph takes at least so long; `terminate` ends it
+//   stub.jitter_us    and up to so much longer, by a fixed sequence of a session's
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <charconv>
 #include <chrono>
@@ -33,13 +36,15 @@ namespace keystep {
 namespace {
 
 struct Injection {
-  std::int64_t nan_at_run = 0, fail_at_run = 0, sleep_us = 0;  ///< 0: never
+  std::int64_t nan_at_run = 0, fail_at_run = 0, hang_at_run = 0;  ///< 0: never
+  std::int64_t hang_us = 0, sleep_us = 0, jitter_us = 0;
 };
 
 /// The host's memory, and what is counted of a session.
 class StubTensors final : public Tensors {
  public:
   std::atomic<std::int64_t> runs = 0;
+  std::atomic<std::uint64_t> draws = 0;  // of the jitter
 
  protected:
   std::unique_ptr<Tensor> make(const TensorSpec& spec) override { return make_host_tensor(spec); }
@@ -78,7 +83,10 @@ double mean(const Bound& tensor, std::size_t row) noexcept {
 class StubGraph final : public Graph {
  public:
   StubGraph(const GraphSpec& spec, const std::vector<int>& rows, Tensors& tensors, const Injection& injection)
-      : injection_(injection), runs_(dynamic_cast<StubTensors&>(tensors).runs), rows_(rows) {
+      : injection_(injection),
+        runs_(dynamic_cast<StubTensors&>(tensors).runs),
+        draws_(dynamic_cast<StubTensors&>(tensors).draws),
+        rows_(rows) {
     for (const TensorSpec& tensor : spec.inputs) inputs_.push_back(bound(spec, tensor, tensors));
     for (const TensorSpec& tensor : spec.outputs) outputs_.push_back(bound(spec, tensor, tensors));
     encodes_ = outputs_.front().spec.role == "condition";
@@ -97,6 +105,9 @@ class StubGraph final : public Graph {
       return Status::ok;
     }
     const std::int64_t run = ++runs_;
+    if (run == injection_.hang_at_run) {
+      std::this_thread::sleep_for(std::chrono::microseconds(injection_.hang_us));
+    }
     if (run == injection_.fail_at_run) return fail();
     predict(static_cast<std::size_t>(rows));
     auto* output = static_cast<float*>(outputs_.front().data);
@@ -116,11 +127,19 @@ class StubGraph final : public Graph {
   /// True if terminated.
   bool sleep() noexcept {
     using Clock = std::chrono::steady_clock;
-    const auto end = Clock::now() + std::chrono::microseconds(injection_.sleep_us);
-    while (injection_.sleep_us > 0 && Clock::now() < end && !terminated_) {
+    const std::int64_t sleep_us = injection_.sleep_us + jitter();
+    const auto end = Clock::now() + std::chrono::microseconds(sleep_us);
+    while (sleep_us > 0 && Clock::now() < end && !terminated_) {
       std::this_thread::sleep_for(std::chrono::microseconds(20));
     }
     return terminated_.exchange(false);
+  }
+
+  /// 0..jitter_us, by Knuth's multiplicative hash of how often it was asked.
+  std::int64_t jitter() noexcept {
+    if (injection_.jitter_us == 0) return 0;
+    const std::uint64_t hash = (++draws_ * 0x9E3779B97F4A7C15u) >> 33;
+    return static_cast<std::int64_t>(hash % static_cast<std::uint64_t>(injection_.jitter_us + 1));
   }
 
   void encode(std::size_t rows) noexcept {
@@ -181,6 +200,7 @@ class StubGraph final : public Graph {
 
   const Injection injection_;
   std::atomic<std::int64_t>& runs_;
+  std::atomic<std::uint64_t>& draws_;
   const std::vector<int> rows_;
   std::vector<Bound> inputs_, outputs_;
   bool encodes_ = false, scores_ = false;
@@ -216,17 +236,22 @@ class StubEngine final : public Engine {
     if (options.provider != "cpu") {
       throw ProviderError(expected("provider", "cpu (the stub engine)", "'" + options.provider + "'"));
     }
+    const std::array<std::pair<const char*, std::int64_t*>, 6> known = {
+        {{"stub.nan_at_run", &injection_.nan_at_run},
+         {"stub.fail_at_run", &injection_.fail_at_run},
+         {"stub.hang_at_run", &injection_.hang_at_run},
+         {"stub.hang_us", &injection_.hang_us},
+         {"stub.sleep_us", &injection_.sleep_us},
+         {"stub.jitter_us", &injection_.jitter_us}}};
     for (const auto& [key, value] : options.provider_options) {
-      if (key == "stub.nan_at_run") {
-        injection_.nan_at_run = count_of(key, value);
-      } else if (key == "stub.fail_at_run") {
-        injection_.fail_at_run = count_of(key, value);
-      } else if (key == "stub.sleep_us") {
-        injection_.sleep_us = count_of(key, value);
-      } else {
-        throw ArgumentError(expected("provider_options", "stub.nan_at_run | stub.fail_at_run | stub.sleep_us",
+      const auto found = std::ranges::find(known, key, [](const auto& entry) { return entry.first; });
+      if (found == known.end()) {
+        throw ArgumentError(expected("provider_options",
+                                     "stub.nan_at_run | stub.fail_at_run | stub.hang_at_run | stub.hang_us | "
+                                     "stub.sleep_us | stub.jitter_us",
                                      "'" + key + "'"));
       }
+      *found->second = count_of(key, value);
     }
   }
 

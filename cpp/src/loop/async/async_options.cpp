@@ -1,0 +1,101 @@
+#include "loop/async/async_options.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <string_view>
+#include <utility>
+
+#include "keystep/status.hpp"
+
+namespace keystep {
+namespace {
+
+constexpr std::array<std::pair<std::string_view, UnderrunPolicy>, 4> kUnderrunPolicies = {
+    {{"hold", UnderrunPolicy::hold},
+     {"decelerate", UnderrunPolicy::decelerate},
+     {"repeat", UnderrunPolicy::repeat},
+     {"fault", UnderrunPolicy::fault}}};
+constexpr std::array<std::pair<std::string_view, MergeRule>, 3> kMergeRules = {
+    {{"blend", MergeRule::blend},
+     {"replace", MergeRule::replace},
+     {"temporal_ensemble", MergeRule::temporal_ensemble}}};
+
+/// The first of them where `name` is empty.
+template <class Table>
+auto find(const Table& table, const std::string& name) noexcept {
+  if (name.empty()) return table.begin();
+  return std::ranges::find(table, name, [](const auto& entry) { return entry.first; });
+}
+
+template <class Table>
+void check_name(const Table& table, const char* field, const std::string& name) {
+  if (find(table, name) != table.end()) return;
+  std::string known;
+  for (const auto& entry : table) known += (known.empty() ? "" : " | ") + std::string(entry.first);
+  throw ArgumentError(expected(field, known, in_quotes(name)));
+}
+
+void check_range(const char* field, std::int64_t value, std::int64_t least, std::int64_t most) {
+  if (value >= least && value <= most) return;
+  throw ArgumentError(
+      expected(field, std::to_string(least) + ".." + std::to_string(most), std::to_string(value)));
+}
+
+int rows_of(const Bundle& bundle) noexcept { return bundle.chunk.horizon - bundle.chunk.start; }
+
+void refuse_in_lockstep(const AsyncOptions& options) {
+  const AsyncOptions none;
+  const auto refuse = [](bool given, const char* field, const std::string& got) {
+    if (given) throw ArgumentError(expected(field, "none (mode is lockstep)", got));
+  };
+  refuse(!options.underrun.empty(), "underrun", in_quotes(options.underrun));
+  refuse(!options.merge.empty(), "merge", in_quotes(options.merge));
+  refuse(options.request_below != none.request_below, "request_below", std::to_string(options.request_below));
+  refuse(options.blend_actions != none.blend_actions, "blend_actions", std::to_string(options.blend_actions));
+  refuse(options.ensemble_decay != none.ensemble_decay, "ensemble_decay",
+         std::to_string(options.ensemble_decay));
+  refuse(options.plan_ahead != none.plan_ahead, "plan_ahead", std::to_string(options.plan_ahead));
+  refuse(options.watchdog_us != none.watchdog_us, "watchdog_us", std::to_string(options.watchdog_us));
+}
+
+}  // namespace
+
+void check_async(const std::string& mode, const AsyncOptions& options, const Bundle& bundle) {
+  if (mode == "lockstep") return refuse_in_lockstep(options);
+  if (mode != "async") throw ArgumentError(expected("mode", "lockstep | async", in_quotes(mode)));
+  check_name(kUnderrunPolicies, "underrun", options.underrun);
+  check_name(kMergeRules, "merge", options.merge);
+  if (options.underrun == "decelerate" && bundle.action.hold_mode != "values") {
+    throw ArgumentError(expected(
+        "underrun", "hold | repeat | fault (the bundle's action.hold is the last action)", "'decelerate'"));
+  }
+  const int rows = rows_of(bundle);
+  check_range("request_below", options.request_below, 0, rows);
+  check_range("blend_actions", options.blend_actions, 0, rows);
+  if (!std::isfinite(options.ensemble_decay)) {
+    throw ArgumentError(
+        expected("ensemble_decay", "a finite number", std::to_string(options.ensemble_decay)));
+  }
+  check_range("plan_ahead", options.plan_ahead, -1, 1'000'000);
+  check_range("watchdog_us", options.watchdog_us, 0, std::int64_t{1} << 50);
+}
+
+ActionQueue::Settings queue_settings(const AsyncOptions& options, const Bundle& bundle) {
+  const int rows = rows_of(bundle);
+  return {find(kMergeRules, options.merge)->second, rows, static_cast<int>(bundle.action.names.size()),
+          options.blend_actions != 0 ? options.blend_actions : (rows + 1) / 2, options.ensemble_decay};
+}
+
+UnderrunPolicy underrun_policy(const AsyncOptions& options) noexcept {
+  return find(kUnderrunPolicies, options.underrun)->second;
+}
+
+int request_below(const AsyncOptions& options, const Bundle& bundle) noexcept {
+  if (options.request_below != 0) return options.request_below;
+  const int rows = rows_of(bundle);
+  if (options.merge == "temporal_ensemble") return rows;  // the more chunks know an action, the better
+  return std::max(rows - bundle.chunk.execute + 1, std::min(rows / 2 + 1, rows));
+}
+
+}  // namespace keystep

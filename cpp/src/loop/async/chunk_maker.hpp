@@ -1,0 +1,48 @@
+// The controller's thread: an observation and a goal to a chunk.
+#pragma once
+
+#include <cstdint>
+
+#include "keystep/noise.hpp"
+#include "loop/async/exchange.hpp"
+#include "loop/latency_recorder.hpp"
+#include "policy/controller.hpp"
+
+namespace keystep {
+
+class ChunkMaker {
+ public:
+  ChunkMaker(Exchange& exchange, const Interrupts& interrupts, Controller& controller,
+             LatencyRecorder& recorder, std::atomic<bool>& replan_wanted)
+      : exchange_(exchange),
+        interrupts_(interrupts),
+        controller_(controller),
+        recorder_(recorder),
+        replan_wanted_(replan_wanted) {}
+
+  void reset(const NoiseKey& key) noexcept;  ///< an episode begins; before the thread does
+  /// Takes the newest observation and the goal that will stand when the chunk begins to act. False: there is
+  /// nothing to do.
+  bool begin() noexcept;
+  /// Computes, and hands over what came of it, unless an interrupt ended it.
+  void finish() noexcept;
+
+ private:
+  void choose_goal(const Snapshot& seen) noexcept;
+  Status observe(const Snapshot& seen) noexcept;
+  Status sample(const Snapshot& seen, std::vector<float>& chunk) noexcept;
+
+  Exchange& exchange_;
+  const Interrupts& interrupts_;
+  Controller& controller_;
+  LatencyRecorder& recorder_;
+  std::atomic<bool>& replan_wanted_;
+
+  NoiseKey key_;
+  std::uint64_t epoch_ = 0;  // of the chunk begun last
+  std::uint64_t goal_ = 0, goals_taken_ = 0;
+  std::int64_t goal_from_ = 0;
+  Status goal_status_ = Status::ok;
+};
+
+}  // namespace keystep
