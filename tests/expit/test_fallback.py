@@ -17,7 +17,9 @@ def told(path: Path) -> list[tuple[str, int | None]]:
 def test_a_killed_copy_goes_on(tmp_path: Path) -> None:
     toy_dataset.write(tmp_path / "d0", 5)
     whole = copy_episodes(tmp_path / "d0", tmp_path / "whole", ["lift_red"])
-    spec = toy_dataset.make_spec(copied_from=DatasetReader(tmp_path / "d0").sha256(), copied_tasks=["lift_red"])
+    spec = toy_dataset.make_spec(
+        copied_from=DatasetReader(tmp_path / "d0").sha256(), copied_tasks=["lift_red"]
+    )
     with DatasetWriter(tmp_path / "part", spec) as writer:
         writer.add_episode(toy_dataset.make_frames(0, 10), "lift_red", 100)
     assert copy_episodes(tmp_path / "d0", tmp_path / "part", ["lift_red"]) == whole

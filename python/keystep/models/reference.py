@@ -256,7 +256,8 @@ class ReferencePolicy:
         condition = policy.conditions(batch, bool(sampler.guidance))
 
         def predict(sample: Tensor, timestep: int) -> Tensor:
-            return policy.denoise(sample, torch.full((len(sample),), timestep), condition)
+            given = None if known is None else known.given.expand(len(sample), -1)
+            return policy.denoise(sample, torch.full((len(sample),), timestep), condition, given)
 
         if noise is None:
             rows = drawn_noise(sampler, shape, self._seed, self._episode, self._chunk)
