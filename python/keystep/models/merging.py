@@ -113,8 +113,8 @@ class KnownStep:
         if self.last:
             return y
         if self.sampler.kind == "flow_euler":  # x = t noise + (1 - t) y
-            now, after = ((t + 1) / self.sampler.train_steps for t in (self.timestep, self.following))
-            return x + (after - now) * (x - y) / now
+            t, later = ((k + 1) / self.sampler.train_steps for k in (self.timestep, self.following))
+            return x + (later - t) * (x - y) / t
         assert self.alphas is not None
         now, after = self.alphas[self.timestep], self._after()
         variance = (1 - after) / (1 - now) * (1 - now / after)

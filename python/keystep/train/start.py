@@ -110,7 +110,7 @@ def start_from(folder: Path, draft: Checkpoint, model: Any) -> str:
     _require("weights.kind", draft.kind, checkpoint.kind)
     mine, theirs = draft.config.to_dict(), checkpoint.config.to_dict()
     widened = not theirs.get("max_delay") and bool(mine.get("max_delay"))
-    for name in mine.keys() - ({"max_delay"} if widened else set()):
+    for name in (key for key in mine if key != "max_delay" or not widened):
         _require(f"weights.{name}", _network(mine[name]), _network(theirs.get(name)))
     modes = [network_modes(level.config) | level.normalization for level in (checkpoint, draft)]
     _require("weights.normalization", *modes)  # by which the weights were trained
