@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,8 +18,11 @@ pytest.importorskip("torch")
 from hierarchy_fixture import write_checkpoint
 
 from keystep.export.bundle import export_bundle
+from keystep.export.golden_file import read_golden
 from keystep.export.manifest import ExportError
+from keystep.export.onnx_policy import OnnxPolicy
 from keystep.export.verify import verify_bundle
+from keystep.files import sha256
 from keystep.models import ACT_PRESETS, PRESETS, SamplerConfig
 from keystep.models.config import flow_sampler
 from keystep.models.merging import Continued
@@ -185,6 +189,10 @@ def test_verify_covers_it(name: str, exported: Export) -> None:
     assert report.ok, report
     rows = [row.ours for row in report.comparisons if row.quantity == "continued"]
     assert rows == ["C++ runtime", "native fp32", "C++ runtime"]
+    manifest = keystep.read_manifest(bundle)
+    golden, onnx = read_golden(bundle, manifest), OnnxPolicy(bundle, manifest, threads=1)
+    for case, wanted in enumerate(golden["continued"]):
+        np.testing.assert_allclose(onnx.continued(golden, case), wanted, atol=2e-4)
     plain = verify_bundle(exported("sample")[1])
     assert all(row.quantity != "continued" for row in plain.comparisons)
 
@@ -212,6 +220,18 @@ def test_an_optional_field(exported: Export, edit_manifest: Any) -> None:
             keystep.load(other)
     finally:
         (other / "manifest.json").write_bytes(before)
+
+
+def test_golden_delays_are_checked(exported: Export, tmp_path: Path, edit_manifest: Any) -> None:
+    bundle = tmp_path / "x.keystep"
+    shutil.copytree(exported("epsilon")[1], bundle)
+    arrays = dict(np.load(bundle / "golden.npz"))
+    arrays["continued.delay"][1] = 4
+    np.savez(bundle / "golden.npz", **arrays)  # type: ignore[arg-type]
+    digest = sha256(bundle / "golden.npz")
+    edit_manifest(bundle, lambda manifest: manifest["golden"].update(sha256=digest))
+    with pytest.raises(keystep.BundleError, match=r"golden.continued.delay: expected 0..3 .*, got 4"):
+        verify_bundle(bundle)
 
 
 def test_rounded_weights(tmp_path: Path) -> None:
