@@ -5,6 +5,7 @@ from benchmarks import (
     candidates,
     footprint,
     hierarchy,
+    merging,
     native,
     native_contention,
     native_scaling,
@@ -24,6 +25,7 @@ def main() -> None:
     act.main(act.Options())
     hierarchy.main(hierarchy.Options())
     candidates.main(candidates.Options())
+    merging.main(merging.Options())
     tabletop.main(tabletop.Options())
     rollouts.main(rollouts.Options())
     openvino_env.main()

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 import keystep
-from keystep.export.golden_file import CANDIDATES
+from keystep.export.golden_file import CANDIDATES, CONTINUED, DELAY, PREVIOUS
 from keystep.export.onnx_policy import OnnxPolicy
 from keystep.features import features_of
 
@@ -36,6 +36,8 @@ def onnx_answers(onnx: OnnxPolicy, manifest: dict[str, Any], golden: Arrays) -> 
     answers = {"actions": _each(onnx.actions, golden)} | onnx_outputs(onnx, manifest, golden)
     if manifest["planner"]:
         answers["plan"] = _each(onnx.plan, golden)
+    if CONTINUED in golden:
+        answers[CONTINUED] = _each(onnx.continued, golden)
     if has_scorer(manifest):
         plans = answers["candidates"] = _each(onnx.candidates, golden)
         answers["scores"] = _each(lambda _, case: onnx.scores(golden, case, plans[case]), golden)
@@ -74,7 +76,7 @@ def runtime_answers(
     path: Path, manifest: dict[str, Any], golden: Arrays, quantities: Sequence[str], **options: Any
 ) -> Arrays:
     """`actions` and `plan`, as wanted, in physical units (images in 0..1)."""
-    answer = {"actions": _chunk, "plan": _plan}
+    answer = {"actions": _chunk, "plan": _plan, CONTINUED: _continued}
     with keystep.load(path, **options) as runtime:
         return {
             quantity: _each(functools.partial(answer[quantity], runtime, manifest), golden)
@@ -90,7 +92,15 @@ def _plan(runtime: keystep.Runtime, manifest: dict[str, Any], golden: Arrays, ca
     return plan[manifest["planner"]["subgoal"]]
 
 
-def _chunk(runtime: keystep.Runtime, manifest: dict[str, Any], golden: Arrays, case: int) -> np.ndarray:
+def _continued(runtime: keystep.Runtime, manifest: dict[str, Any], golden: Arrays, case: int) -> np.ndarray:
+    delay = int(golden[DELAY][case])
+    previous = np.ascontiguousarray(golden[PREVIOUS][case][:delay])
+    return _chunk(runtime, manifest, golden, case, previous=previous, delay=delay, rule="trained")
+
+
+def _chunk(
+    runtime: keystep.Runtime, manifest: dict[str, Any], golden: Arrays, case: int, **continued: Any
+) -> np.ndarray:
     """By the controller alone: of a hierarchy, a goal is handed in as every subgoal."""
     goal = _view(golden, "goal", case)
     if manifest["planner"]:
@@ -101,7 +111,7 @@ def _chunk(runtime: keystep.Runtime, manifest: dict[str, Any], golden: Arrays, c
         task = manifest["tasks"][int(golden["task"][case])]["name"] if "task" in golden else None
         runtime.reset(task=task, goal=goal or None)
     newest = _seen(runtime, manifest, _view(golden, "observation", case))
-    return runtime.predict_chunk(newest, _noise(golden, "noise", case))
+    return runtime.predict_chunk(newest, _noise(golden, "noise", case), **continued)
 
 
 def _seen(runtime: keystep.Runtime, manifest: dict[str, Any], frames: Arrays) -> Arrays:
@@ -145,13 +155,15 @@ def torch_answers(
     scorer: Path | None = None,
 ) -> Arrays:
     # These need torch, which a robot need not have.
-    from keystep.export.golden import torch_answer, torch_candidates, torch_plan
+    from keystep.export.golden import torch_answer, torch_candidates, torch_continued, torch_plan
     from keystep.export.levels import load_controller, load_planning, load_scoring
 
     changes, execute = _sampler_changes(manifest["sampler"]), manifest["chunk"]["execute"]
     controller = load_controller(checkpoint, changes, execute, resize=False)
     cases = range(len(golden["actions"]))
     answers = {"actions": np.stack([torch_answer(controller, golden, case)[0] for case in cases])}
+    if CONTINUED in golden:
+        answers[CONTINUED] = np.stack([torch_continued(controller, golden, case) for case in cases])
     if planner is not None:
         changes = _sampler_changes(manifest["planner"]["sampler"])
         planning = load_planning(planner, changes, True, controller)

@@ -251,6 +251,8 @@ def controller_module(kind: str, controller: Controller) -> tuple[nn.Module, dic
     film = torch.zeros(branches, sum(policy.unet.film_widths()))
     chunk = torch.zeros(branches, config.horizon, config.action_dim)
     inputs = {"sample": chunk, "timestep": torch.zeros(1, dtype=torch.int64), graphs.FILM: film}
+    if policy.config.max_delay:  # in the order in which the graph takes them
+        inputs = {"sample": chunk, graphs.MASK: torch.zeros(branches, config.horizon, 1)} | inputs
     return graphs.denoise_graph(policy), inputs
 
 

@@ -10,12 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from keystep.export.golden_file import CANDIDATES, noise_rows
+from keystep.export.golden_file import CANDIDATES, CONTINUED, DELAY, PREVIOUS, noise_rows
 from keystep.export.levels import Controller, Planning
 from keystep.features import KINDS
-from keystep.models import SamplerConfig
+from keystep.models import DiffusionController, SamplerConfig
 from keystep.models.act import ActController
 from keystep.models.frames import as_input
+from keystep.models.merging import Continued
 from keystep.models.reference import Predict, denoise_loop, diffusers_scheduler
 from keystep.models.scorer import pooled
 
@@ -40,7 +41,44 @@ def golden_arrays(controller: Controller, seed: int = 0) -> Arrays:
     arrays["actions"] = np.stack([actions for actions, _ in answers])
     if controller.sampler is not None:
         arrays["model_output"] = np.stack([output for _, output in answers])
-    return arrays
+    return arrays | continued_arrays(controller, arrays)
+
+
+def continued_arrays(controller: Controller, arrays: Arrays) -> Arrays:
+    """Of a controller with `max_delay` D: `continued.previous` [N, D, A], the next case's actions, of which
+    `continued.delay` [N] rows are given, and torch's `continued` [N, H, A]."""
+    config = controller.config
+    most, start = getattr(config, "max_delay", 0), config.chunk_start
+    if not most:
+        return {}
+    found: Arrays = {
+        PREVIOUS: np.roll(arrays["actions"], -1, axis=0)[:, start : start + most].copy(),
+        DELAY: most - np.arange(len(arrays["actions"]), dtype=np.int64) % most,
+    }
+    cases = range(len(arrays["actions"]))
+    found[CONTINUED] = np.stack([torch_continued(controller, arrays | found, case) for case in cases])
+    return found
+
+
+@torch.no_grad()
+def torch_continued(controller: Controller, arrays: Arrays, case: int) -> np.ndarray:
+    """Actions [H, A] of one case whose first rows are given."""
+    policy, sampler, normalizer = controller.model, controller.sampler, controller.checkpoint.normalizer()
+    assert isinstance(policy, DiffusionController) and sampler is not None
+    delay = int(arrays[DELAY][case])
+    continued = Continued(arrays[PREVIOUS][case][:delay], delay, delay, "trained")
+    rows = normalizer.normalize("action", torch.from_numpy(continued.previous))
+    known = continued.known(rows, policy.config)
+    condition = policy.conditions(_batch(controller, arrays, case), bool(sampler.guidance))
+
+    def predict(sample: Tensor, timestep: int) -> Tensor:
+        count = len(sample)
+        given = known.given.expand(count, -1)
+        return policy.denoise(sample, torch.full((count,), timestep), condition, given)
+
+    noise = [torch.from_numpy(row)[None] for row in arrays["noise"][case]]
+    sample = denoise_loop(sampler, predict, noise, known)
+    return continued.finished(normalizer.unnormalize("action", sample)[0].numpy(), policy.config.chunk_start)
 
 
 @torch.no_grad()

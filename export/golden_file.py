@@ -24,6 +24,7 @@ from keystep.features import feature_of
 
 Arrays = dict[str, np.ndarray]
 MAX_CASES = 256
+PREVIOUS, DELAY, CONTINUED = "continued.previous", "continued.delay", "continued"
 CANDIDATES = 4  # plans that are scored in each case
 MAX_BYTES = 2**31  # of all arrays
 _SLACK = 2**16  # of the zip's directory and the arrays' headers
@@ -119,6 +120,9 @@ def _expected(manifest: dict[str, Any]) -> dict[str, _Expected]:
     if sampler:
         found["noise"] = _Expected("<f4", (noise_rows(sampler), *chunk))
         found["model_output"] = _Expected("<f4", chunk)
+    if most := manifest["chunk"].get("max_delay", 0):
+        found[PREVIOUS], found[DELAY] = _Expected("<f4", (most, chunk[1])), _Expected("<i8", ())
+        found[CONTINUED] = _Expected("<f4", chunk)
     for tensor in graphs["act" if "act" in graphs else "encode"]["inputs"]:
         found[tensor["role"]] = _input(tensor["role"], manifest)
     if planner:
@@ -228,6 +232,10 @@ def _check_values(arrays: Arrays, manifest: dict[str, Any]) -> None:
     for task in arrays.get("task", ()):
         if not 0 <= task < tasks:
             raise keystep.BundleError(f"golden.task: expected 0..{tasks - 1}, got {task}")
+    for delay in arrays.get(DELAY, ()):
+        if not 0 <= delay <= manifest["chunk"]["max_delay"]:
+            wanted = f"0..{manifest['chunk']['max_delay']} (chunk.max_delay)"
+            raise keystep.BundleError(f"golden.{DELAY}: expected {wanted}, got {delay}")
     if "text" in arrays:
         _check_texts(arrays["text"], manifest["planner"]["text"]["max_bytes"])
 

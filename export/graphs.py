@@ -29,7 +29,7 @@ from keystep.models.act import ActController
 from keystep.models.unet1d import ConditionalUnet1d
 
 OPSET = 18
-CONDITION, FILM = "condition", "film"
+CONDITION, FILM, MASK = "condition", "film", "prefix_mask"
 ROWS = "rows"  # the symbolic axis of tensors that the runtime binds with one row or two
 
 
@@ -97,8 +97,16 @@ def step_table(unet: ConditionalUnet1d, train_steps: int) -> Tensor:
     return functional.linear(steps, weight) + scale_offset(unet)
 
 
+class MaskedDenoiseGraph(DenoiseGraph):
+    """The same of a network that is told which rows are given: prefix_mask [B, H, 1], 1 where one is."""
+
+    def forward(self, sample: Tensor, prefix_mask: Tensor, timestep: Tensor, film: Tensor) -> Tensor:  # type: ignore[override]
+        return super().forward(torch.cat([sample, prefix_mask], dim=-1), timestep, film)
+
+
 def denoise_graph(policy: DiffusionController) -> DenoiseGraph:
-    return DenoiseGraph(policy.unet, policy.config.horizon, policy.config.sampler.train_steps)
+    kind = MaskedDenoiseGraph if policy.config.max_delay else DenoiseGraph
+    return kind(policy.unet, policy.config.horizon, policy.config.sampler.train_steps)
 
 
 class ActGraph(nn.Module):

@@ -51,6 +51,8 @@ def build_manifest(
         feature.to_dict() | {"normalization": statistics[feature.key]} for feature in controller.features
     ]
     chunk = {"horizon": config.horizon, "execute": controller.execute, "start": controller.start}
+    if delay := getattr(config, "max_delay", 0):  # left out where there is none
+        chunk["max_delay"] = delay
     tasks = planning.checkpoint.tasks if planning else checkpoint.tasks if config.tasks else []
     made_by = {"keystep_version": version("keystep"), "git_commit": git_commit()}
     provenance = made_by | checkpoint.provenance

@@ -11,6 +11,7 @@ import onnxruntime
 
 import keystep
 from keystep import _core
+from keystep.export.golden_file import DELAY, PREVIOUS
 from keystep.features import Feature, feature_of
 
 Arrays = dict[str, np.ndarray]
@@ -49,16 +50,39 @@ class OnnxPolicy:
         offset, scale = offset_and_scale(self._manifest["action"]["normalization"])
         return sample * scale + offset
 
+    def continued(self, golden: Arrays, case: int) -> np.ndarray:
+        """[H, A], physical units: of a chunk that is given its first rows."""
+        chunk, delay = self._manifest["chunk"], int(golden[DELAY][case])
+        offset, scale = offset_and_scale(self._manifest["action"]["normalization"])
+        previous = golden[PREVIOUS][case][:delay]
+        rows = np.zeros((chunk["horizon"], len(self._manifest["action"]["names"])), np.float32)
+        given = np.zeros((chunk["horizon"], 1), bool)
+        place = slice(chunk["start"], chunk["start"] + delay)
+        rows[place], given[place] = (previous - offset) / scale, True
+        predict = self._predict(golden, case, given.astype(np.float32))
+
+        def denoise(sample: np.ndarray, timestep: int) -> np.ndarray:
+            sample[...] = np.where(given, rows, sample)  # what the sampler goes on from, too
+            return predict(sample, timestep)
+
+        sample = _sampled(self._manifest["sampler"], denoise, golden["noise"][case].copy())
+        actions = sample * scale + offset
+        actions[place] = previous
+        return actions
+
     def first_output(self, golden: Arrays, case: int) -> np.ndarray:
         """[H, A]: the conditional model output of the first denoise step."""
         predict = self._predict(golden, case)
         return _first(self._manifest["sampler"], predict, golden["noise"][case])
 
-    def _predict(self, golden: Arrays, case: int) -> Denoise:
+    def _predict(self, golden: Arrays, case: int, given: np.ndarray | None = None) -> Denoise:
         condition, guided = self._condition(golden, case), bool(self._manifest["sampler"]["guidance"])
+
+        mask = np.zeros((self._manifest["chunk"]["horizon"], 1), np.float32) if given is None else given
 
         def predict(sample: np.ndarray, timestep: int) -> np.ndarray:
             step = condition | {"sample": _rows(sample, guided), "timestep": np.array([timestep])}
+            step["prefix_mask"] = _rows(mask, guided)
             output = self._run("denoise", step)["model_output"]
             return output if guided else output[0]
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from keystep.export.answers import Arrays, onnx_answers
+from keystep.export.golden_file import CONTINUED
 from keystep.export.onnx_policy import OnnxPolicy, physical_range
 from keystep.features import feature_of
 
@@ -48,7 +49,7 @@ def magnified(path: Path, manifest: dict[str, Any], golden: Arrays, threads: int
 
 
 def _range(manifest: dict[str, Any], quantity: str) -> tuple[np.ndarray, np.ndarray] | None:
-    if quantity == "actions":
+    if quantity in ("actions", CONTINUED):
         return physical_range(manifest["action"]["normalization"], image=False)
     if quantity in ("plan", "candidates"):
         planner = manifest["planner"]

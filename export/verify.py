@@ -25,7 +25,7 @@ from keystep.export.answers import (
     torch_answers,
 )
 from keystep.export.comparison import TOLERANCE, Comparison, VerifyReport, compare
-from keystep.export.golden_file import read_golden
+from keystep.export.golden_file import CONTINUED, read_golden
 from keystep.export.onnx_policy import OnnxPolicy
 from keystep.export.rounding import magnified, network_units, resolution
 
@@ -71,7 +71,11 @@ def verify_bundle(
     manifest, golden = _read(path)
     if scorer is not None and not has_scorer(manifest):
         raise keystep.ArgumentError(f"scorer: expected none (the bundle has no scorer), got {scorer}")
-    wanted = ("actions", "plan") if manifest["planner"] else ("actions",)
+    wanted = [
+        "actions",
+        *(["plan"] if manifest["planner"] else []),
+        *([CONTINUED] if CONTINUED in golden else []),
+    ]
     options = {"engine": "onnxruntime", "threads": threads} | options
     # The runtime comes first: it says what is wrong with a graph.
     cpp = runtime_answers(path, manifest, golden, wanted, **options)
@@ -155,6 +159,8 @@ def _native_rows(path: Path, manifest: dict[str, Any], golden: Arrays, threads: 
         for precision in precisions
         for quantity in unets
     ]
+    if CONTINUED in golden and "actions" in unets and "fp32" in precisions:
+        rows.append(_native_row(path, manifest, golden, "fp32", CONTINUED, threads))
     if has_scorer(manifest) and "plan" in unets and "fp32" in precisions:
         native = {"engine": "native", "precision": "fp32", "threads": threads}
         answers = candidate_answers(path, manifest, golden, **native)

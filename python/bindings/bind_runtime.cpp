@@ -3,6 +3,7 @@
 #include <cmath>
 #include <exception>
 
+#include "continuation_reader.hpp"
 #include "convert.hpp"
 #include "observation_reader.hpp"
 #include "signals.hpp"
@@ -95,13 +96,16 @@ class PyRuntime {
     return py::array_t<float>(std::ssize(action.values), action.values.data());
   }
 
-  py::array_t<float> predict_chunk(py::handle dictionary, py::handle noise) {
+  py::array_t<float> predict_chunk(py::handle dictionary, py::handle noise, py::handle previous,
+                                   py::handle delay, py::handle overlap, py::handle rule, py::handle decay) {
     check_usable();
     const ReadObservation read = reader_.read(dictionary);
-    const Shape shape = {runtime_->bundle().chunk.horizon, std::ssize(runtime_->bundle().action.names)};
+    const py::ssize_t dim = std::ssize(runtime_->bundle().action.names);
+    const ReadContinuation continued = read_continuation(previous, delay, overlap, rule, decay, dim);
+    const Shape shape = {runtime_->bundle().chunk.horizon, dim};
     return predict(shape, shape, noise,
                    [&](std::span<const float> given, std::span<float> out, std::string& message) {
-                     return runtime_->predict_chunk(read.view(), given, out, &message);
+                     return runtime_->predict_chunk(read.view(), given, out, &message, continued.view);
                    });
   }
 
@@ -374,7 +378,8 @@ void bind_runtime(py::module_& module) {
       .def("is_about", &PyRuntime::is_about, py::arg("told"))
       .def("text_warning", &PyRuntime::text_warning, py::arg("instruction"))
       .def("act", &PyRuntime::act, py::arg("observation"))
-      .def("predict_chunk", &PyRuntime::predict_chunk, py::arg("observation"), py::arg("noise"))
+      .def("predict_chunk", &PyRuntime::predict_chunk, py::arg("observation"), py::arg("noise"),
+           py::arg("previous"), py::arg("delay"), py::arg("overlap"), py::arg("rule"), py::arg("decay"))
       .def("predict_plan", &PyRuntime::predict_plan, py::arg("observation"), py::arg("noise"))
       .def("predict_candidates", &PyRuntime::predict_candidates, py::arg("observation"), py::arg("noise"))
       .def("plan", &PyRuntime::plan)

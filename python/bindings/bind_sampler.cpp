@@ -114,6 +114,34 @@ py::array_t<float> guide(const Sampler& sampler, py::handle conditional, py::han
   return out;
 }
 
+/// The values of an array of the sample's shape.
+std::span<const float> like(const py::array& sample, const py::array& given, const char* field) {
+  if (given.ndim() == sample.ndim() &&
+      std::equal(sample.shape(), sample.shape() + sample.ndim(), given.shape()))
+    return values(given);
+  throw ArgumentError(expected(field, "shape " + shape_text(sample.shape(), sample.ndim()),
+                               shape_text(given.shape(), given.ndim())));
+}
+
+py::array_t<float> merge(const Sampler& sampler, py::handle number, py::handle weights, py::handle known,
+                         py::handle before, py::handle sample, py::handle noise) {
+  const int index = integer<int>(number, "index", 0, static_cast<int>(sampler.timesteps().size()) - 1);
+  const py::array x = float_array(sample, "sample"), w = float_array(weights, "weights");
+  const py::array y = float_array(known, "known"), old = float_array(before, "before");
+  if (x.ndim() == 0 || x.size() == 0 || w.ndim() != 1 || w.size() != x.shape(0)) {
+    throw ArgumentError(expected("weights", "one for each row of sample", shape_text(w.shape(), w.ndim())));
+  }
+  py::array z;
+  if (sampler.needs_noise(index)) z = float_array(noise, "noise");
+  const std::span<const float> drawn =
+      sampler.needs_noise(index) ? like(x, z, "noise") : std::span<const float>{};
+  py::array_t<float> out(std::vector<py::ssize_t>(x.shape(), x.shape() + x.ndim()));
+  const std::span<float> result(out.mutable_data(), static_cast<std::size_t>(out.size()));
+  std::ranges::copy(values(x), result.begin());
+  sampler.merge(index, values(w), like(x, y, "known"), like(x, old, "before"), drawn, result);
+  return out;
+}
+
 }  // namespace
 
 void bind_sampler(py::module_& module) {
@@ -135,6 +163,8 @@ void bind_sampler(py::module_& module) {
           py::arg("index"))
       .def("step", &step, py::arg("index"), py::arg("model_output"), py::arg("sample"),
            py::arg("noise") = py::none())
+      .def("merge", &merge, py::arg("index"), py::arg("weights"), py::arg("known"), py::arg("before"),
+           py::arg("sample"), py::arg("noise") = py::none())
       .def("guide", &guide, py::arg("conditional"), py::arg("unconditional"));
 }
 

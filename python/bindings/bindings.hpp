@@ -31,6 +31,7 @@ void bind_errors(py::module_& module);
 void bind_bundle(py::module_& module);
 void bind_noise(py::module_& module);
 void bind_sampler(py::module_& module);
+void bind_merge(py::module_& module);
 void bind_options(py::module_& module);
 void bind_runtime(py::module_& module);
 void bind_trace(py::module_& module);

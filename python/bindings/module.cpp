@@ -10,6 +10,7 @@ PYBIND11_MODULE(_keystep, module) {
   bind_noise(module);
   bind_sampler(module);
   bind_trace(module);
+  bind_merge(module);
   bind_options(module);
   bind_runtime(module);
 }

@@ -19,6 +19,7 @@ from keystep._core import (
     now_us,
 )
 from keystep.candidates import Candidates
+from keystep.continuation import merge_weights
 from keystep.latency import LatencyReport, StageLatency
 from keystep.runtime import Runtime, TextWarning, load, read_manifest
 from keystep.sampler import Sampler
@@ -43,6 +44,7 @@ __all__ = [
     "TraceWarning",
     "__version__",
     "load",
+    "merge_weights",
     "noise",
     "now_us",
     "read_manifest",

@@ -89,6 +89,8 @@ def sampler_fields() -> list[tuple[str, list[str], SamplerBounds, Any]]:
 def sampler_kinds() -> dict[str, tuple[bool, list[str], list[str]]]:
     """By kind: whether it is a flow, its predictions, its rules of time-steps."""
 
+def merge_weights(horizon: int, delay: int, overlap: int, rows: int, decay: str) -> NDArray[np.float32]: ...
+
 class Sampler:
     def __init__(self, spec: SamplerSpec) -> None: ...
     @property
@@ -102,6 +104,15 @@ class Sampler:
         self,
         index: int,
         model_output: NDArray[np.float32],
+        sample: NDArray[np.float32],
+        noise: NDArray[np.float32] | None = None,
+    ) -> NDArray[np.float32]: ...
+    def merge(
+        self,
+        index: int,
+        weights: NDArray[np.float32],
+        known: NDArray[np.float32],
+        before: NDArray[np.float32],
         sample: NDArray[np.float32],
         noise: NDArray[np.float32] | None = None,
     ) -> NDArray[np.float32]: ...
@@ -172,7 +183,14 @@ class Runtime:
     def text_warning(self, instruction: str) -> str: ...
     def act(self, observation: dict[str, Any]) -> NDArray[np.float32]: ...
     def predict_chunk(
-        self, observation: dict[str, Any], noise: NDArray[np.float32] | None
+        self,
+        observation: dict[str, Any],
+        noise: NDArray[np.float32] | None,
+        previous: NDArray[np.float32] | None,
+        delay: int,
+        overlap: int,
+        rule: str,
+        decay: str,
     ) -> NDArray[np.float32]: ...
     def predict_plan(
         self, observation: dict[str, Any], noise: NDArray[np.float32] | None

@@ -13,6 +13,7 @@ import numpy as np
 from keystep import _core
 from keystep.arguments import engine_options, text
 from keystep.candidates import Candidates
+from keystep.continuation import continuation_arguments
 from keystep.features import feature_of, features_of
 from keystep.latency import LatencyReport
 from keystep.libraries import find_extensions, find_onnxruntime
@@ -290,17 +291,38 @@ class Runtime:
         self._check_task(observation)
         return self._core.act(observation)
 
-    def predict_chunk(self, observation: Observation, noise: np.ndarray | None = None) -> np.ndarray:
+    def predict_chunk(
+        self,
+        observation: Observation,
+        noise: np.ndarray | None = None,
+        *,
+        previous: np.ndarray | None = None,
+        delay: int = 0,
+        overlap: int | None = None,
+        rule: str | None = None,
+        decay: str = "exponential",
+    ) -> np.ndarray:
         """One whole chunk, float32 (H, A), physical units before the gate; nothing of the episode changes.
 
-        In async mode this, `predict_plan` and `predict_candidates` raise PolicyError "busy".
+        With `previous` it continues the chunk before (docs/merging.md): its rows below `delay`, counted from
+        the manifest's `chunk.start`, are those of `previous`, exactly. In async mode this, `predict_plan` and
+        `predict_candidates` raise PolicyError "busy".
 
         Args:
             noise: float32 (H, A), or (K, H, A): the initial noise, then that of each denoise step that needs
                 some; None: the generator's, for the next chunk of this episode.
+            previous: float32 (rows, A), up to H rows: the old chunk's actions that are not executed yet, in
+                physical units, from the one that executes now. None: a chunk of its own.
+            delay: actions that will be consumed before the new chunk begins to act.
+            overlap: of x0blend: the first row that is wholly new, `delay` or more; None: H - delay, or where
+                `previous` ends.
+            rule: x0blend, trained (a bundle trained with `--rtc`, `delay` up to its `chunk.max_delay`), or
+                none; None: trained where the bundle is, else x0blend.
+            decay: of x0blend: exponential or linear, how the old chunk's weight falls from delay to overlap.
         """
         self._check_task(observation)
-        return self._core.predict_chunk(observation, noise)
+        continued = continuation_arguments(self._manifest, previous, delay, overlap, rule, decay)
+        return self._core.predict_chunk(observation, noise, *continued)
 
     def predict_plan(
         self, observation: Observation, noise: np.ndarray | None = None, *, as_float: bool = False

@@ -56,6 +56,7 @@ RULES = {
     r"\.betas: expected \d+ values \(train_steps\)": LENGTHS,
     r"^chunk\.execute: expected an integer in 1\.\.\d+, ": ORDER,
     r"^chunk\.start: expected an integer in 0\.\.\d+, ": ORDER,
+    r"^chunk\.max_delay: expected an integer in 1\.\.\d+, ": ORDER,
     r"\.inference_steps: expected 1\.\.\d+ \(train_steps\)": ORDER,
     r"\.steps_offset: expected 0\.\.\d+ \(time-steps stay below train_steps\)": ORDER,
     r"^action\.hold\.values\[\d+\]: expected a value in ": ORDER,
@@ -83,6 +84,7 @@ def manifests(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, A
     configs: dict[str, Any] = {
         "flat": seeing,
         "flow": replace(seeing, sampler=replace(flow, clip_sample=False)),
+        "given": replace(plain, max_delay=3),
         "act": replace(ACT_PRESETS["act-tiny"], goal="observation"),
         "subgoal": PLANNER_PRESETS["tiny"],
     }

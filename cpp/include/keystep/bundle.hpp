@@ -119,6 +119,7 @@ struct ChunkSpec {
   int horizon = 0, execute = 0;
   int start = 0;  ///< the row that belongs to the present observation: the first that is executed
   std::string merge = "consumed_index";
+  int max_delay = 0;  ///< rows that a chunk may be given of the one before; 0: it was not trained for it
 };
 
 /// Says which of several plans is most likely to succeed: the graph `score`.

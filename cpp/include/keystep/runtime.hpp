@@ -13,6 +13,7 @@
 
 #include "keystep/async.hpp"
 #include "keystep/bundle.hpp"
+#include "keystep/continuation.hpp"
 #include "keystep/engine.hpp"
 #include "keystep/episode.hpp"
 #include "keystep/latency.hpp"
@@ -117,10 +118,10 @@ class Runtime {
   /// One whole chunk for one observation and the current subgoal, outside the loop: nothing of the episode
   /// changes. In async mode this and the next two are `busy`: others are at work. `noise` empty: what the
   /// next chunk would draw; else one chunk of initial noise, followed by as much again for each step that
-  /// needs noise. `chunk`: horizon x action dim, physical units, before the gate's bounds. `not_reset` also
-  /// before there is a subgoal.
+  /// needs noise. `chunk`: horizon x action dim, physical units, before the gate's bounds. `continuation`: of
+  /// the chunk before; by default none. `not_reset` also before there is a subgoal.
   Status predict_chunk(const Observation& observation, std::span<const float> noise, std::span<float> chunk,
-                       std::string* message = nullptr) noexcept;
+                       std::string* message = nullptr, const Continuation& continuation = {}) noexcept;
   /// One whole plan for one observation: subgoals x `subgoal_shape` floats, states in physical units, images
   /// [3, h, w] in 0..1 and a little beyond. `noise` empty: what the next plan would draw; else one plan of
   /// initial noise (of each candidate), followed by as much again for each step that needs noise. `not_reset`

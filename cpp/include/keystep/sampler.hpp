@@ -58,6 +58,17 @@ class Sampler {
   void step(int index, std::span<const float> model_output, std::span<const float> noise,
             std::span<float> sample) const noexcept;
 
+  /// After step `index` of a sample whose rows are partly known, such as the actions of the chunk before:
+  /// every row i becomes (1 - w) x_i + w k_i with w = `weights[i]`, where k_i is what the step gives if the
+  /// clean sample that the network predicts is `known`, and its noise what remains. That is x0 += w (known -
+  /// x0) with the noise recomputed, where nothing is clipped; a row of weight 0 stays as it is, to the bit,
+  /// and one of weight 1 ends at `known`. `before`: the sample before the step; `noise`: as the step had it.
+  /// All spans but `weights`, which has a value in [0, 1] for each row, are as long as the sample; else it
+  /// becomes NaN. Rows without a known value need one that is finite, and weight 0.
+  void merge(int index, std::span<const float> weights, std::span<const float> known,
+             std::span<const float> before, std::span<const float> noise,
+             std::span<float> sample) const noexcept;
+
   /// (1+lambda) * conditional - lambda * unconditional, written over `conditional`; NaN if their
   /// lengths differ.
   void guide(std::span<float> conditional, std::span<const float> unconditional) const noexcept;
@@ -72,7 +83,12 @@ class Sampler {
     float direction_x = 0, direction_m = 0, direction_divisor = 1;
     float scale_x0 = 0, scale_direction = 0, sigma = 0;
   };
+  /// Of the step of a sample whose clean end y is known: x' = x * sample + clean * y + sigma * noise.
+  struct KnownStep {
+    float x = 0, clean = 1, sigma = 0;
+  };
   Coefficients coefficients(std::size_t index) const;
+  KnownStep known_step(std::size_t index) const;
   Coefficients flow_coefficients(std::size_t index) const;
   double previous_alpha_cumprod(std::size_t index) const;
 
@@ -80,6 +96,7 @@ class Sampler {
   std::vector<int> timesteps_;
   std::vector<double> alphas_cumprod_;
   std::vector<Coefficients> coefficients_;
+  std::vector<KnownStep> known_;
 };
 
 }  // namespace keystep

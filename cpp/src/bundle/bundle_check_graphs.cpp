@@ -43,14 +43,14 @@ std::map<std::string, Sides> controller_sides(const Bundle& bundle) {
   const Shape chunk = {1, bundle.chunk.horizon, static_cast<std::int64_t>(bundle.action.names.size())};
   const RoleSpec batch = {DType::float32, {branches(bundle), chunk[1], chunk[2]}, true};
   const RoleSpec actions = {DType::float32, chunk, true};
-  const RoleSpec condition = {DType::float32, {}, false}, written = {DType::float32, {}, true};
+  Roles denoised = {{"sample", batch}, {"timestep", kTimestep}, {"condition", {DType::float32, {}, false}}};
+  if (bundle.chunk.max_delay > 0)
+    denoised["prefix_mask"] = {DType::float32, {batch.shape[0], chunk[1], 1}, true};
+  const RoleSpec written = {DType::float32, {}, true};
   const std::string last = bundle.graphs.contains("film") ? "film" : "encode";  // before the denoise steps
   return {{"encode", {controller_inputs(bundle), {{"condition", written}}}},
           {"film", {{{"condition", written}}, {{"condition", written}}, {"encode"}}},
-          {"denoise",
-           {{{"sample", batch}, {"timestep", kTimestep}, {"condition", condition}},
-            {{"model_output", batch}},
-            {last}}},
+          {"denoise", {denoised, {{"model_output", batch}}, {last}}},
           {"act", {controller_inputs(bundle), {{"actions", actions}}}}};
 }
 

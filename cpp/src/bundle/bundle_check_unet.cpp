@@ -33,7 +33,8 @@ void check_film(const Unet& unet, const GraphSpec& graph) {
 void check_denoise(const Unet& unet, const GraphSpec& film, const GraphSpec& graph) {
   const std::string field = "graphs." + unet.denoise + ".inputs", why = " (" + unet.field + ")";
   const auto conditions = std::ranges::count(graph.inputs, "condition", &TensorSpec::role);
-  if (graph.inputs.size() != 3 || conditions != 1) {
+  const auto masks = std::ranges::count(graph.inputs, "prefix_mask", &TensorSpec::role);
+  if (std::ssize(graph.inputs) != 3 + masks || conditions != 1) {
     refuse(field, "sample, timestep and what " + unet.film + " writes" + why,
            std::to_string(graph.inputs.size()) + " tensors, " + std::to_string(conditions) +
                " of them conditions");

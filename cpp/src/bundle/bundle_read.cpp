@@ -252,12 +252,13 @@ void check_format(const ManifestNode& root) {
 }
 
 ChunkSpec read_chunk(const ManifestNode& node) {
-  node.check_keys({"horizon", "execute", "start", "merge"});
-  ChunkSpec spec;
-  spec.horizon = static_cast<int>(node["horizon"].integer(1, 65536));
+  node.check_keys({"horizon", "execute", "start", "merge"}, {"max_delay"});
+  ChunkSpec spec{.horizon = static_cast<int>(node["horizon"].integer(1, 65536))};
   spec.execute = static_cast<int>(node["execute"].integer(1, spec.horizon));
   spec.start = static_cast<int>(node["start"].integer(0, spec.horizon - spec.execute));
   spec.merge = node["merge"].text_of({"consumed_index"});
+  if (!node.contains("max_delay")) return spec;
+  spec.max_delay = static_cast<int>(node["max_delay"].integer(1, spec.horizon - spec.start - 1));
   return spec;
 }
 

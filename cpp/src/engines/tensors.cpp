@@ -90,7 +90,7 @@ bool scores(const GraphSpec& graph) noexcept {
 }
 
 bool is_batched(const GraphSpec& graph, const std::string& role) noexcept {
-  return role == "sample" || role == "model_output" || role == kScoreRole ||
+  return role == "sample" || role == "prefix_mask" || role == "model_output" || role == kScoreRole ||
          (role == "condition" && !scores(graph));
 }
 

@@ -220,8 +220,9 @@ Status Runtime::tick(const Observation& observation, Action& action, std::string
 }
 
 Status Runtime::predict_chunk(const Observation& observation, std::span<const float> noise,
-                              std::span<float> chunk, std::string* message) noexcept {
-  return impl_->call(message, [&] { return impl_->predict_chunk(observation, noise, chunk); });
+                              std::span<float> chunk, std::string* message,
+                              const Continuation& continuation) noexcept {
+  return impl_->call(message, [&] { return impl_->predict_chunk(observation, noise, continuation, chunk); });
 }
 
 Status Runtime::predict_plan(const Observation& observation, std::span<const float> noise,

@@ -43,7 +43,7 @@ struct Runtime::Impl {
   PlanReply ask(const Observation& observation) noexcept;
   Status renew(const Observation& observation) noexcept;
   Status predict_chunk(const Observation& observation, std::span<const float> noise,
-                       std::span<float> out) noexcept;
+                       const Continuation& continuation, std::span<float> out) noexcept;
   Status predict_plan(const Observation& observation, std::span<const float> noise,
                       std::span<float> out) noexcept;
   Status predict_candidates(const Observation& observation, std::span<const float> noise,

@@ -109,7 +109,7 @@ Status Runtime::Impl::renew(const Observation& observation) noexcept {
 }
 
 Status Runtime::Impl::predict_chunk(const Observation& observation, std::span<const float> noise,
-                                    std::span<float> out) noexcept {
+                                     const Continuation& continuation, std::span<float> out) noexcept {
   if (async) return fail(Status::busy, kOthersAtWork);
   if (out.size() != chunk.size()) return wrong_size("chunk", chunk.size(), out.size());
   if (const char* lacking = planner->lacks_goal()) return fail(Status::not_reset, lacking);
@@ -117,6 +117,8 @@ Status Runtime::Impl::predict_chunk(const Observation& observation, std::span<co
   if (const Status status = check_stamp(observation); status != Status::ok) return status;
   if (controller->check(observation) != Status::ok || controller->observe(observation, false) != Status::ok)
     return fail(Status::bad_observation, controller->error().c_str());
+  if (const Status status = controller->continue_from(continuation); status != Status::ok)
+    return fail(status, controller->error().c_str());
   sampling = true;
   const Status status = controller->sample(key, noise, epoch_of_call(), unrecorded[Stage::encode],
                                            unrecorded[Stage::denoise], out);

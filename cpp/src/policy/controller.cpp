@@ -6,6 +6,7 @@
 
 #include "keystep/status.hpp"
 #include "loop/trace_labels.hpp"
+#include "policy/continuation.hpp"
 #include "policy/normalizer.hpp"
 #include "policy/observation_inputs.hpp"
 #include "policy/run_graph.hpp"
@@ -54,14 +55,16 @@ struct Controller::Impl {
   Status take(const SubgoalGoal& given) noexcept;
   Status take(const InstructionGoal& given) noexcept;
   bool noise_fits(std::span<const float> noise) noexcept;
+  Status continue_from(const Continuation& given) noexcept;
   Status condition(const Epoch& epoch) noexcept;
   Status predict(const NoiseKey& key, std::span<const float> noise, const Epoch& epoch, Histogram& encoding,
                  Histogram& denoising) noexcept;
 
   std::unique_ptr<Graph> encode, film;  // film: may be none; neither where `last` is act
   std::unique_ptr<Graph> last;
-  const int rows;                   // of these
-  std::optional<DenoiseLoop> loop;  // none where `last` is act
+  const int rows;                           // of these
+  std::optional<DenoiseLoop> loop;          // none where `last` is act
+  std::optional<ContinuedChunk> continued;  // likewise
   ObservationInputs observation, goal;
   const std::vector<Tensor*> written;  // by the host, before a chunk
   std::int64_t* const task;
@@ -91,7 +94,11 @@ Controller::Impl::Impl(const Policy& policy, Tensors& tensors)
       action_normalizer(policy.bundle()->action.normalization, policy.bundle()->action.names.size()) {
   const Bundle& bundle = *policy.bundle();
   const std::size_t size = bundle.chunk.horizon * bundle.action.names.size();
-  if (policy.sampler()) loop.emplace(*policy.sampler(), bundle.graphs.at("denoise"), tensors, size);
+  if (policy.sampler()) {
+    const GraphSpec& denoise = bundle.graphs.at("denoise");
+    loop.emplace(*policy.sampler(), denoise, tensors, size);
+    continued.emplace(bundle, tensors.find(denoise, "prefix_mask"));
+  }
   actions = loop ? loop->result() : std::span<const float>(static_cast<float*>(act->data), size);
   if (!bundle.planner) return;
   const std::string role = "goal." + bundle.observation[subgoal_index(bundle)].name();
@@ -122,6 +129,18 @@ Status Controller::Impl::upload() noexcept {
     if (const Status status = without_message(input->upload(), error); status != Status::ok) return status;
   }
   return Status::ok;
+}
+
+Status Controller::Impl::continue_from(const Continuation& given) noexcept {
+  if (continued) return continued->take(given, action_normalizer, error);
+  if (given.rule == Continuation::Rule::none) return Status::ok;
+  try {
+    error = expected("rule", "none (the controller is one graph, act)",
+                     given.rule == Continuation::Rule::x0blend ? "x0blend" : "trained");
+  } catch (...) {
+    error.clear();  // out of memory: the status still tells
+  }
+  return Status::bad_observation;
 }
 
 /// What all denoise steps share.
@@ -177,7 +196,7 @@ Status Controller::Impl::predict(const NoiseKey& key, std::span<const float> noi
     if (status != Status::ok || !loop) return status;
   }
   const StageTimer timer(denoising, &label(Stage::denoise));
-  return loop->run(*last, key, noise, epoch, error);
+  return loop->run(*last, key, noise, epoch, error, continued->merge());
 }
 
 // ---- the public face
@@ -213,12 +232,23 @@ Status Controller::observe(const Observation& observation, bool is_noted) noexce
   return without_message(impl_->observation.fill(observation, is_noted), impl_->error);
 }
 
+Status Controller::continue_from(const Continuation& continuation) noexcept {
+  return impl_->continue_from(continuation);
+}
+
 Status Controller::sample(const NoiseKey& key, std::span<const float> noise, const Epoch& epoch,
                           Histogram& encode, Histogram& denoise, std::span<float> chunk) noexcept {
   Impl& self = *impl_;
-  if (chunk.size() != self.actions.size() || !self.noise_fits(noise)) return Status::bad_observation;
-  const Status status = self.predict(key, noise, epoch, encode, denoise);
-  if (status == Status::ok) self.action_normalizer.unnormalize(self.actions, chunk.data());
+  Status status = Status::bad_observation;
+  if (chunk.size() == self.actions.size() && self.noise_fits(noise)) {
+    status = self.predict(key, noise, epoch, encode, denoise);
+  }
+  if (status == Status::ok) {
+    self.action_normalizer.unnormalize(self.actions, chunk.data());
+    if (self.continued) self.continued->finish(chunk);
+  } else if (self.continued) {
+    self.continued->forget();
+  }
   return status;
 }
 

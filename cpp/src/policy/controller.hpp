@@ -6,6 +6,7 @@
 #include <string>
 #include <string_view>
 
+#include "keystep/continuation.hpp"
 #include "keystep/latency.hpp"
 #include "keystep/noise.hpp"
 #include "keystep/observation.hpp"
@@ -40,6 +41,10 @@ class Controller {
   /// Normalises into the network's inputs, with the frames before it. `is_noted`: it is the one noted last;
   /// else it counts as the newest, and is not kept.
   Status observe(const Observation& observation, bool is_noted) noexcept;
+  /// The next chunk continues the one before; that one alone, whatever becomes of it. Copies what it needs.
+  /// Without a call, or with the rule none, a chunk is made as ever, bit for bit. `bad_observation`: it
+  /// cannot be (`error()` names the field), and the next chunk continues nothing.
+  Status continue_from(const Continuation& continuation) noexcept;
   /// encode (and `film`), then every denoise step (or `act` alone), then un-normalise into `chunk` (horizon x
   /// action dim, physical units). Returns `interrupted` as soon as the epoch is over. `noise`
   /// empty: Philox with `key`; otherwise horizon x dim initial noise, followed by as much again for each step

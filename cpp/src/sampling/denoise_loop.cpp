@@ -88,7 +88,7 @@ Status DenoiseLoop::predict(Graph& graph, std::int64_t timestep, const Epoch& ep
 
 /// x_t -> x_{t-1} of every sample. What the step adds is of `key`, or the next of those that are given.
 void DenoiseLoop::step(int k, const NoiseKey& key, bool generated, std::span<const float>& noise,
-                       const Epoch& epoch) noexcept {
+                       const Epoch& epoch, Merge* merge) noexcept {
   const bool adds = sampler_.needs_noise(k);
   if (adds && !generated) noise = noise.subspan(static_cast<std::size_t>(count_) * size_);
   for (int i = 0; i < count_ && !epoch.over(); ++i) {
@@ -102,20 +102,26 @@ void DenoiseLoop::step(int k, const NoiseKey& key, bool generated, std::span<con
       added = noise.subspan(static_cast<std::size_t>(i) * size_, size_);
     }
     sampler_.step(k, row(output_, i), added, row(sample_, i));
+    if (merge != nullptr) merge->after(sampler_, k, added, row(sample_, i));
   }
 }
 
 Status DenoiseLoop::run(Graph& graph, const NoiseKey& key, std::span<const float> noise, const Epoch& epoch,
-                        std::string& error) noexcept {
+                        std::string& error, Merge* merge) noexcept {
   const bool generated = noise.empty();
   start(key, noise, epoch);
+  if (merge != nullptr) {
+    if (const Status status = without_message(merge->begin(), error); status != Status::ok) return status;
+  }
   for (std::size_t k = 0; k < sampler_.timesteps().size(); ++k) {
     const Span span(kDenoiseStepLabel, static_cast<std::int64_t>(k));
+    if (merge != nullptr) merge->before(row(sample_, 0));
     if (const Status status = predict(graph, sampler_.timesteps()[k], epoch, error); status != Status::ok) {
       return status;
     }
-    step(static_cast<int>(k), key, generated, noise, epoch);
+    step(static_cast<int>(k), key, generated, noise, epoch, merge);
   }
+  if (merge != nullptr) merge->end(row(sample_, 0));
   return epoch.over() ? Status::interrupted : Status::ok;
 }
 

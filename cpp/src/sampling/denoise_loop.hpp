@@ -11,6 +11,7 @@
 #include "keystep/noise.hpp"
 #include "keystep/sampler.hpp"
 #include "loop/epoch.hpp"
+#include "sampling/merge.hpp"
 
 namespace keystep {
 
@@ -35,9 +36,10 @@ class DenoiseLoop {
   bool fits(std::span<const float> noise, std::string& error) const noexcept;
   /// Puts the initial noise into the sample, that of `key` at step 0 or the first of `noise`, then runs
   /// `graph` and steps until the sample is clean. `noise` empty: Philox with `key`; else what `fits` takes.
+  /// `merge`: what is known of the (only) sample; nullptr: nothing.
   /// Returns `interrupted` as soon as the epoch is over.
   Status run(Graph& graph, const NoiseKey& key, std::span<const float> noise, const Epoch& epoch,
-             std::string& error) noexcept;
+             std::string& error, Merge* merge = nullptr) noexcept;
   /// The clean sample, of those there are.
   std::span<const float> result(int index = 0) const noexcept { return row(sample_, index); }
 
@@ -50,8 +52,8 @@ class DenoiseLoop {
   }
   void start(NoiseKey key, std::span<const float> noise, const Epoch& epoch) noexcept;
   Status predict(Graph& graph, std::int64_t timestep, const Epoch& epoch, std::string& error) noexcept;
-  void step(int k, const NoiseKey& key, bool generated, std::span<const float>& noise,
-            const Epoch& epoch) noexcept;
+  void step(int k, const NoiseKey& key, bool generated, std::span<const float>& noise, const Epoch& epoch,
+            Merge* merge) noexcept;
 
   Sampler sampler_;
   Tensor &sample_, &output_, &timestep_;

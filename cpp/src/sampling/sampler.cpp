@@ -194,6 +194,7 @@ Sampler::Sampler(SamplerSpec spec) : spec_(std::move(spec)) {
   alphas_cumprod_ = alphas_cumprod_of(spec_);
   timesteps_ = timesteps_of(spec_);
   for (std::size_t i = 0; i < timesteps_.size(); ++i) coefficients_.push_back(coefficients(i));
+  for (std::size_t i = 0; i < timesteps_.size(); ++i) known_.push_back(known_step(i));
 }
 
 /// alpha-bar of the time-step that denoise step `index` leads to; 1 is the clean end.

@@ -109,7 +109,9 @@ def _feature(feature: Feature) -> str:
 
 def _chunk(chunk: dict[str, Any]) -> str:
     start = f" from row {chunk['start']}" if chunk["start"] else ""
-    return f"horizon {chunk['horizon']}, executes {chunk['execute']}{start}, merged by {chunk['merge']}"
+    given = f", may be given {chunk['max_delay']} rows" if "max_delay" in chunk else ""
+    taken = f"executes {chunk['execute']}{start}"
+    return f"horizon {chunk['horizon']}, {taken}, merged by {chunk['merge']}{given}"
 
 
 def _hold(hold: dict[str, Any]) -> str:

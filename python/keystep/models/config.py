@@ -75,6 +75,8 @@ class DiffusionConfig(Observing):
             or goal selects what matters of the state; condition_features 0: parts are only concatenated.
         film_scale: FiLM with scale and bias (True) or bias only.
         condition_dropout: share of training samples whose task and goal are zeroed, for guidance.
+        max_delay: most rows of a chunk, from chunk_start on, that it may be given of the one before
+            (training-time RTC, arXiv:2512.05964); 0: it is given none, and has no input for a mask.
     """
 
     action_dim: int = 7
@@ -99,6 +101,7 @@ class DiffusionConfig(Observing):
     condition_features: int = 0
     film_scale: bool = True
     condition_dropout: float = 0.0
+    max_delay: int = 0
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
 
     def __post_init__(self) -> None:
@@ -106,6 +109,9 @@ class DiffusionConfig(Observing):
         check_chunk(self)
         check_observation("policy", self.observation)
         check_condition(self)
+        most = self.horizon - self.chunk_start - 1
+        wanted = f"0..{most} (a chunk has a new row)"
+        require(0 <= self.max_delay <= most, "policy.max_delay", wanted, self.max_delay)
 
     @property
     def condition_width(self) -> int:

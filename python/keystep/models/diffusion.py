@@ -80,6 +80,7 @@ class DiffusionController(nn.Module):
             config.kernel_size,
             config.groups,
             config.film_scale,
+            extra=1 if config.max_delay else 0,
         )
         self.scheduler = training_scheduler(config.sampler)
 
@@ -134,14 +135,24 @@ class DiffusionController(nn.Module):
         sizes = (config.keypoints, config.image_features, config.image_width, config.image_stages)
         return ImageEncoder(feature.network_shape()[-3:], *sizes)
 
-    def denoise(self, sample: Tensor, timestep: Tensor, condition: Tensor) -> Tensor:
-        """[B, H, A], [B] int64, [B, C] -> the network's prediction [B, H, A]."""
+    def denoise(
+        self, sample: Tensor, timestep: Tensor, condition: Tensor, given: Tensor | None = None
+    ) -> Tensor:
+        """[B, H, A], [B] int64, [B, C] -> the network's prediction [B, H, A].
+
+        Args:
+            given: [B, H] bool, the rows of `sample` that are clean, of a network with `max_delay`.
+        """
+        if self.config.max_delay:
+            mask = sample.new_zeros(sample.shape[:2]) if given is None else given.to(sample.dtype)
+            sample = torch.cat([sample, mask[..., None]], dim=-1)
         return self.unet(sample, timestep, condition)
 
     def loss(self, batch: Batch, generator: torch.Generator | None = None) -> Tensor:
         """Mean squared error of the prediction at random denoise steps (Ho et al. 2020, eq. 14).
 
-        Over the rows that count: what follows the end of an episode was never seen.
+        Over the rows that count: what follows the end of an episode was never seen, and what is given of the
+        chunk before is no question (training-time RTC, arXiv:2512.05964).
         """
         action = batch["action"]
         size, device = action.shape[0], action.device
@@ -152,9 +163,21 @@ class DiffusionController(nn.Module):
             drawn = torch.rand((size, 1), generator=generator, device=device)
             keep = (drawn >= self.config.condition_dropout).float()
         condition = self.encode(batch, keep)
-        predicted = self.denoise(self.scheduler.add_noise(action, noise, timestep), timestep, condition)
+        noisy, given = self.scheduler.add_noise(action, noise, timestep), None
+        if self.config.max_delay:
+            given = self._draw_given(size, generator, device)
+            noisy = torch.where(given[..., None], action, noisy)
+        predicted = self.denoise(noisy, timestep, condition, given)
         padding, target = batch.get("action_is_pad"), self._target(action, noise, timestep)
+        if given is not None:
+            padding = given if padding is None else padding | given
         return nn.functional.mse_loss(unpadded(predicted, padding), unpadded(target, padding))
+
+    def _draw_given(self, size: int, generator: torch.Generator | None, device: torch.device) -> Tensor:
+        """[B, H] bool: of each chunk the rows of a delay, uniform in 0..max_delay, from `chunk_start` on."""
+        delay = torch.randint(self.config.max_delay + 1, (size, 1), generator=generator, device=device)
+        row = torch.arange(self.config.horizon, device=device) - self.config.chunk_start
+        return (row >= 0) & (row < delay)
 
     def _draw_timesteps(self, size: int, generator: torch.Generator | None, device: torch.device) -> Tensor:
         if isinstance(self.scheduler, FlowMatching):

@@ -19,6 +19,7 @@ from keystep.models.checkpoint import CheckpointError, load_model
 from keystep.models.config import SamplerConfig
 from keystep.models.diffusion import DiffusionController
 from keystep.models.frames import as_input
+from keystep.models.merging import Continued, Known, merged, step_of, write_given
 
 Predict = Callable[[Tensor, int], Tensor]
 
@@ -63,13 +64,16 @@ def _flow_scheduler(sampler: SamplerConfig) -> Any:
     return scheduler
 
 
-def denoise_loop(sampler: SamplerConfig, predict: Predict, noise: Sequence[Tensor]) -> Tensor:
+def denoise_loop(
+    sampler: SamplerConfig, predict: Predict, noise: Sequence[Tensor], known: Known | None = None
+) -> Tensor:
     """Noise to sample.
 
     Args:
         predict: (sample [1, ...], or [2, ...] with guidance, and a training time-step) -> prediction of the
             same shape.
         noise: the initial sample [1, ...], then the noise of every step that adds some.
+        known: of a chunk that continues another.
     """
     scheduler = diffusers_scheduler(sampler)
     sample, *step_noise = noise
@@ -77,6 +81,8 @@ def denoise_loop(sampler: SamplerConfig, predict: Predict, noise: Sequence[Tenso
     step_noise.append(torch.zeros_like(sample))
     steps = [int(step) for step in scheduler.timesteps]
     for timestep, following in zip(steps, [*steps[1:], -1], strict=True):
+        before = sample = write_given(sample, known)
+        known_step = step_of(sampler, scheduler, timestep, following, step_noise[0])
         if sampler.guidance:
             conditional, null = predict(torch.cat([sample, sample]), timestep).chunk(2)
             prediction = (1 + sampler.guidance) * conditional - sampler.guidance * null
@@ -91,7 +97,8 @@ def denoise_loop(sampler: SamplerConfig, predict: Predict, noise: Sequence[Tenso
         else:
             extra = {"eta": sampler.eta, "variance_noise": step_noise.pop(0) if sampler.eta else None}
             sample = scheduler.step(prediction, timestep, sample, **extra).prev_sample
-    return sample
+        sample = merged(known, sample, before, known_step)
+    return write_given(sample, known)
 
 
 def _ddpm_step(
@@ -209,21 +216,28 @@ class ReferencePolicy:
         return self._previous
 
     def predict_chunk(
-        self, observation: dict[str, np.ndarray], noise: np.ndarray | None = None
+        self,
+        observation: dict[str, np.ndarray],
+        noise: np.ndarray | None = None,
+        continued: Continued | None = None,
     ) -> np.ndarray:
         """A whole chunk, float32 (H, A), physical units. noise: (K, H, A), initial sample and step noises."""
         if self._context is None:
             raise RuntimeError("reference: expected reset before act")
         self._note(observation)
-        return self._predict_chunk(noise)
+        if continued is None:
+            return self._predict_chunk(noise)
+        rows = self.normalizer.normalize("action", torch.from_numpy(continued.previous))
+        chunk = self._predict_chunk(noise, continued.known(rows, self.policy.config))
+        return continued.finished(chunk, self.policy.config.chunk_start)
 
     @torch.no_grad()
-    def _predict_chunk(self, noise: np.ndarray | None) -> np.ndarray:
+    def _predict_chunk(self, noise: np.ndarray | None, known: Known | None = None) -> np.ndarray:
         assert self._context is not None
         if self.policy.config.goal == "observation" and not any(k.startswith("goal.") for k in self._context):
             raise ValueError("goal: expected an observation, got none")
         batch = self._seen() | self._context
-        return self.normalizer.unnormalize("action", self._sample(batch, noise))[0].numpy()
+        return self.normalizer.unnormalize("action", self._sample(batch, noise, known))[0].numpy()
 
     def set_goal(self, goal: dict[str, Tensor]) -> None:
         """Replaces the goal by normalised tensors `goal.*` [1, ...] and drops the rest of the chunk."""
@@ -232,7 +246,9 @@ class ReferencePolicy:
         self._context |= goal
         self._pending = []
 
-    def _sample(self, batch: dict[str, Tensor], noise: np.ndarray | None) -> Tensor:
+    def _sample(
+        self, batch: dict[str, Tensor], noise: np.ndarray | None, known: Known | None = None
+    ) -> Tensor:
         if isinstance(self.policy, ActController) or self.sampler is None:
             return self.policy.act(batch)  # type: ignore[operator]
         policy, sampler = self.policy, self.sampler
@@ -240,13 +256,14 @@ class ReferencePolicy:
         condition = policy.conditions(batch, bool(sampler.guidance))
 
         def predict(sample: Tensor, timestep: int) -> Tensor:
-            return policy.denoise(sample, torch.full((len(sample),), timestep), condition)
+            given = None if known is None else known.given.expand(len(sample), -1)
+            return policy.denoise(sample, torch.full((len(sample),), timestep), condition, given)
 
         if noise is None:
             rows = drawn_noise(sampler, shape, self._seed, self._episode, self._chunk)
         else:
             rows = [torch.from_numpy(row)[None] for row in np.asarray(noise, np.float32).reshape(-1, *shape)]
-        return denoise_loop(sampler, predict, rows)
+        return denoise_loop(sampler, predict, rows, known)
 
     def close(self) -> None:
         """Nothing to free; here for the common surface."""

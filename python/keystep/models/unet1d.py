@@ -72,6 +72,7 @@ class ConditionalUnet1d(nn.Module):
         down_dims: channels per level.
         condition: width C of the condition.
         step_dim: width of the embedding of the denoise step.
+        extra: values of a row besides its actions, which `run` takes behind them.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class ConditionalUnet1d(nn.Module):
         kernel_size: int = 5,
         groups: int = 8,
         film_scale: bool = True,
+        extra: int = 0,
     ) -> None:
         super().__init__()
         self.step_dim = step_dim
@@ -91,7 +93,7 @@ class ConditionalUnet1d(nn.Module):
         def block(inputs: int, outputs: int) -> ResidualBlock:
             return ResidualBlock(inputs, outputs, step_dim + condition, kernel_size, groups, film_scale)
 
-        widths = (action_dim, *down_dims)
+        widths = (action_dim + extra, *down_dims)
         levels = list(itertools.pairwise(widths))
         self.down = nn.ModuleList(nn.ModuleList([block(i, o), block(o, o)]) for i, o in levels)
         self.shrink = nn.ModuleList(nn.Conv1d(o, o, 3, stride=2, padding=1) for o in down_dims[:-1])
@@ -120,7 +122,7 @@ class ConditionalUnet1d(nn.Module):
         return torch.cat([block.film(joint) for block in self.blocks()], dim=-1)
 
     def run(self, sample: Tensor, film: Tensor) -> Tensor:
-        """The U-Net with its FiLM vectors given. [B, H, A], [B, F] -> [B, H, A]."""
+        """The U-Net with its FiLM vectors given. [B, H, A + extra], [B, F] -> [B, H, A]."""
         vectors = iter(film.split(self.film_widths(), dim=-1))
         x = sample.transpose(1, 2)
         skips = []
@@ -140,7 +142,7 @@ class ConditionalUnet1d(nn.Module):
         return self.final(x).transpose(1, 2)
 
     def forward(self, sample: Tensor, timestep: Tensor, condition: Tensor) -> Tensor:
-        """[B, H, A], [B] int64, [B, C] -> predicted noise [B, H, A]."""
+        """[B, H, A + extra], [B] int64, [B, C] -> predicted noise [B, H, A]."""
         return self.run(sample, self.film(timestep, condition))
 
 

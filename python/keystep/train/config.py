@@ -122,6 +122,9 @@ class ControllerTraining(TrainConfig):
     """Names of the cameras it sees of these; all when empty."""
     also: tuple[str, ...] = ()
     """Keys of what it sees besides: other vectors, and depth (columns of shape (height, width), metres)."""
+    rtc: int = 0
+    """Greatest delay, in actions, at which a chunk may be given the first rows of the one before, which are
+    executed while it is made (training-time RTC; docs/merging.md); 0: none. Not of ACT."""
     history: int = 1
     """Frames of each observation that it sees, t - history + 1 .. t; not of ACT."""
     chunk_start: int = 0
@@ -148,7 +151,7 @@ class ControllerTraining(TrainConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, least in {"history": 1, "chunk_start": 0, "execute": 0}.items():
+        for name, least in {"history": 1, "chunk_start": 0, "execute": 0, "rtc": 0}.items():
             if getattr(self, name) < least:
                 raise ValueError(f"{name}: expected at least {least}, got {getattr(self, name)}")
 

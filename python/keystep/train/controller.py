@@ -120,6 +120,12 @@ class ControllerRecipe:
             tasks=len(reader.tasks) if told else 0,
         )
         _check_lengths(config, network)
+        if config.rtc:
+            if not isinstance(network, DiffusionConfig):
+                raise ValueError(f"rtc: expected 0 ({config.preset} takes one step), got {config.rtc}")
+            most = network.horizon - network.chunk_start - 1
+            require(config.rtc <= most, "rtc", f"0..{most} (a chunk has a new row)", config.rtc)
+            network = dataclasses.replace(network, max_delay=config.rtc)
         if config.sampler == "flow_euler":
             if not isinstance(network, DiffusionConfig):
                 why = f"preset ({config.preset} takes one step)"

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from keystep.data import Dataset, DatasetError, DatasetReader
 from keystep.data.joined import JoinedDatasets, check_same_world
 from keystep.files import sha256
@@ -107,7 +109,8 @@ def start_from(folder: Path, draft: Checkpoint, model: Any) -> str:
     trained, checkpoint = load_model(folder)
     _require("weights.kind", draft.kind, checkpoint.kind)
     mine, theirs = draft.config.to_dict(), checkpoint.config.to_dict()
-    for name in mine:
+    widened = not theirs.get("max_delay") and bool(mine.get("max_delay"))
+    for name in (key for key in mine if key != "max_delay" or not widened):
         _require(f"weights.{name}", _network(mine[name]), _network(theirs.get(name)))
     modes = [network_modes(level.config) | level.normalization for level in (checkpoint, draft)]
     _require("weights.normalization", *modes)  # by which the weights were trained
@@ -115,8 +118,17 @@ def start_from(folder: Path, draft: Checkpoint, model: Any) -> str:
     if draft.tasks and not isinstance(draft.config, PlannerConfig):  # a planner is told in words
         _require("weights.tasks", draft.tasks, checkpoint.tasks)
     _require("weights.control_rate_hz", draft.control_rate_hz, checkpoint.control_rate_hz)
-    model.load_state_dict(trained.state_dict())
+    model.load_state_dict(_with_mask(trained.state_dict(), model) if widened else trained.state_dict())
     return sha256(folder / WEIGHTS)
+
+
+def _with_mask(weights: dict[str, Any], model: Any) -> dict[str, Any]:
+    """Of a network without an input for a mask: it starts with weights of 0, so that nothing changes."""
+    found = dict(weights)
+    for name, wanted in model.state_dict().items():
+        if found[name].shape != wanted.shape:
+            found[name] = torch.cat([found[name], torch.zeros_like(found[name][:, :1])], dim=1)
+    return found
 
 
 def subject(reader: Dataset, draft: Checkpoint, weights: str | None) -> dict[str, Any]:

@@ -124,6 +124,22 @@ void count_written_ticks() {
   }
 }
 
+/// Nor does a chunk that continues another.
+void count_continued_chunks() {
+  test::Policy policy;
+  policy.reset();
+  std::vector<float> chunk(kChunk), old(kChunk, 0.5f);
+  allocations = 0;
+  counting = true;
+  for (int i = 0; i < kTicks; ++i) {
+    const Continuation from{
+        .previous = old, .delay = i % 3, .overlap = 3, .rule = Continuation::Rule::x0blend};
+    if (policy.runtime->predict_chunk(seen(kState), {}, chunk, nullptr, from) != Status::ok) ++failures;
+  }
+  counting = false;
+  CHECK(allocations == 0);
+}
+
 /// Neither do ticks that are interrupted, in a plan or in a chunk.
 void count_interrupted_ticks(const std::string& manifest) {
   test::Policy policy(manifest, {{"stub.sleep_us", "20000"}});
@@ -252,6 +268,7 @@ int main() {
   check_stub(scored(kSubgoalManifest), 8);
   for (const std::string& manifest : {kManifest, kSubgoalManifest}) check_traced(manifest);
   count_written_ticks();
+  count_continued_chunks();
   count_interrupted_ticks(kManifest);
   count_interrupted_ticks(kSubgoalManifest);
   count_asynchronous_ticks(kManifest);

@@ -105,6 +105,7 @@ class StepGraph final : public NativeGraph<DenoiseStep> {
       : NativeGraph(network, team, rows),
         train_steps_(network->shape().train_steps),
         sample_(tensors.data<const float>(spec, "sample")),
+        mask_(tensors.data<const float>(spec, "prefix_mask")),
         timestep_(tensors.data<const std::int64_t>(spec, "timestep")),
         film_(static_cast<const float*>(tensors.at(*tensor_with(spec.inputs, "condition")).data)),
         output_(tensors.data<float>(spec, "model_output")) {}
@@ -113,7 +114,7 @@ class StepGraph final : public NativeGraph<DenoiseStep> {
     DenoiseStep* step = kernel(rows);
     if (step == nullptr) return refuse_rows(rows, error_);
     if (*timestep_ < 0 || *timestep_ >= train_steps_) return refuse_timestep();
-    step->run(sample_, *timestep_, film_, output_);
+    step->run(sample_, mask_, *timestep_, film_, output_);
     return Status::ok;
   }
 
@@ -129,6 +130,7 @@ class StepGraph final : public NativeGraph<DenoiseStep> {
 
   const int train_steps_;
   const float* const sample_;
+  const float* const mask_;  // nullptr: the network takes none
   const std::int64_t* const timestep_;
   const float* const film_;
   float* const output_;
@@ -205,9 +207,11 @@ std::shared_ptr<const Model> NativeEngine::Impl::load_film(const Safetensors& fi
 std::shared_ptr<const Model> NativeEngine::Impl::load_step(const Safetensors& file, const GraphSpec& spec,
                                                            const std::vector<int>& rows) {
   const UnetSpec& unet = *spec.unet;
-  if (spec.inputs.size() != 3)
+  const TensorSpec* mask = tensor_with(spec.inputs, "prefix_mask");
+  if (spec.inputs.size() != (mask == nullptr ? 3 : 4))
     refuse("inputs", "sample, timestep, condition", std::to_string(spec.inputs.size()));
   const auto& sample = required(spec, true, "sample", 3).shape;
+  if (mask != nullptr) check_shape(*mask, {sample[0], sample[1], 1});
   const std::int64_t longest = std::int64_t{1} << (unet.down_dims.size() - 1);
   if (sample[1] % longest != 0) {
     refuse("sample.shape", "a horizon divisible by " + std::to_string(longest) + " (levels of the U-Net)",
@@ -216,7 +220,9 @@ std::shared_ptr<const Model> NativeEngine::Impl::load_step(const Safetensors& fi
   check_shape(required(spec, false, "model_output", 3), sample);
   check_shape(required(spec, true, "condition", 2), {sample[0], film_width(unet.down_dims, unet.film_scale)});
   check_shape(required(spec, true, "timestep", 1), {1});
-  const NetworkShape shape{.actions = static_cast<int>(sample[2]),
+  const int actions = static_cast<int>(sample[2]);
+  const NetworkShape shape{.inputs = actions + (mask == nullptr ? 0 : 1),
+                           .actions = actions,
                            .horizon = static_cast<int>(sample[1]),
                            .kernel_size = unet.kernel_size,
                            .groups = unet.groups,

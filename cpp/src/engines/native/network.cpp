@@ -18,7 +18,7 @@ class Network::Builder {
     }
     up();
     net_.last = conv_block("final.0", {&first}, first, 0);
-    net_.project = layer("final.1", same_length({&first}, actions(), 0, 1), 1);
+    net_.project = layer("final.1", same_length({&first}, alone(shape_.actions), 0, 1), 1);
     net_.film_steps_ = read_floats(file_, "film.steps", {shape_.train_steps, net_.film_width_});
   }
 
@@ -30,13 +30,13 @@ class Network::Builder {
     return net_.layers_.channels(count, width % 2 == 0 ? width : 2 * width);
   }
   /// One thread has them all, unless a residual adds them to channels that are shared.
-  const Channels& actions() {
-    const bool added = shape_.actions == shape_.down_dims.front();
-    return added ? dims(shape_.actions) : net_.layers_.channels(shape_.actions, shape_.actions);
+  const Channels& alone(int count) {
+    const bool added = count == shape_.down_dims.front();
+    return added ? dims(count) : net_.layers_.channels(count, count);
   }
 
   void down() {
-    const Channels* inputs = &actions();
+    const Channels* inputs = &alone(shape_.inputs);
     for (int level = 0; level < shape_.levels(); ++level) {
       const Channels& outputs = dims(shape_.down_dims[level]);
       const std::string name = "down." + std::to_string(level) + ".";

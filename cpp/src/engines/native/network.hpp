@@ -10,9 +10,10 @@
 
 namespace keystep::native {
 
-/// What a U-Net is besides its weights.
+/// What a U-Net is besides its weights. `inputs`: channels of a row, its actions and perhaps the mask of
+/// given rows.
 struct NetworkShape {
-  int actions = 0, horizon = 0, kernel_size = 0, groups = 0, train_steps = 0;
+  int inputs = 0, actions = 0, horizon = 0, kernel_size = 0, groups = 0, train_steps = 0;
   std::vector<int> down_dims;
   bool film_scale = true;
 

@@ -30,6 +30,15 @@ void scatter(const float* values, int batch, Activation& to) {
   }
 }
 
+/// The mask as one more channel of every row.
+const float* join(const float* sample, const float* mask, int actions, std::vector<float>& joined) noexcept {
+  for (float* to = joined.data(); to != joined.data() + joined.size(); sample += actions) {
+    to = std::copy_n(sample, actions, to);
+    *to++ = *mask++;
+  }
+  return joined.data();
+}
+
 void gather(const Activation& from, int batch, const Segment& s, float* values) {
   for (int b = 0; b < batch; ++b) {
     for (int t = 0; t < from.length(); ++t, values += from.channels().count()) {
@@ -90,6 +99,9 @@ DenoiseStep::DenoiseStep(std::shared_ptr<const Network> network, std::shared_ptr
       last_(output_of(*network_->last.layer, *team_, batch)),
       output_(output_of(*network_->project, *team_, batch)),
       workers_(workers_of(network_->layers(), *team_, batch)) {
+  const NetworkShape& shape = network_->shape();
+  if (shape.inputs > shape.actions)
+    masked_.resize(static_cast<std::size_t>(batch * shape.horizon * shape.inputs));
   for (const auto* blocks : {&network_->down, &network_->middle, &network_->up}) {
     for (const ResidualBlock& block : *blocks) {
       for (auto* kind : {&blocks_, &hidden_, &shortcut_})
@@ -205,8 +217,9 @@ class DenoiseStep::Path {
   std::size_t next_ = 0;  // residual block
 };
 
-void DenoiseStep::run(const float* sample, std::int64_t timestep, const float* film, float* output) noexcept {
-  scatter(sample, batch_, sample_);
+void DenoiseStep::run(const float* sample, const float* mask, std::int64_t timestep, const float* film,
+                      float* output) noexcept {
+  scatter(masked_.empty() ? sample : join(sample, mask, network_->shape().actions, masked_), batch_, sample_);
   measure_all(network_->layers().kernels(), batch_, sample_);
   film_ = film;
   film_step_ = network_->film_step(timestep);

@@ -26,13 +26,15 @@ class Film final : private Team::Job {
   float* output_ = nullptr;  // of this run
 };
 
-/// Noisy actions [batch, H, A] and FiLM vectors [batch, F] -> the prediction [batch, H, A].
+/// Noisy actions [batch, H, A], perhaps the mask [batch, H, 1] of rows that are given, and FiLM vectors
+/// [batch, F] -> the prediction [batch, H, A].
 class DenoiseStep final : private Team::Job {
  public:
   DenoiseStep(std::shared_ptr<const Network> network, std::shared_ptr<Team> team, int batch);
   ~DenoiseStep() override;
-  /// `timestep`: in 0 .. train_steps - 1.
-  void run(const float* sample, std::int64_t timestep, const float* film, float* output) noexcept;
+  /// `mask`: exactly where the network takes one. `timestep`: in 0 .. train_steps - 1.
+  void run(const float* sample, const float* mask, std::int64_t timestep, const float* film,
+           float* output) noexcept;
 
  private:
   class Path;
@@ -42,6 +44,7 @@ class DenoiseStep final : private Team::Job {
   std::shared_ptr<Team> team_;
   int batch_;
   Activation sample_, last_, output_;
+  std::vector<float> masked_;                  // [batch, H, A + 1]; empty without a mask
   std::vector<Activation> blocks_;             // of each residual block, in the order in which they run
   std::vector<Activation> hidden_, shortcut_;  // inside them
   std::vector<Activation> shrunk_, grown_;
