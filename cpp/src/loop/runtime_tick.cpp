@@ -109,7 +109,7 @@ Status Runtime::Impl::renew(const Observation& observation) noexcept {
 }
 
 Status Runtime::Impl::predict_chunk(const Observation& observation, std::span<const float> noise,
-                                     const Continuation& continuation, std::span<float> out) noexcept {
+                                    const Continuation& continuation, std::span<float> out) noexcept {
   if (async) return fail(Status::busy, kOthersAtWork);
   if (out.size() != chunk.size()) return wrong_size("chunk", chunk.size(), out.size());
   if (const char* lacking = planner->lacks_goal()) return fail(Status::not_reset, lacking);
