@@ -48,6 +48,7 @@ void ChunkMaker::finish() noexcept {
   made.epoch = epoch_;
   made.goal = goal_;
   made.start = seen.consumed;
+  made.tick = seen.tick;
   made.begins = goal_from_;
   if (made.status == Status::rejected_chunk)
     replan_wanted_ = true;  // the plan may be what cannot be followed
