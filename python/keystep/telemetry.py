@@ -42,7 +42,7 @@ class Telemetry:
     """Actions consumed while the last chunk was made."""
     max_delay: int
     expected_delay: int
-    """The greatest of the last eight."""
+    """Of the next chunk, in ticks: the greatest of the last eight."""
     hung: bool
     """Now."""
 

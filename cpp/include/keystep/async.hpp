@@ -61,7 +61,7 @@ struct Telemetry {
   std::int64_t left = 0;      ///< actions that can still be taken
   std::int64_t delay = 0;     ///< actions consumed while the last chunk was made
   std::int64_t max_delay = 0;
-  std::int64_t expected_delay = 0;  ///< the greatest of the last eight
+  std::int64_t expected_delay = 0;  ///< in ticks: the most of the last eight
   std::int64_t hung = 0;            ///< 1: now
   GateCounts gate{};
 };

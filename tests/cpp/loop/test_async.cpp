@@ -72,7 +72,7 @@ void a_delay_is_what_was_consumed() {
   for (int i = 0; i < 21; ++i) CHECK(!policy.tick() && policy.rests());
   policy.ends_chunk();
   CHECK(policy.tick() && policy.action.values[0] == 0);  // row 0
-  CHECK(policy.runtime->telemetry().delay == 0 && policy.runtime->telemetry().expected_delay == 0);
+  CHECK(policy.runtime->telemetry().delay == 0 && policy.runtime->telemetry().expected_delay == 1);
   for (int round = 0; round < 9; ++round) {
     while (!policy.begins_chunk()) CHECK(policy.tick());
     const int delay = round == 0 ? 13 : 9;

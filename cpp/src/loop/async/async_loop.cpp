@@ -98,7 +98,8 @@ void AsyncLoop::start(const NoiseKey& key, bool threads) {
   exchange_.chunks.reset(no_chunk_);
   exchange_.plan_failures.reset({});
   exchange_.chunk_wanted = false;
-  exchange_.consumed = exchange_.goal_from = exchange_.plan_delay = 0;
+  exchange_.consumed = exchange_.ticks = exchange_.goal_from = 0;
+  exchange_.plan_delay = 1;
   exchange_.goal_number = exchange_.goal_taken = 0;
   exchange_.planner_alive = exchange_.controller_alive = 0;
   chunk_maker_.reset(key);
@@ -181,7 +182,7 @@ void AsyncLoop::report() noexcept {
   counts_.consumed = queue_.consumed();
   counts_.left = queue_.left();
   counts_.plans = parts_.recorder.plans.get();
-  counts_.expected_delay = delays_.expected();
+  counts_.expected_delay = expected_delay();
   counts_.interrupts = parts_.interrupts.epoch - parts_.interrupts.uncounted;
   counts_.gate = parts_.gate.counts();
   telemetry_.store(counts_);

@@ -10,6 +10,7 @@
 // another.
 #pragma once
 
+#include <algorithm>
 #include <functional>
 #include <memory>
 #include <string>
@@ -87,6 +88,8 @@ class AsyncLoop {
   bool needs_chunk() const noexcept;
   std::uint64_t active_goal() const noexcept;
   std::int64_t lead() const noexcept;
+  /// No more than a chunk has actions.
+  std::int64_t expected_delay() const noexcept { return std::min<std::int64_t>(delays_.expected(), rows_); }
   void watch() noexcept;
   Cause cause(Status noted) const noexcept;
   Status give(Status noted, std::span<float> action) noexcept;

@@ -33,6 +33,7 @@ Status AsyncLoop::tick(const Observation& observation, Status stamp, std::span<f
 
 void AsyncLoop::absorb_interrupts() noexcept {
   ++counts_.ticks;
+  exchange_.ticks = exchange_.ticks + 1;
   const std::uint64_t before = std::exchange(at_epoch_, parts_.interrupts.epoch.load());
   if (before == at_epoch_) return;
   const std::int64_t since = parts_.interrupts.since_ns.exchange(0);
@@ -83,11 +84,11 @@ void AsyncLoop::receive() noexcept {
     } else {
       counts_.delay = queue_.consumed() - made.start;
       counts_.max_delay = std::max(counts_.max_delay, counts_.delay);
-      delays_.add(counts_.delay);
+      if (had_chunk_) delays_.add(exchange_.ticks - made.tick);  // the first of an episode is a warm-up
     }
   }
-  // A chunk for the next subgoal waits until its time.
-  if (waiting_ && exchange_.chunks.front().begins <= queue_.consumed()) {
+  // A chunk for the next subgoal waits until its time, or until nothing of the old is left.
+  if (waiting_ && (queue_.left() == 0 || exchange_.chunks.front().begins <= queue_.consumed())) {
     waiting_ = false;
     install(exchange_.chunks.front());
   }
@@ -132,7 +133,7 @@ std::int64_t AsyncLoop::lead() const noexcept {
   // The next goal is known already, or the controller has not got the last one.
   if (queue_.consumed() < exchange_.goal_from || exchange_.goal_taken < exchange_.goal_number) return 0;
   if (options_.plan_ahead >= 0) return options_.plan_ahead;
-  return exchange_.plan_delay + 2 * delays_.expected() + 1;
+  return exchange_.plan_delay + 2 * expected_delay() + 1;
 }
 
 void AsyncLoop::ask_planner(const Observation& observation) noexcept {
@@ -150,7 +151,7 @@ void AsyncLoop::ask_planner(const Observation& observation) noexcept {
 void AsyncLoop::ask_controller(const Observation& observation) noexcept {
   Snapshot& seen = exchange_.to_controller.back();
   if (!copy(observation, seen)) return;
-  seen.expected_delay = delays_.expected();
+  seen.expected_delay = expected_delay();
   const std::span<const float> rest = queue_.rest();
   std::ranges::copy(rest, seen.rest.begin());
   seen.rest_values = rest.size();
@@ -175,13 +176,14 @@ bool AsyncLoop::copy(const Observation& observation, Snapshot& into) noexcept {
   into.tick = parts_.trace.now();
   into.flow = parts_.trace.flow(into.tick);
   into.consumed = queue_.consumed();
+  into.tick = exchange_.ticks;
   return true;
 }
 
 bool AsyncLoop::needs_chunk() const noexcept {
   // One is in the making, or has come.
   if (exchange_.controller_alive != 0 || exchange_.chunks.fresh() || waiting_) return false;
-  const std::int64_t consumed = queue_.consumed(), delay = delays_.expected(), left = queue_.left();
+  const std::int64_t consumed = queue_.consumed(), delay = expected_delay(), left = queue_.left();
   if (left == 0 || goal_ < active_goal()) return true;
   const bool known = exchange_.goal_number > goal_;  // or it is foreseen
   const std::int64_t until_next = (known ? exchange_.goal_from : exchange_.ask_at) - consumed;

@@ -51,6 +51,7 @@ void ChunkMaker::finish() noexcept {
   made.goal = goal_;
   made.start = seen.consumed;
   made.flow = seen.flow;
+  made.tick = seen.tick;
   made.begins = goal_from_;
   if (made.status == Status::rejected_chunk)
     replan_wanted_ = true;  // the plan may be what cannot be followed

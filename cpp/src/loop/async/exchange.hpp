@@ -23,6 +23,7 @@ struct ChunkMessage {
   std::uint64_t goal = 0;     ///< `GoalMessage::number` of its goal
   std::int64_t start = 0;     ///< consumed index that its first row belongs to
   std::uint64_t flow = 0;     ///< of the observation that it was made of, in a trace
+  std::int64_t tick = 0;      ///< of its observation
   std::int64_t begins = 0;    ///< consumed index from which on its goal is to be followed
   std::vector<float> values;  ///< horizon x action dim, physical units
   std::string error;          ///< of a status that is not ok
@@ -50,7 +51,7 @@ struct Exchange {
 
   // The tick writes.
   std::atomic<bool> chunk_wanted = false;
-  std::atomic<std::int64_t> consumed = 0;
+  std::atomic<std::int64_t> consumed = 0, ticks = 0;
   std::atomic<bool> stopping = false;
 
   // The planner's thread writes.
@@ -58,7 +59,7 @@ struct Exchange {
   std::atomic<std::int64_t> ask_at = 0;        // `Planner::due`
   std::atomic<std::uint64_t> goal_number = 0;  // of the newest, after `goal_from`
   std::atomic<std::int64_t> goal_from = 0;
-  std::atomic<std::int64_t> plan_delay = 0;  // expected
+  std::atomic<std::int64_t> plan_delay = 1;  // expected, in ticks
   // The controller's thread writes.
   std::atomic<std::uint64_t> goal_taken = 0;  // the number of its goal
 

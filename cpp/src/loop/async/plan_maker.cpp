@@ -65,7 +65,7 @@ void PlanMaker::finish() noexcept {
   if (reply.status == Status::ok) {
     if (reply.planned) {
       recorder_.plans.add();
-      delays_.add(exchange_.consumed - seen.consumed);
+      if (asked_) delays_.add(exchange_.ticks - seen.tick);  // the first is a warm-up
       exchange_.plan_delay = delays_.expected();
     }
     if (reply.stale != Stale::nothing || reply.key_step) deliver(reply, at, reply.key_step && sudden);

@@ -39,7 +39,8 @@ struct Snapshot {
   std::size_t count = 0;                 ///< 0: nothing was seen yet
   std::uint64_t tick = 0, flow = 0;      ///< as `LoopTrace` counts and joins them
   std::int64_t consumed = 0;             ///< index of the action that this observation is for
-  std::int64_t expected_delay = 0;       ///< actions that will be consumed before a chunk made of it acts
+  std::int64_t tick = 0;                 ///< its number
+  std::int64_t expected_delay = 0;       ///< actions that will be consumed before what is made of it acts
   std::vector<float> rest;      ///< the actions that are left of the newest chunk, from `consumed` on
   std::size_t rest_values = 0;  ///< of `rest`
 
