@@ -173,8 +173,8 @@ bool AsyncLoop::copy(const Observation& observation, Snapshot& into) noexcept {
   } catch (...) {
     return false;  // no memory for a larger image: those that are there have to do
   }
-  into.tick = parts_.trace.now();
-  into.flow = parts_.trace.flow(into.tick);
+  into.traced = parts_.trace.now();
+  into.flow = parts_.trace.flow(into.traced);
   into.consumed = queue_.consumed();
   into.tick = exchange_.ticks;
   return true;

@@ -66,7 +66,7 @@ void ChunkMaker::finish() noexcept {
 
 /// The frames of the snapshot are all that there is to remember.
 Status ChunkMaker::observe(const Snapshot& seen) noexcept {
-  const StageTimer timer(recorder_[Stage::observe], &label(Stage::observe), seen.tick, seen.flow);
+  const StageTimer timer(recorder_[Stage::observe], &label(Stage::observe), seen.traced, seen.flow);
   if (controller_.remembers()) {
     controller_.forget();
     for (std::size_t i = seen.frames.size() - seen.count; i < seen.frames.size(); ++i) {

@@ -37,7 +37,7 @@ class OwnedObservation {
 struct Snapshot {
   std::vector<OwnedObservation> frames;  ///< oldest first; only the last `count` are filled
   std::size_t count = 0;                 ///< 0: nothing was seen yet
-  std::uint64_t tick = 0, flow = 0;      ///< as `LoopTrace` counts and joins them
+  std::uint64_t traced = 0, flow = 0;    ///< its number and arrow in a trace (`LoopTrace`)
   std::int64_t consumed = 0;             ///< index of the action that this observation is for
   std::int64_t tick = 0;                 ///< its number
   std::int64_t expected_delay = 0;       ///< actions that will be consumed before what is made of it acts
