@@ -112,7 +112,9 @@ def load(
             decelerate: towards it, within the rate limits, where actions are relative; repeat: the last
             action, a few times and never after an interrupt, then hold; fault: PolicyError "underrun". "":
             hold.
-        merge: how a chunk joins the one before: blend, replace, or temporal_ensemble (ACT); "": blend.
+        merge: how a chunk joins the one before. In the sampler: trained (bundles with `chunk.max_delay`) or
+            x0blend (controllers with a sampler), docs/merging.md; afterwards: blend, replace, or
+            temporal_ensemble (ACT). "": trained, else x0blend, else blend.
         request_below: a new chunk is asked for when fewer actions are left, 1..rows of a chunk; 0: after half
             a chunk or as many as the bundle executes, whatever comes first.
         blend_actions: over which the old chunk fades; 0: half a chunk.

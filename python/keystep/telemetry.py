@@ -26,6 +26,10 @@ class Telemetry:
     """That came and could be executed."""
     chunks_outdated: int
     """That came for a goal, or from before an interrupt, that is past."""
+    chunks_continued: int
+    """Of `chunks`: merged with the one before in the sampler (docs/merging.md)."""
+    chunks_beyond_max_delay: int
+    """Of those: merged by x0blend, for the network was not trained for so long a delay."""
     chunks_failed: int
     plans: int
     plans_failed: int
@@ -68,7 +72,8 @@ class Telemetry:
         return "\n".join(
             [
                 f"{self.ticks} ticks, {self.actions} actions, {self.missed} without one ({causes or 'none'})",
-                f"{self.chunks} chunks, {self.chunks_outdated} outdated, {self.chunks_failed} failed; "
+                f"{self.chunks} chunks, {self.chunks_continued} continued the one before, "
+                f"{self.chunks_outdated} outdated, {self.chunks_failed} failed; "
                 f"{self.plans} plans, {self.plans_failed} failed; {self.late_goals} actions for a late goal",
                 f"delay {self.delay} actions, at most {self.max_delay}; {self.left} left; "
                 f"{self.interrupts} interrupts; {self.hangs} hangs{', hung now' if self.hung else ''}",

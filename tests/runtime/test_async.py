@@ -149,7 +149,10 @@ def test_telemetry_shows_itself(make_stub, observation):
     [
         ({"mode": "sync"}, "mode: expected lockstep | async, got 'sync'"),
         ({"underrun": "hold"}, "underrun: expected none (mode is lockstep), got 'hold'"),
-        ({"mode": "async", "merge": "rtc"}, "merge: expected blend | replace | temporal_ensemble, got 'rtc'"),
+        (
+            {"mode": "async", "merge": "rtc"},
+            "merge: expected x0blend | blend | replace | temporal_ensemble, ",
+        ),
         ({"mode": "async", "request_below": 5}, "request_below: expected 0..4, got 5"),
         ({"mode": "async", "watchdog_us": "soon"}, "watchdog_us: expected"),
     ],

@@ -16,8 +16,11 @@ struct AsyncOptions {
   /// last action, at most `chunk.execute` times in a row and never one from before an interrupt, then hold;
   /// fault: hold, and the tick is not ok. Empty: hold.
   std::string underrun{};
-  /// How a new chunk joins what is left of the one before. replace: at once; blend: over `blend_actions`;
-  /// temporal_ensemble: the weighted mean of all chunks that know an action (ACT). Empty: blend.
+  /// How a new chunk joins what is left of the one before. In the sampler (docs/merging.md): trained: the
+  /// network is given what is executed meanwhile, where the bundle has `chunk.max_delay`; x0blend: every
+  /// denoise step draws it towards the old one, where the controller has a sampler. Afterwards: blend: over
+  /// `blend_actions`; replace: at once; temporal_ensemble: the weighted mean of all chunks that know an
+  /// action (ACT). Empty: trained, else x0blend, else blend.
   std::string merge{};
   /// A new chunk is asked for when fewer actions than this are left, 1..rows of a chunk. 0: after
   /// `chunk.execute` actions or half a chunk, whatever comes first; always with temporal_ensemble.
@@ -52,6 +55,8 @@ struct Telemetry {
   std::array<std::uint64_t, kCauses> underruns{};  ///< ticks without one, by `Cause`
   std::uint64_t chunks = 0;                        ///< that came and could be executed
   std::uint64_t chunks_outdated = 0;               ///< that came for a goal, or from an epoch, that is past
+  std::uint64_t chunks_continued = 0;              ///< of `chunks`: merged with the one before in the sampler
+  std::uint64_t chunks_beyond_max_delay = 0;  ///< of those: by x0blend, for `trained` knows no such delay
   std::uint64_t chunks_failed = 0, plans_failed = 0;
   std::uint64_t plans = 0;
   std::uint64_t late_goals = 0;  ///< actions towards a subgoal whose time was over

@@ -164,6 +164,7 @@ void count_asynchronous_ticks(const std::string& manifest, AsyncOptions async = 
   RuntimeOptions options;
   options.mode = "async";
   options.async = std::move(async);
+  const bool continues = options.async.merge.empty();
   test::Policy policy(manifest, {}, options);
   policy.reset();
   const auto tick = [&](int i) {
@@ -173,12 +174,14 @@ void count_asynchronous_ticks(const std::string& manifest, AsyncOptions async = 
     std::this_thread::sleep_for(std::chrono::microseconds(100));
   };
   for (int i = 0; i < 500; ++i) tick(i);
-  const std::uint64_t chunks = policy.runtime->telemetry().chunks;
+  const Telemetry before = policy.runtime->telemetry();
   allocations = 0;
   counting = true;
   for (int i = 0; i < 500; ++i) tick(i);
   counting = false;
-  CHECK(allocations == 0 && policy.runtime->telemetry().chunks > chunks + 10);
+  const Telemetry after = policy.runtime->telemetry();
+  CHECK(allocations == 0 && after.chunks > before.chunks + 10);
+  CHECK((after.chunks_continued > before.chunks_continued + 10) == continues);
 }
 
 /// Smaller images fit where larger ones did.
@@ -272,6 +275,7 @@ int main() {
   count_interrupted_ticks(kManifest);
   count_interrupted_ticks(kSubgoalManifest);
   count_asynchronous_ticks(kManifest);
+  count_asynchronous_ticks(masked(kManifest, 2));
   count_asynchronous_ticks(with_history(kManifest), {.underrun = "repeat", .merge = "temporal_ensemble"});
   count_asynchronous_ticks(kSubgoalManifest, {.underrun = "decelerate"});
   images_of_other_sizes();

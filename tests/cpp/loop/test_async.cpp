@@ -160,11 +160,12 @@ void a_history_is_that_of_the_ticks() {
   CHECK(other.runtime->predict_chunk(seen(kState), {}, chunk) == Status::busy);
 }
 
-void refused(const std::string& message, const AsyncOptions& async, const std::string& mode = "async") {
+void refused(const std::string& message, const AsyncOptions& async, const std::string& mode = "async",
+             const std::string& manifest = holding(kHoldsLast)) {
   RuntimeOptions options;
   options.mode = mode;
   options.async = async;
-  CHECK_THROWS(ArgumentError, message, test::Policy(holding(kHoldsLast), {}, options));
+  CHECK_THROWS(ArgumentError, message, test::Policy(manifest, {}, options));
 }
 
 void wrong_options_are_refused() {
@@ -172,7 +173,16 @@ void wrong_options_are_refused() {
   refused("underrun: expected none (mode is lockstep), got 'hold'", {.underrun = "hold"}, "lockstep");
   refused("plan_ahead: expected none (mode is lockstep), got 3", {.plan_ahead = 3}, "lockstep");
   refused("underrun: expected hold | decelerate | repeat | fault, got 'stop'", {.underrun = "stop"});
-  refused("merge: expected blend | replace | temporal_ensemble, got 'rtc'", {.merge = "rtc"});
+  refused("merge: expected x0blend | blend | replace | temporal_ensemble, got 'rtc'", {.merge = "rtc"});
+  refused(
+      "merge: expected x0blend | blend | replace | temporal_ensemble (the controller was not trained with "
+      "--rtc), got 'trained'",
+      {.merge = "trained"});
+  for (const char* rule : {"x0blend", "trained"}) {
+    refused("merge: expected blend | replace | temporal_ensemble (the controller is one graph, act), got '" +
+                std::string(rule) + "'",
+            {.merge = rule}, "async", one_step(kManifest));
+  }
   refused("underrun: expected hold | repeat | fault (the bundle's action.hold is the last action)",
           {.underrun = "decelerate"});
   refused("request_below: expected 0..4, got 5", {.request_below = 5});

@@ -207,6 +207,15 @@ inline std::string with_depth(const std::string& manifest) {
       R"({"name": "depth", "dtype": "float32", "shape": [1, 1, 2, 4], "role": "observation.depth.wrist"})");
 }
 
+/// A controller that was trained to continue up to so many rows.
+inline std::string masked(std::string manifest, int max_delay) {
+  const std::string t = R"({"name": "t", "dtype": "int64", "shape": [1], "role": "timestep"},)";
+  manifest = replaced(manifest, R"("merge": "consumed_index")",
+                      R"("merge": "consumed_index", "max_delay": )" + std::to_string(max_delay));
+  return replaced(manifest, t, t + R"(
+                 {"name": "mask", "dtype": "float32", "shape": [1, 4, 1], "role": "prefix_mask"},)");
+}
+
 /// Two frames of the state.
 inline std::string with_history(std::string manifest) {
   manifest = replaced(manifest, R"("shape": [3], "history": 1)", R"("shape": [3], "history": 2)");

@@ -77,7 +77,8 @@ AsyncLoop::AsyncLoop(const Parts& parts)
                                              parts.bundle.action.names.size()),
                 .error = {}},
       exchange_(no_frame_, no_snapshot_, no_goal_, no_chunk_),
-      chunk_maker_(exchange_, parts.interrupts, parts.controller, parts.recorder, parts.replan_wanted),
+      chunk_maker_(exchange_, parts.interrupts, parts.controller, parts.recorder, parts.replan_wanted,
+                   continuing(options_, parts.bundle)),
       plan_maker_(exchange_, parts.interrupts, parts.planner, parts.controller, parts.recorder,
                   parts.replan_wanted, no_goal_.goal),
       planner_track_(parts.trace.thread("planner")),
@@ -110,7 +111,7 @@ void AsyncLoop::start(const NoiseKey& key, bool threads) {
   recent_count_ = 0;
   at_epoch_ = parts_.interrupts.epoch;
   parts_.interrupts.since_ns = interrupted_ns_ = 0;
-  goal_ = flow_ = 0;
+  goal_ = flow_ = received_ = 0;
   waiting_ = had_chunk_ = had_chunk_in_epoch_ = false;
   failure_ = Status::ok;
   counts_.hung = 0;

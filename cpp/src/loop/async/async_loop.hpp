@@ -125,6 +125,7 @@ class AsyncLoop {
   std::int64_t interrupted_ns_ = 0;  // not answered by an action yet
   std::uint64_t goal_ = 0;           // of the chunk that is executed
   std::uint64_t flow_ = 0;           // likewise, of the observation it was made of
+  std::uint64_t received_ = 0;       // number of the last chunk that came
   bool waiting_ = false;             // a chunk came for a goal whose time has not come
   bool had_chunk_ = false, had_chunk_in_epoch_ = false;
   Status failure_ = Status::ok;  // of the last chunk or plan

@@ -16,24 +16,64 @@ constexpr std::array<std::pair<std::string_view, UnderrunPolicy>, 4> kUnderrunPo
      {"decelerate", UnderrunPolicy::decelerate},
      {"repeat", UnderrunPolicy::repeat},
      {"fault", UnderrunPolicy::fault}}};
-constexpr std::array<std::pair<std::string_view, MergeRule>, 3> kMergeRules = {
-    {{"blend", MergeRule::blend},
-     {"replace", MergeRule::replace},
-     {"temporal_ensemble", MergeRule::temporal_ensemble}}};
 
-/// The first of them where `name` is empty.
-template <class Table>
-auto find(const Table& table, const std::string& name) noexcept {
-  if (name.empty()) return table.begin();
-  return std::ranges::find(table, name, [](const auto& entry) { return entry.first; });
+/// What is merged in the sampler only has to replace the old chunk afterwards.
+struct NamedMerge {
+  std::string_view name;
+  MergeRule queue;
+  Continuation::Rule sampler;
+};
+constexpr std::array<NamedMerge, 5> kMerges = {
+    {{"trained", MergeRule::replace, Continuation::Rule::trained},
+     {"x0blend", MergeRule::replace, Continuation::Rule::x0blend},
+     {"blend", MergeRule::blend, Continuation::Rule::none},
+     {"replace", MergeRule::replace, Continuation::Rule::none},
+     {"temporal_ensemble", MergeRule::temporal_ensemble, Continuation::Rule::none}}};
+
+bool allows(const Bundle& bundle, const NamedMerge& merge) noexcept {
+  switch (merge.sampler) {
+    case Continuation::Rule::trained:
+      return bundle.chunk.max_delay > 0;
+    case Continuation::Rule::x0blend:
+      return bundle.sampler.has_value();
+    case Continuation::Rule::none:
+      break;
+  }
+  return true;
 }
 
-template <class Table>
-void check_name(const Table& table, const char* field, const std::string& name) {
-  if (find(table, name) != table.end()) return;
+/// By default the first that the bundle allows.
+auto find_merge(const AsyncOptions& options, const Bundle& bundle) noexcept {
+  return std::ranges::find_if(kMerges, [&](const NamedMerge& merge) {
+    return allows(bundle, merge) && (options.merge.empty() || merge.name == options.merge);
+  });
+}
+
+void check_merge(const AsyncOptions& options, const Bundle& bundle) {
+  if (find_merge(options, bundle) != kMerges.end()) return;
   std::string known;
-  for (const auto& entry : table) known += (known.empty() ? "" : " | ") + std::string(entry.first);
-  throw ArgumentError(expected(field, known, in_quotes(name)));
+  for (const NamedMerge& merge : kMerges) {
+    if (allows(bundle, merge)) known += (known.empty() ? "" : " | ") + std::string(merge.name);
+  }
+  const bool exists = std::ranges::find(kMerges, options.merge, &NamedMerge::name) != kMerges.end();
+  if (exists && bundle.sampler) known += " (the controller was not trained with --rtc)";
+  if (exists && !bundle.sampler) known += " (the controller is one graph, act)";
+  throw ArgumentError(expected("merge", known, in_quotes(options.merge)));
+}
+
+/// The first where none is named.
+auto find_underrun(const std::string& name) noexcept {
+  if (name.empty()) return kUnderrunPolicies.begin();
+  return std::ranges::find(kUnderrunPolicies, name, [](const auto& entry) { return entry.first; });
+}
+
+void check_underrun(const std::string& name) {
+  if (find_underrun(name) != kUnderrunPolicies.end()) return;
+  std::string known;
+  for (const auto& [policy, _] : kUnderrunPolicies) {
+    known += (known.empty() ? "" : " | ") + std::string(policy);
+  }
+  throw ArgumentError(expected("underrun", known, in_quotes(name)));
 }
 
 void check_range(const char* field, std::int64_t value, std::int64_t least, std::int64_t most) {
@@ -64,8 +104,8 @@ void refuse_in_lockstep(const AsyncOptions& options) {
 void check_async(const std::string& mode, const AsyncOptions& options, const Bundle& bundle) {
   if (mode == "lockstep") return refuse_in_lockstep(options);
   if (mode != "async") throw ArgumentError(expected("mode", "lockstep | async", in_quotes(mode)));
-  check_name(kUnderrunPolicies, "underrun", options.underrun);
-  check_name(kMergeRules, "merge", options.merge);
+  check_underrun(options.underrun);
+  check_merge(options, bundle);
   if (options.underrun == "decelerate" && bundle.action.hold_mode != "values") {
     throw ArgumentError(expected(
         "underrun", "hold | repeat | fault (the bundle's action.hold is the last action)", "'decelerate'"));
@@ -83,12 +123,17 @@ void check_async(const std::string& mode, const AsyncOptions& options, const Bun
 
 ActionQueue::Settings queue_settings(const AsyncOptions& options, const Bundle& bundle) {
   const int rows = rows_of(bundle);
-  return {find(kMergeRules, options.merge)->second, rows, static_cast<int>(bundle.action.names.size()),
+  return {find_merge(options, bundle)->queue, rows, static_cast<int>(bundle.action.names.size()),
           options.blend_actions != 0 ? options.blend_actions : (rows + 1) / 2, options.ensemble_decay};
 }
 
 UnderrunPolicy underrun_policy(const AsyncOptions& options) noexcept {
-  return find(kUnderrunPolicies, options.underrun)->second;
+  return find_underrun(options.underrun)->second;
+}
+
+Continuing continuing(const AsyncOptions& options, const Bundle& bundle) noexcept {
+  return {find_merge(options, bundle)->sampler, rows_of(bundle), static_cast<int>(bundle.action.names.size()),
+          bundle.chunk.max_delay};
 }
 
 int request_below(const AsyncOptions& options, const Bundle& bundle) noexcept {

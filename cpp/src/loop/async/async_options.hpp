@@ -4,6 +4,7 @@
 #include "keystep/async.hpp"
 #include "keystep/bundle.hpp"
 #include "loop/async/action_queue.hpp"
+#include "loop/async/chunk_maker.hpp"
 #include "loop/async/underrun.hpp"
 
 namespace keystep {
@@ -13,6 +14,7 @@ void check_async(const std::string& mode, const AsyncOptions& options, const Bun
 
 // Of options that were checked.
 ActionQueue::Settings queue_settings(const AsyncOptions& options, const Bundle& bundle);
+Continuing continuing(const AsyncOptions& options, const Bundle& bundle) noexcept;
 UnderrunPolicy underrun_policy(const AsyncOptions& options) noexcept;
 int request_below(const AsyncOptions& options, const Bundle& bundle) noexcept;
 

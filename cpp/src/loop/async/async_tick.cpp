@@ -75,6 +75,7 @@ void AsyncLoop::receive() noexcept {
   }
   if (exchange_.chunks.take()) {
     const ChunkMessage& made = exchange_.chunks.front();
+    received_ = made.number;
     waiting_ = made.epoch == at_epoch_ && made.status == Status::ok;
     if (made.epoch != at_epoch_) {
       ++counts_.chunks_outdated;
@@ -117,6 +118,8 @@ void AsyncLoop::install(const ChunkMessage& made) noexcept {
   failure_ = Status::ok;
   had_chunk_ = had_chunk_in_epoch_ = true;
   ++counts_.chunks;
+  counts_.chunks_continued += made.continued;
+  counts_.chunks_beyond_max_delay += made.beyond_max_delay;
   parts_.recorder.chunks.add();
 }
 
@@ -155,6 +158,9 @@ void AsyncLoop::ask_controller(const Observation& observation) noexcept {
   const std::span<const float> rest = queue_.rest();
   std::ranges::copy(rest, seen.rest.begin());
   seen.rest_values = rest.size();
+  seen.goal = goal_;
+  seen.epoch = at_epoch_;
+  seen.received = received_;
   exchange_.to_controller.publish();
   if (!needs_chunk()) return;
   exchange_.chunk_wanted = true;

@@ -1,5 +1,6 @@
 #include "loop/async/chunk_maker.hpp"
 
+#include <algorithm>
 #include <utility>
 
 #include "loop/trace_labels.hpp"
@@ -11,7 +12,7 @@ namespace keystep {
 void ChunkMaker::reset(const NoiseKey& key) noexcept {
   key_ = key;
   epoch_ = interrupts_.epoch;
-  goal_ = goals_taken_ = 0;
+  goal_ = goals_taken_ = sent_ = 0;
   goal_from_ = 0;
   goal_status_ = Status::ok;
 }
@@ -25,6 +26,9 @@ bool ChunkMaker::begin() noexcept {
   exchange_.to_controller.take();
   const Snapshot& seen = exchange_.to_controller.front();
   if (seen.count == 0) return false;
+  // Asked for while the last chunk was begun, and seen before it came: what is left is not what will be
+  // executed. A tick that has it asks again.
+  if (epoch == epoch_ && seen.received != sent_) return false;
   exchange_.controller_alive = now_ns();
   epoch_ = epoch;
   choose_goal(seen);
@@ -46,7 +50,7 @@ void ChunkMaker::finish() noexcept {
   const Snapshot& seen = exchange_.to_controller.front();
   ChunkMessage& made = exchange_.chunks.back();
   const Span span(kChunkLabel, key_.chunk);
-  made.status = sample(seen, made.values);
+  made.status = sample(seen, made);
   made.epoch = epoch_;
   made.goal = goal_;
   made.start = seen.consumed;
@@ -60,7 +64,10 @@ void ChunkMaker::finish() noexcept {
   } catch (...) {
     made.error.clear();  // out of memory: the status still tells
   }
-  if (made.status != Status::interrupted) exchange_.chunks.publish();
+  if (made.status != Status::interrupted) {
+    made.number = ++sent_;
+    exchange_.chunks.publish();
+  }
   exchange_.controller_alive = 0;
 }
 
@@ -76,19 +83,36 @@ Status ChunkMaker::observe(const Snapshot& seen) noexcept {
   return controller_.observe(seen.newest().view(), true);
 }
 
-Status ChunkMaker::sample(const Snapshot& seen, std::vector<float>& chunk) noexcept {
+/// What is executed while the chunk is made stays; how far the rest of the old chunk has a say is the law of
+/// docs/merging.md. Nothing of it has beyond the delay if it was made for another goal, and none of it if it
+/// is from before an interrupt.
+Continuation ChunkMaker::continuation_of(const Snapshot& seen) const noexcept {
+  const int rest = static_cast<int>(seen.rest_values) / continuing_.dim;
+  if (rest == 0 || seen.epoch != epoch_) return {};
+  const int delay = std::min(static_cast<int>(seen.expected_delay), rest);
+  const int overlap = seen.goal == goal_ ? std::max(delay, std::min(rest, continuing_.rows - delay)) : delay;
+  const bool beyond = continuing_.rule == Continuation::Rule::trained && delay > continuing_.max_delay;
+  return {.previous = std::span(seen.rest).first(seen.rest_values),
+          .delay = delay,
+          .overlap = overlap,
+          .rule = beyond ? Continuation::Rule::x0blend : continuing_.rule};
+}
+
+Status ChunkMaker::sample(const Snapshot& seen, ChunkMessage& made) noexcept {
   // A goal that the controller cannot take is the planner's fault, and said once: then the old one stands.
   if (const Status status = std::exchange(goal_status_, Status::ok); status != Status::ok) return status;
   if (const Status status = observe(seen); status != Status::ok) return status;
-  // What merges inside the sampler is told here: `controller_.continue_from` with the rows that are left of
-  // the old chunk (`seen.rest`, its first row executes now) and the delay to come (`seen.expected_delay`).
+  const Continuation from = continuation_of(seen);
+  made.continued = from.rule != Continuation::Rule::none;
+  made.beyond_max_delay = from.rule != continuing_.rule && made.continued;
+  if (const Status status = controller_.continue_from(from); status != Status::ok) return status;
   const NoiseKey noise = key_;
   key_.chunk = after(key_.chunk);
   const Epoch epoch{interrupts_.epoch, epoch_, nullptr, &exchange_.controller_alive};
   const Status status =
-      controller_.sample(noise, {}, epoch, recorder_[Stage::encode], recorder_[Stage::denoise], chunk);
+      controller_.sample(noise, {}, epoch, recorder_[Stage::encode], recorder_[Stage::denoise], made.values);
   if (status != Status::ok) return status;
-  return all_finite(chunk) ? Status::ok : Status::rejected_chunk;
+  return all_finite(made.values) ? Status::ok : Status::rejected_chunk;
 }
 
 }  // namespace keystep

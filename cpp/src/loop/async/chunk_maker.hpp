@@ -10,15 +10,23 @@
 
 namespace keystep {
 
+/// How a chunk continues the one before; the rule `none`: it does not.
+struct Continuing {
+  Continuation::Rule rule = Continuation::Rule::none;
+  int rows = 1, dim = 1;  ///< of a chunk, from its first row that is executed
+  int max_delay = 0;      ///< that `trained` knows
+};
+
 class ChunkMaker {
  public:
   ChunkMaker(Exchange& exchange, const Interrupts& interrupts, Controller& controller,
-             LatencyRecorder& recorder, std::atomic<bool>& replan_wanted)
+             LatencyRecorder& recorder, std::atomic<bool>& replan_wanted, const Continuing& continuing)
       : exchange_(exchange),
         interrupts_(interrupts),
         controller_(controller),
         recorder_(recorder),
-        replan_wanted_(replan_wanted) {}
+        replan_wanted_(replan_wanted),
+        continuing_(continuing) {}
 
   void reset(const NoiseKey& key) noexcept;  ///< an episode begins; before the thread does
   /// Takes the newest observation and the goal that will stand when the chunk begins to act. False: there is
@@ -30,16 +38,19 @@ class ChunkMaker {
  private:
   void choose_goal(const Snapshot& seen) noexcept;
   Status observe(const Snapshot& seen) noexcept;
-  Status sample(const Snapshot& seen, std::vector<float>& chunk) noexcept;
+  Continuation continuation_of(const Snapshot& seen) const noexcept;
+  Status sample(const Snapshot& seen, ChunkMessage& made) noexcept;
 
   Exchange& exchange_;
   const Interrupts& interrupts_;
   Controller& controller_;
   LatencyRecorder& recorder_;
   std::atomic<bool>& replan_wanted_;
+  const Continuing continuing_;
 
   NoiseKey key_;
   std::uint64_t epoch_ = 0;  // of the chunk begun last
+  std::uint64_t sent_ = 0;
   std::uint64_t goal_ = 0, goals_taken_ = 0;
   std::int64_t goal_from_ = 0;
   Status goal_status_ = Status::ok;

@@ -19,14 +19,17 @@ namespace keystep {
 /// From the controller's thread to the tick.
 struct ChunkMessage {
   Status status = Status::ok;
-  std::uint64_t epoch = 0;    ///< in which it was begun: in another it is never executed
-  std::uint64_t goal = 0;     ///< `GoalMessage::number` of its goal
-  std::int64_t start = 0;     ///< consumed index that its first row belongs to
-  std::uint64_t flow = 0;     ///< of the observation that it was made of, in a trace
-  std::int64_t tick = 0;      ///< of its observation
-  std::int64_t begins = 0;    ///< consumed index from which on its goal is to be followed
-  std::vector<float> values;  ///< horizon x action dim, physical units
-  std::string error;          ///< of a status that is not ok
+  std::uint64_t number = 0;       ///< counts messages; 0: none yet
+  std::uint64_t epoch = 0;        ///< in which it was begun: in another it is never executed
+  std::uint64_t goal = 0;         ///< `GoalMessage::number` of its goal
+  std::int64_t start = 0;         ///< consumed index that its first row belongs to
+  std::uint64_t flow = 0;         ///< of the observation that it was made of, in a trace
+  std::int64_t tick = 0;          ///< of its observation
+  std::int64_t begins = 0;        ///< consumed index from which on its goal is to be followed
+  std::vector<float> values;      ///< horizon x action dim, physical units
+  bool continued = false;         ///< merged with the one before in the sampler
+  bool beyond_max_delay = false;  ///< and by x0blend, though `trained` is what was wanted
+  std::string error;              ///< of a status that is not ok
 };
 
 /// From the planner's thread to the tick.

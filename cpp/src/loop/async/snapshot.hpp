@@ -43,6 +43,9 @@ struct Snapshot {
   std::int64_t expected_delay = 0;       ///< actions that will be consumed before what is made of it acts
   std::vector<float> rest;      ///< the actions that are left of the newest chunk, from `consumed` on
   std::size_t rest_values = 0;  ///< of `rest`
+  std::uint64_t goal = 0;       ///< of that chunk, as `GoalMessage::number`
+  std::uint64_t epoch = 0;      ///< in which it was taken: in another `rest` is of no use
+  std::uint64_t received = 0;   ///< `ChunkMessage::number` of the last chunk that the tick has taken
 
   const OwnedObservation& newest() const noexcept { return frames.back(); }
 };
