@@ -82,6 +82,7 @@ class Compared {
 
 struct Counts {
   int exact = 0, late = 0, other_goals = 0, beyond = 0;
+  double late_seams = 0, late_seams_alone = 0;
 };
 
 /// Random chunk lengths, thresholds, delays, goals and interrupts.
@@ -105,6 +106,8 @@ void every_action_is_the_reference_s(bool trained, bool goals, std::uint64_t see
   all.late += reference.late;
   all.other_goals += reference.other_goals;
   all.beyond += reference.beyond;
+  all.late_seams += reference.late_seams;
+  all.late_seams_alone += reference.late_seams_alone;
 }
 
 void schedules_from_seeds() {
@@ -115,8 +118,8 @@ void schedules_from_seeds() {
         every_action_is_the_reference_s(trained, goals, seed, all);
       }
       // The schedules had in them what is checked.
-      CHECK(all.exact > 50 && all.late > 10 && (all.beyond > 10) == trained &&
-            (all.other_goals > 10) == goals);
+      CHECK(all.exact > 50 && (all.beyond > 10) == trained && (all.other_goals > 10) == goals);
+      CHECK(trained || (all.late > 10 && all.late_seams < 0.9 * all.late_seams_alone));
     }
   }
 }
@@ -142,7 +145,7 @@ void a_chunk_continues_what_the_tick_has_installed() {
   const Bundle& bundle = *policy.bundle();
   const auto tensors = policy.tensors();
   Controller controller(policy, *tensors);
-  const Snapshot none{.frames = {OwnedObservation(bundle.observation)}};
+  const Snapshot none{.frames = {OwnedObservation(bundle.observation)}, .rest = {}};
   Exchange exchange(none, none, {.goal = OwnedGoal(bundle, 0)},
                     {.values = std::vector<float>(4 * kWidth), .error = {}});
   Interrupts interrupts;
