@@ -7,6 +7,7 @@
 #include <numeric>
 #include <random>
 #include <thread>
+#include <utility>
 
 #include "async_fixture.hpp"
 #include "subgoal_fixture.hpp"
@@ -108,7 +109,8 @@ void everybody_at_once(const std::string& manifest, const std::string& merge) {
       wrong += report.actions + 1 < seen.actions;
       Status status = Status::closed;
       runtime.plan(plan, &status);
-      wrong += status != Status::ok || runtime.plan_progress().actions < 0;
+      const std::int64_t acted = runtime.plan_progress().actions;
+      wrong += status != Status::ok || std::cmp_greater(acted, runtime.telemetry().ticks);
     }
   });
   std::thread interrupter([&] {
