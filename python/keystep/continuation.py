@@ -32,7 +32,8 @@ def merge_weights(
         rows: those that the old chunk still has; None: all. Beyond them the weight is 0.
         decay: exponential or linear.
     """
-    count = horizon if rows is None else rows
+    horizon, delay = integer("horizon", horizon), integer("delay", delay)
+    count = horizon if rows is None else integer("rows", rows)
     last = default_overlap(horizon, delay, count) if overlap is None else overlap
     return _core.merge_weights(horizon, delay, last, count, decay)
 
@@ -56,6 +57,8 @@ def continuation_arguments(
         return None, 0, 0, "none", decay
     if not isinstance(previous, np.ndarray):
         raise _core.ArgumentError(f"previous: expected a numpy array, got {type(previous).__name__}")
+    if previous.ndim != 2:
+        raise _core.ArgumentError(f"previous: expected 2 dimensions (rows, actions), got {previous.ndim}")
     chunk = manifest["chunk"]
     if rule is None:
         rule = "trained" if chunk.get("max_delay", 0) else "x0blend"

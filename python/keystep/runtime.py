@@ -169,6 +169,7 @@ def load(
     options.asynchronous.plan_ahead = plan_ahead
     options.asynchronous.watchdog_us = watchdog_us
     if trace is not None:
+        _core.read_manifest(path)  # before the file is emptied: a mistyped bundle costs no older trace
         options.tracer = _core.Tracer(trace)
     return Runtime(_core.Runtime(path, options))
 

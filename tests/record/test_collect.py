@@ -141,11 +141,11 @@ def alive(pid: int) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("preset", "noise", "wander", "aligned_m"),
-    [("paper", [0.0], 0, 0.02), ("shipped", [0.0, 0.2, 0.4], 12, 0.006)],
+    ("preset", "noise", "wander", "aligned_m", "chained"),
+    [("paper", [0.0], 0, 0.02, 0), ("shipped", [0.0, 0.2, 0.4], 12, 0.006, 2)],
 )
 def test_a_preset_says_how_demonstrations_are_made(
-    tmp_path: Path, preset: str, noise: list[float], wander: int, aligned_m: float
+    tmp_path: Path, preset: str, noise: list[float], wander: int, aligned_m: float, chained: int
 ) -> None:
     gymnasium = pytest.importorskip("gymnasium", reason="needs the extra 'sim'")
     pytest.importorskip("mani_skill", reason="needs the extra 'sim'")
@@ -155,12 +155,14 @@ def test_a_preset_says_how_demonstrations_are_made(
     told = DatasetReader(tmp_path).collection
     assert (told["expert_noise"], told["wander_frames"]) == (noise, wander)
     assert (told["record"], told["frames_after_success"]) == ("executed", None)
-    assert told["stack_aligned_m"] == aligned_m
+    assert (told["stack_aligned_m"], told.get("chained", 0)) == (aligned_m, chained)
     (episode,) = DatasetReader(tmp_path).episodes()
     assert episode.length == 64 and episode.seed is not None
     env = gymnasium.make("keystep/Franka3Blocks-v1")
-    turn = episode.seed // 10 % len(noise)
-    same = rollout_expert(env, "stack", episode.seed, 64, noise[turn], None, wander, "executed", aligned_m)
+    number = episode.seed // 10
+    follows = chained > 0 and number % chained == chained - 1
+    turn = noise[number % len(noise)]
+    same = rollout_expert(env, "stack", episode.seed, 64, turn, None, wander, "executed", aligned_m, follows)
     assert same is not None
     stored = DatasetReader(tmp_path).read_episode(episode, ["action"])["action"]
     np.testing.assert_array_equal(stored, same["action"])

@@ -7,9 +7,9 @@
 namespace keystep {
 
 struct Interrupts {
-  std::atomic<std::uint64_t> epoch = 0;      ///< counts them
-  std::atomic<std::uint64_t> uncounted = 0;  ///< those of our own, which nobody asked for
-  std::atomic<std::int64_t> since_ns = 0;    ///< when the first came that no tick has seen; 0: none
+  std::atomic<std::uint64_t> epoch = 0;    ///< one more with each, also those of our own
+  std::atomic<std::uint64_t> counted = 0;  ///< those that somebody asked for, since `reset_latency`
+  std::atomic<std::int64_t> since_ns = 0;  ///< when the first came that no tick has seen; 0: none
 
   /// The time first, so that whoever sees the new epoch sees it. The epoch before.
   std::uint64_t add(std::int64_t now) noexcept {

@@ -19,7 +19,7 @@ struct LatencyRecorder {
     deadline_misses.add(static_cast<double>(nanoseconds) > 1e3 * deadline_us);
   }
 
-  /// All but `interrupts`, `deadline_us` and `gate`, which others know.
+  /// All but `interrupts`, `deadline_us`, `time_per_action_us` and `gate`, of which others know more.
   LatencyReport report() const noexcept {
     LatencyReport report;
     for (std::size_t i = 0; i < histograms.size(); ++i) {
@@ -34,9 +34,16 @@ struct LatencyRecorder {
     report.plans = plans.get();
     report.chunks = chunks.get();
     report.deadline_misses = deadline_misses.get();
-    const double ticks_us = histograms[static_cast<std::size_t>(Stage::tick)].total_us();
-    report.time_per_action_us = report.actions ? ticks_us / static_cast<double>(report.actions) : 0;
     return report;
+  }
+
+  /// Over actions executed. Where stages run beside the ticks (`apart`), theirs are the work.
+  double time_per_action_us(bool apart) const noexcept {
+    double total_us = histograms[static_cast<std::size_t>(Stage::tick)].total_us();
+    for (const Stage stage : {Stage::plan, Stage::encode, Stage::denoise}) {
+      if (apart) total_us += histograms[static_cast<std::size_t>(stage)].total_us();
+    }
+    return actions.get() ? total_us / static_cast<double>(actions.get()) : 0;
   }
 };
 

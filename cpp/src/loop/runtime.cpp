@@ -138,7 +138,10 @@ const RuntimeOptions& Runtime::options() const noexcept { return impl_->options;
 std::string Runtime::engine_description() const { return impl_->description; }
 const std::vector<EngineChoice>& Runtime::engine_choices() const noexcept { return impl_->choices; }
 const std::string& Runtime::last_error() const noexcept { return impl_->last_error; }
-void Runtime::interrupt() noexcept { impl_->interrupt(); }
+void Runtime::interrupt() noexcept {
+  impl_->interrupts.counted.fetch_add(1);
+  impl_->interrupt();
+}
 void Runtime::call_attention(bool at_once) noexcept { impl_->call_attention(at_once); }
 
 Action Runtime::make_action() const { return {impl_->unheld}; }
@@ -256,7 +259,6 @@ void Runtime::close() noexcept {
   for (; !self.inside.compare_exchange_strong(found, Inside::caller); std::this_thread::yield()) {
     found = Inside::nobody;
     self.interrupt();
-    ++self.uncounted_epoch;  // not the caller's
   }
   if (self.async) self.async->stop();
   {

@@ -110,7 +110,6 @@ struct Runtime::Impl {
   std::uint64_t chunk_tick = 0;  // whose observation the chunk in the buffer was made from
   LatencyRecorder recorder;
   LatencyRecorder unrecorded;  // of predict_chunk, which is outside the loop
-  std::atomic<std::uint64_t>& uncounted_epoch = interrupts.uncounted;  // also before reset_latency
 
   std::unique_ptr<AsyncLoop> async;  // none in lockstep
 };

@@ -58,7 +58,8 @@ LatencyReport Runtime::latency(Status* status) const noexcept {
 
 LatencyReport Runtime::Impl::report(const GateCounts& counts) const noexcept {
   LatencyReport report = recorder.report();
-  report.interrupts = epoch.load() - uncounted_epoch.load();
+  report.interrupts = interrupts.counted;
+  report.time_per_action_us = recorder.time_per_action_us(async != nullptr);
   report.deadline_us = options.deadline_us;
   report.gate = counts;
   return report;
@@ -69,7 +70,7 @@ Status Runtime::reset_latency() noexcept {
   const Entry entry(self.inside, Inside::reader);
   if (const Status status = self.refusal(entry); status != Status::ok) return status;
   self.recorder = {};
-  self.uncounted_epoch = self.epoch.load();
+  self.interrupts.counted = 0;
   self.gate.counts() = {};
   if (self.async) self.async->reset_counts();
   return Status::ok;

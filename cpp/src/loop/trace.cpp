@@ -73,6 +73,11 @@ struct Tracer::Impl {
     thread = std::thread([this] { run(); });
   }
 
+  /// The lock may be held by a thread that is not there.
+  void refuse_in_a_child() const {
+    if (forks() == forks_at_start) return;
+    throw ArgumentError(expected("trace", "the process that opened it", "a child of it"));
+  }
   std::uint32_t add(const std::string& name, const std::string& unit);
   void run() noexcept;
   void round();
@@ -218,6 +223,7 @@ Tracer::~Tracer() {
 }
 
 std::shared_ptr<TraceTrack> Tracer::track(const std::string& name) {
+  impl_->refuse_in_a_child();
   const std::lock_guard lock(impl_->mutex);
   const auto ring = std::make_shared<TraceTrack>(impl_->add(name, ""), impl_->options.ring_events);
   impl_->tracks.push_back(ring);
@@ -225,12 +231,14 @@ std::shared_ptr<TraceTrack> Tracer::track(const std::string& name) {
 }
 
 std::uint32_t Tracer::side_track(const std::string& name) {
+  impl_->refuse_in_a_child();
   const std::lock_guard lock(impl_->mutex);
   return impl_->add(name, "");
 }
 
 std::uint32_t Tracer::counter(const std::string& name, const std::string& unit) {
   if (unit.empty()) throw ArgumentError(expected("trace.unit", "what the counter counts", "''"));
+  impl_->refuse_in_a_child();
   const std::lock_guard lock(impl_->mutex);
   return impl_->add(name, unit);
 }

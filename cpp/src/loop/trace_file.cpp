@@ -57,8 +57,6 @@ bool TraceFile::next() noexcept {
   }
 }
 
-void TraceFile::leave() noexcept { descriptor_ = -1; }
-
 /// What was written of a packet that did not fit is cut off.
 bool TraceFile::fail(const std::filesystem::path& of, int code) noexcept {
   if (descriptor_ != -1) {

@@ -20,7 +20,6 @@ class TraceFile {
   bool append(std::string_view packets) noexcept;
   /// Goes on in NAME.2.EXT, NAME.3.EXT and so on. False if there cannot be one.
   bool next() noexcept;
-  void leave() noexcept;  ///< in a forked child: the file is the parent's
 
   const std::filesystem::path& path() const noexcept { return path_; }  ///< of the first
   std::uint64_t size() const noexcept { return size_; }                 ///< of the current one

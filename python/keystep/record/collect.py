@@ -33,6 +33,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "wander_frames": 0,
         "record": "expert",
         "stack_aligned_m": 0.02,
+        "chained": 0,
     },
     "paper": {
         "expert_noise": (0.0,),
@@ -40,6 +41,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "wander_frames": 0,
         "record": "executed",
         "stack_aligned_m": 0.02,
+        "chained": 0,
     },
     "shipped": {
         "expert_noise": (0.0, 0.2, 0.4),
@@ -47,6 +49,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "wander_frames": 12,
         "record": "executed",
         "stack_aligned_m": 0.006,
+        "chained": 2,
     },
 }
 """Of demonstrations, for `collect`."""
@@ -84,6 +87,7 @@ def collect(
     wander_frames: int | None = None,
     record: Literal["expert", "executed"] | None = None,
     stack_aligned_m: float | None = None,
+    chained: int | None = None,
     max_failures: int = 20,
     suite: str = "franka3blocks",
     preset: Literal["none", "paper", "shipped"] = "none",
@@ -94,7 +98,7 @@ def collect(
 
     The suite franka3blocks is demonstrated by its scripted expert; tabletop by the oracle, with the code it
     runs at every step. Only franka3blocks has env-id, expert-noise, frames-after-success, wander-frames,
-    record and stack-aligned-m; where they are not given, the preset says.
+    record, stack-aligned-m and chained; where they are not given, the preset says.
 
     Args:
         output: dataset folder, new or to be continued.
@@ -120,10 +124,10 @@ def collect(
             that a stack may have.
         max_failures: give up after this many failures in a row.
         suite: the simulated world and its tasks: franka3blocks, tabletop, or a module with a `SUITE`.
-        preset: of expert-noise, frames-after-success, wander-frames, record and stack-aligned-m, of which
-            none can be given then. paper: HD-ExpIt's D0, the plain expert from the first pose; shipped:
-            noise, wandering starts and centred stacks, for the shipped policies; none: the plain expert's
-            actions, each can be given (`keystep.record.collect.PRESETS`).
+        preset: of expert-noise, frames-after-success, wander-frames, record, stack-aligned-m and chained, of
+            which none can be given then. paper: HD-ExpIt's D0, the plain expert from the first pose;
+            shipped: noise, wandering and chained starts and centred stacks, for the shipped policies; none:
+            the plain expert's actions, each can be given (`keystep.record.collect.PRESETS`).
         flush_seconds: a finished episode is on its way to the disk after so many seconds at the latest, so a
             killed job loses no others; earlier where writing takes no more than 2 % of the time. Episodes are
             finished in the order of their seeds.
@@ -151,6 +155,7 @@ def collect(
         "wander_frames": wander_frames,
         "record": record,
         "stack_aligned_m": stack_aligned_m,
+        "chained": chained,
     }
     given = {name: value for name, value in special.items() if value is not None}
     return collect_from(

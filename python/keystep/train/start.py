@@ -124,8 +124,11 @@ def start_from(folder: Path, draft: Checkpoint, model: Any) -> str:
 
 def _with_mask(weights: dict[str, Any], model: Any) -> dict[str, Any]:
     """Of a network without an input for a mask: it starts with weights of 0, so that nothing changes."""
-    found = dict(weights)
-    for name, wanted in model.state_dict().items():
+    found, state = dict(weights), model.state_dict()
+    if found.keys() != state.keys():
+        wanted = "one trained with --rtc, as its first width is the number of actions or one more"
+        raise DatasetError(f"weights.max_delay: expected {wanted}, got 0")
+    for name, wanted in state.items():
         if found[name].shape != wanted.shape:
             found[name] = torch.cat([found[name], torch.zeros_like(found[name][:, :1])], dim=1)
     return found

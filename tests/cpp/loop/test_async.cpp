@@ -187,7 +187,7 @@ void wrong_options_are_refused() {
           {.underrun = "decelerate"});
   refused("request_below: expected 0..4, got 5", {.request_below = 5});
   refused("blend_actions: expected 0..4, got -1", {.blend_actions = -1});
-  refused("ensemble_decay: expected a finite number", {.ensemble_decay = std::nan("")});
+  refused("ensemble_decay: expected -125..125, got ", {.ensemble_decay = std::nan("")});
   refused("plan_ahead: expected -1..1000000, got -2", {.plan_ahead = -2});
   refused("watchdog_us: expected 0..", {.watchdog_us = -1});
 }

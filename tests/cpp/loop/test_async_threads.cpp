@@ -7,6 +7,7 @@
 #include <numeric>
 #include <random>
 #include <thread>
+#include <utility>
 
 #include "async_fixture.hpp"
 #include "subgoal_fixture.hpp"
@@ -108,13 +109,19 @@ void everybody_at_once(const std::string& manifest, const std::string& merge) {
       wrong += report.actions + 1 < seen.actions;
       Status status = Status::closed;
       runtime.plan(plan, &status);
-      wrong += status != Status::ok || runtime.plan_progress().actions < 0;
+      const std::int64_t acted = runtime.plan_progress().actions;
+      wrong += status != Status::ok || std::cmp_greater(acted, runtime.telemetry().ticks);
     }
   });
   std::thread interrupter([&] {
     std::mt19937_64 random(3);
+    std::uint64_t chunks = 0;
     while (!done) {
       pause(static_cast<int>(random() % 4000));
+      // Two of three wait for a chunk or two, so that a slow machine comes to some.
+      const std::uint64_t made = runtime.telemetry().chunks;
+      if (made < chunks + random() % 3) continue;
+      chunks = made;
       if (runtime.bundle().planner && random() % 3 == 0) {
         runtime.replan();
       } else {
@@ -122,10 +129,14 @@ void everybody_at_once(const std::string& manifest, const std::string& merge) {
       }
     }
   });
-  const int ticks = cases(3000, 600);
-  for (int i = 0; i < ticks; ++i) {
+  const auto enough = [&] {
+    const Telemetry seen = runtime.telemetry();
+    return seen.actions > 20 && seen.chunks > 10;
+  };
+  int ticks = 0;
+  for (const int least = cases(3000, 600); ticks < least || !enough(); ++ticks) {
     wrong += policy.tick() != Status::ok;
-    if (i % 1000 == 999) policy.reset();
+    if (ticks % 1000 == 999) policy.reset();
     pause(100);
   }
   done = true;
@@ -133,7 +144,7 @@ void everybody_at_once(const std::string& manifest, const std::string& merge) {
   interrupter.join();
   CHECK(wrong == 0);
   const Telemetry seen = runtime.telemetry();
-  CHECK(seen.ticks == static_cast<std::uint64_t>(ticks) && seen.actions > 20 && seen.chunks > 10);
+  CHECK(seen.ticks == static_cast<std::uint64_t>(ticks));
   CHECK(runtime.reset_latency() == Status::ok && runtime.telemetry().ticks == 0);
   CHECK(runtime.latency().actions == 0 && runtime.latency().stages[0].count < 10);
 }
@@ -142,9 +153,16 @@ void everybody_at_once(const std::string& manifest, const std::string& merge) {
 void a_planner_that_writes_runs_as_it_is(std::uint64_t seed) {
   Written policy(kSubgoalManifest, "state", seed, {{"stub.jitter_us", "200"}}, asynchronous());
   std::mt19937_64 random(seed);
-  for (int i = 0; i < cases(2000, 500); ++i) {
-    if (random() % 50 == 0) policy.runtime->interrupt();
-    if (random() % 50 == 0) policy.runtime->replan();
+  const auto enough = [&] {
+    const Telemetry seen = policy.runtime->telemetry();
+    return seen.actions > 50 && seen.plans > 40;
+  };
+  std::uint64_t actions = 0;  // before the last interrupt: a slow machine gets on, too
+  for (int i = 0; i < cases(2000, 500) || !enough(); ++i) {
+    if (random() % 25 == 0 && policy.runtime->telemetry().actions > actions) {
+      actions = policy.runtime->telemetry().actions;
+      random() % 2 == 0 ? policy.runtime->interrupt() : policy.runtime->replan();
+    }
     CHECK(policy.tick() == Status::ok);
     pause(static_cast<int>(random() % 300));
   }
@@ -156,7 +174,6 @@ void a_planner_that_writes_runs_as_it_is(std::uint64_t seed) {
   CHECK(policy.runtime->latency().plans == log.answered.size());
   const auto known = [&](int number) { return policy.instruction() == TextPlanner::text_of(number); };
   CHECK(std::ranges::any_of(log.answered, known));
-  CHECK(policy.runtime->telemetry().actions > 50);
 }
 
 void sessions_have_threads_of_their_own() {
@@ -165,12 +182,12 @@ void sessions_have_threads_of_their_own() {
   policy.reset();
   other->reset({.task = "push"});
   Action action = other->make_action();
-  for (int i = 0; i < 300; ++i) {
+  for (int i = 0; i < 300 || other->telemetry().actions <= 10; ++i) {
     CHECK(policy.tick() == Status::ok && other->tick(seen(kState), action) == Status::ok);
     pause(100);
   }
   policy.runtime->close();
-  CHECK(other->tick(seen(kState), action) == Status::ok && other->telemetry().actions > 10);
+  CHECK(other->tick(seen(kState), action) == Status::ok);
 }
 
 /// The episode goes on after a reset that was refused.

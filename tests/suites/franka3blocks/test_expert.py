@@ -64,3 +64,25 @@ def test_the_report_counts_tasks_and_families():
     assert all(row["low"] <= row["success_rate"] <= row["high"] for row in rows)
     with pytest.raises(ValueError, match="episodes: expected at least 1, got 0"):
         evaluate_expert(episodes=0)
+
+
+def test_a_chained_demonstration_begins_where_another_task_was_just_solved(env: gymnasium.Env) -> None:
+    found = {}
+    for seed in range(40):
+        made = rollout_expert(env, "push_red_left", seed, wander_frames=12, record="executed", chained=True)
+        if made is None:
+            continue
+        first = made["observation.state"][0]
+        cubes_z = first[[layout.STATE_NAMES.index(f"{color}_z_m") for color in ("red", "green", "blue")]]
+        found[seed] = cubes_z.max() > cubes_z.min() + 0.03
+        env.reset(seed=seed, options={"task": "push_red_left"})
+        assert np.abs(first - env.unwrapped.observation()["observation.state"]).max() > 0.01
+        assert len(made["action"]) == 64 and sum(made["success"]) > 5
+        if any(found.values()):
+            break
+    assert any(found.values())  # one began with a cube in the air
+    seed = next(seed for seed, held in found.items() if held)
+    again = rollout_expert(env, "push_red_left", seed, wander_frames=12, record="executed", chained=True)
+    assert again is not None
+    held = [again["observation.state"][0], made["observation.state"][0]]
+    np.testing.assert_array_equal(*held)

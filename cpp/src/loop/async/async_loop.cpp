@@ -153,7 +153,6 @@ void AsyncLoop::stop() noexcept {
   exchange_.stopping = true;
   for (; running_ > 0; std::this_thread::sleep_for(std::chrono::microseconds(50))) {
     parts_.interrupts.epoch.fetch_add(1);
-    parts_.interrupts.uncounted.fetch_add(1);
     parts_.terminate();
     wake();
   }
@@ -169,7 +168,6 @@ void AsyncLoop::wake() noexcept {
 void AsyncLoop::replan() noexcept {
   parts_.replan_wanted = true;
   parts_.interrupts.add(now_ns());
-  parts_.interrupts.uncounted.fetch_add(1);  // nobody called `interrupt`
   parts_.terminate();
   wake();
 }
@@ -184,7 +182,7 @@ void AsyncLoop::report() noexcept {
   counts_.left = queue_.left();
   counts_.plans = parts_.recorder.plans.get();
   counts_.expected_delay = expected_delay();
-  counts_.interrupts = parts_.interrupts.epoch - parts_.interrupts.uncounted;
+  counts_.interrupts = parts_.interrupts.counted;
   counts_.gate = parts_.gate.counts();
   telemetry_.store(counts_);
 }

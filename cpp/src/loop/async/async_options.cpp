@@ -113,9 +113,10 @@ void check_async(const std::string& mode, const AsyncOptions& options, const Bun
   const int rows = rows_of(bundle);
   check_range("request_below", options.request_below, 0, rows);
   check_range("blend_actions", options.blend_actions, 0, rows);
-  if (!std::isfinite(options.ensemble_decay)) {
-    throw ArgumentError(
-        expected("ensemble_decay", "a finite number", std::to_string(options.ensemble_decay)));
+  const int most = std::max(500 / rows, 1);  // exp(500) times an action is still finite
+  if (!(std::abs(options.ensemble_decay) <= most)) {
+    const std::string range = "-" + std::to_string(most) + ".." + std::to_string(most);
+    throw ArgumentError(expected("ensemble_decay", range, std::to_string(options.ensemble_decay)));
   }
   check_range("plan_ahead", options.plan_ahead, -1, 1'000'000);
   check_range("watchdog_us", options.watchdog_us, 0, std::int64_t{1} << 50);

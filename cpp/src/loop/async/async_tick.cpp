@@ -9,6 +9,8 @@ namespace keystep {
 
 /// The loop of the design once more, one control period that computes nothing.
 Status AsyncLoop::tick(const Observation& observation, Status stamp, std::span<float> action) noexcept {
+  ++counts_.ticks;
+  exchange_.ticks = exchange_.ticks + 1;
   // An interrupt since the last tick: nothing from before it is executed.
   absorb_interrupts();
 
@@ -25,15 +27,15 @@ Status AsyncLoop::tick(const Observation& observation, Status stamp, std::span<f
     ask_controller(observation);
   }
 
-  // Take the next action, by consumed index, or do what is declared for there being none.
+  // Take the next action, by consumed index, or do what is declared for there being none. An interrupt that
+  // came within this tick counts, too.
+  absorb_interrupts();
   const Status status = give(noted, action);
   report();
   return status;
 }
 
 void AsyncLoop::absorb_interrupts() noexcept {
-  ++counts_.ticks;
-  exchange_.ticks = exchange_.ticks + 1;
   const std::uint64_t before = std::exchange(at_epoch_, parts_.interrupts.epoch.load());
   if (before == at_epoch_) return;
   const std::int64_t since = parts_.interrupts.since_ns.exchange(0);
@@ -68,6 +70,7 @@ Status AsyncLoop::note(const Observation& observation, Status stamp) noexcept {
 void AsyncLoop::receive() noexcept {
   if (exchange_.plan_failures.take()) {
     const PlanFailure& failed = exchange_.plan_failures.front();
+    if (failed.epoch > at_epoch_) absorb_interrupts();  // it came after this tick had looked
     if (failed.epoch == at_epoch_) {
       ++counts_.plans_failed;
       refuse(failed.status, failed.error);
@@ -76,6 +79,7 @@ void AsyncLoop::receive() noexcept {
   if (exchange_.chunks.take()) {
     const ChunkMessage& made = exchange_.chunks.front();
     received_ = made.number;
+    if (made.epoch > at_epoch_) absorb_interrupts();  // it came after this tick had looked
     waiting_ = made.epoch == at_epoch_ && made.status == Status::ok;
     if (made.epoch != at_epoch_) {
       ++counts_.chunks_outdated;
@@ -126,7 +130,7 @@ void AsyncLoop::install(const ChunkMessage& made) noexcept {
 /// The newest key-step whose time has come. No planner is asked for the next but one.
 std::uint64_t AsyncLoop::active_goal() const noexcept {
   const std::uint64_t newest = exchange_.goal_number;
-  return newest - (exchange_.goal_from > queue_.consumed());
+  return newest == 0 ? 0 : newest - (exchange_.goal_from > queue_.consumed());
 }
 
 // ---- what they are asked for
@@ -250,7 +254,7 @@ Cause AsyncLoop::cause(Status noted) const noexcept {
 Status AsyncLoop::give_without(Cause cause, Status noted, std::span<float> action) noexcept {
   ++counts_.underruns[static_cast<std::size_t>(cause)];
   parts_.trace.starved(static_cast<int>(cause));
-  underrun_.act(cause, action);
+  underrun_.act(had_chunk_in_epoch_ && cause != Cause::refused, action);
   parts_.gate.held(action);
   switch (cause) {
     case Cause::refused:

@@ -20,16 +20,19 @@ void ChunkMaker::reset(const NoiseKey& key) noexcept {
 bool ChunkMaker::begin() noexcept {
   const std::uint64_t epoch = interrupts_.epoch;
   if (exchange_.plans && exchange_.answered != epoch)
-    return false;  // the planner says first what the goal is
+    return false;                         // the planner says first what the goal is
+  exchange_.controller_alive = now_ns();  // before it takes: from here on no tick asks once more
   const bool asked = exchange_.chunk_wanted.exchange(false);
-  if (!asked && epoch == epoch_) return false;  // an interrupt asks by itself: no tick has to come first
-  exchange_.to_controller.take();
+  if (asked || epoch != epoch_) exchange_.to_controller.take();
   const Snapshot& seen = exchange_.to_controller.front();
-  if (seen.count == 0) return false;
-  // Asked for while the last chunk was begun, and seen before it came: what is left is not what will be
-  // executed. A tick that has it asks again.
-  if (epoch == epoch_ && seen.received != sent_) return false;
-  exchange_.controller_alive = now_ns();
+  // An interrupt asks by itself: no tick has to come first. What was asked for while the last chunk was
+  // begun, and seen before that one came, has another rest than what will be executed: the next tick asks
+  // again.
+  const bool wanted = epoch != epoch_ || (asked && seen.received == sent_);
+  if (!wanted || seen.count == 0) {
+    exchange_.controller_alive = 0;
+    return false;
+  }
   epoch_ = epoch;
   choose_goal(seen);
   return true;

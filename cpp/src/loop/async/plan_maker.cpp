@@ -41,14 +41,18 @@ bool PlanMaker::begin() noexcept {
   }
   // The goal that stands is good after an interrupt; after a call to plan anew the answer comes first.
   if (asked_ && !replan_wanted_) answer();
-  if (!exchange_.to_planner.take()) return false;
-  exchange_.planner_alive = now_ns();
-  return true;
+  exchange_.planner_alive = now_ns();  // before it takes: from here on no tick asks once more
+  if (exchange_.to_planner.take()) return true;
+  exchange_.planner_alive = 0;
+  return false;
 }
 
-/// What is due before long is asked for now, as of the index at which it is due.
+/// What is due before long is asked for now, as of the index at which it is due; but one goal at a time: the
+/// next but one would replace a goal that the controller has not seen.
 std::int64_t PlanMaker::index_to_ask_for(const Snapshot& seen) const noexcept {
   const std::int64_t due = planner_.due();
+  const bool next_is_known = exchange_.goal_from > seen.consumed;
+  if (next_is_known || exchange_.goal_taken < exchange_.goal_number) return seen.consumed;
   return due > seen.consumed && due - seen.expected_delay <= seen.consumed ? due : seen.consumed;
 }
 
@@ -69,11 +73,15 @@ void PlanMaker::finish() noexcept {
       exchange_.plan_delay = delays_.expected();
     }
     if (reply.stale != Stale::nothing || reply.key_step) deliver(reply, at, reply.key_step && sudden);
-    asked_ = true;
-    if (!replan_wanted_) answer();
+    asked_ = planner_.lacks_goal() == nullptr;  // who answers later has none yet
+    if (asked_ && !replan_wanted_) answer();
   } else {
     asked_ = asked_ && planner_.lacks_goal() == nullptr;  // without a goal the controller has to wait
-    if (reply.status != Status::interrupted) fail(reply.status);
+    if (reply.status != Status::interrupted) {
+      fail(reply.status);
+    } else if (replan) {
+      replan_wanted_ = true;  // it is still owed
+    }
   }
   if (reply.status != Status::ok || reply.stale != Stale::nothing) show(exchange_.consumed);
   exchange_.ask_at = planner_.due();
@@ -105,7 +113,6 @@ void PlanMaker::deliver(const PlanReply& reply, std::int64_t at, bool interrupts
 
 void PlanMaker::interrupt() noexcept {
   const std::uint64_t before = interrupts_.add(now_ns());
-  interrupts_.uncounted.fetch_add(1);
   if (before == epoch_) epoch_ = before + 1;  // else somebody else did, too, which `begin` will see
   controller_.terminate();
 }

@@ -30,8 +30,7 @@ void Underrun::given(std::span<const float> action) noexcept {
   repeated_ = 0;
 }
 
-void Underrun::act(Cause cause, std::span<float> action) noexcept {
-  const bool repeatable = cause != Cause::interrupted && cause != Cause::starting && cause != Cause::refused;
+void Underrun::act(bool repeatable, std::span<float> action) noexcept {
   if (policy_ == UnderrunPolicy::repeat && has_last_ && repeatable && repeated_ < repeats_) {
     std::ranges::copy(last_, action.begin());
     ++repeated_;

@@ -20,8 +20,8 @@ class Underrun {
   /// `action` was given: what comes next goes on from it.
   void given(std::span<const float> action) noexcept;
   /// Writes what is to be given in place of an action of the policy; NaN where there is nothing to hold.
-  /// Never an action from before an interrupt.
-  void act(Cause cause, std::span<float> action) noexcept;
+  /// `repeatable`: the last action is one of this epoch, which no fault has put in doubt.
+  void act(bool repeatable, std::span<float> action) noexcept;
   UnderrunPolicy policy() const noexcept { return policy_; }
 
  private:

@@ -9,7 +9,7 @@ import gymnasium
 import numpy as np
 
 from keystep.suites.franka3blocks.expert import STACK_ALIGNED_M, SUCCESS_FRAMES, ScriptedExpert
-from keystep.suites.franka3blocks.tasks import BlockTask
+from keystep.suites.franka3blocks.tasks import TASKS, BlockTask
 from keystep.suites.states import END_STATE, end_state
 
 DEMONSTRATION_FRAMES = 64  # HD-ExpIt, D0
@@ -25,6 +25,7 @@ def rollout_expert(
     wander_frames: int = 0,
     record: Literal["expert", "executed"] = "expert",
     stack_aligned_m: float = STACK_ALIGNED_M,
+    chained: bool = False,
 ) -> dict[str, Any] | None:
     """One demonstration; None when the expert fails within `max_frames`, or throws a cube away.
 
@@ -50,6 +51,8 @@ def rollout_expert(
             learn from; the wandering frames, which lead nowhere, are then left out.
         stack_aligned_m: offset at which a cube is let go on another. The original's is the most that a stack
             may have, which leaves whoever imitates it no room.
+        chained: begin where the expert has just solved another task, with a cube in the hand perhaps, instead
+            of at the reset: what a policy meets that is given one task after the other. Nothing wanders then.
 
     Returns:
         `observation.*`: (T, ...) what was seen before each action; `action`: float32 (T, 7); `success`:
@@ -57,10 +60,16 @@ def rollout_expert(
         end, see `keystep.suites.states`.
     """
     world: Any = env.unwrapped
-    observation, _ = world.reset(seed=seed, options={"task": task})
-    expert = ScriptedExpert(world, seed, stack_aligned_m)
     rng = np.random.default_rng((seed, 1))
     wandering, drift = int(rng.integers(wander_frames, endpoint=True)), rng.uniform(-1, 1, 3)
+    if chained:
+        wandering = 0
+        if not _solve_another(world, task, seed, rng):
+            return None
+        observation, _ = world.set_task(task)
+    else:
+        observation, _ = world.reset(seed=seed, options={"task": task})
+    expert = ScriptedExpert(world, seed, stack_aligned_m)
     executes = record == "executed"
     observations: dict[str, list[np.ndarray]] = {key: [] for key in observation}
     actions, success = [], []
@@ -94,6 +103,17 @@ def rollout_expert(
         "success_step": int(np.argmax(success)),
         "extras": {END_STATE: end_state(world)},
     }
+
+
+def _solve_another(world: Any, task: str, seed: int, rng: np.random.Generator) -> bool:
+    """Any other task, up to its first success."""
+    world.reset(seed=seed, options={"task": str(rng.choice([name for name in TASKS if name != task]))})
+    expert = ScriptedExpert(world, seed)
+    for _ in range(2 * DEMONSTRATION_FRAMES):
+        world.step(expert.act())
+        if world.success or not world.intact:
+            break
+    return bool(world.success and world.intact)
 
 
 def complete(task: BlockTask, success: Sequence[bool], going_home: bool) -> bool:

@@ -25,6 +25,7 @@ class Perturbation:
     wander_frames: int
     record: Literal["expert", "executed"]
     stack_aligned_m: float
+    chained: int
 
 
 def franka3blocks_source(
@@ -40,6 +41,7 @@ def franka3blocks_source(
     wander_frames: int,
     record: Literal["expert", "executed"],
     stack_aligned_m: float,
+    chained: int,
 ) -> Source:
     """The scripted expert on Franka-3Blocks as a source of demonstrations; see `keystep.record.collect`."""
     from keystep.suites.franka3blocks import TASKS, layout
@@ -52,8 +54,10 @@ def franka3blocks_source(
     if not 0 < stack_aligned_m <= layout.STACK_OFFSET_M:
         wanted = f"above 0, at most {layout.STACK_OFFSET_M} (the most a stack may have)"
         raise DatasetError(f"stack_aligned_m: expected {wanted}, got {stack_aligned_m}")
+    if chained < 0:
+        raise DatasetError(f"chained: expected 0 (none) or more, got {chained}")
     perturbation = Perturbation(
-        tuple(expert_noise), frames_after_success, wander_frames, record, stack_aligned_m
+        tuple(expert_noise), frames_after_success, wander_frames, record, stack_aligned_m, chained
     )
     try:
         draws = needs_driver(env_id)
@@ -85,6 +89,8 @@ def franka3blocks_source(
         "stack_aligned_m": perturbation.stack_aligned_m,
         "action": action,
     }
+    if chained:  # datasets without are what they were, and go on
+        how["chained"] = chained
     instructions = {name: TASKS[name].instruction for name in first_seeds}
     return Source(
         DatasetSpec(layout.CONTROL_RATE_HZ, features, instructions, "franka_panda", how, (END_STATE,)),
@@ -114,8 +120,8 @@ def open_simulator(
     limit = DEMONSTRATION_FRAMES if perturbation.frames_after_success is None else 2 * DEMONSTRATION_FRAMES
 
     def rollout(task: str, seed: int) -> Frames | None:
-        turn = attempt(seed - first_seed, seed_stride) % len(perturbation.expert_noise)
-        noise = perturbation.expert_noise[turn]
+        number = attempt(seed - first_seed, seed_stride)
+        noise = perturbation.expert_noise[number % len(perturbation.expert_noise)]
         return rollout_expert(
             env,
             task,
@@ -126,6 +132,7 @@ def open_simulator(
             perturbation.wander_frames,
             perturbation.record,
             perturbation.stack_aligned_m,
+            perturbation.chained > 0 and number % perturbation.chained == perturbation.chained - 1,
         )
 
     env = gymnasium.make(env_id, obs_mode=obs_mode, image_size=image_size)

@@ -33,7 +33,15 @@ class Franka3Blocks:
     seed_stride = 10
     env_id = "keystep/Franka3Blocks-v1"
     collect_options = frozenset(
-        {"env_id", "expert_noise", "frames_after_success", "wander_frames", "record", "stack_aligned_m"}
+        {
+            "env_id",
+            "expert_noise",
+            "frames_after_success",
+            "wander_frames",
+            "record",
+            "stack_aligned_m",
+            "chained",
+        }
     )
     symmetries = SYMMETRIES
     parts: Mapping[str, tuple[int, ...]] = {"observation.state": STATE_PARTS}
