@@ -183,15 +183,16 @@ class MergeReference {
     }
   }
 
-  /// More was consumed than expected: the seam is no larger than that of a chunk of its own, and the same
-  /// where the old chunk weighs nothing.
+  /// More was consumed than expected: the seam is that of a chunk of its own where the old chunk weighs
+  /// nothing, and elsewhere no larger, give or take a twentieth of the range of an action: the stub is no
+  /// denoiser of anything, and may predict something else for a sample that was drawn aside.
   void check_late(const MadeChunk& old, const MadeChunk& made, std::size_t k) {
     late += made.weights[k] > 0;
     for (std::size_t d = 0; d < kWidth; ++d) {
       const auto was = static_cast<double>(old.row(old.values, consumed_)[d]);
       const double seam = std::abs(static_cast<double>(made.row(made.values, consumed_)[d]) - was);
       const double alone = std::abs(static_cast<double>(made.row(made.alone, consumed_)[d]) - was);
-      CHECK_NEAR(std::max(seam - alone, 0.0), 0, made.weights[k] > 0 ? 1e-3 : 0);
+      CHECK_NEAR(std::max(seam - alone, 0.0), 0, made.weights[k] > 0 ? 0.2 : 0);
       late_seams += seam;
       late_seams_alone += alone;
     }
