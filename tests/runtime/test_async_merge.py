@@ -20,7 +20,7 @@ from keystep.models import ACT_PRESETS, PRESETS, random_checkpoint
 CASES = {
     "plain": PRESETS["tiny"],
     "trained": replace(PRESETS["tiny"], max_delay=1),
-    "act": ACT_PRESETS["act-tiny"],
+    "act": replace(ACT_PRESETS["act-tiny"], goal="none"),
 }
 
 
