@@ -17,7 +17,7 @@ pytest.importorskip("torch")
 from keystep.export.bundle import export_bundle
 from keystep.models import ACT_PRESETS, PRESETS, random_checkpoint
 
-CASES = {
+CASES: dict[str, Any] = {
     "plain": PRESETS["tiny"],
     "trained": replace(PRESETS["tiny"], max_delay=1),
     "act": replace(ACT_PRESETS["act-tiny"], goal="none"),
