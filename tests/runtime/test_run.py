@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import multiprocessing
 import os
 import signal
 import threading
-from multiprocessing import shared_memory
+from multiprocessing import resource_tracker, shared_memory
 
 import numpy as np
 import pytest
 from stub_bundle import stub_manifest
 
 import keystep
-from keystep.processes import process_context
 
 HOLD = [0.0, 0.0, 0.0]
 
@@ -22,10 +23,8 @@ def name():
     chosen = f"keystep-pytest-{os.getpid()}"
     yield chosen
     for each in (chosen, f"{chosen}-a"):
-        try:
+        with contextlib.suppress(keystep.Error):
             keystep.SharedArrays.remove(each)
-        except keystep.Error:
-            pass
 
 
 @pytest.mark.parametrize("mode", ["lockstep", "async"])
@@ -176,10 +175,13 @@ def _robot(name, manifest, observation, wanted):
 def test_a_robot_in_another_process(make_stub, observation, name):
     policy = make_stub(mode="async", max_observation_age_us=60_000_000)
     policy.reset(task="lift_red")
-    robot = process_context().Process(target=_robot, args=(name, policy.manifest, observation, 20))
+    robot = multiprocessing.get_context("spawn").Process(
+        target=_robot, args=(name, policy.manifest, observation, 20)
+    )
     robot.start()
     source = keystep.SharedArrays.open(name, wait_s=60)
     with keystep.SharedArrays.create(f"{name}-a", keystep.action_fields(policy.manifest)) as sink:
+        threading.Thread(target=lambda: (robot.join(), policy.stop())).start()  # also if it fails
         report = policy.run(1000, source, sink)  # until the robot ends it
         robot.join()
         assert robot.exitcode == 0
@@ -210,6 +212,7 @@ def test_the_layout_is_what_the_page_says(name):
         finally:
             del header
             memory.close()
+            resource_tracker.unregister(memory._name, "shared_memory")  # it would remove the name
 
 
 def test_arrays_are_checked(make_stub, name):
@@ -219,10 +222,10 @@ def test_arrays_are_checked(make_stub, name):
     with keystep.SharedArrays.create(name, fields) as arrays:
         assert arrays.newest() is None and arrays.fields == fields
         good = {key: np.zeros(shape, dtype) for key, dtype, shape in fields}
-        with pytest.raises(keystep.ArgumentError, match="arrays: expected observation.state"):
+        with pytest.raises(keystep.ArgumentError, match=r"arrays: expected observation\.state"):
             arrays.write({})
         for wrong in (np.zeros(5, np.float32), np.zeros(4), [0.0] * 4):
-            with pytest.raises(keystep.ArgumentError, match="observation.state: expected"):
+            with pytest.raises(keystep.ArgumentError, match=r"observation\.state: expected"):
                 arrays.write(good | {"observation.state": wrong})
         with pytest.raises(keystep.Error, match="source: expected a record within 0 s, got none"):
             policy.run(100, arrays, print, wait_s=0)

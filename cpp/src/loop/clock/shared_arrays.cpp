@@ -81,6 +81,32 @@ void load(std::uint64_t* to, std::byte* from, std::size_t bytes) noexcept {
   }
 }
 
+/// Throws ArgumentError.
+SharedEntry entry_of(const SharedField& field, std::uint64_t offset) {
+  constexpr std::int64_t kMost = std::int64_t{1} << 31;  // bytes of an array
+  SharedEntry entry{};
+  const bool named = !field.name.empty() && field.name.size() < sizeof entry.name;
+  if (!named) throw ArgumentError(expected("fields", "names of 1..79 bytes", field.name));
+  if (field.dtype == DType::string || field.shape.empty() || field.shape.size() > 3) {
+    throw ArgumentError(expected(field.name, "numbers of 1..3 axes", "something else"));
+  }
+  auto bytes = static_cast<std::int64_t>(size_of(field.dtype));
+  for (const std::int64_t extent : field.shape) {
+    if (extent < 1 || extent > kMost / bytes) {
+      throw ArgumentError(
+          expected(field.name, "extents of 1 or more, at most 2 GiB", std::to_string(extent)));
+    }
+    bytes *= extent;
+  }
+  field.name.copy(entry.name, sizeof entry.name - 1);
+  entry.dtype = static_cast<std::uint32_t>(field.dtype);
+  entry.axes = static_cast<std::uint32_t>(field.shape.size());
+  std::ranges::copy(field.shape, entry.shape);
+  entry.offset = offset;
+  entry.bytes = static_cast<std::uint64_t>(bytes);
+  return entry;
+}
+
 std::vector<SharedField> fields_of(const std::string& name, const std::vector<SharedEntry>& entries) {
   std::vector<SharedField> fields;
   for (const SharedEntry& entry : entries) {
@@ -93,6 +119,18 @@ std::vector<SharedField> fields_of(const std::string& name, const std::vector<Sh
 }
 
 }  // namespace
+
+SharedLayout::SharedLayout(const std::vector<SharedField>& fields) {
+  if (fields.empty() || fields.size() > kMaxSharedFields) {
+    throw ArgumentError(expected("fields", "1..64 of them", std::to_string(fields.size())));
+  }
+  for (const SharedField& field : fields) {
+    entries.push_back(entry_of(field, slot_bytes));
+    slot_bytes += aligned(entries.back().bytes);
+  }
+  slots = aligned(sizeof(SharedHeader) + entries.size() * sizeof(SharedEntry));
+  bytes = slots + 2 * slot_bytes;
+}
 
 struct SharedArrays::Impl {
   Impl(std::string called, std::vector<SharedField> of, int file)
@@ -118,39 +156,6 @@ struct SharedArrays::Impl {
   std::uint64_t seen = 0;
   RecordStamp stamp;
 };
-
-SharedLayout::SharedLayout(const std::vector<SharedField>& fields) {
-  if (fields.empty() || fields.size() > kMaxSharedFields) {
-    throw ArgumentError(expected("fields", "1..64 of them", std::to_string(fields.size())));
-  }
-  constexpr std::int64_t kMost = std::int64_t{1} << 31;  // bytes of an array
-  for (const SharedField& field : fields) {
-    SharedEntry entry{};
-    const bool named = !field.name.empty() && field.name.size() < sizeof entry.name;
-    if (!named) throw ArgumentError(expected("fields", "names of 1..79 bytes", field.name));
-    if (field.dtype == DType::string || field.shape.empty() || field.shape.size() > 3) {
-      throw ArgumentError(expected(field.name, "numbers of 1..3 axes", "something else"));
-    }
-    std::int64_t bytes = static_cast<std::int64_t>(size_of(field.dtype));
-    for (const std::int64_t extent : field.shape) {
-      if (extent < 1 || extent > kMost / bytes) {
-        throw ArgumentError(
-            expected(field.name, "extents of 1 or more, at most 2 GiB", std::to_string(extent)));
-      }
-      bytes *= extent;
-    }
-    field.name.copy(entry.name, sizeof entry.name - 1);
-    entry.dtype = static_cast<std::uint32_t>(field.dtype);
-    entry.axes = static_cast<std::uint32_t>(field.shape.size());
-    std::ranges::copy(field.shape, entry.shape);
-    entry.offset = slot_bytes;
-    entry.bytes = static_cast<std::uint64_t>(bytes);
-    slot_bytes += aligned(entry.bytes);
-    entries.push_back(entry);
-  }
-  slots = aligned(sizeof(SharedHeader) + entries.size() * sizeof(SharedEntry));
-  bytes = slots + 2 * slot_bytes;
-}
 
 std::unique_ptr<SharedArrays> SharedArrays::create(const std::string& name, std::vector<SharedField> fields) {
   const std::string path = path_of(name);
