@@ -375,7 +375,7 @@ class Runtime:
         end = time.monotonic() + wait_s
         while source.count == 0 and not self._stopping:
             if time.monotonic() >= end:
-                raise _core.Error(_core.expected("source", f"a record within {wait_s:g} s", "none"))
+                raise _core.Error(f"source: expected a record within {wait_s:g} s, got none")
             time.sleep(0.001)
 
     def predict_chunk(

@@ -110,7 +110,7 @@ class SharedArrays:
         names = [name for name, _, _ in self.fields]
         if set(arrays) != set(names):
             got = ", ".join(sorted(map(str, arrays))) or "none"
-            raise _core.ArgumentError(_core.expected("arrays", ", ".join(names), got))
+            raise _core.ArgumentError(f"arrays: expected {', '.join(names)}, got {got}")
         stamp = _core.now_us() if timestamp_us is None else timestamp_us
         self._core.write([arrays[name] for name in names], stamp, now_us)
 
