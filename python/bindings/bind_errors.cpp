@@ -17,6 +17,31 @@ struct ErrorTypes {
 };
 ErrorTypes types;
 
+void raise_policy_error(const PolicyError& error) {
+  auto instance = py::reinterpret_borrow<py::object>(types.policy)(error.what());
+  instance.attr("status") = status_name(error.status);
+  PyErr_SetObject(types.policy, instance.ptr());
+}
+
+void translate(std::exception_ptr pointer) {
+  if (!pointer) return;
+  try {
+    std::rethrow_exception(pointer);
+  } catch (const PolicyError& error) {
+    raise_policy_error(error);
+  } catch (const BundleError& error) {
+    PyErr_SetString(types.bundle, error.what());
+  } catch (const ProviderError& error) {
+    PyErr_SetString(types.provider, error.what());
+  } catch (const ArgumentError& error) {
+    PyErr_SetString(types.argument, error.what());
+  } catch (const Error& error) {
+    PyErr_SetString(types.error, error.what());
+  }
+}
+
+}  // namespace
+
 const char* status_name(Status status) {
   switch (status) {
     case Status::ok:
@@ -48,31 +73,6 @@ const char* status_name(Status status) {
   }
   return "unknown";
 }
-
-void raise_policy_error(const PolicyError& error) {
-  auto instance = py::reinterpret_borrow<py::object>(types.policy)(error.what());
-  instance.attr("status") = status_name(error.status);
-  PyErr_SetObject(types.policy, instance.ptr());
-}
-
-void translate(std::exception_ptr pointer) {
-  if (!pointer) return;
-  try {
-    std::rethrow_exception(pointer);
-  } catch (const PolicyError& error) {
-    raise_policy_error(error);
-  } catch (const BundleError& error) {
-    PyErr_SetString(types.bundle, error.what());
-  } catch (const ProviderError& error) {
-    PyErr_SetString(types.provider, error.what());
-  } catch (const ArgumentError& error) {
-    PyErr_SetString(types.argument, error.what());
-  } catch (const Error& error) {
-    PyErr_SetString(types.error, error.what());
-  }
-}
-
-}  // namespace
 
 void bind_errors(py::module_& module) {
   const auto runtime_error = py::reinterpret_borrow<py::object>(PyExc_RuntimeError);

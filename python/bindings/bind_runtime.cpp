@@ -365,6 +365,8 @@ py::dict latency_dict(PyRuntime& self) {
 
 }  // namespace
 
+Runtime& runtime_of(py::handle runtime) { return py::cast<PyRuntime&>(runtime).runtime(); }
+
 void bind_runtime(py::module_& module) {
   module.def("now_us", &now_us, "Microseconds of the steady clock that `timestamp_us` is compared with.");
   py::class_<PyRuntime>(module, "Runtime", "What `keystep.Runtime` wraps; see there.")

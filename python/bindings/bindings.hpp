@@ -34,7 +34,13 @@ void bind_sampler(py::module_& module);
 void bind_merge(py::module_& module);
 void bind_options(py::module_& module);
 void bind_runtime(py::module_& module);
+void bind_shared_arrays(py::module_& module);
+void bind_fixed_rate(py::module_& module);
 void bind_trace(py::module_& module);
+
+const char* status_name(Status status);  ///< as `PolicyError.status` has it
+/// What a `_core.Runtime` holds; it lives as long as that.
+Runtime& runtime_of(py::handle runtime);
 
 /// Of `Runtime.telemetry`, by the names of its fields.
 py::dict telemetry_dict(const Telemetry& seen);

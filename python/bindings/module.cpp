@@ -13,6 +13,8 @@ PYBIND11_MODULE(_keystep, module) {
   bind_merge(module);
   bind_options(module);
   bind_runtime(module);
+  bind_shared_arrays(module);
+  bind_fixed_rate(module);
 }
 
 /// Before pybind11, which waits for ever in a subinterpreter.

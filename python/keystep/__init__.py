@@ -21,8 +21,10 @@ from keystep._core import (
 from keystep.candidates import Candidates
 from keystep.continuation import merge_weights
 from keystep.latency import LatencyReport, StageLatency
+from keystep.run_report import RunReport, Spread, ThreadReport
 from keystep.runtime import Runtime, TextWarning, load, read_manifest
 from keystep.sampler import Sampler
+from keystep.shared_arrays import Record, SharedArrays, action_fields, observation_fields
 from keystep.telemetry import Telemetry
 from keystep.tracing import TraceReport, TraceWarning
 
@@ -34,18 +36,25 @@ __all__ = [
     "LatencyReport",
     "PolicyError",
     "ProviderError",
+    "Record",
+    "RunReport",
     "Runtime",
     "Sampler",
     "SamplerSpec",
+    "SharedArrays",
+    "Spread",
     "StageLatency",
     "Telemetry",
     "TextWarning",
+    "ThreadReport",
     "TraceReport",
     "TraceWarning",
     "__version__",
+    "action_fields",
     "load",
     "merge_weights",
     "noise",
     "now_us",
+    "observation_fields",
     "read_manifest",
 ]

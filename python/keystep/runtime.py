@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import time
 import warnings
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -17,6 +19,8 @@ from keystep.continuation import continuation_arguments
 from keystep.features import feature_of, features_of
 from keystep.latency import LatencyReport
 from keystep.libraries import find_extensions, find_onnxruntime
+from keystep.run_report import RunReport
+from keystep.shared_arrays import SharedArrays
 from keystep.telemetry import Telemetry
 from keystep.tracing import TraceReport, TraceWarning
 
@@ -221,6 +225,8 @@ class Runtime:
         self._planner: dict[str, Any] | None = self._manifest["planner"]
         self._seen_task: object = None  # the last value of observation["task"] that was accepted
         self._context: tuple[Any, ...] | None = None  # of a reset that left the task open
+        self._clock: _core.FixedRate | None = None  # of the last run
+        self._stopping = False
 
     def session(self) -> Runtime:
         """Another session on the same weights: an episode, noise, plan and latencies of its own.
@@ -293,6 +299,87 @@ class Runtime:
         """
         self._check_task(observation)
         return self._core.act(observation)
+
+    def run(
+        self,
+        rate_hz: float | None,
+        source: Callable[[], Observation] | SharedArrays,
+        sink: Callable[[np.ndarray, str], object] | SharedArrays,
+        *,
+        periods: int = 0,
+        fifo_priority: int = 0,
+        cores: Sequence[int] = (),
+        lock_memory: bool = False,
+        prefault_stack: int = 0,
+        wait_s: float = 10.0,
+    ) -> RunReport:
+        """Tick by our own clock, on a thread of its own, until `stop`; `reset` comes first.
+
+        Periods begin at start + k / rate_hz, by absolute times: nothing drifts. A period that takes longer
+        is counted, and the next one begins at the next grid point. A tick that is not ok gives the sink a
+        hold, and the run goes on; what is not finite is not given to it. At the end, whatever ends it, the
+        sink is given the hold once more (status "interrupted") where the bundle's has values.
+
+        With arrays at both ends no Python runs in a period. What the system refuses is in the report.
+
+        Args:
+            rate_hz: 0.001..100000; None: the bundle's control rate.
+            source: gives the observation of now, as `act` takes it; or arrays with `observation_fields`.
+            sink: is given the action, float32 (A,), and the tick's status, "ok" or a `PolicyError.status`; or
+                arrays with `action_fields`.
+            periods: after so many it ends; 0: never.
+            fifo_priority: SCHED_FIFO with this priority, 1..99; 0: not asked for.
+            cores: that the thread is to run on; (): not asked for.
+            lock_memory: mlockall: of the process, also after the run.
+            prefault_stack: bytes of the thread's stack to touch first.
+            wait_s: so long for the first record of arrays.
+
+        Returns:
+            How time was kept, and what the system gave. `run_report` has it also where an error ends the run.
+
+        Raises:
+            ArgumentError: an argument, or an observation.
+            PolicyError: not_reset, closed, forked, busy.
+            Error: no first record.
+            Whatever source, sink or a signal's handler (Ctrl-C) raise.
+        """
+        self._core.check_usable()
+        options = (periods, fifo_priority, cores, lock_memory, prefault_stack)
+        clock = _core.FixedRate(self._core, 0.0 if rate_hz is None else rate_hz, *options)
+        self._clock = clock
+        self._stopping = False
+        if isinstance(source, SharedArrays):
+            self._await_first(source, wait_s)
+        clock.run(self._seen_by(source), sink._core if isinstance(sink, SharedArrays) else sink)
+        return RunReport.from_dict(clock.report())
+
+    def stop(self) -> None:
+        """End the `run` in progress before its next period; without one do nothing. Any thread."""
+        self._stopping = True
+        if self._clock is not None:
+            self._clock.stop()
+
+    def run_report(self) -> RunReport | None:
+        """Of the run in progress, or of the last one, however it ended; None before the first. Any thread."""
+        return None if self._clock is None else RunReport.from_dict(self._clock.report())
+
+    def _seen_by(self, source: Callable[[], Observation] | SharedArrays) -> Any:
+        if isinstance(source, SharedArrays):
+            return source._core
+
+        def seen() -> Observation:
+            observation = source()
+            self._check_task(observation)
+            return observation
+
+        return seen
+
+    def _await_first(self, source: SharedArrays, wait_s: float) -> None:
+        end = time.monotonic() + wait_s
+        while source.count == 0 and not self._stopping:
+            if time.monotonic() >= end:
+                raise _core.Error(f"source: expected a record within {wait_s:g} s, got none")
+            time.sleep(0.001)
 
     def predict_chunk(
         self,
