@@ -25,6 +25,7 @@ from keystep.runtime import Runtime, TextWarning, load, read_manifest
 from keystep.sampler import Sampler
 from keystep.telemetry import Telemetry
 from keystep.tracing import TraceReport, TraceWarning
+from keystep.virtual_time import VirtualTime
 
 __all__ = [
     "ArgumentError",
@@ -42,6 +43,7 @@ __all__ = [
     "TextWarning",
     "TraceReport",
     "TraceWarning",
+    "VirtualTime",
     "__version__",
     "load",
     "merge_weights",

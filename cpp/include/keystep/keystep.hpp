@@ -15,3 +15,4 @@
 #include "keystep/sampler.hpp"
 #include "keystep/status.hpp"
 #include "keystep/trace.hpp"
+#include "keystep/virtual_time.hpp"
