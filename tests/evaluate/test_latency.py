@@ -14,6 +14,7 @@ from eval_runs import run, state_bundle
 from fake_env import made_up_report
 
 import keystep
+from keystep import cli
 from keystep.evaluate import evaluate
 from keystep.evaluate.latencies import LoopRule, declared
 from keystep.evaluate.latency_sweep import LatencyCell, LatencySweep, paired, plan_cells
@@ -236,7 +237,8 @@ def test_the_command_names_what_is_wrong(capsys, bundle, options, message):
     assert status != 0 and message in err and "Traceback" not in err
 
 
-def test_a_bundle_of_its_own_is_needed(capsys, bundle, tmp_path):
+def test_one_bundle_at_a_time(capsys, bundle, tmp_path):
     other = state_bundle(tmp_path / "other.keystep")
-    status, _, err = run(capsys, bundle, other, "--env", ENV_ID, "--tasks", "lift_red", "--latency", "0")
-    assert status != 0 and "bundles: expected one with latency, got 2" in err
+    words = [bundle, other, "--engine", "stub", "--env", ENV_ID, "--tasks", "lift_red", "--latency", "0"]
+    assert cli.run(["eval", *map(str, words)]) != 0
+    assert "bundles: expected one with latency, got 2" in capsys.readouterr().err
