@@ -54,6 +54,14 @@ void bind_options(py::module_& module) {
   bind_field(runtime, "max_observation_age_us", &RuntimeOptions::max_observation_age_us);
   bind_field(runtime, "clock", &RuntimeOptions::clock);
   runtime.def_readwrite("tracer", &RuntimeOptions::tracer);
+  runtime.def(
+      "in_virtual_time",
+      [](RuntimeOptions& self, py::handle chunk, py::handle plan, py::handle skips) {
+        self.virtual_time =
+            VirtualTime{numbers(chunk, "virtual_time.chunk"), numbers(plan, "virtual_time.plan"),
+                        flag(skips, "virtual_time.skips")};
+      },
+      py::arg("chunk"), py::arg("plan"), py::arg("skips"));
 }
 
 }  // namespace keystep::python

@@ -392,6 +392,8 @@ void bind_runtime(py::module_& module) {
       .def("latency", &latency_dict)
       .def("telemetry", [](PyRuntime& self) { return telemetry_dict(self.runtime().telemetry()); })
       .def_property_readonly("mode", [](PyRuntime& self) { return self.runtime().options().mode; })
+      .def_property_readonly(
+          "virtual_time", [](PyRuntime& self) { return self.runtime().options().virtual_time.has_value(); })
       .def("reset_latency", &PyRuntime::reset_latency)
       .def("close", &PyRuntime::close)
       .def_property_readonly("closed", [](PyRuntime& self) { return self.runtime().closed(); })

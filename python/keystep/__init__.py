@@ -27,6 +27,7 @@ from keystep.sampler import Sampler
 from keystep.shared_arrays import Record, SharedArrays, action_fields, observation_fields
 from keystep.telemetry import Telemetry
 from keystep.tracing import TraceReport, TraceWarning
+from keystep.virtual_time import VirtualTime
 
 __all__ = [
     "ArgumentError",
@@ -49,6 +50,7 @@ __all__ = [
     "ThreadReport",
     "TraceReport",
     "TraceWarning",
+    "VirtualTime",
     "__version__",
     "action_fields",
     "load",

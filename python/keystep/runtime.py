@@ -23,6 +23,7 @@ from keystep.run_report import RunReport
 from keystep.shared_arrays import SharedArrays
 from keystep.telemetry import Telemetry
 from keystep.tracing import TraceReport, TraceWarning
+from keystep.virtual_time import VirtualTime
 
 Observation = dict[str, Any]
 """By the keys of the manifest's features: vectors float32 (S,), such as `observation.state`, RGB images uint8
@@ -73,6 +74,7 @@ def load(
     ensemble_decay: float = 0.01,
     plan_ahead: int = -1,
     watchdog_us: int = 2_000_000,
+    virtual_time: VirtualTime | None = None,
     trace: str | os.PathLike[str] | None = None,
     provider_options: dict[str, str] | None = None,
     onnxruntime_library: str | os.PathLike[str] | None = None,
@@ -126,6 +128,8 @@ def load(
         plan_ahead: a planner is asked so many actions before its goal is used up; -1: as many as recent plans
             and chunks took.
         watchdog_us: a longer call of the engine is a hung one; 0: never.
+        virtual_time: for simulation (docs/latency.md): what chunks and plans take is declared, one tick is
+            one control period, no threads. Lockstep stands still meanwhile, and takes `underrun`, too.
         trace: a file, `run.pftrace`, that grows as the policy runs, for https://ui.perfetto.dev: what each
             tick took, of all sessions. See docs/profiling.md.
         provider_options: handed to the provider as they are.
@@ -172,6 +176,8 @@ def load(
     options.asynchronous.ensemble_decay = ensemble_decay
     options.asynchronous.plan_ahead = plan_ahead
     options.asynchronous.watchdog_us = watchdog_us
+    if virtual_time is not None:
+        options.in_virtual_time(list(virtual_time.chunk), list(virtual_time.plan), virtual_time.skips)
     if trace is not None:
         _core.read_manifest(path)  # before the file is emptied: a mistyped bundle costs no older trace
         options.tracer = _core.Tracer(trace)
@@ -478,10 +484,10 @@ class Runtime:
         """What the asynchronous loop does: underruns by cause, delays, what is left. Any thread, at any time.
 
         Raises:
-            ArgumentError: the mode is lockstep, in which there is none.
+            ArgumentError: the mode is lockstep, in which there is none but in virtual time.
         """
         self._core.check_usable()
-        if self._core.mode != "async":
+        if self._core.mode != "async" and not self._core.virtual_time:
             raise _core.ArgumentError(
                 _core.expected("mode", "async (telemetry is of its loop)", self._core.mode)
             )

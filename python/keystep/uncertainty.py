@@ -64,3 +64,36 @@ def clustered_error(groups: Sequence[Mapping[int, float]]) -> float | None:
             scores[key] = scores.get(key, 0.0) + (value - centre) / (len(group) * len(groups))
     n = len(scores)
     return math.sqrt(n / (n - 1) * sum(score**2 for score in scores.values())) if n > 1 else None
+
+
+def paired_interval(first: Sequence[bool], second: Sequence[bool]) -> tuple[float, float]:
+    """95 % of the difference second - first of two proportions from the same n cases.
+
+    Newcombe's method 10 (1998, Statistics in Medicine 17:2635): Wilson intervals, and how the pairs agree.
+    """
+    if len(first) != len(second) or not first:
+        raise ValueError(f"second: expected as many as first, 1 or more, got {len(second)} of {len(first)}")
+    n = len(first)
+    both = sum(one and other for one, other in zip(first, second, strict=True))
+    ones, others = sum(first), sum(second)
+    agreement = _phi(both, others - both, ones - both, n - ones - others + both)
+    share, other_share = ones / n, others / n
+    (low, high), (other_low, other_high) = wilson_interval(ones, n), wilson_interval(others, n)
+    change = other_share - share
+
+    def distance(one: float, other: float) -> float:
+        return math.sqrt(max(one * one - 2 * agreement * one * other + other * other, 0.0))
+
+    down = distance(high - share, other_share - other_low)
+    up = distance(share - low, other_high - other_share)
+    return change - down, change + up
+
+
+def _phi(both: int, second: int, first: int, neither: int) -> float:
+    """Correlation of the pairs, corrected for continuity as Newcombe does."""
+    product = (both + first) * (second + neither) * (both + second) * (first + neither)
+    if product == 0:
+        return 0.0
+    value = both * neither - first * second
+    n = both + first + second + neither
+    return (max(value - n / 2, 0.0) if value > 0 else float(value)) / math.sqrt(product)

@@ -17,3 +17,4 @@
 #include "keystep/shared_arrays.hpp"
 #include "keystep/status.hpp"
 #include "keystep/trace.hpp"
+#include "keystep/virtual_time.hpp"

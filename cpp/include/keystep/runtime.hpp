@@ -20,6 +20,7 @@
 #include "keystep/observation.hpp"
 #include "keystep/status.hpp"
 #include "keystep/trace.hpp"
+#include "keystep/virtual_time.hpp"
 
 namespace keystep {
 
@@ -57,6 +58,9 @@ struct RuntimeOptions {
   std::string clock = "steady";
   std::shared_ptr<Attendant> attendant{};
   std::shared_ptr<Tracer> tracer{};  ///< what all sessions write into; none: no trace
+  /// The world goes on while it is computed, by declared times; none: by the real ones. Of lockstep then also
+  /// `AsyncOptions::underrun` counts.
+  std::optional<VirtualTime> virtual_time{};
 };
 
 /// One thread is inside at a time: a second one is told `busy` at once and disturbs nobody; only who reads
@@ -143,7 +147,8 @@ class Runtime {
   bool closed() const noexcept;    ///< any thread
   Status usable() const noexcept;  ///< ok, closed or forked; any thread
 
-  /// What the asynchronous loop does. All 0 in lockstep. Any thread, at any time.
+  /// What the asynchronous loop does. In lockstep all 0, but ticks, actions, chunks and underruns in virtual
+  /// time. Any thread, at any time.
   Telemetry telemetry() const noexcept;
   /// All 0 where `status` is busy; of a closed runtime it can still be read.
   LatencyReport latency(Status* status = nullptr) const noexcept;

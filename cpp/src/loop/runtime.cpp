@@ -7,6 +7,7 @@
 #include <thread>
 #include <utility>
 
+#include "loop/async/async_options.hpp"
 #include "loop/runtime_impl.hpp"
 #include "policy/task.hpp"
 
@@ -70,10 +71,16 @@ Runtime::Impl::Impl(std::shared_ptr<const Policy> shared, std::shared_ptr<Attend
       trace(options.tracer) {
   last_error.reserve(kMessageBytes);
   controller->reserve_text(planner->text_capacity());
-  if (options.mode != "async") return;
+  const auto& virtual_time = options.virtual_time;
+  if (options.mode != "async") {
+    if (virtual_time)
+      virtual_wait = std::make_unique<VirtualWait>(*virtual_time, underrun_policy(options.async), bundle);
+    return;
+  }
   async = std::make_unique<AsyncLoop>(AsyncLoop::Parts{bundle, options, *controller, *planner, *tensors, gate,
                                                        recorder, interrupts, trace, replan_wanted,
                                                        [this] { terminate(); }});
+  if (virtual_time) virtual_threads = std::make_unique<VirtualThreads>(*virtual_time, *async, interrupts);
 }
 
 // ---- who may come in
@@ -163,7 +170,7 @@ void Runtime::reset(const EpisodeContext& context) {
   if (self.async) self.async->stop();  // they use the controller, and the planner
   if (wants_goal && self.controller->set_goal(ObservationGoal{*context.goal}) != Status::ok) {
     const std::string& error = self.controller->error();
-    if (self.async && self.started) self.async->launch();
+    if (self.async && self.started && !self.virtual_threads) self.async->launch();
     throw ArgumentError(error.empty() ? describe(Status::bad_observation) : error);
   }
   self.controller->set_goal(TaskGoal{std::max(aim.task, 0)});
@@ -180,7 +187,9 @@ void Runtime::reset(const EpisodeContext& context) {
   self.interrupts.since_ns = self.interrupted_ns = 0;
   self.trace.reset(context.episode);
   self.about = std::move(about);
-  if (self.async) self.async->start(self.key);
+  if (self.async) self.async->start(self.key, !self.virtual_threads);
+  if (self.virtual_threads) self.virtual_threads->reset(self.key);
+  if (self.virtual_wait) self.virtual_wait->reset(self.key);
   self.started = true;
 }
 
@@ -213,7 +222,7 @@ Status Runtime::tick(const Observation& observation, Action& action, std::string
     action.values = self.held;  // to be read inside alone
     const TracedTick traced(self.trace);
     const auto start = Clock::now();
-    const Status status = self.async ? self.tick_async(observation, action) : self.tick(observation, action);
+    const Status status = self.tick_in_mode(observation, action);
     if (status != Status::ok) self.trace.failed(status), self.gate.held(action.values);
     if (status == Status::ok && self.holds_last) self.held = action.values;
     const auto elapsed = std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start).count();
@@ -246,10 +255,13 @@ void Runtime::close() noexcept {
   Impl& self = *impl_;
   if (forks() != self.forks_at_load) {  // whoever was inside, or holds a lock, is not in this process
     self.closed = true;
-    [[maybe_unused]] const void* left[] = {
-        self.async.release(),           self.controller.release(),
-        self.planner.release(),         self.tensors.release(),
-        self.planner_tensors.release(), new (std::nothrow) std::shared_ptr(std::move(self.policy))};
+    [[maybe_unused]] const void* left[] = {self.virtual_threads.release(),
+                                           self.async.release(),
+                                           self.controller.release(),
+                                           self.planner.release(),
+                                           self.tensors.release(),
+                                           self.planner_tensors.release(),
+                                           new (std::nothrow) std::shared_ptr(std::move(self.policy))};
     return;
   }
   if (self.closed.exchange(true)) return;

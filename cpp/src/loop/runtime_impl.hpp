@@ -19,6 +19,8 @@
 #include "loop/latency_recorder.hpp"
 #include "loop/loop_trace.hpp"
 #include "loop/runtime_internals.hpp"
+#include "loop/virtual/virtual_threads.hpp"
+#include "loop/virtual/virtual_wait.hpp"
 #include "policy/controller.hpp"
 #include "policy/planner.hpp"
 #include "policy/policy.hpp"
@@ -39,6 +41,8 @@ struct Runtime::Impl {
   Status call(std::string* message, const Work& work) noexcept;
   Status tick(const Observation& observation, Action& action) noexcept;
   Status tick_async(const Observation& observation, Action& action) noexcept;
+  Status tick_slow(const Observation& observation, Action& action) noexcept;
+  Status tick_in_mode(const Observation& observation, Action& action) noexcept;
   Status note(const Observation& observation) noexcept;
   PlanReply ask(const Observation& observation) noexcept;
   Status renew(const Observation& observation) noexcept;
@@ -111,7 +115,9 @@ struct Runtime::Impl {
   LatencyRecorder recorder;
   LatencyRecorder unrecorded;  // of predict_chunk, which is outside the loop
 
-  std::unique_ptr<AsyncLoop> async;  // none in lockstep
+  std::unique_ptr<AsyncLoop> async;                 // none in lockstep
+  std::unique_ptr<VirtualThreads> virtual_threads;  // of `async` in virtual time
+  std::unique_ptr<VirtualWait> virtual_wait;        // of lockstep in virtual time
 };
 
 }  // namespace keystep

@@ -42,6 +42,7 @@ PlanProgress Runtime::plan_progress(Status* status) const noexcept {
 }
 
 Telemetry Runtime::telemetry() const noexcept {
+  if (impl_->virtual_wait) return impl_->virtual_wait->telemetry();
   return impl_->async ? impl_->async->telemetry() : Telemetry{};
 }
 
@@ -73,6 +74,7 @@ Status Runtime::reset_latency() noexcept {
   self.interrupts.counted = 0;
   self.gate.counts() = {};
   if (self.async) self.async->reset_counts();
+  if (self.virtual_wait) self.virtual_wait->reset_counts();
   return Status::ok;
 }
 

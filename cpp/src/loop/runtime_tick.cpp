@@ -44,6 +44,31 @@ Status Runtime::Impl::tick(const Observation& observation, Action& action) noexc
   return Status::ok;
 }
 
+Status Runtime::Impl::tick_in_mode(const Observation& observation, Action& action) noexcept {
+  if (virtual_wait) return tick_slow(observation, action);
+  if (!async) return tick(observation, action);
+  if (!virtual_threads) return tick_async(observation, action);
+  virtual_threads->before_tick();
+  const Status status = tick_async(observation, action);
+  virtual_threads->after_tick();
+  return status;
+}
+
+/// Lockstep that stands still while it computes, in virtual time: what comes of it is known at once, and
+/// given when its time has come.
+Status Runtime::Impl::tick_slow(const Observation& observation, Action& action) noexcept {
+  if (at_epoch != epoch) virtual_wait->drop();
+  if (!virtual_wait->waits()) {
+    const std::uint64_t plans = recorder.plans.get(), chunks = recorder.chunks.get();
+    const Status status = tick(observation, action);
+    if (status != Status::ok) return status;
+    if (virtual_wait->arrives(action.values, recorder.plans.get() - plans, recorder.chunks.get() - chunks))
+      return status;
+  }
+  virtual_wait->wait(action.values, gate);
+  return all_finite(action.values) ? Status::ok : fail(Status::underrun);
+}
+
 /// Computes nothing: others do.
 Status Runtime::Impl::tick_async(const Observation& observation, Action& action) noexcept {
   const Status status = async->tick(observation, check_stamp(observation), action.values);

@@ -9,7 +9,7 @@
 #include "engines/engines.hpp"
 #include "keystep/noise.hpp"
 #include "keystep/status.hpp"
-#include "loop/async/async_options.hpp"
+#include "loop/virtual/virtual_options.hpp"
 #include "sampling/denoise_loop.hpp"
 
 namespace keystep {
@@ -76,7 +76,7 @@ RuntimeOptions checked(RuntimeOptions options, const Bundle& bundle) {
   if (options.clock != "steady" && options.clock != "external") {
     throw ArgumentError(expected("clock", "steady | external", in_quotes(options.clock)));
   }
-  check_async(options.mode, options.async, bundle);
+  check_loop(options, bundle);
   check_planner(options, bundle);
   check_candidates(options, bundle);
   check_engine(options.engine, bundle);

@@ -13,6 +13,7 @@ import tyro
 import keystep
 from keystep.bars import progress_bar
 from keystep.commands import reference as references
+from keystep.commands.eval_latency import LatencyOptions, LatencyRun, check_alone
 from keystep.commands.options import EnvOptions, OutputOptions, PolicyOptions
 from keystep.commands.rerun_recording import record_episode
 from keystep.evaluate.benchmark import of_benchmark
@@ -106,6 +107,7 @@ def main(
     bundles: tyro.conf.Positional[tuple[Path, ...]],
     protocol: Annotated[ProtocolOptions, tyro.conf.arg(name="")],
     policy: Annotated[PolicyOptions, tyro.conf.arg(name="")],
+    latencies: Annotated[LatencyOptions, tyro.conf.arg(name="")],
     output: Annotated[OutputOptions, tyro.conf.arg(name="")],
     reference: tuple[Path, ...] = (),
     also_in: str | None = None,
@@ -132,6 +134,15 @@ def main(
         raise keystep.ArgumentError("subgoals: expected policy with reference, got ground_truth")
     reports: dict[str, Report] = {}
     planned = [(bundle, *what) for bundle, what in zip(bundles, plan(bundles, protocol), strict=True)]
+    if latencies.wanted:
+        bundle, _, evaluation = planned[0]
+        check_alone(bundles, evaluation, reference=reference, also_in=also_in, rerun=rerun)
+        sweep = LatencyRun(latencies.cells(keystep.read_manifest(bundle)), output)
+        return sweep.play(
+            policy.opener(bundle),
+            lambda opener, keep: run(opener, evaluation, protocol.processes, keep),
+            lambda report: with_settings(report, bundle, protocol, policy),
+        )
     if also_in is not None:
         planned = in_two(planned, also_in)
     for bundle, name, evaluation in planned:

@@ -113,7 +113,9 @@ void AsyncLoop::refuse(Status status, const std::string& why) noexcept {
 /// A chunk's goal is the one that is active when its first action is executed.
 void AsyncLoop::install(const ChunkMessage& made) noexcept {
   const auto rows = std::span(made.values).subspan(first_value_);
-  if (made.goal < active_goal() || !queue_.install(made.start, rows, made.goal == goal_)) {
+  const bool naive = parts_.options.virtual_time && !parts_.options.virtual_time->skips;
+  const std::int64_t start = naive ? queue_.consumed() : made.start;
+  if (made.goal < active_goal() || !queue_.install(start, rows, made.goal == goal_)) {
     ++counts_.chunks_outdated;
     return;
   }

@@ -24,6 +24,8 @@ class PlanMaker {
   bool begin() noexcept;
   /// Asks the planner, and hands over what it says.
   void finish() noexcept;
+  /// In place of `finish`: an interrupt came first.
+  void abandon() noexcept { exchange_.planner_alive = 0; }
 
   // Any thread: of the plan being followed, as `Planner` has it.
   bool plan(std::span<float> out) const noexcept;
