@@ -48,7 +48,7 @@ void VirtualWait::wait(std::span<float> action, SafetyGate& gate) noexcept {
   ++counts_.ticks;
   if (--left_ > 0) {
     ++counts_.underruns[static_cast<std::size_t>(cause_)];
-    underrun_.act(cause_, action);
+    underrun_.act(cause_ == Cause::late, action);
     gate.held(action);
   } else {
     std::ranges::copy(action_, action.begin());
