@@ -16,6 +16,7 @@
 #include "loop/trace_encoder.hpp"
 #include "loop/trace_file.hpp"
 #include "loop/trace_ring.hpp"
+#include "support/clock.hpp"
 
 namespace keystep {
 namespace {
@@ -59,10 +60,7 @@ void end_span(TraceTrack& track, std::int64_t time_ns) noexcept { track.end(time
 
 }  // namespace detail
 
-std::int64_t trace_now_ns() noexcept {
-  using namespace std::chrono;
-  return duration_cast<nanoseconds>(steady_clock::now().time_since_epoch()).count();
-}
+std::int64_t trace_now_ns() noexcept { return now_ns(); }
 
 struct Tracer::Impl {
   Impl(const std::filesystem::path& path, TraceOptions given)
