@@ -214,7 +214,8 @@ def main(arguments: Arguments) -> None:
         try:
             end = robot.run()
         finally:
-            print(robot.report(end), flush=True)
+            if policy.run_report() is not None:  # it began
+                print(robot.report(end), flush=True)
 
 
 if __name__ == "__main__":
