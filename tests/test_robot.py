@@ -6,7 +6,6 @@ import contextlib
 import os
 import re
 import signal
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
@@ -15,18 +14,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fake_arm import ENDLESS, SHORT, SHORT_STEPS
+from robot_programs import (
+    FOLDER,
+    PATIENT,
+    ROBOT,
+    ROOT,
+    STARTED,
+    TWINS,
+    ends,
+    program,
+    running,
+    start,
+    start_world,
+    wait_until_ready,
+    write_world,
+)
 from stub_bundle import write_onnx_bundle
 
 import keystep
-from keystep.runtime import find_onnxruntime
-
-ROOT = Path(__file__).parents[1]
-FOLDER = ROOT / "examples/robot"
-BUILT = [ROOT / "build/release/examples/robot/robot", ROOT / "build/consumer/robot/robot"]
-TWINS = ["python", "cpp"]
-PATIENT = ["--patience-s", "120"]  # machines may be busy
-ROBOT = [*PATIENT, "--max-age-ms", "120000", "--wait-s", "300"]
-STARTED: list[subprocess.Popen[str]] = []
 
 
 @pytest.fixture(autouse=True)
@@ -40,36 +45,6 @@ def nothing_goes_on() -> Iterator[None]:
     STARTED.clear()
 
 
-def program(twin: str) -> list[str]:
-    """How the twin is called."""
-    if twin == "python":
-        return [sys.executable, str(FOLDER / "robot.py")]
-    for path in BUILT:
-        if path.exists():
-            return [str(path), "--onnxruntime", str(find_onnxruntime())]
-    pytest.skip("the C++ twin is not built: make cpp-test")
-
-
-def start(*command: object) -> subprocess.Popen[str]:
-    pipe = subprocess.PIPE
-    process = subprocess.Popen([str(part) for part in command], stdout=pipe, stderr=pipe, text=True)
-    STARTED.append(process)
-    return process
-
-
-def start_world(bundle: Path, name: str, *options: str) -> subprocess.Popen[str]:
-    command = [sys.executable, FOLDER / "world.py", bundle, "--name", name, *options]
-    return start(*command)
-
-
-def ends(process: subprocess.Popen[str], code: int = 0) -> str:
-    """What it printed; what it has to say of an error if one is expected."""
-    out, err = process.communicate(timeout=900)
-    assert process.returncode == code, out + err
-    assert "Traceback" not in err
-    return out if code == 0 else out + err
-
-
 def numbers(pattern: str, text: str) -> list[int]:
     """The groups of the first match."""
     found = re.search(pattern, text)
@@ -77,7 +52,7 @@ def numbers(pattern: str, text: str) -> list[int]:
     return [int(group) for group in found.groups()]
 
 
-def executed_and_lost(world: str) -> list[int]:
+def world_counts(world: str) -> list[int]:
     return numbers(r"after (\d+) steps; (\d+) commands executed, (\d+) lost, (\d+) steps held", world)
 
 
@@ -117,7 +92,7 @@ def test_each_action_is_executed_once_or_counted(runs: Callable[[str], tuple[str
     assert "ended by: --seconds" in robot
     (periods,) = numbers(r"(\d+) periods at 60 Hz", robot)
     sent, replaced = numbers(r"(\d+) actions sent, (\d+) replaced before", robot)
-    steps, executed, lost, held = executed_and_lost(world)
+    steps, executed, lost, held = world_counts(world)
     assert periods == 120 and sent + replaced == periods + 1  # the hold at the end
     assert executed + lost == periods + 1 and lost >= replaced
     assert steps == executed + held
@@ -146,28 +121,9 @@ def test_the_world_ends_it(bundle: Path, name: str, twin: str) -> None:
     report, said = ends(robot), ends(world)
     assert "ended by: the world" in report
     assert f"world: success after {SHORT_STEPS} steps" in report
-    steps, executed, _, held = executed_and_lost(said)
+    steps, executed, _, held = world_counts(said)
     assert "world: success" in said and steps == executed == SHORT_STEPS and held == 0
     assert not list(Path("/dev/shm").glob(f"{name}*"))  # no name is left behind
-
-
-def wait_until_ready(world: subprocess.Popen[str]) -> None:
-    assert world.stdout is not None
-    for line in world.stdout:
-        if "ready" in line:
-            return
-    raise AssertionError(world.communicate())
-
-
-def running(world: subprocess.Popen[str], name: str) -> keystep.SharedArrays:
-    """The commands, once some were given."""
-    wait_until_ready(world)
-    commands = keystep.SharedArrays.open(f"{name}-command", wait_s=60)
-    while world.poll() is None:
-        record = commands.newest()
-        if record is not None and record.arrays["number"][0] > 10:
-            return commands
-    raise AssertionError(world.communicate())
 
 
 @pytest.mark.parametrize("twin", TWINS)
@@ -208,7 +164,7 @@ def test_a_killed_robot_is_noticed(bundle: Path, name: str, twin: str) -> None:
     robot.communicate()
     said = ends(world, 1)
     assert "world: robot: expected a command within 3 s, got none: it has vanished" in said
-    assert executed_and_lost(said)[3] > 0  # it held meanwhile
+    assert world_counts(said)[3] > 0  # it held meanwhile
     assert not list(Path("/dev/shm").glob(f"{name}*"))
 
 
@@ -244,7 +200,7 @@ def test_bad_input_is_one_line(bundle: Path, name: str, twin: str, options: list
     command = program(twin)
     with contextlib.ExitStack() as stack:
         if "--wait-s" not in options:
-            write_world(stack, bundle, name)
+            write_world(stack, name)
         said = ends(start(*command, bundle, "--name", name, *PATIENT, *options), 1)
     assert re.fullmatch(f"robot: {message.replace('NAME', name)}.*", said.splitlines()[-1])
     assert "ended by" not in said  # nothing was begun
@@ -256,27 +212,13 @@ def test_a_bundle_that_is_not_there_or_not_the_worlds(bundle: Path, name: str, t
     said = ends(start(*command, bundle.parent / "none"), 1)
     assert said.startswith("robot: ") and "none" in said and said.count("\n") == 1
     with contextlib.ExitStack() as stack:
-        write_world(stack, bundle, name, width=5)
+        write_world(stack, name, width=5)
         said = ends(start(*command, bundle, "--name", name, *PATIENT), 1)
     wanted = "step int64 (1), executed int64 (1), success int64 (1), observation.state float32"
     assert said == (
         f"robot: shared memory {name}-state: expected {wanted} (4), got {wanted} (5). Is the world's bundle "
         "another one?\n"
     )
-
-
-def write_world(stack: contextlib.ExitStack, bundle: Path, name: str, width: int = 4) -> None:
-    """A world that stands still, from here."""
-    progress = [(key, "int64", (1,)) for key in ("step", "executed", "success")]
-    parts = {
-        "state": [*progress, ("observation.state", "float32", (width,))],
-        "camera": [("observation.images.static", "uint8", (6, 8, 3))],
-        "command": [("number", "int64", (1,)), ("action", "float32", (3,))],
-    }
-    for part, fields in parts.items():
-        arrays = stack.enter_context(keystep.SharedArrays.create(f"{name}-{part}", fields))
-        zeros = {key: np.zeros(extents, dtype) for key, dtype, extents in fields}
-        arrays.write(zeros, timestamp_us=keystep.now_us() + 9_000)  # now, also a little later
 
 
 @pytest.mark.parametrize(
@@ -301,7 +243,7 @@ def test_the_shipped_policy_in_a_simulator(name: str, twin: str) -> None:
     report, said = ends(robot), ends(world)
     assert "robot: franka3blocks-state, lift_red" in report and "camera at" not in report
     (actions,) = numbers(r"ticks, (\d+) actions", report)
-    steps, executed, lost, held = executed_and_lost(said)
+    steps, executed, lost, held = world_counts(said)
     assert actions > 0 and executed > 0 and steps == executed + held
     (last,) = numbers(r"executed last: (\d+)", report)
     assert last <= executed + lost
