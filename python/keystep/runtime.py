@@ -151,14 +151,16 @@ class Runtime:
 
         Periods begin at start + k / rate_hz, by absolute times: nothing drifts. A period that takes longer
         is counted, and the next one begins at the next grid point. A tick that is not ok gives the sink a
-        hold, and the run goes on; what is not finite is not given to it. At the end, whatever ends it, the
-        sink is given the hold once more (status "interrupted") where the bundle's has values.
+        hold, and the run goes on, also while another thread resets; what is not finite is not given to it.
+        At the end, whatever ends it, the sink is given the hold once more (status "interrupted") where the
+        bundle's has values; what is left of the chunk is not executed by the next run.
 
         With arrays at both ends no Python runs in a period. What the system refuses is in the report.
 
         Args:
             rate_hz: 0.001..100000; None: the bundle's control rate.
-            source: gives the observation of now, as `act` takes it; or arrays with `observation_fields`.
+            source: gives the observation of now, as `act` takes it; or arrays with `observation_fields`. While
+                it waits for something, so do `stop` and Ctrl-C: give what it waits for a limit of time.
             sink: is given the action, float32 (A,), and the tick's status, "ok" or a `PolicyError.status`; or
                 arrays with `action_fields`.
             periods: after so many it ends; 0: never.
@@ -166,25 +168,30 @@ class Runtime:
             cores: that the thread is to run on; (): not asked for.
             lock_memory: mlockall: of the process, also after the run.
             prefault_stack: bytes of the thread's stack to touch first.
-            wait_s: so long for the first record of arrays.
+            wait_s: so long for the first record of arrays, of a writer that lives.
 
         Returns:
             How time was kept, and what the system gave. `run_report` has it also where an error ends the run.
 
         Raises:
             ArgumentError: an argument, or an observation.
-            PolicyError: not_reset, closed, forked, busy.
-            Error: no first record.
+            PolicyError: not_reset, closed, forked; busy: another run, or another thread inside for a second.
+            Error: no first record; the writer of the source is gone; the sink has another writer.
             Whatever source, sink or a signal's handler (Ctrl-C) raise.
         """
         self._core.check_usable()
         options = (periods, fifo_priority, cores, lock_memory, prefault_stack)
         clock = _core.FixedRate(self._core, 0.0 if rate_hz is None else rate_hz, *options)
-        self._clock = clock
+        before, self._clock = self._clock, clock
         self._stopping = False
         if isinstance(source, SharedArrays):
             self._await_first(source, wait_s)
-        clock.run(self._seen_by(source), sink._core if isinstance(sink, SharedArrays) else sink)
+        try:
+            clock.run(self._seen_by(source), sink._core if isinstance(sink, SharedArrays) else sink)
+        except _core.PolicyError as error:
+            if error.status == "busy" and clock.report()["periods"] == 0:
+                self._clock = before  # the run that is in progress
+            raise
         return RunReport.from_dict(clock.report())
 
     def stop(self) -> None:
@@ -210,9 +217,10 @@ class Runtime:
 
     def _await_first(self, source: SharedArrays, wait_s: float) -> None:
         end = time.monotonic() + wait_s
-        while source.count == 0 and not self._stopping:
+        while not (source.count and source.has_writer) and not source.ended and not self._stopping:
             if time.monotonic() >= end:
-                raise _core.Error(f"source: expected a record within {wait_s:g} s, got none")
+                got = "one of a process that is gone" if source.count else "none"
+                raise _core.Error(f"source: expected a record within {wait_s:g} s, got {got}")
             time.sleep(0.001)
 
     def predict_chunk(

@@ -175,6 +175,21 @@ void lockstep_stands_still() {
   for (int i = 0; i < 60; ++i) CHECK(at_once.tick(i) == static_cast<float>(i));
 }
 
+/// After a tick that gave the hold, what is given goes on from the hold.
+void decelerates_from_what_was_given() {
+  RuntimeOptions options = taking({.chunk = {3}}, "lockstep");
+  options.async.underrun = "decelerate";
+  Timed policy(options);
+  for (int i = 0; i < 3 + kRows; ++i) policy.tick(20 + i);  // far from the hold
+  const std::vector<float> bad = {NAN, 0, 0};
+  CHECK(policy.runtime->tick(seen(bad), policy.action) == Status::bad_observation);
+  const std::vector<float> hold = policy.action.values;
+  CHECK(hold == policy.runtime->bundle().action.hold);
+  policy.tick(40);
+  CHECK(policy.action.values == hold);
+  CHECK(count(policy.telemetry(), Cause::refused) == 2);
+}
+
 void naive_switching_repeats_what_is_past() {
   RuntimeOptions options = taking({.chunk = {3}, .skips = false});
   options.async.merge = "replace";
@@ -227,6 +242,7 @@ int main() {
   for (const int periods : {1, 2, 4}) it_is_what_threads_do(periods);
   only_plans_take_time();
   lockstep_stands_still();
+  decelerates_from_what_was_given();
   naive_switching_repeats_what_is_past();
   durations_are_those_declared();
   wrong_options_are_refused();
