@@ -159,8 +159,8 @@ class Runtime:
 
         Args:
             rate_hz: 0.001..100000; None: the bundle's control rate.
-            source: gives the observation of now, as `act` takes it; or arrays with `observation_fields`. While
-                it waits for something, so do `stop` and Ctrl-C: give what it waits for a limit of time.
+            source: gives the observation of now, as `act` takes it; or arrays with `observation_fields`.
+                While it waits, so do `stop` and Ctrl-C: give what it waits for a limit of time.
             sink: is given the action, float32 (A,), and the tick's status, "ok" or a `PolicyError.status`; or
                 arrays with `action_fields`.
             periods: after so many it ends; 0: never.

@@ -39,8 +39,8 @@ class SharedArrays:
     """Arrays in /dev/shm under a name, for `Runtime.run` and whoever is at the other end.
 
     One writer at a time, any number of readers, none of which waits for another. Whoever comes first creates
-    them, who comes later opens them; the creator's `close` removes the name. One thread at a time per object. The
-    layout is in docs/real_time.md; `multiprocessing.shared_memory` opens the same memory.
+    them, who comes later opens them; the creator's `close` removes the name. One thread at a time per object.
+    The layout is in docs/real_time.md; `multiprocessing.shared_memory` opens the same memory.
     """
 
     def __init__(self, core: _core.SharedArrays, *, owner: bool) -> None:

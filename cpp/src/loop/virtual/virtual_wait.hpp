@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "keystep/safety_gate.hpp"
+#include "keystep/status.hpp"
 #include "loop/async/seqlock.hpp"
 #include "loop/async/underrun.hpp"
 #include "loop/virtual/durations.hpp"
