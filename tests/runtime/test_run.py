@@ -239,7 +239,7 @@ def test_a_robot_that_is_killed(make_stub, observation, name):
         assert begun.wait(60) and source.has_writer
         given = []
         threading.Timer(0.2, robot.kill).start()
-        with pytest.raises(keystep.Error, match="to have a writer, got none .* its process is gone"):
+        with pytest.raises(keystep.Error, match=r"to have a writer, got none .* its process is gone"):
             policy.run(200, source, lambda *pair: given.append(pair))
         robot.join()
         assert given[-1][1] == "interrupted"  # the hold
@@ -272,7 +272,7 @@ def test_one_writer_at_a_time(name):
     "field", [["x", "float32", 3], ["x", "float32"], "x", ("x", "float32", "3"), ("x", "f", (1,)), 7]
 )
 def test_fields_that_are_none(name, field):
-    with pytest.raises(keystep.ArgumentError, match="(fields|x): expected"):
+    with pytest.raises(keystep.ArgumentError, match=r"(fields|x): expected"):
         keystep.SharedArrays.create(name, [field])
 
 
