@@ -13,7 +13,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 NATIVE := $(shell find cpp python/bindings cmake CMakeLists.txt -name '*.[ch]pp' -o -name '*.cmake*' -o -name '*.map' -o -name CMakeLists.txt)
 CXX_FILES := $(shell find cpp python/bindings tests benchmarks examples -name '*.[ch]pp')
 # C++ programs are told where ONNX Runtime is; Python finds it by itself.
-ONNXRUNTIME = $(shell $(BIN)/python -c 'from keystep.runtime import find_onnxruntime; print(find_onnxruntime())')
+ONNXRUNTIME = $(shell $(BIN)/python -c 'from keystep.libraries import find_onnxruntime; print(find_onnxruntime())')
 
 .PHONY: help build demo test lint cpp-test sanitize consumer examples robot wheel-test python-test train curves bench clean
 build: .venv/built

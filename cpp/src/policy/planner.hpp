@@ -67,6 +67,8 @@ class Planner {
   /// The consumed index from which on it has something to say: before that nobody has to ask. 0: at any
   /// time, such as while it has no goal. The asynchronous loop asks beforehand, as of that index.
   virtual std::int64_t due() const noexcept { return 0; }
+  /// Whether an answer as of that index has to be computed; what is only looked up takes no time.
+  virtual bool computes(std::int64_t /*consumed*/, bool /*replan*/) const noexcept { return true; }
   /// The last reply takes effect so many actions after the index that it was asked for.
   virtual void postpone(std::int64_t) noexcept {}
   virtual const std::string& error() const noexcept = 0;

@@ -30,6 +30,7 @@ class SubgoalPlanner final : public Planner {
   void abort() noexcept override;  ///< of nothing: no plan outlives its tick
   void terminate() noexcept override;
   std::int64_t due() const noexcept override;
+  bool computes(std::int64_t consumed, bool replan) const noexcept override;
   void postpone(std::int64_t actions) noexcept override;
   const std::string& error() const noexcept override;
 

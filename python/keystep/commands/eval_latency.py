@@ -93,6 +93,8 @@ class LatencyRun:
             run: plays a policy, and hands on what was played before an error or Ctrl-C.
             with_settings: the report with the options that made it.
         """
+        for cell in self.cells:  # what the bundle or the loop refuses is refused before anything is played
+            open_policy(**cell.load_options()).close()
         for number, cell in enumerate(self.cells):
             print(f"\n{number + 1} of {len(self.cells)}: {cell.rule.name}, latency {cell.latency.text}")
 

@@ -46,7 +46,7 @@ class Compared {
     const std::vector<float> wanted = reference->tick(state);
     CHECK(runtime->tick(test::seen(state), action_) == Status::ok);
     const Telemetry seen = runtime->telemetry();
-    reference->expects(seen.expected_delay);
+    reference->expects(seen.usual_delay);
     CHECK(seen.actions - counted_ == !wanted.empty());
     counted_ = seen.actions;
     if (!wanted.empty()) CHECK(action_.values == wanted);

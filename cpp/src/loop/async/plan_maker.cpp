@@ -56,6 +56,12 @@ std::int64_t PlanMaker::index_to_ask_for(const Snapshot& seen) const noexcept {
   return due > seen.consumed && due - seen.expected_delay <= seen.consumed ? due : seen.consumed;
 }
 
+bool PlanMaker::computes() const noexcept {
+  const bool replan = replan_wanted_;
+  const Snapshot& seen = exchange_.to_planner.front();
+  return planner_.computes(replan ? seen.consumed : index_to_ask_for(seen), replan);
+}
+
 void PlanMaker::finish() noexcept {
   const Snapshot& seen = exchange_.to_planner.front();
   const bool replan = replan_wanted_.exchange(false);

@@ -22,6 +22,8 @@ class PlanMaker {
   bool reset() noexcept;
   /// Takes the newest observation. False: there is nothing to ask.
   bool begin() noexcept;
+  /// After `begin`: whether the planner has to compute its answer, or only looks it up.
+  bool computes() const noexcept;
   /// Asks the planner, and hands over what it says.
   void finish() noexcept;
   /// In place of `finish`: an interrupt came first.
