@@ -130,16 +130,14 @@ def test_the_world_ends_it(bundle: Path, name: str, twin: str) -> None:
 def test_a_killed_world_is_noticed(bundle: Path, name: str, twin: str) -> None:
     command = program(twin)
     world = start_world(bundle, name, "--env", ENDLESS, *PATIENT)
-    robot = start(*command, bundle, "--name", name, "--wait-s", "300", "--patience-s", "3")
+    robot = start(*command, bundle, "--name", name, *ROBOT)
     commands = running(world, name)
     world.kill()
     world.communicate()
     said = ends(robot, 1)
     assert "ended by: an error" in said  # with the whole report
-    expected = (
-        f"robot: shared memory {name}-(state|camera): expected a record within 3 s, got none for .* s: "
-    )
-    assert re.search(f"^{expected}the world has vanished$", said, re.MULTILINE)
+    expected = f"robot: shared memory {name}-(state|camera): expected a world, got none: its process is gone"
+    assert re.search(f"^{expected}$", said, re.MULTILINE)
     last = commands.newest()
     assert last is not None and commands.ended
     np.testing.assert_array_equal(last.arrays["action"], [0, 0, 0])  # no velocity is left behind
@@ -157,15 +155,32 @@ def test_a_killed_world_is_noticed(bundle: Path, name: str, twin: str) -> None:
 @pytest.mark.parametrize("twin", TWINS)
 def test_a_killed_robot_is_noticed(bundle: Path, name: str, twin: str) -> None:
     command = program(twin)
-    world = start_world(bundle, name, "--env", ENDLESS, "--patience-s", "3")
+    world = start_world(bundle, name, "--env", ENDLESS, *PATIENT)
     robot = start(*command, bundle, "--name", name, *ROBOT)
     running(world, name)
     robot.kill()
     robot.communicate()
     said = ends(world, 1)
-    assert "world: robot: expected a command within 3 s, got none: it has vanished" in said
-    assert world_counts(said)[3] > 0  # it held meanwhile
+    message = "expected a robot's program, got none: its process is gone"
+    assert f"world: shared memory {name}-command: {message}" in said
     assert not list(Path("/dev/shm").glob(f"{name}*"))
+
+
+@pytest.mark.parametrize("hangs", ["world", "robot"])
+@pytest.mark.parametrize("twin", TWINS)
+def test_one_that_hangs_is_noticed(bundle: Path, name: str, twin: str, hangs: str) -> None:
+    command = program(twin)
+    patience = {one: "120" if one == hangs else "3" for one in ("world", "robot")}
+    world = start_world(bundle, name, "--env", ENDLESS, "--patience-s", patience["world"])
+    robot = start(*command, bundle, "--name", name, "--wait-s", "300", "--patience-s", patience["robot"])
+    running(world, name)
+    stopped, other = (world, robot) if hangs == "world" else (robot, world)
+    stopped.send_signal(signal.SIGSTOP)
+    said = ends(other, 1)
+    assert re.search(r"expected a record within 3 s, got none for .* s: a .* hangs$", said, re.MULTILINE)
+    if hangs == "robot":
+        assert world_counts(said)[3] > 0  # it held meanwhile
+    stopped.kill()
 
 
 @pytest.mark.parametrize("twin", TWINS)

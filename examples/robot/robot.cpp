@@ -46,7 +46,7 @@ class Camera {
     shown_->read();
     newest->next().take(*shown_);
     newest->publish();
-    if (!shown_->ended()) check_age(*shown_, patience_s_);
+    check_world(*shown_, patience_s_);
   }
 
   std::optional<Latest<Seen>> newest;  ///< for the policy's thread
@@ -83,8 +83,8 @@ class Arm {
     newest->next().take(*shown_);
     newest->publish();
     send();
-    if (shown_->ended()) return at_end_();
-    check_age(*shown_, patience_s_);
+    check_world(*shown_, patience_s_);
+    if (shown_->ended()) at_end_();
   }
 
   /// After both threads: the last action, which is the run's hold, and that no other will follow.

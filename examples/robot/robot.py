@@ -31,7 +31,7 @@ from typing import Annotated, Any
 import numpy as np
 import tyro
 from loop import Loop
-from segments import camera_fields, check_age, command_fields, connect, first_record, state_fields
+from segments import camera_fields, check_writer, command_fields, connect, first_record, state_fields
 
 import keystep
 
@@ -50,7 +50,7 @@ class Arguments:
         camera_hz: rate of the camera thread.
         underrun: what the robot is given while the policy has no action, see docs/real_time.md.
         max_age_ms: the policy is asked for nothing by what is older; first what is left, then underrun.
-        patience_s: a world that shows nothing new for so long has vanished.
+        patience_s: a world that shows nothing new for so long hangs.
         wait_s: so long for the world to be there.
         fifo_priority: SCHED_FIFO of the arm's thread and of the policy's clock, where permitted; 0: none.
         lock_memory: mlockall, where permitted.
@@ -84,8 +84,7 @@ class Camera:
         frame = self._shown.newest()
         assert frame is not None  # the first one was there
         self.newest = frame  # one reference, replaced at once: whoever reads has this frame or the one before
-        if not self._shown.ended:
-            check_age(self._shown, frame, self._patience_s)
+        check_writer(self._shown, frame, self._patience_s, "a world")
 
 
 class Arm:
@@ -111,10 +110,9 @@ class Arm:
         assert state is not None
         self.newest = state
         self._send()
+        check_writer(self._shown, state, self._patience_s, "a world")
         if self._shown.ended:
             self._at_end()
-        else:
-            check_age(self._shown, state, self._patience_s)
 
     def _send(self) -> None:
         number, action = self._command

@@ -21,6 +21,8 @@ namespace robot {
 using Arrays = std::unique_ptr<keystep::SharedArrays>;
 using Fields = std::vector<keystep::SharedField>;
 
+inline constexpr double kQuietS = 0.1;  ///< who writes nothing for so long is asked for
+
 /// The first fields of NAME-state: control periods since the start, the number of the last action that was
 /// executed, whether it is solved.
 enum Progress : std::size_t { kStep, kExecuted, kSuccess, kProgress };
@@ -107,7 +109,7 @@ inline Arrays connect(const std::string& name, const Fields& fields, double wait
 inline void first_record(keystep::SharedArrays& arrays, double wait_s, double patience_s) {
   const auto fresh = [&] {
     arrays.read();
-    return arrays.read_count() > 0 && age_s(arrays) <= patience_s;
+    return arrays.read_count() > 0 && age_s(arrays) <= patience_s && arrays.has_writer();
   };
   if (within(wait_s, fresh)) return;
   const std::string got = arrays.read_count() == 0 ? "none" : text("one of %.1f s ago", age_s(arrays));
@@ -115,12 +117,16 @@ inline void first_record(keystep::SharedArrays& arrays, double wait_s, double pa
                        ". Is the world gone?");
 }
 
-/// The watchdog of a world that vanished. Throws keystep::Error.
-inline void check_age(const keystep::SharedArrays& arrays, double patience_s) {
-  if (age_s(arrays) <= patience_s) return;
-  throw keystep::Error("shared memory " + arrays.name() +
-                       text(": expected a record within %g s, got none for %.1f s: the world has vanished",
-                            patience_s, age_s(arrays)));
+/// The watchdog of a world that vanished or hangs. Throws keystep::Error.
+inline void check_world(const keystep::SharedArrays& arrays, double patience_s) {
+  const double age = age_s(arrays);
+  const bool gone = age > kQuietS && !arrays.has_writer();  // before `ended`, which one that ends says first
+  if (arrays.ended()) return;
+  const std::string what = "shared memory " + arrays.name() + ": expected a ";
+  if (gone) throw keystep::Error(what + "world, got none: its process is gone");
+  if (age <= patience_s) return;
+  throw keystep::Error(what +
+                       text("record within %g s, got none for %.1f s: a world hangs", patience_s, age));
 }
 
 /// A copy of a record, for another thread. Sized once.

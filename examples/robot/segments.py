@@ -15,6 +15,9 @@ from keystep.features import features_of
 
 Fields = list[tuple[str, str, tuple[int, ...]]]
 
+QUIET_S = 0.1
+"""Who writes nothing for so long is asked for."""
+
 PROGRESS: Fields = [("step", "int64", (1,)), ("executed", "int64", (1,)), ("success", "int64", (1,))]
 """Control periods since the start, the number of the last action that was executed, whether it is solved."""
 
@@ -57,7 +60,7 @@ def first_record(arrays: keystep.SharedArrays, wait_s: float, patience_s: float)
     end = time.monotonic() + wait_s
     while True:
         record = arrays.newest()
-        if record is not None and age_s(record) <= patience_s:
+        if record is not None and age_s(record) <= patience_s and arrays.has_writer:
             return record
         if time.monotonic() >= end:
             got = "none" if record is None else f"one of {age_s(record):.1f} s ago"
@@ -67,12 +70,18 @@ def first_record(arrays: keystep.SharedArrays, wait_s: float, patience_s: float)
         time.sleep(0.01)
 
 
-def check_age(arrays: keystep.SharedArrays, record: keystep.Record, patience_s: float) -> None:
-    """The watchdog of a world that vanished. Raises keystep.Error."""
-    if age_s(record) > patience_s:
+def check_writer(arrays: keystep.SharedArrays, record: keystep.Record, patience_s: float, who: str) -> None:
+    """The watchdog of who writes these, and has vanished or hangs. Raises keystep.Error."""
+    age = age_s(record)
+    gone = age > QUIET_S and not arrays.has_writer  # before `ended`, which one that ends says first
+    if arrays.ended:
+        return
+    if gone:
+        raise keystep.Error(f"shared memory {arrays.name}: expected {who}, got none: its process is gone")
+    if age > patience_s:
         raise keystep.Error(
-            f"shared memory {arrays.name}: expected a record within {patience_s:g} s, got none for "
-            f"{age_s(record):.1f} s: the world has vanished"
+            f"shared memory {arrays.name}: expected a record within {patience_s:g} s, "
+            f"got none for {age:.1f} s: {who} hangs"
         )
 
 

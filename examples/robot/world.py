@@ -22,7 +22,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import tyro
-from segments import Fields, age_s, camera_fields, command_fields, state_fields
+from segments import Fields, camera_fields, check_writer, command_fields, state_fields
 
 import keystep
 from keystep.evaluate.environments import ObservationReader, check_action_space, make_env, solved
@@ -44,7 +44,7 @@ class Arguments:
         name: of the shared memory: NAME-state, NAME-camera, NAME-command.
         clock: real: it steps at the bundle's rate, and holds where no command came; commands: each command is
             a step, so nothing is held and nothing left out.
-        patience_s: a robot that commands nothing for so long has vanished.
+        patience_s: a robot's program that sends nothing for so long hangs.
         replace: shared memory of this name that a killed world left behind.
     """
 
@@ -64,7 +64,6 @@ class Drive:
     def __init__(self, commands: keystep.SharedArrays, patience_s: float) -> None:
         self._commands, self._patience_s = commands, patience_s
         self._waiting: deque[tuple[int, np.ndarray]] = deque()
-        self._heard: keystep.Record | None = None
         self._number = 0  # that was heard last
         self.executed = 0  # number
         self.count = self.lost = 0
@@ -74,7 +73,7 @@ class Drive:
         heard = self._commands.newest()
         if heard is None:
             return
-        self._heard, number = heard, int(heard.arrays["number"][0])
+        number = int(heard.arrays["number"][0])
         if number > self._number:
             self.lost += number - self._number - 1
             self._number = number
@@ -82,10 +81,7 @@ class Drive:
         if len(self._waiting) > WAITING:
             self._waiting.popleft()
             self.lost += 1
-        if not self._commands.ended and age_s(heard) > self._patience_s:
-            raise keystep.Error(
-                f"robot: expected a command within {self._patience_s:g} s, got none: it has vanished"
-            )
+        check_writer(self._commands, heard, self._patience_s, "a robot's program")
 
     @property
     def ready(self) -> bool:
