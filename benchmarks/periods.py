@@ -203,4 +203,7 @@ def _identity(options: Options, policy: Policy) -> Sequence[Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(tyro.cli(Options, description=__doc__)))
+    try:
+        sys.exit(main(tyro.cli(Options, description=__doc__)))
+    except keystep.Error as error:
+        sys.exit(f"error: {error}")
