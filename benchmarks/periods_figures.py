@@ -102,8 +102,9 @@ def limits_of(
 ) -> dict[str, float]:
     """Milliseconds that a chunk, and a plan, may take without an underrun.
 
-    In async mode a chunk has the actions that are left when it is asked for, a plan the actions of a whole
-    plan: it is asked for so early as recent ones took. In a synchronous loop each has one period.
+    In async mode a chunk has the actions that are left when it is asked for. These are half a chunk at most:
+    of H rows that took d periods H - d are left, and the next one takes d, too. A plan has the actions of a
+    whole plan, as it is asked for so early as recent ones took. In a synchronous loop each has one period.
     """
     chunk, planner, period_ms = manifest["chunk"], manifest["planner"], 1e3 / rate_hz
     if loop != ASYNC:
@@ -111,7 +112,7 @@ def limits_of(
     rows = chunk["horizon"] - chunk["start"]
     # as the loop has it, cpp/src/loop/async/async_options.cpp
     below = request_below or max(rows - chunk["execute"] + 1, min(rows // 2 + 1, rows))
-    limits = {"chunk": (below - 1) * period_ms}
+    limits = {"chunk": min(below - 1, rows // 2) * period_ms}
     if planner:
         limits["plan"] = planner["subgoals"] * planner["steps_per_subgoal"] * period_ms
     return limits

@@ -207,7 +207,7 @@ def test_a_slice_without_an_action_has_figures():
 
 @pytest.mark.parametrize(
     ("horizon", "execute", "request_below", "left"),
-    [(8, 8, 0, 4), (16, 8, 0, 8), (16, 2, 0, 14), (16, 8, 4, 3)],
+    [(8, 8, 0, 4), (16, 8, 0, 8), (16, 2, 0, 8), (16, 8, 4, 3)],
 )
 def test_a_chunk_has_the_actions_that_are_left_when_it_is_asked_for(horizon, execute, request_below, left):
     manifest = stub_manifest(chunk={"horizon": horizon, "execute": execute, "start": 0})
