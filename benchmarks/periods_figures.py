@@ -154,14 +154,14 @@ def _kept(name: str, loop: Mapping[str, Any]) -> dict[str, str]:
 def _needed(name: str, loop: Mapping[str, Any]) -> dict[str, str]:
     """Milliseconds: needed, at p99, and there."""
     row = {"loop": name}
-    for what in ("chunk", "plan"):
-        needs, has = loop["stages_ms"].get(what), loop["limits_ms"].get(what)
+    for what, has in loop["limits_ms"].items():
+        needs = loop["stages_ms"].get(what)
         row |= {
             f"{what}, median ms": "-" if needs is None else f"{needs['p50']:,.2f}",
             f"{what}, p99 ms": "-" if needs is None else f"{needs['p99']:,.2f}",
             f"{what}, max ms": "-" if needs is None else f"{needs['max']:,.2f}",
-            f"{what} has, ms": "-" if has is None else f"{has:,.0f}",
-            f"margin of a {what}, ms": "-" if None in (needs, has) else f"{has - needs['p99']:,.0f}",
+            f"{what} has, ms": f"{has:,.0f}",
+            f"margin of a {what}, ms": "-" if needs is None else f"{has - needs['p99']:,.0f}",
         }
     return row
 

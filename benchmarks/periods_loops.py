@@ -43,7 +43,8 @@ class KeystepLoop:
         policy.reset_latency()
 
         def source() -> dict[str, Any]:
-            deliveries.begin()
+            if deliveries.begin() and self._asynchronous:
+                policy.stop()  # here, too: what is not finite never reaches the sink
             return next(self._seen)
 
         def sink(action: np.ndarray, status: str) -> None:

@@ -36,17 +36,21 @@ class Deliveries:
         self._first_ns = 0
         self.at_us: list[int] = []
 
-    def begin(self) -> None:
-        """A period begins."""
+    def begin(self) -> bool:
+        """A period begins; whether it is the last one, or beyond."""
         if not self._first_ns:
             self._first_ns = time.monotonic_ns()
+        return self._is_last(time.monotonic_ns())
 
     def end(self, delivered: bool) -> bool:
         """A period ends, with or without an action of the policy; whether it was the last."""
-        now = time.monotonic_ns() - self._first_ns
+        now = time.monotonic_ns()
         if delivered:
-            self.at_us.append(now // 1000)
-        return now >= self._last_ns
+            self.at_us.append((now - self._first_ns) // 1000)
+        return self._is_last(now)
+
+    def _is_last(self, now_ns: int) -> bool:
+        return now_ns - self._first_ns >= self._last_ns
 
 
 class Loop(Protocol):

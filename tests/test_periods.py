@@ -85,13 +85,16 @@ def test_a_slice_accounts_for_every_period(tmp_path, loop, planned):
     report, at = measured["report"], measured["at_us"]
     assert at == sorted(at) and len(at) == report["statuses"]["ok"] <= report["periods"]
     assert report["periods"] + report["skipped"] >= PERIODS - 1
-    assert "chunk" in measured["stages"] and ("plan" in measured["stages"]) == planned
+    assert set(measured["stages"]) <= ({"chunk", "plan"} if planned else {"chunk"})
     if loop == ASYNC:
         told = measured["telemetry"]
         assert told["ticks"] == report["periods"] and told["actions"] == len(at)
         assert sum(told["underruns"].values()) == report["periods"] - len(at)
     else:
         assert measured["telemetry"] is None and len(at) == report["periods"]
+        assert (
+            report["skipped"] > PERIODS / 2 or ("plan" in measured["stages"]) == planned
+        )  # every 12 actions
     json.dumps(measured, allow_nan=False)
 
 
