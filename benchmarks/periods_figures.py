@@ -186,7 +186,8 @@ def _remarks(name: str, loop: Mapping[str, Any]) -> list[str]:
         has = loop["limits_ms"][what]
         if needs["p99"] > has:
             needed = f"needs {needs['p99']:,.1f} ms a {what} (p99), has {has:,.0f} ms"
-            found.append(f"{name}: {needed}: periods are missed")
+            effect = "goals come late" if name == ASYNC and what == "plan" else "periods are missed"
+            found.append(f"{name}: {needed}: {effect}")
     if name == ASYNC:
         causes = ", ".join(f"{count} {cause}" for cause, count in loop["underruns"].items() if count)
         found.append(

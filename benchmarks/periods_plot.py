@@ -26,6 +26,7 @@ def periods_figure(policies: Mapping[str, Mapping[str, Any]], rate_hz: float) ->
         for axes in (near, far):
             axes.axhline(STALL_PERIODS * period_ms, color="grey", linestyle=":", linewidth=0.8)
             axes.set_yscale("log")
+            axes.margins(y=0.25)  # room for the legend
             axes.grid(alpha=0.3)
             axes.set_axisbelow(True)
         near.set_ylabel(f"{name}\ninterval, ms", fontsize="small")
