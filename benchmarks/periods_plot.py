@@ -26,11 +26,11 @@ def periods_figure(policies: Mapping[str, Mapping[str, Any]], rate_hz: float) ->
         for axes in (near, far):
             axes.axhline(STALL_PERIODS * period_ms, color="grey", linestyle=":", linewidth=0.8)
             axes.set_yscale("log")
-            axes.margins(y=0.25)  # room for the legend
+            axes.margins(y=0.25)  # room for the legend: no longest interval is below a period
             axes.grid(alpha=0.3)
             axes.set_axisbelow(True)
         near.set_ylabel(f"{name}\ninterval, ms", fontsize="small")
-        far.legend(fontsize="x-small", loc="upper right", framealpha=0.9)
+        far.legend(fontsize="x-small", loc="lower right", framealpha=0.9)
     grid[0][0].set_title(f"each action, the first {SHOWN_S:g} s", fontsize="small")
     grid[0][1].set_title("the longest interval of each second", fontsize="small")
     grid[-1][0].set_xlabel("s")
