@@ -14,6 +14,7 @@ import keystep
 from benchmarks import periods
 from benchmarks.periods_figures import figures_of, limits_of, report_markdown
 from benchmarks.periods_loops import KeystepLoop
+from benchmarks.periods_plot import save_plot
 from benchmarks.periods_slices import ASYNC, LOCKSTEP, LOOPS, TORCH, Spec
 from keystep.files import sha256
 
@@ -206,6 +207,17 @@ def test_a_slice_without_an_action_has_figures():
     loop = found | {"limits_ms": {"chunk": 0.5}}
     report = report_markdown({"p": {"notes": [], "loops": {ASYNC: loop}}}, 100.0)
     assert "needs 1.0 ms a chunk (p99), has 0 ms" in report and "4 (100.0 %)" in report
+
+
+def test_the_picture_of_a_whole_run_is_small(tmp_path):
+    pytest.importorskip("matplotlib")
+    draw = np.random.default_rng(0)
+    whole = figures_of([scripted_slice(200)], 50.0)
+    whole["seconds"] = [[second, 20 + draw.exponential(50)] for second in range(600)]
+    whole["first_ms"] = (20 * np.arange(200) + draw.random(200)).tolist()
+    policies = {name: {"loops": dict.fromkeys(LOOPS, whole)} for name in "abc"}
+    save_plot(tmp_path / "periods.png", policies, 50.0)
+    assert 10_000 < (tmp_path / "periods.png").stat().st_size < 150_000
 
 
 @pytest.mark.parametrize(
