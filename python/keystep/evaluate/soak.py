@@ -101,9 +101,10 @@ class Player:
                 with self._interrupter() as news:
                     self._ticks(news, ticked)
                 self._end()
-            except ViolationError as error:
-                tick = self._checker.number
-                self.result.violation = Violation(error.invariant, str(error), self.schedule.seed, tick)
+            except (ViolationError, keystep.Error) as error:  # of ours none is foreseen here
+                invariant = error.invariant if isinstance(error, ViolationError) else type(error).__name__
+                at = self._checker.number
+                self.result.violation = Violation(invariant, str(error), self.schedule.seed, at)
                 return False
             finally:
                 self.result.ticks = self._checker.number
@@ -152,10 +153,7 @@ class Player:
             self._refused_call()
 
     def _replan(self) -> None:
-        goals: list[float] = []
-        plan = self._policy.plan()
-        if self.schedule.stand_in is not None and plan is not None:
-            goals = [float(np.mean(subgoal, dtype=np.float64)) for subgoal in plan[STATE_KEY]]
+        goals = self._goals()
         self._policy.replan()
         self._checker.interrupt(goals=goals)
         self.result.events["replan"] += 1
@@ -196,7 +194,13 @@ class Player:
             status = error.status
             self._digest.update(status.encode())
         self.result.statuses[status] += 1
-        self._checker.tick(SoakTick(self._wrong, status, action, self._policy.telemetry()))
+        self._checker.tick(SoakTick(self._wrong, status, action, self._policy.telemetry(), self._goals()))
+
+    def _goals(self) -> tuple[float, ...]:
+        """Of the plan being followed, as a marked action tells its own."""
+        stand_in = self.schedule.stand_in
+        plan = self._policy.plan() if stand_in is not None and stand_in.kind == "marked-plans" else None
+        return () if plan is None else tuple(float(mean) for mean in plan[STATE_KEY].mean(1, np.float64))
 
     def _observation(self) -> dict[str, Any]:
         now = self._checker.number * _PERIOD_US + 100 * MAX_AGE_US

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import deque
 from dataclasses import dataclass
 from typing import Literal
 
@@ -62,12 +62,14 @@ class SoakTick:
     status: "ok", or that of the PolicyError.
     action: (A,); None where the status is not ok.
     seen: the telemetry after it.
+    goals: of the plan being followed after it, as marked actions tell them.
     """
 
     told: Told
     status: str
     action: np.ndarray | None
     seen: Telemetry
+    goals: tuple[float, ...] = ()
 
 
 class ViolationError(Exception):
@@ -121,23 +123,27 @@ class Checker:
         self._begun = self._number  # of waiting
         self._quiet = self._number
         self._goal: float | None = None
-        self._past: list[float] = []  # goals that were left
+        self._past: deque[float] = deque(maxlen=12)  # goals that were left
+        self._plans: deque[tuple[float, ...]] = deque(maxlen=2)  # the last ones, none that was given up
+        self._given_up: tuple[float, ...] = ()
+        self._owed = -1  # plans there had been when a new one was asked for
         self._episode = True
 
-    def interrupt(self, newest: int | None = None, goals: Iterable[float] | None = None) -> None:
+    def interrupt(self, newest: int | None = None, goals: tuple[float, ...] | None = None) -> None:
         """Somebody interrupted before the next tick.
 
         Args:
             newest: the tick of the newest good observation before it, where that is not the one of now.
-            goals: they were given up: a new plan was asked for.
+            goals: of the plan that was given up: a new one was asked for.
         """
         self._floor = max(self._floor, self._newest if newest is None else newest)
         self._begun = self._quiet = self._number
         self._fresh = False
         if goals is None:
             return
-        self._past += [*goals, *([] if self._goal is None else [self._goal])]
-        self._goal = None
+        self._past.extend([*goals, *([] if self._goal is None else [self._goal])])
+        self._goal, self._given_up, self._owed = None, goals, self._seen.plans
+        self._plans.clear()
 
     # ---- a tick
 
@@ -148,7 +154,7 @@ class Checker:
             assert now.action is not None
             self._gate(now.action)
             if self._law.marked:
-                self._marks(now.action)
+                self._marks(now)
             self._own, self._last, self._repeats, self._fresh = now.action, [now.action], 0, True
             self._quiet = self._number
         else:
@@ -232,18 +238,27 @@ class Checker:
         fits = any(np.all(np.abs(action - before) <= law.rate + 1e-5) for before in self._last)
         _require(fits, "rate", f"{action} after {self._last[0]}")
 
-    def _marks(self, action: np.ndarray) -> None:
-        index, made, goal = (float(value) for value in action)
+    def _marks(self, now: SoakTick) -> None:
+        assert now.action is not None
+        index, made, goal = (float(value) for value in now.action)
         wanted = self._index - 1
         name = "skipped" if index > wanted else "twice"
         _require(abs(index - wanted) < 0.01, name, f"the action of index {index:g} at index {wanted}")
         _require(made > self._floor - 0.01, "before_interrupt", f"made of tick {made:g}, not {self._floor}")
         _require(made < self._number + 0.01, "marks", f"made of tick {made:g}, which is to come")
-        if not self._law.plans:
-            return
+        if self._law.plans:
+            self._follow(goal, now)
+
+    def _follow(self, goal: float, now: SoakTick) -> None:
+        """No goal that was left comes back, but for a new plan that happens to have it."""
+        _require(now.seen.plans > self._owed, "old_goal", "an action, though the new plan is still owed")
+        if now.goals not in (self._given_up, *self._plans):
+            self._plans.append(now.goals)
         if self._goal is not None and not _same(goal, self._goal):
             self._past.append(self._goal)
-        _require(not any(_same(goal, past) for past in self._past), "old_goal", f"{goal:g} was left")
+        known = any(_same(goal, new) for plan in self._plans for new in plan)
+        was_left = any(_same(goal, past) for past in self._past)
+        _require(known or not was_left, "old_goal", f"{goal:.9g} was left")
         self._goal = goal
 
     def _given(self, cause: str, action: np.ndarray | None) -> None:
@@ -278,7 +293,7 @@ def _is(action: np.ndarray, other: np.ndarray | None) -> bool:
 
 
 def _same(one: float, other: float) -> bool:
-    return abs(one - other) <= 2e-6 * abs(one)
+    return abs(one - other) <= 2e-7 * abs(one)
 
 
 def _require(holds: bool, invariant: str, said: str) -> None:

@@ -46,6 +46,12 @@ class ScheduleResult:
     close_ms: float = 0.0
     violation: Violation | None = None
 
+    def to_dict(self) -> dict[str, Any]:
+        """For a JSON file."""
+        counts = {"events": dict(self.events), "statuses": dict(self.statuses)}
+        violation = asdict(self.violation) if self.violation else None
+        return vars(self) | counts | {"violation": violation}
+
 
 @dataclass
 class SoakReport:
@@ -87,7 +93,11 @@ class SoakReport:
         return {
             "format": "keystep-soak",
             "version": 1,
-            **asdict(self),
+            "bundle": self.bundle,
+            "threads": self.threads,
+            "interrupted": self.interrupted,
+            "machine": self.machine,
+            "schedules": [result.to_dict() for result in self.schedules],
             "ticks": self.ticks,
             "violation": asdict(self.violation) if self.violation else None,
         }

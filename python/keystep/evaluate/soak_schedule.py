@@ -46,7 +46,7 @@ class Schedule:
         stand_in: None: a bundle that was given.
         load: options for `keystep.load`.
         time: None: real threads.
-        faults: of the stub engine.
+        faults: options of the stub engine, without their "stub.".
         disturbances: of the ticks.
         interrupter: another thread interrupts (with threads).
         patience: ticks in which an undisturbed policy must act.
@@ -108,6 +108,7 @@ def draw_schedule(seed: int, manifest: dict[str, Any] | None, engine: str, threa
     load["engine"] = engine
     faults = _faults(rng, threads) if engine == "stub" else {}
     if stand_in is not None and stand_in.kind != "gated":
+        faults.pop("wild_ppm", None)  # it would overwrite a mark
         faults["marks"] = 1
     if threads:
         load["watchdog_us"] = 5000 if engine == "stub" else 2_000_000
@@ -128,10 +129,11 @@ def _stand_in(rng: random.Random) -> StandIn:
     kind = rng.choice(KINDS)
     horizon = rng.randint(1, 16)
     gated = kind == "gated"
+    execute = rng.randint(1, horizon)
     settings = {
         "horizon": horizon,
-        "execute": rng.randint(1, horizon),
-        "steps_per_subgoal": rng.randint(1, 12),
+        "execute": execute,
+        "steps_per_subgoal": execute + rng.randint(0, 12),
         "history": rng.choice((1, 1, 2)) if gated else 1,
         "holds_last": gated and rng.random() < 0.3,
         "max_delay": rng.randint(0, min(4, horizon - 1)) if gated else 0,
