@@ -316,8 +316,8 @@ def test_the_command_writes_a_report(tmp_path, capsys):
 
 
 def test_a_violation_is_one_line_and_can_be_repeated(tmp_path, capsys, monkeypatch):
-    lawful = soak_module.law_of
-    monkeypatch.setattr(soak_module, "law_of", lambda *what: replace(lawful(*what), patience=0))
+    lawful = Schedule.law
+    monkeypatch.setattr(Schedule, "law", lambda *what: replace(lawful(*what), patience=0))
     lines = []
     arguments = ["soak", "--seed", "3", "--schedules", "5", "--ticks", "300", "--json", str(tmp_path / "a")]
     for _ in range(2):

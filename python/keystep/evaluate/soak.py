@@ -19,7 +19,7 @@ import numpy as np
 import keystep
 from keystep.evaluate.golden_cases import GoldenCase, golden_cases
 from keystep.evaluate.soak_bundles import STATE, write_stand_in
-from keystep.evaluate.soak_checker import Checker, Law, SoakTick, Told, ViolationError
+from keystep.evaluate.soak_checker import Checker, SoakTick, Told, ViolationError
 from keystep.evaluate.soak_report import ScheduleResult, SoakReport, Violation
 from keystep.evaluate.soak_schedule import MAX_AGE_US, Schedule, draw_schedule
 from keystep.machine import describe_machine, resident_memory_mb
@@ -95,7 +95,7 @@ class Player:
         """False: an invariant was broken, which the result tells."""
         with _opened(self.schedule, self.what.bundle) as (policy, cases):
             self._policy, self._cases = policy, cases
-            self._checker = Checker(law_of(self.schedule, policy.manifest), policy.telemetry())
+            self._checker = Checker(self.schedule.law(policy.manifest), policy.telemetry())
             self._reset()
             try:
                 with self._interrupter() as news:
@@ -287,23 +287,3 @@ def _opened(schedule: Schedule, bundle: Path | None) -> Iterator[tuple[keystep.R
                 yield policy, golden_cases(bundle, policy.manifest)
             else:
                 yield policy, [GoldenCase(task, None, {}, None) for task in policy.task_names]
-
-
-def law_of(schedule: Schedule, manifest: dict[str, Any]) -> Law:
-    """What the schedule promises of a policy with this manifest."""
-    action, chunk = manifest["action"], manifest["chunk"]
-    hold, rate = action["hold"].get("values"), action["rate_limit"]
-    return Law(
-        low=np.array(action["min"], np.float32),
-        high=np.array(action["max"], np.float32),
-        rate=None if rate is None else np.array(rate, np.float32),
-        hold=None if hold is None else np.array(hold, np.float32),
-        underrun=schedule.load["underrun"],
-        rows=chunk["horizon"] - chunk["start"],
-        execute=chunk["execute"],
-        marked=schedule.stand_in is not None and schedule.stand_in.kind != "gated",
-        plans=manifest["planner"] is not None,
-        alone=not schedule.interrupter,
-        soonest=schedule.soonest,
-        patience=schedule.patience,
-    )

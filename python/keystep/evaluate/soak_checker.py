@@ -97,7 +97,7 @@ class Checker:
 
     @property
     def index(self) -> int:
-        """How many actions of the policy this episode has had."""
+        """Actions of the policy in this episode."""
         return self._index
 
     @property
@@ -127,7 +127,6 @@ class Checker:
         self._plans: deque[tuple[float, ...]] = deque(maxlen=2)  # the last ones, none that was given up
         self._given_up: tuple[float, ...] = ()
         self._owed = -1  # plans there had been when a new one was asked for
-        self._episode = True
 
     def interrupt(self, newest: int | None = None, goals: tuple[float, ...] | None = None) -> None:
         """Somebody interrupted before the next tick.
@@ -168,7 +167,6 @@ class Checker:
         _require(waited <= self._law.patience, "recovery", f"no action in {waited} undisturbed ticks")
         self._seen = now.seen
         self._number += 1
-        self._episode = False
 
     def _counts(self, seen: Telemetry) -> str | None:
         """The counters; the cause of there being no action, or None."""
@@ -194,7 +192,7 @@ class Checker:
     def _is_foreseen(self) -> bool:
         """Nobody drops a chunk in this tick."""
         law = self._law
-        return law.alone and not law.plans and not self._episode and self._begun != self._number
+        return law.alone and not law.plans and self._begun != self._number
 
     def _status(self, now: SoakTick, cause: str | None) -> None:
         if cause is None:

@@ -7,8 +7,11 @@ import random
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 import keystep
 from keystep.evaluate.soak_bundles import KINDS, Kind
+from keystep.evaluate.soak_checker import Law
 
 MAX_AGE_US = 1_000_000
 """Of observations; stale ones are older."""
@@ -77,6 +80,25 @@ class Schedule:
         }
         given = {f"stub.{name}": str(value) for name, value in self.faults.items()}
         return options | ({"provider_options": given} if given else {})
+
+    def law(self, manifest: dict[str, Any]) -> Law:
+        """What it promises of a policy with this manifest."""
+        action, chunk = manifest["action"], manifest["chunk"]
+        hold, rate = action["hold"].get("values"), action["rate_limit"]
+        return Law(
+            low=np.array(action["min"], np.float32),
+            high=np.array(action["max"], np.float32),
+            rate=None if rate is None else np.array(rate, np.float32),
+            hold=None if hold is None else np.array(hold, np.float32),
+            underrun=self.load["underrun"],
+            rows=chunk["horizon"] - chunk["start"],
+            execute=chunk["execute"],
+            marked=self.stand_in is not None and self.stand_in.kind != "gated",
+            plans=manifest["planner"] is not None,
+            alone=not self.interrupter,
+            soonest=self.soonest,
+            patience=self.patience,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """For a report."""
