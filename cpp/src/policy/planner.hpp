@@ -27,6 +27,7 @@ struct PlanRequest {
   Epoch epoch;
   Histogram& timing;   ///< of the plans made
   Histogram& scoring;  ///< of choosing between candidates, within that
+  bool early = false;  ///< asked beforehand: if nothing comes of it, the goal of now stays until `consumed`
 };
 
 /// What the controller must encode again before its next chunk.
@@ -40,6 +41,7 @@ struct PlanReply {
   Status status = Status::ok;
   bool planned = false;   ///< a plan was made
   bool key_step = false;  ///< drop the rest of the chunk
+  bool settled = false;   ///< a `replan` has no effect, such as on subgoals handed in: nothing will come
   Stale stale = Stale::nothing;
   Goal goal{};  ///< unless nothing is stale: the controller's next goal
 };

@@ -67,7 +67,7 @@ bool SubgoalPlanner::computes(std::int64_t consumed, bool replan) const noexcept
 PlanReply SubgoalPlanner::poll(const PlanRequest& request) noexcept {
   Impl& self = *impl_;
   const auto due = std::exchange(self.due, Impl::Due::nothing);
-  if (due == Impl::Due::nothing) return {};
+  if (due == Impl::Due::nothing) return {.settled = request.replan};
   if (due == Impl::Due::next) {
     ++self.subgoal;
   } else if (const Status status = self.make_plan(request); status != Status::ok) {

@@ -24,8 +24,9 @@ class SubgoalPlanner final : public Planner {
   /// A plan is due if there is none, if asked for, or if all subgoals were held for n actions and replanning
   /// is on; otherwise the next subgoal is, after n actions.
   void start(const PlanRequest& request) noexcept override;
-  /// Plans inside. A plan that fails leaves none: the next call tries again, with new noise. Status
-  /// rejected_plan: NaN or Inf in it, or in the controller's units, of every candidate.
+  /// Plans inside. A plan that fails leaves none, or the one of now if it was asked for early: the next call
+  /// tries again, with new noise. Status rejected_plan: NaN or Inf in it, or in the controller's units, of
+  /// every candidate.
   PlanReply poll(const PlanRequest& request) noexcept override;
   void abort() noexcept override;  ///< of nothing: no plan outlives its tick
   void terminate() noexcept override;

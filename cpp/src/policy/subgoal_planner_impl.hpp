@@ -57,6 +57,7 @@ struct SubgoalPlanner::Impl {
 
   // The episode.
   std::vector<float> plan;  // M subgoals as the controller takes them
+  std::vector<float> made;  // room for the next one
   bool has_text = false;
   bool planned = false, is_given = false;
   Due due = Due::nothing;  // within a tick

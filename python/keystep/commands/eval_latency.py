@@ -66,7 +66,8 @@ def check_alone(bundles: Sequence[Path], evaluation: Evaluation, **others: objec
     """ArgumentError for what a sweep of latencies does not go with."""
     for name, value in others.items():
         if value:
-            raise keystep.ArgumentError(f"{name}: expected none with latency, got {value}")
+            others_given = "latency, mode, merge, control_rate or underrun"
+            raise keystep.ArgumentError(f"{name}: expected none with {others_given}, got {value}")
     if len(bundles) > 1:
         raise keystep.ArgumentError(f"bundles: expected one with latency, got {len(bundles)}")
     if evaluation.chain_length > 1:
