@@ -21,7 +21,7 @@ from keystep.record.player import RolloutPlayer
 from keystep.record.rollouts import RolloutSettings, collect_rollouts
 from keystep.suites import suite_named
 from keystep.suites.franka3blocks.environment import Franka3BlocksEnv
-from keystep.suites.states import end_state, start_from
+from keystep.suites.states import SUCCESS_STATE, end_state, start_from
 
 BUNDLE = Path(__file__).parents[2] / "bundles/franka3blocks-state.keystep"
 SUITE = suite_named("franka3blocks")
@@ -43,6 +43,19 @@ def demonstrations(tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("demonstrations") / "d"
     collect(output, tasks=["lift_red", "stack"], episodes=2, seed=3)
     return output
+
+
+def test_demonstrations_keep_the_state_of_their_first_success(
+    demonstrations: Path, env: Franka3BlocksEnv
+) -> None:
+    reader = DatasetReader(demonstrations)
+    states = kept_states([demonstrations], SUITE.env_id, SUCCESS_STATE)
+    for kept, episode in zip(states, reader.episodes(), strict=True):
+        env.reset(seed=episode.seed, options={"task": episode.task})
+        for action in reader.read_episode(episode, ["action"])["action"]:
+            if env.step(action)[4]["success"]:
+                break
+        assert end_state(env) == kept.state
 
 
 def test_demonstrations_keep_the_state_they_end_in(demonstrations: Path, env: Franka3BlocksEnv) -> None:
@@ -101,10 +114,13 @@ def test_a_stack_that_stands_is_left_out(demonstrations: Path) -> None:
     assert all(result.solved_at_start and not result.attempts for result in results)
 
 
+@pytest.mark.parametrize("origin", ["end", "success"])
 def test_rollouts_are_what_the_policy_did(
-    demonstrations: Path, tmp_path: Path, env: Franka3BlocksEnv
+    demonstrations: Path, tmp_path: Path, env: Franka3BlocksEnv, origin: Literal["end", "success"]
 ) -> None:
-    settings = RolloutSettings(tasks=PUSHES, reset_per_task=2, replayed_per_task=1, max_contexts=6, trials=3)
+    settings = RolloutSettings(
+        tasks=PUSHES, reset_per_task=2, replayed_per_task=1, max_contexts=6, trials=3, replay_from=origin
+    )
     report = collect_rollouts(
         BUNDLE, tmp_path / "d", settings, replay=[demonstrations], tried=tmp_path / "tried"
     )
@@ -116,7 +132,7 @@ def test_rollouts_are_what_the_policy_did(
     reader = DatasetReader(tmp_path / "d")
     assert reader.features == DatasetReader(demonstrations).features
     assert report.episodes == len(reader) >= 2, "too few successes to see anything"
-    kept = kept_states([demonstrations], SUITE.env_id)
+    kept = kept_states([demonstrations], SUITE.env_id, f"{origin}_state")
     contexts = Contexts(SUITE, PUSHES, 0, kept)
     for episode in reader.episodes():
         place = episode.extras["context"]
@@ -126,11 +142,13 @@ def test_rollouts_are_what_the_policy_did(
             observation, _ = env.reset(seed=context.seed, options={"task": episode.task})
         else:
             observation, _ = start_from(env, context.state, episode.task)
-        frames, solved = reader.read_episode(episode), []
+        frames, solved, first = reader.read_episode(episode), [], None
         for seen, action in zip(frames["observation.state"], frames["action"], strict=True):
             assert np.array_equal(seen, observation["observation.state"])
             observation, *_, info = env.step(action)
             solved.append(info["success"])
+            first = first or (end_state(env) if info["success"] else None)
+        assert first == episode.extras["success_state"]
         assert sum(solved) > settings.success_frames and settings.min_steps <= len(solved) <= 65
         earlier = solved[:-1]
         assert sum(earlier) <= settings.success_frames or len(earlier) < settings.min_steps
@@ -162,4 +180,7 @@ def test_a_dataset_without_states_cannot_be_replayed(tmp_path: Path) -> None:
     collect_from(fake_source(), tmp_path / "d", 1)
     with pytest.raises(DatasetError, match="end_state: expected the episode's last state"):
         collect_rollouts(BUNDLE, tmp_path / "r", RolloutSettings(), replay=[tmp_path / "d"])
+    with pytest.raises(DatasetError, match="success_state: expected the episode's first solved state"):
+        settings = RolloutSettings(replay_from="success")
+        collect_rollouts(BUNDLE, tmp_path / "r", settings, replay=[tmp_path / "d"])
     assert not (tmp_path / "r").exists()

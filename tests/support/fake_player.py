@@ -26,7 +26,7 @@ SPEC = DatasetSpec(
     60,
     {"observation.state": Column("float32", (2,)), "action": Column("float32", (1,))},
     {task: SUITE.instruction(task) for task in TASKS},
-    extras=("end_state", "context"),
+    extras=("end_state", "success_state", "context"),
 )
 SETTINGS = RolloutSettings(tasks=TASKS, reset_per_task=6, replayed_per_task=4, max_contexts=40)
 

@@ -1,4 +1,4 @@
-"""Where rollouts start: environment resets, and the last states of episodes that are there already.
+"""Where rollouts start: environment resets, and states of episodes that are there already.
 
 Source: HD-ExpIt, section 4 and Algorithm 3. Every task has a stream of contexts of each kind. Their order is
 fixed: the first context of every stream, then the second ones, and so on.
@@ -48,39 +48,40 @@ class StartContext:
 
 @dataclass(frozen=True)
 class KeptState:
-    """The last state of an episode of a dataset."""
+    """A state of an episode of a dataset."""
 
     dataset: str
     episode: int
     state: Mapping[str, Any]
 
 
-def kept_states(paths: Sequence[Path], env_id: str) -> list[KeptState]:
-    """The last states of all episodes of the datasets.
+def kept_states(paths: Sequence[Path], env_id: str, name: str = END_STATE) -> list[KeptState]:
+    """The states of this name, the last ones by default, of all episodes of the datasets.
 
     Raises:
         DatasetError: a dataset keeps none, or those of another environment than `env_id`, or of two worlds.
     """
+    which = "last" if name == END_STATE else "first solved"
     found: list[KeptState] = []
     for path in paths:
         reader = DatasetReader(path)
         digest = reader.sha256()
         for episode in reader.episodes():
-            kept = episode.extras.get(END_STATE)
+            kept = episode.extras.get(name)
             if not isinstance(kept, Mapping) or not isinstance(kept.get("world"), Mapping):
                 raise DatasetError(
-                    f"{path}: episode {episode.index}: {END_STATE}: expected the episode's last state, which "
+                    f"{path}: episode {episode.index}: {name}: expected the episode's {which} state, which "
                     f"replayed contexts start from, found none; collect the dataset again"
                 )
             if (world := kept["world"].get("env_id")) != env_id:
                 raise DatasetError(
-                    f"{path}: episode {episode.index}: {END_STATE}: expected a state of {env_id}, got one of "
+                    f"{path}: episode {episode.index}: {name}: expected a state of {env_id}, got one of "
                     f"{world}; replay only datasets of the same world"
                 )
             if found and found[0].state["world"] != kept["world"]:
                 wanted, got = (told_world(state["world"]) for state in (found[0].state, kept))
                 raise DatasetError(
-                    f"{path}: episode {episode.index}: {END_STATE}: expected a state of {wanted}, as of the "
+                    f"{path}: episode {episode.index}: {name}: expected a state of {wanted}, as of the "
                     f"first, got one of {got}; replay only datasets of the same world"
                 )
             found.append(KeptState(digest, episode.index, kept))

@@ -51,6 +51,7 @@ class ContextResult:
         attempts: the trials, failures included.
         frames: of the success, (T, ...) by feature; None without one.
         end: its last state, see `keystep.suites.states`.
+        solved: that at its first success.
         solved_at_start: the task was solved before anything was done; then there are no attempts.
     """
 
@@ -58,6 +59,7 @@ class ContextResult:
     attempts: tuple[Attempt, ...] = ()
     frames: Mapping[str, np.ndarray] | None = None
     end: Mapping[str, Any] | None = None
+    solved: Mapping[str, Any] | None = None
     solved_at_start: bool = False
 
 
@@ -91,6 +93,7 @@ class RolloutPlayer:
         if hasattr(self._env, "terminate_on_success"):
             self._env.terminate_on_success = False
         self._read = ObservationReader(manifest)
+        self._solved: Mapping[str, Any] | None = None  # the state at the first success of this trial
         self._told: dict[str, Any] = (
             {} if settings.guidance is None or not manifest["planner"] else {"guidance": settings.guidance}
         )
@@ -108,7 +111,7 @@ class RolloutPlayer:
                 frames, plan, success = self._play(context.task, seen)
                 attempts.append(Attempt(trial, success, len(frames["action"]), plan))
                 if success:
-                    return ContextResult(first, tuple(attempts), frames, end_state(self._env))
+                    return ContextResult(first, tuple(attempts), frames, end_state(self._env), self._solved)
         except _SolvedAtStart:
             return ContextResult(first, solved_at_start=True)
         return ContextResult(first, tuple(attempts))
@@ -141,6 +144,7 @@ class RolloutPlayer:
         seen: list[Mapping[str, Any]] = []
         actions: list[np.ndarray] = []
         plan, solved_frames, kept = None, 0, False
+        self._solved = None
         for step in range(1, settings.max_steps + 1):
             try:
                 action = policy.act(self._read(observation))
@@ -154,6 +158,8 @@ class RolloutPlayer:
             now = bool(solved(info, terminated, None))
             if step == 1 and now:
                 raise _SolvedAtStart
+            if now and not solved_frames:
+                self._solved = end_state(self._env)
             solved_frames += now
             kept = solved_frames > settings.success_frames and step >= settings.min_steps
             kept = kept and (now or not standing)

@@ -39,7 +39,7 @@ class RolloutSettings:
     reset_per_task: int = 50
     """Rollouts kept per task from environment resets, at most."""
     replayed_per_task: int = 50
-    """And from the last states of other episodes."""
+    """And from states of other episodes."""
     trials: int = 5
     """Rollouts per context, at most (K): the first success is kept."""
     guidance: float | None = 3.0
@@ -55,6 +55,9 @@ class RolloutSettings:
     restore: Literal["exact", "cubes_only"] = "exact"
     """Of a replayed state: all of it; or only the cubes, with the arm at home and without the tasks of
     `standing`, as the original does."""
+    replay_from: Literal["end", "success"] = "end"
+    """Of the other episodes: their last state, as in the paper; or that of their first success, where a chain
+    of tasks goes on."""
     seed: int = 0
     """Of the collection: each has contexts and noise of its own."""
     max_contexts: int = 500
@@ -89,6 +92,8 @@ class RolloutSettings:
             raise DatasetError(f"guidance: expected at least 0, or none, got {self.guidance}")
         if self.restore not in ("exact", "cubes_only"):
             raise DatasetError(f"restore: expected exact or cubes_only, got {self.restore!r}")
+        if self.replay_from not in ("end", "success"):
+            raise DatasetError(f"replay_from: expected end or success, got {self.replay_from!r}")
         if self.tasks is not None and len(set(self.tasks)) != len(self.tasks):
             raise DatasetError(f"tasks: expected each once, got {', '.join(self.tasks)}")
 
@@ -99,6 +104,8 @@ class RolloutSettings:
     def to_json(self) -> dict[str, Any]:
         """As JSON values, for a dataset to keep."""
         values = {item.name: getattr(self, item.name) for item in fields(self)}
+        if self.replay_from == "end":  # datasets made before there was another one are what they were
+            del values["replay_from"]
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 

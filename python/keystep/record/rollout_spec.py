@@ -17,7 +17,7 @@ from keystep.record.player import load_options
 from keystep.record.rollout_settings import RolloutSettings
 from keystep.suites import suite_named
 from keystep.suites.base import Suite
-from keystep.suites.states import END_STATE
+from keystep.suites.states import END_STATE, SUCCESS_STATE
 
 CONTEXT = "context"
 """Name among the extras of an episode: its context's `kind`, `number` and `source`, and the `trial`."""
@@ -84,7 +84,7 @@ def rollout_spec(
         instructions,
         base.robot_type,
         collection,
-        (END_STATE, CONTEXT),
+        (END_STATE, SUCCESS_STATE, CONTEXT),
         {"bundle": manifest["name"], "keystep_version": keystep.__version__},
     )
 

@@ -31,7 +31,7 @@ from keystep.record.rollout_settings import RolloutReport, RolloutSettings, Stre
 from keystep.record.rollout_spec import CONTEXT, check_rollouts, rollout_spec
 from keystep.record.schedule import RolloutSchedule
 from keystep.record.work import WorkerPool
-from keystep.suites.states import END_STATE
+from keystep.suites.states import END_STATE, SUCCESS_STATE
 
 __all__ = ["RolloutReport", "RolloutSettings", "StreamCount", "check_rollouts", "collect_rollouts"]
 
@@ -84,7 +84,8 @@ def collect_rollouts(
     env_id = settings.env_id or suite.env_id
     suite.register()
     warn_of_other_world(manifest, env_id)
-    kept = kept_states(replay, env_id)
+    name = SUCCESS_STATE if settings.replay_from == "success" else END_STATE
+    kept = kept_states(replay, env_id, name)
     alone = settings.standing if settings.restore == "cubes_only" else ()
     schedule = RolloutSchedule(Contexts(suite, tasks, settings.seed, kept, alone), tasks, settings)
     spec = rollout_spec(settings, suite, tasks, manifest, digest, replay, output)
@@ -219,7 +220,7 @@ class _Keeper:
             "source": None if context.source is None else dict(context.source),
         }
         frames = {key: result.frames[key] for key in self._writer.spec.features}
-        extras = {END_STATE: result.end, CONTEXT: place}
+        extras = {END_STATE: result.end, SUCCESS_STATE: result.solved, CONTEXT: place}
         self._writer.add_episode(frames, context.task, context.seed, extras=extras)
 
     def _save(self) -> None:

@@ -1,4 +1,4 @@
-"""The state in which an episode ends, for a dataset to keep: whoever continues it is in the very same world.
+"""States of an episode, for a dataset to keep: whoever continues it is in the very same world.
 
 It is a JSON value with the version of the world, as numbers of one simulator mean little to another.
 """
@@ -11,7 +11,10 @@ from typing import Any, Protocol
 import numpy as np
 
 END_STATE = "end_state"
-"""Name among the extras of a dataset's episodes (`keystep.data.spec.DatasetSpec`)."""
+"""The last one's name among the extras of a dataset's episodes (`keystep.data.spec.DatasetSpec`)."""
+SUCCESS_STATE = "success_state"
+"""Likewise of the one after the first frame of success, where whoever is given one task after the other begins
+the next: with a cube in the hand perhaps."""
 SOURCE = "source"
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from keystep.suites.franka3blocks.expert import STACK_ALIGNED_M, SUCCESS_FRAMES, ScriptedExpert
 from keystep.suites.franka3blocks.tasks import TASKS, BlockTask
-from keystep.suites.states import END_STATE, end_state
+from keystep.suites.states import END_STATE, SUCCESS_STATE, end_state
 
 DEMONSTRATION_FRAMES = 64  # HD-ExpIt, D0
 
@@ -56,8 +56,8 @@ def rollout_expert(
 
     Returns:
         `observation.*`: (T, ...) what was seen before each action; `action`: float32 (T, 7); `success`:
-        bool (T,) after each action; `success_step`: index of the first success; `extras`: the state at the
-        end, see `keystep.suites.states`.
+        bool (T,) after each action; `success_step`: index of the first success; `extras`: the states at the
+        end and at the first success, see `keystep.suites.states`.
     """
     world: Any = env.unwrapped
     rng = np.random.default_rng((seed, 1))
@@ -73,6 +73,7 @@ def rollout_expert(
     executes = record == "executed"
     observations: dict[str, list[np.ndarray]] = {key: [] for key in observation}
     actions, success = [], []
+    solved = None
     for frame in range(max_frames + (wandering if executes else 0)):
         action = expert.act()
         executed = action.copy()
@@ -88,6 +89,8 @@ def rollout_expert(
         observation, _, _, _, info = world.step(executed)
         if kept:
             success.append(info["success"])
+            if info["success"] and solved is None:
+                solved = end_state(world)
         if frames_after_success is not None and any(success[: len(success) - frames_after_success]):
             break
         if not world.intact:
@@ -101,7 +104,7 @@ def rollout_expert(
         "action": np.stack(actions),
         "success": np.array(success),
         "success_step": int(np.argmax(success)),
-        "extras": {END_STATE: end_state(world)},
+        "extras": {END_STATE: end_state(world), SUCCESS_STATE: solved},
     }
 
 

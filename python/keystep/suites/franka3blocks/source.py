@@ -11,7 +11,7 @@ import keystep
 from keystep.data.layout import Column, DatasetError, image_column
 from keystep.data.spec import DatasetSpec
 from keystep.suites.base import Frames, Rollout, Source, Suite, attempt, check_settings, numbered
-from keystep.suites.states import END_STATE
+from keystep.suites.states import END_STATE, SUCCESS_STATE
 
 IMAGE_SIZES = range(1, 16385)  # the environment has no limit; Mesa's Vulkan drivers have this one
 
@@ -93,7 +93,9 @@ def franka3blocks_source(
         how["chained"] = chained
     instructions = {name: TASKS[name].instruction for name in first_seeds}
     return Source(
-        DatasetSpec(layout.CONTROL_RATE_HZ, features, instructions, "franka_panda", how, (END_STATE,)),
+        DatasetSpec(
+            layout.CONTROL_RATE_HZ, features, instructions, "franka_panda", how, (END_STATE, SUCCESS_STATE)
+        ),
         functools.partial(
             open_simulator, env_id, obs_mode, image_size, seed, suite.seed_stride, perturbation
         ),
