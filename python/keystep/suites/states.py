@@ -13,8 +13,8 @@ import numpy as np
 END_STATE = "end_state"
 """The last one's name among the extras of a dataset's episodes (`keystep.data.spec.DatasetSpec`)."""
 SUCCESS_STATE = "success_state"
-"""Likewise of the one after the first frame of success, where whoever is given one task after the other begins
-the next: with a cube in the hand perhaps."""
+"""Likewise of the one after the first frame of success. Whoever is given one task after the other begins the
+next one there: with a cube in the hand perhaps."""
 SOURCE = "source"
 
 
