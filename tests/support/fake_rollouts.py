@@ -38,6 +38,7 @@ class FakeSettings:
     replayed_per_task: int = 50
     trials: int = 5
     guidance: float | None = 3.0
+    min_steps: int = 50
     planner_candidates: int = 1
     planner_score: str = "bundle"
     seed: int = 0
