@@ -94,7 +94,7 @@ robot: build
 	cmake --build build/release -j $(JOBS) --target robot
 
 train: build
-	$(BIN)/keystep expit examples/shipped-$(POLICY).toml
+	scripts/train-shipped.sh $(POLICY)
 
 curves: build
 	scripts/curves.sh

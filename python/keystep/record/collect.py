@@ -49,7 +49,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "wander_frames": 12,
         "record": "executed",
         "stack_aligned_m": 0.006,
-        "chained": 2,
+        "chained": 0,
     },
 }
 """Of demonstrations, for `collect`."""
@@ -126,7 +126,7 @@ def collect(
         suite: the simulated world and its tasks: franka3blocks, tabletop, or a module with a `SUITE`.
         preset: of expert-noise, frames-after-success, wander-frames, record, stack-aligned-m and chained, of
             which none can be given then. paper: HD-ExpIt's D0, the plain expert from the first pose;
-            shipped: noise, wandering and chained starts and centred stacks, for the shipped policies; none:
+            shipped: noise, wandering starts and centred stacks, for the shipped policies; none:
             the plain expert's actions, each can be given (`keystep.record.collect.PRESETS`).
         flush_seconds: a finished episode is on its way to the disk after so many seconds at the latest, so a
             killed job loses no others; earlier where writing takes no more than 2 % of the time. Episodes are
