@@ -1,0 +1,139 @@
+"""Planners that write code: packed rows of prompts and replies, with what is seen in them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from keystep.features import Feature
+from keystep.files import write_json
+from keystep.models.checkpoint import Checkpoint
+from keystep.models.code_planner.config import OBJECTS, CodePlannerConfig
+from keystep.models.code_planner.presets import CODE_PLANNER_PRESETS
+from keystep.models.observing import camera_feature
+from keystep.train.code_planner_config import CodePlannerTraining
+from keystep.train.recipe import Windows
+
+LANGUAGE = "language.json"
+"""Of a checkpoint: the tokeniser's table and the layout of prompts, as their `to_dict` gives them."""
+ARRAYS = ("tokens", "positions", "mask", "targets", "weights")
+
+
+class CodeSource(Protocol):
+    """Episodes that a planner learns to write the code of.
+
+    Attributes:
+        tasks: {"name", "instruction"} by number.
+        collection: how they were made.
+        vocabulary: ids of the tokeniser; ids: of its special tokens, pad_id, end_id, image_id and
+            proprioception_id.
+        language: JSON values that say the tokeniser and the layout, see `LANGUAGE`.
+        proprioception: the vector of that token; None where there is none.
+        stats: of that vector, and of `OBJECTS`: those of every slot alike, of whether it is there mean 0 and
+            std 1.
+        action, control_rate_hz: of the robot, for the checkpoint.
+    """
+
+    tasks: list[dict[str, str]]
+    collection: dict[str, Any]
+    vocabulary: int
+    ids: dict[str, int]
+    language: dict[str, Any]
+    proprioception: Feature | None
+    stats: dict[str, dict[str, Any]]
+    action: dict[str, Any]
+    control_rate_hz: float
+
+    def __len__(self) -> int:
+        """Episodes."""
+        ...
+
+    def sha256(self) -> str:
+        """Of all that the samples depend on."""
+        ...
+
+    def rows(self, episodes: list[int], config: CodePlannerConfig) -> Windows:
+        """Packed rows of some episodes.
+
+        A batch holds tokens, positions, targets [B, T] int64, mask [B, T, T] bool, weights [B, T] float32, as
+        `CodePlanner.loss` takes them, and, where tokens ask for them, pictures [N, 3, H, W] float32 in [0, 1]
+        or uint8, or objects [N, slots, values], and proprioception [M, P].
+        """
+        ...
+
+
+class CodePlannerRecipe:
+    """See `keystep.train.recipe.Recipe`.
+
+    Raises:
+        ValueError: no such preset.
+        ConfigError: the network and the source do not fit.
+    """
+
+    text_encoder = None
+
+    def __init__(self, config: CodePlannerTraining, source: CodeSource) -> None:
+        self._source = source
+        self.notes = [
+            f"{len(source)} episodes of {len(source.tasks)} tasks, {source.vocabulary} ids of tokens"
+        ]
+        self.draft = self._draft(config)
+        self._normalizer = self.draft.normalizer()
+
+    def windows(self, episodes: list[int]) -> Windows:
+        network = self.draft.config
+        assert isinstance(network, CodePlannerConfig)
+        return self._source.rows(episodes, network)
+
+    def prepare(self, arrays: dict[str, np.ndarray], device: torch.device) -> dict[str, torch.Tensor]:
+        """Vectors are normalised; pictures are fractions of full brightness."""
+        self._normalizer.to(device)
+        batch = {name: torch.from_numpy(arrays[name]).to(device) for name in ARRAYS}
+        if (pictures := arrays.get("pictures")) is not None:
+            value = torch.from_numpy(pictures).to(device)
+            batch["pictures"] = value.float() / 255 if value.dtype == torch.uint8 else value
+        for name in ("objects", "proprioception"):
+            if (values := arrays.get(name)) is not None:
+                batch[name] = self._normalized(name, torch.from_numpy(values).to(device))
+        return batch
+
+    def save_extras(self, output: Path) -> None:
+        write_json(output / LANGUAGE, self._source.language)
+
+    def _normalized(self, name: str, values: torch.Tensor) -> torch.Tensor:
+        config = self.draft.config
+        assert isinstance(config, CodePlannerConfig)
+        feature = config.objects if name == "objects" else config.proprioception
+        if feature is None:
+            raise ValueError(f"{name}: expected none, as the network has no such feature, got some")
+        flat = self._normalizer.normalize(feature.key, values.reshape(len(values), -1).float())
+        return flat.reshape(values.shape)
+
+    def _draft(self, config: CodePlannerTraining) -> Checkpoint:
+        source = self._source
+        if config.preset not in CODE_PLANNER_PRESETS:
+            known = ", ".join(CODE_PLANNER_PRESETS)
+            raise ValueError(f"preset: expected one of {known}, got {config.preset!r}")
+        preset = CODE_PLANNER_PRESETS[config.preset]
+        seen = preset.objects
+        if preset.picture is not None:
+            name = preset.picture.key.rpartition(".")[2]
+            seen = camera_feature(name, config.image_size, config.image_size)
+        assert seen is not None
+        felt = (source.proprioception,) if config.proprioception and source.proprioception else ()
+        network = replace(preset, observation=(seen, *felt), vocabulary=source.vocabulary, **source.ids)
+        modes = {feature.key: "identity" for feature in network.images}
+        stats = {key: source.stats[key] for key in (OBJECTS, *(f.key for f in felt)) if key in source.stats}
+        return Checkpoint(
+            config=network,
+            stats=stats,
+            tasks=source.tasks,
+            action=source.action,
+            control_rate_hz=source.control_rate_hz,
+            provenance={},
+            normalization=modes,
+        )
