@@ -132,6 +132,18 @@ def test_numbers_that_are_not_finite_are_told_and_forgotten() -> None:
     assert answer(writing, 0).text == LESSONS[0][2]
 
 
+def test_no_reply_has_a_token_that_is_no_text() -> None:
+    torch.manual_seed(0)
+    config = small()
+    planner = CodePlanner(config)
+    never = {config.pad_id, config.image_id, config.proprioception_id}
+    raised = torch.zeros(config.vocabulary)
+    raised[sorted(never)] = 100.0
+    planner.head.register_forward_hook(lambda _module, _given, logits: logits + raised)
+    found = ReplyWriter(planner, Characters(config.image_tokens), limit=6).write([4, 5, 6])
+    assert found.passes and not never & set(found.ids)
+
+
 def test_a_text_planner_without_any_picture() -> None:
     torch.manual_seed(0)
     config = small()

@@ -7,6 +7,7 @@ embedding is used only as far as neither shows.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -193,18 +194,12 @@ def _config_of(
 
 def _plain_sizes(values: dict[str, Any]) -> dict[str, Any]:
     """Of a configuration's dictionary what its constructor takes, as JSON values."""
-    drop = (
-        "transformers_version",
-        "dtype",
-        "torch_dtype",
-        "architectures",
-        "_name_or_path",
-        "image_token_id",
-    )
+    drop = ("transformers_version", "dtype", "torch_dtype", "architectures", "_name_or_path")
+    drop += ("image_token_id", "id2label", "label2id")  # said twice, or with numbers as keys
     kept = {key: value for key, value in values.items() if key not in drop}
     for name in ("vision_config", "text_config"):
         kept[name] = {key: value for key, value in values[name].items() if key not in drop}
-    return kept
+    return json.loads(json.dumps(kept))
 
 
 def _pixels(source: str | Path) -> dict[str, Any]:

@@ -4,7 +4,7 @@ Three ways to answer. `greedy` takes the likeliest token until the end token. `e
 first L characters are those of the commented last key-step, and then takes that for the answer (From Code to
 Action, sec. 4.2): the text is that of `greedy` unless another reply begins with the same L characters.
 `draft` asks for the answers that are expected in one pass each, and keeps what greedy decoding agrees with:
-its text is always that of `greedy`.
+its text is always that of `greedy`. No reply has a token that fills up or stands for what is seen.
 """
 
 from __future__ import annotations
@@ -71,6 +71,9 @@ class ReplyWriter:
         if limit < 1:
             raise ValueError(f"limit: expected at least 1 token, got {limit}")
         self.planner, self.tokenizer, self.limit, self.keep = planner.eval(), tokenizer, limit, keep
+        config = planner.config
+        self._live = {config.image_id} | ({config.proprioception_id} if config.proprioception else set())
+        self._never = sorted({config.pad_id, *self._live} - {config.end_id})
         self.reset()
 
     def reset(self) -> None:
@@ -157,6 +160,7 @@ class ReplyWriter:
         self._known = sequence
         self._passes += 1
         self._computed += len(sequence) - first
+        logits[:, self._never] = -torch.inf
         return logits.argmax(dim=-1).tolist()
 
     def _rewind(self, wanted: list[int]) -> int:
@@ -166,8 +170,6 @@ class ReplyWriter:
             while shared < min(len(wanted), len(self._known)) and wanted[shared] == self._known[shared]:
                 shared += 1
         if not self._passes:  # of an earlier step: what was seen then is not what is seen now
-            config = self.planner.config
-            live = {config.image_id} | ({config.proprioception_id} if config.proprioception else set())
-            shared = next((place for place in range(shared) if wanted[place] in live), shared)
+            shared = next((place for place in range(shared) if wanted[place] in self._live), shared)
         rewind(self._cache, min(shared, cached(self._cache)))
         return shared
