@@ -97,7 +97,8 @@ def test_it_writes(folder: Path) -> None:
     assert 0 < plain.passes <= 6
 
 
-def test_what_is_missing_is_told(folder: Path, tmp_path: Path) -> None:
+def test_what_is_missing_is_told(folder: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # no tries
     with pytest.raises(LlavaError, match=r"expected a LLaVA of transformers, got: "):
         pretrained_planner(tmp_path, SIGHT)
     with pytest.raises(LlavaError, match=r"^llava: expected no-one/nothing on the model hub or in its local"):

@@ -269,7 +269,7 @@ def test_a_planner_without_the_token_refuses_proprioception() -> None:
     with pytest.raises(ValueError, match=r"^proprioception: expected none, as .* no such token, got some$"):
         model.loss(batch)
     del batch["proprioception"]
-    assert float(model.loss(batch)) > 0
+    assert model.loss(batch).item() > 0
 
 
 PICTURE, STATE = camera_feature("base", 32, 32), state_feature(5)

@@ -132,7 +132,7 @@ def test_settings_that_are_refused(tmp_path: Path) -> None:
     source = ToyCode()
     source.ids["image_id"] = 1
     with pytest.raises(
-        ConfigError, match=r"code_planner.end_id: expected an id below 34, of no other special"
+        ConfigError, match=r"code_planner.end_id: expected an id below 35, of no other special"
     ):
         Trainer(settings(tmp_path), source)
 
