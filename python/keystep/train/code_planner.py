@@ -41,7 +41,7 @@ class CodeSource(Protocol):
     tasks: list[dict[str, str]]
     collection: dict[str, Any]
     vocabulary: int
-    ids: dict[str, int]
+    ids: dict[str, Any]
     language: dict[str, Any]
     proprioception: Feature | None
     stats: dict[str, dict[str, Any]]

@@ -21,8 +21,9 @@ _ROUNDING = 1e-6  # of another machine's sums
 def normalization_values(plan: Checkpoint) -> dict[str, Any]:
     """The entry of every key, and where samples are clipped: JSON values."""
     config = plan.config
-    sampled = not isinstance(config, ActConfig | ScorerConfig | CodePlannerConfig)
-    clip = {"clip_range": config.sampler.clip_range} if sampled else {}
+    clip = {}
+    if not isinstance(config, ActConfig | ScorerConfig | CodePlannerConfig):
+        clip = {"clip_range": config.sampler.clip_range}
     return plan.normalizer().entries | clip
 
 

@@ -35,6 +35,9 @@ class LlavaError(RuntimeError):
 class LlavaSight(nn.Module):
     """CLIP's patches of one layer, projected. Pictures of another size are resized."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, tower: nn.Module, projector: nn.Module, sizes: Any, config: CodePlannerConfig) -> None:
         super().__init__()
         self.tower, self.projector = tower, projector
@@ -194,8 +197,8 @@ def _config_of(
 
 def _plain_sizes(values: dict[str, Any]) -> dict[str, Any]:
     """Of a configuration's dictionary what its constructor takes, as JSON values."""
-    drop = ("transformers_version", "dtype", "torch_dtype", "architectures", "_name_or_path")
-    drop += ("image_token_id", "id2label", "label2id")  # said twice, or with numbers as keys
+    drop = {"transformers_version", "dtype", "torch_dtype", "architectures", "_name_or_path"}
+    drop |= {"image_token_id", "id2label", "label2id"}  # said twice, or with numbers as keys
     kept = {key: value for key, value in values.items() if key not in drop}
     for name in ("vision_config", "text_config"):
         kept[name] = {key: value for key, value in values[name].items() if key not in drop}
