@@ -15,8 +15,8 @@ import tiny_llava  # noqa: E402
 
 from keystep.models.checks import ConfigError  # noqa: E402
 from keystep.models.code_planner.config import CodePlannerConfig  # noqa: E402
-from keystep.models.code_planner.llava import LlavaError, pretrained_planner, with_lora  # noqa: E402
 from keystep.models.code_planner.network import CodePlanner  # noqa: E402
+from keystep.models.code_planner.pretrained import LlavaError, pretrained_planner, with_lora  # noqa: E402
 from keystep.models.code_planner.writing import ReplyWriter  # noqa: E402
 from keystep.models.observing import camera_feature, state_feature  # noqa: E402
 

@@ -23,7 +23,7 @@ CODE_PLANNER_PRESETS: dict[str, CodePlannerConfig] = {
     # The same decoder over the slots of objects in place of a picture.
     "state": CodePlannerConfig(observation=_OBJECTS, image_tokens=OBJECT_SLOTS),
     # From Code to Action: CLIP ViT-L/14 at 336 px and Phi-3-mini, 4.1 billion parameters, without
-    # proprioception. Weights: keystep.models.code_planner.llava.pretrained_planner.
+    # proprioception. Weights: keystep.models.code_planner.pretrained.pretrained_planner.
     "paper": CodePlannerConfig(
         observation=(camera_feature("base", 336, 336),),
         network="llava",
