@@ -111,7 +111,7 @@ class Demonstration:
     names: list[str]
 
 
-def demonstrate(env: gymnasium.Env, task: str, seed: int) -> Demonstration | None:
+def demonstrate(env: gymnasium.Env, task: str, seed: int, grid: int = 32) -> Demonstration | None:
     """Fails on seeds divisible by 3."""
     if seed % 3 == 0:
         return None
@@ -148,8 +148,8 @@ def demonstrations_module() -> ModuleType:
     return module
 
 
-def open_fake_oracle(obs_mode: str, image_size: int) -> Rollout:
+def open_fake_oracle(obs_mode: str, image_size: int, grid: int = 32) -> Rollout:
     """`keystep.suites.tabletop.source.open_oracle` in a process of its own, with this module behind it."""
     tabletop.ENV_ID = ENV_ID
     sys.modules["keystep.suites.tabletop.oracle.demonstrations"] = demonstrations_module()
-    return tabletop.open_oracle(obs_mode, image_size)
+    return tabletop.open_oracle(obs_mode, image_size, grid)
