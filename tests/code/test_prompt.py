@@ -16,7 +16,7 @@ LINE = st.text(st.characters(codec="utf-8", exclude_characters="\n\r"), min_size
 MEMORY = st.lists(
     st.sampled_from(["pick(get_actor('a'))", "done()", "pose_dict['A'] = x\nmove3d(y)", "{image}"])
 )
-BOTH = pytest.mark.parametrize("layout", LAYOUTS.values(), ids=str)
+BOTH = pytest.mark.parametrize("layout", LAYOUTS.values(), ids=list(LAYOUTS))
 
 
 def test_the_default_puts_what_only_grows_first() -> None:

@@ -262,11 +262,11 @@ def test_the_size_of_images_counts_only_where_there_are_any(tmp_path: Path) -> N
 def test_a_dataset_says_its_grid(tmp_path: Path) -> None:
     assert gather(tmp_path / "ours", "Pick").collection["grid"] == 32
     assert gather(tmp_path / "paper", "Pick", grid=10).collection["grid"] == 10
+    with pytest.raises(DatasetError, match="paper: grid: expected 32 as in the first, got 10"):
+        JoinedDatasets([tmp_path / "ours", tmp_path / "paper"])
     assert len(gather(tmp_path / "paper", "Pick", grid=10, episodes=2)) == 2
     with pytest.raises(DatasetError, match="grid: expected 32 to resume, got 10"):
         gather(tmp_path / "paper", "Pick", episodes=3)
-    with pytest.raises(DatasetError, match="paper: grid: expected 32 as in the first, got 10"):
-        JoinedDatasets([tmp_path / "ours", tmp_path / "paper"])
 
 
 def test_a_dataset_that_does_not_say_its_grid_has_the_papers(tmp_path: Path) -> None:
