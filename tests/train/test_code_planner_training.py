@@ -75,7 +75,7 @@ def test_a_resumed_run_ends_with_the_same_weights(trained: Path, tmp_path: Path)
 def test_pictures_after_text(tmp_path: Path) -> None:
     """The first stage sees nothing, and leaves what sees as it was; the second begins with its weights."""
     text = tmp_path / "text"
-    train(settings(text, stage="text", dataset=(), steps=3), ToyCode(sighted=False))
+    train(settings(text, stage="text", steps=3), ToyCode(sighted=False))
     second = Trainer(settings(tmp_path / "pictures", weights=text, steps=3), ToyCode())
     weights = load_file(text / "model.safetensors")
     assert all(torch.equal(value, weights[name]) for name, value in second.model.state_dict().items())
@@ -117,10 +117,8 @@ def test_damaged_checkpoints_are_refused(tmp_path: Path) -> None:
 
 
 def test_settings_that_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"^dataset: expected a folder of demonstrations, got none"):
-        settings(tmp_path, dataset=())
-    with pytest.raises(ValueError, match=r"^dataset: expected none with --stage text, got toy$"):
-        settings(tmp_path, stage="text")
+    with pytest.raises(ValueError, match=r"^questions: expected 0 to 1, got 2$"):
+        settings(tmp_path, questions=2)
     with pytest.raises(ValueError, match=r"^row_tokens: expected at least 1, got 0$"):
         settings(tmp_path, row_tokens=0)
     with pytest.raises(ValueError, match=r"^preset: expected one of micro, .*, got 'huge'$"):

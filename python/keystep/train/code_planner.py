@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
 
+from keystep.code.prompt import LAYOUTS
+from keystep.data import open_datasets
 from keystep.features import Feature
 from keystep.files import write_json
 from keystep.models.checkpoint import Checkpoint
 from keystep.models.code_planner.config import OBJECTS, CodePlannerConfig
 from keystep.models.code_planner.presets import CODE_PLANNER_PRESETS
 from keystep.models.observing import camera_feature
+from keystep.suites import suite_named
+from keystep.train.actions import ActionChoices
 from keystep.train.code_planner_config import CodePlannerTraining
+from keystep.train.code_samples import StepSampling
+from keystep.train.code_sources import CodeDemonstrations, Programs
 from keystep.train.recipe import Windows
 
 LANGUAGE = "language.json"
@@ -115,10 +121,7 @@ class CodePlannerRecipe:
 
     def _draft(self, config: CodePlannerTraining) -> Checkpoint:
         source = self._source
-        if config.preset not in CODE_PLANNER_PRESETS:
-            known = ", ".join(CODE_PLANNER_PRESETS)
-            raise ValueError(f"preset: expected one of {known}, got {config.preset!r}")
-        preset = CODE_PLANNER_PRESETS[config.preset]
+        preset = preset_of(config)
         seen = preset.objects
         if preset.picture is not None:
             name = preset.picture.key.rpartition(".")[2]
@@ -137,3 +140,38 @@ class CodePlannerRecipe:
             provenance={},
             normalization=modes,
         )
+
+
+def code_source(config: CodePlannerTraining) -> CodeSource:
+    """The source that a configuration names.
+
+    Raises:
+        DatasetError: the dataset cannot be read, or has no code, no such pictures or no objects.
+        ValueError: no such preset or layout; pictures of another size.
+    """
+    network = preset_of(config)
+    if config.layout not in LAYOUTS:
+        raise ValueError(f"layout: expected one of {', '.join(LAYOUTS)}, got {config.layout!r}")
+    reader = open_datasets(config.dataset)
+    suite = suite_named(reader.collection.get("suite", "tabletop"))
+    sampling = StepSampling(
+        config.steps_per_row, question_share=config.questions, max_tokens=config.row_tokens
+    )
+    camera = network.picture.key if network.picture else ""
+    size = reader.features[camera].shape[:2] if camera in reader.features else ()
+    if size and size != (config.image_size, config.image_size):
+        raise ValueError(f"image_size: expected {size}, the dataset's, got {config.image_size}")
+    seen: Literal["image", "state"] = "image" if camera else "state"
+    found = CodeDemonstrations(reader, suite, sampling, LAYOUTS[config.layout], seen, camera)
+    found.action = ActionChoices(reader).spec
+    if config.stage == "pictures":
+        return found
+    return Programs(suite, config.programs, found, config.row_tokens)
+
+
+def preset_of(config: CodePlannerTraining) -> CodePlannerConfig:
+    """Raises ValueError for an unknown one."""
+    if config.preset not in CODE_PLANNER_PRESETS:
+        known = ", ".join(CODE_PLANNER_PRESETS)
+        raise ValueError(f"preset: expected one of {known}, got {config.preset!r}")
+    return CODE_PLANNER_PRESETS[config.preset]

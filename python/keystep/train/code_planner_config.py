@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from keystep.train.config import TrainConfig
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class CodePlannerTraining(TrainConfig):
     """Training of a planner that writes code: first from programs as text, then from demonstrations."""
 
-    dataset: Path | tuple[Path, ...] = ()
-    """Of stage `pictures`: LeRobotDataset v3.0 folder of demonstrations with code, or several."""
     stage: Literal["text", "pictures"] = "pictures"
-    """`text`: programs of the suite's tasks, without a simulation, in which nothing is seen; `pictures`:
-    demonstrations. The second takes the first's `--weights`."""
-    suite: str = "tabletop"
-    """Of stage `text`: whose tasks."""
+    """`text`: programs of the suite's tasks, without a simulation, in which nothing is seen; `pictures`: the
+    demonstrations of `dataset`, from which also the first stage has robot, grid and statistics. The second
+    takes the first's `--weights`."""
     programs: int = 20_000
     """Of stage `text`: how many, all tasks alike."""
+    layout: str = "default"
+    """Of prompts, a key of keystep.code.prompt.LAYOUTS."""
+    steps_per_row: int = 16
+    """Of stage `pictures`: control steps drawn of an episode at a time; key-steps and borders more often."""
+    questions: float = 0.1
+    """Share of these steps with auxiliary questions about the picture."""
     preset: str = "tiny"
     """Size of the network, a key of keystep.models.CODE_PLANNER_PRESETS."""
     image_size: int = 128
@@ -39,12 +41,8 @@ class CodePlannerTraining(TrainConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("programs", "image_size", "row_tokens"):
+        for name in ("programs", "image_size", "row_tokens", "steps_per_row"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
-        if self.stage == "pictures" and self.dataset == ():
-            raise ValueError(
-                "dataset: expected a folder of demonstrations, got none (--stage text needs none)"
-            )
-        if self.stage == "text" and self.dataset != ():
-            raise ValueError(f"dataset: expected none with --stage text, got {self.dataset}")
+        if not 0 <= self.questions <= 1:
+            raise ValueError(f"questions: expected 0 to 1, got {self.questions}")

@@ -26,7 +26,8 @@ from keystep.train.code_samples import OBJECT_SLOTS, OBJECTS, PROPRIOCEPTION, Co
 class Sees(Protocol):
     """What of a network's configuration the prompts depend on."""
 
-    image_tokens: int
+    @property
+    def image_tokens(self) -> int: ...
 
     @property
     def objects(self) -> Feature | None: ...
@@ -77,7 +78,7 @@ class Programs(Language):
         ValueError: no program, or no such grid.
     """
 
-    def __init__(self, suite: Suite, programs: int, like: Demonstrations, max_tokens: int = 768) -> None:
+    def __init__(self, suite: Suite, programs: int, like: CodeDemonstrations, max_tokens: int = 768) -> None:
         super().__init__(like.tokenizer, like.layout, like.grid)
         if programs < 1:
             raise ValueError(f"programs: expected at least 1, got {programs}")
@@ -133,7 +134,7 @@ class ProgramRows:
         return found
 
 
-class Demonstrations(Language):
+class CodeDemonstrations(Language):
     """Stage 2: the demonstrations of a dataset with code.
 
     Args:
@@ -166,8 +167,8 @@ class Demonstrations(Language):
         vector = dataset.vector(PROPRIOCEPTION)
         self.proprioception: Feature | None = None
         if "proprioception" in layout.order:
-            names = vector.names or tuple(f"state_{number}" for number in range(vector.shape[0]))
-            self.proprioception = Feature(PROPRIOCEPTION, "vector", vector.shape, names=names)
+            told = tuple(vector.names or (f"state_{number}" for number in range(vector.shape[0])))
+            self.proprioception = Feature(PROPRIOCEPTION, "vector", vector.shape, names=told)
         self.stats = _stats(dataset, seen)
 
     def __len__(self) -> int:

@@ -6,7 +6,7 @@ from typing import Any
 
 from keystep.data import open_datasets
 from keystep.models.checks import ConfigError
-from keystep.train.code_planner import CodePlannerRecipe
+from keystep.train.code_planner import CodePlannerRecipe, code_source
 from keystep.train.code_planner_config import CodePlannerTraining
 from keystep.train.config import ControllerTraining, PlannerTraining, TrainConfig
 from keystep.train.controller import ControllerRecipe
@@ -18,7 +18,7 @@ from keystep.train.rehearsal import hint
 def reader_of(config: TrainConfig) -> Any:
     """The episodes that a configuration names. Raises DatasetError."""
     if isinstance(config, CodePlannerTraining):
-        raise TypeError("source: expected a CodeSource to train a planner that writes code, got none")
+        return code_source(config)
     return open_datasets(config.dataset)
 
 
