@@ -19,7 +19,7 @@ from keystep.data import DatasetError
 from keystep.features import Feature
 from keystep.suites import suite_named
 from keystep.train.code_samples import StepSampling
-from keystep.train.code_sources import Demonstrations, Programs
+from keystep.train.code_sources import CodeDemonstrations, Programs
 
 SUITE = suite_named("tabletop")
 
@@ -39,7 +39,7 @@ class Network:
 
 
 def test_a_row_for_each_episode_of_what_the_network_sees(dataset: Any) -> None:
-    source = Demonstrations(dataset("rgb"), SUITE, StepSampling(max_tokens=400))
+    source = CodeDemonstrations(dataset("rgb"), SUITE, StepSampling(max_tokens=400))
     assert len(source) == 4 and [task["name"] for task in source.tasks] == ["Pick", "Swap"]
     rows = source.rows([0, 2, 3], Network(6, source.proprioception))
     assert len(rows) == 3 and rows.tasks().tolist() == [0, 1, 1]
@@ -54,7 +54,7 @@ def test_a_row_for_each_episode_of_what_the_network_sees(dataset: Any) -> None:
 
 
 def test_states_are_eight_tokens_and_their_statistics_those_of_any_slot(dataset: Any) -> None:
-    source = Demonstrations(dataset("state"), SUITE, seen="state")
+    source = CodeDemonstrations(dataset("state"), SUITE, seen="state")
     found = source.rows([1], Network(8, source.proprioception)).batch(np.array([0]), np.random.default_rng(0))
     assert found["objects"].shape[1:] == (8, 20)
     assert (found["tokens"] == source.ids["image_id"]).sum() == 8 * len(found["objects"])
@@ -69,7 +69,7 @@ def test_states_are_eight_tokens_and_their_statistics_those_of_any_slot(dataset:
 
 
 def test_programs_are_rows_of_text_told_like_the_demonstrations(dataset: Any) -> None:
-    like = Demonstrations(dataset("rgb"), SUITE)
+    like = CodeDemonstrations(dataset("rgb"), SUITE)
     source = Programs(SUITE, 33, like, max_tokens=250)
     assert len(source) == 33 and len(source.tasks) == 31
     assert source.language == like.language and source.ids == like.ids
@@ -85,7 +85,7 @@ def test_programs_are_rows_of_text_told_like_the_demonstrations(dataset: Any) ->
 
 def test_the_language_is_json_that_says_how_to_read_a_checkpoint(dataset: Any) -> None:
     reader = dataset("rgb")
-    ours, paper = Demonstrations(reader, SUITE), Demonstrations(reader, SUITE, layout=PAPER)
+    ours, paper = CodeDemonstrations(reader, SUITE), CodeDemonstrations(reader, SUITE, layout=PAPER)
     assert paper.proprioception is None and ours.proprioception is not None
     assert PromptLayout.from_dict(ours.language["prompt"]) == DEFAULT
     words = Tokenizer.from_dict(ours.language["tokenizer"])

@@ -77,7 +77,7 @@ class Programs(Language):
         ValueError: no program, or no such grid.
     """
 
-    def __init__(self, suite: Suite, programs: int, like: Demonstrations, max_tokens: int = 768) -> None:
+    def __init__(self, suite: Suite, programs: int, like: CodeDemonstrations, max_tokens: int = 768) -> None:
         super().__init__(like.tokenizer, like.layout, like.grid)
         if programs < 1:
             raise ValueError(f"programs: expected at least 1, got {programs}")
@@ -133,7 +133,7 @@ class ProgramRows:
         return found
 
 
-class Demonstrations(Language):
+class CodeDemonstrations(Language):
     """Stage 2: the demonstrations of a dataset with code.
 
     Args:
@@ -166,7 +166,7 @@ class Demonstrations(Language):
         vector = dataset.vector(PROPRIOCEPTION)
         self.proprioception: Feature | None = None
         if "proprioception" in layout.order:
-            names = vector.names or tuple(f"state_{number}" for number in range(vector.shape[0]))
+            names = tuple(vector.names or (f"state_{number}" for number in range(vector.shape[0])))
             self.proprioception = Feature(PROPRIOCEPTION, "vector", vector.shape, names=names)
         self.stats = _stats(dataset, seen)
 
