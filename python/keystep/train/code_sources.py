@@ -166,8 +166,8 @@ class CodeDemonstrations(Language):
         vector = dataset.vector(PROPRIOCEPTION)
         self.proprioception: Feature | None = None
         if "proprioception" in layout.order:
-            names = tuple(vector.names or (f"state_{number}" for number in range(vector.shape[0])))
-            self.proprioception = Feature(PROPRIOCEPTION, "vector", vector.shape, names=names)
+            elements = tuple(vector.names or (f"state_{number}" for number in range(vector.shape[0])))
+            self.proprioception = Feature(PROPRIOCEPTION, "vector", vector.shape, names=elements)
         self.stats = _stats(dataset, seen)
 
     def __len__(self) -> int:
