@@ -11,15 +11,16 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c const
 # The PyPI cmake and ninja of .venv come first, so that only a compiler is needed from the system.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 NATIVE := $(shell find cpp python/bindings cmake CMakeLists.txt -name '*.[ch]pp' -o -name '*.cmake*' -o -name '*.map' -o -name CMakeLists.txt)
-CXX_FILES := $(shell find cpp python/bindings tests benchmarks -name '*.[ch]pp')
+CXX_FILES := $(shell find cpp python/bindings tests benchmarks examples -name '*.[ch]pp')
 # C++ programs are told where ONNX Runtime is; Python finds it by itself.
-ONNXRUNTIME = $(shell $(BIN)/python -c 'from keystep.runtime import find_onnxruntime; print(find_onnxruntime())')
+ONNXRUNTIME = $(shell $(BIN)/python -c 'from keystep.libraries import find_onnxruntime; print(find_onnxruntime())')
 
-.PHONY: help build demo test lint cpp-test sanitize consumer examples wheel-test python-test train curves bench clean
+.PHONY: help build demo test lint cpp-test sanitize consumer examples robot wheel-test python-test train curves bench clean
 build: .venv/built
 
 help:
 	@echo "make demo | test: see above; parts of test: lint cpp-test sanitize consumer examples wheel-test python-test"
+	@echo "make robot: examples/robot, a robot's program against a simulator in another process"
 	@echo "make train [POLICY=rgb]: a shipped policy from nothing, by expert iteration; make bench: benchmarks/"
 	@echo "make curves: the runs of expert iteration behind docs/curves, hours each, and every curve; resumable"
 
@@ -86,6 +87,11 @@ wheel-test: build
 # A file stays with one process: its fixtures are made once.
 python-test: build
 	pytest -n $(JOBS) --dist loadfile
+
+# The programs of examples/robot; their tests are in python-test.
+robot: build
+	cmake -S . -B build/release -G Ninja -DKEYSTEP_BUILD_EXAMPLES=ON
+	cmake --build build/release -j $(JOBS) --target robot
 
 train: build
 	$(BIN)/keystep expit examples/shipped-$(POLICY).toml

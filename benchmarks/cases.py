@@ -105,6 +105,23 @@ def _export_flat(case: Path, name: str, down_dims: tuple[int, ...], horizon: int
     export_bundle(case / "checkpoint", case / "bundle.keystep", name=name)
 
 
+def _export_unet_70m(case: Path) -> None:
+    """70 M parameters of U-Net behind a ResNet-18 of 11 M: a camera of 96 x 96 and the state, 16 actions."""
+    from keystep.export.bundle import export_bundle
+    from keystep.models import DiffusionConfig, camera_feature, random_checkpoint, state_feature
+
+    config = DiffusionConfig(
+        observation=(state_feature(26), camera_feature("static", 96, 96)),
+        down_dims=SIZES["medium"],
+        horizon=16,
+        execute=8,
+        step_dim=256,
+        condition_features=512,
+    )
+    random_checkpoint(case / "checkpoint", config)
+    export_bundle(case / "checkpoint", case / "bundle.keystep", name="unet-70m")
+
+
 def _export_act(case: Path) -> None:
     """HD-ExpIt's ACT: a 96 x 96 camera and its goal, no state."""
     from keystep.export.bundle import export_bundle
@@ -160,6 +177,7 @@ EXPORTERS: dict[str, Callable[[Path], None]] = {
         )
         for horizon in HORIZONS
     },
+    "unet-70m": _export_unet_70m,
     "act": _export_act,
     "state-hierarchy": partial(_export_hierarchy, images=False),
     "image-hierarchy": partial(_export_hierarchy, images=True),

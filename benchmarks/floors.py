@@ -100,7 +100,9 @@ def _folded(file: Path, rows: int) -> onnx.ModelProto:
     with tempfile.TemporaryDirectory() as folder:
         options.optimized_model_filepath = str(Path(folder) / "folded.onnx")
         onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-        return onnx.load(options.optimized_model_filepath)
+        folded = onnx.load(options.optimized_model_filepath, load_external_data=False)
+    onnx.load_external_data_for_model(folded, str(file.parent))  # what it took over as it is
+    return folded
 
 
 def _operations(node: onnx.NodeProto, shapes: dict[str, list[int]]) -> int:

@@ -165,18 +165,22 @@ void measure_async(const char* bundle, std::size_t ticks, const char* engine) {
   }
   const keystep::Telemetry seen = all.runtime.telemetry();
   const long switched = involuntary_switches() - switches, allocated = all.allocated;
+  all.allocated = 0;
   interrupt_often(all, 300);
   const keystep::LatencyReport after = all.runtime.latency();
+  const keystep::StageLatency& waited = after.stages[static_cast<std::size_t>(keystep::Stage::interrupt)];
   const auto median = [&](keystep::Stage stage) {
     return after.stages[static_cast<std::size_t>(stage)].p50_us;
   };
   std::printf(
       "{\"ticks\": %zu, \"allocations\": %ld, \"clock_us\": %.4f, \"median_us\": %.4f, \"p99_us\": %.4f, "
       "\"max_us\": %.4f, \"chunks\": %llu, \"actions\": %llu, \"involuntary_switches\": %ld, "
-      "\"interrupt_median_us\": %.2f, \"sample_median_us\": %.2f}\n",
+      "\"interrupts\": %llu, \"interrupt_allocations\": %ld, \"interrupt_median_us\": %.2f, "
+      "\"interrupt_p99_us\": %.2f, \"sample_median_us\": %.2f}\n",
       ticks, allocated, clock_us(), quantile(times, 0.5), quantile(times, 0.99), quantile(times, 1.0),
       static_cast<unsigned long long>(seen.chunks), static_cast<unsigned long long>(seen.actions), switched,
-      median(keystep::Stage::interrupt), median(keystep::Stage::encode) + median(keystep::Stage::denoise));
+      static_cast<unsigned long long>(waited.count), all.allocated, waited.p50_us, waited.p99_us,
+      median(keystep::Stage::encode) + median(keystep::Stage::denoise));
 }
 
 }  // namespace

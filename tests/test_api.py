@@ -95,7 +95,7 @@ def test_the_repr_of_a_policy(stub_bundle):
 
 
 def test_the_inputs_of_a_hierarchy():
-    from keystep.runtime import inputs
+    from keystep.manifests import inputs
 
     manifest = stub_manifest(goal="text")
     assert inputs(manifest)[-1] == "task or instruction"

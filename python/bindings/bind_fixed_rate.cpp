@@ -101,10 +101,7 @@ class PyFixedRate {
   Source source_of(const py::object& source) {
     if (py::isinstance<SharedArrays>(source)) {
       auto& arrays = py::cast<SharedArrays&>(source);
-      return [this, &arrays, read = shared_source(arrays, runtime_.bundle())](Observation& observation) {
-        if (arrays.ended()) clock_.stop();
-        return read(observation);
-      };
+      return shared_source(arrays, runtime_.bundle());
     }
     return [this, source](Observation& observation) {
       const py::gil_scoped_acquire gil;

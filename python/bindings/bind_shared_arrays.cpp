@@ -18,16 +18,24 @@ DType dtype_of(py::handle value, const std::string& field) {
   throw ArgumentError(expected(field, "float32, int64 or uint8", wanted));
 }
 
-/// From (name, dtype, shape) each.
+bool is_list(py::handle value) { return py::isinstance<py::tuple>(value) || py::isinstance<py::list>(value); }
+
+SharedField field_from(py::handle entry) {
+  const char* wanted = "(name, dtype, shape) each";
+  if (!is_list(entry) || py::len(entry) != 3) throw ArgumentError(expected("fields", wanted, shown(entry)));
+  const py::tuple parts(py::reinterpret_borrow<py::object>(entry));
+  SharedField field{text(parts[0], "fields"), DType::float32, {}};
+  field.dtype = dtype_of(parts[1], field.name);
+  if (!is_list(parts[2])) throw ArgumentError(expected(field.name, "a shape, a tuple", shown(parts[2])));
+  for (const py::handle extent : py::tuple(parts[2])) {
+    field.shape.push_back(integer<std::int64_t>(extent, field.name));
+  }
+  return field;
+}
+
 std::vector<SharedField> fields_from(const py::sequence& given) {
   std::vector<SharedField> fields;
-  for (const py::handle entry : given) {
-    const py::tuple parts = py::reinterpret_borrow<py::tuple>(entry);
-    SharedField field{text(parts[0], "fields"), DType::float32, {}};
-    field.dtype = dtype_of(parts[1], field.name);
-    for (const py::handle extent : parts[2]) field.shape.push_back(integer<std::int64_t>(extent, field.name));
-    fields.push_back(std::move(field));
-  }
+  for (const py::handle entry : given) fields.push_back(field_from(entry));
   return fields;
 }
 
@@ -56,11 +64,14 @@ void write(SharedArrays& self, const py::sequence& arrays, py::handle timestamp_
     }
     data.push_back(array.data());
   }
-  self.write(data, {.timestamp_us = integer<std::int64_t>(timestamp_us, "timestamp_us", -1),
-                    .now_us = integer<std::int64_t>(now_us, "now_us", -1)});
+  const RecordStamp stamp{.timestamp_us = integer<std::int64_t>(timestamp_us, "timestamp_us", -1),
+                          .now_us = integer<std::int64_t>(now_us, "now_us", -1)};
+  if (self.write(data, stamp)) return;
+  const char* got = self.ended() ? "arrays that have ended" : "another writer at work";
+  throw Error(expected("shared memory " + self.name(), "to be written by this process", got));
 }
 
-/// (arrays, timestamp_us, now_us, status) of what was read last: copies. None before the first.
+/// (arrays, timestamp_us, now_us, status, written_us) of what was read last: copies. None before the first.
 py::object newest(SharedArrays& self) {
   self.read();
   if (self.read_count() == 0) return py::none();
@@ -71,7 +82,8 @@ py::object newest(SharedArrays& self) {
     arrays.append(py::array(py::dtype(name(field.dtype)), shape, self.array(i)));
   }
   const RecordStamp& stamp = self.stamp();
-  return py::make_tuple(arrays, stamp.timestamp_us, stamp.now_us, status_name(stamp.status));
+  return py::make_tuple(arrays, stamp.timestamp_us, stamp.now_us, status_name(stamp.status),
+                        stamp.written_us);
 }
 
 }  // namespace
@@ -88,6 +100,7 @@ void bind_shared_arrays(py::module_& module) {
           "open", [](py::handle name) { return SharedArrays::open(text(name, "name")); }, py::arg("name"))
       .def_static(
           "remove", [](py::handle name) { SharedArrays::remove(text(name, "name")); }, py::arg("name"))
+      .def("remove_own", [](SharedArrays& self) { self.remove(); })
       .def("write", &write, py::arg("arrays"), py::arg("timestamp_us"), py::arg("now_us"))
       .def("newest", &newest)
       .def("end", &SharedArrays::end)
@@ -95,7 +108,8 @@ void bind_shared_arrays(py::module_& module) {
       .def_property_readonly("name", &SharedArrays::name)
       .def_property_readonly("count", &SharedArrays::count)
       .def_property_readonly("read_count", &SharedArrays::read_count)
-      .def_property_readonly("ended", &SharedArrays::ended);
+      .def_property_readonly("ended", &SharedArrays::ended)
+      .def_property_readonly("has_writer", &SharedArrays::has_writer);
 }
 
 }  // namespace keystep::python

@@ -15,7 +15,8 @@ py::dict telemetry_dict(const Telemetry& seen) {
       "plans"_a = seen.plans, "plans_failed"_a = seen.plans_failed, "late_goals"_a = seen.late_goals,
       "hangs"_a = seen.hangs, "interrupts"_a = seen.interrupts, "consumed"_a = seen.consumed,
       "left"_a = seen.left, "delay"_a = seen.delay, "max_delay"_a = seen.max_delay,
-      "expected_delay"_a = seen.expected_delay, "hung"_a = seen.hung != 0);
+      "expected_delay"_a = seen.expected_delay, "usual_delay"_a = seen.usual_delay,
+      "hung"_a = seen.hung != 0);
 }
 
 }  // namespace keystep::python

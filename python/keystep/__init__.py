@@ -21,8 +21,10 @@ from keystep._core import (
 from keystep.candidates import Candidates
 from keystep.continuation import merge_weights
 from keystep.latency import LatencyReport, StageLatency
+from keystep.manifests import read_manifest
+from keystep.opening import load
 from keystep.run_report import RunReport, Spread, ThreadReport
-from keystep.runtime import Runtime, TextWarning, load, read_manifest
+from keystep.runtime import Runtime, TextWarning
 from keystep.sampler import Sampler
 from keystep.shared_arrays import Record, SharedArrays, action_fields, observation_fields
 from keystep.telemetry import Telemetry

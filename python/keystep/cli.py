@@ -19,6 +19,7 @@ from keystep.usage import one_line_errors
 COMMANDS = {
     "demo": "run the shipped policy in simulation: success per task and latency",
     "profile": "latency, memory and allocations of a bundle on this machine (no simulator)",
+    "soak": "hours of virtual time, faults and interrupts on the asynchronous loop, checked at every tick",
     "trace": "what a trace of a policy holds: spans, a picture, JSON",
     "inspect": "check a bundle and show what it holds",
     "verify": "prove that torch, ONNX and C++ agree on a bundle's golden data",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -13,17 +11,16 @@ from typing import Any
 import numpy as np
 
 from keystep import _core
-from keystep.arguments import engine_options, text
+from keystep.arguments import text
 from keystep.candidates import Candidates
 from keystep.continuation import continuation_arguments
-from keystep.features import feature_of, features_of
+from keystep.features import feature_of
 from keystep.latency import LatencyReport
-from keystep.libraries import find_extensions, find_onnxruntime
+from keystep.manifests import inputs, parsed
 from keystep.run_report import RunReport
 from keystep.shared_arrays import SharedArrays
 from keystep.telemetry import Telemetry
 from keystep.tracing import TraceReport, TraceWarning
-from keystep.virtual_time import VirtualTime
 
 Observation = dict[str, Any]
 """By the keys of the manifest's features: vectors float32 (S,), such as `observation.state`, RGB images uint8
@@ -44,175 +41,6 @@ class TextWarning(UserWarning):
     """
 
 
-def load(
-    path: str | os.PathLike[str],
-    *,
-    provider: str = "cpu",
-    threads: int = 0,
-    engine: str = "auto",
-    precision: str | None = None,
-    isa: str | None = None,
-    pin_threads: bool = False,
-    spin_us: int = 100,
-    optimization: str = "all",
-    inference_steps: int = 0,
-    sampler: str = "",
-    planner_steps: int = 0,
-    planner_sampler: str = "",
-    planner_candidates: int = 1,
-    planner_score: str = "",
-    replan: bool | None = None,
-    strict_text: bool = False,
-    deadline_us: float = 0.0,
-    max_observation_age_us: int = 0,
-    clock: str = "steady",
-    mode: str = "lockstep",
-    underrun: str = "",
-    merge: str = "",
-    request_below: int = 0,
-    blend_actions: int = 0,
-    ensemble_decay: float = 0.01,
-    plan_ahead: int = -1,
-    watchdog_us: int = 2_000_000,
-    virtual_time: VirtualTime | None = None,
-    trace: str | os.PathLike[str] | None = None,
-    provider_options: dict[str, str] | None = None,
-    onnxruntime_library: str | os.PathLike[str] | None = None,
-    extensions_library: str | os.PathLike[str] | None = None,
-) -> Runtime:
-    """Open a bundle.
-
-    Args:
-        path: the bundle's folder, `name.keystep`.
-        provider: cpu, openvino, cuda or tensorrt.
-        threads: threads inside an operator or a U-Net; 0: one per core (physical ones, those of the affinity
-            mask, the cgroup's CPU quota, whatever is least), which is also the most.
-        engine: auto (keystep's own CPU kernels for the U-Nets whose bundle has weights for them, ONNX Runtime
-            for the rest), native (the same, or ProviderError), onnxruntime (for everything), or stub (no
-            inference; measures the loop itself). `Runtime.engine_choices` says what runs where.
-        precision: of those U-Nets: fp32, bf16 or int8, not above that of the file; None: as exported.
-        isa: portable, avx2, avx512, avx512_bf16 or avx512_vnni; None: the best that this CPU has.
-        pin_threads: each native thread stays on one core.
-        spin_us: native threads that wait spin so long, 0..100000 us, then they sleep.
-        optimization: none, basic, extended or all graph optimisations.
-        inference_steps: denoise steps of a chunk; 0: as the bundle says.
-        sampler: of chunks, ddpm or ddim for a network of diffusion; "": as the bundle says.
-        planner_steps: denoise steps of a plan; 0: as the bundle says.
-        planner_sampler: of plans, likewise; "": as the bundle says.
-        planner_candidates: plans sampled at once, 1..256, of which the best is followed. Plan 0 draws the
-            noise of a single one.
-        planner_score: what is best. learned: the bundle's scorer, trained on plans that were tried; density:
-            the medoid, the plan that is on average nearest to the others; "": learned where the bundle has a
-            scorer. Refused with a single plan.
-        replan: plan anew when a plan is used up, or stay on the last subgoal; None: as the bundle says.
-        strict_text: refuse an instruction of whose words the text encoder does not know most, where that is
-            known of it; False: TextWarning.
-        deadline_us: of a tick, for counting misses; 0: the control period.
-        max_observation_age_us: older stamped observations are refused; 0: no limit.
-        clock: of `timestamp_us`. steady: `keystep.now_us()` on this machine; a server stamps what arrives.
-            external: any other, e.g. simulated time, which every stamped observation gives as `now_us`. A
-            stamp more than 10 ms ahead is of another clock (the wall's?), and always refused.
-        mode: lockstep computes inside `act`, reproducible to the bit. async: planner and controller have
-            threads, and `act` never waits (docs/real_time.md). The next seven are for it alone.
-        underrun: what `act` gives while there is no action of the policy. hold: the bundle's hold;
-            decelerate: towards it, within the rate limits, where actions are relative; repeat: the last
-            action, a few times and never after an interrupt, then hold; fault: PolicyError "underrun". "":
-            hold.
-        merge: how a chunk joins the one before. In the sampler: trained (bundles with `chunk.max_delay`) or
-            x0blend (controllers with a sampler), docs/merging.md; afterwards: blend, replace, or
-            temporal_ensemble (ACT). "": trained, else x0blend, else blend.
-        request_below: a new chunk is asked for when fewer actions are left, 1..rows of a chunk; 0: after half
-            a chunk or as many as the bundle executes, whatever comes first.
-        blend_actions: over which the old chunk fades; 0: half a chunk.
-        ensemble_decay: m of the weights exp(-m i), i = 0 the oldest chunk.
-        plan_ahead: a planner is asked so many actions before its goal is used up; -1: as many as recent plans
-            and chunks took.
-        watchdog_us: a longer call of the engine is a hung one; 0: never.
-        virtual_time: for simulation (docs/latency.md): what chunks and plans take is declared, one tick is
-            one control period, no threads. Lockstep stands still meanwhile, and takes `underrun`, too.
-        trace: a file, `run.pftrace`, that grows as the policy runs, for https://ui.perfetto.dev: what each
-            tick took, of all sessions. See docs/profiling.md.
-        provider_options: handed to the provider as they are.
-        onnxruntime_library: path of libonnxruntime.so; by default that of the installed onnxruntime wheel.
-        extensions_library: path of the operators of onnxruntime-extensions, which some text encoders need; by
-            default that of the installed wheel.
-
-    Raises:
-        BundleError: the bundle is damaged, unsafe, newer, or disagrees with itself.
-        ProviderError: the engine or provider is not available; the message names the package that brings it.
-        ArgumentError: an option is out of range.
-        Error: the trace cannot be written.
-    """
-    options = _core.RuntimeOptions()
-    options.engine = engine_options(
-        engine=engine,
-        precision=precision,
-        isa=isa,
-        pin_threads=pin_threads,
-        spin_us=spin_us,
-        provider=provider,
-        threads=threads,
-        optimization=optimization,
-        provider_options=provider_options,
-        onnxruntime_library=find_onnxruntime() if onnxruntime_library is None else onnxruntime_library,
-        extensions_library=find_extensions() if extensions_library is None else extensions_library,
-    )
-    options.inference_steps = inference_steps
-    options.sampler = sampler
-    options.planner_steps = planner_steps
-    options.planner_sampler = planner_sampler
-    options.planner_candidates = planner_candidates
-    options.planner_score = planner_score
-    options.replan = replan
-    options.strict_text = strict_text
-    options.deadline_us = deadline_us
-    options.max_observation_age_us = max_observation_age_us
-    options.clock = clock
-    options.mode = mode
-    options.asynchronous.underrun = underrun
-    options.asynchronous.merge = merge
-    options.asynchronous.request_below = request_below
-    options.asynchronous.blend_actions = blend_actions
-    options.asynchronous.ensemble_decay = ensemble_decay
-    options.asynchronous.plan_ahead = plan_ahead
-    options.asynchronous.watchdog_us = watchdog_us
-    if virtual_time is not None:
-        options.in_virtual_time(list(virtual_time.chunk), list(virtual_time.plan), virtual_time.skips)
-    if trace is not None:
-        _core.read_manifest(path)  # before the file is emptied: a mistyped bundle costs no older trace
-        options.tracer = _core.Tracer(trace)
-    return Runtime(_core.Runtime(path, options))
-
-
-def read_manifest(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The manifest, after checking the bundle and its files as the runtime does.
-
-    Raises BundleError, and ArgumentError for what is no path.
-    """
-    return _parsed(_core.read_manifest(path))
-
-
-def _parsed(manifest: str) -> dict[str, Any]:
-    """What C++ has read as JSON already."""
-    try:
-        return json.loads(manifest)
-    except (ValueError, RecursionError) as error:
-        raise _core.BundleError(f"manifest.json: expected valid JSON, got {error}") from None
-
-
-def inputs(manifest: dict[str, Any]) -> list[str]:
-    """What `act` wants, such as "observation.state float32 (26,)", and what `reset` wants beside it."""
-    wanted = [
-        f"{feature.key} {feature.dtype} {feature.shape}" for feature in features_of(manifest["observation"])
-    ]
-    names = [task["name"] for task in manifest["tasks"]]
-    if manifest["goal"] == "text":
-        wanted.append("task or instruction")
-    elif names:
-        wanted.append(f"task, one of {', '.join(names)}")
-    return wanted + (["goal, an observation"] if manifest["goal"] == "observation" else [])
-
-
 class Runtime:
     """A loaded policy. Made by `keystep.load`; close it, or use it as a context manager.
 
@@ -227,7 +55,7 @@ class Runtime:
 
     def __init__(self, core: _core.Runtime) -> None:
         self._core = core
-        self._manifest: dict[str, Any] = _parsed(core.manifest_json)
+        self._manifest: dict[str, Any] = parsed(core.manifest_json)
         self._planner: dict[str, Any] | None = self._manifest["planner"]
         self._seen_task: object = None  # the last value of observation["task"] that was accepted
         self._context: tuple[Any, ...] | None = None  # of a reset that left the task open
@@ -323,14 +151,16 @@ class Runtime:
 
         Periods begin at start + k / rate_hz, by absolute times: nothing drifts. A period that takes longer
         is counted, and the next one begins at the next grid point. A tick that is not ok gives the sink a
-        hold, and the run goes on; what is not finite is not given to it. At the end, whatever ends it, the
-        sink is given the hold once more (status "interrupted") where the bundle's has values.
+        hold, and the run goes on, also while another thread resets; what is not finite is not given to it.
+        At the end, whatever ends it, the sink is given the hold once more (status "interrupted") where the
+        bundle's has values; what is left of the chunk is not executed by the next run.
 
         With arrays at both ends no Python runs in a period. What the system refuses is in the report.
 
         Args:
             rate_hz: 0.001..100000; None: the bundle's control rate.
             source: gives the observation of now, as `act` takes it; or arrays with `observation_fields`.
+                While it waits, so do `stop` and Ctrl-C: give what it waits for a limit of time.
             sink: is given the action, float32 (A,), and the tick's status, "ok" or a `PolicyError.status`; or
                 arrays with `action_fields`.
             periods: after so many it ends; 0: never.
@@ -338,25 +168,30 @@ class Runtime:
             cores: that the thread is to run on; (): not asked for.
             lock_memory: mlockall: of the process, also after the run.
             prefault_stack: bytes of the thread's stack to touch first.
-            wait_s: so long for the first record of arrays.
+            wait_s: so long for the first record of arrays, of a writer that lives.
 
         Returns:
             How time was kept, and what the system gave. `run_report` has it also where an error ends the run.
 
         Raises:
             ArgumentError: an argument, or an observation.
-            PolicyError: not_reset, closed, forked, busy.
-            Error: no first record.
+            PolicyError: not_reset, closed, forked; busy: another run, or another thread inside for a second.
+            Error: no first record; the writer of the source is gone; the sink has another writer.
             Whatever source, sink or a signal's handler (Ctrl-C) raise.
         """
         self._core.check_usable()
         options = (periods, fifo_priority, cores, lock_memory, prefault_stack)
         clock = _core.FixedRate(self._core, 0.0 if rate_hz is None else rate_hz, *options)
-        self._clock = clock
+        before, self._clock = self._clock, clock
         self._stopping = False
         if isinstance(source, SharedArrays):
             self._await_first(source, wait_s)
-        clock.run(self._seen_by(source), sink._core if isinstance(sink, SharedArrays) else sink)
+        try:
+            clock.run(self._seen_by(source), sink._core if isinstance(sink, SharedArrays) else sink)
+        except _core.PolicyError as error:
+            if error.status == "busy" and clock.report()["periods"] == 0:
+                self._clock = before  # the run that is in progress
+            raise
         return RunReport.from_dict(clock.report())
 
     def stop(self) -> None:
@@ -382,9 +217,10 @@ class Runtime:
 
     def _await_first(self, source: SharedArrays, wait_s: float) -> None:
         end = time.monotonic() + wait_s
-        while source.count == 0 and not self._stopping:
+        while not (source.count and source.has_writer) and not source.ended and not self._stopping:
             if time.monotonic() >= end:
-                raise _core.Error(f"source: expected a record within {wait_s:g} s, got none")
+                got = "one of a process that is gone" if source.count else "none"
+                raise _core.Error(f"source: expected a record within {wait_s:g} s, got {got}")
             time.sleep(0.001)
 
     def predict_chunk(

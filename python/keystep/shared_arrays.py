@@ -26,14 +26,21 @@ class Record:
     now_us: int
     status: str
     count: int
+    written_us: int
+    """When it was written, by `keystep.now_us` of the writer, on this machine."""
+
+    @property
+    def age_us(self) -> int:
+        """Since it was written. The last action of a policy that is gone is no action: compare."""
+        return _core.now_us() - self.written_us
 
 
 class SharedArrays:
     """Arrays in /dev/shm under a name, for `Runtime.run` and whoever is at the other end.
 
-    One writer, any number of readers, none of which waits for another. Whoever comes first creates them,
-    who comes later opens them; the creator's `close` removes the name. One thread at a time per object. The
-    layout is in docs/real_time.md; `multiprocessing.shared_memory` opens the same memory.
+    One writer at a time, any number of readers, none of which waits for another. Whoever comes first creates
+    them, who comes later opens them; the creator's `close` removes the name. One thread at a time per object.
+    The layout is in docs/real_time.md; `multiprocessing.shared_memory` opens the same memory.
     """
 
     def __init__(self, core: _core.SharedArrays, *, owner: bool) -> None:
@@ -96,6 +103,12 @@ class SharedArrays:
         """The writer will write no more."""
         return self._core.ended
 
+    @property
+    def has_writer(self) -> bool:
+        """Someone who has written is still there: False before the first record, and once its process ended,
+        however it did."""
+        return self._core.has_writer
+
     def write(self, arrays: Mapping[str, Any], timestamp_us: int | None = None, now_us: int = -1) -> None:
         """One record. Nothing is converted.
 
@@ -106,6 +119,7 @@ class SharedArrays:
 
         Raises:
             ArgumentError: a field is missing or unknown; an array has the wrong dtype, shape or layout.
+            Error: another writer is at work; `end` was called.
         """
         names = [name for name, _, _ in self.fields]
         if set(arrays) != set(names):
@@ -119,20 +133,20 @@ class SharedArrays:
         found = self._core.newest()
         if found is None:
             return None
-        arrays, timestamp_us, now_us, status = found
+        arrays, timestamp_us, now_us, status, written_us = found
         names = [name for name, _, _ in self.fields]
         named = dict(zip(names, arrays, strict=True))
-        return Record(named, timestamp_us, now_us, status, self._core.read_count)
+        return Record(named, timestamp_us, now_us, status, self._core.read_count, written_us)
 
     def end(self) -> None:
         """Tell the readers that no record follows: a run whose source this is ends."""
         self._core.end()
 
     def close(self) -> None:
-        """The creator removes the name; once more does nothing."""
+        """The creator removes the name, if it still is that of these arrays; once more does nothing."""
         if self._owner:
             self._owner = False
-            _core.SharedArrays.remove(self.name)
+            self._core.remove_own()
 
     def __enter__(self) -> SharedArrays:
         return self

@@ -46,7 +46,9 @@ class Telemetry:
     """Actions consumed while the last chunk was made."""
     max_delay: int
     expected_delay: int
-    """Of the next chunk, in ticks: the greatest of the last eight."""
+    """Of the next chunk, in ticks: the greatest of the last eight. So early it is asked for."""
+    usual_delay: int
+    """The greatest but one: what a chunk repeats of the one before."""
     hung: bool
     """Now."""
 

@@ -100,7 +100,7 @@ def test_bundles_without_weights_for_the_native_engine(
 def test_without_onnx_runtime_the_rest_is_shown(
     bundles: dict[str, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("keystep.runtime.find_onnxruntime", lambda: "/nowhere/libonnxruntime.so")
+    monkeypatch.setattr("keystep.opening.find_onnxruntime", lambda: "/nowhere/libonnxruntime.so")
     shown = rows(capsys, bundles["hierarchy"])
     assert shown["engine"].startswith("not opened: ") and "/nowhere/libonnxruntime.so" in shown["engine"]
     assert "plan_unet.safetensors" in shown["plan unet"] and "graph film" in shown

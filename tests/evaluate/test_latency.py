@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 
 import numpy as np
 import pytest
@@ -63,6 +64,8 @@ def test_a_profile_s_distribution(tmp_path):
         ("chunk=-1", "latency.chunk: expected a number of control periods, of ms .*, got '-1'"),
         ("plan=fast", "latency.plan: expected a number of control periods"),
         ("plan=nothing.json", "latency.plan: expected a readable file"),
+        ("chunk=" + 400 * "9", "latency.chunk: expected a number"),
+        ("chunk=٣", "latency.chunk: expected a number"),
     ],
 )
 def test_what_is_no_latency_is_named(text, message):
@@ -71,7 +74,9 @@ def test_what_is_no_latency_is_named(text, message):
 
 
 def test_a_file_that_is_no_profile_is_named(tmp_path):
-    for content in ("[]", "{", '{"latency": {"stages": {}}}'):
+    stages = {stage: {"count": math.inf} for stage in ("observe", "encode", "denoise")}
+    endless = json.dumps({"latency": {"stages": stages}})
+    for content in ("[]", "{", '{"latency": {"stages": {}}}', endless, 100_000 * "["):
         (tmp_path / "other.json").write_text(content)
         with pytest.raises(keystep.ArgumentError, match=r"latency.chunk: expected .*other.json to be of"):
             declared(f"chunk={tmp_path / 'other.json'}")
@@ -90,6 +95,12 @@ def test_cells_begin_without_latency_and_ms_are_played_at_every_rate():
     seen = [(cell.rule.name, cell.latency.text, cell.rate_hz) for cell in cells]
     one = [("0", 20.0), ("chunk=3", 20.0), ("chunk=9ms", 20.0), ("chunk=9ms", 60.0)]
     assert seen == [(name, *cell) for name in ("lockstep", "async blend") for cell in one]
+
+
+def test_what_says_the_same_is_one_cell():
+    texts = ("chunk=3,plan=12", "plan=12,chunk=3.0", "chunk=3ms", "chunk=3.ms", "chunk=4")
+    cells = plan_cells([LoopRule("async")], [declared(text) for text in texts], [20.0])
+    assert [cell.latency.text for cell in cells] == ["0", "chunk=3,plan=12", "chunk=3ms", "chunk=4"]
 
 
 # ---- differences of pairs --------------------------------------------------------------------------
@@ -228,13 +239,17 @@ def test_the_command_plays_every_cell(capsys, bundle, tmp_path):
         (["--mode", "lockstep", "--merge", "blend"], "merge: expected none in mode lockstep"),
         (["--merge", "none"], "merge: expected "),
         (["--latency", "0", "--control-rate", "0"], "control_rate: expected more than 0"),
+        (["--latency", "chunk=1", "--latency", "chunk=99999999999"], "virtual_time.chunk[0]: expected"),
+        (["--mode", "lockstep", "--mode", "async", "--merge", "nonsense"], "merge: expected"),
+        (["--mode", "lockstep", "--mode", "async", "--merge", "trained"], "not trained with --rtc"),
     ],
 )
-def test_the_command_names_what_is_wrong(capsys, bundle, options, message):
-    status, _, err = run(
+def test_the_command_names_what_is_wrong_before_anything_is_played(capsys, bundle, options, message):
+    status, out, err = run(
         capsys, bundle, "--env", ENV_ID, "--env-kwargs", "obs_mode=state", "--tasks", "lift_red", *options
     )
     assert status != 0 and message in err and "Traceback" not in err
+    assert "1 of" not in out
 
 
 def test_one_bundle_at_a_time(capsys, bundle, tmp_path):

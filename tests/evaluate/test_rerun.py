@@ -10,6 +10,7 @@ from stub_bundle import ACTION, stub_observation, write_stub_bundle
 from subgoal_stub import IMAGE, STEPS, SUBGOALS, subgoal_changes
 
 import keystep
+from keystep import cli
 from keystep.evaluate.rerun_file import RerunPolicy
 
 chunks = pytest.importorskip("rerun.chunk", reason="needs rerun-sdk")
@@ -64,3 +65,30 @@ def test_a_failure_is_written_and_raised(tmp_path):
     policy.close()
     _, tables = rows(tmp_path / "run.rrd")
     assert "finite" in str(values(tables["/told"], "text"))
+
+
+def test_the_asynchronous_loop_is_recorded_as_it_is(tmp_path):
+    bundle = write_stub_bundle(tmp_path / "stub.keystep")
+    time = keystep.VirtualTime(chunk=(2.0,))
+    policy = RerunPolicy(
+        keystep.load(bundle, engine="stub", mode="async", virtual_time=time), tmp_path / "run.rrd"
+    )
+    policy.reset("lift_red")
+    for _ in range(TICKS):
+        policy.act(stub_observation())
+    seen = policy.telemetry()
+    assert seen.ticks == TICKS and seen.underruns["starting"] == 2  # nobody has reset them
+    policy.close()
+    count, tables = rows(tmp_path / "run.rrd")
+    assert count["/loop/left"] == count["/loop/delay"] == count["/ms/tick"] == TICKS
+    assert count["/ms/denoise"] == seen.chunks
+    told = values(tables["/told"], "text")
+    assert told.count(["no action: starting"]) == 2
+
+
+def test_with_latencies_a_recording_is_refused(tmp_path, capsys):
+    bundle = write_stub_bundle(tmp_path / "stub.keystep")
+    file = tmp_path / "run.rrd"
+    assert cli.run(["eval", str(bundle), "--mode", "async", "--rerun", str(file)]) == 2
+    assert "rerun: expected none with latency, mode, merge" in capsys.readouterr().err
+    assert not file.exists()

@@ -188,4 +188,4 @@ def test_depth_that_does_not_fit(tmp_path: Path, depth: Any, message: str) -> No
         policy.reset()
         with pytest.raises(keystep.ArgumentError, match=rf"^observation\.depth\.wrist: {message}"):
             policy.act(draw(np.random.default_rng(0)) | {DEPTH: depth})
-        assert f"{DEPTH} float32 (5, 3)" in keystep.runtime.inputs(json.loads(json.dumps(policy.manifest)))
+        assert f"{DEPTH} float32 (5, 3)" in keystep.manifests.inputs(json.loads(json.dumps(policy.manifest)))

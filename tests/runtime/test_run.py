@@ -62,7 +62,9 @@ def test_it_ends_from_the_source_and_from_another_thread(make_stub, observation)
         policy.stop()
         return observation
 
-    assert policy.run(1000, seen, lambda *_: None).periods == 1
+    given = []
+    assert policy.run(1000, seen, lambda *pair: given.append(pair)).periods == 0
+    assert [status for _, status in given] == ["interrupted"]  # nothing after the stop but the hold
     begun = threading.Event()
     stopper = threading.Thread(target=lambda: (begun.wait(60), policy.stop()))
     stopper.start()
@@ -120,6 +122,37 @@ def test_ctrl_c_ends_it(make_stub, observation):
     with pytest.raises(KeyboardInterrupt):
         policy.run(100, lambda: observation, lambda *pair: given.append(pair))
     assert given[-1][1] == "interrupted"
+
+
+def test_one_run_at_a_time(make_stub, observation):
+    policy = make_stub()
+    policy.reset(task="lift_red")
+    begun, reports = threading.Event(), []
+    first = threading.Thread(
+        target=lambda: reports.append(policy.run(1000, lambda: observation, lambda *_: begun.set()))
+    )
+    first.start()
+    begun.wait(60)
+    with pytest.raises(keystep.PolicyError, match="another one is in progress") as caught:
+        policy.run(1000, lambda: observation, lambda *_: None)
+    assert caught.value.status == "busy"
+    policy.stop()  # that of the first, still
+    first.join(60)
+    assert reports[0].periods >= 1 and policy.run_report() == reports[0]
+
+
+def test_a_new_task_from_another_thread(make_stub, observation):
+    policy = make_stub()
+    policy.reset(task="lift_red")
+
+    def change():
+        for _ in range(20):
+            policy.reset(task="push_red_left")
+        policy.stop()
+
+    threading.Timer(0.05, change).start()
+    report = policy.run(1000, lambda: observation, lambda *_: None)
+    assert report.periods == report.statuses["ok"] + report.statuses["busy"]
 
 
 @pytest.mark.parametrize(
@@ -186,6 +219,66 @@ def test_a_robot_in_another_process(make_stub, observation, name):
         robot.join()
         assert robot.exitcode == 0
         assert sink.count >= 21 and report.periods == report.statuses["ok"] == sink.count - 1
+
+
+def _writer(name, observation, begun):
+    seen = keystep.SharedArrays.open(name, wait_s=60)
+    while True:
+        seen.write(observation)
+        begun.set()
+
+
+def test_a_robot_that_is_killed(make_stub, observation, name):
+    policy = make_stub()
+    policy.reset(task="lift_red")
+    spawn = multiprocessing.get_context("spawn")
+    begun = spawn.Event()
+    with keystep.SharedArrays.create(name, keystep.observation_fields(policy.manifest)) as source:
+        robot = spawn.Process(target=_writer, args=(name, observation, begun))
+        robot.start()
+        assert begun.wait(60) and source.has_writer
+        given = []
+        threading.Timer(0.2, robot.kill).start()
+        with pytest.raises(keystep.Error, match=r"to have a writer, got none .* its process is gone"):
+            policy.run(200, source, lambda *pair: given.append(pair))
+        robot.join()
+        assert given[-1][1] == "interrupted"  # the hold
+        record = source.newest()
+        assert not source.has_writer and record.age_us > 100_000
+        with pytest.raises(keystep.Error, match="within 0 s, got one of a process that is gone"):
+            policy.run(200, source, lambda *_: None, wait_s=0)
+        source.write(observation)  # whoever comes next
+        assert source.has_writer and policy.run(200, source, lambda *_: None, periods=2).periods == 2
+
+
+def test_one_writer_at_a_time(name):
+    fields = [("x", "float32", (1,))]
+    one = {"x": np.zeros(1, np.float32)}
+    with keystep.SharedArrays.create(name, fields) as first:
+        first.write(one)
+        second = keystep.SharedArrays.open(name)
+        with pytest.raises(keystep.Error, match="got another writer at work"):
+            second.write(one)
+        first.end()
+        with pytest.raises(keystep.Error, match="got arrays that have ended"):
+            first.write(one)
+        keystep.SharedArrays.remove(name)
+        with keystep.SharedArrays.create(name, fields):
+            first.close()  # its name is another's by now
+            keystep.SharedArrays.open(name)
+
+
+@pytest.mark.parametrize(
+    "field", [["x", "float32", 3], ["x", "float32"], "x", ("x", "float32", "3"), ("x", "f", (1,)), 7]
+)
+def test_fields_that_are_none(name, field):
+    with pytest.raises(keystep.ArgumentError, match=r"(fields|x): expected"):
+        keystep.SharedArrays.create(name, [field])
+
+
+def test_fields_may_be_lists(name):
+    with keystep.SharedArrays.create(name, [["x", "float32", [3]]]) as arrays:
+        assert arrays.fields == [("x", "float32", (3,))]
 
 
 def test_the_layout_is_what_the_page_says(name):

@@ -66,7 +66,8 @@ struct Telemetry {
   std::int64_t left = 0;      ///< actions that can still be taken
   std::int64_t delay = 0;     ///< actions consumed while the last chunk was made
   std::int64_t max_delay = 0;
-  std::int64_t expected_delay = 0;  ///< in ticks: the most of the last eight
+  std::int64_t expected_delay = 0;  ///< in ticks: the most of the last eight; a chunk is asked for so early
+  std::int64_t usual_delay = 0;     ///< the most but one: what a chunk repeats of the one before
   std::int64_t hung = 0;            ///< 1: now
   GateCounts gate{};
 };

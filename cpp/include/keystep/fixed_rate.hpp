@@ -63,6 +63,8 @@ struct RunReport {
 };
 
 /// Fills in what the robot sees; the views stay valid until the period ends. Called at a period's begin.
+/// Status closed: there is no more, and the run ends as by `stop`. While it waits for something, so does
+/// `stop`.
 using Source = std::function<Status(Observation&)>;
 /// Is given the action, which is always finite, and the tick's status: what is not ok is a hold.
 using Sink = std::function<Status(std::span<const float> action, Status tick)>;
@@ -80,12 +82,14 @@ class FixedRate {
 
   /// On the calling thread, whose scheduling and cores are put back at the end. Between two periods it
   /// allocates nothing. It ends after `RunOptions::periods`; by `stop`; with what source or sink throw; with
-  /// PolicyError where one of them is not ok, or where a tick can never become ok (not_reset, closed, forked,
-  /// busy). Any other tick that is not ok is counted, its hold goes to the sink. Throws PolicyError (busy) if
-  /// another thread runs it.
+  /// PolicyError where one of them is not ok, or where a tick can never become ok (not_reset, closed, forked;
+  /// busy for a second). Any other tick that is not ok is counted, its hold goes to the sink: so another
+  /// thread may `reset` meanwhile. What is left of the chunk of a run before is not executed. Throws
+  /// PolicyError (busy) if another thread runs a clock of this runtime.
   void run(const Source& source, const Sink& sink);
-  /// `run` ends before its next period; in lockstep a plan or chunk in flight is broken off. If there is
-  /// none, the next `run` ends before its first. Any thread.
+  /// `run` ends before its next period, within 50 ms, and the sink is given no further action but the hold;
+  /// in lockstep a plan or chunk in flight is broken off, for which this waits up to 0.1 s. If there is none,
+  /// the next `run` ends before its first. Any thread.
   void stop() noexcept;
   /// Of the last run, or of the one in progress. Any thread.
   RunReport report() const;

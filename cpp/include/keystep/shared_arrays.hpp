@@ -29,10 +29,11 @@ std::vector<SharedField> action_fields(const Bundle& bundle);
 struct RecordStamp {
   std::int64_t timestamp_us = -1, now_us = -1;
   Status status = Status::ok;
+  std::int64_t written_us = -1;  ///< by keystep::now_us(); set by `write`
 };
 
 /// Memory in /dev/shm under a name. Neither side waits for the other: a writer that dies leaves the last
-/// whole record. One thread at a time per object; one writer per name.
+/// whole record, and is known to be gone. One thread at a time per object; one writer at a time per name.
 class SharedArrays {
  public:
   /// Of the writer or the reader, whoever is there first. Throws ArgumentError (name, fields), Error (the
@@ -42,6 +43,8 @@ class SharedArrays {
   static std::unique_ptr<SharedArrays> open(const std::string& name);
   /// Removes the name; who has it open goes on. Throws Error.
   static void remove(const std::string& name);
+  /// Removes the name if it still is that of this memory.
+  void remove() noexcept;
   ~SharedArrays();
   SharedArrays(const SharedArrays&) = delete;
   SharedArrays& operator=(const SharedArrays&) = delete;
@@ -49,8 +52,13 @@ class SharedArrays {
   const std::string& name() const noexcept;
   const std::vector<SharedField>& fields() const noexcept;
   std::uint64_t count() const noexcept;  ///< records written so far
-  /// One array per field, of its size.
-  void write(std::span<const void* const> arrays, const RecordStamp& stamp) noexcept;
+  /// This object is the writer from here on, until it is destroyed or its process ends, however it ends.
+  /// False: another one is. The first `write` does it, too.
+  bool claim() noexcept;
+  /// Somebody is.
+  bool has_writer() const noexcept;
+  /// One array per field, of its size. False, and nothing is written: there is another writer, or it ended.
+  bool write(std::span<const void* const> arrays, const RecordStamp& stamp) noexcept;
   /// Nothing more will be written. Readers see it.
   void end() noexcept;
   bool ended() const noexcept;
@@ -69,9 +77,10 @@ class SharedArrays {
 };
 
 /// The newest observation, again if there is no newer one: its stamp tells how old it is. Before the first
-/// one not ok (not_reset). Throws ArgumentError where the fields are not `observation_fields`.
+/// one not ok (not_reset); after `end` closed. Throws Error once the writer is gone, ArgumentError where the
+/// fields are not `observation_fields`.
 Source shared_source(SharedArrays& arrays, const Bundle& bundle);
-/// Throws ArgumentError where the fields are not `action_fields`.
+/// Throws Error where there is another writer, ArgumentError where the fields are not `action_fields`.
 Sink shared_sink(SharedArrays& arrays, const Bundle& bundle);
 
 }  // namespace keystep

@@ -44,6 +44,26 @@ const Controller& RuntimeInternals::controller(const Runtime& runtime) noexcept 
 
 AsyncLoop& RuntimeInternals::async(Runtime& runtime) noexcept { return *runtime.impl_->async; }
 
+bool RuntimeInternals::take_clock(Runtime& runtime) noexcept {
+  return !runtime.impl_->clocked.exchange(true);
+}
+
+void RuntimeInternals::leave_clock(Runtime& runtime) noexcept {
+  runtime.impl_->was_clocked = true;
+  runtime.impl_->clocked = false;
+}
+
+bool RuntimeInternals::was_clocked(const Runtime& runtime) noexcept { return runtime.impl_->was_clocked; }
+
+void RuntimeInternals::given(Runtime& runtime, std::span<const float> action) noexcept {
+  Runtime::Impl& self = *runtime.impl_;
+  const Entry entry(self.inside);
+  if (self.refusal(entry) != Status::ok) return;
+  self.gate.held(action);
+  if (self.async) self.async->given(action);
+  if (self.virtual_wait) self.virtual_wait->given(action);
+}
+
 Runtime::Impl::Impl(std::shared_ptr<const Policy> shared, std::shared_ptr<Attendant> attendant,
                     const PlannerFactory& factory)
     : policy(std::move(shared)),
@@ -181,6 +201,7 @@ void Runtime::reset(const EpisodeContext& context) {
   self.controller->set_goal(self.planner->goal());
   self.controller->forget();
   self.replan_wanted = false;
+  self.was_clocked = false;
   self.buffer.reset();
   self.gate.reset();
   self.key = {context.seed, context.episode, 0, 0};

@@ -107,6 +107,7 @@ struct Runtime::Impl {
   // A plan or a chunk is in flight: terminate has something to end. It may find true a little longer.
   std::atomic<bool> sampling = false;
   std::atomic<bool> closed = false;
+  std::atomic<bool> clocked = false, was_clocked = false;  // a clock of ours runs, ran in this episode
   std::atomic<Inside> inside = Inside::nobody;
   mutable std::mutex engine_mutex;  // interrupt or session on one thread, close on another
 

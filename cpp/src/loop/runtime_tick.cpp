@@ -61,7 +61,10 @@ Status Runtime::Impl::tick_slow(const Observation& observation, Action& action) 
   if (!virtual_wait->waits()) {
     const std::uint64_t plans = recorder.plans.get(), chunks = recorder.chunks.get();
     const Status status = tick(observation, action);
-    if (status != Status::ok) return status;
+    if (status != Status::ok) {
+      virtual_wait->failed(status, action.values);
+      return status;
+    }
     if (virtual_wait->arrives(action.values, recorder.plans.get() - plans, recorder.chunks.get() - chunks))
       return status;
   }

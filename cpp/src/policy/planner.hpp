@@ -27,6 +27,7 @@ struct PlanRequest {
   Epoch epoch;
   Histogram& timing;   ///< of the plans made
   Histogram& scoring;  ///< of choosing between candidates, within that
+  bool early = false;  ///< asked beforehand: if nothing comes of it, the goal of now stays until `consumed`
 };
 
 /// What the controller must encode again before its next chunk.
@@ -40,6 +41,7 @@ struct PlanReply {
   Status status = Status::ok;
   bool planned = false;   ///< a plan was made
   bool key_step = false;  ///< drop the rest of the chunk
+  bool settled = false;   ///< a `replan` has no effect, such as on subgoals handed in: nothing will come
   Stale stale = Stale::nothing;
   Goal goal{};  ///< unless nothing is stale: the controller's next goal
 };
@@ -67,6 +69,8 @@ class Planner {
   /// The consumed index from which on it has something to say: before that nobody has to ask. 0: at any
   /// time, such as while it has no goal. The asynchronous loop asks beforehand, as of that index.
   virtual std::int64_t due() const noexcept { return 0; }
+  /// Whether an answer as of that index has to be computed; what is only looked up takes no time.
+  virtual bool computes(std::int64_t /*consumed*/, bool /*replan*/) const noexcept { return true; }
   /// The last reply takes effect so many actions after the index that it was asked for.
   virtual void postpone(std::int64_t) noexcept {}
   virtual const std::string& error() const noexcept = 0;

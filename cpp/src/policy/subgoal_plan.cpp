@@ -41,6 +41,7 @@ SubgoalPlanner::Impl::Impl(const Policy& policy, Tensors& tensors)
       to_physical(renormalizer(spec.normalization, kPhysical)),
       controller_to_physical(renormalizer(subgoal_feature(bundle).normalization, kPhysical)),
       plan(static_cast<std::size_t>(spec.subgoals) * size),
+      made(plan.size()),
       tried(choice.count() > 1 ? plan.size() * static_cast<std::size_t>(choice.count()) : 0),
       scores(static_cast<std::size_t>(choice.count())) {}
 
@@ -128,13 +129,14 @@ Status SubgoalPlanner::Impl::make_plan(const PlanRequest& request) noexcept {
   const StageTimer timer(request.timing, &label(Stage::plan));
   const NoiseKey noise = key;
   key.chunk = after(key.chunk);
-  planned = false;
+  planned = planned && request.early;
   if (const Status status = imagine(request.observation, noise, {}, request.epoch); status != Status::ok) {
     return status;
   }
   if (const Status status = score(request.epoch, request.scoring); status != Status::ok) return status;
   int best = 0;
-  if (const Status status = choose(to_controller, plan, best); status != Status::ok) return status;
+  if (const Status status = choose(to_controller, made, best); status != Status::ok) return status;
+  std::ranges::copy(made, plan.begin());
   keep(best);
   planned = true;
   subgoal = 0;

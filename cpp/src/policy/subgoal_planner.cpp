@@ -57,21 +57,17 @@ void SubgoalPlanner::reset(const EpisodeContext& context, const Aim& aim, const 
 }
 
 void SubgoalPlanner::start(const PlanRequest& request) noexcept {
-  Impl& self = *impl_;
-  self.due = Impl::Due::nothing;
-  const bool wanted = request.replan && !self.is_given;
-  if (!self.planned || wanted) {
-    self.due = Impl::Due::plan;
-  } else if (request.consumed - self.since >= self.spec.steps_per_subgoal) {
-    const bool more = self.subgoal + 1 < self.spec.subgoals;
-    self.due = more ? Impl::Due::next : self.stays() ? Impl::Due::nothing : Impl::Due::plan;
-  }
+  impl_->due = impl_->due_at(request.consumed, request.replan);
+}
+
+bool SubgoalPlanner::computes(std::int64_t consumed, bool replan) const noexcept {
+  return impl_->due_at(consumed, replan) == Impl::Due::plan;
 }
 
 PlanReply SubgoalPlanner::poll(const PlanRequest& request) noexcept {
   Impl& self = *impl_;
   const auto due = std::exchange(self.due, Impl::Due::nothing);
-  if (due == Impl::Due::nothing) return {};
+  if (due == Impl::Due::nothing) return {.settled = request.replan};
   if (due == Impl::Due::next) {
     ++self.subgoal;
   } else if (const Status status = self.make_plan(request); status != Status::ok) {

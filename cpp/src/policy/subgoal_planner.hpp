@@ -24,12 +24,14 @@ class SubgoalPlanner final : public Planner {
   /// A plan is due if there is none, if asked for, or if all subgoals were held for n actions and replanning
   /// is on; otherwise the next subgoal is, after n actions.
   void start(const PlanRequest& request) noexcept override;
-  /// Plans inside. A plan that fails leaves none: the next call tries again, with new noise. Status
-  /// rejected_plan: NaN or Inf in it, or in the controller's units, of every candidate.
+  /// Plans inside. A plan that fails leaves none, or the one of now if it was asked for early: the next call
+  /// tries again, with new noise. Status rejected_plan: NaN or Inf in it, or in the controller's units, of
+  /// every candidate.
   PlanReply poll(const PlanRequest& request) noexcept override;
   void abort() noexcept override;  ///< of nothing: no plan outlives its tick
   void terminate() noexcept override;
   std::int64_t due() const noexcept override;
+  bool computes(std::int64_t consumed, bool replan) const noexcept override;
   void postpone(std::int64_t actions) noexcept override;
   const std::string& error() const noexcept override;
 

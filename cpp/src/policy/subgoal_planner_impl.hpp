@@ -31,6 +31,13 @@ struct SubgoalPlanner::Impl {
   std::span<const float> current() const noexcept;
   /// The last subgoal of a plan stays.
   bool stays() const noexcept { return subgoal + 1 >= spec.subgoals && (is_given || !replan); }
+  enum class Due { nothing, next, plan };
+  Due due_at(std::int64_t consumed, bool replan_wanted) const noexcept {
+    if (!planned || (replan_wanted && !is_given)) return Due::plan;
+    if (consumed - since < spec.steps_per_subgoal) return Due::nothing;
+    if (subgoal + 1 < spec.subgoals) return Due::next;
+    return stays() ? Due::nothing : Due::plan;
+  }
 
   const Bundle& bundle;
   const PlannerSpec& spec;
@@ -50,11 +57,12 @@ struct SubgoalPlanner::Impl {
 
   // The episode.
   std::vector<float> plan;  // M subgoals as the controller takes them
+  std::vector<float> made;  // room for the next one
   bool has_text = false;
   bool planned = false, is_given = false;
-  enum class Due { nothing, next, plan } due = Due::nothing;  // within a tick
-  int subgoal = 0;                                            // index of the current one
-  std::int64_t since = 0;                                     // consumed index at which it became so
+  Due due = Due::nothing;  // within a tick
+  int subgoal = 0;         // index of the current one
+  std::int64_t since = 0;  // consumed index at which it became so
   std::uint64_t plans = 0;
   NoiseKey key;  // of the next plan
   // The candidates that the plan was chosen from, in physical units; of a single one the plan is all.

@@ -66,7 +66,8 @@ def check_alone(bundles: Sequence[Path], evaluation: Evaluation, **others: objec
     """ArgumentError for what a sweep of latencies does not go with."""
     for name, value in others.items():
         if value:
-            raise keystep.ArgumentError(f"{name}: expected none with latency, got {value}")
+            others_given = "latency, mode, merge, control_rate or underrun"
+            raise keystep.ArgumentError(f"{name}: expected none with {others_given}, got {value}")
     if len(bundles) > 1:
         raise keystep.ArgumentError(f"bundles: expected one with latency, got {len(bundles)}")
     if evaluation.chain_length > 1:
@@ -93,6 +94,8 @@ class LatencyRun:
             run: plays a policy, and hands on what was played before an error or Ctrl-C.
             with_settings: the report with the options that made it.
         """
+        for cell in self.cells:  # what the bundle or the loop refuses is refused before anything is played
+            open_policy(**cell.load_options()).close()
         for number, cell in enumerate(self.cells):
             print(f"\n{number + 1} of {len(self.cells)}: {cell.rule.name}, latency {cell.latency.text}")
 

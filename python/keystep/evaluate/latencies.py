@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ QUANTILES = {"p50_us": 0.5, "p90_us": 0.9, "p99_us": 0.99, "p999_us": 0.999, "ma
 DRAWS = 1000
 """Equally likely values that stand for a recorded distribution."""
 
-_NUMBER = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ms)?")
+_NUMBER = re.compile(r"([0-9]{1,12}(?:\.[0-9]{0,12})?|\.[0-9]{1,12})(ms)?")
 
 
 @dataclass(frozen=True)
@@ -25,12 +25,12 @@ class DeclaredLatency:
     """What chunks and plans take.
 
     Attributes:
-        text: as it was declared, such as "chunk=3,plan=12".
+        text: as it was declared, such as "chunk=3,plan=12"; what says the same is equal.
         chunk, plan: equally likely values; empty: nothing.
         in_ms: names of those that are in ms, and not in control periods.
     """
 
-    text: str
+    text: str = field(compare=False)
     chunk: tuple[float, ...] = ()
     plan: tuple[float, ...] = ()
     in_ms: tuple[str, ...] = ()
@@ -73,7 +73,7 @@ def declared(text: str) -> DeclaredLatency:
         values[name], ms = _values(name, value)
         if ms:
             in_ms.append(name)
-    return DeclaredLatency(text, **values, in_ms=tuple(in_ms))
+    return DeclaredLatency(text, **values, in_ms=tuple(sorted(in_ms)))
 
 
 def _values(name: str, text: str) -> tuple[tuple[float, ...], bool]:
@@ -101,7 +101,7 @@ def recorded(name: str, path: Path) -> tuple[float, ...]:
         found = {key: sum(float(stage[key]) for stage in used) / 1e3 for key in QUANTILES}
     except OSError as error:
         raise keystep.ArgumentError(f"latency.{name}: expected a readable file, got {error}") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, ArithmeticError, RecursionError) as error:
         raise _no_profile(name, path, error) from None
     if report.get("format") != "keystep-profile":
         raise _no_profile(name, path, f"format {report.get('format')!r}")

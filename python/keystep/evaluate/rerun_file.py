@@ -13,6 +13,7 @@ import numpy as np
 
 import keystep
 from keystep.runtime import Observation
+from keystep.telemetry import Telemetry
 
 JPEG_QUALITY = 90
 TIMELINE = "tick"
@@ -22,8 +23,9 @@ class RerunPolicy:
     """A policy that writes down what it sees and does; else it is the policy. Close it to finish the file.
 
     Entities: `camera/NAME`, `state/KEY`, `action`, `plan/...` (what each plan imagines, and `plan/subgoal`,
-    the index of the current one), `ms/STAGE` (of each tick), `told`. The timeline `tick` counts actions
-    from 0.
+    the index of the current one), `ms/STAGE` (that ended since the tick before, on whatever thread),
+    `told`; in async mode also `loop/left` and `loop/delay`, in actions, and in `told` the cause where the
+    policy had none. The timeline `tick` counts actions from 0.
     """
 
     def __init__(self, policy: keystep.Runtime, file: Path) -> None:
@@ -33,6 +35,8 @@ class RerunPolicy:
         self._stream = rerun.RecordingStream("keystep")
         self._stream.save(file)
         self._ticks, self._plans = 0, 0
+        self._stages = policy.latency().stages
+        self._loop = _telemetry(policy)  # None: lockstep, which has none
         names = policy.manifest["action"]["names"]
         self._stream.log("action", rerun.SeriesLines(names=names), static=True)
 
@@ -48,8 +52,7 @@ class RerunPolicy:
         self._stream.log("told", self._rerun.TextLog(str(about or "no task")))
 
     def act(self, observation: Observation) -> np.ndarray:
-        """As `Runtime.act`, whose latencies it resets."""
-        self._policy.reset_latency()
+        """As `Runtime.act`."""
         self._stream.set_time(TIMELINE, sequence=self._ticks)
         self._see(observation)
         try:
@@ -58,9 +61,8 @@ class RerunPolicy:
             self._stream.log("told", self._rerun.TextLog(str(error), level="ERROR"))
             raise
         self._stream.log("action", self._rerun.Scalars(action))
-        for name, stage in self._policy.latency().stages.items():
-            if stage.count:
-                self._stream.log(f"ms/{name}", self._rerun.Scalars(stage.mean_us * stage.count / 1e3))
+        self._show_times()
+        self._show_loop()
         if self._policy.manifest["planner"]:
             self._show_plan()
         self._ticks += 1
@@ -85,6 +87,24 @@ class RerunPolicy:
             elif isinstance(value, np.ndarray) and value.ndim == 2:
                 self._stream.log(f"camera/{_short(key)}", self._rerun.DepthImage(value, meter=1.0))
 
+    def _show_times(self) -> None:
+        before, self._stages = self._stages, self._policy.latency().stages
+        for name, stage in self._stages.items():
+            old = before[name]
+            if stage.count > old.count:
+                spent_us = stage.mean_us * stage.count - old.mean_us * old.count
+                self._stream.log(f"ms/{name}", self._rerun.Scalars(spent_us / 1e3))
+
+    def _show_loop(self) -> None:
+        before, self._loop = self._loop, _telemetry(self._policy)
+        if before is None or self._loop is None:
+            return
+        self._stream.log("loop/left", self._rerun.Scalars(self._loop.left))
+        self._stream.log("loop/delay", self._rerun.Scalars(self._loop.delay))
+        for cause, count in self._loop.underruns.items():
+            if count > before.underruns[cause]:
+                self._stream.log("told", self._rerun.TextLog(f"no action: {cause}", level="WARN"))
+
     def _show_plan(self) -> None:
         progress = self._policy.plan_progress
         self._stream.log("plan/subgoal", self._rerun.Scalars(progress["subgoal"]))
@@ -98,6 +118,13 @@ class RerunPolicy:
 
     def _picture(self, image: np.ndarray) -> Any:
         return self._rerun.Image(image).compress(jpeg_quality=JPEG_QUALITY)
+
+
+def _telemetry(policy: keystep.Runtime) -> Telemetry | None:
+    try:
+        return policy.telemetry()
+    except keystep.ArgumentError:
+        return None
 
 
 def _short(key: str) -> str:

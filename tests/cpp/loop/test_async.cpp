@@ -83,6 +83,7 @@ void a_delay_is_what_was_consumed() {
     // The observation was that of the tick before, whose own action counts, too.
     CHECK(policy.runtime->telemetry().delay == delay + 1);
     CHECK(policy.runtime->telemetry().expected_delay == (round < 8 ? 14 : 10));
+    CHECK(policy.runtime->telemetry().usual_delay == (round < 1 ? 14 : 10));  // one slow call is an exception
   }
   CHECK(policy.runtime->telemetry().max_delay == 14 && policy.underruns(Cause::late) == 0);
   CHECK(policy.underruns(Cause::starting) == 22);

@@ -185,13 +185,89 @@ void stops_from_any_thread(const std::string& mode) {
     if (mode == "async") CHECK_THROWS(PolicyError, "another thread", clock.run(robot.source(), robot.sink()));
   });
   busy.join();
-  clock.stop();  // of an engine's call that takes 1000 s, in lockstep
-  for (; mode == "lockstep" && sinks == 0; std::this_thread::yield()) clock.stop();
+  if (mode == "lockstep") std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  clock.stop();  // once, of an engine's call that takes 1000 s in lockstep
   thread.join();
   const int seen_then = sinks;
   clock.stop();  // there is none: the next one ends before it begins
   clock.run(robot.source(), [&](std::span<const float>, Status) { return ++sinks, Status::ok; });
   CHECK(sinks == seen_then + 1 && clock.report().periods == 0);
+}
+
+/// Between two looks at the stop, too: nothing is computed, and no action given, once it was called.
+void a_stop_within_the_source_is_seen() {
+  for (const std::string mode : {"lockstep", "async"}) {
+    RuntimeOptions options;
+    options.mode = mode;
+    Robot robot(options, {{"stub.sleep_us", "1000000000"}});
+    FixedRate clock(*robot.policy.runtime, 500);
+    const Source stops = [&](Observation& observation) {
+      observation = kSeen;
+      clock.stop();
+      return Status::ok;
+    };
+    clock.run(stops, robot.sink());
+    CHECK(robot.statuses == std::vector<Status>{Status::interrupted});
+    CHECK(clock.report().periods == 0);
+  }
+}
+
+/// A period of 1000 s: a stop is seen in the sleep.
+void a_slow_rate_keeps_no_stop_waiting() {
+  Robot robot;
+  FixedRate clock(*robot.policy.runtime, 0.001);
+  std::thread thread([&] { clock.run(robot.source(), robot.sink()); });
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  clock.stop();
+  thread.join();
+  CHECK(robot.statuses == std::vector<Status>{Status::interrupted});
+}
+
+/// What was left of the first run's chunk is of another moment, and the hold in between was given.
+void another_run_begins_anew() {
+  Robot robot;
+  robot.clock(100, {.periods = 2})->run(robot.source(), robot.sink());
+  const std::uint64_t chunks = robot.policy.runtime->latency().chunks;
+  robot.clock(100, {.periods = 1})->run(robot.source(), robot.sink());
+  CHECK(robot.policy.runtime->latency().chunks == chunks + 1);
+  robot.policy.reset();
+  const std::uint64_t interrupts = robot.policy.runtime->latency().interrupts;
+  robot.clock(100, {.periods = 1})->run(robot.source(), robot.sink());
+  CHECK(robot.policy.runtime->latency().interrupts == interrupts);  // an episode of its own
+}
+
+/// There is no more: an end, and no error.
+void a_source_may_end() {
+  Robot robot;
+  const auto clock = robot.clock(100, {});
+  const Source three = [&, count = 0](Observation& observation) mutable {
+    observation = kSeen;
+    return ++count > 3 ? Status::closed : Status::ok;
+  };
+  clock->run(three, robot.sink());
+  CHECK(clock->report().periods == 3 && robot.statuses.back() == Status::interrupted);
+}
+
+/// Another thread is inside, as `reset` is: a hold for a second at most.
+void somebody_inside_costs_a_hold() {
+  Robot robot({}, {{"stub.sleep_us", "1000000000"}});
+  std::thread other([&] {
+    Action action = robot.policy.runtime->make_action();
+    CHECK(robot.policy.runtime->tick(kSeen, action) != Status::ok);  // it is closed meanwhile
+  });
+  for (bool inside = false; !inside; std::this_thread::yield()) {
+    try {
+      robot.policy.runtime->about();
+    } catch (const PolicyError& error) {
+      inside = error.status == Status::busy;
+    }
+  }
+  const auto clock = robot.clock(10, {});
+  CHECK_THROWS(PolicyError, "another thread", clock->run(robot.source(), robot.sink()));
+  CHECK(robot.statuses.size() >= 10 && robot.statuses.front() == Status::busy);
+  CHECK(robot.actions.front() == robot.policy.runtime->bundle().action.hold);
+  robot.policy.runtime->close();
+  other.join();
 }
 
 /// Whatever is permitted here: what is asked for is there, or it is told why not; and it is put back.
@@ -250,6 +326,11 @@ int main() {
   failed_ticks_go_on();
   stops_from_any_thread("lockstep");
   stops_from_any_thread("async");
+  a_stop_within_the_source_is_seen();
+  a_slow_rate_keeps_no_stop_waiting();
+  another_run_begins_anew();
+  a_source_may_end();
+  somebody_inside_costs_a_hold();
   reports_what_it_obtained();
   a_refusal_is_no_error();
   refuses_what_cannot_be();

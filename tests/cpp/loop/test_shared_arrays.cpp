@@ -1,5 +1,6 @@
 // Arrays in shared memory: whole records only, a runtime between two of them, and refusals.
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -104,7 +105,8 @@ void a_policy_runs_between_two() {
   CHECK_THROWS(PolicyError, "source: act was called before reset", clock.run(source, sink));  // no record yet
   for (int i = 0; i < 5; ++i) {
     const std::array<const void*, 1> arrays = {kState.data()};
-    seen_there->write(arrays, {.timestamp_us = now_us()});
+    CHECK(seen_there->write(arrays, {.timestamp_us = now_us()}));
+    if (i > 0) reference.runtime->interrupt();  // as the next run does
     clock.run(source, [&](std::span<const float> action, Status status) {
       CHECK(sink(action, status) == Status::ok && done_there->read());
       CHECK(done_there->stamp().status == status);
@@ -117,6 +119,50 @@ void a_policy_runs_between_two() {
   CHECK_THROWS(ArgumentError, "source: expected observation.state float32 (3), got action float32 (2)",
                shared_source(*done_there, bundle));
   CHECK_THROWS(ArgumentError, "sink: expected action float32 (2)", shared_sink(*seen_there, bundle));
+}
+
+/// One that is killed in its work: the readers know, and the next one may write.
+void a_writer_that_is_gone_is_known() {
+  const Name name;
+  test::Policy policy;
+  const Bundle& bundle = policy.runtime->bundle();
+  const auto reader = SharedArrays::create(name.text, observation_fields(bundle));
+  CHECK(!reader->has_writer());
+  const std::array<const void*, 1> arrays = {kState.data()};
+  const pid_t child = fork();
+  if (child == 0) {
+    const auto writer = SharedArrays::open(name.text);
+    writer->write(arrays, {});
+    for (;;) pause();
+  }
+  while (!reader->read()) std::this_thread::yield();
+  CHECK(reader->has_writer() && reader->stamp().written_us > 0);
+  CHECK(!SharedArrays::open(name.text)->write(arrays, {}));  // one at a time
+  const Source source = shared_source(*reader, bundle);
+  Observation observation;
+  CHECK(source(observation) == Status::ok);
+  kill(child, SIGKILL);
+  waitpid(child, nullptr, 0);
+  CHECK(!reader->has_writer());
+  while (now_us() - reader->stamp().written_us < 110'000) std::this_thread::yield();
+  CHECK_THROWS(Error, "to have a writer, got none for 1", source(observation));
+  const auto next = SharedArrays::open(name.text);
+  CHECK(next->write(arrays, {}) && source(observation) == Status::ok && reader->has_writer());
+  next->end();
+  CHECK(source(observation) == Status::closed && !next->write(arrays, {}));
+}
+
+/// The name that a creator takes away is its own.
+void a_name_is_removed_by_whose_it_is() {
+  const Name name;
+  const auto first = SharedArrays::create(name.text, kFields);
+  SharedArrays::remove(name.text);
+  const auto second = SharedArrays::create(name.text, kFields);
+  first->remove();
+  CHECK(SharedArrays::open(name.text)->fields() == kFields);
+  second->remove();
+  CHECK_THROWS(Error, "No such file", SharedArrays::open(name.text));
+  second->remove();  // of nothing
 }
 
 /// Changes bytes of the memory, and opens it.
@@ -145,6 +191,8 @@ void refuses_what_it_does_not_know() {
                SharedArrays::create(name.text, {{"x", DType::uint8, {0}}}));
   CHECK_THROWS(ArgumentError, "x: expected extents",
                SharedArrays::create(name.text, {{"x", DType::int64, {1 << 20, 1 << 20, 1 << 30}}}));
+  CHECK_THROWS(ArgumentError, "fields: expected names that differ, got x",
+               SharedArrays::create(name.text, {{"x", DType::uint8, {1}}, {"x", DType::uint8, {1}}}));
   const auto arrays = SharedArrays::create(name.text, kFields);
   CHECK_THROWS(Error, "File exists", SharedArrays::create(name.text, kFields));
   const std::string& there = name.text;
@@ -171,6 +219,8 @@ void refuses_what_it_does_not_know() {
 int main() {
   a_record_comes_as_it_was_written();
   records_are_whole(true);  // before there are threads
+  a_writer_that_is_gone_is_known();
+  a_name_is_removed_by_whose_it_is();
   records_are_whole(false);
   a_policy_runs_between_two();
   refuses_what_it_does_not_know();

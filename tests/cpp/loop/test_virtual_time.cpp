@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "async_fixture.hpp"
+#include "counting_planner.hpp"
 #include "loop/virtual/durations.hpp"
 
 using namespace keystep;
@@ -23,9 +24,10 @@ RuntimeOptions taking(const VirtualTime& time, const std::string& mode = "async"
 
 /// The runtime under the options; the observation says which action, or which tick, comes next.
 struct Timed {
-  explicit Timed(const RuntimeOptions& options, IndexEngine::Hook hook = {}) {
+  explicit Timed(const RuntimeOptions& options, IndexEngine::Hook hook = {},
+                 const PlannerFactory& planner = &make_planner) {
     write_bundle(folder.path(), index_manifest(kRows, kRows));
-    runtime = RuntimeInternals::open(folder.path(), options, &make_planner, [hook](const EngineOptions&) {
+    runtime = RuntimeInternals::open(folder.path(), options, planner, [hook](const EngineOptions&) {
       return std::make_unique<IndexEngine>(hook);
     });
     action = runtime->make_action();
@@ -141,6 +143,25 @@ void it_is_what_threads_do(int periods) {
   may_end = 1'000'000;
 }
 
+/// A plan takes its time; its next subgoals are known, and begin to the action.
+void only_plans_take_time() {
+  constexpr int kSteps = 4, kSubgoals = 3;
+  RuntimeOptions options = taking({.chunk = {1}, .plan = {9}});
+  options.async.merge = "replace";
+  options.async.plan_ahead = 2;  // too late for a plan
+  CountingPlanner::Log log;
+  Timed policy(options, {}, [&](const keystep::Policy&, Tensors&) {
+    return std::make_unique<CountingPlanner>(log, kSteps, 100, kSubgoals);
+  });
+  for (int i = 0; i < 120; ++i) policy.tick(policy.telemetry().consumed);
+  CHECK(log.from.size() > 12);
+  for (std::size_t goal = 2; goal + 1 < log.from.size(); ++goal) {
+    const bool planned = goal % kSubgoals == 1;
+    const std::int64_t held = log.from[goal] - log.from[goal - 1];
+    CHECK(planned ? held > kSteps : held == kSteps);
+  }
+}
+
 /// A synchronous loop stands still: the action that a tick's observation led to comes when it is computed.
 void lockstep_stands_still() {
   Timed policy(taking({.chunk = {2.5}}, "lockstep"));
@@ -152,6 +173,21 @@ void lockstep_stands_still() {
   CHECK(policy.telemetry().actions == 4 * kRows && count(policy.telemetry(), Cause::late) == 9);
   Timed at_once(taking({}, "lockstep"));
   for (int i = 0; i < 60; ++i) CHECK(at_once.tick(i) == static_cast<float>(i));
+}
+
+/// After a tick that gave the hold, what is given goes on from the hold.
+void decelerates_from_what_was_given() {
+  RuntimeOptions options = taking({.chunk = {3}}, "lockstep");
+  options.async.underrun = "decelerate";
+  Timed policy(options);
+  for (int i = 0; i < 3 + kRows; ++i) policy.tick(20 + i);  // far from the hold
+  const std::vector<float> bad = {NAN, 0, 0};
+  CHECK(policy.runtime->tick(seen(bad), policy.action) == Status::bad_observation);
+  const std::vector<float> hold = policy.action.values;
+  CHECK(hold == policy.runtime->bundle().action.hold);
+  policy.tick(40);
+  CHECK(policy.action.values == hold);
+  CHECK(count(policy.telemetry(), Cause::refused) == 2);
 }
 
 void naive_switching_repeats_what_is_past() {
@@ -204,7 +240,9 @@ int main() {
   a_chunk_arrives_when_its_time_has_passed();
   an_interrupt_begins_anew_and_what_was_begun_before_never_acts();
   for (const int periods : {1, 2, 4}) it_is_what_threads_do(periods);
+  only_plans_take_time();
   lockstep_stands_still();
+  decelerates_from_what_was_given();
   naive_switching_repeats_what_is_past();
   durations_are_those_declared();
   wrong_options_are_refused();

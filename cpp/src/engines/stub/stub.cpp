@@ -11,34 +11,22 @@
 //   act              actions[0, h, ...] = 0.01 h + c_0
 //   score            score[b] = mean of sample[b, ...] + c_0
 //
-// where c_b is the sum of mean_b over the inputs other than sample and timestep. `provider_options`
-// inject failures; runs of a session's graphs that write no condition and no score are counted together, from
-// 1:
-//
-//   stub.nan_at_run   that run's first output value is NaN
-//   stub.fail_at_run  that run returns engine_failure
-//   stub.hang_at_run  that run takes stub.hang_us more, whoever terminates it
-//   stub.sleep_us     every run of any graph takes at least so long; `terminate` ends it
-//   stub.jitter_us    and up to so much longer, by a fixed sequence of a session's
+// where c_b is the sum of mean_b over the inputs other than sample and timestep. What `provider_options`
+// inject: stub_options.hpp.
 #include <algorithm>
-#include <array>
 #include <atomic>
-#include <charconv>
 #include <chrono>
 #include <limits>
 #include <numeric>
+#include <span>
 #include <thread>
 
 #include "engines/engines.hpp"
+#include "engines/stub/stub_faults.hpp"
 #include "keystep/status.hpp"
 
 namespace keystep {
 namespace {
-
-struct Injection {
-  std::int64_t nan_at_run = 0, fail_at_run = 0, hang_at_run = 0;  ///< 0: never
-  std::int64_t hang_us = 0, sleep_us = 0, jitter_us = 0;
-};
 
 /// The host's memory, and what is counted of a session.
 class StubTensors final : public Tensors {
@@ -82,8 +70,9 @@ double mean(const Bound& tensor, std::size_t row) noexcept {
 
 class StubGraph final : public Graph {
  public:
-  StubGraph(const GraphSpec& spec, const std::vector<int>& rows, Tensors& tensors, const Injection& injection)
-      : injection_(injection),
+  StubGraph(const GraphSpec& spec, const std::vector<int>& rows, Tensors& tensors, const StubOptions& options)
+      : options_(options),
+        faults_(options, spec),
         runs_(dynamic_cast<StubTensors&>(tensors).runs),
         draws_(dynamic_cast<StubTensors&>(tensors).draws),
         rows_(rows) {
@@ -91,28 +80,18 @@ class StubGraph final : public Graph {
     for (const TensorSpec& tensor : spec.outputs) outputs_.push_back(bound(spec, tensor, tensors));
     encodes_ = outputs_.front().spec.role == "condition";
     scores_ = outputs_.front().spec.role == kScoreRole;
+    acts_ = outputs_.front().spec.role == "actions";
   }
 
   Status run(int rows) noexcept override {
     if (std::ranges::find(rows_, rows) == rows_.end()) return refuse_rows(rows, error_);
-    if (sleep()) return Status::interrupted;
-    if (encodes_) {
-      encode(static_cast<std::size_t>(rows));
-      return Status::ok;
-    }
-    if (scores_) {
-      score(static_cast<std::size_t>(rows));
-      return Status::ok;
-    }
-    const std::int64_t run = ++runs_;
-    if (run == injection_.hang_at_run) {
-      std::this_thread::sleep_for(std::chrono::microseconds(injection_.hang_us));
-    }
-    if (run == injection_.fail_at_run) return fail();
-    predict(static_cast<std::size_t>(rows));
-    auto* output = static_cast<float*>(outputs_.front().data);
-    if (run == injection_.nan_at_run) *output = std::numeric_limits<float>::quiet_NaN();
-    return Status::ok;
+    const StubFault fault = faults_.next();
+    if (sleep(fault == StubFault::slow ? options_.slow_us : 0)) return Status::interrupted;
+    if (fault == StubFault::hang) hang();
+    if (fault == StubFault::fail) return fail("stub.fail_ppm ", options_.fail_ppm);
+    const Status status = compute(static_cast<std::size_t>(rows));
+    if (status == Status::ok) damage(fault);
+    return status;
   }
 
   void terminate() noexcept override { terminated_ = true; }
@@ -124,10 +103,39 @@ class StubGraph final : public Graph {
     return {spec, tensors.at(spec).data, rows, spec.elements() / rows};
   }
 
+  Status compute(std::size_t rows) noexcept {
+    if (encodes_) {
+      encode(rows);
+      return Status::ok;
+    }
+    if (scores_) {
+      score(rows);
+      return Status::ok;
+    }
+    const std::int64_t run = ++runs_;
+    if (run == options_.hang_at_run) hang();
+    if (run == options_.fail_at_run) return fail("stub.fail_at_run ", run);
+    if (options_.marks != 0 && acts_) {
+      mark();
+    } else {
+      predict(rows);
+    }
+    if (run == options_.nan_at_run) damage(StubFault::nan);
+    return Status::ok;
+  }
+
+  void hang() const noexcept { std::this_thread::sleep_for(std::chrono::microseconds(options_.hang_us)); }
+
+  void damage(StubFault fault) noexcept {
+    auto* output = static_cast<float*>(outputs_.front().data);
+    if (fault == StubFault::nan) *output = std::numeric_limits<float>::quiet_NaN();
+    if (fault == StubFault::wild) *output = 1e6f;
+  }
+
   /// True if terminated.
-  bool sleep() noexcept {
+  bool sleep(std::int64_t more_us) noexcept {
     using Clock = std::chrono::steady_clock;
-    const std::int64_t sleep_us = injection_.sleep_us + jitter();
+    const std::int64_t sleep_us = options_.sleep_us + jitter() + more_us;
     const auto end = Clock::now() + std::chrono::microseconds(sleep_us);
     while (sleep_us > 0 && Clock::now() < end && !terminated_) {
       std::this_thread::sleep_for(std::chrono::microseconds(20));
@@ -137,9 +145,9 @@ class StubGraph final : public Graph {
 
   /// 0..jitter_us, by Knuth's multiplicative hash of how often it was asked.
   std::int64_t jitter() noexcept {
-    if (injection_.jitter_us == 0) return 0;
+    if (options_.jitter_us == 0) return 0;
     const std::uint64_t hash = (++draws_ * 0x9E3779B97F4A7C15u) >> 33;
-    return static_cast<std::int64_t>(hash % static_cast<std::uint64_t>(injection_.jitter_us + 1));
+    return static_cast<std::int64_t>(hash % static_cast<std::uint64_t>(options_.jitter_us + 1));
   }
 
   void encode(std::size_t rows) noexcept {
@@ -189,69 +197,65 @@ class StubGraph final : public Graph {
     }
   }
 
-  Status fail() noexcept {
+  /// What an action was made of, for those who check where it came from.
+  void mark() noexcept {
+    const Bound& output = outputs_.front();
+    const auto dim = static_cast<std::size_t>(output.spec.shape[2]);
+    float goal = 0;
+    std::span<const float> state;
+    for (const Bound& input : inputs_) {
+      if (input.spec.role == "observation.state")
+        state = {static_cast<const float*>(input.data), input.count};
+      if (input.spec.role == "goal.state") goal = static_cast<float>(mean(input, 0));
+    }
+    auto* values = static_cast<float*>(output.data);
+    for (std::size_t i = 0; i < output.count; ++i) {
+      const std::size_t h = i / dim, d = i % dim;
+      const float seen = d < state.size() ? state[d] : 0;
+      values[i] = d + 1 == dim ? goal : seen + static_cast<float>(d == 0 ? h : 0);
+    }
+  }
+
+  Status fail(const char* option, std::int64_t number) noexcept {
     try {
-      error_ = "stub.fail_at_run " + std::to_string(injection_.fail_at_run);
+      error_ = option + std::to_string(number);
     } catch (...) {
       error_.clear();
     }
     return Status::engine_failure;
   }
 
-  const Injection injection_;
+  const StubOptions options_;
+  StubFaults faults_;
   std::atomic<std::int64_t>& runs_;
   std::atomic<std::uint64_t>& draws_;
   const std::vector<int> rows_;
   std::vector<Bound> inputs_, outputs_;
-  bool encodes_ = false, scores_ = false;
+  bool encodes_ = false, scores_ = false, acts_ = false;
   std::atomic<bool> terminated_ = false;
   std::string error_;
 };
 
 class StubModel final : public Model {
  public:
-  StubModel(const GraphSpec& spec, const std::vector<int>& rows, const Injection& injection)
-      : spec_(spec), rows_(rows), injection_(injection) {}
+  StubModel(const GraphSpec& spec, const std::vector<int>& rows, const StubOptions& options)
+      : spec_(spec), rows_(rows), options_(options) {}
 
   std::unique_ptr<Graph> bind(Tensors& tensors) const override {
-    return std::make_unique<StubGraph>(spec_, rows_, tensors, injection_);
+    return std::make_unique<StubGraph>(spec_, rows_, tensors, options_);
   }
 
  private:
   const GraphSpec spec_;
   const std::vector<int> rows_;
-  const Injection injection_;
+  const StubOptions options_;
 };
-
-std::int64_t count_of(const std::string& key, const std::string& text) {
-  std::int64_t value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error == std::errc() && end == text.data() + text.size() && value >= 0) return value;
-  throw ArgumentError(expected("provider_options." + key, "an integer of 0 or more", "'" + text + "'"));
-}
 
 class StubEngine final : public Engine {
  public:
-  explicit StubEngine(const EngineOptions& options) {
+  explicit StubEngine(const EngineOptions& options) : options_(stub_options(options.provider_options)) {
     if (options.provider != "cpu") {
       throw ProviderError(expected("provider", "cpu (the stub engine)", "'" + options.provider + "'"));
-    }
-    const std::array<std::pair<const char*, std::int64_t*>, 6> known = {
-        {{"stub.nan_at_run", &injection_.nan_at_run},
-         {"stub.fail_at_run", &injection_.fail_at_run},
-         {"stub.hang_at_run", &injection_.hang_at_run},
-         {"stub.hang_us", &injection_.hang_us},
-         {"stub.sleep_us", &injection_.sleep_us},
-         {"stub.jitter_us", &injection_.jitter_us}}};
-    for (const auto& [key, value] : options.provider_options) {
-      const auto found = std::ranges::find(known, key, [](const auto& entry) { return entry.first; });
-      if (found == known.end()) {
-        throw ArgumentError(expected("provider_options",
-                                     "stub.nan_at_run | stub.fail_at_run | stub.hang_at_run | stub.hang_us | "
-                                     "stub.sleep_us | stub.jitter_us",
-                                     "'" + key + "'"));
-      }
-      *found->second = count_of(key, value);
     }
   }
 
@@ -260,7 +264,7 @@ class StubEngine final : public Engine {
   std::shared_ptr<const Model> load(const Files&, const GraphSpec& spec,
                                     const std::vector<int>& rows) override {
     choices_.push_back({spec.file, "stub", "engine: stub"});
-    return std::make_shared<StubModel>(spec, rows, injection_);
+    return std::make_shared<StubModel>(spec, rows, options_);
   }
 
   std::unique_ptr<Tensors> tensors() const override { return std::make_unique<StubTensors>(); }
@@ -268,7 +272,7 @@ class StubEngine final : public Engine {
   std::vector<EngineChoice> choices() const override { return choices_; }
 
  private:
-  Injection injection_;
+  const StubOptions options_;
   std::vector<EngineChoice> choices_;
 };
 

@@ -182,6 +182,7 @@ void AsyncLoop::report() noexcept {
   counts_.left = queue_.left();
   counts_.plans = parts_.recorder.plans.get();
   counts_.expected_delay = expected_delay();
+  counts_.usual_delay = usual_delay();
   counts_.interrupts = parts_.interrupts.counted;
   counts_.gate = parts_.gate.counts();
   telemetry_.store(counts_);

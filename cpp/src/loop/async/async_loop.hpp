@@ -62,6 +62,8 @@ class AsyncLoop {
   /// message in `error`.
   Status tick(const Observation& observation, Status stamp, std::span<float> action) noexcept;
   const std::string& error() const noexcept { return error_; }
+  /// The robot was given this by someone else: what comes next goes on from it.
+  void given(std::span<const float> action) noexcept { underrun_.given(action); }
   /// After an interrupt, any thread: wakes who has to begin anew.
   void wake() noexcept;
 
@@ -90,6 +92,7 @@ class AsyncLoop {
   std::int64_t lead() const noexcept;
   /// No more than a chunk has actions.
   std::int64_t expected_delay() const noexcept { return std::min<std::int64_t>(delays_.expected(), rows_); }
+  std::int64_t usual_delay() const noexcept { return std::min<std::int64_t>(delays_.usual(), rows_); }
   void watch() noexcept;
   Cause cause(Status noted) const noexcept;
   Status give(Status noted, std::span<float> action) noexcept;

@@ -160,7 +160,7 @@ void AsyncLoop::ask_planner(const Observation& observation) noexcept {
 void AsyncLoop::ask_controller(const Observation& observation) noexcept {
   Snapshot& seen = exchange_.to_controller.back();
   if (!copy(observation, seen)) return;
-  seen.expected_delay = expected_delay();
+  seen.expected_delay = usual_delay();
   const std::span<const float> rest = queue_.rest();
   std::ranges::copy(rest, seen.rest.begin());
   seen.rest_values = rest.size();

@@ -1,6 +1,7 @@
 #include "loop/async/plan_maker.hpp"
 
 #include <algorithm>
+#include <utility>
 
 #include "support/clock.hpp"
 
@@ -27,6 +28,7 @@ bool PlanMaker::reset() noexcept {
   delays_ = {};
   const std::int64_t due = planner_.due();
   asked_ = due != 0;
+  owed_ = false;
   exchange_.ask_at = due;
   exchange_.answered = asked_ ? epoch_ : epoch_ - 1;
   show(0);
@@ -37,10 +39,11 @@ bool PlanMaker::begin() noexcept {
   const std::uint64_t epoch = interrupts_.epoch;
   if (epoch != epoch_) {
     planner_.abort();
+    if (std::exchange(owed_, false)) replan_wanted_ = true;  // what was to answer it was given up
     epoch_ = epoch;
   }
   // The goal that stands is good after an interrupt; after a call to plan anew the answer comes first.
-  if (asked_ && !replan_wanted_) answer();
+  if (asked_ && !owed_ && !replan_wanted_) answer();
   exchange_.planner_alive = now_ns();  // before it takes: from here on no tick asks once more
   if (exchange_.to_planner.take()) return true;
   exchange_.planner_alive = 0;
@@ -56,16 +59,26 @@ std::int64_t PlanMaker::index_to_ask_for(const Snapshot& seen) const noexcept {
   return due > seen.consumed && due - seen.expected_delay <= seen.consumed ? due : seen.consumed;
 }
 
+bool PlanMaker::computes() const noexcept {
+  const bool replan = replan_wanted_;
+  const Snapshot& seen = exchange_.to_planner.front();
+  return planner_.computes(replan ? seen.consumed : index_to_ask_for(seen), replan);
+}
+
 void PlanMaker::finish() noexcept {
   const Snapshot& seen = exchange_.to_planner.front();
   const bool replan = replan_wanted_.exchange(false);
   const bool sudden = planner_.due() == 0;  // nobody knew beforehand when its next goal would come
-  const std::int64_t at = replan ? seen.consumed : index_to_ask_for(seen);
+  const bool at_once = replan || owed_;
+  const std::int64_t at = at_once ? seen.consumed : index_to_ask_for(seen);
   const Epoch epoch{interrupts_.epoch, epoch_, nullptr, &exchange_.planner_alive};
   const Observation newest = seen.newest().view();
-  const PlanRequest request{newest, at, replan, epoch, recorder_[Stage::plan], recorder_[Stage::score]};
+  const bool early = !at_once && at > seen.consumed;
+  const PlanRequest request{newest, at, replan, epoch, recorder_[Stage::plan], recorder_[Stage::score],
+                            early};
   planner_.start(request);
   const PlanReply reply = planner_.poll(request);
+  settle(reply, replan);
   if (reply.status == Status::ok) {
     if (reply.planned) {
       recorder_.plans.add();
@@ -74,18 +87,27 @@ void PlanMaker::finish() noexcept {
     }
     if (reply.stale != Stale::nothing || reply.key_step) deliver(reply, at, reply.key_step && sudden);
     asked_ = planner_.lacks_goal() == nullptr;  // who answers later has none yet
-    if (asked_ && !replan_wanted_) answer();
+    if (asked_ && !owed_ && !replan_wanted_) answer();
   } else {
     asked_ = asked_ && planner_.lacks_goal() == nullptr;  // without a goal the controller has to wait
-    if (reply.status != Status::interrupted) {
-      fail(reply.status);
-    } else if (replan) {
-      replan_wanted_ = true;  // it is still owed
-    }
+    if (reply.status != Status::interrupted) fail(reply.status);
   }
   if (reply.status != Status::ok || reply.stale != Stale::nothing) show(exchange_.consumed);
-  exchange_.ask_at = planner_.due();
+  exchange_.ask_at = owed_ ? 0 : planner_.due();
   exchange_.planner_alive = 0;
+}
+
+/// Who answers a call to plan anew later is asked until then, and nothing is made for the old goal. One that
+/// came to nothing is made again.
+void PlanMaker::settle(const PlanReply& reply, bool replan) noexcept {
+  owed_ = owed_ || replan;
+  if (!owed_) return;
+  if (reply.status != Status::ok) {
+    owed_ = false;
+    replan_wanted_ = true;
+  } else if (reply.planned || reply.settled || reply.stale != Stale::nothing) {
+    owed_ = false;
+  }
 }
 
 /// A key-step that nobody foresaw interrupts. One that was due at a known index does not: the actions of the
@@ -100,7 +122,8 @@ void PlanMaker::deliver(const PlanReply& reply, std::int64_t at, bool interrupts
     message.goal = goal_;
     message.sent = ++sent_;
     message.number = number_;
-    message.from = reply.key_step ? at + late : 0;
+    // What is said of the goal of now must not bring forward a key-step whose time has not come.
+    message.from = reply.key_step ? at + late : exchange_.goal_from.load();
     exchange_.goals.publish();
   } catch (...) {
     return fail(Status::rejected_plan);  // out of memory

@@ -22,6 +22,8 @@ class PlanMaker {
   bool reset() noexcept;
   /// Takes the newest observation. False: there is nothing to ask.
   bool begin() noexcept;
+  /// After `begin`: whether the planner has to compute its answer, or only looks it up.
+  bool computes() const noexcept;
   /// Asks the planner, and hands over what it says.
   void finish() noexcept;
   /// In place of `finish`: an interrupt came first.
@@ -37,6 +39,7 @@ class PlanMaker {
   void deliver(const PlanReply& reply, std::int64_t at, bool interrupts) noexcept;
   void interrupt() noexcept;
   void fail(Status status) noexcept;
+  void settle(const PlanReply& reply, bool replan) noexcept;
   void answer() noexcept;
   void show(std::int64_t consumed) noexcept;
 
@@ -51,6 +54,7 @@ class PlanMaker {
   OwnedGoal goal_;           // the last of each kind
   std::uint64_t epoch_ = 0;  // that the planner knows of
   bool asked_ = false;       // in this episode, or it has a goal already
+  bool owed_ = false;        // a new plan was asked for, and the planner has not answered yet
   std::uint64_t sent_ = 0, number_ = 0;
   Delays delays_;  // of plans
 

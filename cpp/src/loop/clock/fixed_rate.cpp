@@ -10,11 +10,13 @@
 #include <cstdlib>
 #include <exception>
 #include <mutex>
+#include <thread>
 #include <utility>
 
 #include "loop/clock/grid.hpp"
 #include "loop/clock/period_clock.hpp"
 #include "loop/clock/thread_setup.hpp"
+#include "loop/runtime_internals.hpp"
 #include "support/clock.hpp"
 #include "support/finite.hpp"
 
@@ -77,8 +79,7 @@ rusage usage() noexcept {
 std::uint64_t grown(long from, long to) noexcept { return static_cast<std::uint64_t>(to - from); }
 
 bool is_final(Status status) noexcept {
-  return status == Status::not_reset || status == Status::closed || status == Status::forked ||
-         status == Status::busy;
+  return status == Status::not_reset || status == Status::closed || status == Status::forked;
 }
 
 void require(Status status, const char* who) {
@@ -93,7 +94,9 @@ struct FixedRate::Impl {
 
   void run(const Source& source, const Sink& sink);
   void loop(const Source& source, const Sink& sink);
-  void step(const Source& source, const Sink& sink);
+  void sleep_until(std::int64_t ns) noexcept;
+  bool step(const Source& source, const Sink& sink);
+  void check_busy(Status status);
   void send(const Sink& sink, std::span<const float> values, Status status);
   void hold(const Sink& sink);
   void note_usage(const rusage& from) noexcept;
@@ -108,9 +111,10 @@ struct FixedRate::Impl {
   Action action;
   std::string message;
   bool sink_failed = false;
+  std::int64_t busy_since = 0;  // 0: the last tick was not
 
   // Shared.
-  std::atomic<bool> running = false, stopping = false, ticking = false;
+  std::atomic<bool> stopping = false, ticking = false;
   RunCounts counts;
   mutable std::mutex mutex;  // of the two below, which change before the first period and after the last one
   ThreadReport thread;
@@ -120,6 +124,7 @@ struct FixedRate::Impl {
 void FixedRate::Impl::run(const Source& source, const Sink& sink) {
   counts = {};
   sink_failed = false;
+  busy_since = 0;
   action = runtime.make_action();
   message.reserve(256);  // of every status
   const ThreadSetup setup(options.thread);
@@ -128,6 +133,8 @@ void FixedRate::Impl::run(const Source& source, const Sink& sink) {
     thread = setup.report();
     load_before = load_after = load();
   }
+  // What is left of the chunk of an earlier run was decided in another moment.
+  if (RuntimeInternals::was_clocked(runtime)) runtime.interrupt();
   std::exception_ptr failure;
   try {
     loop(source, sink);
@@ -149,13 +156,13 @@ void FixedRate::Impl::loop(const Source& source, const Sink& sink) {
   const Grid grid(clock->now_ns(), rate_hz);
   std::int64_t last_begin = 0;
   for (std::uint64_t point = 1; options.periods == 0 || counts.periods.get() < options.periods;) {
-    if (!stopping) clock->sleep_until(grid.at(point));
+    sleep_until(grid.at(point));
     if (stopping) return;
     const std::int64_t begin = clock->now_ns();
     counts.latency.record(begin - grid.at(point));
     if (counts.periods.get() > 0) counts.interval.record(begin - last_begin);
     last_begin = begin;
-    step(source, sink);
+    if (!step(source, sink)) return;
     counts.periods.add();
     const std::int64_t end = clock->now_ns();
     counts.work.record(end - begin);
@@ -167,17 +174,43 @@ void FixedRate::Impl::loop(const Source& source, const Sink& sink) {
   }
 }
 
-/// One period.
-void FixedRate::Impl::step(const Source& source, const Sink& sink) {
+/// In pieces, so that a stop is not kept waiting by a slow rate.
+void FixedRate::Impl::sleep_until(std::int64_t ns) noexcept {
+  constexpr std::int64_t kPiece = 50'000'000;
+  for (std::int64_t now = clock->now_ns(); now < ns && !stopping; now = clock->now_ns()) {
+    clock->sleep_until(std::min(ns, now + kPiece));
+  }
+}
+
+/// One period. False: it was stopped in it, and the sink was given nothing.
+bool FixedRate::Impl::step(const Source& source, const Sink& sink) {
   Observation observation;
-  require(source(observation), "source");
-  ticking = true;
-  const Status status = runtime.tick(observation, action, &message);
+  const Status seen = source(observation);
+  if (seen == Status::closed) return false;
+  require(seen, "source");
+  ticking = true;  // before it looks: who stops in between sees the one, or is seen
+  const Status status = stopping ? Status::interrupted : runtime.tick(observation, action, &message);
   ticking = false;
+  if (stopping) return false;
   counts.statuses[static_cast<std::size_t>(status)].add();
   if (is_final(status)) throw PolicyError(status);
-  if (all_finite(action.values)) return send(sink, action.values, status);
-  counts.withheld.add();
+  check_busy(status);
+  if (!all_finite(action.values)) return counts.withheld.add(), true;
+  send(sink, action.values, status);
+  return true;
+}
+
+/// Another thread that is inside for a moment, such as in `reset`, costs a hold; one that stays is a mistake.
+void FixedRate::Impl::check_busy(Status status) {
+  constexpr std::int64_t kPatience = 1'000'000'000;
+  const std::int64_t now = clock->now_ns();
+  if (status != Status::busy) {
+    busy_since = 0;
+  } else if (busy_since == 0) {
+    busy_since = now;
+  } else if (now - busy_since > kPatience) {
+    throw PolicyError(status);
+  }
 }
 
 void FixedRate::Impl::send(const Sink& sink, std::span<const float> values, Status status) {
@@ -189,7 +222,9 @@ void FixedRate::Impl::send(const Sink& sink, std::span<const float> values, Stat
 /// The end, whatever it is, leaves no velocity behind. Absolute actions stand by themselves.
 void FixedRate::Impl::hold(const Sink& sink) {
   const ActionSpec& spec = runtime.bundle().action;
-  if (!sink_failed && spec.hold_mode == "values") send(sink, spec.hold, Status::interrupted);
+  if (sink_failed || spec.hold_mode != "values") return;
+  send(sink, spec.hold, Status::interrupted);
+  RuntimeInternals::given(runtime, spec.hold);
 }
 
 void FixedRate::Impl::note_usage(const rusage& from) noexcept {
@@ -245,19 +280,28 @@ FixedRate::~FixedRate() = default;
 
 void FixedRate::run(const Source& source, const Sink& sink) {
   Impl& self = *impl_;
-  if (self.running.exchange(true)) {
-    throw PolicyError(Status::busy, "run: another thread runs this clock");
+  if (!RuntimeInternals::take_clock(self.runtime)) {
+    throw PolicyError(Status::busy, "run: another one is in progress on another thread");
   }
   struct End {
     Impl& of;
-    ~End() { of.stopping = of.running = of.ticking = false; }
+    ~End() {
+      of.stopping = false;
+      RuntimeInternals::leave_clock(of.runtime);
+    }
   } const end{self};
   self.run(source, sink);
 }
 
 void FixedRate::stop() noexcept {
-  impl_->stopping = true;
-  if (impl_->ticking && impl_->runtime.options().mode == "lockstep") impl_->runtime.interrupt();
+  Impl& self = *impl_;
+  self.stopping = true;
+  if (self.runtime.options().mode != "lockstep") return;
+  // A tick that has just begun may take an interrupt for an old one: repeat.
+  for (int i = 0; i < 100 && self.ticking; ++i) {
+    self.runtime.interrupt();
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
 }
 
 RunReport FixedRate::report() const { return impl_->report(); }

@@ -1,13 +1,16 @@
 #include "keystep/shared_arrays.hpp"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <system_error>
+#include <thread>
 #include <utility>
 
 #include "loop/clock/shared_layout.hpp"
@@ -54,10 +57,33 @@ struct File {
   ~File() {
     if (number >= 0) close(number);
   }
-  File(const File&) = delete;
-  File& operator=(const File&) = delete;
+  File(File&& other) noexcept : number(std::exchange(other.number, -1)) {}
+  File& operator=(File&&) = delete;
   int number;
 };
+
+/// A name that goes again unless all comes to a good end.
+class NewName {
+ public:
+  explicit NewName(std::string path) : path_(std::move(path)) {}
+  ~NewName() {
+    if (!path_.empty()) shm_unlink(path_.c_str());
+  }
+  NewName(const NewName&) = delete;
+  NewName& operator=(const NewName&) = delete;
+  void keep() noexcept { path_.clear(); }
+
+ private:
+  std::string path_;
+};
+
+void reserve(int file, std::size_t bytes, const std::string& name) {
+  int error = 0;
+  do {
+    error = posix_fallocate(file, 0, static_cast<off_t>(bytes));
+  } while (error == EINTR);
+  if (error != 0) throw Error("shared memory " + name + ": " + std::generic_category().message(error));
+}
 
 using Word = std::atomic_ref<std::uint64_t>;
 static_assert(Word::is_always_lock_free);
@@ -125,6 +151,9 @@ SharedLayout::SharedLayout(const std::vector<SharedField>& fields) {
     throw ArgumentError(expected("fields", "1..64 of them", std::to_string(fields.size())));
   }
   for (const SharedField& field : fields) {
+    const auto same = [&](const SharedEntry& entry) { return field.name == entry.name; };
+    if (std::ranges::any_of(entries, same))
+      throw ArgumentError(expected("fields", "names that differ", field.name));
     entries.push_back(entry_of(field, slot_bytes));
     slot_bytes += aligned(entries.back().bytes);
   }
@@ -133,11 +162,12 @@ SharedLayout::SharedLayout(const std::vector<SharedField>& fields) {
 }
 
 struct SharedArrays::Impl {
-  Impl(std::string called, std::vector<SharedField> of, int file)
+  Impl(std::string called, std::vector<SharedField> of, File opened)
       : name(std::move(called)),
         fields(std::move(of)),
         layout(fields),
-        memory(file, layout.bytes),
+        file(std::move(opened)),
+        memory(file.number, layout.bytes),
         snapshot(layout.slot_bytes / sizeof(std::uint64_t)) {
     if (!memory) throw Error("shared memory " + name + ": " + why());
   }
@@ -151,22 +181,22 @@ struct SharedArrays::Impl {
   const std::string name;
   const std::vector<SharedField> fields;
   const SharedLayout layout;
+  const File file;  // whoever writes holds its lock, which ends with the process
   const Mapping memory;
   std::vector<std::uint64_t> snapshot, attempt = snapshot;
   std::uint64_t seen = 0;
+  bool writes = false;
   RecordStamp stamp;
 };
 
 std::unique_ptr<SharedArrays> SharedArrays::create(const std::string& name, std::vector<SharedField> fields) {
   const std::string path = path_of(name);
   const SharedLayout layout(fields);
-  const File file(shm_open(path.c_str(), O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0600));
+  File file(shm_open(path.c_str(), O_CREAT | O_EXCL | O_RDWR | O_CLOEXEC, 0600));
   if (file.number < 0) throw Error("shared memory " + name + ": " + why());
-  if (const int error = posix_fallocate(file.number, 0, static_cast<off_t>(layout.bytes)); error != 0) {
-    shm_unlink(path.c_str());
-    throw Error("shared memory " + name + ": " + std::generic_category().message(error));
-  }
-  auto impl = std::make_unique<Impl>(name, std::move(fields), file.number);
+  NewName made(path);
+  reserve(file.number, layout.bytes, name);
+  auto impl = std::make_unique<Impl>(name, std::move(fields), std::move(file));
   SharedHeader& header = impl->header();
   header.version = kSharedVersion;
   header.fields = static_cast<std::uint32_t>(layout.entries.size());
@@ -175,11 +205,13 @@ std::unique_ptr<SharedArrays> SharedArrays::create(const std::string& name, std:
   std::memcpy(impl->memory.data() + sizeof header, layout.entries.data(),
               layout.entries.size() * sizeof(SharedEntry));
   store(impl->memory.data(), kSharedMagic, sizeof kSharedMagic);
-  return std::unique_ptr<SharedArrays>(new SharedArrays(std::move(impl)));
+  std::unique_ptr<SharedArrays> arrays(new SharedArrays(std::move(impl)));
+  made.keep();
+  return arrays;
 }
 
 std::unique_ptr<SharedArrays> SharedArrays::open(const std::string& name) {
-  const File file(shm_open(path_of(name).c_str(), O_RDWR | O_CLOEXEC, 0));
+  File file(shm_open(path_of(name).c_str(), O_RDWR | O_CLOEXEC, 0));
   if (file.number < 0) throw Error("shared memory " + name + ": " + why());
   struct stat found{};
   fstat(file.number, &found);
@@ -208,11 +240,44 @@ std::unique_ptr<SharedArrays> SharedArrays::open(const std::string& name) {
                       std::memcmp(entries.data(), layout.entries.data(), table - sizeof header) == 0;
   if (!agrees) refuse(name, std::to_string(layout.bytes) + " bytes for its fields", std::to_string(bytes));
   return std::unique_ptr<SharedArrays>(
-      new SharedArrays(std::make_unique<Impl>(name, std::move(fields), file.number)));
+      new SharedArrays(std::make_unique<Impl>(name, std::move(fields), std::move(file))));
 }
 
 void SharedArrays::remove(const std::string& name) {
   if (shm_unlink(path_of(name).c_str()) != 0) throw Error("shared memory " + name + ": " + why());
+}
+
+void SharedArrays::remove() noexcept {
+  try {
+    const std::string path = path_of(impl_->name);
+    const File named(shm_open(path.c_str(), O_RDONLY | O_CLOEXEC, 0));
+    struct stat ours{}, theirs{};
+    const bool same = named.number >= 0 && fstat(impl_->file.number, &ours) == 0 &&
+                      fstat(named.number, &theirs) == 0 && ours.st_ino == theirs.st_ino &&
+                      ours.st_dev == theirs.st_dev;
+    if (same) shm_unlink(path.c_str());
+  } catch (...) {
+    // out of memory: the name stays
+  }
+}
+
+/// A reader that looks whether there is a writer holds the lock for a moment.
+bool SharedArrays::claim() noexcept {
+  Impl& self = *impl_;
+  constexpr int kTries = 20;
+  for (int i = 0; i < kTries && !self.writes; ++i) {
+    self.writes = flock(self.file.number, LOCK_EX | LOCK_NB) == 0;
+    if (!self.writes) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  return self.writes;
+}
+
+bool SharedArrays::has_writer() const noexcept {
+  const Impl& self = *impl_;
+  if (self.writes) return true;  // to ask would be to give it up
+  if (flock(self.file.number, LOCK_SH | LOCK_NB) != 0) return true;
+  flock(self.file.number, LOCK_UN);
+  return false;
 }
 
 SharedArrays::SharedArrays(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -231,16 +296,19 @@ const void* SharedArrays::array(std::size_t i) const noexcept {
   return reinterpret_cast<const std::byte*>(impl_->snapshot.data()) + impl_->layout.entries[i].offset;
 }
 
-void SharedArrays::write(std::span<const void* const> arrays, const RecordStamp& stamp) noexcept {
+bool SharedArrays::write(std::span<const void* const> arrays, const RecordStamp& stamp) noexcept {
   const Impl& self = *impl_;
+  if (ended() || !(self.writes || claim())) return false;
   const std::uint64_t record = self.count().load(std::memory_order_relaxed) + 1;
   std::byte* const slot = self.slot(record);
-  const SlotHead head{stamp.timestamp_us, stamp.now_us, static_cast<std::int64_t>(stamp.status), {}};
+  const SlotHead head{
+      stamp.timestamp_us, stamp.now_us, static_cast<std::int64_t>(stamp.status), now_us(), {}};
   store(slot, &head, sizeof head);
   for (std::size_t i = 0; i < arrays.size() && i < self.layout.entries.size(); ++i) {
     store(slot + self.layout.entries[i].offset, arrays[i], self.layout.entries[i].bytes);
   }
   self.count().store(record, std::memory_order_release);
+  return true;
 }
 
 /// A record is whole if the one after the next was not begun meanwhile, which is what overwrites it.
@@ -256,7 +324,7 @@ bool SharedArrays::read() noexcept {
     std::memcpy(&head, self.attempt.data(), sizeof head);
     const bool known = head.status >= 0 && head.status < kStatuses;
     self.stamp = {head.timestamp_us, head.now_us,
-                  known ? static_cast<Status>(head.status) : Status::engine_failure};
+                  known ? static_cast<Status>(head.status) : Status::engine_failure, head.written_us};
     self.snapshot.swap(self.attempt);
     self.seen = record;
     return true;

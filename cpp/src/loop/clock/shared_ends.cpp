@@ -22,6 +22,15 @@ void require_fields(const char* who, const std::vector<SharedField>& wanted, con
   throw ArgumentError(expected(who, shown(wanted), shown(arrays.fields())));
 }
 
+/// What a process that is gone saw last is not the observation of now.
+void require_writer(const SharedArrays& arrays) {
+  constexpr std::int64_t kQuietUs = 100'000;
+  const std::int64_t quiet = now_us() - arrays.stamp().written_us;
+  if (quiet < kQuietUs || arrays.has_writer()) return;
+  throw Error("source: expected shared memory " + arrays.name() + " to have a writer, got none for " +
+              std::to_string(quiet / 1000) + " ms: its process is gone");
+}
+
 }  // namespace
 
 std::vector<SharedField> observation_fields(const Bundle& bundle) {
@@ -46,8 +55,10 @@ Source shared_source(SharedArrays& arrays, const Bundle& bundle) {
     std::copy(field.shape.begin(), field.shape.end(), views[i].shape.begin());
   }
   return [&arrays, views = std::move(views)](Observation& observation) mutable {
-    arrays.read();
+    if (arrays.ended()) return Status::closed;
+    const bool newer = arrays.read();
     if (arrays.read_count() == 0) return Status::not_reset;
+    if (!newer) require_writer(arrays);
     for (std::size_t i = 0; i < views.size(); ++i) views[i].data = arrays.array(i);
     observation = {views, arrays.stamp().timestamp_us, arrays.stamp().now_us};
     return Status::ok;
@@ -56,10 +67,12 @@ Source shared_source(SharedArrays& arrays, const Bundle& bundle) {
 
 Sink shared_sink(SharedArrays& arrays, const Bundle& bundle) {
   require_fields("sink", action_fields(bundle), arrays);
+  if (!arrays.claim()) {
+    throw Error(expected("sink", "shared memory " + arrays.name() + " without another writer", "one with"));
+  }
   return [&arrays](std::span<const float> action, Status status) {
     const std::array<const void*, 1> values = {action.data()};
-    arrays.write(values, {.timestamp_us = now_us(), .status = status});
-    return Status::ok;
+    return arrays.write(values, {.timestamp_us = now_us(), .status = status}) ? Status::ok : Status::closed;
   };
 }
 

@@ -40,7 +40,7 @@ struct SharedEntry {
 static_assert(sizeof(SharedEntry) == 128);
 
 struct SlotHead {
-  std::int64_t timestamp_us, now_us, status, unused[5];
+  std::int64_t timestamp_us, now_us, status, written_us, unused[4];
 };
 static_assert(sizeof(SlotHead) == 64);
 

@@ -116,7 +116,18 @@ void ThreadSetup::pin(const std::vector<int>& cores) {
   for (const int core : cores) CPU_SET(static_cast<std::size_t>(core), &wanted);
   pinned_ = sched_getaffinity(0, sizeof cores_, &cores_) == 0;
   if (pinned_) pinned_ = sched_setaffinity(0, sizeof wanted, &wanted) == 0;
-  if (!pinned_) report_.cores_refusal = why(errno) + "; none of them may be used by this process";
+  if (!pinned_) {
+    report_.cores_refusal = why(errno) + "; none of them may be used by this process";
+    return;
+  }
+  cpu_set_t given;
+  CPU_ZERO(&given);
+  if (sched_getaffinity(0, sizeof given, &given) != 0) return;
+  for (const int core : cores) {
+    if (CPU_ISSET(static_cast<std::size_t>(core), &given)) continue;
+    report_.cores_refusal +=
+        (report_.cores_refusal.empty() ? "this process may not use core " : ", ") + std::to_string(core);
+  }
 }
 
 /// Later allocations are locked, too, only where no limit can make them fail for it.

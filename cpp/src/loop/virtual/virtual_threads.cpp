@@ -37,7 +37,9 @@ void VirtualThreads::finish(Work& work) noexcept {
 
 /// Whoever is idle looks whether there is something to do; the planner first, as the controller waits for it.
 void VirtualThreads::begin(double now) noexcept {
-  if (!plan_.busy && loop_.plan_maker().begin()) plan_ = {true, now + durations_.plan()};
+  if (!plan_.busy && loop_.plan_maker().begin()) {
+    plan_ = {true, loop_.plan_maker().computes() ? now + durations_.plan() : now};
+  }
   if (!chunk_.busy && loop_.chunk_maker().begin()) chunk_ = {true, now + durations_.chunk()};
 }
 

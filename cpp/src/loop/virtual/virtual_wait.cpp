@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "support/finite.hpp"
+
 namespace keystep {
 
 VirtualWait::VirtualWait(const VirtualTime& time, UnderrunPolicy policy, const Bundle& bundle)
@@ -57,6 +59,17 @@ void VirtualWait::wait(std::span<float> action, SafetyGate& gate) noexcept {
     cause_ = Cause::late;
     ++counts_.actions;
   }
+  telemetry_.store(counts_);
+}
+
+void VirtualWait::failed(Status status, std::span<const float> action) noexcept {
+  cause_ = status == Status::bad_observation     ? Cause::refused
+           : status == Status::stale_observation ? Cause::stale
+           : status == Status::interrupted       ? Cause::interrupted
+                                                 : Cause::failed;
+  if (all_finite(action)) underrun_.given(action);
+  ++counts_.ticks;
+  ++counts_.underruns[static_cast<std::size_t>(cause_)];
   telemetry_.store(counts_);
 }
 

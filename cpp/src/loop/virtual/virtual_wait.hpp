@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "keystep/safety_gate.hpp"
+#include "keystep/status.hpp"
 #include "loop/async/seqlock.hpp"
 #include "loop/async/underrun.hpp"
 #include "loop/virtual/durations.hpp"
@@ -26,6 +27,11 @@ class VirtualWait {
   /// One period of waiting: writes what the robot is given, NaN if there is nothing to hold. After the last
   /// it is the action that was waited for.
   void wait(std::span<float> action, SafetyGate& gate) noexcept;
+
+  /// A tick that was not ok gave this in place of an action.
+  void failed(Status status, std::span<const float> action) noexcept;
+  /// The robot was given this by someone else: what comes next goes on from it.
+  void given(std::span<const float> action) noexcept { underrun_.given(action); }
 
   Telemetry telemetry() const noexcept { return telemetry_.load(); }  ///< any thread
   void reset_counts() noexcept;

@@ -1,0 +1,245 @@
+"""The benchmark of periods: loops side by side, their figures, and a run that is broken off and goes on."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from stub_bundle import HORIZON, TASKS, stub_manifest, write_manifest, write_stub_bundle
+from subgoal_stub import subgoal_changes
+
+import keystep
+from benchmarks import periods
+from benchmarks.periods_figures import figures_of, limits_of, report_markdown
+from benchmarks.periods_loops import KeystepLoop
+from benchmarks.periods_plot import save_plot
+from benchmarks.periods_slices import ASYNC, LOCKSTEP, LOOPS, TORCH, Spec
+from keystep.files import sha256
+
+RATE = 200.0
+PERIODS = 40
+FIGURES = {
+    "slices",
+    "due",
+    "actions",
+    "missed",
+    "skipped",
+    "stalls",
+    "interval_ms",
+    "stages_ms",
+    "underruns",
+    "late_goals",
+    "max_delay",
+    "system",
+    "seconds",
+    "first_ms",
+    "limits_ms",
+    "options",
+}
+
+
+@pytest.fixture
+def options(tmp_path):
+    """Of a short run of a stub policy, beside which torch finds a tiny network that sees the same."""
+    write_stub_bundle(tmp_path / "policy.keystep")
+    return periods.Options(
+        policies=(str(tmp_path / "policy.keystep"),),
+        rate_hz=RATE,
+        seconds=2 * PERIODS / RATE,
+        slice_seconds=PERIODS / RATE,
+        threads=1,
+        engine="stub",
+        fifo_priority=0,
+        lock_memory=False,
+        output=tmp_path / "out" / "periods.json",
+        plot=tmp_path / "out" / "periods.png",
+        store=tmp_path / "store",
+    )
+
+
+def planning_stub(folder):
+    """A stub bundle of subgoals whose golden data has texts."""
+    write_stub_bundle(folder, **subgoal_changes())
+    with np.load(folder / "golden.npz", allow_pickle=False) as archive:
+        np.savez(folder / "golden.npz", **archive, text=np.array([TASKS[0]["instruction"]] * 3))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["golden"]["sha256"] = sha256(folder / "golden.npz")
+    write_manifest(folder, manifest)
+    return folder
+
+
+def torch_twin(folder):
+    models = pytest.importorskip("keystep.models", reason="needs torch")
+    pytest.importorskip("diffusers")
+    seen = (models.state_feature(4), models.camera_feature("static", 6, 8))
+    config = replace(models.PRESETS["tiny"], observation=seen, horizon=HORIZON, execute=HORIZON)
+    models.random_checkpoint(folder / "checkpoint", config)
+
+
+@pytest.mark.parametrize("loop", [ASYNC, LOCKSTEP])
+@pytest.mark.parametrize("planned", [False, True])
+def test_a_slice_accounts_for_every_period(tmp_path, loop, planned):
+    bundle = (planning_stub if planned else write_stub_bundle)(tmp_path / "stub.keystep")
+    measured = KeystepLoop(Spec(loop, str(bundle), RATE, options={"engine": "stub"})).slice(PERIODS)
+    report, at = measured["report"], measured["at_us"]
+    assert at == sorted(at) and len(at) == report["statuses"]["ok"] <= report["periods"]
+    assert report["periods"] + report["skipped"] >= PERIODS - 1
+    assert set(measured["stages"]) <= ({"chunk", "plan"} if planned else {"chunk"})
+    if loop == ASYNC:
+        told = measured["telemetry"]
+        assert told["ticks"] == report["periods"] and told["actions"] == len(at)
+        assert sum(told["underruns"].values()) == report["periods"] - len(at)
+    else:
+        assert measured["telemetry"] is None and len(at) == report["periods"]
+        assert (
+            report["skipped"] > PERIODS / 2 or ("plan" in measured["stages"]) == planned
+        )  # every 12 actions
+    json.dumps(measured, allow_nan=False)
+
+
+def test_three_loops_side_by_side(options, tmp_path, capsys):
+    torch_twin(tmp_path)
+    assert periods.main(options) == 0
+    result = json.loads(options.output.read_text())
+    assert result["benchmark"] == "periods" and result["machine"]["cpu"]
+    assert result["settings"]["rate_hz"] == RATE and result["settings"]["policies"] == ["stub"]
+    loops = result["policies"]["stub"]["loops"]
+    assert list(loops) == list(LOOPS)
+    for loop in loops.values():
+        assert set(loop) == FIGURES and loop["slices"] == 2
+        assert loop["missed"] == loop["due"] - loop["actions"] >= loop["skipped"] >= 0
+        assert loop["system"]["scheduling"] == ["SCHED_OTHER"] and not loop["system"]["refusals"]
+    assert loops[TORCH]["stages_ms"]["chunk"]["max"] > 0 and loops[ASYNC]["underruns"]["starting"] == 0
+    report = options.output.with_suffix(".md").read_text()
+    assert all(report.count(f"| {loop} |") == 3 for loop in LOOPS) and report.endswith(
+        capsys.readouterr().out[-200:-1]
+    )
+    assert options.plot.read_bytes().startswith(b"\x89PNG") and options.plot.stat().st_size < 150_000
+    assert not list(options.store.iterdir())
+    drawn = options.plot.stat().st_mtime_ns
+    assert periods.main(replace(options, redraw=True)) == 0 and options.plot.stat().st_mtime_ns > drawn
+
+
+class Scripted:
+    """In place of a loop's process; breaks off after `left` slices of all."""
+
+    left, made = 0, 0
+
+    def __init__(self, spec):
+        self.spec = spec
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        return None
+
+    def slice(self, periods):
+        if Scripted.left == 0:
+            raise KeyboardInterrupt
+        Scripted.left -= 1
+        Scripted.made += 1
+        return scripted_slice(periods)
+
+
+def scripted_slice(periods, skipped=0, at_us=None, needs_us=1000.0, **telemetry):
+    spread = {"count": periods, "min_us": 1.0, "avg_us": 2.0, "p99_us": 3.0, "max_us": 4.0}
+    refusals = {f"{name}_refusal": "" for name in ("fifo", "cores", "memory", "stack")}
+    thread = {"policy": "SCHED_FIFO", "priority": 80, "memory_locked": True, **refusals}
+    counts = ("overruns", "minor_faults", "major_faults", "involuntary_switches")
+    report = {"periods": periods - skipped, "skipped": skipped, "latency": spread, "thread": thread}
+    report |= {"load_before": [0.5, 0, 0], "load_after": [1.5, 0, 0], **dict.fromkeys(counts, 2)}
+    told = {"underruns": {"late": 0, "starting": 0}, "late_goals": 0, "max_delay": 1} | telemetry
+    stages = {"chunk": dict.fromkeys(("p50_us", "p99_us", "max_us"), needs_us)}
+    at = [5000 * n for n in range(periods)] if at_us is None else at_us
+    return {"at_us": at, "report": report, "stages": stages, "telemetry": told}
+
+
+def test_what_was_broken_off_goes_on(options, monkeypatch, capsys):
+    options = replace(options, loops=("async", "lockstep"))
+    monkeypatch.setattr(periods, "LoopProcess", Scripted)
+    Scripted.left, Scripted.made = 3, 0
+    assert periods.main(options) == 130
+    assert "goes on" in capsys.readouterr().err
+    loops = json.loads(options.output.read_text())["policies"]["stub"]["loops"]
+    assert [loops[name]["slices"] for name in (ASYNC, LOCKSTEP)] == [2, 1]
+    Scripted.left = 9
+    assert periods.main(options) == 0
+    assert Scripted.made == 4
+    assert periods.main(options) == 0  # all of it anew
+    assert Scripted.made == 8
+    Scripted.left = 1
+    assert periods.main(options) == 130
+    Scripted.left = 9
+    assert periods.main(replace(options, slice_seconds=1 / RATE * 20)) == 0  # slices of another length
+    assert Scripted.made == 17
+
+
+def test_nothing_measured_writes_nothing(options, monkeypatch):
+    monkeypatch.setattr(periods, "LoopProcess", Scripted)
+    Scripted.left = 0
+    assert periods.main(replace(options, loops=("async",))) == 130
+    assert not options.output.exists()
+
+
+def test_figures_by_hand():
+    # 100 Hz: one action late by half a period and one lost, and a slice without any of that.
+    late = scripted_slice(6, skipped=1, at_us=[0, 10_000, 35_000, 40_000, 60_000], needs_us=2000.0)
+    good = scripted_slice(3, at_us=[0, 10_000, 20_000], late_goals=2, max_delay=3)
+    found = figures_of([late, good], 100.0)
+    assert (found["due"], found["actions"], found["missed"], found["skipped"]) == (9, 8, 1, 1)
+    assert found["stalls"] == 2  # 25 and 20 ms
+    assert found["interval_ms"] == pytest.approx(
+        {"min": 5, "avg": 80 / 6, "p99": found["interval_ms"]["p99"], "max": 25}
+    )
+    assert found["stages_ms"]["chunk"] == pytest.approx({"p50": 1.5, "p99": 1.5, "max": 2})
+    assert found["late_goals"] == 2 and found["max_delay"] == 3
+    assert found["system"]["scheduling"] == ["SCHED_FIFO 80, memory locked"]
+    assert found["system"]["load"] == [0.5, 1.5] and found["system"]["involuntary_switches"] == 4
+    assert found["seconds"] == [[0, 25.0]] and found["first_ms"] == [0, 10, 35, 40, 60]
+
+
+def test_a_slice_without_an_action_has_figures():
+    found = figures_of([scripted_slice(4, at_us=[])], 100.0)
+    assert found["missed"] == 4 and found["interval_ms"] is None and found["seconds"] == []
+    loop = found | {"limits_ms": {"chunk": 0.5}}
+    report = report_markdown({"p": {"notes": [], "loops": {ASYNC: loop}}}, 100.0)
+    assert "needs 1.0 ms a chunk (p99), has 0 ms" in report and "4 (100.0 %)" in report
+
+
+def test_the_picture_of_a_whole_run_is_small(tmp_path):
+    pytest.importorskip("matplotlib")
+    draw = np.random.default_rng(0)
+    whole = figures_of([scripted_slice(200)], 50.0)
+    whole["seconds"] = [[second, 20 + draw.exponential(50)] for second in range(600)]
+    whole["first_ms"] = (20 * np.arange(200) + draw.random(200)).tolist()
+    policies = {name: {"loops": dict.fromkeys(LOOPS, whole)} for name in "abc"}
+    save_plot(tmp_path / "periods.png", policies, 50.0)
+    assert 10_000 < (tmp_path / "periods.png").stat().st_size < 150_000
+
+
+@pytest.mark.parametrize(
+    ("horizon", "execute", "request_below", "left"),
+    [(8, 8, 0, 4), (16, 8, 0, 8), (16, 2, 0, 8), (16, 8, 4, 3)],
+)
+def test_a_chunk_has_the_actions_that_are_left_when_it_is_asked_for(horizon, execute, request_below, left):
+    manifest = stub_manifest(chunk={"horizon": horizon, "execute": execute, "start": 0})
+    assert limits_of(manifest, ASYNC, 50.0, request_below) == {"chunk": 20.0 * left}
+    assert limits_of(manifest, TORCH, 50.0) == {"chunk": 20.0}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"rate_hz": 0.0}, "rate_hz: expected more than 0"),
+        ({"seconds": float("nan")}, "seconds: expected more than 0"),
+        ({"slice_seconds": 0.001}, "slice_seconds: expected at least two periods"),
+        ({"policies": ("nowhere",)}, "policies: expected franka3blocks-state"),
+        ({"loops": ()}, "expected at least one"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(options, wrong, message):
+    with pytest.raises(keystep.ArgumentError, match=message):
+        periods.main(replace(options, **wrong))
