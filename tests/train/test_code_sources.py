@@ -36,6 +36,7 @@ class Network:
     image_tokens: int
     proprioception: Feature | None
     objects: Feature | None = None
+    context: int = 1024
 
 
 def test_a_row_for_each_episode_of_what_the_network_sees(dataset: Any) -> None:
@@ -81,6 +82,20 @@ def test_programs_are_rows_of_text_told_like_the_demonstrations(dataset: Any) ->
     assert source.sha256() == Programs(SUITE, 33, like).sha256() != Programs(SUITE, 32, like).sha256()
     with pytest.raises(ValueError, match="programs: expected at least 1, got 0"):
         Programs(SUITE, 0, like)
+
+
+def test_a_row_has_room_for_every_sample_or_is_refused(dataset: Any) -> None:
+    """What fits in no row would never be learned; what is longer than the context cannot be."""
+    reader = dataset("rgb")
+    like = CodeDemonstrations(reader, SUITE, StepSampling(max_tokens=60))
+    network = Network(6, like.proprioception)
+    with pytest.raises(ValueError, match=r"^row_tokens: expected at least \d+ tokens, .*, got 60$"):
+        like.rows([0], network)
+    with pytest.raises(ValueError, match=r"^row_tokens: expected at least \d+ tokens, .*, got 40$"):
+        Programs(SUITE, 31, like, max_tokens=40).rows(list(range(31)), network)
+    enough = CodeDemonstrations(reader, SUITE)
+    with pytest.raises(ValueError, match=r"^context: expected at least \d+ tokens, .*, got 50$"):
+        enough.rows([0], Network(6, enough.proprioception, context=50))
 
 
 def test_the_language_is_json_that_says_how_to_read_a_checkpoint(dataset: Any) -> None:

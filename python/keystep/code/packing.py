@@ -184,21 +184,6 @@ def pack(samples: Iterable[Sample], max_tokens: int) -> Iterator[PackedRow]:
         yield builder.row()
 
 
-def first_row(samples: Iterable[Sample], max_tokens: int) -> PackedRow:
-    """One row of at most so many tokens; samples that do not fit are left out.
-
-    Raises:
-        ValueError: none fits.
-    """
-    builder = RowBuilder()
-    for sample in samples:
-        if builder.length + builder.growth(sample) <= max_tokens:
-            builder.add(sample)
-    if not builder.length:
-        raise ValueError(f"max_tokens: expected room for a sample, got {max_tokens}")
-    return builder.row()
-
-
 def batch(rows: Sequence[PackedRow], pad: int = 0) -> dict[str, Any]:
     """Rows as arrays (B, T) and a mask (B, T, T), padded to the longest; a pad sees itself alone.
 

@@ -52,9 +52,12 @@ class StepWeights:
 
 
 def draw_steps(weights: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """At most `count` different steps in order, likely as they weigh."""
+    """At most `count` different steps, likely as they weigh, in the order in which they were drawn.
+
+    So the first of them are a draw of fewer.
+    """
     count = min(count, len(weights))
-    return np.sort(rng.choice(len(weights), size=count, replace=False, p=weights / weights.sum()))
+    return rng.choice(len(weights), size=count, replace=False, p=weights / weights.sum(), shuffle=False)
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,17 @@ class SampleMaker:
         tokens = tuple(self.tokenizer.encode_pieces(self.layout.reply(reply)))
         weights = tuple(weight * (weigh_cells or not cell) for cell in self.cells(tokens))
         return [*chunks, Chunk(("reply", reply, target), tokens, weights, target)]
+
+    def longest(self, task: str, keysteps: Sequence[str], seen: bool = True) -> int:
+        """Tokens that no sample of an episode with these key-steps exceeds, auxiliary questions apart.
+
+        Args:
+            seen: False: of an episode as text alone.
+        """
+        prompt = Prompt(task, tuple(keysteps), request=True, image=seen, proprioception=seen)
+        asked = sum(len(chunk.tokens) for chunk in self.question(prompt, None))
+        replies = [self.layout.reply(text) for code in keysteps for text in (code, comment(code))]
+        return asked + max(len(self.tokenizer.encode_pieces(reply)) for reply in replies)
 
     def question(self, prompt: Prompt, episode: Hashable, frame: Hashable = None) -> list[Chunk]:
         """A prompt without reply."""

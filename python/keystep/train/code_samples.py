@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from keystep.code.grid import grid_of
-from keystep.code.packing import Chunk, PackedRow, batch, first_row, pack
+from keystep.code.packing import Chunk, PackedRow, batch, pack
 from keystep.code.questions import KINDS, Question, questions
 from keystep.code.samples import (
     CodeEpisode,
@@ -74,6 +74,27 @@ def text_rows(
     return pack(samples(), max_tokens)
 
 
+def check_room(
+    maker: SampleMaker,
+    episodes: Iterable[tuple[str, Sequence[str]]],
+    max_tokens: int,
+    context: int,
+    seen: bool = True,
+) -> None:
+    """Raises ValueError where an episode, its task and its key-steps, has a sample that fits in no row.
+
+    Args:
+        context: most tokens of a sample, of a network.
+        seen: see `SampleMaker.longest`.
+    """
+    longest = max((maker.longest(*episode, seen) for episode in episodes), default=0)
+    for name, most in {"row_tokens": max_tokens, "context": context}.items():
+        if longest > most:
+            raise ValueError(
+                f"{name}: expected at least {longest} tokens, for the longest sample, got {most}"
+            )
+
+
 class CodeData:
     """Stage 2: the demonstrations of a dataset.
 
@@ -124,11 +145,22 @@ class CodeData:
 
     def rows(self, rng: np.random.Generator) -> Iterator[PackedRow]:
         """Rows without end: all episodes in a new order each time, other steps of them each time."""
-        return pack(self._samples(rng), self._sampling.max_tokens)
+        return self._packed(self._samples(rng))
 
     def row(self, number: int, rng: np.random.Generator) -> PackedRow:
-        """A row of one episode: steps are drawn, and in their order those that fit are taken."""
-        return first_row(self._of_episode(number, rng), self._sampling.max_tokens)
+        """A row of one episode: of the steps drawn the first ones, until one does not fit.
+
+        To leave out what is too long and go on would drop the ends of episodes, where the memory is long.
+        """
+        return next(self._packed(self._of_episode(number, rng)))
+
+    def _packed(self, samples: Iterator[list[Chunk]]) -> Iterator[PackedRow]:
+        return pack(samples, self._sampling.max_tokens)
+
+    def check_room(self, context: int) -> None:
+        """Raises ValueError unless every sample fits in a row, and in a network's context."""
+        episodes = ((episode.task, episode.memory(len(episode.codes))) for episode in self.episodes)
+        check_room(self._maker, episodes, self._sampling.max_tokens, context)
 
     def _samples(self, rng: np.random.Generator) -> Iterator[list[Chunk]]:
         while True:

@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from keystep.code.packing import batch, first_row
+from keystep.code.packing import batch, pack
 from keystep.code.prompt import DEFAULT, PromptLayout
 from keystep.code.samples import SampleMaker, TextEpisode, text_samples
 from keystep.code.tokenizer import Tokenizer
@@ -20,7 +20,14 @@ from keystep.data.joined import Dataset
 from keystep.features import Feature
 from keystep.files import to_json
 from keystep.suites.base import Suite, texts, tokenizer
-from keystep.train.code_samples import OBJECT_SLOTS, OBJECTS, PROPRIOCEPTION, CodeData, StepSampling
+from keystep.train.code_samples import (
+    OBJECT_SLOTS,
+    OBJECTS,
+    PROPRIOCEPTION,
+    CodeData,
+    StepSampling,
+    check_room,
+)
 
 
 class Sees(Protocol):
@@ -28,6 +35,9 @@ class Sees(Protocol):
 
     @property
     def image_tokens(self) -> int: ...
+
+    @property
+    def context(self) -> int: ...
 
     @property
     def objects(self) -> Feature | None: ...
@@ -102,7 +112,10 @@ class Programs(Language):
         return digest.hexdigest()
 
     def rows(self, episodes: list[int], config: Sees) -> ProgramRows:
-        return ProgramRows(self, episodes, self.maker(config), self._max_tokens)
+        maker = self.maker(config)
+        texts = ((self.episodes[number].prompt, self.episodes[number].keysteps) for number in episodes)
+        check_room(maker, texts, self._max_tokens, config.context, seen=False)
+        return ProgramRows(self, episodes, maker, self._max_tokens)
 
     def task_numbers(self, episodes: Sequence[int]) -> np.ndarray:
         return np.array([self._numbers[self.episodes[number].task] for number in episodes], np.int64)
@@ -128,7 +141,7 @@ class ProgramRows:
             episode = self._source.episodes[number]
             samples = list(text_samples(self._maker, episode.prompt, episode.keysteps, number))
             order = rng.permutation(len(samples))
-            rows.append(first_row([samples[place] for place in order], self._max_tokens))
+            rows.append(next(pack((samples[place] for place in order), self._max_tokens)))
         found = batch(rows)
         found.pop("shown")
         return found
@@ -180,6 +193,7 @@ class CodeDemonstrations(Language):
 
     def rows(self, episodes: list[int], config: Sees) -> DemonstrationRows:
         data = self.data.with_maker(self.maker(config))
+        data.check_room(config.context)
         return DemonstrationRows(data, episodes, self.task_numbers(episodes))
 
     def task_numbers(self, episodes: Sequence[int]) -> np.ndarray:
