@@ -34,8 +34,21 @@ def test_the_papers_is_the_text_of_its_dialogue() -> None:
     memory = ("move3d(get_actor('a'))", "pick(get_actor('a'))")
     for count, request in ((0, False), (1, True), (2, True), (2, False)):
         prompt = Prompt("Pick up the a", memory[:count], request)
-        assert PAPER.text(prompt) == human_text("Pick up the a", memory[:count], request)
-    assert PAPER.text(Prompt("any", memory, question="Where?")) == "<image>\nWhere?"
+        assert PAPER.text(prompt) == human_text("Pick up the a", memory[:count], request) + "\n"
+    assert PAPER.text(Prompt("any", memory, question="Where?")) == "<image>\nWhere?\n"
+
+
+@BOTH
+@given(LINE, st.sampled_from(["", "\n", "Robot: ", "}"]))
+@settings(max_examples=30, deadline=None)
+def test_the_planner_writes_nothing_but_its_reply(layout: PromptLayout, reply: str, before: str) -> None:
+    """What a layout puts before the reply stands in the prompt, as nobody can write it at run time."""
+    assert layout.reply(reply) == (reply, Special.END)
+    layout = replace(layout, templates={**layout.templates, "reply": before + "{reply}{end}"})
+    assert layout.reply(reply) == (reply, Special.END)
+    for prompt in (Prompt("a", ("b()",), request=True), Prompt("a"), Prompt("a", question="Where?")):
+        without = replace(layout, templates={**layout.templates, "reply": "{reply}{end}"})
+        assert layout.text(prompt) == without.text(prompt) + before
 
 
 @BOTH
@@ -73,6 +86,13 @@ def test_a_layout_comes_back_from_its_json(layout: PromptLayout) -> None:
     assert found == layout and found.to_dict() == layout.to_dict()
 
 
+@BOTH
+def test_a_memory_has_code(layout: PromptLayout) -> None:
+    for index in (0, 1):
+        with pytest.raises(ValueError, match=r"^keystep: expected code, got ''$"):
+            layout.keystep(index, "")
+
+
 @pytest.mark.parametrize("task", ["", "two\nlines", "a\rb"])
 def test_a_task_is_one_line(task: str) -> None:
     with pytest.raises(ValueError, match="task: expected one line of text, got"):
@@ -91,6 +111,14 @@ def test_a_task_is_one_line(task: str) -> None:
         ({"templates": {**DEFAULT.templates, "task": "{task}{task}"}}, "templates.task: expected {task}"),
         ({"templates": {**DEFAULT.templates, "between": "{image}"}}, "templates.between: expected no slot"),
         ({"templates": {**DEFAULT.templates, "request": "{ "}}, "templates.request: expected no slot"),
+        (
+            {"templates": {**DEFAULT.templates, "reply": "{end}{reply}"}},
+            "templates.reply: expected {reply}, a",
+        ),
+        (
+            {"templates": {**DEFAULT.templates, "reply": "{reply}{end}\n"}},
+            "templates.reply: expected {reply}, a",
+        ),
     ],
 )
 def test_a_bad_layout_names_the_field(changes: dict, problem: str) -> None:
@@ -103,11 +131,21 @@ def test_a_bad_layout_names_the_field(changes: dict, problem: str) -> None:
     [
         ({"version": 2}, "version: expected 1, got 2"),
         ({"format": None}, "format: expected 'keystep-prompt', got None"),
+        ({"version": True}, "version: expected 1, got True"),
+        ({"name": 5}, "name: expected text, got 5"),
+        ({"order": 5}, "order: expected a list, got 5"),
+        ({"order": "reply"}, "order: expected a list, got 'reply'"),
+        ({"question_order": [["reply"]]}, r"question_order\[0\]: expected text, got \['reply'\]"),
+        ({"templates": [1]}, r"templates: expected an object, got \[1\]"),
+        ({"templates": {**DEFAULT.templates, 5: "a"}}, "templates: expected task, .*, 5"),
+        ({"templates": {**DEFAULT.templates, "task": 5}}, "templates.task: expected text, got 5"),
     ],
 )
 def test_another_format_is_refused(change: dict, problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         PromptLayout.from_dict({**DEFAULT.to_dict(), **change})
+    with pytest.raises(ValueError, match=r"keystep-prompt: expected an object, got \[\]"):
+        PromptLayout.from_dict([])  # type: ignore[arg-type]
     lacking = {key: value for key, value in DEFAULT.to_dict().items() if key != "order"}
     with pytest.raises(ValueError, match="order: expected one, got none"):
         PromptLayout.from_dict(lacking)

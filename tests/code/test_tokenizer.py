@@ -115,6 +115,17 @@ def test_specials_are_pieces_never_text() -> None:
             TOKENIZER.decode([number])
 
 
+def test_what_is_no_text_is_known_beforehand() -> None:
+    none = set(TOKENIZER.no_text(len(TOKENIZER) + 2))
+    assert none == {0, 1, 2, 3, len(TOKENIZER), len(TOKENIZER) + 1}
+    for number in range(len(TOKENIZER) + 2):
+        if number in none:
+            with pytest.raises(ValueError, match="ids: expected"):
+                TOKENIZER.decode([number])
+        else:
+            TOKENIZER.decode([number])
+
+
 def test_bytes_that_are_no_text_are_marked() -> None:
     assert TOKENIZER.decode([len(SPECIALS) + 0xC3]) == "\ufffd"
     with pytest.raises(ValueError, match=r"text: expected Unicode, got '\\ud800' at 1"):
@@ -148,10 +159,14 @@ def test_a_bad_table_is_refused(words: tuple, problem: str) -> None:
     [
         ({"version": 2}, "version: expected 1, got 2"),
         ({"specials": []}, r"specials: expected \['<pad>'"),
-        ({"words": "abc"}, "words: expected a list, got str"),
-        ({"words": None}, "words: expected a list, got NoneType"),
+        ({"version": True}, "version: expected 1, got True"),
+        ({"words": "abc"}, "words: expected a list, got 'abc'"),
+        ({"words": None}, "words: expected a list, got None"),
+        ({"words": ["a", 1]}, r"words\[1\]: expected text, got 1"),
     ],
 )
 def test_another_format_is_refused(change: dict, problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         Tokenizer.from_dict({**TOKENIZER.to_dict(), **change})
+    with pytest.raises(ValueError, match=r"keystep-words: expected an object, got \[\]"):
+        Tokenizer.from_dict([])  # type: ignore[arg-type]

@@ -88,6 +88,9 @@ def test_it_writes(folder: Path) -> None:
         def encode(self, text: str) -> list[int]:
             return tokenizer(text, add_special_tokens=False)["input_ids"]
 
+        def no_text(self, vocabulary: int) -> list[int]:
+            return []
+
         def decode(self, ids) -> str:
             return tokenizer.decode(ids)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -132,16 +133,20 @@ def test_numbers_that_are_not_finite_are_told_and_forgotten() -> None:
     assert answer(writing, 0).text == LESSONS[0][2]
 
 
-def test_no_reply_has_a_token_that_is_no_text() -> None:
+@pytest.mark.parametrize("felt", [True, False], ids=["felt", "no proprioception"])
+def test_no_reply_has_a_token_that_is_no_text(felt: bool) -> None:
+    """Also of a planner to which a special of its tokeniser means nothing, or with more ids than words."""
     torch.manual_seed(0)
     config = small()
-    planner = CodePlanner(config)
-    never = {config.pad_id, config.image_id, config.proprioception_id}
-    raised = torch.zeros(config.vocabulary)
+    observation = config.observation if felt else config.observation[:1]
+    planner = CodePlanner(replace(config, observation=observation, vocabulary=config.vocabulary + 3))
+    words = Characters(config.image_tokens)
+    never = set(words.no_text(config.vocabulary + 3)) - {config.end_id}
+    raised = torch.zeros(config.vocabulary + 3)
     raised[sorted(never)] = 100.0
     planner.head.register_forward_hook(lambda _module, _given, logits: logits + raised)
-    found = ReplyWriter(planner, Characters(config.image_tokens), limit=6).write([4, 5, 6])
-    assert found.passes and not never & set(found.ids)
+    found = ReplyWriter(planner, words, limit=6).write([4, 5, 6])
+    assert found.passes and len(never) == 6 and not never & set(found.ids)
 
 
 def test_a_text_planner_without_any_picture() -> None:

@@ -35,7 +35,11 @@ class Characters:
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:
-        return "".join(CHARACTERS[number - FIRST] for number in ids if number >= FIRST)
+        assert all(number >= FIRST for number in ids), "no text"
+        return "".join(CHARACTERS[number - FIRST] for number in ids)
+
+    def no_text(self, vocabulary: int) -> list[int]:
+        return [*range(FIRST), *range(FIRST + len(CHARACTERS), vocabulary)]
 
 
 def small(name: str = "micro", **changes: object) -> CodePlannerConfig:

@@ -86,15 +86,18 @@ class PromptLayout:
     templates: Mapping[str, str]
 
     def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name:
+            raise ValueError(f"name: expected text, got {self.name!r:.100}")
         for field in ("order", "question_order"):
             _check_order(field, getattr(self, field))
         if set(self.templates) != set(SLOTS):
-            raise ValueError(f"templates: expected {', '.join(SLOTS)}, got {', '.join(self.templates)}")
+            got = ", ".join(map(str, self.templates))
+            raise ValueError(f"templates: expected {', '.join(SLOTS)}, got {got}")
         for name, template in self.templates.items():
             _check_template(name, template)
 
     def sections(self, prompt: Prompt) -> Iterator[tuple[str, tuple[Piece, ...]]]:
-        """Those that the prompt has, in order, without the reply: name and pieces.
+        """Those that the prompt has, in order: name and pieces. Of the reply, what stands before its text.
 
         Of the memory every key-step is a section of its own, named "memory", so that they can be encoded one
         by one. Text next to text is one piece.
@@ -103,12 +106,15 @@ class PromptLayout:
         for name in order:
             if name == "memory":
                 yield from (("memory", self.keystep(index, code)) for index, code in enumerate(prompt.memory))
-            elif name != "reply" and (pieces := self._section(name, prompt)):
+            elif pieces := self._section(name, prompt):
                 yield name, pieces
 
     def _section(self, name: str, prompt: Prompt) -> tuple[Piece, ...]:
         if name in ("image", "proprioception", "request") and not getattr(prompt, name):
             return ()
+        if name == "reply":
+            before = _before_reply(self.templates["reply"])
+            return (before,) if before else ()
         if name in ("task", "question"):
             text = getattr(prompt, name)
             if text is None:
@@ -119,12 +125,15 @@ class PromptLayout:
 
     def keystep(self, index: int, code: str) -> tuple[Piece, ...]:
         """Key-step number `index` (from 0) of a memory."""
-        (text,) = self._fill("keystep", code)
-        return (self.templates["between"] + str(text) if index else text,)
+        if not code:
+            raise ValueError("keystep: expected code, got ''")
+        text = "".join(self._fill("keystep", code))
+        return (self.templates["between"] + text if index else text,)
 
     def reply(self, text: str) -> tuple[Piece, ...]:
-        """A reply with its end."""
-        return self._fill("reply", text)
+        """A reply with its end: all that is written. What its template begins with is the prompt's."""
+        template = self.templates["reply"]
+        return _filled(template.removeprefix(_before_reply(template)), text)
 
     def pieces(self, prompt: Prompt) -> tuple[Piece, ...]:
         """All sections in a row."""
@@ -142,15 +151,7 @@ class PromptLayout:
         return PromptLayout(self.name, order, question_order, self.templates)
 
     def _fill(self, name: str, text: str = "") -> tuple[Piece, ...]:
-        pieces: list[Piece] = []
-        for index, part in enumerate(_SLOT.split(self.templates[name])):  # literals and slots take turns
-            special = _SPECIALS.get(part) if index % 2 else None
-            new: Piece = special if special is not None else text if index % 2 else part
-            if special is None and pieces and not isinstance(pieces[-1], Special):
-                pieces[-1] += new
-            elif new:
-                pieces.append(new)
-        return tuple(pieces)
+        return _filled(self.templates[name], text)
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -160,15 +161,51 @@ class PromptLayout:
     @classmethod
     def from_dict(cls, found: Mapping[str, Any]) -> PromptLayout:
         """The inverse of `to_dict`. Raises ValueError."""
-        if found.get("format") != FORMAT:
-            raise ValueError(f"format: expected {FORMAT!r}, got {found.get('format')!r}")
-        if found.get("version") != VERSION:
-            raise ValueError(f"version: expected {VERSION}, got {found.get('version')!r}")
+        check_format(found, FORMAT, VERSION)
         missing = {"name", "order", "question_order", "templates"} - set(found)
         if missing:
             raise ValueError(f"{min(missing)}: expected one, got none")
-        order, question_order = (tuple(found[name]) for name in ("order", "question_order"))
-        return cls(found["name"], order, question_order, dict(found["templates"]))
+        order, question_order = (texts(name, found[name]) for name in ("order", "question_order"))
+        templates = found["templates"]
+        if not isinstance(templates, Mapping):
+            raise ValueError(f"templates: expected an object, got {templates!r:.100}")
+        return cls(found["name"], order, question_order, dict(templates))
+
+
+def _filled(template: str, text: str) -> tuple[Piece, ...]:
+    pieces: list[Piece] = []
+    for index, part in enumerate(_SLOT.split(template)):  # literals and slots take turns
+        special = _SPECIALS.get(part) if index % 2 else None
+        new: Piece = special if special is not None else text if index % 2 else part
+        if special is None and pieces and not isinstance(pieces[-1], Special):
+            pieces[-1] += new
+        elif new:
+            pieces.append(new)
+    return tuple(pieces)
+
+
+def _before_reply(template: str) -> str:
+    return template.partition("{reply}")[0]
+
+
+def check_format(found: object, name: str, version: int) -> None:
+    """ValueError unless it is a JSON object of this format and version."""
+    if not isinstance(found, Mapping):
+        raise ValueError(f"{name}: expected an object, got {found!r:.100}")
+    for field, wanted in {"format": name, "version": version}.items():
+        got = found.get(field)
+        if got != wanted or isinstance(got, bool):
+            raise ValueError(f"{field}: expected {wanted!r}, got {got!r:.100}")
+
+
+def texts(field: str, found: object) -> tuple[str, ...]:
+    """ValueError unless it is a list of texts."""
+    if not isinstance(found, list | tuple):
+        raise ValueError(f"{field}: expected a list, got {found!r:.100}")
+    for index, text in enumerate(found):
+        if not isinstance(text, str):
+            raise ValueError(f"{field}[{index}]: expected text, got {text!r:.100}")
+    return tuple(found)
 
 
 def check_line(name: str, text: str) -> None:
@@ -187,11 +224,15 @@ def _check_order(field: str, order: tuple[str, ...]) -> None:
         raise ValueError(f"{field}: expected the reply last, got {', '.join(order) or 'none'}")
 
 
-def _check_template(name: str, template: str) -> None:
+def _check_template(name: str, template: object) -> None:
+    if not isinstance(template, str):
+        raise ValueError(f"templates.{name}: expected text, got {template!r:.100}")
     slots = _SLOT.findall(template)
     if sorted(slots) != sorted(SLOTS[name]) or "{" in _SLOT.sub("", template):
         wanted = ", ".join(f"{{{slot}}}" for slot in sorted(SLOTS[name])) or "no slot"
         raise ValueError(f"templates.{name}: expected {wanted}, got {template!r}")
+    if name == "reply" and (slots != ["reply", "end"] or not template.endswith("{end}")):
+        raise ValueError(f"templates.reply: expected {{reply}}, and {{end}} at its end, got {template!r}")
 
 
 REQUEST = "Please give a keystep reply"

@@ -7,12 +7,12 @@ two entries that are words on their facing sides is implied.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from keystep.code.prompt import Piece, Special
+from keystep.code.prompt import Piece, Special, check_format, texts
 
 FORMAT, VERSION = "keystep-words", 1
 PAD = "<pad>"
@@ -52,6 +52,13 @@ class Tokenizer:
         return FIRST_WORD + len(self.words)
 
     pad, end, image, proprioception = range(len(SPECIALS))
+
+    def no_text(self, vocabulary: int) -> list[int]:
+        """The numbers below `vocabulary` that are no text: the specials, and what is beyond the table.
+
+        A planner that writes text writes none of them but the end.
+        """
+        return [*range(len(SPECIALS)), *range(len(self), vocabulary)]
 
     @cached_property
     def _entries(self) -> list[bytes]:
@@ -137,14 +144,10 @@ class Tokenizer:
     @classmethod
     def from_dict(cls, found: Mapping[str, Any]) -> Tokenizer:
         """The inverse of `to_dict`. Raises ValueError."""
-        expected = {"format": FORMAT, "version": VERSION, "specials": list(SPECIALS)}
-        for name, value in expected.items():
-            if found.get(name) != value:
-                raise ValueError(f"{name}: expected {value!r}, got {found.get(name)!r}")
-        words = found.get("words")
-        if not isinstance(words, Sequence) or isinstance(words, str):
-            raise ValueError(f"words: expected a list, got {type(words).__name__}")
-        return cls(tuple(words))
+        check_format(found, FORMAT, VERSION)
+        if (specials := found.get("specials")) != list(SPECIALS):
+            raise ValueError(f"specials: expected {list(SPECIALS)}, got {specials!r:.100}")
+        return cls(texts("words", found.get("words")))
 
 
 def _is_word(data: bytes, at: int) -> bool:

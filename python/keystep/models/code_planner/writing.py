@@ -33,6 +33,9 @@ class TokenText(Protocol):
     def decode(self, ids: Sequence[int]) -> str:
         """The text of some ids."""
 
+    def no_text(self, vocabulary: int) -> Sequence[int]:
+        """Ids below `vocabulary` that `decode` does not take, or that stand for what is not written."""
+
 
 @dataclass(frozen=True)
 class WrittenReply:
@@ -73,7 +76,9 @@ class ReplyWriter:
         self.planner, self.tokenizer, self.limit, self.keep = planner.eval(), tokenizer, limit, keep
         config = planner.config
         self._live = {config.image_id} | ({config.proprioception_id} if config.proprioception else set())
-        self._never = sorted({config.pad_id, *self._live} - {config.end_id})
+        never = {config.pad_id, *self._live, *tokenizer.no_text(config.vocabulary)} - {config.end_id}
+        self._never = sorted(never)
+        self._device = next(planner.parameters()).device
         self.reset()
 
     def reset(self) -> None:
@@ -105,15 +110,9 @@ class ReplyWriter:
             ValueError: an argument is not one of the above; the context has no room for a reply.
             FloatingPointError: logits are NaN or infinite; then the cache is empty.
         """
-        if way not in WAYS:
-            raise ValueError(f"way: expected one of {', '.join(WAYS)}, got {way!r}")
-        if early_stop < 1:
-            raise ValueError(f"early_stop: expected at least 1 character, got {early_stop}")
         ids = list(prompt)
-        most = self.planner.config.context - self.limit
-        if not 0 < len(ids) <= most:
-            raise ValueError(f"prompt: expected 1..{most} tokens (context - limit), got {len(ids)}")
-        self._seen, self._felt = seen, proprioception
+        self._check(ids, way, early_stop)
+        self._seen, self._felt = self._here(seen), self._here(proprioception)
         self._passes, self._computed = 0, 0
         expected = [text for text in (last, *drafts) if text] if way == "draft" else []
         stop = last if way == "early_stop" else ""
@@ -122,6 +121,18 @@ class ReplyWriter:
         except BaseException:  # what a pass left in the cache is not known
             self.reset()
             raise
+
+    def _check(self, ids: Sequence[int], way: str, early_stop: int) -> None:
+        if way not in WAYS:
+            raise ValueError(f"way: expected one of {', '.join(WAYS)}, got {way!r}")
+        if early_stop < 1:
+            raise ValueError(f"early_stop: expected at least 1 character, got {early_stop}")
+        most = self.planner.config.context - self.limit
+        if not 0 < len(ids) <= most:
+            raise ValueError(f"prompt: expected 1..{most} tokens (context - limit), got {len(ids)}")
+
+    def _here(self, value: Tensor | None) -> Tensor | None:
+        return None if value is None else value.to(self._device)
 
     def _tokens(self, text: str) -> list[int]:
         return [*self.tokenizer.encode(text), self.planner.config.end_id]
@@ -149,9 +160,10 @@ class ReplyWriter:
         """The token that is likeliest after `ids`, and after each of the draft's tokens behind them."""
         sequence = [*ids, *draft]
         first = self._rewind(sequence[: len(ids) - 1])
-        tokens = torch.tensor([sequence[first:]])
-        positions = torch.arange(first, len(sequence))[None]
-        mask = torch.ones(1, len(sequence), len(sequence), dtype=torch.bool).tril()[:, first:]
+        tokens = torch.tensor([sequence[first:]], device=self._device)
+        positions = torch.arange(first, len(sequence), device=self._device)[None]
+        square = torch.ones(1, len(sequence), len(sequence), dtype=torch.bool, device=self._device)
+        mask = square.tril()[:, first:]
         # What is seen is in the cache after the first pass, of which it is always a part.
         seen = (None, None) if self._passes and self.keep else (self._seen, self._felt)
         logits = self.planner(tokens, positions, mask, *seen, self._cache)[0, -1 - len(draft) :]
