@@ -25,14 +25,12 @@ from keystep.suites.tabletop import layout
 from keystep.suites.tabletop.environment import TabletopEnv
 from keystep.suites.tabletop.oracle import pushing, throwing
 from keystep.suites.tabletop.oracle.motion import Failure, Motion, OnStep, OutOfTime
-from keystep.suites.tabletop.oracle.scene import LiveScene
+from keystep.suites.tabletop.oracle.scene import NEAR, LiveScene
 from keystep.suites.tabletop.oracle.skills import Skills
 from keystep.suites.tabletop.polygons import DIRECTIONS
 
 CALL_STEPS = 240
 """Control steps after which a call is a time-out (12 s)."""
-NEAR = 0.2
-"""How far from its cell an actor may be, of the picture's side."""
 ALIKE_CELLS = 1.0
 SIGNATURES: dict[str, inspect.Signature] = {}
 Parameters = ParamSpec("Parameters")
@@ -174,16 +172,12 @@ class Oracle:
             near: the cell that it is to be nearest to, in place of the actor.
 
         Raises:
-            OracleError: the table is full.
+            OracleError: the table is full, or there is no such cell or no room near it.
         """
         kind = self.scene.thing(actor.body).kind
         if kind != "block":
             raise OracleError(f"free_space: actor: expected a block; the kind of {actor.name} is {kind}")
-        wanted = None if near is None else np.array(near) / self.grid
-        pose = self.scene.free_place(actor.body, wanted)
-        if pose is None:
-            raise OracleError(f"free_space: expected room for {actor.name}, got none")
-        return pose
+        return self.scene.free_space(actor.body, near, self.grid)
 
     @_query
     def free_space_next_to(self, actor: Actor, next_to_actor: Actor, direction: str) -> Pose:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from keystep.code.grid import OUT_OF_VIEW, Cell, cell_at
+from keystep.code.outcome import OracleError
 from keystep.code.values import Pose
 from keystep.suites.tabletop import layout
 from keystep.suites.tabletop.camera import project, rotated
@@ -30,6 +31,8 @@ WAY_M = 0.095
 BEHIND_M = 0.07
 """From the middle of a body to the hand that is about to push it."""
 FALLEN_M = -0.03
+NEAR = 0.2
+"""How far from its cell in the code an actor, or a free place, may be, of the picture's side."""
 
 
 class Surroundings(Protocol):
@@ -152,6 +155,27 @@ class LiveScene:
         seen = project(np.hstack([places, height]))
         assert seen is not None  # the camera looks at the table
         return seen
+
+    def free_space(self, body: int, near: Cell | None, grid: int) -> Pose:
+        """`free_place` near a cell, or near where it is.
+
+        Raises:
+            OracleError: there is no such cell, or no room: at all, or near it.
+        """
+        name, wanted = self.thing(body).name, None
+        if near is not None:
+            if not all(0 <= number <= grid for number in near):
+                raise OracleError(f"near: expected a cell, two numbers of 0 to {grid}, got {near}")
+            wanted = np.array(near) / grid
+        pose = self.free_place(body, wanted)
+        if pose is None:
+            raise OracleError(f"free_space: expected room for {name}, got none")
+        seen = self.seen_at(body, pose.array[None, :2])[0]
+        if wanted is not None and np.linalg.norm(seen - wanted) > NEAR:
+            raise OracleError(
+                f"near: expected room for {name} near {near}, got some at {cell_at(seen, grid)}"
+            )
+        return pose
 
     def free_cell(self, body: int, grid: int) -> Cell:
         """The cell of its `free_place`, (-1, -1) when there is none."""

@@ -8,6 +8,7 @@ times, as things are held and thrown.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -34,14 +35,16 @@ _DONE = CallResult(Outcome.SUCCESS, steps=1)
 
 
 def text_episode(task: str, seed: int, grid: int = GRID) -> TextEpisode:
-    """Raises ValueError for an unknown task or grid."""
+    """Raises ValueError for an unknown task or grid, OracleError where a call has no room in the scene."""
     scenario = task_named(task).build(np.random.default_rng(seed))
     robot = StillRobot(scenario, grid)
     executor, references = Executor(robot), References(robot, scenario)
     keysteps = []
     for template in program(task, scenario):
         keysteps.append(render(template, references))
-        executor.run(keysteps[-1])
+        result = executor.run(keysteps[-1])
+        if result.outcome is not Outcome.SUCCESS:
+            raise OracleError(result.reason)
     return TextEpisode(task, seed, scenario.prompt, tuple(keysteps))
 
 
@@ -51,8 +54,15 @@ def text_episodes(tasks: Sequence[str] | None = None, grid: int = GRID) -> Itera
     seeds = {task_named(name).name: FIRST_SEED + list(TASKS).index(name) for name in names}
     while True:
         for task, seed in seeds.items():
-            yield text_episode(task, seed, grid)
+            with suppress(OracleError):  # nobody could do what it says; the next scene may have room
+                yield text_episode(task, seed, grid)
         seeds = {task: seed + len(TASKS) for task, seed in seeds.items()}
+
+
+def _found(place: Pose | None) -> Pose:
+    if place is None:
+        raise OracleError("place: expected room, got none")
+    return place
 
 
 class StillScene:
@@ -101,11 +111,10 @@ class StillRobot:
         return self.scene.pose(actor.body)
 
     def free_space(self, actor: Actor, near: Cell | None = None) -> Pose:
-        wanted = None if near is None else np.array(near) / self.grid
-        return self.scene.free_place(actor.body, wanted) or self.get_pose(actor)
+        return self.scene.free_space(actor.body, near, self.grid)
 
     def free_space_next_to(self, actor: Actor, next_to_actor: Actor, direction: str) -> Pose:
-        return self.scene.place_beside(actor.body, next_to_actor.body, direction) or self.get_pose(actor)
+        return _found(self.scene.place_beside(actor.body, next_to_actor.body, direction))
 
     def rotate_z(self, pose: Pose, angle: float) -> Pose:
         return Pose(pose.position, pose.yaw + float(np.deg2rad(angle)))
@@ -129,7 +138,7 @@ class StillRobot:
         return _DONE
 
     def place_on(self, actor: Actor, dest: Actor) -> CallResult:
-        return self.place(actor, self.scene.place_upon(actor.body, dest.body) or self.get_pose(dest))
+        return self.place(actor, _found(self.scene.place_upon(actor.body, dest.body)))
 
     def touch(self, actor: Actor, push: bool = False, topple: bool = False) -> CallResult:
         if push:
