@@ -22,7 +22,7 @@ def test_texts_are_compared_key_steps_and_others_apart() -> None:
     ]
     found = code_metrics(replies)
     assert list(found) == ["all", "pick", "swap"]
-    assert (found["all"]["steps"], found["all"]["exact"]) == (4, 0.5)
+    assert (found["all"]["replies"], found["all"]["exact"]) == (4, 0.5)
     assert (found["all"]["exact_keysteps"], found["all"]["exact_going_on"]) == (0.5, 0.5)
     assert math.isclose(found["pick"]["exact"], 2 / 3)
     assert (found["swap"]["exact"], found["swap"]["exact_going_on"]) == (0.0, None)
@@ -36,6 +36,31 @@ def test_offsets_tell_early_late_and_never() -> None:
     assert (found["offset_median"], found["offset_abs"]) == (0.0, 5 / 3)
     assert math.isclose(found["offset_mean"], -1 / 3)
     assert found["exact"] is None
+
+
+@pytest.mark.parametrize("garbage", ["rm -rf /", "pick(b)", "done()"])
+def test_a_keystep_of_other_code_is_none_that_was_found(garbage: str) -> None:
+    firsts = [FirstKeystep("pick", 20, 20, written, "pick(a)") for written in (garbage, "pick(a)")]
+    found = code_metrics([], firsts)["pick"]
+    assert (found["keystep_recall"], found["keystep_precision"]) == (0.5, 0.5)
+
+
+def test_cells_are_no_part_of_when_a_keystep_came() -> None:
+    found = code_metrics([], [FirstKeystep("pick", 20, 21, place(1, 1), place(9, 9))])["pick"]
+    assert (found["keystep_recall"], found["keystep_precision"]) == (1.0, 1.0)
+
+
+def test_keysteps_that_are_invented_lower_precision() -> None:
+    firsts = [FirstKeystep("pick", 20, 20, "pick(a)", "pick(a)")]
+    replies = [
+        StepReply("pick", "done()", "# pick(a)", False, steps=3),
+        StepReply("pick", "# pick(a)", "# pick(a)", False, steps=3),
+        StepReply("pick", "done()", "# pick(a)", False, steps=3, looked_at=True),  # told by `firsts`
+        StepReply("pick", "done()", "pick(a)", True),
+    ]
+    found = code_metrics(replies, firsts)["pick"]
+    assert (found["keystep_recall"], found["keystep_precision"], found["invented"]) == (1.0, 0.25, 3)
+    assert (found["exact"], found["exact_going_on"]) == (0.3, 1 / 3)
 
 
 @pytest.mark.parametrize(

@@ -67,20 +67,26 @@ def evaluate_replies(
     replies: list[StepReply] = []
     firsts: list[FirstKeystep] = []
     with progress_bar() as progress:
-        for episode in progress.track(list(episodes), description="replies"):
+        for episode in progress.track(episodes, description="replies"):
             writer.reset()
-            replies += step_replies(writer, episode, every)
+            replies += step_replies(writer, episode, every, window)
             firsts += first_keysteps(writer, episode, window)
     return code_metrics(replies, firsts)
 
 
-def step_replies(writer: Writes, episode: ShownEpisode, every: int) -> list[StepReply]:
+def step_replies(
+    writer: Writes, episode: ShownEpisode, every: int, window: int = WINDOW_STEPS
+) -> list[StepReply]:
     """Replies with the demonstration's own memory."""
     found, memory = [], list[str]()
+    going_on = [step for step, keystep in enumerate(episode.keysteps) if not keystep]
+    asked = {step for step in going_on if step % every == 0}
+    soon = {step for border in _borders(episode)[1:] for step in range(border - window, border)}
     for step, (code, keystep) in enumerate(zip(episode.codes, episode.keysteps, strict=True)):
-        if keystep or step % every == 0:
+        if keystep or step in asked:
             written = _written(writer, episode, step, memory)
-            found.append(StepReply(episode.task, written, code, bool(keystep)))
+            steps = 1.0 if keystep else len(going_on) / len(asked)
+            found.append(StepReply(episode.task, written, code, bool(keystep), steps, step in soon))
         if keystep:
             memory.append(code)
     return found
@@ -91,7 +97,7 @@ def first_keysteps(writer: Writes, episode: ShownEpisode, window: int) -> list[F
 
     It is looked for between the borders beside its own, and at most `window` steps away.
     """
-    borders = [step for step, keystep in enumerate(episode.keysteps) if keystep]
+    borders = _borders(episode)
     ends = [*borders[1:], len(episode.codes)]
     found = []
     for number in range(1, len(borders)):
@@ -105,6 +111,10 @@ def first_keysteps(writer: Writes, episode: ShownEpisode, window: int) -> list[F
                 break
         found.append(FirstKeystep(episode.task, border, at, written, episode.codes[border]))
     return found
+
+
+def _borders(episode: ShownEpisode) -> list[int]:
+    return [step for step, keystep in enumerate(episode.keysteps) if keystep]
 
 
 def _written(writer: Writes, episode: ShownEpisode, step: int, memory: Sequence[str]) -> str:

@@ -1,8 +1,9 @@
 """How good the replies of a planner that writes code are, on held-out demonstrations. No torch.
 
 Two questions are asked. With the demonstration's memory at every step: is the text that of the demonstration?
-And with a memory that ends before a key-step, from some steps before it on: when does it come first? The
-second tells early from late, which the first cannot: after the border, the memory already has the call.
+And with a memory that ends before a key-step, from some steps before it on: when does one come first, and is
+it the right one? The second tells early from late, which the first cannot: after the border, the memory
+already has the call. The first tells of key-steps that are invented where none is near.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ from dataclasses import dataclass
 from statistics import fmean, median
 from typing import Any
 
+from keystep.code.trace import is_keystep
+
 NEAR_STEPS = 2
-"""A key-step this near counts as found."""
+"""A key-step this near, of the right code but for its cells, counts as found."""
 _CELL = re.compile(r"((?:actor_pos|near)=)\((-?\d+), ?(-?\d+)\)")
 
 
@@ -25,12 +28,21 @@ class StepReply:
 
     Attributes:
         keystep: a call begins here.
+        steps: how many of the demonstration this one stands for.
+        looked_at: it is one of the steps before a border of which `FirstKeystep` tells.
     """
 
     task: str
     written: str
     wanted: str
     keystep: bool
+    steps: float = 1.0
+    looked_at: bool = False
+
+    @property
+    def invented(self) -> bool:
+        """A key-step where none is, or will be soon."""
+        return not self.keystep and not self.looked_at and is_keystep(self.written)
 
 
 @dataclass(frozen=True)
@@ -39,7 +51,7 @@ class FirstKeystep:
 
     Attributes:
         step: where the demonstration has it.
-        found: the first step at which one was written; None: at none of those that were looked at.
+        found: the first step at which one was written, any; None: at none of those that were looked at.
         written, wanted: the texts.
     """
 
@@ -54,14 +66,23 @@ class FirstKeystep:
         """Steps late; below 0 early."""
         return None if self.found is None else self.found - self.step
 
+    @property
+    def right(self) -> bool:
+        """The wanted one, near where it is wanted; cells are judged apart."""
+        near = self.offset is not None and abs(self.offset) <= NEAR_STEPS
+        return near and without_cells(self.written) == without_cells(self.wanted)
+
 
 def code_metrics(replies: Iterable[StepReply], firsts: Iterable[FirstKeystep] = ()) -> dict[str, Any]:
     """Figures of all tasks together, "all", and of each: JSON values; shares in 0..1, None of nothing.
 
-    steps, exact: replies, and the share with the wanted text; exact_keysteps, exact_going_on: of these alone.
-    keysteps: how many were looked for. keystep_recall: share that came first within `NEAR_STEPS`;
-        keystep_precision: share of those that came at all. offset_median, offset_mean: steps late, of those
-        that came; offset_abs: of their sizes.
+    replies: that were asked for. exact: share of the demonstrations' steps with the wanted text, each reply
+        counted as often as the steps it stands for; exact_keysteps, exact_going_on: of these steps alone.
+    keysteps: how many were looked for. keystep_recall: share whose code, but for its cells, came first
+        within `NEAR_STEPS`. keystep_precision: share that these are of all key-steps that came, with the
+        invented ones. invented: key-steps written at steps before which, and soon after which, none is, as
+        many as the steps they stand for. offset_median, offset_mean: steps late, of whatever key-step came
+        first; offset_abs: of their sizes.
     cells: places in wanted replies whose code was written but for its cells; cell_exact: share of right
         cells; cell_near: at most one beside; cell_error: mean distance, in cells, larger of both directions.
     """
@@ -81,7 +102,7 @@ def cell_distances(written: str, wanted: str) -> list[int]:
     >>> cell_distances("move3d(get_actor('a', actor_pos=(3, 4)))", "move3d(get_actor('a', actor_pos=(3, 6)))")
     [2]
     """
-    if _CELL.sub(r"\1", written) != _CELL.sub(r"\1", wanted):
+    if without_cells(written) != without_cells(wanted):
         return []
     pairs = zip(_CELL.findall(written), _CELL.findall(wanted), strict=True)
     return [
@@ -89,23 +110,27 @@ def cell_distances(written: str, wanted: str) -> list[int]:
     ]
 
 
+def without_cells(code: str) -> str:
+    """The code, whatever cells it names."""
+    return _CELL.sub(r"\1", code)
+
+
 def _figures(replies: Sequence[StepReply], firsts: Sequence[FirstKeystep]) -> dict[str, Any]:
-    right = [reply.written == reply.wanted for reply in replies]
-    calls = [same for same, reply in zip(right, replies, strict=True) if reply.keystep]
-    going_on = [same for same, reply in zip(right, replies, strict=True) if not reply.keystep]
+    calls = [reply for reply in replies if reply.keystep]
     offsets = [first.offset for first in firsts if first.offset is not None]
-    near = sum(abs(offset) <= NEAR_STEPS for offset in offsets)
-    cells = [
-        cell for reply in replies if reply.keystep for cell in cell_distances(reply.written, reply.wanted)
-    ]
+    right = sum(first.right for first in firsts)
+    invented = sum(reply.steps for reply in replies if reply.invented)
+    came = len(offsets) + invented
+    cells = [cell for reply in calls for cell in cell_distances(reply.written, reply.wanted)]
     return {
-        "steps": len(replies),
-        "exact": _share(right),
-        "exact_keysteps": _share(calls),
-        "exact_going_on": _share(going_on),
+        "replies": len(replies),
+        "exact": _exact(replies),
+        "exact_keysteps": _exact(calls),
+        "exact_going_on": _exact([reply for reply in replies if not reply.keystep]),
         "keysteps": len(firsts),
-        "keystep_recall": near / len(firsts) if firsts else None,
-        "keystep_precision": near / len(offsets) if offsets else None,
+        "keystep_recall": right / len(firsts) if firsts else None,
+        "keystep_precision": right / came if came else None,
+        "invented": invented,
         "offset_median": float(median(offsets)) if offsets else None,
         "offset_mean": fmean(offsets) if offsets else None,
         "offset_abs": fmean(map(abs, offsets)) if offsets else None,
@@ -114,6 +139,12 @@ def _figures(replies: Sequence[StepReply], firsts: Sequence[FirstKeystep]) -> di
         "cell_near": _share([cell <= 1 for cell in cells]),
         "cell_error": fmean(cells) if cells else None,
     }
+
+
+def _exact(replies: Sequence[StepReply]) -> float | None:
+    steps = sum(reply.steps for reply in replies)
+    same = sum(reply.steps for reply in replies if reply.written == reply.wanted)
+    return same / steps if steps else None
 
 
 def _share(flags: Sequence[bool]) -> float | None:
