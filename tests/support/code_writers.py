@@ -128,3 +128,12 @@ def lesson_batch(
         "pictures" if config.picture else "objects": seen,
         "proprioception": felt,
     }
+
+
+def random_planner(name: str = "micro", **changes: object) -> CodePlanner:
+    torch.manual_seed(0)
+    return CodePlanner(small(name, **changes)).eval()
+
+
+def example(config: CodePlannerConfig, prompt: str, seed: int = 0, reply: str = "pick(a)") -> dict:
+    return lesson_batch(config, Characters(config.image_tokens), prompt, seed, reply)

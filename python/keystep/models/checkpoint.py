@@ -1,7 +1,6 @@
 """The training checkpoint: a folder with `policy.json` and `model.safetensors`. No code, no pickle.
 
-A planner's checkpoint also holds its frozen text encoder, in `text_encoder/`, that of a planner that writes
-code its tokeniser and the layout of its prompts, in `language.json`.
+A planner's also holds its text encoder, `text_encoder/`; that of one that writes code `language.json`.
 """
 
 from __future__ import annotations

@@ -121,8 +121,7 @@ def collect(
         wander_frames: the hand drifts for up to so many first frames, see rollout_expert.
         record: the expert's action, or the perturbed one that was executed. Flat policies learn from the
             first how to recover; goal-conditioned controllers need the one that led to the goal.
-        stack_aligned_m: offset in metres at which a cube is let go on another; the original's is the most
-            that a stack may have.
+        stack_aligned_m: how far off a cube is let go on another, metres; the original's: all that stacks may.
         grid: of the suite tabletop, in whose cells code says places; 32 when not given, in the paper 10.
         max_failures: give up after this many failures in a row.
         suite: the simulated world and its tasks: franka3blocks, tabletop, or a module with a `SUITE`.
