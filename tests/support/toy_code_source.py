@@ -27,7 +27,6 @@ class ToyCode:
         self.collection: dict[str, Any] = {"suite": "toy"}
         self.vocabulary = FIRST + len(CHARACTERS)
         self.ids = {"pad_id": 0, "end_id": 1, "image_id": 2, "proprioception_id": 3}
-        self.language = {"characters": CHARACTERS}
         self.proprioception = state_feature(5)
         vector = {"mean": [1.0] * 5, "std": [2.0] * 5, "min": [-3.0] * 5, "max": [5.0] * 5, "count": 100}
         slots = {"mean": ([0.0] + [0.5] * 19) * 8, "std": ([1.0] + [0.5] * 19) * 8}
@@ -41,6 +40,9 @@ class ToyCode:
 
     def sha256(self) -> str:
         return f"{self.episodes}-{self.sighted}"
+
+    def told_to(self, network: CodePlannerConfig) -> dict[str, Any]:
+        return {"characters": CHARACTERS, "proprioception": network.proprioception is not None}
 
     def rows(self, episodes: list[int], config: CodePlannerConfig) -> Windows:
         return _Rows(episodes, config, self.sighted)

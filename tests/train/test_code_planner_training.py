@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,16 +12,19 @@ import pytest
 pytest.importorskip("accelerate", reason="training packages are not installed")
 
 import torch
+from code_writers import CHARACTERS
 from safetensors.torch import load_file, save_file
 from toy_code_source import ToyCode
 
+from keystep.code.questions import KINDS
 from keystep.data import DatasetError
 from keystep.models.checkpoint import CheckpointError, load_model, random_checkpoint, read_checkpoint
 from keystep.models.checks import ConfigError
+from keystep.models.code_planner.config import CodePlannerConfig
 from keystep.models.code_planner.network import CodePlanner
 from keystep.models.code_planner.presets import CODE_PLANNER_PRESETS
 from keystep.train import CodePlannerTraining, train
-from keystep.train.code_planner import LANGUAGE
+from keystep.train.code_language import LANGUAGE
 from keystep.train.trainer import Trainer
 
 
@@ -56,7 +61,7 @@ def test_a_checkpoint_has_all_that_it_is_and_no_pickle(trained: Path) -> None:
     assert isinstance(model, CodePlanner) and checkpoint.kind == "code_planner"
     assert checkpoint.config == model.config
     assert checkpoint.stats["observation.state"]["mean"] == [1.0] * 5
-    assert json.loads((trained / LANGUAGE).read_text()) == ToyCode().language
+    assert json.loads((trained / LANGUAGE).read_text()) == ToyCode().told_to(model.config)
     assert [path.name for path in trained.rglob("*") if path.suffix in (".pt", ".pth", ".pkl", ".bin")] == []
     assert (trained / "curves.csv").read_text().count("\n") == 4
     assert (trained / "curves.png").stat().st_size > 1000
@@ -80,6 +85,31 @@ def test_pictures_after_text(tmp_path: Path) -> None:
     weights = load_file(text / "model.safetensors")
     assert all(torch.equal(value, weights[name]) for name, value in second.model.state_dict().items())
     assert second.run().step == 3
+
+
+def test_weights_are_of_the_same_language(trained: Path, tmp_path: Path) -> None:
+    """Of one of as many words that mean something else, nothing else would tell."""
+
+    class Other(ToyCode):
+        def told_to(self, network: CodePlannerConfig) -> dict[str, object]:
+            return {**super().told_to(network), "characters": CHARACTERS[::-1]}
+
+    config = settings(tmp_path / "run", weights=trained)
+    with pytest.raises(DatasetError, match=r"^weights\.language\.characters: expected '\\n\)\(.*, got 'abc"):
+        Trainer(config, Other())
+    (copy := tmp_path / "copy").mkdir()
+    for name in ("policy.json", "model.safetensors"):
+        shutil.copy(trained / name, copy)
+    with pytest.raises(CheckpointError, match=r"^checkpoint: expected .*language\.json, got no such file"):
+        Trainer(settings(tmp_path / "run", weights=copy), ToyCode())
+
+
+def test_statistics_are_those_of_the_weights(trained: Path, tmp_path: Path) -> None:
+    """The weights were trained with these; a second dataset's would show them other numbers."""
+    source = ToyCode()
+    source.stats["observation.state"] = {**source.stats["observation.state"], "mean": [7.0] * 5}
+    draft = Trainer(settings(tmp_path / "run", weights=trained), source).recipe.draft
+    assert draft.stats["observation.state"]["mean"] == [1.0] * 5
 
 
 @pytest.mark.parametrize("preset", ["micro", "micro-state"])
@@ -119,6 +149,17 @@ def test_damaged_checkpoints_are_refused(tmp_path: Path) -> None:
 def test_settings_that_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^questions: expected 0 to 1, got 2$"):
         settings(tmp_path, questions=2)
+    for name, value in {"keystep_weight": 0, "border_weight": math.inf, "border_steps": -1}.items():
+        with pytest.raises(ValueError, match=rf"^{name}: expected .*, got {value}$"):
+            settings(tmp_path, **{name: value})
+    assert len(KINDS) == 5
+    for number in (0, len(KINDS) + 1):
+        with pytest.raises(ValueError, match=rf"^questions_per_step: expected 1 to 5, got {number}$"):
+            settings(tmp_path, questions_per_step=number)
+    unused: dict[str, object] = {"normalization": ("min_max",), "statistics": tmp_path, "symmetries": True}
+    for name, given in unused.items():
+        with pytest.raises(ValueError, match=rf"^{name}: expected none, as .*, got "):
+            settings(tmp_path, **{name: given})
     with pytest.raises(ValueError, match=r"^row_tokens: expected at least 1, got 0$"):
         settings(tmp_path, row_tokens=0)
     with pytest.raises(ValueError, match=r"^preset: expected one of micro, .*, got 'huge'$"):

@@ -51,10 +51,8 @@ def replies(row: PackedRow, kind: Target) -> list[str]:
 def test_a_batch_shows_what_was_seen_at_its_steps(dataset: Any, layout: PromptLayout, seen: Any) -> None:
     reader = dataset("rgb" if seen == "image" else "state")
     maker = SampleMaker(WORDS, layout, 8)
-    data = CodeData(
-        reader, maker, StepSampling(steps_per_episode=5, question_share=0.5, max_tokens=2000), seen
-    )
-    rows = list(islice(data.rows(np.random.default_rng(0)), 2))
+    data = CodeData(reader, StepSampling(steps_per_episode=5, question_share=0.5, max_tokens=2000), seen)
+    rows = list(islice(data.rows(maker, np.random.default_rng(0)), 2))
     found = data.batch(rows)
     column = "observation.images.base" if seen == "image" else "observation.objects"
     frames = [reader.read_episode(episode, [column, "observation.state"]) for episode in reader.episodes()]
@@ -75,20 +73,21 @@ def test_a_batch_shows_what_was_seen_at_its_steps(dataset: Any, layout: PromptLa
 
 
 def test_the_replies_are_the_trace_and_the_memory_what_came_before(dataset: Any) -> None:
-    data = CodeData(dataset("rgb"), SampleMaker(WORDS, DEFAULT, 2), StepSampling(max_tokens=2000))
+    maker = SampleMaker(WORDS, DEFAULT, 2)
+    data = CodeData(dataset("rgb"), StepSampling(max_tokens=2000))
     for episode in data.episodes:
         for step, (code, keystep) in enumerate(zip(episode.codes, episode.keysteps, strict=True)):
             memory = [
                 text for text, start in zip(episode.codes[:step], episode.keysteps, strict=False) if start
             ]
-            samples = list(step_samples(SampleMaker(WORDS, DEFAULT, 2), episode, step))
+            samples = list(step_samples(maker, episode, step))
             assert len(samples) == 1 + keystep
             for sample in samples:
                 said = [chunk for chunk in sample if chunk.key[0] == "memory"]
                 assert [WORDS.decode(chunk.tokens) for chunk in said] == [f"{text}\n" for text in memory]
                 assert sample[-1].key[1] == code
                 assert WORDS.decode(sample[-1].tokens[:-1]) == code
-    row = next(data.rows(np.random.default_rng(1)))
+    row = next(data.rows(maker, np.random.default_rng(1)))
     said = {code for episode in data.episodes for code in episode.codes}
     assert set(replies(row, Target.GOES_ON)) <= {text for text in said if text.startswith("#")}
     assert set(replies(row, Target.KEYSTEP)) == set(replies(row, Target.REQUESTED))
@@ -98,8 +97,8 @@ def test_equal_seeds_give_equal_rows_and_shares_are_kept(dataset: Any) -> None:
     reader, maker = dataset("rgb"), SampleMaker(WORDS, DEFAULT, 2)
 
     def kinds(seed: int, **options: Any) -> np.ndarray:
-        data = CodeData(reader, maker, StepSampling(**options))
-        return np.concatenate([row.kinds for row in islice(data.rows(np.random.default_rng(seed)), 3)])
+        data = CodeData(reader, StepSampling(**options))
+        return np.concatenate([row.kinds for row in islice(data.rows(maker, np.random.default_rng(seed)), 3)])
 
     np.testing.assert_array_equal(kinds(3), kinds(3))
     assert not np.array_equal(kinds(3)[:500], kinds(4)[:500])
@@ -125,11 +124,11 @@ def test_steps_near_borders_weigh_more() -> None:
 def test_a_full_row_keeps_late_steps_as_often_as_early_ones(dataset: Any, layout: PromptLayout) -> None:
     calls, length = 12, 8
     maker = SampleMaker(WORDS, layout, 8)
-    data = CodeData(dataset("rgb"), maker, StepSampling(question_share=0.0, max_tokens=400))
+    data = CodeData(dataset("rgb"), StepSampling(question_share=0.0, max_tokens=400))
     data.episodes[0] = long_episode(calls, length)
     rng, counts = np.random.default_rng(0), np.zeros(calls * length)
     for _ in range(300):
-        row = data.row(0, rng)
+        row = data.row(0, maker, rng)
         assert len(row) <= 400
         counts[sorted({step for name, _, step in row.shown if name == "image"})] += 1
     assert counts.sum() < 0.8 * 300 * data._sampling.steps_per_episode, "not all of them fit"
@@ -149,25 +148,38 @@ def long_episode(calls: int, length: int) -> CodeEpisode:
 
 def test_a_dataset_that_does_not_say_its_grid_asks_in_the_papers(dataset: Any) -> None:
     reader = dataset("rgb", PAPER_GRID)
-    assert CodeData(reader, SampleMaker(WORDS, DEFAULT, 2), StepSampling()).grid == PAPER_GRID
+    assert CodeData(reader, StepSampling()).grid == PAPER_GRID
     del reader.collection["grid"]
-    assert CodeData(reader, SampleMaker(WORDS, DEFAULT, 2), StepSampling()).grid == PAPER_GRID
+    assert CodeData(reader, StepSampling()).grid == PAPER_GRID
 
 
 def test_what_is_missing_is_named(dataset: Any) -> None:
-    reader, maker = dataset("state"), SampleMaker(WORDS, DEFAULT, 36)
+    reader = dataset("state")
     with pytest.raises(DatasetError, match=r"expected the column observation\.images\.base, found only"):
-        CodeData(reader, maker, StepSampling())
+        CodeData(reader, StepSampling())
     with pytest.raises(DatasetError, match="image_tokens: expected 8 for states, got 36"):
-        CodeData(reader, maker, StepSampling(), "state")
+        CodeData(reader, StepSampling(), "state").check(SampleMaker(WORDS, DEFAULT, 36), 1024)
     reader.collection["grid"] = 0
     with pytest.raises(DatasetError, match="grid: expected 1 to 100 cells, got 0"):
-        CodeData(reader, SampleMaker(WORDS, DEFAULT, 8), StepSampling(), "state")
+        CodeData(reader, StepSampling(), "state")
+
+
+def test_questions_need_names(dataset: Any) -> None:
+    """A table full of things without names is not empty."""
+    reader = dataset("rgb")
+    infos = list(reader.episodes())
+    infos[2].extras.pop("names")
+    reader.episodes = lambda: infos
+    problem = r"names: expected names of 1 to \d+ objects of episode 2, to ask about them, got 0"
+    with pytest.raises(DatasetError, match=problem):
+        CodeData(reader, StepSampling())
+    assert len(CodeData(reader, StepSampling(question_share=0)).episodes) == 4
 
 
 @pytest.mark.parametrize(
     ("make", "problem"),
     [
+        (lambda: StepSampling(questions_per_step=6), "questions_per_step: expected 1 to 5, got 6"),
         (lambda: StepSampling(steps_per_episode=0), "steps_per_episode: expected at least 1, got 0"),
         (lambda: StepSampling(question_share=1.5), "question_share: expected 0 to 1, got 1.5"),
         (lambda: StepWeights(border=0), "border: expected more than 0, got 0"),
@@ -187,5 +199,5 @@ def test_texts_fill_rows_and_need_no_pictures(dataset: Any) -> None:
     assert all(200 < len(row) <= 300 and not row.shown for row in rows)
     asked = replies(rows[0], Target.REQUESTED)
     assert asked[2] == "done()" and comment(asked[0]) in replies(rows[0], Target.GOES_ON)
-    found = CodeData(dataset("rgb"), maker, StepSampling()).batch(rows)
+    found = CodeData(dataset("rgb"), StepSampling()).batch(rows)
     assert found["pictures"].shape == (0, 3, 16, 16) and len(found["proprioception"]) == 0

@@ -10,22 +10,23 @@ import numpy as np
 import torch
 
 from keystep.code.prompt import LAYOUTS
+from keystep.code.samples import StepWeights
 from keystep.data import open_datasets
 from keystep.features import Feature
 from keystep.files import write_json
-from keystep.models.checkpoint import Checkpoint
+from keystep.models.checkpoint import Checkpoint, read_checkpoint
 from keystep.models.code_planner.config import OBJECTS, CodePlannerConfig
 from keystep.models.code_planner.presets import CODE_PLANNER_PRESETS
 from keystep.models.observing import camera_feature
 from keystep.suites import suite_named
 from keystep.train.actions import ActionChoices
+from keystep.train.code_language import LANGUAGE, check_language
 from keystep.train.code_planner_config import CodePlannerTraining
 from keystep.train.code_samples import StepSampling
 from keystep.train.code_sources import CodeDemonstrations, Programs
 from keystep.train.recipe import Windows
+from keystep.train.start import taken_from
 
-LANGUAGE = "language.json"
-"""Of a checkpoint: the tokeniser's table and the layout of prompts, as their `to_dict` gives them."""
 ARRAYS = ("tokens", "positions", "mask", "targets", "weights")
 
 
@@ -37,7 +38,6 @@ class CodeSource(Protocol):
         collection: how they were made.
         vocabulary: ids of the tokeniser; ids: of its special tokens, pad_id, end_id, image_id and
             proprioception_id.
-        language: JSON values that say the tokeniser and the layout, see `LANGUAGE`.
         proprioception: the vector of that token; None where there is none.
         stats: of that vector, and of `OBJECTS`: those of every slot alike, of whether it is there mean 0 and
             std 1.
@@ -48,7 +48,6 @@ class CodeSource(Protocol):
     collection: dict[str, Any]
     vocabulary: int
     ids: dict[str, Any]
-    language: dict[str, Any]
     proprioception: Feature | None
     stats: dict[str, dict[str, Any]]
     action: dict[str, Any]
@@ -60,6 +59,10 @@ class CodeSource(Protocol):
 
     def sha256(self) -> str:
         """Of all that the samples depend on."""
+        ...
+
+    def told_to(self, network: CodePlannerConfig) -> dict[str, Any]:
+        """JSON values that say the tokeniser and the layout of this network's prompts, see `LANGUAGE`."""
         ...
 
     def rows(self, episodes: list[int], config: CodePlannerConfig) -> Windows:
@@ -78,6 +81,7 @@ class CodePlannerRecipe:
     Raises:
         ValueError: no such preset.
         ConfigError: the network and the source do not fit.
+        CheckpointError, DatasetError: the checkpoint to start from cannot be read, or has another language.
     """
 
     text_encoder = None
@@ -85,9 +89,16 @@ class CodePlannerRecipe:
     def __init__(self, config: CodePlannerTraining, source: CodeSource) -> None:
         self._source = source
         self.notes = [
-            f"{len(source)} episodes of {len(source.tasks)} tasks, {source.vocabulary} ids of tokens"
+            f"{len(source)} episodes of {len(source.tasks)} tasks, {source.vocabulary} ids of tokens",
+            *getattr(source, "notes", ()),
         ]
-        self.draft = self._draft(config)
+        draft = self._draft(config)
+        assert isinstance(draft.config, CodePlannerConfig)
+        self._language = source.told_to(draft.config)
+        if config.weights is not None:
+            check_language(config.weights, self._language)
+            draft = taken_from(read_checkpoint(config.weights), draft)
+        self.draft = draft
         self._normalizer = self.draft.normalizer()
 
     def windows(self, episodes: list[int]) -> Windows:
@@ -97,26 +108,35 @@ class CodePlannerRecipe:
 
     def prepare(self, arrays: dict[str, np.ndarray], device: torch.device) -> dict[str, torch.Tensor]:
         """Vectors are normalised; pictures are fractions of full brightness."""
-        self._normalizer.to(device)
         batch = {name: torch.from_numpy(arrays[name]).to(device) for name in ARRAYS}
+        return batch | self.prepare_shown(arrays, device)
+
+    def prepare_shown(self, arrays: dict[str, np.ndarray], device: torch.device) -> dict[str, torch.Tensor]:
+        """Of a batch, what is seen."""
+        self._normalizer.to(device)
+        batch = {}
         if (pictures := arrays.get("pictures")) is not None:
             value = torch.from_numpy(pictures).to(device)
             batch["pictures"] = value.float() / 255 if value.dtype == torch.uint8 else value
         for name in ("objects", "proprioception"):
-            if (values := arrays.get(name)) is not None:
+            values = arrays.get(name)
+            if values is not None and (len(values) or self._feature(name) is not None):
                 batch[name] = self._normalized(name, torch.from_numpy(values).to(device))
         return batch
 
     def save_extras(self, output: Path) -> None:
-        write_json(output / LANGUAGE, self._source.language)
+        write_json(output / LANGUAGE, self._language)
 
-    def _normalized(self, name: str, values: torch.Tensor) -> torch.Tensor:
+    def _feature(self, name: str) -> Feature | None:
         config = self.draft.config
         assert isinstance(config, CodePlannerConfig)
-        feature = config.objects if name == "objects" else config.proprioception
+        return config.objects if name == "objects" else config.proprioception
+
+    def _normalized(self, name: str, values: torch.Tensor) -> torch.Tensor:
+        feature = self._feature(name)
         if feature is None:
             raise ValueError(f"{name}: expected none, as the network has no such feature, got some")
-        flat = self._normalizer.normalize(feature.key, values.reshape(len(values), -1).float())
+        flat = self._normalizer.normalize(feature.key, values.flatten(1).float())
         return flat.reshape(values.shape)
 
     def _draft(self, config: CodePlannerTraining) -> Checkpoint:
@@ -155,14 +175,20 @@ def code_source(config: CodePlannerTraining) -> CodeSource:
     reader = open_datasets(config.dataset)
     suite = suite_named(reader.collection.get("suite", "tabletop"))
     sampling = StepSampling(
-        config.steps_per_row, question_share=config.questions, max_tokens=config.row_tokens
+        config.steps_per_row,
+        StepWeights(config.keystep_weight, config.border_weight, config.border_steps),
+        config.requests,
+        config.questions,
+        config.questions_per_step,
+        config.row_tokens,
     )
     camera = network.picture.key if network.picture else ""
     size = reader.features[camera].shape[:2] if camera in reader.features else ()
     if size and size != (config.image_size, config.image_size):
         raise ValueError(f"image_size: expected {size}, the dataset's, got {config.image_size}")
     seen: Literal["image", "state"] = "image" if camera else "state"
-    found = CodeDemonstrations(reader, suite, sampling, LAYOUTS[config.layout], seen, camera)
+    layout = LAYOUTS[config.layout]
+    found = CodeDemonstrations(reader, suite, sampling, layout, seen, camera, config.cache)
     found.action = ActionChoices(reader).spec
     if config.stage == "pictures":
         return found

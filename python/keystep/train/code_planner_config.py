@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
 from keystep.train.config import TrainConfig
+
+KINDS = 5
+"""Of auxiliary questions, keystep.code.questions.KINDS."""
+UNUSED = {
+    "normalization": "vectors of a planner that writes code are normalised by mean and deviation",
+    "statistics": "its statistics are the dataset's, or those of the weights that it starts from",
+    "symmetries": "its code and pictures have none",
+}
+"""Settings of the other networks, and why there are none here."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +34,16 @@ class CodePlannerTraining(TrainConfig):
     """Of stage `pictures`: control steps drawn of an episode at a time; key-steps and borders more often."""
     questions: float = 0.1
     """Share of these steps with auxiliary questions about the picture."""
+    questions_per_step: int = 2
+    """How many questions these have, each of another of the five kinds."""
+    requests: bool = True
+    """At key-steps, also ask for them, as a runtime does when a call has ended."""
+    keystep_weight: float = 8.0
+    """How much more often a step at which a call begins is drawn than one at which it goes on."""
+    border_weight: float = 3.0
+    """The same of a step near one."""
+    border_steps: int = 3
+    """How near, before and after."""
     preset: str = "tiny"
     """Size of the network, a key of keystep.models.CODE_PLANNER_PRESETS."""
     image_size: int = 128
@@ -44,5 +64,15 @@ class CodePlannerTraining(TrainConfig):
         for name in ("programs", "image_size", "row_tokens", "steps_per_row"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        for name in ("keystep_weight", "border_weight"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name}: expected more than 0, got {getattr(self, name)}")
+        if self.border_steps < 0:
+            raise ValueError(f"border_steps: expected at least 0, got {self.border_steps}")
+        if not 1 <= self.questions_per_step <= KINDS:
+            raise ValueError(f"questions_per_step: expected 1 to {KINDS}, got {self.questions_per_step}")
+        for name, reason in UNUSED.items():
+            if getattr(self, name):
+                raise ValueError(f"{name}: expected none, as {reason}, got {getattr(self, name)}")
         if not 0 <= self.questions <= 1:
             raise ValueError(f"questions: expected 0 to 1, got {self.questions}")

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from copy import copy
 from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -27,11 +28,11 @@ from keystep.code.samples import (
 from keystep.data.cache import mapped_columns
 from keystep.data.joined import Dataset
 from keystep.data.layout import DatasetError
+from keystep.models.code_planner.config import OBJECT_SLOTS, OBJECTS
 from keystep.suites.base import Suite, texts
 
 CODE, KEYSTEP, BOXES, NAMES = "code", "keystep", "objects.boxes", "names"
-PROPRIOCEPTION, OBJECTS = "observation.state", "observation.objects"
-OBJECT_SLOTS = 8
+PROPRIOCEPTION = "observation.state"
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class StepSampling:
         weights: how often which.
         requests: at key-steps, also ask for them.
         question_share: of the steps drawn, how many have auxiliary questions.
-        questions_per_step: those that have some.
+        questions_per_step: those that have some; of as many kinds.
         max_tokens: of a row.
     """
 
@@ -58,6 +59,8 @@ class StepSampling:
         for name in ("steps_per_episode", "questions_per_step", "max_tokens"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        if self.questions_per_step > len(KINDS):
+            raise ValueError(f"questions_per_step: expected 1 to {len(KINDS)}, got {self.questions_per_step}")
         if not 0 <= self.question_share <= 1:
             raise ValueError(f"question_share: expected 0 to 1, got {self.question_share}")
 
@@ -99,81 +102,92 @@ class CodeData:
     """Stage 2: the demonstrations of a dataset.
 
     Args:
-        dataset: with the columns `code` and `keystep`.
+        dataset: with the columns `code` and `keystep`; for questions with boxes and names of the objects.
         seen: what stands at a picture's place: "image", or "state" for the objects' states, one token each.
         camera: whose pictures.
+        cache: see `keystep.data.cache.mapped_columns`; filled when it is needed, or by `open`.
 
     Attributes:
         grid: in whose cells the code says places.
 
     Raises:
-        DatasetError: a column is missing, or the code is no trace.
+        DatasetError: a column or names are missing, or the code is no trace.
     """
 
     def __init__(
         self,
         dataset: Dataset,
-        maker: SampleMaker,
         sampling: StepSampling,
         seen: Literal["image", "state"] = "image",
         camera: str = "observation.images.base",
+        cache: Path | None = None,
     ) -> None:
         self._sampling, self._seen = sampling, camera if seen == "image" else OBJECTS
-        for column in (CODE, KEYSTEP, BOXES, PROPRIOCEPTION, self._seen):
+        self._dataset, self._cache = dataset, cache
+        boxes = (BOXES,) if sampling.question_share else ()
+        self._mapped = (PROPRIOCEPTION, self._seen, *boxes)
+        for column in (CODE, KEYSTEP, *self._mapped):
             if column not in dataset.features:
                 known = ", ".join(dataset.features)
                 raise DatasetError(f"{dataset.path}: expected the column {column}, found only {known}")
-        self._maker = self._checked(maker)
         try:
             self.grid = grid_of(dataset.collection)
             self.episodes, self._starts = _episodes(dataset)
+            if boxes:
+                _check_names(self.episodes, dataset.features[BOXES].shape[0] // 4)
         except ValueError as error:
             raise DatasetError(f"{dataset.path}: {error}") from None
-        self._columns = mapped_columns(dataset, [BOXES, PROPRIOCEPTION, self._seen])
         self._names = sorted({name for episode in self.episodes for name in episode.names})
 
-    def with_maker(self, maker: SampleMaker) -> CodeData:
-        """The same steps, laid out otherwise."""
-        found = copy(self)
-        found._maker = self._checked(maker)
-        return found
+    def open(self) -> None:
+        """Makes what is seen ready. Raises DatasetError: it cannot be read, or there is no place for it."""
+        self._columns  # noqa: B018
 
-    def _checked(self, maker: SampleMaker) -> SampleMaker:
+    @cached_property
+    def _columns(self) -> dict[str, np.ndarray]:
+        return mapped_columns(self._dataset, self._mapped, self._cache)
+
+    def check(self, maker: SampleMaker, context: int) -> None:
+        """That all samples can be learned.
+
+        Args:
+            context: most tokens of a sample, of a network.
+
+        Raises:
+            DatasetError: objects take another number of tokens.
+            ValueError: a sample does not fit in a row, or in the context.
+        """
         if self._seen == OBJECTS and maker.image_tokens != OBJECT_SLOTS:
             raise DatasetError(f"image_tokens: expected {OBJECT_SLOTS} for states, got {maker.image_tokens}")
-        return maker
+        episodes = ((episode.task, episode.memory(len(episode.codes))) for episode in self.episodes)
+        check_room(maker, episodes, self._sampling.max_tokens, context)
 
-    def rows(self, rng: np.random.Generator) -> Iterator[PackedRow]:
+    def rows(self, maker: SampleMaker, rng: np.random.Generator) -> Iterator[PackedRow]:
         """Rows without end: all episodes in a new order each time, other steps of them each time."""
-        return self._packed(self._samples(rng))
+        return self._packed(self._samples(maker, rng))
 
-    def row(self, number: int, rng: np.random.Generator) -> PackedRow:
+    def row(self, number: int, maker: SampleMaker, rng: np.random.Generator) -> PackedRow:
         """A row of one episode: of the steps drawn the first ones, until one does not fit.
 
         To leave out what is too long and go on would drop the ends of episodes, where the memory is long.
         """
-        return next(self._packed(self._of_episode(number, rng)))
+        return next(self._packed(self._of_episode(number, maker, rng)))
 
     def _packed(self, samples: Iterator[list[Chunk]]) -> Iterator[PackedRow]:
         return pack(samples, self._sampling.max_tokens)
 
-    def check_room(self, context: int) -> None:
-        """Raises ValueError unless every sample fits in a row, and in a network's context."""
-        episodes = ((episode.task, episode.memory(len(episode.codes))) for episode in self.episodes)
-        check_room(self._maker, episodes, self._sampling.max_tokens, context)
-
-    def _samples(self, rng: np.random.Generator) -> Iterator[list[Chunk]]:
+    def _samples(self, maker: SampleMaker, rng: np.random.Generator) -> Iterator[list[Chunk]]:
         while True:
             for number in rng.permutation(len(self.episodes)):
-                yield from self._of_episode(int(number), rng)
+                yield from self._of_episode(int(number), maker, rng)
 
-    def _of_episode(self, number: int, rng: np.random.Generator) -> Iterator[list[Chunk]]:
+    def _of_episode(self, number: int, maker: SampleMaker, rng: np.random.Generator) -> Iterator[list[Chunk]]:
         sampling, episode = self._sampling, self.episodes[number]
         weights = sampling.weights.of(episode.keysteps)
         for step in draw_steps(weights, sampling.steps_per_episode, rng):
             asked = rng.random() < sampling.question_share
             about = self._questions(episode, int(step), rng) if asked else ()
-            yield from step_samples(self._maker, episode, int(step), about, sampling.requests)
+            yield from step_samples(maker, episode, int(step), about, sampling.requests)
 
     def _questions(self, episode: CodeEpisode, step: int, rng: np.random.Generator) -> list[Question]:
         """Some about what is seen at a step, all kinds alike."""
@@ -184,24 +198,35 @@ class CodeData:
         return [some[int(rng.integers(len(some)))] for some in by_kind if some]
 
     def batch(self, rows: Sequence[PackedRow]) -> dict[str, Any]:
-        """`keystep.code.packing.batch`, and what is shown, in the order in which it stands in the rows.
+        """`keystep.code.packing.batch`, and what is `shown`. Rows of texts may be among them."""
+        found = batch(rows)
+        return found | self.shown(found.pop("shown"))
+
+    def shown(self, places: Iterable[tuple[str, int, int]]) -> dict[str, np.ndarray]:
+        """What is seen at places, each (section, episode, step), in their order.
 
         pictures float32 (N, 3, H, W) in [0, 1], or objects float32 (N, 8, numbers of a slot); proprioception
-        float32 (M, P). Rows of texts may be among them.
+        float32 (M, P).
         """
-        found = batch(rows)
-        shown = found.pop("shown")
-        frames = {
-            section: [self._starts[episode] + step for name, episode, step in shown if name == section]
-            for section in ("image", "proprioception")
-        }
+        frames: dict[str, list[int]] = {"image": [], "proprioception": []}
+        for section, episode, step in places:
+            frames[section].append(self._starts[episode] + step)
+        found = {}
         found["proprioception"] = self._columns[PROPRIOCEPTION][frames["proprioception"]]
         seen = self._columns[self._seen][frames["image"]]
         if self._seen == OBJECTS:
-            found["objects"] = seen.reshape(len(seen), OBJECT_SLOTS, -1)
+            found["objects"] = seen.reshape(len(seen), OBJECT_SLOTS, seen.shape[1] // OBJECT_SLOTS)
         else:
             found["pictures"] = np.moveaxis(seen, -1, 1).astype(np.float32) / 255
         return found
+
+
+def _check_names(episodes: Sequence[CodeEpisode], objects: int) -> None:
+    """What has no name is asked about as though it were not there."""
+    for episode in episodes:
+        if not 1 <= len(episode.names) <= objects:
+            wanted = f"{NAMES} of 1 to {objects} objects of episode {episode.index}, to ask about them"
+            raise ValueError(f"{NAMES}: expected {wanted}, got {len(episode.names)}")
 
 
 def _episodes(dataset: Dataset) -> tuple[list[CodeEpisode], dict[Any, int]]:
@@ -214,7 +239,7 @@ def _episodes(dataset: Dataset) -> tuple[list[CodeEpisode], dict[Any, int]]:
     found, starts = [], {}
     for index, info in enumerate(dataset.episodes()):
         here = slice(info.start, info.stop)
-        names = tuple(info.extras.get(NAMES, ()))
+        names = tuple(info.extras.get(NAMES) or ())
         found.append(CodeEpisode(index, info.instruction, tuple(codes[here]), tuple(keysteps[here]), names))
         starts[index] = info.start
     return found, starts

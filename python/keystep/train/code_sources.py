@@ -8,72 +8,27 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from itertools import islice
-from typing import Any, Literal, Protocol
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 
+from keystep.bars import tracked
 from keystep.code.packing import batch, pack
 from keystep.code.prompt import DEFAULT, PromptLayout
 from keystep.code.samples import SampleMaker, TextEpisode, text_samples
-from keystep.code.tokenizer import Tokenizer
 from keystep.data.joined import Dataset
 from keystep.features import Feature
 from keystep.files import to_json
+from keystep.models.code_planner.config import OBJECT_SLOTS, OBJECTS
 from keystep.suites.base import Suite, texts, tokenizer
+from keystep.train.code_language import Language, Sees
 from keystep.train.code_samples import (
-    OBJECT_SLOTS,
-    OBJECTS,
     PROPRIOCEPTION,
     CodeData,
     StepSampling,
     check_room,
 )
-
-
-class Sees(Protocol):
-    """What of a network's configuration the prompts depend on."""
-
-    @property
-    def image_tokens(self) -> int: ...
-
-    @property
-    def context(self) -> int: ...
-
-    @property
-    def objects(self) -> Feature | None: ...
-
-    @property
-    def proprioception(self) -> Feature | None: ...
-
-
-class Language:
-    """The words and the layout of a source.
-
-    Attributes:
-        tokenizer, layout, grid: see there.
-        language: all three, as JSON values.
-        vocabulary, ids: of the tokenizer.
-    """
-
-    def __init__(self, words: Tokenizer, layout: PromptLayout, grid: int) -> None:
-        self.tokenizer, self.layout, self.grid = words, layout, grid
-        self.language: dict[str, Any] = {
-            "tokenizer": words.to_dict(),
-            "prompt": layout.to_dict(),
-            "grid": grid,
-        }
-        self.vocabulary = len(words)
-        self.ids = {
-            "pad_id": words.pad,
-            "end_id": words.end,
-            "image_id": words.image,
-            "proprioception_id": words.proprioception,
-        }
-
-    def maker(self, network: Sees) -> SampleMaker:
-        """Samples as a network takes them: one without proprioception has no such section."""
-        layout = self.layout if network.proprioception else self.layout.without("proprioception")
-        return SampleMaker(self.tokenizer, layout, network.image_tokens)
 
 
 class Programs(Language):
@@ -93,7 +48,13 @@ class Programs(Language):
         if programs < 1:
             raise ValueError(f"programs: expected at least 1, got {programs}")
         self._max_tokens = max_tokens
-        self.episodes: list[TextEpisode] = list(islice(texts(suite, None, like.grid), programs))
+        endless = islice(texts(suite, None, like.grid), programs)
+        self.episodes: list[TextEpisode] = list(tracked(endless, "programs", programs))
+        different = len({(episode.prompt, episode.keysteps) for episode in self.episodes})
+        self.notes = [
+            f"{programs} programs, {different} different: short tasks have few, so that the held-out ones are"
+            " in part those of the training"
+        ]
         names = list(dict.fromkeys(episode.task for episode in self.episodes))
         self._numbers = {name: number for number, name in enumerate(names)}
         self.tasks = [{"name": name, "instruction": name} for name in names]
@@ -152,7 +113,7 @@ class CodeDemonstrations(Language):
 
     Args:
         suite: whose words the tokenizer has.
-        seen, camera: see `CodeData`.
+        seen, camera, cache: see `CodeData`.
 
     Raises:
         DatasetError: the dataset does not have what is needed, see `CodeData`.
@@ -166,10 +127,10 @@ class CodeDemonstrations(Language):
         layout: PromptLayout = DEFAULT,
         seen: Literal["image", "state"] = "image",
         camera: str = "observation.images.base",
+        cache: Path | None = None,
     ) -> None:
         self._dataset = dataset
-        anyhow = SampleMaker(tokenizer(suite, 1), layout, OBJECT_SLOTS)  # `rows` knows how
-        self.data = CodeData(dataset, anyhow, sampling or StepSampling(), seen, camera)
+        self.data = CodeData(dataset, sampling or StepSampling(), seen, camera, cache)
         super().__init__(tokenizer(suite, self.data.grid), layout, self.data.grid)
         self._infos = list(dataset.episodes())
         names = sorted({info.task for info in self._infos})
@@ -192,9 +153,10 @@ class CodeDemonstrations(Language):
         return hashlib.sha256((self._dataset.sha256() + to_json(self.language)).encode()).hexdigest()
 
     def rows(self, episodes: list[int], config: Sees) -> DemonstrationRows:
-        data = self.data.with_maker(self.maker(config))
-        data.check_room(config.context)
-        return DemonstrationRows(data, episodes, self.task_numbers(episodes))
+        maker = self.maker(config)
+        self.data.check(maker, config.context)
+        self.data.open()
+        return DemonstrationRows(self.data, maker, episodes, self.task_numbers(episodes))
 
     def task_numbers(self, episodes: Sequence[int]) -> np.ndarray:
         return np.array([self._numbers[self._infos[number].task] for number in episodes], np.int64)
@@ -203,8 +165,8 @@ class CodeDemonstrations(Language):
 class DemonstrationRows:
     """`keystep.train.recipe.Windows`: a row for each episode, of other steps each time."""
 
-    def __init__(self, data: CodeData, episodes: list[int], tasks: np.ndarray) -> None:
-        self._data, self._episodes, self._tasks = data, episodes, tasks
+    def __init__(self, data: CodeData, maker: SampleMaker, episodes: list[int], tasks: np.ndarray) -> None:
+        self._data, self._maker, self._episodes, self._tasks = data, maker, episodes, tasks
 
     def __len__(self) -> int:
         return len(self._episodes)
@@ -214,7 +176,8 @@ class DemonstrationRows:
 
     def batch(self, windows: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """See `CodeData.batch`."""
-        return self._data.batch([self._data.row(self._episodes[int(window)], rng) for window in windows])
+        numbers = [self._episodes[int(window)] for window in windows]
+        return self._data.batch([self._data.row(number, self._maker, rng) for number in numbers])
 
 
 def _stats(dataset: Dataset, seen: str) -> dict[str, dict[str, Any]]:

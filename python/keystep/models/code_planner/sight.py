@@ -86,14 +86,14 @@ class ObjectSight(nn.Module):
     def __init__(self, config: CodePlannerConfig) -> None:
         super().__init__()
         assert config.objects is not None
-        values = config.objects.shape[0] // OBJECT_SLOTS - 1
+        self.values = config.objects.shape[0] // OBJECT_SLOTS - 1  # besides presence
         self.layers = nn.Sequential(
-            nn.Linear(values, config.width), nn.SiLU(), nn.Linear(config.width, config.width)
+            nn.Linear(self.values, config.width), nn.SiLU(), nn.Linear(config.width, config.width)
         )
         self.empty = nn.Parameter(0.02 * torch.randn(config.width))
 
     def forward(self, objects: Tensor) -> Tensor:
         """[N, slots * values] or [N, slots, values] -> [N, slots, D]; an empty slot shows nothing."""
-        slots = objects.reshape(len(objects), OBJECT_SLOTS, -1)
+        slots = objects.reshape(len(objects), OBJECT_SLOTS, 1 + self.values)
         present = slots[..., :1] > 0.5
         return torch.where(present, self.layers(slots[..., 1:]), self.empty)
