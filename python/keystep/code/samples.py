@@ -78,19 +78,18 @@ class SampleMaker:
 
     def sample(
         self, prompt: Prompt, reply: str, target: Target, episode: Hashable, frame: Hashable = None,
-        weight: float = 1.0, weigh_cells: bool = True,
+        weigh_cells: bool = True,
     ) -> list[Chunk]:  # fmt: skip
         """A prompt with its reply.
 
         Args:
             episode: samples with equal ones share what they begin with.
             frame: of the episode, which is seen; `Chunk.shown` is (section, episode, frame).
-            weight: of the loss of each token of the reply.
-            weigh_cells: also of the numbers of cells, which text alone cannot know.
+            weigh_cells: the loss is also of the numbers of cells, which text alone cannot know.
         """
         chunks = self.question(prompt, episode, frame)
         tokens = tuple(self.tokenizer.encode_pieces(self.layout.reply(reply)))
-        weights = tuple(weight * (weigh_cells or not cell) for cell in self.cells(tokens))
+        weights = tuple(float(weigh_cells or not cell) for cell in self.cells(tokens))
         return [*chunks, Chunk(("reply", reply, target), tokens, weights, target)]
 
     def longest(self, task: str, keysteps: Sequence[str], seen: bool = True) -> int:
@@ -203,22 +202,20 @@ def step_samples(
     step: int,
     questions: Sequence[Question] = (),
     request: bool = True,
-    weight: float = 1.0,
 ) -> Iterator[list[Chunk]]:
     """Stage 2: of one control step the code, at a key-step also when it is asked for, and answers.
 
     Args:
         questions: auxiliary ones about its picture.
         request: ask for key-steps, too.
-        weight: of the losses.
     """
     memory, code, keystep = episode.memory(step), episode.codes[step], bool(episode.keysteps[step])
     plain = Prompt(episode.task, memory)
     target = Target.KEYSTEP if keystep else Target.GOES_ON
-    yield maker.sample(plain, code, target, episode.index, step, weight)
+    yield maker.sample(plain, code, target, episode.index, step)
     if keystep and request:
         asked = Prompt(episode.task, memory, request=True)
-        yield maker.sample(asked, code, Target.REQUESTED, episode.index, step, weight)
+        yield maker.sample(asked, code, Target.REQUESTED, episode.index, step)
     for one in questions:
         prompt = Prompt(episode.task, memory, question=one.question)
-        yield maker.sample(prompt, one.answer, Target.ANSWER, episode.index, step, weight)
+        yield maker.sample(prompt, one.answer, Target.ANSWER, episode.index, step)
