@@ -23,6 +23,7 @@ from keystep.models.checks import ConfigError
 from keystep.models.code_planner.config import CodePlannerConfig
 from keystep.models.code_planner.network import CodePlanner
 from keystep.models.code_planner.presets import CODE_PLANNER_PRESETS
+from keystep.models.presets import PRESETS
 from keystep.train import CodePlannerTraining, train
 from keystep.train.code_language import LANGUAGE
 from keystep.train.trainer import Trainer
@@ -102,6 +103,9 @@ def test_weights_are_of_the_same_language(trained: Path, tmp_path: Path) -> None
         shutil.copy(trained / name, copy)
     with pytest.raises(CheckpointError, match=r"^checkpoint: expected .*language\.json, got no such file"):
         Trainer(settings(tmp_path / "run", weights=copy), ToyCode())
+    random_checkpoint(other := tmp_path / "other", PRESETS["tiny"])
+    with pytest.raises(DatasetError, match=r"^weights\.kind: expected code_planner, got diffusion$"):
+        Trainer(settings(tmp_path / "run", weights=other), ToyCode())
 
 
 def test_statistics_are_those_of_the_weights(trained: Path, tmp_path: Path) -> None:

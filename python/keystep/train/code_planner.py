@@ -11,7 +11,7 @@ import torch
 
 from keystep.code.prompt import LAYOUTS
 from keystep.code.samples import StepWeights
-from keystep.data import open_datasets
+from keystep.data import DatasetError, open_datasets
 from keystep.features import Feature
 from keystep.files import write_json
 from keystep.models.checkpoint import Checkpoint, read_checkpoint
@@ -96,8 +96,11 @@ class CodePlannerRecipe:
         assert isinstance(draft.config, CodePlannerConfig)
         self._language = source.told_to(draft.config)
         if config.weights is not None:
+            trained = read_checkpoint(config.weights)
+            if trained.kind != draft.kind:
+                raise DatasetError(f"weights.kind: expected {draft.kind}, got {trained.kind}")
             check_language(config.weights, self._language)
-            draft = taken_from(read_checkpoint(config.weights), draft)
+            draft = taken_from(trained, draft)
         self.draft = draft
         self._normalizer = self.draft.normalizer()
 
