@@ -37,6 +37,7 @@ ALLOWED = {
         "keystep.files",
         "keystep.lazy",
         "keystep.provenance",
+        "keystep.code",
         "keystep.data",
         "keystep.record.interrupts",
         "keystep.record.plans_tried",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import time
 from collections.abc import Iterable, Sequence
@@ -9,6 +10,7 @@ from contextlib import suppress
 
 import gymnasium
 
+from keystep.code.grid import GRID, check_grid
 from keystep.suites.tabletop import TASKS, env_id, task_named
 from keystep.suites.tabletop.oracle.episodes import play
 from keystep.suites.tabletop.oracle.results import OracleReport, OracleResult, Trial
@@ -45,18 +47,22 @@ class _Environment:
 _environment = _Environment()  # of this process
 
 
-def play_episode(task: str, seed: int) -> Trial:
+def play_episode(task: str, seed: int, grid: int = GRID) -> Trial:
     """The oracle's program on one reset."""
     env = _environment.of(task)
     started = time.perf_counter()
-    episode = play(env, seed)
+    episode = play(env, seed, grid=grid)
     ms = 1e3 * (time.perf_counter() - started)
     reason = "" if episode.success else general_reason(episode.reason, episode.names) or UNSOLVED
     return Trial(task, seed, episode.success, episode.api_calls, episode.steps, ms, reason)
 
 
 def evaluate_oracle(
-    tasks: Sequence[str] = tuple(TASKS), episodes: int = 100, seed: int = 0, processes: int = 1
+    tasks: Sequence[str] = tuple(TASKS),
+    episodes: int = 100,
+    seed: int = 0,
+    processes: int = 1,
+    grid: int = GRID,
 ) -> OracleReport:
     """The oracle on the seeds seed .. seed + episodes - 1 of every task.
 
@@ -68,7 +74,9 @@ def evaluate_oracle(
     names = list(dict.fromkeys(task_named(task).name for task in tasks))
     if not names:
         raise ValueError("tasks: expected at least one, got none")
-    outcomes = play_all(play_episode, names, episodes, seed, processes, "oracle")
+    outcomes = play_all(
+        functools.partial(play_episode, grid=check_grid(grid)), names, episodes, seed, processes, "oracle"
+    )
     started = time.perf_counter()
     played: dict[str, list[Trial]] = {name: [] for name in names}
     try:
