@@ -15,8 +15,8 @@ MODULES = modules()
 SUITE = {"keystep.suites", "keystep.suites.base"}
 # Of this project; `keystep` is the root with the compiled core behind it.
 ALLOWED = {
-    "models": {"keystep", "keystep.features", "keystep.files", "keystep.lazy"},
-    "data": {"keystep", "keystep.files", "keystep.lazy"},
+    "models": {"keystep", "keystep.features", "keystep.files", "keystep.lazy", "keystep.code"},
+    "data": {"keystep", "keystep.files", "keystep.lazy", "keystep.code"},
     "record": {
         "keystep",
         "keystep.bars",

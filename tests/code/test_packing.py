@@ -118,9 +118,8 @@ def test_a_batch_is_padded_and_pads_see_themselves_alone() -> None:
     found = batch(rows, pad=0)
     assert found["tokens"].tolist() == [[5, 6, 7], [8, 0, 0]]
     assert found["positions"].tolist() == [[0, 1, 2], [0, 0, 0]]
-    assert found["segments"].tolist() == [[0, 0, 1], [0, -1, -1]]
     assert found["targets"].tolist() == [[NO_TARGET, 7, NO_TARGET], [NO_TARGET] * 3]
-    assert found["kinds"].tolist() == [[0, Target.ANSWER, 0], [0, 0, 0]]
+    assert set(found) == {"tokens", "positions", "targets", "weights", "mask", "shown"}
     assert found["mask"].astype(int).tolist() == [
         [[1, 0, 0], [1, 1, 0], [1, 1, 1]],
         [[1, 0, 0], [0, 1, 0], [0, 0, 1]],

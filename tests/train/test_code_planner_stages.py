@@ -21,7 +21,7 @@ from keystep.data import DatasetError
 from keystep.models.checkpoint import CheckpointError, load_model, make_model
 from keystep.suites import suite_named
 from keystep.suites.base import tokenizer
-from keystep.train import CodePlannerTraining, train
+from keystep.train import CodePlannerTraining, program_texts, train
 from keystep.train.code_language import LANGUAGE, load_language
 from keystep.train.code_planner import CodePlannerRecipe, code_source
 from keystep.train.code_samples import StepSampling, text_rows
@@ -67,6 +67,15 @@ def test_texts_then_what_is_seen(dataset: Any, tmp_path: Path, mode: str, preset
     assert model.config.image_id == words.image
     found = load_language(tmp_path / "seen")
     assert (found.tokenizer, found.layout, found.grid) == (words, DEFAULT, 32)
+
+
+def test_texts_go_on_with_the_programs_they_began_with(
+    dataset: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, run = dataset("rgb").path, tmp_path / "text"
+    train(settings(run, dataset=folder, stage="text", steps=1))
+    monkeypatch.delattr(program_texts, "texts")  # none are made
+    assert train(settings(run, dataset=folder, stage="text", steps=2)).step == 2
 
 
 def test_a_checkpoint_says_the_language_it_was_trained_with(dataset: Any, tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 
 NO_TARGET = -100
+ROW_TOKENS = 768
+"""Of a row, unless another number is given."""
 
 
 class Target(IntEnum):
@@ -185,14 +187,14 @@ def pack(samples: Iterable[Sample], max_tokens: int) -> Iterator[PackedRow]:
 
 
 def batch(rows: Sequence[PackedRow], pad: int = 0) -> dict[str, Any]:
-    """Rows as arrays (B, T) and a mask (B, T, T), padded to the longest; a pad sees itself alone.
+    """What a network learns from: rows as arrays (B, T), a mask (B, T, T), padded to the longest.
 
-    `shown` are those of all rows in a row. Raises ValueError without rows.
+    A pad sees itself alone. `shown` are those of all rows in a row. Raises ValueError without rows.
     """
     if not rows:
         raise ValueError("rows: expected at least one, got none")
     longest = max(map(len, rows))
-    fill = {"tokens": pad, "positions": 0, "segments": -1, "targets": NO_TARGET, "weights": 0, "kinds": 0}
+    fill = {"tokens": pad, "positions": 0, "targets": NO_TARGET, "weights": 0}
     found: dict[str, Any] = {
         name: np.stack([_padded(getattr(row, name), longest, value) for row in rows])
         for name, value in fill.items()

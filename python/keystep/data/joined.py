@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from keystep.code.grid import PAPER_GRID
 from keystep.data.action_law import with_law
 from keystep.data.episodes import EpisodeInfo
 from keystep.data.layout import Column, DatasetError, quoted
@@ -20,8 +21,6 @@ from keystep.data.stats_file import combine_episodes, measure, usable
 
 WORLD = ("suite", "env_id", "world_version", "grid")
 """Of meta/keystep.json: what must be the same where both datasets tell it."""
-BEFORE_GRIDS = 10
-"""The grid of tabletop datasets that were made before it was told: the paper's."""
 ACTION = ("names", "units", "min", "max", "rate_limit", "hold", "law")
 
 
@@ -138,7 +137,7 @@ def check_same_world(first: Dataset, other: Dataset) -> None:
 
 
 def _with_grid(collection: Mapping[str, Any]) -> Mapping[str, Any]:
-    return {"grid": BEFORE_GRIDS, **collection} if collection.get("suite") == "tabletop" else collection
+    return {"grid": PAPER_GRID, **collection} if collection.get("suite") == "tabletop" else collection
 
 
 def _task_numbers(first: DatasetReader, other: DatasetReader) -> np.ndarray:

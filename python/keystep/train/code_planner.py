@@ -23,7 +23,9 @@ from keystep.train.actions import ActionChoices
 from keystep.train.code_language import LANGUAGE, check_language
 from keystep.train.code_planner_config import CodePlannerTraining
 from keystep.train.code_samples import StepSampling
+from keystep.train.code_seen import shown_tensors
 from keystep.train.code_sources import CodeDemonstrations, Programs
+from keystep.train.program_texts import PROGRAMS
 from keystep.train.recipe import Windows
 from keystep.train.start import taken_from
 
@@ -110,37 +112,21 @@ class CodePlannerRecipe:
         return self._source.rows(episodes, network)
 
     def prepare(self, arrays: dict[str, np.ndarray], device: torch.device) -> dict[str, torch.Tensor]:
-        """Vectors are normalised; pictures are fractions of full brightness."""
+        """See `shown_tensors`."""
         batch = {name: torch.from_numpy(arrays[name]).to(device) for name in ARRAYS}
         return batch | self.prepare_shown(arrays, device)
 
     def prepare_shown(self, arrays: dict[str, np.ndarray], device: torch.device) -> dict[str, torch.Tensor]:
         """Of a batch, what is seen."""
+        network = self.draft.config
+        assert isinstance(network, CodePlannerConfig)
         self._normalizer.to(device)
-        batch = {}
-        if (pictures := arrays.get("pictures")) is not None:
-            value = torch.from_numpy(pictures).to(device)
-            batch["pictures"] = value.float() / 255 if value.dtype == torch.uint8 else value
-        for name in ("objects", "proprioception"):
-            values = arrays.get(name)
-            if values is not None and (len(values) or self._feature(name) is not None):
-                batch[name] = self._normalized(name, torch.from_numpy(values).to(device))
-        return batch
+        return shown_tensors(arrays, network, self._normalizer, device)
 
     def save_extras(self, output: Path) -> None:
         write_json(output / LANGUAGE, self._language)
-
-    def _feature(self, name: str) -> Feature | None:
-        config = self.draft.config
-        assert isinstance(config, CodePlannerConfig)
-        return config.objects if name == "objects" else config.proprioception
-
-    def _normalized(self, name: str, values: torch.Tensor) -> torch.Tensor:
-        feature = self._feature(name)
-        if feature is None:
-            raise ValueError(f"{name}: expected none, as the network has no such feature, got some")
-        flat = self._normalizer.normalize(feature.key, values.flatten(1).float())
-        return flat.reshape(values.shape)
+        if isinstance(self._source, Programs):
+            self._source.save(output)
 
     def _draft(self, config: CodePlannerTraining) -> Checkpoint:
         source = self._source
@@ -195,7 +181,7 @@ def code_source(config: CodePlannerTraining) -> CodeSource:
     found.action = ActionChoices(reader).spec
     if config.stage == "pictures":
         return found
-    return Programs(suite, config.programs, found, config.row_tokens)
+    return Programs(suite, config.programs, found, config.row_tokens, config.output / PROGRAMS)
 
 
 def preset_of(config: CodePlannerTraining) -> CodePlannerConfig:

@@ -6,10 +6,10 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from keystep.code.packing import ROW_TOKENS
+from keystep.code.questions import KINDS
 from keystep.train.config import TrainConfig
 
-KINDS = 5
-"""Of auxiliary questions, keystep.code.questions.KINDS."""
 UNUSED = {
     "normalization": "vectors of a planner that writes code are normalised by mean and deviation",
     "statistics": "its statistics are the dataset's, or those of the weights that it starts from",
@@ -52,7 +52,7 @@ class CodePlannerTraining(TrainConfig):
     """One token of it, from which it learns when a call ends."""
     batch_size: int = 8
     """Packed rows per step."""
-    row_tokens: int = 768
+    row_tokens: int = ROW_TOKENS
     """Most tokens of a row, in which steps of an episode share what they begin with."""
     learning_rate: float = 5e-4
     """Peak rate of AdamW."""
@@ -69,8 +69,8 @@ class CodePlannerTraining(TrainConfig):
                 raise ValueError(f"{name}: expected more than 0, got {getattr(self, name)}")
         if self.border_steps < 0:
             raise ValueError(f"border_steps: expected at least 0, got {self.border_steps}")
-        if not 1 <= self.questions_per_step <= KINDS:
-            raise ValueError(f"questions_per_step: expected 1 to {KINDS}, got {self.questions_per_step}")
+        if not 1 <= self.questions_per_step <= len(KINDS):
+            raise ValueError(f"questions_per_step: expected 1 to {len(KINDS)}, got {self.questions_per_step}")
         for name, reason in UNUSED.items():
             if getattr(self, name):
                 raise ValueError(f"{name}: expected none, as {reason}, got {getattr(self, name)}")

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from keystep.code.grid import grid_of
-from keystep.code.packing import Chunk, PackedRow, batch, pack
+from keystep.code.packing import ROW_TOKENS, Chunk, PackedRow, batch, pack
 from keystep.code.questions import KINDS, Question, questions
 from keystep.code.samples import (
     CodeEpisode,
@@ -53,7 +53,7 @@ class StepSampling:
     requests: bool = True
     question_share: float = 0.1
     questions_per_step: int = 2
-    max_tokens: int = 1024
+    max_tokens: int = ROW_TOKENS
 
     def __post_init__(self) -> None:
         for name in ("steps_per_episode", "questions_per_step", "max_tokens"):
@@ -66,7 +66,7 @@ class StepSampling:
 
 
 def text_rows(
-    suite: Suite, tasks: Sequence[str] | None, maker: SampleMaker, grid: int, max_tokens: int = 1024
+    suite: Suite, tasks: Sequence[str] | None, maker: SampleMaker, grid: int, max_tokens: int = ROW_TOKENS
 ) -> Iterator[PackedRow]:
     """Stage 1, without end. Raises ArgumentError for a suite without code."""
 

@@ -7,21 +7,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from keystep.bars import tracked
-from keystep.code.packing import batch, pack
+from keystep.code.packing import ROW_TOKENS, batch, pack
 from keystep.code.prompt import DEFAULT, PromptLayout
-from keystep.code.samples import SampleMaker, TextEpisode, text_samples
+from keystep.code.samples import SampleMaker, text_samples
 from keystep.data.joined import Dataset
 from keystep.features import Feature
 from keystep.files import to_json
 from keystep.models.code_planner.config import OBJECT_SLOTS, OBJECTS
-from keystep.suites.base import Suite, texts, tokenizer
+from keystep.suites.base import Suite, tokenizer
 from keystep.train.code_language import Language, Sees
 from keystep.train.code_samples import (
     PROPRIOCEPTION,
@@ -29,6 +27,7 @@ from keystep.train.code_samples import (
     StepSampling,
     check_room,
 )
+from keystep.train.program_texts import PROGRAMS, distinct, keep_programs, program_texts
 
 
 class Programs(Language):
@@ -37,23 +36,28 @@ class Programs(Language):
     Args:
         programs: how many, all tasks alike.
         like: a source of stage 2, whose robot and proprioception the checkpoint is to have.
+        kept: see `program_texts`, as also for what is raised.
 
     Raises:
-        ArgumentError: the suite has no code.
-        ValueError: no program, or no such grid.
+        ValueError: no program.
     """
 
-    def __init__(self, suite: Suite, programs: int, like: CodeDemonstrations, max_tokens: int = 768) -> None:
+    def __init__(
+        self,
+        suite: Suite,
+        programs: int,
+        like: CodeDemonstrations,
+        max_tokens: int = ROW_TOKENS,
+        kept: Path | None = None,
+    ) -> None:
         super().__init__(like.tokenizer, like.layout, like.grid)
         if programs < 1:
             raise ValueError(f"programs: expected at least 1, got {programs}")
         self._max_tokens = max_tokens
-        endless = islice(texts(suite, None, like.grid), programs)
-        self.episodes: list[TextEpisode] = list(tracked(endless, "programs", programs))
-        different = len({(episode.prompt, episode.keysteps) for episode in self.episodes})
+        self.episodes = program_texts(suite, programs, like.grid, kept)
         self.notes = [
-            f"{programs} programs, {different} different: short tasks have few, so that the held-out ones are"
-            " in part those of the training"
+            f"{programs} programs, {distinct(self.episodes)} different: short tasks have few, so that the"
+            " held-out ones are in part those of the training"
         ]
         names = list(dict.fromkeys(episode.task for episode in self.episodes))
         self._numbers = {name: number for number, name in enumerate(names)}
@@ -77,6 +81,10 @@ class Programs(Language):
         texts = ((self.episodes[number].prompt, self.episodes[number].keysteps) for number in episodes)
         check_room(maker, texts, self._max_tokens, config.context, seen=False)
         return ProgramRows(self, episodes, maker, self._max_tokens)
+
+    def save(self, checkpoint: Path) -> None:
+        """The programs, for the next call of `Programs` in this run. Raises OSError."""
+        keep_programs(checkpoint / PROGRAMS, self.collection["suite"], self.grid, self.episodes)
 
     def task_numbers(self, episodes: Sequence[int]) -> np.ndarray:
         return np.array([self._numbers[self.episodes[number].task] for number in episodes], np.int64)

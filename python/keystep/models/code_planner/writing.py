@@ -17,11 +17,10 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from keystep.code.trace import EARLY_STOP_CHARACTERS
 from keystep.models.code_planner.network import CodePlanner, cached, rewind
 
 WAYS = ("greedy", "early_stop", "draft")
-EARLY_STOP = 24
-"""L, characters of the commented last key-step that are enough; the paper's has been lost."""
 
 
 class TokenText(Protocol):
@@ -94,7 +93,7 @@ class ReplyWriter:
         way: str = "greedy",
         last: str = "",
         drafts: Sequence[str] = (),
-        early_stop: int = EARLY_STOP,
+        early_stop: int = EARLY_STOP_CHARACTERS,
     ) -> WrittenReply:
         """The reply to a prompt.
 
