@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keystep.code.packing import NO_TARGET, Chunk, PackedRow, RowBuilder, Target, batch, pack
+from keystep.code.packing import NO_TARGET, Chunk, PackedRow, RowBuilder, Target, batch, pack, together
 
 
 @st.composite
@@ -110,6 +110,39 @@ def test_rows_are_as_long_as_they_may_be_and_lose_no_sample(samples: list, longe
             for sample in samples[start - count : start]:
                 builder.add(sample)
             assert len(row) + builder.growth(samples[start]) > longest
+
+
+def stands(part: PackedRow, row: PackedRow, start: int) -> bool:
+    """That a row is a part of another one, in which nobody else sees it, or is seen by it."""
+    here = slice(start, start + len(part))
+    if len(row.tokens[here]) < len(part):
+        return False
+    names = ("tokens", "positions", "targets", "weights", "kinds")
+    same = all(np.array_equal(getattr(row, name)[here], getattr(part, name)) for name in names)
+    others = row.mask[here].sum() + row.mask[:, here].sum() - 2 * part.mask.sum()
+    return same and np.array_equal(row.mask[here, here], part.mask) and not others
+
+
+@given(st.lists(samples_of(), min_size=1, max_size=5))
+@settings(max_examples=40, deadline=None)
+def test_rows_behind_each_other_are_the_rows_alone(groups: list) -> None:
+    rows = [next(pack(samples, 10_000)) for samples in groups]
+    longest = max(map(len, rows)) + 10
+    found = together(rows, longest)
+    assert all(len(row) <= longest for row in found) and sum(map(len, found)) == sum(map(len, rows))
+    assert sorted(one for row in found for one in row.shown) == sorted(
+        one for row in rows for one in row.shown
+    )
+    left = sorted(rows, key=len, reverse=True)
+    for row in found:
+        start = 0
+        while start < len(row):
+            part = next(one for one in left if stands(one, row, start))
+            left = [one for one in left if one is not part]
+            start += len(part)
+    assert not left, "every row is there"
+    with pytest.raises(ValueError, match="row: expected at most 1 tokens, got"):
+        together([max(rows, key=len)], 1)
 
 
 def test_a_batch_is_padded_and_pads_see_themselves_alone() -> None:

@@ -186,6 +186,41 @@ def pack(samples: Iterable[Sample], max_tokens: int) -> Iterator[PackedRow]:
         yield builder.row()
 
 
+def together(rows: Sequence[PackedRow], max_tokens: int) -> list[PackedRow]:
+    """The same rows in fewer of at most so many tokens, behind each other: padding costs as much as text.
+
+    No token sees another row's. The longest rows come first, each where it first fits (first fit decreasing).
+
+    Raises:
+        ValueError: a row is longer than that.
+    """
+    found: list[list[PackedRow]] = []
+    for row in sorted(rows, key=len, reverse=True):
+        if len(row) > max_tokens:
+            raise ValueError(f"row: expected at most {max_tokens} tokens, got {len(row)}")
+        fits = (group for group in found if sum(map(len, group)) + len(row) <= max_tokens)
+        group = next(fits, None)
+        if group is None:
+            found.append([row])
+        else:
+            group.append(row)
+    return [_in_a_row(group) for group in found]
+
+
+def _in_a_row(rows: Sequence[PackedRow]) -> PackedRow:
+    names = ("tokens", "positions", "targets", "weights", "kinds")
+    arrays = {name: np.concatenate([getattr(row, name) for row in rows]) for name in names}
+    segments, mask, start, before = [], np.zeros((len(arrays["tokens"]),) * 2, bool), 0, 0
+    for row in rows:
+        segments.append(row.segments + before)
+        before += int(row.segments.max()) + 1
+        here = slice(start, start + len(row))
+        mask[here, here] = row.mask
+        start += len(row)
+    shown = tuple(one for row in rows for one in row.shown)
+    return PackedRow(**arrays, segments=np.concatenate(segments), mask=mask, shown=shown)
+
+
 def batch(rows: Sequence[PackedRow], pad: int = 0) -> dict[str, Any]:
     """What a network learns from: rows as arrays (B, T), a mask (B, T, T), padded to the longest.
 

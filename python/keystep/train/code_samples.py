@@ -109,6 +109,7 @@ class CodeData:
 
     Attributes:
         grid: in whose cells the code says places.
+        max_tokens: of a row.
 
     Raises:
         DatasetError: a column or names are missing, or the code is no trace.
@@ -123,7 +124,7 @@ class CodeData:
         cache: Path | None = None,
     ) -> None:
         self._sampling, self._seen = sampling, camera if seen == "image" else OBJECTS
-        self._dataset, self._cache = dataset, cache
+        self._dataset, self._cache, self.max_tokens = dataset, cache, sampling.max_tokens
         boxes = (BOXES,) if sampling.question_share else ()
         self._mapped = (PROPRIOCEPTION, self._seen, *boxes)
         for column in (CODE, KEYSTEP, *self._mapped):
@@ -160,7 +161,7 @@ class CodeData:
         if self._seen == OBJECTS and maker.image_tokens != OBJECT_SLOTS:
             raise DatasetError(f"image_tokens: expected {OBJECT_SLOTS} for states, got {maker.image_tokens}")
         episodes = ((episode.task, episode.memory(len(episode.codes))) for episode in self.episodes)
-        check_room(maker, episodes, self._sampling.max_tokens, context)
+        check_room(maker, episodes, self.max_tokens, context)
 
     def rows(self, maker: SampleMaker, rng: np.random.Generator) -> Iterator[PackedRow]:
         """Rows without end: all episodes in a new order each time, other steps of them each time."""
@@ -174,7 +175,7 @@ class CodeData:
         return next(self._packed(self._of_episode(number, maker, rng)))
 
     def _packed(self, samples: Iterator[list[Chunk]]) -> Iterator[PackedRow]:
-        return pack(samples, self._sampling.max_tokens)
+        return pack(samples, self.max_tokens)
 
     def _samples(self, maker: SampleMaker, rng: np.random.Generator) -> Iterator[list[Chunk]]:
         while True:

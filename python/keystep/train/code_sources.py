@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from keystep.code.packing import ROW_TOKENS, batch, pack
+from keystep.code.packing import ROW_TOKENS, batch, pack, together
 from keystep.code.prompt import DEFAULT, PromptLayout
 from keystep.code.samples import SampleMaker, text_samples
 from keystep.data.joined import Dataset
@@ -103,7 +103,7 @@ class ProgramRows:
         return self._source.task_numbers(self._episodes)
 
     def batch(self, windows: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        """Of longer programs some samples are left out, others each time."""
+        """Of longer programs some samples are left out, others each time; short ones share a row."""
         rows = []
         for window in windows:
             number = self._episodes[int(window)]
@@ -111,7 +111,7 @@ class ProgramRows:
             samples = list(text_samples(self._maker, episode.prompt, episode.keysteps, number))
             order = rng.permutation(len(samples))
             rows.append(next(pack((samples[place] for place in order), self._max_tokens)))
-        found = batch(rows)
+        found = batch(together(rows, self._max_tokens))
         found.pop("shown")
         return found
 
@@ -183,9 +183,10 @@ class DemonstrationRows:
         return self._tasks
 
     def batch(self, windows: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        """See `CodeData.batch`."""
+        """See `CodeData.batch`; short episodes share a row."""
         numbers = [self._episodes[int(window)] for window in windows]
-        return self._data.batch([self._data.row(number, self._maker, rng) for number in numbers])
+        rows = [self._data.row(number, self._maker, rng) for number in numbers]
+        return self._data.batch(together(rows, self._data.max_tokens))
 
 
 def _stats(dataset: Dataset, seen: str) -> dict[str, dict[str, Any]]:
