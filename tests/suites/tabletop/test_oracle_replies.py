@@ -13,10 +13,11 @@ pytest.importorskip("gymnasium", reason="needs the extra 'sim'")
 pytest.importorskip("mani_skill", reason="needs the extra 'sim'")
 
 from keystep.code.grammar import CodeError
+from keystep.suites.headless import missing_driver
 from keystep.suites.tabletop.environment import TabletopEnv
 from keystep.suites.tabletop.oracle import replies, report
 from keystep.suites.tabletop.oracle.episodes import play
-from keystep.suites.tabletop.oracle.replies import Blind, play_replies
+from keystep.suites.tabletop.oracle.replies import Blind, mean_picture, open_for, play_replies, seen_now
 
 SEED = 4
 
@@ -140,3 +141,18 @@ def test_a_blind_planner_sees_the_same_whatever_is_there() -> None:
     without = Blind(lambda: inner, None)()
     without.keystep({"observation.state": np.ones(3), "observation.objects": np.ones(4)})
     assert not inner.seen[1]["observation.objects"].any() and inner.seen[1]["observation.state"].all()
+
+
+def test_a_planner_of_pictures_sees_those_that_demonstrations_have() -> None:
+    if missing_driver() is not None:
+        pytest.skip("no Vulkan driver")
+    recorded = TabletopEnv("Swap", obs_mode="state+rgb", image_size=32)
+    asked = open_for("Swap", Stub(["done()"], image_size=32)).unwrapped
+    first, _ = recorded.reset(seed=SEED)
+    asked.reset(seed=SEED)
+    seen = seen_now(asked)
+    for name in ("observation.state", "observation.objects", replies.PICTURE):
+        np.testing.assert_array_equal(seen[name], first[name])
+    assert mean_picture(["Swap"], SEED, 1, 32) == pytest.approx(first[replies.PICTURE].astype(np.float32))
+    recorded.close()
+    asked.close()
