@@ -4,9 +4,14 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from keystep.run_report import RunReport
+
 ASYNC, LOCKSTEP, TORCH = "keystep async", "keystep lockstep", "torch loop"
 LOOPS = (ASYNC, LOCKSTEP, TORCH)
 PERCENTILES = ("p50_us", "p99_us", "max_us")
+LEAD_IN_S = 2.0
+"""Of every slice: warm-up, in the same run as what is measured."""
+PATIENCE_S = 120.0
 
 
 @dataclass(frozen=True)
@@ -29,33 +34,70 @@ class Spec:
 
 
 class Deliveries:
-    """When the robot was given actions of the policy, in microseconds since the first grid point."""
+    """When the robot was given actions of the policy, in microseconds since the first measured grid point.
 
-    def __init__(self, rate_hz: float, periods: int) -> None:
-        self._last_ns = (periods - 1.25) * 1e9 / rate_hz  # the last grid point; the first begin may be late
-        self._first_ns = 0
+    A run begins with a lead-in that does not count: warm-up, and the first plan and chunk, before which no
+    policy has an action. It lasts `lead_in_s`, and until there was an action. Then, in the same run, so many
+    periods are measured.
+    """
+
+    def __init__(self, rate_hz: float, periods: int, lead_in_s: float) -> None:
+        self._period_ns, self._periods, self._lead_in_ns = 1e9 / rate_hz, periods, lead_in_s * 1e9
+        self._began_ns = self._first_ns = 0
+        self._acted = False
         self.at_us: list[int] = []
 
     def begin(self) -> bool:
-        """A period begins; whether it is the last one, or beyond."""
-        if not self._first_ns:
-            self._first_ns = time.monotonic_ns()
-        return self._is_last(time.monotonic_ns())
+        """A period begins; whether the measured part does. Raises RuntimeError: no policy ever acts."""
+        now = time.monotonic_ns()
+        self._began_ns = self._began_ns or now
+        if self._first_ns or now - self._began_ns < self._lead_in_ns:
+            return False
+        if self._acted:
+            self._first_ns = now
+        elif now - self._began_ns > self._lead_in_ns + PATIENCE_S * 1e9:
+            raise RuntimeError(f"expected an action within {PATIENCE_S:g} s of the lead-in, got none")
+        return self._acted
 
     def end(self, delivered: bool) -> bool:
         """A period ends, with or without an action of the policy; whether it was the last."""
+        self._acted = self._acted or delivered
+        if not self._first_ns:
+            return False
         now = time.monotonic_ns()
         if delivered:
             self.at_us.append((now - self._first_ns) // 1000)
-        return self._is_last(now)
+        return now - self._first_ns >= (self._periods - 1.25) * self._period_ns  # the first may begin late
 
-    def _is_last(self, now_ns: int) -> bool:
-        return now_ns - self._first_ns >= self._last_ns
+    @property
+    def over(self) -> bool:
+        """The last grid point is past: a period that begins now is one too many."""
+        beyond = time.monotonic_ns() - self._first_ns >= (self._periods - 0.25) * self._period_ns
+        return bool(self._first_ns) and beyond
+
+
+COUNTED = (
+    "periods",
+    "overruns",
+    "skipped",
+    "withheld",
+    "minor_faults",
+    "major_faults",
+    "voluntary_switches",
+    "involuntary_switches",
+)
+
+
+def counted_since(report: RunReport, before: RunReport) -> dict[str, Any]:
+    """The report of a run with the counts of its measured part; times are those of the whole run."""
+    counts = {name: getattr(report, name) - getattr(before, name) for name in COUNTED}
+    statuses = {name: count - before.statuses[name] for name, count in report.statuses.items()}
+    return report.to_dict() | counts | {"statuses": statuses}
 
 
 class Loop(Protocol):
     """One way to run a policy."""
 
     def slice(self, periods: int) -> dict[str, Any]:
-        """So many grid points: `at_us` of Deliveries, `report` of RunReport, `stages` with the percentiles of
-        `chunk` and `plan`, and `telemetry` of the asynchronous loop or None."""
+        """A lead-in, then so many grid points: `at_us` of Deliveries, `report` of RunReport, `stages` with the
+        percentiles of `chunk` and `plan`, and `telemetry` of the asynchronous loop or None."""
