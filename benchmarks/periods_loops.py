@@ -25,7 +25,6 @@ from benchmarks.periods_slices import (
     Deliveries,
     Loop,
     Spec,
-    counted_since,
 )
 from keystep.evaluate.golden_cases import golden_cases
 from keystep.run_report import RunReport
@@ -69,7 +68,7 @@ class KeystepLoop:
         assert before[0] is not None
         return {
             "at_us": deliveries.at_us,
-            "report": counted_since(report, before[0]),
+            "report": report.since(before[0]).to_dict(),
             "stages": self._stages(),
             "telemetry": policy.telemetry().to_dict() if self._asynchronous else None,
         }

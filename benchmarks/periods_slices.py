@@ -4,8 +4,6 @@ import time
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from keystep.run_report import RunReport
-
 ASYNC, LOCKSTEP, TORCH = "keystep async", "keystep lockstep", "torch loop"
 LOOPS = (ASYNC, LOCKSTEP, TORCH)
 PERCENTILES = ("p50_us", "p99_us", "max_us")
@@ -76,28 +74,9 @@ class Deliveries:
         return bool(self._first_ns) and beyond
 
 
-COUNTED = (
-    "periods",
-    "overruns",
-    "skipped",
-    "withheld",
-    "minor_faults",
-    "major_faults",
-    "voluntary_switches",
-    "involuntary_switches",
-)
-
-
-def counted_since(report: RunReport, before: RunReport) -> dict[str, Any]:
-    """The report of a run with the counts of its measured part; times are those of the whole run."""
-    counts = {name: getattr(report, name) - getattr(before, name) for name in COUNTED}
-    statuses = {name: count - before.statuses[name] for name, count in report.statuses.items()}
-    return report.to_dict() | counts | {"statuses": statuses}
-
-
 class Loop(Protocol):
     """One way to run a policy."""
 
     def slice(self, periods: int) -> dict[str, Any]:
-        """A lead-in, then so many grid points: `at_us` of Deliveries, `report` of RunReport, `stages` with the
-        percentiles of `chunk` and `plan`, and `telemetry` of the asynchronous loop or None."""
+        """A lead-in, then so many grid points: `at_us` of Deliveries, `report` of RunReport, `stages` with
+        the percentiles of `chunk` and `plan`, and `telemetry` of the asynchronous loop or None."""

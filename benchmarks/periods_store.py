@@ -1,4 +1,4 @@
-"""A run of `benchmarks.periods` in pieces: slices, so that it can go on, and results that are put together."""
+"""A run of `benchmarks.periods` in pieces: slices, so that it can go on, and results put together."""
 
 import hashlib
 import json
