@@ -19,7 +19,7 @@ import tyro
 import keystep
 from benchmarks.harness import interleave, paired_ratio, summarise, write_result
 from benchmarks.machine import REPOSITORY, describe_run
-from keystep.evaluate.profile import GoldenCase, golden_cases
+from keystep.evaluate.golden_cases import GoldenCase, golden_cases
 from keystep.table_writer import markdown_table
 
 SHIPPED = REPOSITORY / "bundles" / "franka3blocks-state.keystep"

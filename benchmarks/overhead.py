@@ -23,7 +23,7 @@ from benchmarks.cases import prepare_case
 from benchmarks.harness import summarise, write_result
 from benchmarks.machine import REPOSITORY, describe_run
 from benchmarks.programs import build, run_json
-from keystep.evaluate.profile import renews_chunk
+from keystep.evaluate.profile_run import renews_chunk
 from keystep.features import feature_of
 from keystep.libraries import find_onnxruntime
 from keystep.table_writer import table_of

@@ -3,10 +3,12 @@ torch loop, which is what people run today.
 
     python -m benchmarks.periods                                   # 90 minutes
     python -m benchmarks.periods --seconds 10 --slice-seconds 5    # a look
+    python -m benchmarks.periods --policies unet-70m --loops async --append    # a piece, 10 minutes
 
 Each loop has a process of its own and runs a slice of `slice_seconds` while the others sleep, until it has
-run for `seconds`. Slices are kept in build/periods until all of the run is measured: Ctrl-C writes what there
-is, and the same command goes on from there.
+run for `seconds`. A slice is one run on one grid: two seconds of warm-up, and until there was an action of
+the policy, which do not count; then the periods that do. Slices are kept in build/periods until all of the
+run is measured: Ctrl-C writes what there is, and the same command goes on from there.
 """
 
 import sys
@@ -25,8 +27,8 @@ from benchmarks.periods_figures import figures_of, limits_of, report_markdown
 from benchmarks.periods_plot import save_plot
 from benchmarks.periods_policies import SHIPPED, UNET, Policy, find_policy
 from benchmarks.periods_process import LoopProcess
-from benchmarks.periods_slices import ASYNC, LOCKSTEP, LOOPS, TORCH, Spec
-from benchmarks.periods_store import Store
+from benchmarks.periods_slices import ASYNC, LEAD_IN_S, LOCKSTEP, LOOPS, TORCH, Spec
+from benchmarks.periods_store import Store, kept_results, merged_results
 from keystep.bars import progress_bar
 from keystep.files import parse_json
 from keystep.machine import usable_cores
@@ -62,6 +64,9 @@ class Options:
     """For the thread that ticks in async mode; none: any."""
     fresh: bool = False
     """Forget slices that an earlier, unfinished run of the same settings left."""
+    append: bool = False
+    """Into the results that are there, of other policies and loops: a long run in pieces. They have to be of
+    this machine, the same rate, seconds and slices."""
     redraw: bool = False
     """Measure nothing: the picture of the results that are there."""
     output: Path = REPOSITORY / "benchmarks" / "results" / "periods.json"
@@ -79,6 +84,7 @@ def main(options: Options) -> int:
         save_plot(options.plot, result["policies"], result["settings"]["rate_hz"])
         return 0
     describe_run()
+    kept = kept_results(options.output, _common(options)) if options.append else {}
     policies = {name: find_policy(name, torch="torch" in options.loops) for name in options.policies}
     stores = {name: Store(options.store, _identity(options, policy)) for name, policy in policies.items()}
     if options.fresh:
@@ -91,7 +97,7 @@ def main(options: Options) -> int:
         interrupted = True
     results = results_of(policies, stores, options)
     if results:
-        publish(results, options)
+        publish(merged_results(kept, results), options)
     if interrupted:
         print("interrupted; the same command goes on from here", file=sys.stderr)
         return 130
@@ -156,8 +162,11 @@ def results_of(
         for loop in _loops(options, policy):
             if slices := stores[name].slices(loop, _turns(options)):
                 spec = spec_of(options, policy, loop)
-                limits = {"limits_ms": limits_of(manifest, loop, options.rate_hz)}
-                loops[loop] = figures_of(slices, options.rate_hz) | limits | {"options": spec.options}
+                loops[loop] = figures_of(slices, options.rate_hz) | {
+                    "limits_ms": limits_of(manifest, loop, options.rate_hz),
+                    "options": spec.options,
+                    "measured": {key: describe_run()[key] for key in ("commit", "dirty", "started")},
+                }
         if loops:
             found[policy.name] = {"notes": [*_chunk_note(manifest), *policy.notes], "loops": loops}
     return found
@@ -166,11 +175,17 @@ def results_of(
 def publish(results: dict[str, dict[str, Any]], options: Options) -> None:
     """Prints the report, writes it, the JSON and the picture."""
     settings = {**asdict(options), "output": options.output.name, "plot": options.plot.name, "store": ""}
-    settings["policies"] = list(results)
+    settings |= {"policies": list(results), **_common(options)}
     report = report_markdown(results, options.rate_hz)
     print(report, flush=True)
     write_result(options.output, "periods", settings, {"policies": results}, report)
     save_plot(options.plot, results, options.rate_hz)
+
+
+def _common(options: Options) -> dict[str, Any]:
+    """What has to be the same for figures to stand in one table."""
+    names = ("rate_hz", "seconds", "slice_seconds")
+    return {name: getattr(options, name) for name in names} | {"lead_in_s": LEAD_IN_S}
 
 
 def _loops(options: Options, policy: Policy) -> list[str]:

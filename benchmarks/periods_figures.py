@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.periods_slices import ASYNC
+from benchmarks.periods_slices import ASYNC, LEAD_IN_S
 from keystep.table_writer import table_of
 
 STALL_PERIODS = 1.5
@@ -127,12 +127,16 @@ def report_markdown(policies: Mapping[str, Mapping[str, Any]], rate_hz: float) -
             table_of([row(key, loops[key]) for key in loops]) for row in (_kept, _needed, _given)
         )
         remarks = [remark for key in loops for remark in _remarks(key, loops[key])]
+        remarks += _commits(loops)
         lines = "".join(f"- {remark}\n" for remark in [*policy["notes"], *remarks])
         parts.append(f"## {name}\n\n{tables}\n{lines}")
     head = (
         f"Periods of {1e3 / rate_hz:g} ms. Missed: periods without an action of the policy, because the one "
         "before took too long (skipped) or there was none to take (underruns). Interval: between two actions "
-        f"of the policy, as the robot gets them, ms. Stall: one of more than {STALL_PERIODS:g} periods.\n\n"
+        f"of the policy, as the robot gets them, ms. Stall: one of more than {STALL_PERIODS:g} periods. Each "
+        f"slice of a run begins with {LEAD_IN_S:g} s that do not count, more where there was no action yet: "
+        "warm-up, and the first chunk and plan, before which no policy has an action. Wake-up latencies are "
+        "of all of it.\n\n"
     )
     return head + "\n".join(parts)
 
@@ -195,3 +199,9 @@ def _remarks(name: str, loop: Mapping[str, Any]) -> list[str]:
             f"{loop['late_goals']} actions for a late goal"
         )
     return found
+
+
+def _commits(loops: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Of loops that were measured at different ones."""
+    of = {name: loop["measured"]["commit"] for name, loop in loops.items()}
+    return [f"{name}: commit {commit}" for name, commit in of.items()] if len(set(of.values())) > 1 else []

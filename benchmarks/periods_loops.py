@@ -8,7 +8,6 @@ episode goes on.
 """
 
 import json
-import math
 import os
 import sys
 from itertools import cycle
@@ -18,15 +17,27 @@ from typing import Any
 import numpy as np
 
 import keystep
-from benchmarks.periods_slices import ASYNC, PERCENTILES, TORCH, Deliveries, Loop, Spec
+from benchmarks.periods_slices import (
+    ASYNC,
+    LEAD_IN_S,
+    PERCENTILES,
+    TORCH,
+    Deliveries,
+    Loop,
+    Spec,
+)
 from keystep.evaluate.golden_cases import golden_cases
+from keystep.run_report import RunReport
 
 CHUNK_STAGES = ("observe", "encode", "denoise")
-WARM_UP_TRIES = 60
 
 
 class KeystepLoop:
-    """Our own clock, `Runtime.run`, in lockstep or async. An underrun is a tick without a policy's action."""
+    """Our own clock, `Runtime.run`, in lockstep or async. An underrun is a tick without a policy's action.
+
+    Lead-in and measured part are one run of the clock. A run begins with a new chunk (what another run has
+    left is not executed), which is not one that the policy was too slow for.
+    """
 
     def __init__(self, spec: Spec) -> None:
         self._spec, self._asynchronous = spec, spec.loop == ASYNC
@@ -36,15 +47,17 @@ class KeystepLoop:
         self._seen = cycle(case.observation for case in cases)
         first = cases[0]
         self._policy.reset(first.task, first.goal, seed=0, instruction=first.instruction)
-        self._warm_up()
 
     def slice(self, periods: int) -> dict[str, Any]:
-        policy, deliveries = self._policy, Deliveries(self._spec.rate_hz, periods)
-        policy.reset_latency()
+        policy, deliveries = self._policy, Deliveries(self._spec.rate_hz, periods, LEAD_IN_S)
+        before: list[RunReport | None] = []
 
         def source() -> dict[str, Any]:
-            if deliveries.begin() and self._asynchronous:
+            if deliveries.over:
                 policy.stop()  # here, too: what is not finite never reaches the sink
+            elif deliveries.begin():
+                policy.reset_latency()
+                before.append(policy.run_report())
             return next(self._seen)
 
         def sink(action: np.ndarray, status: str) -> None:
@@ -52,19 +65,14 @@ class KeystepLoop:
                 policy.stop()
 
         report = policy.run(self._spec.rate_hz, source, sink, **self._spec.clock)
+        assert before[0] is not None
+        counted = report.since(before[0])
         return {
             "at_us": deliveries.at_us,
-            "report": report.to_dict(),
+            "report": counted.to_dict() | {"skipped": periods - counted.periods},  # also those at the end
             "stages": self._stages(),
             "telemetry": policy.telemetry().to_dict() if self._asynchronous else None,
         }
-
-    def _warm_up(self) -> None:
-        """Two seconds, and until there was a first action."""
-        for _ in range(WARM_UP_TRIES):
-            if self.slice(math.ceil(2 * self._spec.rate_hz))["at_us"]:
-                return
-        raise RuntimeError(f"{self._spec.bundle}: expected an action within {2 * WARM_UP_TRIES} s, got none")
 
     def _stages(self) -> dict[str, dict[str, float]]:
         """A chunk is the sum of its parts, percentile by percentile: a little too much."""
@@ -79,7 +87,7 @@ class KeystepLoop:
 
 
 def make_loop(spec: Spec) -> Loop:
-    """Loaded and warm. Torch is imported by its own loop alone."""
+    """Loaded. Torch is imported by its own loop alone."""
     if spec.loop == TORCH:
         from benchmarks.periods_torch import TorchLoop
 

@@ -1,12 +1,15 @@
-"""Slices of a run of `benchmarks.periods` that is not finished, so that it can go on."""
+"""A run of `benchmarks.periods` in pieces: slices, so that it can go on, and results put together."""
 
 import hashlib
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import keystep
+from benchmarks.machine import describe_run
+from benchmarks.periods_slices import LOOPS
 from keystep.files import parse_json, write_json
 
 
@@ -37,3 +40,34 @@ class Store:
 
     def _file(self, loop: str, turn: int) -> Path:
         return self._folder / f"{loop.replace(' ', '-')}-{turn}.json"
+
+
+def kept_results(output: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Policies of the results in `output`; none where there is no such file.
+
+    Raises:
+        ArgumentError: they were measured otherwise, or on another machine.
+    """
+    if not output.is_file():
+        return {}
+    try:
+        there = parse_json(output.read_bytes())
+        found = {name: there["settings"].get(name) for name in settings}
+        machine = {name: there["machine"][name] for name in ("cpu", "cores")}
+        policies: dict[str, Any] = there["policies"]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise keystep.ArgumentError(f"append: expected results of periods in {output}, got {error}") from None
+    here = {name: describe_run()[name] for name in machine}
+    for name, value in {**settings, **here}.items():
+        if (got := {**found, **machine}[name]) != value:
+            raise keystep.ArgumentError(f"append: expected {output} with {name} {value}, got {got}")
+    return policies
+
+
+def merged_results(kept: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """A policy's loops stand side by side, whenever they were measured; the newest of each."""
+    merged = dict(kept)
+    for name, policy in new.items():
+        loops = {**merged.get(name, {"loops": {}})["loops"], **policy["loops"]}
+        merged[name] = {**policy, "loops": {loop: loops[loop] for loop in LOOPS if loop in loops}}
+    return merged

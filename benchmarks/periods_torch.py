@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 import keystep
-from benchmarks.periods_slices import PERCENTILES, Deliveries, Spec
+from benchmarks.periods_slices import LEAD_IN_S, PERCENTILES, Deliveries, Spec
 from keystep.evaluate.golden_cases import GoldenCase, golden_cases
 from keystep.machine import usable_cores
 from keystep.run_report import RunReport, Spread, ThreadReport
@@ -36,15 +36,18 @@ class TorchLoop:
         cases = golden_cases(Path(spec.bundle), manifest)
         self._seen = cycle(case.observation for case in cases)
         self._reset(cases[0])
-        self._warm_up(manifest)
 
     def slice(self, periods: int) -> dict[str, Any]:
-        deliveries = Deliveries(self._rate_hz, periods)
+        deliveries = Deliveries(self._rate_hz, periods, LEAD_IN_S)
         took: dict[str, list[float]] = {"chunk": [], "plan": []}
         before, load = resource.getrusage(resource.RUSAGE_THREAD), os.getloadavg()
-        times, overruns, skipped = [], 0, 0
+        times: list[tuple[int, int, int]] = []
+        overruns = skipped = 0
         for due_ns, begin_ns in _grid(self._rate_hz):
-            deliveries.begin()
+            if deliveries.begin():  # what came before was the lead-in
+                took = {"chunk": [], "plan": []}
+                before, load = resource.getrusage(resource.RUSAGE_THREAD), os.getloadavg()
+                times, overruns, skipped = [], 0, 0
             made, started = self._made(), time.perf_counter_ns()
             with self._inference():
                 self._policy.act(next(self._seen))
@@ -59,21 +62,14 @@ class TorchLoop:
                 break
         report = _report(self._rate_hz, np.array(times), overruns, skipped, before, load)
         stages = {name: _percentiles(values) for name, values in took.items() if values}
-        return {"at_us": deliveries.at_us, "report": report.to_dict(), "stages": stages, "telemetry": None}
+        told = report.to_dict() | {"skipped": periods - report.periods}  # also those at the end
+        return {"at_us": deliveries.at_us, "report": told, "stages": stages, "telemetry": None}
 
     def _reset(self, case: GoldenCase) -> None:
         told: dict[str, Any] = {"instruction": case.instruction} if case.instruction else {}
         if case.goal is not None:
             told["goal"] = case.goal
         self._policy.reset(case.task, seed=0, **told)
-
-    def _warm_up(self, manifest: dict[str, Any]) -> None:
-        """Two plans, or two chunks."""
-        planner, execute = manifest["planner"], manifest["chunk"]["execute"]
-        once = planner["subgoals"] * planner["steps_per_subgoal"] if planner else execute
-        with self._inference():
-            for _ in range(once + 1):
-                self._policy.act(next(self._seen))
 
     def _made(self) -> tuple[int, int]:
         """Chunks and plans so far."""

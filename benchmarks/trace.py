@@ -19,7 +19,7 @@ from benchmarks.cases import prepare_case
 from benchmarks.harness import paired_ratio, write_result
 from benchmarks.machine import REPOSITORY, describe_run
 from benchmarks.programs import build, run_json
-from keystep.evaluate.profile import Run, shares
+from keystep.evaluate.profile_run import Run, shares
 from keystep.table_writer import table_of
 
 SPAN_BAR_NS = 1000.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import replace
 
@@ -11,11 +12,11 @@ from stub_bundle import HORIZON, TASKS, stub_manifest, write_manifest, write_stu
 from subgoal_stub import subgoal_changes
 
 import keystep
-from benchmarks import periods
+from benchmarks import periods, periods_loops, periods_slices
 from benchmarks.periods_figures import figures_of, limits_of, report_markdown
 from benchmarks.periods_loops import KeystepLoop
 from benchmarks.periods_plot import save_plot
-from benchmarks.periods_slices import ASYNC, LOCKSTEP, LOOPS, TORCH, Spec
+from benchmarks.periods_slices import ASYNC, LOCKSTEP, LOOPS, TORCH, Deliveries, Spec
 from keystep.files import sha256
 
 RATE = 200.0
@@ -37,6 +38,7 @@ FIGURES = {
     "first_ms",
     "limits_ms",
     "options",
+    "measured",
 }
 
 
@@ -85,10 +87,12 @@ def test_a_slice_accounts_for_every_period(tmp_path, loop, planned):
     measured = KeystepLoop(Spec(loop, str(bundle), RATE, options={"engine": "stub"})).slice(PERIODS)
     report, at = measured["report"], measured["at_us"]
     assert at == sorted(at) and len(at) == report["statuses"]["ok"] <= report["periods"]
-    assert report["periods"] + report["skipped"] >= PERIODS - 1
+    assert report["periods"] + report["skipped"] == PERIODS and report["skipped"] >= 0
+    assert report["interval"]["count"] >= report["periods"]  # times are of the lead-in, too
     assert set(measured["stages"]) <= ({"chunk", "plan"} if planned else {"chunk"})
     if loop == ASYNC:
         told = measured["telemetry"]
+        assert told["underruns"]["starting"] == told["underruns"]["interrupted"] == 0
         assert told["ticks"] == report["periods"] and told["actions"] == len(at)
         assert sum(told["underruns"].values()) == report["periods"] - len(at)
     else:
@@ -97,6 +101,38 @@ def test_a_slice_accounts_for_every_period(tmp_path, loop, planned):
             report["skipped"] > PERIODS / 2 or ("plan" in measured["stages"]) == planned
         )  # every 12 actions
     json.dumps(measured, allow_nan=False)
+
+
+def test_the_first_chunk_of_a_run_is_not_missed(tmp_path, monkeypatch):
+    # A chunk takes 8 periods and more; every slice is a run, which begins with a new one.
+    monkeypatch.setattr(periods_loops, "LEAD_IN_S", 0.0)
+    bundle = write_stub_bundle(tmp_path / "stub.keystep")
+    load = {"engine": "stub", "provider_options": {"stub.sleep_us": "40000"}}
+    loop = KeystepLoop(Spec(ASYNC, str(bundle), RATE, options=load))
+    for _ in range(3):
+        measured = loop.slice(PERIODS)
+        told = measured["telemetry"]["underruns"]
+        assert told["starting"] == told["interrupted"] == 0
+
+
+def test_a_lead_in_ends_with_an_action(monkeypatch):
+    now = itertools.count(1, 10_000_000)  # a call of the clock every 10 ms
+    monkeypatch.setattr(periods_slices.time, "monotonic_ns", lambda: next(now))
+    deliveries = Deliveries(100.0, periods=3, lead_in_s=0.02)
+    assert not deliveries.begin() and not deliveries.end(True)
+    assert not deliveries.begin() and deliveries.begin()  # 20 ms later
+    assert not deliveries.over and not deliveries.end(True) and deliveries.at_us == [20_000]
+    assert not deliveries.begin() and deliveries.end(True) and deliveries.at_us == [20_000, 40_000]
+    assert deliveries.over
+    late = Deliveries(100.0, periods=3, lead_in_s=0.02)
+    assert not any(late.begin() or late.end(False) for _ in range(9))
+    late.end(True)
+    assert late.begin()
+    monkeypatch.setattr(periods_slices, "PATIENCE_S", 0.1)
+    never = Deliveries(100.0, periods=3, lead_in_s=0.02)
+    with pytest.raises(RuntimeError, match="expected an action"):
+        for _ in range(99):
+            never.begin()
 
 
 def test_three_loops_side_by_side(options, tmp_path, capsys):
@@ -177,6 +213,29 @@ def test_what_was_broken_off_goes_on(options, monkeypatch, capsys):
     assert Scripted.made == 17
 
 
+def test_pieces_stand_in_one_table(options, tmp_path, monkeypatch):
+    monkeypatch.setattr(periods, "LoopProcess", Scripted)
+    other = write_stub_bundle(tmp_path / "other.keystep", name="other")
+    Scripted.left = 99
+    for policies in options.policies, (str(other),):
+        for loop in "lockstep", "async":
+            assert periods.main(replace(options, policies=policies, loops=(loop,), append=True)) == 0
+    policies = json.loads(options.output.read_text())["policies"]
+    assert list(policies) == ["stub", "other"]
+    assert all(list(policy["loops"]) == [ASYNC, LOCKSTEP] for policy in policies.values())
+    report = options.output.with_suffix(".md").read_text()
+    assert report.count("## stub") == report.count("## other") == 1
+    whole = options.output.read_bytes()
+    with pytest.raises(keystep.ArgumentError, match=r"append: .*periods.json with seconds 9.0, got 0.4"):
+        periods.main(replace(options, seconds=9.0, append=True))
+    options.output.write_text('{"settings": []}')
+    with pytest.raises(keystep.ArgumentError, match="append: expected results of periods"):
+        periods.main(replace(options, append=True))
+    options.output.write_bytes(whole.replace(b'"cpu"', b'"gpu"'))
+    with pytest.raises(keystep.ArgumentError, match="append: expected results of periods"):
+        periods.main(replace(options, append=True))
+
+
 def test_nothing_measured_writes_nothing(options, monkeypatch):
     monkeypatch.setattr(periods, "LoopProcess", Scripted)
     Scripted.left = 0
@@ -204,7 +263,7 @@ def test_figures_by_hand():
 def test_a_slice_without_an_action_has_figures():
     found = figures_of([scripted_slice(4, at_us=[])], 100.0)
     assert found["missed"] == 4 and found["interval_ms"] is None and found["seconds"] == []
-    loop = found | {"limits_ms": {"chunk": 0.5}}
+    loop = found | {"limits_ms": {"chunk": 0.5}, "measured": {"commit": "abc"}}
     report = report_markdown({"p": {"notes": [], "loops": {ASYNC: loop}}}, 100.0)
     assert "needs 1.0 ms a chunk (p99), has 0 ms" in report and "4 (100.0 %)" in report
 

@@ -77,6 +77,7 @@ ALLOWED = {
     "evaluate": {
         "keystep",
         "keystep.runtime",
+        "keystep.run_report",
         "keystep.features",
         "keystep.latency",
         "keystep.machine",

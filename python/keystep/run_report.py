@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from keystep.notebook import html_lines
+
+COUNTS = (
+    "periods",
+    "overruns",
+    "skipped",
+    "withheld",
+    "minor_faults",
+    "major_faults",
+    "voluntary_switches",
+    "involuntary_switches",
+)
 
 
 @dataclass(frozen=True)
@@ -95,6 +106,12 @@ class RunReport:
         thread = ThreadReport(**{**values["thread"], "cores": tuple(values["thread"]["cores"])})
         loads = {name: tuple(values[name]) for name in ("load_before", "load_after")}
         return cls(**{**values, **spreads, **loads, "thread": thread})
+
+    def since(self, before: RunReport) -> RunReport:
+        """Counts of what came after `before`, a report of the same run; times stay those of all of it."""
+        counts = {name: getattr(self, name) - getattr(before, name) for name in COUNTS}
+        statuses = {name: n - before.statuses[name] for name, n in self.statuses.items()}
+        return replace(self, statuses=statuses, **counts)
 
     def to_dict(self) -> dict[str, Any]:
         """All figures, for a JSON file."""

@@ -13,7 +13,7 @@ import keystep
 from keystep import cli
 from keystep.commands.options import PolicyOptions
 from keystep.evaluate import Evaluation, EvaluationReport, TaskResult, evaluate, profile, wilson_interval
-from keystep.evaluate.profile import golden_cases
+from keystep.evaluate.golden_cases import golden_cases
 from keystep.evaluate.rollout import Worker
 from keystep.files import write_json
 

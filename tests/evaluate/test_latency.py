@@ -16,6 +16,7 @@ from fake_env import made_up_report
 
 import keystep
 from keystep import cli
+from keystep.commands.eval_latency import LatencyOptions
 from keystep.evaluate import evaluate
 from keystep.evaluate.latencies import LoopRule, declared
 from keystep.evaluate.latency_sweep import LatencyCell, LatencySweep, paired, plan_cells
@@ -93,8 +94,28 @@ def test_cells_begin_without_latency_and_ms_are_played_at_every_rate():
     rules = [LoopRule("lockstep"), LoopRule("async", "blend")]
     cells = plan_cells(rules, [declared("chunk=3"), declared("0"), declared("chunk=9ms")], [20.0, 60.0])
     seen = [(cell.rule.name, cell.latency.text, cell.rate_hz) for cell in cells]
-    one = [("0", 20.0), ("chunk=3", 20.0), ("chunk=9ms", 20.0), ("chunk=9ms", 60.0)]
+    one = [("0", None), ("chunk=3", None), ("chunk=9ms", 20.0), ("chunk=9ms", 60.0)]
     assert seen == [(name, *cell) for name in ("lockstep", "async blend") for cell in one]
+    actions = [cell.periods["chunk"] for cell in cells[:4]]
+    assert actions == pytest.approx([0, 3, 0.18, 0.54])  # the same latency, at another rate more actions
+
+
+def test_a_control_rate_changes_the_actions_of_a_profile_s_latency(tmp_path):
+    spread = {"count": 5, "p50_us": 40e3, "p90_us": 40e3, "p99_us": 40e3, "p999_us": 40e3, "max_us": 40e3}
+    nothing = dict.fromkeys(spread, 0.0) | {"count": 5}
+    stages = {"observe": nothing, "encode": nothing, "denoise": spread, "plan": nothing | {"count": 0}}
+    (tmp_path / "a.json").write_text(json.dumps({"format": "keystep-profile", "latency": {"stages": stages}}))
+    cells = plan_cells([LoopRule("async")], [declared(str(tmp_path / "a.json"))], [25.0, 50.0, 100.0])
+    assert [cell.rate_hz for cell in cells] == [None, 25.0, 50.0, 100.0]
+    for cell in cells[1:]:
+        taken = cell.load_options()["virtual_time"].chunk
+        assert len(taken) == 1000 and set(taken) == {0.04 * cell.rate_hz}
+
+
+def test_options_of_the_command_are_cells():
+    manifest = {"control_rate_hz": 60.0}
+    options = LatencyOptions(latency=("chunk=50ms",), mode=("async",), control_rate=(30.0, 60.0))
+    assert [cell.periods["chunk"] for cell in options.cells(manifest)] == pytest.approx([0, 1.5, 3])
 
 
 def test_what_says_the_same_is_one_cell():
@@ -133,15 +154,16 @@ def test_a_sweep_compares_with_its_own_rule_and_the_first():
     fewer = {"lift_red": [True] * 5 + [False] * 5}
     lockstep, loop = LoopRule("lockstep"), LoopRule("async")
     cells = (
-        LatencyCell(lockstep, declared("0"), 20, made_up_report(solved)),
-        LatencyCell(lockstep, declared("chunk=3"), 20, made_up_report(fewer)),
-        LatencyCell(loop, declared("0"), 20, made_up_report(fewer)),
-        LatencyCell(loop, declared("chunk=3"), 20),
+        LatencyCell(lockstep, declared("0"), None, made_up_report(solved)),
+        LatencyCell(lockstep, declared("chunk=3"), None, made_up_report(fewer)),
+        LatencyCell(loop, declared("0"), None, made_up_report(fewer)),
+        LatencyCell(loop, declared("chunk=3"), None),
     )
     found = LatencySweep(cells).to_dict()["cells"]
     assert [cell["against_no_latency"]["difference"] for cell in found] == pytest.approx([0, -0.3, 0])
     assert [cell["against_first"]["difference"] for cell in found] == pytest.approx([0, -0.3, -0.3])
-    assert "| async | 0 | 20 | 50.0 %" in LatencySweep(cells).markdown()
+    table = LatencySweep(cells).markdown()
+    assert "| async | 0 | - | 0 | 50.0 %" in table and "| lockstep | chunk=3 | - | chunk 3 | 50.0 %" in table
     clustered = paired(made_up_report(solved, seeds=(1, 2)), made_up_report(fewer, seeds=(1, 2)))
     assert clustered.interval is not None and clustered.interval[0] < -0.15 < clustered.interval[1] < 0.1
 
@@ -238,7 +260,13 @@ def test_the_command_plays_every_cell(capsys, bundle, tmp_path):
         (["--latency", "chunk=x"], "latency.chunk: expected"),
         (["--mode", "lockstep", "--merge", "blend"], "merge: expected none in mode lockstep"),
         (["--merge", "none"], "merge: expected "),
-        (["--latency", "0", "--control-rate", "0"], "control_rate: expected more than 0"),
+        (["--latency", "chunk=9ms", "--control-rate", "0"], "control_rate: expected more than 0"),
+        (
+            ["--latency", "0", "--control-rate", "30"],
+            "control_rate: expected a latency in ms (chunk=50ms) or",
+        ),
+        (["--latency", "chunk=3", "--control-rate", "30"], "beside it, got chunk=3"),
+        (["--control-rate", "30"], "beside it, got none"),
         (["--latency", "chunk=1", "--latency", "chunk=99999999999"], "virtual_time.chunk[0]: expected"),
         (["--mode", "lockstep", "--mode", "async", "--merge", "nonsense"], "merge: expected"),
         (["--mode", "lockstep", "--mode", "async", "--merge", "trained"], "not trained with --rtc"),

@@ -59,7 +59,8 @@ def test_the_json_is_what_the_schema_says(bundle):
     assert set(report) == set(SCHEMA["required"]) == set(SCHEMA["properties"])
     for name in SCHEMA["required"]:
         assert not VALIDATOR.is_valid({key: value for key, value in report.items() if key != name})
-    assert not VALIDATOR.is_valid(report | {"version": 2})
+    assert not VALIDATOR.is_valid(report | {"version": 1})
+    assert report["run"] is None and report["allocations_per_tick"] == 0
 
 
 def test_the_asynchronous_mode(bundle, tmp_path):
@@ -68,6 +69,27 @@ def test_the_asynchronous_mode(bundle, tmp_path):
     assert report.telemetry["ticks"] == report.latency.stages["tick"].count == 40
     assert report.telemetry["actions"] == report.latency.actions
     assert "without one" in str(report) and report.options["mode"] == "async"
+    told = report.run
+    assert told["rate_hz"] == 1000 and told["periods"] == 40 == sum(told["statuses"].values())
+    assert told["interval"]["count"] > 40  # the warm-up is of the same run
+    assert report.late_ticks == told["overruns"]
+    assert sum(report.telemetry["underruns"].values()) == 40 - report.latency.actions
+    assert all(word in str(report) for word in ("SCHED_OTHER", "page faults", "switches", "interval"))
+    assert report.act_from_chunk_us is None and len(report.rounds) == 10
+
+
+def test_what_the_clock_is_refused_is_in_the_report(bundle):
+    report = profile(bundle, ticks=5, engine="stub", mode="async", rate_hz=500.0, thread={"cores": [1000]})
+    assert "not obtained:" in str(report) and len(report.rounds) == 5
+    for thread in ({"fifo_priority": 1}, {"lock_memory": True}):
+        with pytest.raises(keystep.ArgumentError, match=r"expected none \(mode is lockstep\)"):
+            profile(bundle, ticks=5, engine="stub", thread=thread)
+
+
+def test_a_tick_that_fails_is_told(bundle):
+    wrong = {"stub.fail_ppm": "1000000"}
+    with pytest.raises(keystep.Error, match=r"expected 200 ticks that are ok, got .*engine_failure"):
+        profile(bundle, ticks=200, engine="stub", mode="async", rate_hz=500.0, provider_options=wrong)
 
 
 def test_rounds_are_the_whole(bundle):
@@ -123,8 +145,8 @@ def test_two_files(bundle, tmp_path):
     ("content", "words"),
     [
         ("{", "compare: expected JSON in"),
-        ("[]", "compare: expected keystep-profile version 1 in"),
-        ('{"format": "keystep-profile", "version": 2}', r"got \('keystep-profile', 2\)"),
+        ("[]", "compare: expected keystep-profile version 2 in"),
+        ('{"format": "keystep-profile", "version": 3}', r"got \('keystep-profile', 3\)"),
         ('{"format": "keystep-profile", "version": 1}', "compare: expected rounds in"),
     ],
 )

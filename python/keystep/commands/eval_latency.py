@@ -39,7 +39,8 @@ class LatencyOptions:
     """How chunks join in mode async, as keystep.load has it, or naive: replace without skipping what is past;
     the loop's default when not given."""
     control_rate: Annotated[tuple[float, ...], tyro.conf.UseAppendAction] = ()
-    """In Hz, by which ms become control periods; the bundle's when not given."""
+    """In Hz: how many actions a latency in ms, or one of a profile, comes to; the bundle's when not given. A
+    latency in control periods is the same at every rate: with such ones alone it is refused."""
     underrun: Literal["hold", "decelerate", "repeat"] = "hold"
     """What the robot is given meanwhile."""
 
@@ -59,6 +60,11 @@ class LatencyOptions:
             for merge in ((self.merge or ("",)) if mode == "async" else ("",))
         ]
         latencies: list[DeclaredLatency] = [declared(text) for text in self.latency]
+        if self.control_rate and not any(latency.in_ms for latency in latencies):
+            got = ", ".join(self.latency) or "none"
+            raise keystep.ArgumentError(
+                f"control_rate: expected a latency in ms (chunk=50ms) or of a profile beside it, got {got}"
+            )
         return plan_cells(rules, latencies, self.control_rate or (float(manifest["control_rate_hz"]),))
 
 

@@ -30,6 +30,9 @@ def main(
     planner_score: Literal["bundle", "learned", "density"] = "bundle",
     mode: Literal["lockstep", "async"] = "lockstep",
     rate: float | None = None,
+    fifo_priority: int = 0,
+    cores: tuple[int, ...] = (),
+    lock_memory: bool = False,
     trace: Path | None = None,
     plot: Path | None = None,
     compare: tuple[Path, Path] | None = None,
@@ -49,8 +52,12 @@ def main(
         planner_candidates: plans sampled at once, of which the best is followed; the stages `plan` and, in
             it, `score` show what a plan costs.
         planner_score: what is best; by the bundle's scorer, if it has one.
-        mode: lockstep computes inside the tick; async on threads of their own (docs/real_time.md).
+        mode: lockstep computes inside the tick; async on threads of their own (docs/real_time.md), ticked in
+            one run of the policy's own clock.
         rate: ticks a second; as fast as they go when not given, in async mode the bundle's control rate.
+        fifo_priority: in async mode, SCHED_FIFO for the clock's thread; 0: not asked for.
+        cores: in async mode, that the clock's thread is to run on.
+        lock_memory: in async mode, mlockall.
         trace: write what each tick took to this file, for https://ui.perfetto.dev and `keystep trace`.
         plot: draw a timeline of ticks and a histogram per stage into this PNG file.
         compare: two bundles, measured in turn, or two files that --json wrote: how many times as long each
@@ -61,12 +68,14 @@ def main(
     options |= engine_options(engine, precision, isa)
     if mode != "lockstep":
         options["mode"] = mode
+    asked = {"fifo_priority": fifo_priority, "cores": cores, "lock_memory": lock_memory}
+    thread = {name: value for name, value in asked.items() if value}
     if planner_candidates != 1:
         options["planner_candidates"] = planner_candidates
     if planner_score != "bundle":
         options["planner_score"] = planner_score
     if compare is not None:
-        _refuse_with_compare(bundle=bundle, trace=trace, plot=plot)
+        _refuse_with_compare(bundle=bundle, trace=trace, plot=plot, **thread)
         found = _compare(*compare, ticks, rate, options)
         print(found)
         if json is not None:
@@ -79,7 +88,7 @@ def main(
             trace = Path(folder) / "run.pftrace"
         if trace is not None:
             options["trace"] = trace
-        report = profile(bundle, ticks, rate_hz=rate, **options)
+        report = profile(bundle, ticks, rate_hz=rate, thread=thread, **options)
         print(report)
         if json is not None:
             write_json(json, report.to_dict())
@@ -88,7 +97,7 @@ def main(
             save_figure(plot, plot_trace(read(trace)))
 
 
-def _refuse_with_compare(**given: Path | None) -> None:
+def _refuse_with_compare(**given: Any) -> None:
     for name, value in given.items():
         if value is not None:
             raise keystep.ArgumentError(f"{name}: expected none with --compare, got {value}")

@@ -35,11 +35,11 @@ class DeclaredLatency:
     plan: tuple[float, ...] = ()
     in_ms: tuple[str, ...] = ()
 
-    def virtual_time(self, rate_hz: float, skips: bool = True) -> keystep.VirtualTime:
-        """At a control rate, by which ms become control periods."""
+    def virtual_time(self, rate_hz: float | None, skips: bool = True) -> keystep.VirtualTime:
+        """At a control rate, by which ms become control periods: so many actions; None: nothing is in ms."""
 
         def periods(name: str) -> tuple[float, ...]:
-            factor = rate_hz / 1e3 if name in self.in_ms else 1.0
+            factor = (rate_hz or 0.0) / 1e3 if name in self.in_ms else 1.0
             return tuple(factor * value for value in getattr(self, name))
 
         return keystep.VirtualTime(periods("chunk"), periods("plan"), skips)
@@ -147,7 +147,7 @@ class LoopRule:
         """For a table."""
         return f"{self.mode} {self.merge}".strip()
 
-    def load_options(self, latency: DeclaredLatency, rate_hz: float) -> dict[str, Any]:
+    def load_options(self, latency: DeclaredLatency, rate_hz: float | None) -> dict[str, Any]:
         """For `keystep.load`."""
         naive = self.merge == "naive"
         return {

@@ -22,13 +22,13 @@ class LatencyCell:
     """What was played under one latency.
 
     Attributes:
-        rate_hz: of control, by which ms become periods.
+        rate_hz: of control, by which ms become periods; None where nothing is in ms.
         report: None before it was played.
     """
 
     rule: LoopRule
     latency: DeclaredLatency
-    rate_hz: float
+    rate_hz: float | None
     report: EvaluationReport | None = None
 
     def load_options(self) -> dict[str, Any]:
@@ -56,7 +56,7 @@ def _mean(values: Sequence[float]) -> float:
 def plan_cells(
     rules: Sequence[LoopRule], latencies: Sequence[DeclaredLatency], rates_hz: Sequence[float]
 ) -> list[LatencyCell]:
-    """Every rule first without latency, then under each; those in ms alone at every rate.
+    """Every rule first without latency, then under each; those in ms at every rate, for others have none.
 
     Raises:
         ArgumentError: a rate that is not positive.
@@ -69,7 +69,7 @@ def plan_cells(
         LatencyCell(rule, latency, rate_hz)
         for rule in dict.fromkeys(rules)
         for latency in dict.fromkeys(wanted)
-        for rate_hz in (dict.fromkeys(rates_hz) if latency.in_ms else rates_hz[:1])
+        for rate_hz in (dict.fromkeys(rates_hz) if latency.in_ms else (None,))
     ]
 
 
@@ -118,14 +118,16 @@ class LatencySweep:
         if not rows:
             return ""
         reference = rows[0][0].rule.name
-        header = ["loop", "latency", "rate, Hz", "success", "against 0, points (95 %)"]
+        header = ["loop", "latency", "rate, Hz", "in actions", "success", "against 0, points (95 %)"]
         header += [f"against {reference} at 0", "ticks without action"]
         cells = []
         for cell, report, own, first in rows:
             still = "-" if cell.without_action is None else f"{100 * cell.without_action:.1f} %"
             differences = [_points(own) if not cell.latency.is_zero else "", _points(first)]
-            hz = f"{cell.rate_hz:g}"
-            cells.append([cell.rule.name, cell.latency.text, hz, rate(report.total), *differences, still])
+            hz = "-" if cell.rate_hz is None else f"{cell.rate_hz:g}"
+            delay = ", ".join(f"{name} {value:.3g}" for name, value in cell.periods.items() if value) or "0"
+            told = [cell.rule.name, cell.latency.text, hz, delay, rate(report.total)]
+            cells.append([*told, *differences, still])
         return f"{markdown_table(header, cells)}\n{caption(rows[0][1])}\n"
 
     def __str__(self) -> str:

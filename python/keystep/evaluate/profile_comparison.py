@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import keystep
-from keystep.evaluate.profile import FORMAT, ROUNDS, VERSION, Run, check_run, rate_of, shares
+from keystep.evaluate.profile import FORMAT, VERSION, check_run, rate_of
+from keystep.evaluate.profile_run import ROUNDS, Run, shares
 from keystep.machine import describe_machine
 from keystep.table_writer import markdown_table
 from keystep.uncertainty import deviation, mean
@@ -118,7 +119,7 @@ def read_profile(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise keystep.ArgumentError(f"compare: expected JSON in {path}, got {error}") from None
     found = (profile.get("format"), profile.get("version")) if isinstance(profile, dict) else None
-    if found != (FORMAT, VERSION):
+    if found not in ((FORMAT, 1), (FORMAT, VERSION)):  # 1 has no run, which is not compared
         raise keystep.ArgumentError(f"compare: expected {FORMAT} version {VERSION} in {path}, got {found}")
     wanted = {"rounds": list, "machine": dict, "bundle": str, "options": dict, "versions": dict}
     for name, kind in wanted.items():

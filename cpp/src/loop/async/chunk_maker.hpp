@@ -34,8 +34,6 @@ class ChunkMaker {
   bool begin() noexcept;
   /// Computes, and hands over what came of it, unless an interrupt ended it.
   void finish() noexcept;
-  /// In place of `finish`: an interrupt came first.
-  void abandon() noexcept { exchange_.controller_alive = 0; }
   bool busy() const noexcept { return exchange_.controller_alive != 0; }  ///< between the two; any thread
 
  private:
