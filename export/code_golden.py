@@ -1,0 +1,118 @@
+"""golden.npz of a planner that writes code: prompts, and what torch writes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from keystep.code.prompt import Prompt
+from keystep.code.spoken import Language
+from keystep.export.golden_file import CODE_KEYSTEPS, FILL
+from keystep.features import Feature
+from keystep.models.checkpoint import Checkpoint
+from keystep.models.code_planner.config import OBJECT_SLOTS, CodePlannerConfig
+from keystep.models.code_planner.network import CodePlanner
+from keystep.models.code_planner.writing import ReplyWriter
+from keystep.models.frames import as_input
+
+CASES = CODE_KEYSTEPS + 1  # memories of no key-step to this many
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class CodePlanning:
+    """A planner that writes code, as it comes out of training, and most tokens of its replies."""
+
+    model: CodePlanner
+    checkpoint: Checkpoint
+    language: Language
+    reply_tokens: int
+
+    @property
+    def config(self) -> CodePlannerConfig:
+        return self.model.config
+
+    @property
+    def sees(self) -> Feature:
+        """Its picture or objects."""
+        found = self.config.picture or self.config.objects
+        assert found is not None
+        return found
+
+
+def code_arrays(planning: CodePlanning, seed: int) -> Arrays:
+    """See docs/code_bundle.md; observations are drawn from the statistics of the dataset, texts at random."""
+    rng, config = np.random.default_rng(seed), planning.config
+    maker = planning.language.maker(config)
+    arrays = _observations(planning, rng)
+    arrays["instruction"] = np.array([_text(planning, rng, 6) for _ in range(CASES)])
+    memory = [[_text(planning, rng, 3) for _ in range(case)] for case in range(CASES)]
+    arrays["memory"] = np.array([[*texts, *[""] * (CODE_KEYSTEPS - len(texts))] for texts in memory])
+    arrays["tokens"] = np.full((CASES, config.context), FILL, np.int64)
+    arrays["logits"] = np.zeros((CASES, config.vocabulary), np.float32)
+    for name, kind in (("reply", np.int64), ("margin", np.float32)):
+        arrays[name] = np.full((CASES, planning.reply_tokens), FILL, kind)
+    for case in range(CASES):
+        asked = Prompt(str(arrays["instruction"][case]), tuple(memory[case]))
+        chunks = maker.question(asked, episode=case)
+        prompt = [token for chunk in chunks for token in chunk.tokens]
+        reply, logits, margin = torch_reply(planning, arrays, case, prompt)
+        arrays["tokens"][case, : len(prompt)], arrays["logits"][case] = prompt, logits
+        arrays["reply"][case, : len(reply)], arrays["margin"][case, : len(reply)] = reply, margin
+    return arrays
+
+
+@torch.no_grad()
+def torch_reply(
+    planning: CodePlanning, arrays: Arrays, case: int, prompt: list[int]
+) -> tuple[list[int], np.ndarray, np.ndarray]:
+    """Greedily, its end included; the logits [V] behind the prompt; and by how much each token was best."""
+    planner, seen, felt = planning.model, *_seen(planning, arrays, case)
+    writer = ReplyWriter(planner, planning.language.tokenizer, planning.reply_tokens)
+    written = writer.write(prompt, seen, felt)
+    reply = [*written.ids, *([planner.config.end_id] if written.ended else [])]
+    tokens = torch.tensor([[*prompt, *reply[:-1]]])
+    count = tokens.shape[1]
+    mask = torch.ones(1, count, count, dtype=torch.bool).tril()
+    logits = planner(tokens, torch.arange(count)[None], mask, seen, felt)[0, len(prompt) - 1 :]
+    first = logits[0].numpy().copy()
+    no_text = planning.language.tokenizer.no_text(planner.config.vocabulary)
+    logits[:, [token for token in no_text if token != planner.config.end_id]] = -torch.inf
+    best = logits.topk(2, dim=-1).values
+    return reply, first, (best[:, 0] - best[:, 1]).numpy()
+
+
+def _seen(planning: CodePlanning, arrays: Arrays, case: int) -> tuple[Tensor, Tensor | None]:
+    """What is seen and felt, normalised, as the network takes it."""
+    normalizer = planning.checkpoint.normalizer()
+    felt = planning.config.proprioception
+    rows: list[Any] = [None, None]
+    for place, feature in enumerate((planning.sees, felt)):
+        if feature is not None:
+            value = as_input(feature, torch.from_numpy(arrays[feature.key][case]))
+            rows[place] = normalizer.normalize(feature.key, value)[None]
+    return rows[0], rows[1]
+
+
+def _observations(planning: CodePlanning, rng: np.random.Generator) -> Arrays:
+    arrays: Arrays = {}
+    for feature in planning.config.observation:
+        if feature.is_image:
+            arrays[feature.key] = rng.integers(0, 256, (CASES, *feature.shape), dtype=np.uint8)
+            continue
+        stats, normal = planning.checkpoint.stats[feature.key], rng.standard_normal((CASES, *feature.shape))
+        drawn = (np.array(stats["mean"]) + np.array(stats["std"]) * normal).astype(np.float32)
+        if feature == planning.config.objects:  # the first value of a slot says whether an object is there
+            drawn.reshape(CASES, OBJECT_SLOTS, -1)[..., 0] = rng.random((CASES, OBJECT_SLOTS)) < 0.7
+        arrays[feature.key] = drawn
+    return arrays
+
+
+def _text(planning: CodePlanning, rng: np.random.Generator, words: int) -> str:
+    """Of the tokenizer's words, and one that it does not know."""
+    table = [word for word in planning.language.tokenizer.words if word.isalpha()] or ["word"]
+    return " ".join([*rng.choice(table, words), f"x{rng.integers(1000)}"])
