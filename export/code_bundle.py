@@ -63,7 +63,7 @@ def export_code_bundle(
         manifest = code_manifest(title, planning, graphs, golden, precision, resize)
         write_json(folder / "manifest.json", manifest)
         _record_errors(manifest, folder)
-        for row in verify_code_bundle(folder, threads=0).different:
+        for row in verify_code_bundle(folder).different:
             wanted = f"{row.ours} to be {row.reference} within {row.allowed():.2g} of the greatest logit"
             raise ExportError(f"verify.{row.quantity}: expected {wanted}, got {row.max_error:.2g}")
     return output

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,7 +72,7 @@ def torch_reply(
     planning: CodePlanning, arrays: Arrays, case: int, prompt: list[int]
 ) -> tuple[list[int], np.ndarray, np.ndarray]:
     """Greedily, its end included; the logits [V] behind the prompt; and by how much each token was best."""
-    planner, seen, felt = planning.model, *_seen(planning, arrays, case)
+    planner, seen, felt = planning.model, *seen_and_felt(planning, arrays, case)
     writer = ReplyWriter(planner, planning.language.tokenizer, planning.reply_tokens)
     written = writer.write(prompt, seen, felt)
     reply = [*written.ids, *([planner.config.end_id] if written.ended else [])]
@@ -86,15 +87,23 @@ def torch_reply(
     return reply, first, (best[:, 0] - best[:, 1]).numpy()
 
 
-def _seen(planning: CodePlanning, arrays: Arrays, case: int) -> tuple[Tensor, Tensor | None]:
-    """What is seen and felt, normalised, as the network takes it."""
+def seen_and_felt(
+    planning: CodePlanning, observation: Mapping[str, np.ndarray], case: int | None = None
+) -> tuple[Tensor, Tensor | None]:
+    """What is seen and felt, given as the world does, as the network takes it: a batch of one.
+
+    Args:
+        case: of arrays that have several cases.
+    """
     normalizer = planning.checkpoint.normalizer()
-    felt = planning.config.proprioception
-    rows: list[Any] = [None, None]
-    for place, feature in enumerate((planning.sees, felt)):
-        if feature is not None:
-            value = as_input(feature, torch.from_numpy(arrays[feature.key][case]))
-            rows[place] = normalizer.normalize(feature.key, value)[None]
+    rows: list[Any] = []
+    for feature in (planning.sees, planning.config.proprioception):
+        if feature is None:
+            rows.append(None)
+            continue
+        given = observation[feature.key] if case is None else observation[feature.key][case]
+        value = as_input(feature, torch.from_numpy(given))
+        rows.append(normalizer.normalize(feature.key, value)[None])
     return rows[0], rows[1]
 
 

@@ -46,7 +46,7 @@ def expected_tensors(planner: dict[str, Any], manifest: dict[str, Any]) -> dict[
         made[FELT] = ("float32", (1, 1, width))
     pairs = past_names(planner["layers"])
     logits = ("float32", (1, planner["reply_tokens"], planner["vocabulary"]))
-    found = {
+    found: dict[str, dict[str, Tensors]] = {
         "vision": {"inputs": seen, "outputs": made},
         "embed": {"inputs": {TOKENS: ("int64", (1, context))}, "outputs": {VECTORS: rows}},
         "decode": {

@@ -52,7 +52,7 @@ def verify_code_bundle(path: Path, tolerance: float = TOLERANCE, threads: int = 
 
 def measured_code_errors(path: Path) -> dict[str, float]:
     """Of the decoder's weights as they are in the bundle, to be recorded in the manifest."""
-    planner = OnnxPlanner(path, threads=0)
+    planner = OnnxPlanner(path)
     golden = read_golden(path, planner.manifest)
     answers, unit = code_answers(planner, golden), logit_unit(golden)
     row = compare("", "", "", answers.logits / unit, golden["logits"] / unit)
