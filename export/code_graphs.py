@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from keystep.export.code_tensors import (
     SEEN,
     TOKENS,
     VECTORS,
+    role_of,
 )
 from keystep.export.code_weights import int8_linear
 from keystep.export.errors import ExportError
@@ -63,6 +63,13 @@ def vision_inputs(config: CodePlannerConfig) -> dict[str, Tensor]:
 
 
 def vision_graph(planner: CodePlanner) -> onnx.ModelProto:
+    """See VisionGraph. Raises ExportError where a picture is resized inside, as no operator does it alike."""
+    side, picture = getattr(planner.sight, "side", None), planner.config.picture
+    if picture is not None and side is not None and picture.shape[:2] != (side, side):
+        height, width = picture.shape[:2]
+        wanted = f"{side} x {side}, of the vision tower"
+        place = f"code_planner.observation: {picture.key}.shape"
+        raise ExportError(f"{place}: expected {wanted}, got {height} x {width}")
     inputs = vision_inputs(planner.config)
     outputs = (SEEN, FELT) if planner.config.proprioception else (SEEN,)
     return to_onnx(VisionGraph(planner), tuple(inputs.values()), list(inputs), outputs)
@@ -120,5 +127,5 @@ def _entry(path: Path, greatest: dict[str, int]) -> dict[str, Any]:
 def _tensor(value: onnx.ValueInfoProto, greatest: dict[str, int]) -> dict[str, Any]:
     kind = value.type.tensor_type
     shape = [greatest.get(axis.dim_param, axis.dim_value) for axis in kind.shape.dim]
-    role = re.sub(r"^(past|present)\.", "cache.", value.name.removeprefix("plan."))  # one memory
-    return {"name": value.name, "dtype": DTYPES[kind.elem_type], "shape": shape, "role": role}
+    dtype = DTYPES[kind.elem_type]
+    return {"name": value.name, "dtype": dtype, "shape": shape, "role": role_of(value.name)}

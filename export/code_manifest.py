@@ -14,8 +14,9 @@ from keystep.code.prompt import PromptLayout
 from keystep.code.spoken import Language
 from keystep.code.tokenizer import Tokenizer
 from keystep.code.trace import EARLY_STOP_CHARACTERS
-from keystep.export.code_tensors import expected_tensors
+from keystep.export.code_tensors import expected_tensors, role_of
 from keystep.export.errors import ExportError
+from keystep.features import feature_of
 from keystep.models.code_planner.config import OBJECTS, CodePlannerConfig
 
 REPLY_TOKENS, MAX_REPLY_TOKENS = 96, 4096
@@ -132,9 +133,19 @@ def _check_features(manifest: dict[str, Any], planner: dict[str, Any]) -> None:
     _require(set(known) == keys, "observation", f"{', '.join(sorted(keys))}", sorted(known))
     got = sorted(planner["normalization"])
     _require(got == sorted(keys), "planner.normalization", f"entries of {', '.join(sorted(keys))}", got)
+    _check_normalization(manifest, planner["normalization"])
     for feature in manifest["observation"]:
         frames, place = feature["history"], f"{feature['key']}.history"
         _require(frames == 1, place, "1 (the planner sees one frame)", frames)
+
+
+def _check_normalization(manifest: dict[str, Any], entries: dict[str, Any]) -> None:
+    for key, entry in entries.items():
+        width = feature_of(manifest, key)[0].width
+        for values in (value for name, value in entry.items() if name != "mode"):
+            if len(values) != width:
+                place = f"planner.normalization.{key}"
+                raise ExportError(f"{place}: expected {width} values, got {len(values)}")
 
 
 def _check_language(planner: dict[str, Any]) -> None:
@@ -169,9 +180,13 @@ def _check_tensors(graphs: dict[str, Any], planner: dict[str, Any], manifest: di
         for side, wanted in sides.items():
             place = f"graphs.{graph}.{side}"
             got = {one["name"]: (one["dtype"], tuple(one["shape"])) for one in graphs[graph][side]}
+            roles = {one["name"]: one["role"] for one in graphs[graph][side]}
             for name, tensor in wanted.items():
                 _require(name in got, place, f"a tensor {name}", ", ".join(got))
-                _require(got[name] == tensor, f"{place}.{name}", _shown(tensor), _shown(got[name]))
+                if got[name] != tensor:
+                    raise ExportError(f"{place}.{name}: expected {_shown(tensor)}, got {_shown(got[name])}")
+                role = role_of(name)
+                _require(roles[name] == role, f"{place}.{name}.role", role, roles[name])
             _require(len(got) == len(wanted), place, ", ".join(wanted), ", ".join(got))
 
 

@@ -6,6 +6,7 @@ read and written in place.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from keystep.features import feature_of
@@ -18,6 +19,11 @@ ROW_AXIS, LOGIT_AXIS = "tokens", "rows"
 
 Tensors = dict[str, tuple[str, tuple[int, ...]]]
 """By name the type and the greatest shape."""
+
+
+def role_of(name: str) -> str:
+    """A tensor's role: past and present of a layer are one memory, `cache.<layer>.<key or value>`."""
+    return re.sub(r"^(past|present)\.", "cache.", name.removeprefix("plan."))
 
 
 def past_names(layers: int) -> list[tuple[str, str]]:

@@ -13,6 +13,7 @@ from keystep.files import write_json
 from keystep.models.checkpoint import random_checkpoint
 from keystep.models.code_planner.config import CodePlannerConfig
 from keystep.models.code_planner.presets import CODE_PLANNER_PRESETS
+from keystep.models.observing import camera_feature, state_feature
 from keystep.suites import suite_named
 from keystep.suites.base import tokenizer
 
@@ -39,3 +40,17 @@ def code_checkpoint(
     random_checkpoint(folder, config, seed)
     write_json(folder / LANGUAGE, spoken.told_to(config))
     return folder
+
+
+def small_llava(felt: bool = False) -> dict[str, Any]:
+    """Changes of a configuration: CLIP and Phi-3 of a few thousand parameters in the own language."""
+    spoken = language()
+    vision = {"model_type": "clip_vision_model", "hidden_size": 16, "intermediate_size": 32}
+    vision |= {"num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 32, "patch_size": 16}
+    text = {"model_type": "phi3", "vocab_size": spoken.vocabulary, "hidden_size": 64, "intermediate_size": 48}
+    text |= {"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
+    text |= {"max_position_embeddings": 512, "original_max_position_embeddings": 512}
+    text |= {"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": None}
+    sizes = {"image_token_index": 2, "vision_config": {**vision, "projection_dim": 16}, "text_config": text}
+    seen = (camera_feature("base", 32, 32), *([state_feature(5)] if felt else []))
+    return {"preset": "paper", "context": 512, "image_tokens": 4, "llava": sizes, "observation": seen}
