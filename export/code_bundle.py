@@ -55,8 +55,7 @@ def export_code_bundle(
     planning = load_code_planning(checkpoint, reply_tokens)
     with replacing_folder(output, overwrite) as folder:
         graphs = write_graphs(planning.model, folder, precision, planning.config.context, reply_tokens)
-        arrays = code_arrays(planning, seed)
-        _check_finite(arrays)
+        arrays = _golden(planning, seed)
         write_golden(folder / "golden.npz", arrays)
         golden = {"file": "golden.npz", "sha256": sha256(folder / "golden.npz")}
         title = name if name is not None else output.name.removesuffix(".keystep")
@@ -130,12 +129,17 @@ def _check_options(precision: str, others: Mapping[str, Any]) -> None:
             raise ExportError(f"{field}: expected none for a planner that writes code, got {value}")
 
 
-def _check_finite(arrays: dict[str, np.ndarray]) -> None:
+def _golden(planning: CodePlanning, seed: int) -> dict[str, np.ndarray]:
+    try:
+        arrays = code_arrays(planning, seed)
+    except (FloatingPointError, ValueError) as error:  # NaN; a context with no room for a prompt
+        raise ExportError(f"golden.{error}") from None
     for name, values in arrays.items():
         if values.dtype.kind == "f" and not np.isfinite(values).all():
             raise ExportError(
                 f"golden.{name}: expected finite answers of the trained planner, got NaN or Inf"
             )
+    return arrays
 
 
 def _record_errors(manifest: dict[str, Any], folder: Path) -> None:

@@ -14,7 +14,7 @@ from keystep.code.prompt import PromptLayout
 from keystep.code.spoken import Language
 from keystep.code.tokenizer import Tokenizer
 from keystep.code.trace import EARLY_STOP_CHARACTERS
-from keystep.export.code_tensors import expected_tensors, role_of
+from keystep.export.code_tensors import GRAPHS, expected_tensors, role_of
 from keystep.export.errors import ExportError
 from keystep.features import feature_of
 from keystep.models.code_planner.config import OBJECTS, CodePlannerConfig
@@ -95,6 +95,19 @@ def function_entry(function: Function) -> dict[str, Any]:
 
 
 # ---- checks -----------------------------------------------------------------------------------------------
+
+
+def check_code_graphs(manifest: dict[str, Any]) -> None:
+    """That there are the graphs of this family, and no others; of a manifest of which nothing is known."""
+    graphs = manifest.get("graphs")
+    if not isinstance(graphs, dict):
+        raise ExportError(f"graphs: expected an object, got {graphs!r:.80}")
+    for name in GRAPHS:
+        if name not in graphs:
+            raise ExportError(f"graphs.{name}: expected a graph (family code), got no such key")
+    for name in graphs:
+        if name not in GRAPHS:
+            raise ExportError(f"graphs.{name!s:.80}: expected no such key (family code), got a graph")
 
 
 def check_code_planner(manifest: dict[str, Any]) -> None:

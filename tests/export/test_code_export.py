@@ -138,10 +138,18 @@ def test_damaged_checkpoints(checkpoint: Path, tmp_path: Path, spoil: Callable, 
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
+def test_a_context_without_room(tmp_path: Path) -> None:
+    folder = code_checkpoint(tmp_path / "run", "micro-state", context=40)
+    with pytest.raises(
+        ExportError, match=r"^golden\.prompt: expected 1\.\.34 tokens .*, got \d+$"
+    ):
+        export_code_bundle(folder, tmp_path / "it.keystep", reply_tokens=REPLY)
+
+
 def test_logits_that_overflow_are_not_exported(checkpoint: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(checkpoint, tmp_path / "run")
     _weights(folder, 3e38)
-    with pytest.raises((ExportError, FloatingPointError), match="finite"):
+    with pytest.raises(ExportError, match=r"^golden\.logits: expected finite numbers, got NaN or Inf$"):
         export_code_bundle(folder, tmp_path / "it.keystep", reply_tokens=REPLY)
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
@@ -184,7 +192,8 @@ def dropped(*path: str | int) -> Callable[[Manifest], None]:
 DAMAGE: list[tuple[Callable[[Manifest], None], str]] = [
     (dropped("planner"), "manifest: 'planner' is a required property"),
     (dropped("planner", "never"), "manifest.planner: 'never' is a required property"),
-    (dropped("graphs", "embed"), "manifest.graphs"),
+    (dropped("graphs", "embed"), "graphs.embed: expected a graph (family code), got no such key"),
+    (at("graphs", "act", value={}), "graphs.act: expected no such key (family code), got a graph"),
     (at("planner", "colour", value=1), "manifest.planner: Additional properties are not allowed"),
     (at("action", value={}), "manifest.action"),
     (at("tasks", value=[{"name": "a", "instruction": "b"}]), "manifest.tasks"),

@@ -32,12 +32,15 @@ def main(
     """Compile a training checkpoint into a bundle; the folder appears whole or not at all.
 
     Args:
-        checkpoint: folder of a controller, written by `keystep train controller`.
+        checkpoint: folder of a controller, written by `keystep train controller`; or of a planner that writes
+            code, written by `keystep train code-planner`, which takes precision (fp32 or int8), name, resize,
+            seed and overwrite.
         output: the bundle's folder, NAME.keystep.
         planner: folder of a planner, written by `keystep train planner`: makes a subgoal policy.
         scorer: folder of a scorer, written by `keystep train scorer`: chooses between the planner's plans
             where the runtime is asked for several (`planner_candidates`).
-        precision: of the U-Nets' weights for the native engine; fp32 can be run in all three, bf16 in int8.
+        precision: of the U-Nets' weights for the native engine; fp32 can be run in all three, bf16 in int8. Of a
+            planner that writes code those of its decoder, whose graph has them.
         name: of the bundle; the folder's when not given.
         execute: actions taken of each chunk; as trained when not given, at most what a subgoal is held for.
         kind: sampler, ddpm or ddim for a network of diffusion; this and the next four as trained by default.
