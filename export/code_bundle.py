@@ -35,6 +35,7 @@ def export_code_bundle(
     seed: int = 0,
     resize: bool = False,
     reply_tokens: int = REPLY_TOKENS,
+    context: int | None = None,
     **others: Any,
 ) -> Path:
     """Compiles a planner that writes code into the folder `output`, which appears whole or not at all.
@@ -43,6 +44,7 @@ def export_code_bundle(
         checkpoint, output, name, overwrite, seed, resize: see `export_bundle`.
         precision: of the decoder's weights, fp32 or int8.
         reply_tokens: most tokens of a reply, its end included.
+        context: most tokens of a prompt with its reply; by default, and at most, as trained.
         others: options of other policies; none of them may be given.
 
     Raises:
@@ -52,9 +54,9 @@ def export_code_bundle(
         FileExistsError, OSError: as of `export_bundle`.
     """
     _check_options(precision, others)
-    planning = load_code_planning(checkpoint, reply_tokens)
+    planning = load_code_planning(checkpoint, reply_tokens, context)
     with replacing_folder(output, overwrite) as folder:
-        graphs = write_graphs(planning.model, folder, precision, planning.config.context, reply_tokens)
+        graphs = write_graphs(planning.model, folder, precision, planning.context, reply_tokens)
         arrays = _golden(planning, seed)
         write_golden(folder / "golden.npz", arrays)
         golden = {"file": "golden.npz", "sha256": sha256(folder / "golden.npz")}
@@ -68,7 +70,9 @@ def export_code_bundle(
     return output
 
 
-def load_code_planning(folder: Path, reply_tokens: int = REPLY_TOKENS) -> CodePlanning:
+def load_code_planning(
+    folder: Path, reply_tokens: int = REPLY_TOKENS, context: int | None = None
+) -> CodePlanning:
     """A checkpoint, checked. Raises CheckpointError, ExportError."""
     model, known = load_model(folder)
     if not isinstance(model, CodePlanner):
@@ -78,10 +82,14 @@ def load_code_planning(folder: Path, reply_tokens: int = REPLY_TOKENS) -> CodePl
         if mode != "identity":
             place, wanted = f"normalization.{feature.key}", "identity (fractions of full brightness)"
             raise ExportError(f"{place}: expected {wanted}, got {mode}")
-    room = model.config.context - 1
-    if not 1 <= reply_tokens <= room:
-        raise ExportError(f"reply_tokens: expected 1..{room} (below the context), got {reply_tokens}")
-    return CodePlanning(model, known, load_language(folder), reply_tokens)
+    most = model.config.context
+    capacity = context if context is not None else most
+    if not 2 <= capacity <= most:
+        raise ExportError(f"context: expected 2..{most} (as trained), got {capacity}")
+    if not 1 <= reply_tokens < capacity:
+        room = f"1..{capacity - 1} (below the context)"
+        raise ExportError(f"reply_tokens: expected {room}, got {reply_tokens}")
+    return CodePlanning(model, known, load_language(folder), reply_tokens, capacity)
 
 
 def code_manifest(
@@ -108,7 +116,7 @@ def code_manifest(
         "goal": "text",
         "tasks": [],
         "planner": planner_entry(
-            config, planning.language, normalization, decoder, planning.reply_tokens, precision
+            config, planning.language, normalization, decoder, planning.limits, precision
         ),
         **dict.fromkeys(("action", "chunk", "sampler", "unet")),
         "graphs": graphs,

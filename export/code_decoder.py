@@ -205,7 +205,7 @@ def _feed_forward(graph: GraphWriter, normed: str, mlp: Any, place: str, linear:
 
 
 def _model(graph: GraphWriter, config: Any, capacity: int, head: nn.Module) -> onnx.ModelProto:
-    width, vocabulary = config.hidden_size, head.weight.shape[0]  # type: ignore[index]
+    width, vocabulary = config.hidden_size, len(head.weight)  # type: ignore[arg-type]
     cache = [1, config.num_key_value_heads, capacity, width // config.num_attention_heads]
     names = past_names(config.num_hidden_layers)
     inputs = [

@@ -26,16 +26,25 @@ Arrays = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class CodePlanning:
-    """A planner that writes code, as it comes out of training, and most tokens of its replies."""
+    """A planner that writes code, as it comes out of training.
+
+    Attributes:
+        reply_tokens: most tokens of a reply; context: of a prompt with its reply.
+    """
 
     model: CodePlanner
     checkpoint: Checkpoint
     language: Language
     reply_tokens: int
+    context: int
 
     @property
     def config(self) -> CodePlannerConfig:
         return self.model.config
+
+    @property
+    def limits(self) -> dict[str, int]:
+        return {"context": self.context, "reply_tokens": self.reply_tokens}
 
     @property
     def sees(self) -> Feature:
@@ -53,7 +62,7 @@ def code_arrays(planning: CodePlanning, seed: int) -> Arrays:
     arrays["instruction"] = np.array([_text(planning, rng, 6) for _ in range(CASES)])
     memory = [[_text(planning, rng, 3) for _ in range(case)] for case in range(CASES)]
     arrays["memory"] = np.array([[*texts, *[""] * (CODE_KEYSTEPS - len(texts))] for texts in memory])
-    arrays["tokens"] = np.full((CASES, config.context), FILL, np.int64)
+    arrays["tokens"] = np.full((CASES, planning.context), FILL, np.int64)
     arrays["logits"] = np.zeros((CASES, config.vocabulary), np.float32)
     for name, kind in (("reply", np.int64), ("margin", np.float32)):
         arrays[name] = np.full((CASES, planning.reply_tokens), FILL, kind)
@@ -61,6 +70,9 @@ def code_arrays(planning: CodePlanning, seed: int) -> Arrays:
         asked = Prompt(str(arrays["instruction"][case]), tuple(memory[case]))
         chunks = maker.question(asked, episode=case)
         prompt = [token for chunk in chunks for token in chunk.tokens]
+        room = planning.context - planning.reply_tokens
+        if len(prompt) > room:
+            raise ValueError(f"tokens: expected at most {room} (context - reply_tokens), got {len(prompt)}")
         reply, logits, margin = torch_reply(planning, arrays, case, prompt)
         arrays["tokens"][case, : len(prompt)], arrays["logits"][case] = prompt, logits
         arrays["reply"][case, : len(reply)], arrays["margin"][case, : len(reply)] = reply, margin

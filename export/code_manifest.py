@@ -5,8 +5,11 @@ The tables of the language, tokeniser, layout of prompts, functions, are data: C
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
+
+import numpy as np
 
 from keystep.code.grid import MAX_GRID
 from keystep.code.language import API, Function
@@ -21,8 +24,9 @@ from keystep.models.code_planner.config import OBJECTS, CodePlannerConfig
 
 REPLY_TOKENS, MAX_REPLY_TOKENS = 96, 4096
 MAX_CONTEXT = 65536
-KEYSTEPS, MAX_KEYSTEPS = 256, 4096
-OVERFLOWS = ("forget_oldest", "refuse")
+KEYSTEPS = 256
+MAX_MEMORY = 2**20  # tokens of a session's key-steps
+MAX_TENSOR_BYTES = 2**30
 MEMORY = {"overflow": "forget_oldest", "keysteps": KEYSTEPS}
 DECODING = {"way": "draft", "early_stop": EARLY_STOP_CHARACTERS, "every": 1, "constrained": False}
 """What a session does unless it is told otherwise."""
@@ -34,7 +38,7 @@ def planner_entry(
     language: Language,
     normalization: dict[str, Any],
     decoder: Any,
-    reply_tokens: int,
+    limits: dict[str, int],
     precision: str,
 ) -> dict[str, Any]:
     """The key `planner`.
@@ -43,6 +47,7 @@ def planner_entry(
         language: as this network is trained.
         normalization: by key.
         decoder: transformers' configuration of it.
+        limits: `context` and `reply_tokens`.
     """
     sees = config.picture or config.objects
     assert sees is not None
@@ -57,8 +62,7 @@ def planner_entry(
         "key_heads": decoder.num_key_value_heads,
         "head_width": decoder.hidden_size // decoder.num_attention_heads,
         "vocabulary": config.vocabulary,
-        "context": config.context,
-        "reply_tokens": reply_tokens,
+        **limits,
         "tokens": special_tokens(),
         "never": never_written(language.tokenizer, config.vocabulary),
         **told,
@@ -124,9 +128,13 @@ def check_code_planner(manifest: dict[str, Any]) -> None:
     limits = {"context": MAX_CONTEXT, "reply_tokens": MAX_REPLY_TOKENS}
     for name, most in limits.items():
         _require(planner[name] <= most, f"planner.{name}", f"at most {most}", planner[name])
+    kept = planner["memory"]["keysteps"] * planner["reply_tokens"]
+    wanted = f"at most {MAX_MEMORY} tokens (keysteps x reply_tokens)"
+    _require(kept <= MAX_MEMORY, "planner.memory.keysteps", wanted, kept)
     room = f"more than reply_tokens ({planner['reply_tokens']})"
     _require(planner["context"] > planner["reply_tokens"], "planner.context", room, planner["context"])
     _check_tensors(manifest["graphs"], planner, manifest)
+    _check_bytes(manifest["graphs"])
 
 
 def _require(holds: bool, field: str, expected: str, got: object) -> None:
@@ -201,6 +209,14 @@ def _check_tensors(graphs: dict[str, Any], planner: dict[str, Any], manifest: di
                 role = role_of(name)
                 _require(roles[name] == role, f"{place}.{name}.role", role, roles[name])
             _require(len(got) == len(wanted), place, ", ".join(wanted), ", ".join(got))
+
+
+def _check_bytes(graphs: dict[str, Any]) -> None:
+    """Tensors take memory before a step; what has one role is one memory."""
+    tensors = [one for graph in graphs.values() for side in ("inputs", "outputs") for one in graph[side]]
+    sizes = {one["role"]: math.prod(one["shape"]) * np.dtype(one["dtype"]).itemsize for one in tensors}
+    wanted = f"tensors of at most {MAX_TENSOR_BYTES} bytes together"
+    _require(sum(sizes.values()) <= MAX_TENSOR_BYTES, "graphs", wanted, sum(sizes.values()))
 
 
 def _shown(tensor: tuple[str, tuple[int, ...]]) -> str:

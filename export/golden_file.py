@@ -117,7 +117,7 @@ def _read(folder: Path, entry: dict[str, str], case_bytes: int) -> bytes:
 
 def _expected(manifest: dict[str, Any]) -> dict[str, _Expected]:
     graphs, sampler, planner = manifest["graphs"], manifest["sampler"], manifest["planner"]
-    if manifest["family"] == "code":
+    if "decode" in graphs:
         return _of_code(manifest)
     chunk = (manifest["chunk"]["horizon"], len(manifest["action"]["names"]))
     found = {"actions": _Expected("<f4", chunk)}

@@ -22,6 +22,8 @@ from safetensors.torch import load_file, save_file  # noqa: E402
 import keystep  # noqa: E402
 from keystep.code.language import API  # noqa: E402
 from keystep.code.prompt import PAPER  # noqa: E402
+from keystep.commands import export as export_command  # noqa: E402
+from keystep.commands import verify as verify_command  # noqa: E402
 from keystep.export.bundle import export_bundle  # noqa: E402
 from keystep.export.code_bundle import export_code_bundle  # noqa: E402
 from keystep.export.code_language import LANGUAGE  # noqa: E402
@@ -65,6 +67,16 @@ def test_the_manifest_says_all_that_the_runtime_needs(manifest: Manifest) -> Non
     caches = [tensor["role"] for tensor in manifest["graphs"]["decode"]["inputs"][3:]]
     assert caches == [tensor["role"] for tensor in manifest["graphs"]["decode"]["outputs"][1:]]
     assert caches == [f"cache.{layer}.{kind}" for layer in range(2) for kind in ("key", "value")]
+
+
+def test_the_commands(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings: Manifest = {"precision": "int8", "name": "writer", "reply_tokens": 4, "context": 200}
+    export_command.main(checkpoint, tmp_path / "it.keystep", **settings)
+    assert OnnxPlanner(tmp_path / "it.keystep").planner["context"] == 200
+    verify_command.main(tmp_path / "it.keystep", json=tmp_path / "report.json")
+    assert "writer: 4 golden cases" in capsys.readouterr().out
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["ok"] and [row["quantity"] for row in report["comparisons"]] == ["logits", "replies"]
 
 
 def test_verify_finds_other_weights(bundle: Path, tmp_path: Path) -> None:
@@ -138,12 +150,11 @@ def test_damaged_checkpoints(checkpoint: Path, tmp_path: Path, spoil: Callable, 
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
-def test_a_context_without_room(tmp_path: Path) -> None:
-    folder = code_checkpoint(tmp_path / "run", "micro-state", context=40)
-    with pytest.raises(
-        ExportError, match=r"^golden\.prompt: expected 1\.\.34 tokens .*, got \d+$"
-    ):
-        export_code_bundle(folder, tmp_path / "it.keystep", reply_tokens=REPLY)
+def test_a_context_without_room(checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match=r"^golden\.tokens: expected at most 34 \(context - reply"):
+        export_code_bundle(checkpoint, tmp_path / "it.keystep", reply_tokens=REPLY, context=40)
+    with pytest.raises(ExportError, match=r"^context: expected 2\.\.300 \(as trained\), got 301$"):
+        export_code_bundle(checkpoint, tmp_path / "it.keystep", context=301)
 
 
 def test_logits_that_overflow_are_not_exported(checkpoint: Path, tmp_path: Path) -> None:
@@ -237,6 +248,16 @@ def test_a_damaged_manifest(manifest: Manifest, change: Callable, message: str) 
     assert str(refused.value).startswith(message), refused.value
 
 
+def _golden(folder: Path, name: str, case: int, value: int) -> None:
+    with np.load(folder / "golden.npz") as found:
+        arrays = dict(found)
+    arrays[name][case, 0] = value
+    np.savez(folder / "golden.npz", **arrays)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["golden"]["sha256"] = sha256(folder / "golden.npz")
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
 def test_damaged_files(bundle: Path, tmp_path: Path) -> None:
     def refused(change: Callable[[Path], object]) -> str:
         folder = tmp_path / "it.keystep"
@@ -253,6 +274,9 @@ def test_damaged_files(bundle: Path, tmp_path: Path) -> None:
     short = refused(lambda folder: (folder / "decode.onnx").write_bytes(b"x"))
     assert short.startswith("graphs.decode.sha256: expected ")
     assert refused(lambda folder: (folder / "golden.npz").unlink()).startswith("golden.file: expected a file")
+    beyond = refused(lambda folder: _golden(folder, "reply", 1, 600))
+    assert beyond == "golden.reply: expected ids below 586, -1 behind them, got others in case 1"
+    assert refused(lambda folder: _golden(folder, "tokens", 2, -1)).startswith("golden.tokens: expected ids")
 
     def taller(folder: Path) -> None:
         model = onnx.load(folder / "embed.onnx")

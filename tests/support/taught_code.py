@@ -63,7 +63,7 @@ def taught_checkpoint(folder: Path, preset: str = "micro") -> Path:
     model, known = load_model(folder)
     assert isinstance(model, CodePlanner)
     write_json(folder / LANGUAGE, spoken.told_to(model.config))
-    planning = CodePlanning(model, known, spoken, 48)
+    planning = CodePlanning(model, known, spoken, 48, model.config.context)
     batch = side_by_side([_lesson(planning, lesson) for lesson in range(len(LESSONS))])
     optimizer = torch.optim.AdamW(model.parameters(), 6e-3)
     for _ in range(200):
