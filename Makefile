@@ -23,7 +23,7 @@ help:
 	@echo "make robot: examples/robot, a robot's program against a simulator in another process"
 	@echo "make train [POLICY=rgb]: a shipped policy from nothing, by expert iteration; make bench: benchmarks/"
 	@echo "make planner: the planner that writes code, demonstrations and training from nothing, hours; resumable"
-	@echo "make curves: the runs of expert iteration behind docs/curves, hours each, and every curve; resumable"
+	@echo "make curves: the runs of expert iteration, hours each, and every curve, into docs/curves; resumable"
 
 .venv/created:
 	scripts/check-system.sh $(PYTHON)

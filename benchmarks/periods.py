@@ -28,10 +28,11 @@ from benchmarks.periods_plot import save_plot
 from benchmarks.periods_policies import SHIPPED, UNET, Policy, find_policy
 from benchmarks.periods_process import LoopProcess
 from benchmarks.periods_slices import ASYNC, LEAD_IN_S, LOCKSTEP, LOOPS, TORCH, Spec
-from benchmarks.periods_store import Store, kept_results, merged_results
+from benchmarks.periods_store import Store, check_bundles, kept_results, merged_results
 from keystep.bars import progress_bar
 from keystep.files import parse_json
 from keystep.machine import usable_cores
+from keystep.record.bundles import bundle_digest
 
 NAMES = {"async": ASYNC, "lockstep": LOCKSTEP, "torch": TORCH}
 
@@ -86,6 +87,7 @@ def main(options: Options) -> int:
     describe_run()
     kept = kept_results(options.output, _common(options)) if options.append else {}
     policies = {name: find_policy(name, torch="torch" in options.loops) for name in options.policies}
+    check_bundles(kept, {policy.name: bundle_digest(policy.bundle) for policy in policies.values()})
     stores = {name: Store(options.store, _identity(options, policy)) for name, policy in policies.items()}
     if options.fresh:
         for store in stores.values():
@@ -168,7 +170,11 @@ def results_of(
                     "measured": {key: describe_run()[key] for key in ("commit", "dirty", "started")},
                 }
         if loops:
-            found[policy.name] = {"notes": [*_chunk_note(manifest), *policy.notes], "loops": loops}
+            found[policy.name] = {
+                "bundle_sha256": bundle_digest(policy.bundle),
+                "notes": [*_chunk_note(manifest), *policy.notes],
+                "loops": loops,
+            }
     return found
 
 

@@ -64,6 +64,13 @@ def kept_results(output: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
     return policies
 
 
+def check_bundles(kept: Mapping[str, Any], bundles: Mapping[str, str]) -> None:
+    """ArgumentError where the kept results of a policy are of another bundle than its digest in `bundles`."""
+    for name, digest in bundles.items():
+        if name in kept and (got := kept[name].get("bundle_sha256")) != digest:
+            raise keystep.ArgumentError(f"append: expected {name} of bundle {digest:.12}, got of {got!s:.12}")
+
+
 def merged_results(kept: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     """A policy's loops stand side by side, whenever they were measured; the newest of each."""
     merged = dict(kept)

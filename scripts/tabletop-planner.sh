@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# From nothing to what bundles/tabletop-planner.keystep is to be a copy of: demonstrations, texts (one core-hour), pictures
-# (three), figures. Needs a Vulkan driver. Run again to go on.
+# A planner that writes code, from nothing: demonstrations, texts (about one core-hour), pictures (about three), figures.
+# Needs a Vulkan driver. Run again to go on; the figures at the end begin anew.
 #   scripts/tabletop-planner.sh [RUNS]    folder of all that is made
 set -euo pipefail
+cd "$(dirname "$0")/.."
 keystep=${KEYSTEP:-.venv/bin/keystep}
 runs=${1:-runs/tabletop-planner}
 demonstrations=${DEMONSTRATIONS:-$runs/demonstrations}

@@ -53,9 +53,10 @@ def test_of_some_tasks_there_are_only_the_means_that_they_make() -> None:
 
 
 @pytest.fixture
-def played(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+def played(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Any]:
     """What is played, by a planner that is none, and evaluations that are made up."""
     calls: list[Any] = []
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
     opened = SimpleNamespace(grid=32, image_size=64)
     monkeypatch.setattr("keystep.train.code_acting.CheckpointPlanner", lambda folder: opened)
     picture = np.ones((64, 64, 3), np.float32)
@@ -63,21 +64,75 @@ def played(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
     def evaluate(*what: Any) -> OracleReport:
         calls.append(what)
-        return report_of({"Pick": 4 if isinstance(what[-1], eval_oracle.Blind) is False else 1})
+        return report_of({"Pick": 1 if isinstance(what[-1], eval_oracle.Blind) else 4})
 
     monkeypatch.setattr(eval_oracle, "evaluate_oracle", evaluate)
     return calls
 
 
+def asked(folder: Path, *more: str) -> int:
+    """The command's exit status; its files are a.json and a.md."""
+    files = ["--json", str(folder / "a.json"), "--markdown", str(folder / "a.md")]
+    options = ["--suite", "tabletop", "--act", "oracle", "--tasks", "Pick", "--episodes", "4"]
+    return cli.run(["eval", str(folder), *options, *files, *more])
+
+
+def test_an_interrupt_ends_with_130_and_says_that_more_was_planned(
+    played: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = report_of({"Pick": 3, "Touch": 1}, played=6)
+    monkeypatch.setattr(eval_oracle, "evaluate_oracle", lambda *what: played.append(what) or part)
+    assert asked(tmp_path, "--blind") == 130
+    assert len(played) == 2  # the mean picture and the planner with sight
+    assert json.loads((tmp_path / "a.json").read_text())["unfinished"]
+
+
+def test_what_was_played_with_sight_is_kept_when_the_blind_one_fails(
+    played: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def evaluate(*what: Any) -> OracleReport:
+        if isinstance(what[-1], eval_oracle.Blind):
+            raise RuntimeError("a worker died")
+        return report_of({"Pick": 4})
+
+    monkeypatch.setattr(eval_oracle, "evaluate_oracle", evaluate)
+    assert asked(tmp_path, "--blind") != 0
+    assert json.loads((tmp_path / "a.json").read_text())["sighted"]["tasks"][0]["successes"] == 4
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        (["--plot", "a.png"], "plot"),
+        (["--latency", "chunk=3"], "latency"),
+        (["--protocol", "lh-mtlc"], "protocol"),
+        (["--noise-seeds", "1", "2"], "noise_seeds"),
+        (["--threads", "7"], "threads"),
+        (["--also-in", "there"], "also_in"),
+        (["--rerun", "a.rrd"], "rerun"),
+    ],
+)
+def test_what_means_nothing_to_the_oracle_is_refused(
+    played: list[Any], tmp_path: Path, options: list[str], field: str, capsys: pytest.CaptureFixture
+) -> None:
+    assert asked(tmp_path, *options) == 2
+    assert f"{field}: expected none with act oracle" in capsys.readouterr().err and not played
+
+
+def test_blind_is_of_the_oracle(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert cli.run(["eval", str(tmp_path), "--blind"]) == 2
+    assert "blind: expected act oracle beside it, got policy" in capsys.readouterr().err
+
+
 def test_the_command_plays_with_sight_and_without_and_writes_both(
     played: list[Any], tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    files = ["--json", str(tmp_path / "a.json"), "--markdown", str(tmp_path / "a.md")]
-    options = ["--suite", "tabletop", "--act", "oracle", "--tasks", "Pick", "--episodes", "4", "--blind"]
-    assert cli.run(["eval", str(tmp_path), *options, *files]) == 0
-    (sighted, mean, blind) = played
-    assert sighted[:5] == (("Pick",), 4, 10_000_000, 1, 32) == blind[:5] and mean[0] == ("Pick",)
+    assert asked(tmp_path, "--blind") == 0
+    (mean, sighted, blind) = played
+    assert sighted[:5] == (("Pick",), 4, 10_000_000, 1, 32) == blind[:5]
+    assert mean[0] == tuple(TASKS) and mean[1] + eval_oracle.MEAN_SCENES < 10_000_000  # of no evaluation
     document = json.loads((tmp_path / "a.json").read_text())
+    assert not document["unfinished"] and document["grid"] == 32 and len(document["weights_sha256"]) == 64
     assert (
         document["sighted"]["tasks"][0]["successes"] == 4 and document["blind"]["tasks"][0]["successes"] == 1
     )

@@ -30,6 +30,7 @@ from keystep.evaluate.settings import CHAIN_LENGTH, UNNAMED, EpisodeResult, Eval
 from keystep.evaluate.tables import report_markdown
 from keystep.evaluate.worlds import other_world
 from keystep.machine import usable_cores
+from keystep.record.bundles import bundle_digest
 from keystep.suites import suite_named
 from keystep.suites.base import Suite
 
@@ -113,7 +114,7 @@ def main(
     reference: tuple[Path, ...] = (),
     also_in: str | None = None,
     rerun: Path | None = None,
-) -> None:
+) -> object:
     """Run bundles closed-loop in simulation and count solved episodes, with Wilson 95 % intervals.
 
     Ctrl-C and errors leave the results of the episodes that were played.
@@ -130,9 +131,12 @@ def main(
     if act.act == "oracle":
         from keystep.commands import eval_oracle
 
+        others = {"reference": reference, "also_in": also_in, "rerun": rerun}
+        eval_oracle.check_options(protocol, policy, latencies, output, **others)
         what = (protocol.suite, protocol.tasks, protocol.episodes, protocol.seed, protocol.processes)
-        eval_oracle.evaluate(bundles, *what, act.blind, output)
-        return None
+        return eval_oracle.evaluate(bundles, *what, act.blind, output)
+    if act.blind:
+        raise keystep.ArgumentError("blind: expected act oracle beside it, got policy")
     if not bundles or (reference and len(bundles) > 1):
         raise keystep.ArgumentError(f"bundles: expected one or, without reference, more, got {len(bundles)}")
     if reference and rerun is not None:
@@ -145,11 +149,12 @@ def main(
         bundle, _, evaluation = planned[0]
         check_alone(bundles, evaluation, reference=reference, also_in=also_in, rerun=rerun)
         sweep = LatencyRun(latencies.cells(keystep.read_manifest(bundle)), output)
-        return sweep.play(
+        sweep.play(
             policy.opener(bundle),
             lambda opener, keep: run(opener, evaluation, protocol.processes, keep),
             lambda report: with_settings(report, bundle, protocol, policy),
         )
+        return None
     if also_in is not None:
         planned = in_two(planned, also_in)
     for bundle, name, evaluation in planned:
@@ -165,6 +170,7 @@ def main(
     if rerun is not None:
         bundle, _, evaluation = planned[0]
         record_episode(policy.opener(bundle), evaluation, rerun)
+    return None
 
 
 Planned = tuple[Path, str, Evaluation]
@@ -217,7 +223,8 @@ def plan(bundles: Sequence[Path], protocol: ProtocolOptions) -> list[tuple[str, 
 
 def with_settings(report: Report, bundle: Path, protocol: ProtocolOptions, policy: PolicyOptions) -> Report:
     """The report with the options that made it, for the result file."""
-    options = {"bundle": bundle.name, "phrasing": protocol.phrasing, "replan": policy.replan}
+    options = {"bundle": bundle.name, "bundle_sha256": bundle_digest(bundle)}
+    options |= {"phrasing": protocol.phrasing, "replan": policy.replan}
     if other := other_world(keystep.read_manifest(bundle), report.env):
         options["other_world"] = other
     return replace(report, settings=report.settings | options | policy.load_options())

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, fields
 from pathlib import Path
+from typing import Any
 
 import keystep
 from keystep.commands.options import OutputOptions
-from keystep.files import to_json, write_text
+from keystep.files import sha256, to_json, write_text
+from keystep.machine import describe_machine
 from keystep.suites.tabletop import TASKS, layout
 from keystep.suites.tabletop.oracle import paper
 from keystep.suites.tabletop.oracle.replies import Blind, OpenPlanner, mean_picture
@@ -16,8 +19,8 @@ from keystep.suites.tabletop.oracle.report import evaluate_oracle
 from keystep.suites.tabletop.oracle.results import Mean, OracleReport, OracleResult
 from keystep.table_writer import markdown_table, print_table
 
-MEAN_SCENES = 8
-"""Of each task, whose first pictures the mean picture is of."""
+MEAN_SCENES, MEAN_SEED = 8, 9_000_000
+"""Of each task of the suite, whose first pictures the mean picture is of: scenes that no evaluation has."""
 SIGHTED = (
     "Neighbour",
     "NovelAdjective",
@@ -28,13 +31,30 @@ SIGHTED = (
     "StackSorted",
     "ThrowSort",
 )
-"""Tasks whose prompts do not name all that is to be moved."""
+"""Tasks whose prompts do not name all that is to be moved, or leave open which of two."""
+TAKEN = {"suite", "tasks", "episodes", "seed", "processes", "json", "markdown"}
+"""Options of `keystep eval` that mean something here."""
 HEADER = ("task", "solved", "95 %", "calls", "blind", "95 %", "paper", "paper calls")
 NOTE = (
     "Calls: mean over solved episodes, without done(). blind: the same planner, whose picture is the mean of "
-    "first pictures, whatever is there. The paper's figures are of its planner with ClevrSkills' oracle in "
-    "ClevrSkills' tasks; its means are those of its rows of table 2, that of table 1 of its table 1."
+    "first pictures, whatever is there; one of objects sees none. The paper's figures are of its planner "
+    "with ClevrSkills' oracle in ClevrSkills' tasks; its means are those of its rows of table 2, "
+    "that of table 1 of its table 1."
 )
+
+
+def check_options(*groups: Any, **others: object) -> None:
+    """ArgumentError for the first option that is not its default and does not go with the oracle."""
+    given = dict(others)
+    for group in groups:
+        for field in fields(group):
+            value = getattr(group, field.name)
+            default = field.default if field.default_factory is MISSING else field.default_factory()
+            if field.name not in TAKEN and value != default:
+                given[field.name] = value
+    for name, value in given.items():
+        if value:
+            raise keystep.ArgumentError(f"{name}: expected none with act oracle, got {value}")
 
 
 def evaluate(
@@ -46,8 +66,11 @@ def evaluate(
     processes: int,
     blind: bool,
     output: OutputOptions,
-) -> dict[str, OracleReport]:
-    """Plays, prints and writes; see `keystep.commands.eval.main`.
+) -> OracleReport:
+    """Plays, prints and writes, after the planner with sight and again after the blind one.
+
+    Returns:
+        The report of what was played last.
 
     Raises:
         ArgumentError: more than one checkpoint, or another suite.
@@ -58,21 +81,36 @@ def evaluate(
     if suite != "tabletop":
         raise keystep.ArgumentError(f"suite: expected tabletop with act oracle, got {suite}")
     from keystep.train.code_acting import CheckpointPlanner
+    from keystep.train.start import WEIGHTS
 
-    open_planner: OpenPlanner = functools.partial(CheckpointPlanner, checkpoints[0])
-    planner = CheckpointPlanner(checkpoints[0])  # is refused before anything is played
-    names, reports = tasks or tuple(TASKS), dict[str, OracleReport]()
-    play = functools.partial(evaluate_oracle, names, episodes, seed, processes, planner.grid)
-    reports["sighted"] = play(open_planner)
-    if blind and not reports["sighted"].interrupted:
+    (checkpoint,) = checkpoints
+    open_planner: OpenPlanner = functools.partial(CheckpointPlanner, checkpoint)
+    planner = CheckpointPlanner(checkpoint)  # is refused before anything is played
+    players = {"sighted": open_planner}
+    if blind:
         size = planner.image_size
-        picture = None if size is None else mean_picture(names, seed, MEAN_SCENES, size)
-        reports["blind"] = play(Blind(open_planner, picture))
-    _tell(reports, checkpoints[0], output)
-    return reports
+        picture = None if size is None else mean_picture(tuple(TASKS), MEAN_SEED, MEAN_SCENES, size)
+        players["blind"] = Blind(open_planner, picture)
+    about = {
+        "checkpoint": checkpoint.name,
+        "weights_sha256": sha256(checkpoint / WEIGHTS),
+        "machine": describe_machine(),
+        "world_version": layout.VERSION,
+        "grid": planner.grid,
+        "mean_picture": {"seed": MEAN_SEED, "scenes": MEAN_SCENES} if blind else None,
+    }
+    reports = dict[str, OracleReport]()
+    for name, player in players.items():
+        reports[name] = evaluate_oracle(
+            tasks or tuple(TASKS), episodes, seed, processes, planner.grid, player
+        )
+        _tell(reports, about, output)
+        if reports[name].interrupted:
+            break
+    return reports[name]
 
 
-def _tell(reports: Mapping[str, OracleReport], checkpoint: Path, output: OutputOptions) -> None:
+def _tell(reports: Mapping[str, OracleReport], about: dict[str, Any], output: OutputOptions) -> None:
     if not reports["sighted"].tasks:
         print("interrupted before a task was played to its end")
         return
@@ -81,19 +119,15 @@ def _tell(reports: Mapping[str, OracleReport], checkpoint: Path, output: OutputO
     print_table(
         header,
         lines,
-        title=f"{checkpoint}, from seed {reports['sighted'].seed}",
+        title=f"{about['checkpoint']}, from seed {reports['sighted'].seed}",
         section=len(reports["sighted"].tasks),
     )
     print(*notes, sep="\n")
     found = {name: report.to_dict() for name, report in reports.items()}
     for report in found.values():
         report.pop("bars")  # the oracle's own
-    told = {
-        "checkpoint": checkpoint.name,
-        "world_version": layout.VERSION,
-        "mean_scenes": MEAN_SCENES,
-        **found,
-    }
+    unfinished = any(report["played"] < report["planned"] for report in found.values())
+    told = {**about, "unfinished": unfinished, **found}
     if output.json is not None:
         write_text(output.json, to_json(told))
     if output.markdown is not None:

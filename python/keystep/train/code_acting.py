@@ -62,13 +62,13 @@ class CheckpointPlanner:
             seen: by key what the network observes; pictures (H, W, 3), uint8 or 0 to 255.
 
         Raises:
-            CodeError: the memory has become longer than its context.
+            CodeError: the memory has become longer than its context, or its logits are no numbers.
         """
         prompt = Prompt(self._task, tuple(self._memory), request=True)
         ids = [token for chunk in self._maker.question(prompt, 0, 0) for token in chunk.tokens]
         try:
             text = self._writer.write(ids, *self._tensors(seen)).text
-        except ValueError as error:
+        except (ValueError, FloatingPointError) as error:
             raise CodeError(1, 1, str(error)) from None
         if is_keystep(text):
             self._memory.append(text)

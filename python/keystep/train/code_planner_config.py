@@ -51,7 +51,7 @@ class CodePlannerTraining(TrainConfig):
     proprioception: bool = True
     """One token of it, from which it learns when a call ends."""
     batch_size: int = 8
-    """Packed rows per step."""
+    """Programs, or episodes, per step; short ones share a row."""
     row_tokens: int = ROW_TOKENS
     """Most tokens of a row, in which steps of an episode share what they begin with."""
     learning_rate: float = 5e-4

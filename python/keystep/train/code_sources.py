@@ -91,7 +91,7 @@ class Programs(Language):
 
 
 class ProgramRows:
-    """`keystep.train.recipe.Windows`: a row for each program."""
+    """`keystep.train.recipe.Windows`: a row, or a part of one, for each program."""
 
     def __init__(self, source: Programs, episodes: list[int], maker: SampleMaker, max_tokens: int) -> None:
         self._source, self._episodes, self._maker, self._max_tokens = source, episodes, maker, max_tokens
@@ -171,7 +171,7 @@ class CodeDemonstrations(Language):
 
 
 class DemonstrationRows:
-    """`keystep.train.recipe.Windows`: a row for each episode, of other steps each time."""
+    """`keystep.train.recipe.Windows`: a row, or a part of one, for each episode, of other steps each time."""
 
     def __init__(self, data: CodeData, maker: SampleMaker, episodes: list[int], tasks: np.ndarray) -> None:
         self._data, self._maker, self._episodes, self._tasks = data, maker, episodes, tasks
