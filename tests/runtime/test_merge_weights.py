@@ -30,7 +30,7 @@ WEIGHTS: list[tuple[str, int | None]] = [
 
 @pytest.fixture(scope="module", params=[0, 1], ids=["plain", "trained"])
 def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of H = 8; `trained` knows a delay of 1: every chunk here is beyond it, and merged by x0blend."""
+    """Of H = 8, also of a controller that was trained to continue."""
     folder = tmp_path_factory.mktemp("weights")
     random_checkpoint(folder / "checkpoint", replace(PRESETS["tiny"], horizon=8, max_delay=request.param))
     return export_bundle(folder / "checkpoint", folder / "policy.keystep")
@@ -54,7 +54,7 @@ class Reference:
 def played(bundle: Path, decay: str, overlap: int | None) -> np.ndarray:
     """The actions, each compared."""
     time = keystep.VirtualTime(chunk=(float(DELAY),))
-    options: dict[str, Any] = {"merge_decay": decay, "merge_overlap": overlap, "engine": "onnxruntime"}
+    options: dict[str, Any] = {"merge": "x0blend", "merge_decay": decay, "merge_overlap": overlap, "engine": "onnxruntime"}
     with keystep.load(bundle, mode="async", virtual_time=time, **options) as policy:
         observation = {
             feature["key"]: np.full(feature["shape"], 0.25, feature["dtype"])
@@ -98,9 +98,8 @@ def played(bundle: Path, decay: str, overlap: int | None) -> np.ndarray:
 def test_decay_and_overlap_are_those_of_predict_chunk(bundle: Path) -> None:
     found = [played(bundle, decay, overlap) for decay, overlap in WEIGHTS]
     np.testing.assert_array_equal(found[0], found[1])  # the default
-    for one in range(1, len(found)):
-        for other in range(one + 1, len(found)):
-            assert not np.array_equal(found[one], found[other])
+    for one, other in ((1, 2), (2, 3), (3, 5)):  # an overlap beyond what is left changes nothing
+        assert not np.array_equal(found[one], found[other])
 
 
 @pytest.mark.parametrize(
