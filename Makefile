@@ -15,13 +15,14 @@ CXX_FILES := $(shell find cpp python/bindings tests benchmarks examples -name '*
 # C++ programs are told where ONNX Runtime is; Python finds it by itself.
 ONNXRUNTIME = $(shell $(BIN)/python -c 'from keystep.libraries import find_onnxruntime; print(find_onnxruntime())')
 
-.PHONY: help build demo test lint cpp-test sanitize consumer examples robot wheel-test python-test train curves bench clean
+.PHONY: help build demo test lint cpp-test sanitize consumer examples robot wheel-test python-test train planner curves bench clean
 build: .venv/built
 
 help:
 	@echo "make demo | test: see above; parts of test: lint cpp-test sanitize consumer examples wheel-test python-test"
 	@echo "make robot: examples/robot, a robot's program against a simulator in another process"
 	@echo "make train [POLICY=rgb]: a shipped policy from nothing, by expert iteration; make bench: benchmarks/"
+	@echo "make planner: the planner that writes code, demonstrations and training from nothing, hours; resumable"
 	@echo "make curves: the runs of expert iteration behind docs/curves, hours each, and every curve; resumable"
 
 .venv/created:
@@ -94,7 +95,10 @@ robot: build
 	cmake --build build/release -j $(JOBS) --target robot
 
 train: build
-	$(BIN)/keystep expit examples/shipped-$(POLICY).toml
+	scripts/train-shipped.sh $(POLICY)
+
+planner: build
+	scripts/tabletop-planner.sh
 
 curves: build
 	scripts/curves.sh

@@ -66,9 +66,10 @@ class KeystepLoop:
 
         report = policy.run(self._spec.rate_hz, source, sink, **self._spec.clock)
         assert before[0] is not None
+        counted = report.since(before[0])
         return {
             "at_us": deliveries.at_us,
-            "report": report.since(before[0]).to_dict(),
+            "report": counted.to_dict() | {"skipped": periods - counted.periods},  # also those at the end
             "stages": self._stages(),
             "telemetry": policy.telemetry().to_dict() if self._asynchronous else None,
         }

@@ -41,7 +41,7 @@ class Deliveries:
 
     def __init__(self, rate_hz: float, periods: int, lead_in_s: float) -> None:
         self._period_ns, self._periods, self._lead_in_ns = 1e9 / rate_hz, periods, lead_in_s * 1e9
-        self._began_ns = self._first_ns = 0
+        self._began_ns = self._first_ns = self._point = 0
         self._acted = False
         self.at_us: list[int] = []
 
@@ -49,7 +49,10 @@ class Deliveries:
         """A period begins; whether the measured part does. Raises RuntimeError: no policy ever acts."""
         now = time.monotonic_ns()
         self._began_ns = self._began_ns or now
-        if self._first_ns or now - self._began_ns < self._lead_in_ns:
+        if self._first_ns:
+            self._point = self._point_at(now)
+            return False
+        if now - self._began_ns < self._lead_in_ns:
             return False
         if self._acted:
             self._first_ns = now
@@ -62,16 +65,18 @@ class Deliveries:
         self._acted = self._acted or delivered
         if not self._first_ns:
             return False
-        now = time.monotonic_ns()
         if delivered:
-            self.at_us.append((now - self._first_ns) // 1000)
-        return now - self._first_ns >= (self._periods - 1.25) * self._period_ns  # the first may begin late
+            self.at_us.append((time.monotonic_ns() - self._first_ns) // 1000)
+        return self._point >= self._periods - 1
 
     @property
     def over(self) -> bool:
         """The last grid point is past: a period that begins now is one too many."""
-        beyond = time.monotonic_ns() - self._first_ns >= (self._periods - 0.25) * self._period_ns
-        return bool(self._first_ns) and beyond
+        return bool(self._first_ns) and self._point_at(time.monotonic_ns()) >= self._periods
+
+    def _point_at(self, now_ns: int) -> int:
+        """The grid point that began last, counted from the first measured one, which may have begun late."""
+        return int((now_ns - self._first_ns) / self._period_ns + 0.25)
 
 
 class Loop(Protocol):

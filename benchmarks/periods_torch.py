@@ -62,7 +62,8 @@ class TorchLoop:
                 break
         report = _report(self._rate_hz, np.array(times), overruns, skipped, before, load)
         stages = {name: _percentiles(values) for name, values in took.items() if values}
-        return {"at_us": deliveries.at_us, "report": report.to_dict(), "stages": stages, "telemetry": None}
+        told = report.to_dict() | {"skipped": periods - report.periods}  # also those at the end
+        return {"at_us": deliveries.at_us, "report": told, "stages": stages, "telemetry": None}
 
     def _reset(self, case: GoldenCase) -> None:
         told: dict[str, Any] = {"instruction": case.instruction} if case.instruction else {}

@@ -14,8 +14,6 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from keystep.code.executor import Executor
 from keystep.code.grammar import parse
 from keystep.code.language import ACTIONS
@@ -25,13 +23,10 @@ from keystep.processes import Workers
 from keystep.record.collect import collect_from
 from keystep.suites import suite_named
 from keystep.suites.tabletop import TASKS
-from keystep.suites.tabletop.camera import first_boxes
 from keystep.suites.tabletop.contacts import Contacts
 from keystep.suites.tabletop.environment import TabletopEnv
 from keystep.suites.tabletop.oracle.episodes import play
-from keystep.suites.tabletop.oracle.programs import program, render
-from keystep.suites.tabletop.oracle.questions import cell
-from keystep.suites.tabletop.scenario import Scenario
+from keystep.suites.tabletop.oracle.texts import text_episode
 
 WARM_SEED = 10_000
 """Seeds from here on are played untimed."""
@@ -138,7 +133,7 @@ class Nothing:
 
 def executor(repetitions: int) -> dict[str, Any]:
     """Microseconds per key-step (one action each) of all programs: all of it, and reading the text alone."""
-    codes = [code for task in TASKS for code in rendered(task, 0)]
+    codes = [code for task in TASKS for code in text_episode(task, 0).keysteps]
     whole: list[float] = []
     reading: list[float] = []
     for _ in range(repetitions):
@@ -151,24 +146,6 @@ def executor(repetitions: int) -> dict[str, Any]:
             whole.append((middle - start) / 1e3)
             reading.append((time.perf_counter_ns() - middle) / 1e3)
     return {"keysteps": len(codes), "whole_us": whole, "parse_us": reading}
-
-
-def rendered(task: str, seed: int) -> list[str]:
-    """The key-steps of a scenario's program, all bodies where they are at the start."""
-    scenario = TASKS[task].build(np.random.default_rng(seed))
-    return [render(template, references(scenario)) for template in program(task, scenario)]
-
-
-def references(scenario: Scenario) -> dict[str, str | list[str]]:
-    cells = [cell(box) for box in first_boxes(scenario.bodies)]
-
-    def code(body: int) -> str:
-        return f"get_actor({scenario.name(body)!r}, actor_pos={cells[body]})"
-
-    return {
-        role: code(bodies) if isinstance(bodies, int) else [code(body) for body in bodies]
-        for role, bodies in scenario.roles.items()
-    }
 
 
 # ---- breakdown

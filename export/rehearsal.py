@@ -37,6 +37,7 @@ from keystep.models import (
     ScorerConfig,
 )
 from keystep.models.checkpoint import make_model
+from keystep.models.code_planner.config import CodePlannerConfig
 from keystep.models.planner import StatePlanner
 from keystep.models.text import TextEncoder
 
@@ -121,7 +122,7 @@ def _manifest(
 
 def _controller(plan: Checkpoint) -> Controller:
     model, config = make_model(plan.config).eval(), plan.config
-    assert not isinstance(config, PlannerConfig | ScorerConfig)
+    assert not isinstance(config, PlannerConfig | ScorerConfig | CodePlannerConfig)
     sampler = None if isinstance(config, ActConfig) else changed_sampler(config.sampler, {})
     return Controller(model, plan, sampler, config.execute)  # type: ignore[arg-type]
 

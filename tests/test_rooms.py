@@ -15,8 +15,8 @@ MODULES = modules()
 SUITE = {"keystep.suites", "keystep.suites.base"}
 # Of this project; `keystep` is the root with the compiled core behind it.
 ALLOWED = {
-    "models": {"keystep", "keystep.features", "keystep.files", "keystep.lazy"},
-    "data": {"keystep", "keystep.files", "keystep.lazy"},
+    "models": {"keystep", "keystep.features", "keystep.files", "keystep.lazy", "keystep.code"},
+    "data": {"keystep", "keystep.files", "keystep.lazy", "keystep.code"},
     "record": {
         "keystep",
         "keystep.bars",
@@ -37,6 +37,7 @@ ALLOWED = {
         "keystep.files",
         "keystep.lazy",
         "keystep.provenance",
+        "keystep.code",
         "keystep.data",
         "keystep.record.interrupts",
         "keystep.record.plans_tried",

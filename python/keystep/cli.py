@@ -27,6 +27,7 @@ COMMANDS = {
     "cross": "success of every planner with every controller",
     "fig10": "time per action and success by the planner's sampler",
     "plans": "pictures and videos of what a planner imagines",
+    "replies": "what a planner that writes code answers on held-out demonstrations",
     "expert": "success of the scripted expert",
     "check": "read a dataset completely and say what is wrong with it",
     "collect": "write successful demonstrations of the expert or oracle as a dataset",

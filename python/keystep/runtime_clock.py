@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from keystep import _core
+from keystep._core import FixedRate, Runtime
 from keystep.observations import Observation
 from keystep.run_report import RunReport
 from keystep.shared_arrays import SharedArrays
@@ -18,8 +19,8 @@ from keystep.shared_arrays import SharedArrays
 class RuntimeClock:
     """See `keystep.Runtime`."""
 
-    _core: _core.Runtime
-    _clock: _core.FixedRate | None = None  # of the last run
+    _core: Runtime
+    _clock: FixedRate | None = None  # of the last run
     _stopping = False
 
     @abstractmethod

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from keystep import _core
+from keystep._core import Runtime
 from keystep.candidates import Candidates
 from keystep.continuation import continuation_arguments
 from keystep.features import feature_of
@@ -17,7 +17,7 @@ from keystep.observations import Observation, Subgoals
 class RuntimePredictions:
     """See `keystep.Runtime`."""
 
-    _core: _core.Runtime
+    _core: Runtime
     _manifest: dict[str, Any]
 
     @abstractmethod

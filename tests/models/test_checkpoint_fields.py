@@ -70,7 +70,7 @@ DAMAGE = [
     ("policy.down_dims", [16, None], r"policy.down_dims\[1\]: expected a value of type int, got None"),
     ("policy.surprise", 3, "policy.surprise: expected one of action_dim, .*, got 'an unknown key'"),
     ("policy.groups", 0, "policy.groups: expected a positive integer, got 0"),
-    ("kind", [], r"kind: expected one of diffusion, act, planner, scorer, got \[\]"),
+    ("kind", [], r"kind: expected one of diffusion, act, planner, scorer, code_planner, got \[\]"),
     ("policy.sampler", None, "policy.sampler: expected an object, got None"),
     ("policy.sampler.eta", True, "policy.sampler.eta: expected a value of type float, got True"),
 ]

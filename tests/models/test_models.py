@@ -241,7 +241,8 @@ def test_damaged_checkpoints_are_refused(tmp_path: Path) -> None:
         load_policy(folder)
     spoil_json(folder, "kind", "oracle")
     with pytest.raises(
-        CheckpointError, match="kind: expected one of diffusion, act, planner, scorer, got 'oracle'"
+        CheckpointError,
+        match="kind: expected one of diffusion, act, planner, scorer, code_planner, got 'oracle'",
     ):
         read_checkpoint(folder)
     spoil_json(folder, "version", 5)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -141,17 +142,22 @@ def alive(pid: int) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("preset", "noise", "wander", "aligned_m", "chained"),
-    [("paper", [0.0], 0, 0.02, 0), ("shipped", [0.0, 0.2, 0.4], 12, 0.006, 2)],
+    ("options", "noise", "wander", "aligned_m", "chained"),
+    [
+        ({"preset": "paper"}, [0.0], 0, 0.02, 0),
+        ({"preset": "shipped"}, [0.0, 0.2, 0.4], 12, 0.006, 0),
+        ({"chained": 1, "record": "executed", "frames_after_success": None}, [0.0], 0, 0.02, 1),
+    ],
+    ids=["paper", "shipped", "chained"],
 )
-def test_a_preset_says_how_demonstrations_are_made(
-    tmp_path: Path, preset: str, noise: list[float], wander: int, aligned_m: float, chained: int
+def test_what_is_asked_for_says_how_demonstrations_are_made(
+    tmp_path: Path, options: dict[str, Any], noise: list[float], wander: int, aligned_m: float, chained: int
 ) -> None:
     gymnasium = pytest.importorskip("gymnasium", reason="needs the extra 'sim'")
     pytest.importorskip("mani_skill", reason="needs the extra 'sim'")
     from keystep.suites.franka3blocks.demonstrations import rollout_expert
 
-    collect(tmp_path, tasks=["stack"], episodes=1, preset=preset)  # type: ignore[arg-type]
+    collect(tmp_path, tasks=["stack"], episodes=1, **options)
     told = DatasetReader(tmp_path).collection
     assert (told["expert_noise"], told["wander_frames"]) == (noise, wander)
     assert (told["record"], told["frames_after_success"]) == ("executed", None)

@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 from keystep import cli
-from keystep.data import DatasetError, DatasetReader
+from keystep.code.grid import grid_of
+from keystep.data import DatasetError, DatasetReader, JoinedDatasets
 from keystep.data.check import check_dataset
 from keystep.record.collect import collect, collect_from
 from keystep.suites import headless
@@ -253,6 +254,44 @@ def test_the_size_of_images_counts_only_where_there_are_any(tmp_path: Path) -> N
     message = r"features.observation.images.base.shape: expected \[32, 32, 3\] to resume, got \[16, 16, 3\];"
     with pytest.raises(DatasetError, match=message):
         gather(tmp_path / "rgb", "Pick", obs_mode="rgb", image_size=32)
+
+
+# ---- the grid of the code's cells -------------------------------------------------------------------------
+
+
+def test_a_dataset_says_its_grid(tmp_path: Path) -> None:
+    assert gather(tmp_path / "ours", "Pick").collection["grid"] == 32
+    assert gather(tmp_path / "paper", "Pick", grid=10).collection["grid"] == 10
+    with pytest.raises(DatasetError, match="paper: grid: expected 32 as in the first, got 10"):
+        JoinedDatasets([tmp_path / "ours", tmp_path / "paper"])
+    assert len(gather(tmp_path / "paper", "Pick", grid=10, episodes=2)) == 2
+    with pytest.raises(DatasetError, match="grid: expected 32 to resume, got 10"):
+        gather(tmp_path / "paper", "Pick", episodes=3)
+
+
+def test_a_dataset_that_does_not_say_its_grid_has_the_papers(tmp_path: Path) -> None:
+    """And its code names fewer cells, so nothing is added to it."""
+    for name in ("old", "ours", "paper"):
+        gather(tmp_path / name, "Pick", grid=10 if name == "paper" else 32)
+    file = tmp_path / "old/meta/keystep.json"
+    found = json.loads(file.read_text())
+    file.write_text(json.dumps({key: value for key, value in found.items() if key != "grid"}))
+    assert grid_of(DatasetReader(tmp_path / "old").collection) == 10
+    assert check_dataset(tmp_path / "old") == []
+    assert len(JoinedDatasets([tmp_path / "old", tmp_path / "paper"])) == 2
+    with pytest.raises(DatasetError, match="ours: grid: expected 10 as in the first, got 32"):
+        JoinedDatasets([tmp_path / "old", tmp_path / "ours"])
+    with pytest.raises(DatasetError, match="grid: expected 10 to resume, got"):
+        gather(tmp_path / "old", "Pick", grid=10, episodes=2)
+
+
+def test_a_grid_that_cannot_be_is_refused(tmp_path: Path) -> None:
+    for grid in (0, -1, 101):
+        with pytest.raises(DatasetError, match=f"grid: expected 1 to 100 cells, got {grid}"):
+            gather(tmp_path / "d", "Pick", grid=grid)
+    with pytest.raises(DatasetError, match="grid: expected none, as suite franka3blocks has no such option"):
+        collect(tmp_path / "d", grid=10, episodes=1)
+    assert not (tmp_path / "d").exists()
 
 
 # ---- bad settings leave nothing behind --------------------------------------------------------------------

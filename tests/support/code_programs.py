@@ -19,7 +19,7 @@ QUERIES = {
 PARAMETERS: dict[str, dict[str, str]] = {
     "get_actor": {"name": "string", "actor_pos": "position?"},
     "get_pose": {"actor": "actor"},
-    "free_space": {"actor": "actor"},
+    "free_space": {"actor": "actor", "near": "position?"},
     "free_space_next_to": {"actor": "actor", "next_to_actor": "actor", "direction": "direction"},
     "rotate_z": {"pose": "pose", "angle": "number"},
     "move3d": {"target": "actor|pose"},

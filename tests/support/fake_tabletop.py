@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import gymnasium
 import numpy as np
+import pytest
 
+from keystep.data import DatasetReader
+from keystep.record.collect import collect
+from keystep.suites import headless
 from keystep.suites.base import Rollout
 from keystep.suites.tabletop import TASKS, layout
 from keystep.suites.tabletop import source as tabletop
@@ -111,7 +117,7 @@ class Demonstration:
     names: list[str]
 
 
-def demonstrate(env: gymnasium.Env, task: str, seed: int) -> Demonstration | None:
+def demonstrate(env: gymnasium.Env, task: str, seed: int, grid: int = 32) -> Demonstration | None:
     """Fails on seeds divisible by 3."""
     if seed % 3 == 0:
         return None
@@ -148,8 +154,24 @@ def demonstrations_module() -> ModuleType:
     return module
 
 
-def open_fake_oracle(obs_mode: str, image_size: int) -> Rollout:
+def open_fake_oracle(obs_mode: str, image_size: int, grid: int = 32) -> Rollout:
     """`keystep.suites.tabletop.source.open_oracle` in a process of its own, with this module behind it."""
     tabletop.ENV_ID = ENV_ID
     sys.modules["keystep.suites.tabletop.oracle.demonstrations"] = demonstrations_module()
-    return tabletop.open_oracle(obs_mode, image_size)
+    return tabletop.open_oracle(obs_mode, image_size, grid)
+
+
+def collector(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., DatasetReader]:
+    """Collects datasets of Pick and Swap, two episodes each, by observation mode and grid."""
+    monkeypatch.setattr(tabletop, "ENV_ID", ENV_ID)
+    name = "keystep.suites.tabletop.oracle.demonstrations"
+    monkeypatch.setitem(sys.modules, name, demonstrations_module())
+    monkeypatch.setattr(headless, "missing_driver", lambda: None)
+    monkeypatch.setenv("KEYSTEP_CACHE", str(folder / "cache"))
+
+    def make(obs_mode: Any, grid: int = 32) -> DatasetReader:
+        options = {"tasks": ["Pick", "Swap"], "episodes": 2, "obs_mode": obs_mode, "image_size": 16}
+        collect(folder / obs_mode, suite="tabletop", grid=grid, **options)
+        return DatasetReader(folder / obs_mode)
+
+    return make

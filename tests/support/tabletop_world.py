@@ -118,15 +118,18 @@ class PerfectRobot:
         return 0.0 if abs(left - right) < 1e-9 else layout.SCALE_LIMIT_RAD
 
     def references(self) -> dict[str, str | list[str]]:
-        """Every actor by name and, in place of its cell, its number."""
+        """Every actor by name and, in place of its cell, its number; of free space no cell matters."""
 
         def code(body: int) -> str:
             return f"get_actor({self.scenario.name(body)!r}, actor_pos=({body}, 0))"
 
-        return {
-            role: code(body) if isinstance(body, int) else [code(one) for one in body]
-            for role, body in self.scenario.roles.items()
-        }
+        found: dict[str, str | list[str]] = {}
+        for role, body in self.scenario.roles.items():
+            if isinstance(body, int):
+                found |= {role: code(body), f"{role}@": code(body), f"{role}+": "(0, 0)"}
+            else:
+                found[role] = [code(one) for one in body]
+        return found
 
     # ---- queries
 
@@ -138,7 +141,7 @@ class PerfectRobot:
         w, _, _, z = self.world.quaternions[actor]
         return Pose(self.world.positions[actor].copy(), float(2 * np.arctan2(z, w)))
 
-    def free_space(self, actor: int) -> Pose:
+    def free_space(self, actor: int, near: tuple[int, int]) -> Pose:
         return Pose(np.array([0.3, 0.4, self._half(actor)]), self.get_pose(actor).yaw_rad)
 
     def free_space_next_to(self, actor: int, next_to_actor: int, direction: str) -> Pose:

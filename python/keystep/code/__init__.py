@@ -2,6 +2,7 @@
 
 language, values    the functions, their types, and what they take and give
 grammar, executor   generated code: parsed and checked, then interpreted; never eval or exec
+grid, questions     cells of the picture; auxiliary questions about where objects are
 trace, dialogue     code traces, memory, and the planner's training texts
 """
 

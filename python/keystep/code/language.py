@@ -75,7 +75,7 @@ API: dict[str, Function] = _table(
         Type.ACTOR,
     ),
     Function("get_pose", (_ACTOR,), Type.POSE),
-    Function("free_space", (_ACTOR,), Type.POSE),
+    Function("free_space", (_ACTOR, Parameter("near", (Type.POSITION,), required=False)), Type.POSE),
     Function(
         "free_space_next_to",
         (

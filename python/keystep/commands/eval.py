@@ -14,7 +14,7 @@ import keystep
 from keystep.bars import progress_bar
 from keystep.commands import reference as references
 from keystep.commands.eval_latency import LatencyOptions, LatencyRun, check_alone
-from keystep.commands.options import EnvOptions, OutputOptions, PolicyOptions
+from keystep.commands.options import ActOptions, EnvOptions, OutputOptions, PolicyOptions
 from keystep.commands.rerun_recording import record_episode
 from keystep.evaluate.benchmark import of_benchmark
 from keystep.evaluate.differences import difference_table, differences
@@ -109,6 +109,7 @@ def main(
     policy: Annotated[PolicyOptions, tyro.conf.arg(name="")],
     latencies: Annotated[LatencyOptions, tyro.conf.arg(name="")],
     output: Annotated[OutputOptions, tyro.conf.arg(name="")],
+    act: Annotated[ActOptions, tyro.conf.arg(name="")],
     reference: tuple[Path, ...] = (),
     also_in: str | None = None,
     rerun: Path | None = None,
@@ -126,6 +127,12 @@ def main(
         rerun: then play the first episode of the first bundle once more, and write what it saw, planned and
             did to this file for the viewer Rerun.
     """
+    if act.act == "oracle":
+        from keystep.commands import eval_oracle
+
+        what = (protocol.suite, protocol.tasks, protocol.episodes, protocol.seed, protocol.processes)
+        eval_oracle.evaluate(bundles, *what, act.blind, output)
+        return None
     if not bundles or (reference and len(bundles) > 1):
         raise keystep.ArgumentError(f"bundles: expected one or, without reference, more, got {len(bundles)}")
     if reference and rerun is not None:

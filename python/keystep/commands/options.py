@@ -150,6 +150,17 @@ def _literal(text: str) -> Any:
 
 
 @dataclass(frozen=True)
+class ActOptions:
+    """Who acts."""
+
+    act: Literal["policy", "oracle"] = "policy"
+    """oracle: VLM + Oracle of From Code to Action, in the suite tabletop. A planner that writes code, a
+    checkpoint folder of `keystep train code-planner`, is asked for each key-step, and the oracle runs it."""
+    blind: bool = False
+    """With the oracle: also the same planner with the mean picture in place of what is there."""
+
+
+@dataclass(frozen=True)
 class OutputOptions:
     """Where results go; each file appears whole or not at all."""
 

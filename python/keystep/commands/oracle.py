@@ -23,6 +23,7 @@ def main(
     code: Path | None = None,
     video: Path | None = None,
     questions: bool = False,
+    grid: int = 32,
     list_tasks: Annotated[bool, tyro.conf.arg(name="list")] = False,
 ) -> Any:
     """Success of the oracle on the tabletop suite, with 95 % intervals, beside the paper's figures.
@@ -41,6 +42,8 @@ def main(
         code: run the code in this file instead of the oracle's program; blank lines part the key-steps.
         video: also write what the base camera sees, and below it the code (needs a Vulkan driver).
         questions: print the auxiliary questions about the first picture, with answers, and play nothing.
+        grid: in whose cells over the picture code and questions say places; 10 in the paper, and in datasets
+            that do not say.
         list_tasks: print the tasks: level, time limit, a prompt, how they differ from ClevrSkills'.
     """
     episode = show or code is not None or video is not None
@@ -53,12 +56,12 @@ def main(
     if questions:
         from keystep.commands.oracle_episode import print_questions
 
-        return print_questions(_only(tasks), seed)
+        return print_questions(_only(tasks), seed, grid)
     if episode:
         from keystep.commands.oracle_episode import play_one
 
-        return play_one(_only(tasks), seed, code, video)
-    return _evaluate(tasks, episodes, seed, processes, json, markdown)
+        return play_one(_only(tasks), seed, code, video, grid)
+    return _evaluate(tasks, episodes, seed, processes, grid, json, markdown)
 
 
 def _only(tasks: tuple[str, ...]) -> str:
@@ -78,6 +81,7 @@ def _evaluate(
     episodes: int,
     seed: int,
     processes: int,
+    grid: int,
     json: Path | None,
     markdown: Path | None,
 ) -> Any:
@@ -87,7 +91,7 @@ def _evaluate(
     from keystep.suites.tabletop.oracle.report import evaluate_oracle
     from keystep.suites.tabletop.source import package_versions
 
-    report = evaluate_oracle(tasks or tuple(TASKS), episodes, seed, processes)
+    report = evaluate_oracle(tasks or tuple(TASKS), episodes, seed, processes, grid)
     print_report(report)
     if not report.tasks:  # interrupted at once: leave the files of an earlier run
         return report
@@ -95,6 +99,7 @@ def _evaluate(
         "machine": describe_machine(),
         "versions": package_versions(),
         "world_version": layout.VERSION,
+        "grid": grid,
         **report.to_dict(),
     }
     text = to_json(results)

@@ -15,7 +15,9 @@ import numpy as np
 
 import keystep
 from keystep.code.grammar import CodeError, parse
+from keystep.code.grid import GRID, check_grid
 from keystep.code.outcome import Outcome
+from keystep.code.questions import questions
 from keystep.commands.video import RATE_HZ, write_video
 from keystep.evaluate import code_video
 from keystep.suites.tabletop import env_id
@@ -24,7 +26,6 @@ from keystep.suites.tabletop.layout import CONTROL_RATE_HZ
 from keystep.suites.tabletop.objects import COLOURS, SHAPES
 from keystep.suites.tabletop.oracle.api import Oracle
 from keystep.suites.tabletop.oracle.episodes import OracleEpisode, programmed, run
-from keystep.suites.tabletop.oracle.questions import questions
 
 MAX_FILE_BYTES = 1 << 20
 """Of a file of code: many more than the longest episode needs."""
@@ -41,22 +42,26 @@ def counted(count: int, what: str) -> str:
     return f"{count} {what}{'s' * (count != 1)}"
 
 
-def play_one(task: str, seed: int, code: Path | None = None, video: Path | None = None) -> None:
+def play_one(
+    task: str, seed: int, code: Path | None = None, video: Path | None = None, grid: int = GRID
+) -> None:
     """Play and print an episode.
 
     Args:
         code: a file of key-steps to run instead of the oracle's program.
         video: the file to write a video to.
+        grid: in whose cells the code says places.
 
     Raises:
         CodeError: the grammar refuses the file; nothing of it has run.
         RuntimeError: a video is asked for on a machine without a Vulkan driver.
     """
+    check_grid(grid)
     written = read_code(code) if code is not None else None
     with closing(open_env(task, visible=video is not None)) as env:
         observation, _ = env.reset(seed=seed)
         print(f"# {task}, seed {seed}: {env.scenario.prompt}\n")
-        episode, actions = perform(env, observation, written, str(code or ""))
+        episode, actions = perform(env, observation, written, str(code or ""), grid)
         if video is not None:
             if not actions:
                 raise keystep.Error("video: expected at least one control step to show, got none")
@@ -122,12 +127,14 @@ def perform(
     observation: dict[str, np.ndarray],
     written: Sequence[KeyStep] | None = None,
     source: str = "",
+    grid: int = GRID,
 ) -> tuple[OracleEpisode, list[np.ndarray]]:
     """Runs key-steps on an environment that was just reset, and prints each while it runs.
 
     Args:
         written: instead of the oracle's program.
         source: the file they are from, to say where they stop.
+        grid: in whose cells they say places.
 
     Returns:
         The episode, and the actions (7,) of its control steps.
@@ -147,6 +154,7 @@ def perform(
         keysteps,
         lambda seen, action: actions.append(action),
         lambda result: print(f"  # {counted(result.steps, 'step')}\n"),
+        grid,
     )
     print(f"# {summary(episode, run_steps[-1], source)}")
     return episode, actions
@@ -190,13 +198,13 @@ def views(env: TabletopEnv, seed: int, actions: Iterable[np.ndarray]) -> Iterato
         env.step(action)
 
 
-def print_questions(task: str, seed: int) -> None:
+def print_questions(task: str, seed: int, grid: int = GRID) -> None:
     """The auxiliary questions about the first picture of an episode, with answers."""
     with closing(open_env(task)) as env:
         env.reset(seed=seed)
         names = [body.thing.name for body in env.scenario.bodies]
         possible = [f"{colour} {shape}" for colour in COLOURS for shape in (*SHAPES, "area")]
-        asked = questions(names, env.boxes()[: len(names)], np.random.default_rng(seed), possible)
+        asked = questions(names, env.boxes()[: len(names)], np.random.default_rng(seed), possible, grid)
         print(f"{task}, seed {seed}: {env.scenario.prompt}")
         for one in asked:
             print(f"{one.question} {one.answer}")

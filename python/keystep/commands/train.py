@@ -6,12 +6,14 @@ from typing import Annotated, Any
 
 import tyro
 
+from keystep.train.code_planner_config import CodePlannerTraining
 from keystep.train.config import ControllerTraining, PlannerTraining
 from keystep.train.scorer_config import ScorerTraining
 
 Training = (
     Annotated[ControllerTraining, tyro.conf.subcommand("controller")]
     | Annotated[PlannerTraining, tyro.conf.subcommand("planner")]
+    | Annotated[CodePlannerTraining, tyro.conf.subcommand("code-planner")]
     | Annotated[ScorerTraining, tyro.conf.subcommand("scorer")]
 )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import accumulate, chain
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from keystep.code.grid import PAPER_GRID
 from keystep.data.action_law import with_law
 from keystep.data.episodes import EpisodeInfo
 from keystep.data.layout import Column, DatasetError, quoted
@@ -18,7 +19,7 @@ from keystep.data.reader import DatasetReader
 from keystep.data.stats import Stats
 from keystep.data.stats_file import combine_episodes, measure, usable
 
-WORLD = ("suite", "env_id", "world_version")
+WORLD = ("suite", "env_id", "world_version", "grid")
 """Of meta/keystep.json: what must be the same where both datasets tell it."""
 ACTION = ("names", "units", "min", "max", "rate_limit", "hold", "law")
 
@@ -127,12 +128,16 @@ def check_same_world(first: Dataset, other: Dataset) -> None:
         if known.get(task["instruction"]) != task["name"]:
             wanted = f"tasks of {', '.join(known.values())}, told as in {first.path}"
             raise DatasetError(f"{other.path}: tasks: expected {wanted}, got {quoted(task)}")
-    collections = [with_law(reader.collection) for reader in (first, other)]
+    collections = [_with_grid(with_law(reader.collection)) for reader in (first, other)]
     for name in WORLD:
         _same_where_told(other.path, name, *(collection.get(name) for collection in collections))
     actions = [collection.get("action") or {} for collection in collections]
     for name in ACTION:
         _same_where_told(other.path, f"action.{name}", *(action.get(name) for action in actions))
+
+
+def _with_grid(collection: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {"grid": PAPER_GRID, **collection} if collection.get("suite") == "tabletop" else collection
 
 
 def _task_numbers(first: DatasetReader, other: DatasetReader) -> np.ndarray:

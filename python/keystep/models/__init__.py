@@ -18,6 +18,8 @@ if TYPE_CHECKING:
         save_checkpoint,
     )
     from keystep.models.checks import ConfigError
+    from keystep.models.code_planner.config import CodePlannerConfig
+    from keystep.models.code_planner.presets import CODE_PLANNER_PRESETS
     from keystep.models.config import ActConfig, DiffusionConfig, SamplerConfig
     from keystep.models.diffusion import DiffusionController
     from keystep.models.normalizer import Normalizer, default_modes, normalization_entry
@@ -40,6 +42,8 @@ else:
             "read_checkpoint": "checkpoint",
             "save_checkpoint": "checkpoint",
             "ConfigError": "checks",
+            "CODE_PLANNER_PRESETS": "code_planner.presets",
+            "CodePlannerConfig": "code_planner.config",
             "ActConfig": "config",
             "PlannerConfig": "planner_config",
             "DiffusionConfig": "config",
@@ -61,11 +65,13 @@ else:
 
 __all__ = [
     "ACT_PRESETS",
+    "CODE_PLANNER_PRESETS",
     "PLANNER_PRESETS",
     "PRESETS",
     "ActConfig",
     "Checkpoint",
     "CheckpointError",
+    "CodePlannerConfig",
     "ConfigError",
     "DiffusionConfig",
     "DiffusionController",

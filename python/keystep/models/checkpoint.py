@@ -1,6 +1,6 @@
 """The training checkpoint: a folder with `policy.json` and `model.safetensors`. No code, no pickle.
 
-A planner's checkpoint also holds its frozen text encoder, in `text_encoder/`.
+A planner's also holds its text encoder, `text_encoder/`; that of one that writes code `language.json`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from keystep.files import parse_json, replacing, to_json
 from keystep.models.act import ActController
 from keystep.models.checkpoint_fields import check_fields, check_statistics
 from keystep.models.checkpoint_versions import upgraded
+from keystep.models.code_planner.config import CodePlannerConfig
 from keystep.models.config import ActConfig, DiffusionConfig
 from keystep.models.diffusion import DiffusionController
 from keystep.models.normalizer import Normalizer, default_modes
@@ -29,12 +30,13 @@ from keystep.models.scorer import PlanScorer
 from keystep.models.scorer_config import ScorerConfig
 from keystep.models.text import TextEncoder, load_text_encoder
 
-Config = DiffusionConfig | ActConfig | PlannerConfig | ScorerConfig
+Config = DiffusionConfig | ActConfig | PlannerConfig | ScorerConfig | CodePlannerConfig
 KINDS: dict[str, Any] = {
     "diffusion": DiffusionConfig,
     "act": ActConfig,
     "planner": PlannerConfig,
     "scorer": ScorerConfig,
+    "code_planner": CodePlannerConfig,
 }
 OF_PLANS = PlannerConfig | ScorerConfig
 """What knows no actions: its one observation key is all that it reads and writes."""
@@ -98,13 +100,16 @@ def network_modes(config: Config) -> dict[str, str]:
     """
     if isinstance(config, OF_PLANS):
         return {config.subgoal: "min_max"}
-    return default_modes([*(feature.key for feature in config.observation), "action"])
+    actions = [] if isinstance(config, CodePlannerConfig) else ["action"]
+    return default_modes([*(feature.key for feature in config.observation), *actions])
 
 
-def make_model(
-    config: Config,
-) -> DiffusionController | ActController | Planner | PlanScorer:
+def make_model(config: Config) -> Any:
     """The untrained network of a configuration."""
+    if isinstance(config, CodePlannerConfig):
+        from keystep.models.code_planner.network import CodePlanner  # imports transformers
+
+        return CodePlanner(config)
     if isinstance(config, ScorerConfig):
         return PlanScorer(config)
     if isinstance(config, PlannerConfig):
@@ -170,7 +175,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
 def _check_statistics(checkpoint: Checkpoint) -> None:
     config = checkpoint.config
     widths = {feature.key: feature.width for feature in config.observation}
-    if not isinstance(config, OF_PLANS):
+    if not isinstance(config, OF_PLANS | CodePlannerConfig):
         widths["action"] = config.action_dim
     modes = network_modes(config) | checkpoint.normalization
     if not (isinstance(config, PlannerConfig) and config.images):  # images have a range of their own
@@ -253,9 +258,7 @@ def random_checkpoint(folder: Path, config: Config, seed: int = 0) -> Checkpoint
     model = make_model(config)
     if isinstance(config, OF_PLANS):
         load_text_encoder().save(folder / TEXT_ENCODER)
-        dim, tasks = 7, 2
-    else:
-        dim, tasks = config.action_dim, config.tasks
+    dim, tasks = getattr(config, "action_dim", 7), getattr(config, "tasks", 2)
 
     def stats(width: int) -> dict[str, Any]:
         mean = torch.rand(width, generator=generator)

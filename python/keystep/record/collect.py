@@ -49,7 +49,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "wander_frames": 12,
         "record": "executed",
         "stack_aligned_m": 0.006,
-        "chained": 2,
+        "chained": 0,
     },
 }
 """Of demonstrations, for `collect`."""
@@ -88,6 +88,7 @@ def collect(
     record: Literal["expert", "executed"] | None = None,
     stack_aligned_m: float | None = None,
     chained: int | None = None,
+    grid: int | None = None,
     max_failures: int = 20,
     suite: str = "franka3blocks",
     preset: Literal["none", "paper", "shipped"] = "none",
@@ -120,13 +121,13 @@ def collect(
         wander_frames: the hand drifts for up to so many first frames, see rollout_expert.
         record: the expert's action, or the perturbed one that was executed. Flat policies learn from the
             first how to recover; goal-conditioned controllers need the one that led to the goal.
-        stack_aligned_m: offset in metres at which a cube is let go on another; the original's is the most
-            that a stack may have.
+        stack_aligned_m: how far off a cube is let go on another, metres; the original's: all that stacks may.
+        grid: of the suite tabletop, in whose cells code says places; 32 when not given, in the paper 10.
         max_failures: give up after this many failures in a row.
         suite: the simulated world and its tasks: franka3blocks, tabletop, or a module with a `SUITE`.
         preset: of expert-noise, frames-after-success, wander-frames, record, stack-aligned-m and chained, of
             which none can be given then. paper: HD-ExpIt's D0, the plain expert from the first pose;
-            shipped: noise, wandering and chained starts and centred stacks, for the shipped policies; none:
+            shipped: noise, wandering starts and centred stacks, for the shipped policies; none:
             the plain expert's actions, each can be given (`keystep.record.collect.PRESETS`).
         flush_seconds: a finished episode is on its way to the disk after so many seconds at the latest, so a
             killed job loses no others; earlier where writing takes no more than 2 % of the time. Episodes are
@@ -156,6 +157,7 @@ def collect(
         "record": record,
         "stack_aligned_m": stack_aligned_m,
         "chained": chained,
+        "grid": grid,
     }
     given = {name: value for name, value in special.items() if value is not None}
     return collect_from(
@@ -182,14 +184,14 @@ def _suite_options(suite: Suite, given: dict[str, Any], preset: str, told: str) 
     refused = set(given) - suite.collect_options
     if preset != "none":
         refused |= set(given) & set(PRESETS[preset])
-    for name in chosen:  # in the order of the signature
+    for name in chosen | given:  # in the order of the signature
         if name in refused:
             known = name in suite.collect_options
             reason = f"preset {preset} chooses it" if known else f"suite {told} has no such option"
             raise DatasetError(f"{name}: expected none, as {reason}, got {given[name]!r}")
     if preset != "none" and not suite.collect_options & set(PRESETS[preset]):
         raise DatasetError(f"preset: expected none, as suite {told} has no such option, got {preset!r}")
-    return {name: (chosen | given)[name] for name in sorted(suite.collect_options)}
+    return {name: value for name, value in sorted((chosen | given).items()) if name in suite.collect_options}
 
 
 def default_source(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     import numpy as np
 
+    from keystep.code.samples import TextEpisode
+    from keystep.code.tokenizer import Tokenizer
     from keystep.data.spec import DatasetSpec
 
 TASK = "<Task>"
@@ -113,7 +115,8 @@ class Suite(Protocol):
     a tuple of `Symmetry`, the one that changes nothing among them; `parts`, by the key of a vector the number
     of the object that each column is of; and `failure_kinds`, in the order of a table, with
     `failure(task, observations) -> str`, which of them an episode without success is, by all that its
-    environment has shown, from the reset on.
+    environment has shown, from the reset on. Of a suite whose demonstrations are code: `texts(tasks, grid)`
+    and `tokenizer(grid)`, see the functions of these names.
     """
 
     name: str
@@ -190,6 +193,32 @@ def parts(suite: Suite, key: str) -> tuple[int, ...]:
 def families(suite: Suite) -> Mapping[str, str]:
     """Of the tasks whose family is not the first word of their name."""
     return getattr(suite, "families", {})
+
+
+def texts(suite: Suite, tasks: Sequence[str] | None, grid: int) -> Iterator[TextEpisode]:
+    """Episodes as text without end, on seeds of their own; all tasks when None.
+
+    Args:
+        grid: in whose cells the code says places.
+
+    Raises:
+        ArgumentError: the suite has no code.
+    """
+    return _of_code(suite, "texts")(tasks, grid)
+
+
+def tokenizer(suite: Suite, grid: int) -> Tokenizer:
+    """Of the suite's prompts and code with this grid. Raises ArgumentError: the suite has no code."""
+    return _of_code(suite, "tokenizer")(grid)
+
+
+def _of_code(suite: Suite, name: str) -> Callable[..., Any]:
+    found = getattr(suite, name, None)
+    if found is None:
+        import keystep
+
+        raise keystep.ArgumentError(f"suite: expected one whose demonstrations are code, got {suite.name}")
+    return found
 
 
 def numbered(suite: Suite, tasks: Sequence[str] | None, seed: int) -> dict[str, int]:

@@ -66,7 +66,7 @@ def plot(path: Path, rows: list[Row]) -> None:
     measured = [(row.step, row.val_loss) for row in rows if row.val_loss is not None]
     if measured:
         loss.semilogy(*zip(*measured, strict=True), "o-", label="validation, averaged weights", markersize=3)
-    loss.set_ylabel("denoising loss")
+    loss.set_ylabel("loss")
     loss.legend()
     loss.grid(True, which="both", alpha=0.3)
     rate.plot([row.step for row in rows], [row.learning_rate for row in rows], color="gray")

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from keystep.data import Dataset
+from typing import Any
+
+from keystep.data import open_datasets
 from keystep.models.checks import ConfigError
+from keystep.train.code_planner import CodePlannerRecipe, code_source
+from keystep.train.code_planner_config import CodePlannerTraining
 from keystep.train.config import ControllerTraining, PlannerTraining, TrainConfig
 from keystep.train.controller import ControllerRecipe
 from keystep.train.planner import PlannerRecipe
@@ -11,7 +15,14 @@ from keystep.train.recipe import Recipe
 from keystep.train.rehearsal import hint
 
 
-def recipe_of(config: TrainConfig, reader: Dataset) -> Recipe:
+def reader_of(config: TrainConfig) -> Any:
+    """The episodes that a configuration names. Raises DatasetError."""
+    if isinstance(config, CodePlannerTraining):
+        return code_source(config)
+    return open_datasets(config.dataset)
+
+
+def recipe_of(config: TrainConfig, reader: Any) -> Recipe:
     """Raises DatasetError, ValueError; what of a network is refused says what mends it."""
     try:
         return _recipe_of(config, reader)
@@ -19,7 +30,9 @@ def recipe_of(config: TrainConfig, reader: Dataset) -> Recipe:
         raise ConfigError(f"{error}{hint(str(error))}") from None
 
 
-def _recipe_of(config: TrainConfig, reader: Dataset) -> Recipe:
+def _recipe_of(config: TrainConfig, reader: Any) -> Recipe:
+    if isinstance(config, CodePlannerTraining):
+        return CodePlannerRecipe(config, reader)
     if isinstance(config, PlannerTraining):
         return PlannerRecipe(config, reader)
     if not isinstance(config, ControllerTraining):

@@ -19,6 +19,7 @@ from keystep.data import Dataset
 from keystep.data.cache import mapped_columns
 from keystep.data.stats_file import contradictions
 from keystep.models.checkpoint import Config, network_modes
+from keystep.models.code_planner.config import CodePlannerConfig
 from keystep.models.config import ActConfig
 from keystep.models.normalizer import normalization_entry, offset_and_scale
 from keystep.models.observing import numbered
@@ -82,7 +83,7 @@ def normalize(
         wrong = contradictions(key, told, stats[key])
         notes += [*(f"warning: the dataset's statistics: {line}" for line in wrong), *remarks]
     sampled = getattr(network, "subgoal", ACTION)
-    if sampled in columns and not isinstance(network, ActConfig | ScorerConfig):
+    if sampled in columns and not isinstance(network, ActConfig | ScorerConfig | CodePlannerConfig):
         entry = normalization_entry(modes[sampled], stats[sampled])
         ends = [stats[sampled]["min"], stats[sampled]["max"], *([] if still is None else [still])]
         notes += [] if still is None else _unreachable(entry, still, reader)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from keystep.data import Dataset, DatasetError
+from keystep.models.code_planner.config import CodePlannerConfig
 
 if TYPE_CHECKING:
     from keystep.train.recipe import Recipe
@@ -54,7 +55,8 @@ def rehearse(recipe: Recipe, reader: Dataset, output: Path) -> None:
 
     plan = replace(recipe.draft, provenance={"dataset_collection": dict(reader.collection)})
     try:
-        rehearse_export(plan, recipe.text_encoder)
+        if not isinstance(plan.config, CodePlannerConfig):  # there is no exporter of these yet
+            rehearse_export(plan, recipe.text_encoder)
     except ValueError as error:
         raise ExportError(f"{error}{hint(str(error))}") from None
     try:

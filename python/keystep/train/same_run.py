@@ -8,6 +8,7 @@ from typing import Any
 
 from keystep.data import DatasetError
 from keystep.models.checkpoint import Checkpoint
+from keystep.models.code_planner.config import CodePlannerConfig
 from keystep.models.config import ActConfig
 from keystep.models.scorer_config import ScorerConfig
 from keystep.train.config import FREE_ON_RESUME, TrainConfig, defaults, plain
@@ -20,7 +21,9 @@ _ROUNDING = 1e-6  # of another machine's sums
 def normalization_values(plan: Checkpoint) -> dict[str, Any]:
     """The entry of every key, and where samples are clipped: JSON values."""
     config = plan.config
-    clip = {} if isinstance(config, ActConfig | ScorerConfig) else {"clip_range": config.sampler.clip_range}
+    clip = {}
+    if not isinstance(config, ActConfig | ScorerConfig | CodePlannerConfig):
+        clip = {"clip_range": config.sampler.clip_range}
     return plan.normalizer().entries | clip
 
 

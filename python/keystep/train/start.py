@@ -13,6 +13,7 @@ from keystep.data import Dataset, DatasetError, DatasetReader
 from keystep.data.joined import JoinedDatasets, check_same_world
 from keystep.files import sha256
 from keystep.models.checkpoint import Checkpoint, load_model, network_modes, read_checkpoint
+from keystep.models.code_planner.config import CodePlannerConfig
 from keystep.models.planner_config import PlannerConfig
 from keystep.train.config import TrainConfig
 
@@ -115,7 +116,8 @@ def start_from(folder: Path, draft: Checkpoint, model: Any) -> str:
     modes = [network_modes(level.config) | level.normalization for level in (checkpoint, draft)]
     _require("weights.normalization", *modes)  # by which the weights were trained
     _require("weights.action.names", draft.action["names"], checkpoint.action["names"])
-    if draft.tasks and not isinstance(draft.config, PlannerConfig):  # a planner is told in words
+    told = isinstance(draft.config, PlannerConfig | CodePlannerConfig)  # in words
+    if draft.tasks and not told:
         _require("weights.tasks", draft.tasks, checkpoint.tasks)
     _require("weights.control_rate_hz", draft.control_rate_hz, checkpoint.control_rate_hz)
     model.load_state_dict(_with_mask(trained.state_dict(), model) if widened else trained.state_dict())

@@ -16,13 +16,13 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from diffusers.training_utils import EMAModel
 
-from keystep.data import DatasetError, open_datasets, split_episodes
+from keystep.data import DatasetError, split_episodes
 from keystep.models.checkpoint import make_model, save_checkpoint
 from keystep.record.interrupts import Interrupts
 from keystep.train import curves, state
 from keystep.train.batches import Batches
 from keystep.train.config import TrainConfig, plain
-from keystep.train.kinds import recipe_of
+from keystep.train.kinds import reader_of, recipe_of
 from keystep.train.loss import Loss
 from keystep.train.progress import Reporter
 from keystep.train.rehearsal import rehearse
@@ -53,11 +53,14 @@ class TrainResult:
     interrupted: bool
 
 
-def train(config: TrainConfig) -> TrainResult:
+def train(config: TrainConfig, source: Any = None) -> TrainResult:
     """Train, or continue training, and write the checkpoint folder.
 
     All randomness of step s is a function of (seed, s), so an interrupted and resumed run ends with the same
     weights, bit for bit on the CPU, as an uninterrupted one. Ctrl-C finishes the step, saves and returns.
+
+    Args:
+        source: of the episodes, in place of the one that `config` names.
 
     Raises:
         DatasetError: the dataset or the training state cannot be read, or does not belong to these settings.
@@ -65,15 +68,15 @@ def train(config: TrainConfig) -> TrainResult:
     """
     if config.threads:
         torch.set_num_threads(config.threads)
-    return Trainer(config).run()
+    return Trainer(config, source).run()
 
 
 class Trainer:
     """One training run; see `train`."""
 
-    def __init__(self, config: TrainConfig) -> None:
+    def __init__(self, config: TrainConfig, source: Any = None) -> None:
         self.config = config
-        self.reader = open_datasets(config.dataset)
+        self.reader = reader_of(config) if source is None else source
         # A second run in one process may choose differently.
         AcceleratorState._reset_state(reset_partial_state=True)
         self.accelerator = Accelerator(cpu=config.device == "cpu", mixed_precision=config.mixed_precision)

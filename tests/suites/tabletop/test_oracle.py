@@ -12,6 +12,7 @@ pytest.importorskip("mani_skill", reason="needs the extra 'sim'")
 
 from tabletop_scenes import LONG, RED, corners, cube, distance, move_body, stacked, stage, standing
 
+from keystep.code.grid import GRID, PAPER_GRID
 from keystep.code.language import API
 from keystep.code.outcome import OracleError
 from keystep.code.values import Pose
@@ -56,7 +57,7 @@ def test_of_two_alike_the_position_decides(env):
     assert cells[0] != cells[1]
     for body, (column, row) in enumerate(cells):
         assert oracle.get_actor("red cube", actor_pos=(column, row)).body == body
-        assert oracle.get_actor("red cube", actor_pos=(column + 1, row - 1)).body == body
+        assert oracle.get_actor("red cube", actor_pos=(column + 2, row - 2)).body == body
     with pytest.raises(OracleError, match=r"actor_pos: expected one of .* to tell red cubes apart") as caught:
         oracle.get_actor("red cube")
     assert all(str(place) in str(caught.value) for place in cells)
@@ -84,10 +85,12 @@ def test_the_position_of_the_only_one_does_not_matter(pair):
         assert oracle.get_actor("red cube", actor_pos=place).body == 0
 
 
-def test_cells_are_centres_of_boxes(env):
-    oracle = stage(env, *TWINS)
+@pytest.mark.parametrize("grid", [PAPER_GRID, GRID, 7])
+def test_cells_are_centres_of_boxes(env, grid):
+    stage(env, *TWINS)
+    oracle = Oracle(env, env.observation(), grid=grid)
     for body, box in enumerate(env.boxes()[:2]):
-        centre = ((box[0] + box[2]) / 2 * 10, (box[1] + box[3]) / 2 * 10)
+        centre = ((box[0] + box[2]) / 2 * grid, (box[1] + box[3]) / 2 * grid)
         assert oracle.cell(body) == tuple(round(float(value)) for value in centre)
     move_body(env, 0, (2.0, 0.0, -0.4))
     env.step(np.zeros(7))

@@ -27,7 +27,7 @@ from keystep.code.trace import (
 from keystep.suites.tabletop import TASKS
 from keystep.suites.tabletop.environment import TabletopEnv
 from keystep.suites.tabletop.oracle.api import Oracle
-from keystep.suites.tabletop.oracle.episodes import play, references, run
+from keystep.suites.tabletop.oracle.episodes import References, play, run
 from keystep.suites.tabletop.oracle.programs import program
 
 SEED = 2
@@ -199,7 +199,7 @@ def test_references_tell_alike_objects_apart():
     env = TabletopEnv("RotateSymmetry", terminate_on_success=False)
     for seed in range(5):
         oracle = Oracle(env, env.reset(seed=seed)[0])
-        found = references(oracle, env.scenario)
+        found = References(oracle, env.scenario)
         for role, bodies in env.scenario.roles.items():
             several = [bodies] if isinstance(bodies, int) else list(bodies)
             codes = [found[role]] if isinstance(bodies, int) else found[role]

@@ -214,7 +214,7 @@ def test_unknown_and_missing_tasks_are_refused() -> None:
 
 
 def test_an_interrupted_evaluation_keeps_finished_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
-    def play(task: str, seed: int) -> Trial:
+    def play(task: str, seed: int, grid: int = 32) -> Trial:
         if (task, seed) == ("Swap", 1):
             raise KeyboardInterrupt
         return Trial(task, seed, True, 2, 20, 5.0)

@@ -75,6 +75,11 @@ def test_what_was_recorded_replays_exactly(dataset: Path, index: int) -> None:
     assert str(comparison) == f"exact in all {length} frames; solved"
 
 
+def test_what_was_recorded_before_the_grid_was_a_setting_replays_exactly(dataset: Path) -> None:
+    edit_collection(dataset, grid=None)
+    assert compare(dataset, 2).exact
+
+
 @pytest.mark.parametrize("column", ["observation.state", "objects.poses", "objects.boxes"])
 def test_one_bit_of_one_number_is_found(dataset: Path, column: str) -> None:
     rng = np.random.default_rng(0)

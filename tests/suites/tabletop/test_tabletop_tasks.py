@@ -90,7 +90,7 @@ def test_tasks_need_no_simulator():
     code = (
         "import sys, numpy\n"
         "from keystep.suites.tabletop.tasks import TASKS\n"
-        "from keystep.suites.tabletop.oracle import programs, questions\n"
+        "from keystep.suites.tabletop.oracle import programs, texts\n"
         "for task in TASKS.values(): task.build(numpy.random.default_rng(0))\n"
         "print([name for name in ('torch', 'sapien', 'mani_skill') if name in sys.modules])"
     )

@@ -21,7 +21,7 @@ from keystep.suites.tabletop import layout
 from keystep.suites.tabletop.objects import Body
 from keystep.suites.tabletop.tasks import TASKS
 
-WORLD = (1, "592923fe60454775297b020c0b09563c6a47eb9894f075d2fce0347c92e6be8a")
+WORLD = (1, "5f7c478f9305b7166d6089e9442140b6169425468c53a402e45b7c4730769f9a")
 """layout.VERSION and its digest."""
 
 SEEDS = range(5)

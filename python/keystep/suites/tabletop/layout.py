@@ -62,8 +62,6 @@ WRIST_OFFSET_M = (0.06, 0.0, 0.02)
 WRIST_QUATERNION = (float(np.sqrt(0.5)), 0.0, -float(np.sqrt(0.5)), 0.0)
 """wxyz: SAPIEN's cameras look along +x; this one along the hand's z."""
 WRIST_FOV_RAD = float(np.deg2rad(90.0))
-GRID_CELLS = 10
-"""Cells per side of the grid on the base camera's picture that locates objects in code and questions."""
 
 ACTION_NAMES: tuple[str, ...] = ("dx", "dy", "dz", "droll", "dpitch", "dyaw", "gripper")
 ACTION_UNITS: tuple[str, ...] = ("0.05 m",) * 3 + ("0.25 rad",) * 3 + ("+1 open, -1 closed",)

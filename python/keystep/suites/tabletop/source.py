@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
+from keystep.code.grid import GRID, check_grid
+from keystep.data.errors import DatasetError
 from keystep.data.layout import Column, image_column
 from keystep.data.spec import DatasetSpec
 from keystep.suites.base import TASK, Frames, Rollout, Source, Suite, check_settings, numbered
@@ -28,7 +30,12 @@ NAMES = "names"
 
 
 def tabletop_source(
-    suite: Suite, tasks: Sequence[str] | None, seed: int, obs_mode: str, image_size: int
+    suite: Suite,
+    tasks: Sequence[str] | None,
+    seed: int,
+    obs_mode: str,
+    image_size: int,
+    grid: int = GRID,
 ) -> Source:
     """Demonstrations of the oracle.
 
@@ -37,16 +44,25 @@ def tabletop_source(
         seed: first seed; see `Suite.tasks` for the others.
         obs_mode: "state", "rgb" for the pictures of both cameras instead of the objects, or "state+rgb".
         image_size: their height and width.
+        grid: in whose cells the code says places.
+
+    Raises:
+        DatasetError: a setting that cannot be.
     """
     from keystep.suites.tabletop import layout
 
     check_settings(seed, obs_mode, image_size, IMAGE_SIZES)
+    try:
+        check_grid(grid)
+    except ValueError as error:
+        raise DatasetError(str(error)) from None
     first_seeds = numbered(suite, tasks, seed)
     how = {
         "suite": SUITE,
         "env_id": ENV_ID,
         "obs_mode": obs_mode,
         **({"image_size": image_size} if "rgb" in obs_mode else {}),
+        "grid": grid,
         "seed": seed,
         "world_version": layout.VERSION,
         "versions": package_versions(SIMULATOR),
@@ -61,7 +77,9 @@ def tabletop_source(
         extras=(NAMES,),
         notes={"other_versions": package_versions(OTHERS)},
     )
-    return Source(spec, functools.partial(open_oracle, obs_mode, image_size), first_seeds, suite.seed_stride)
+    return Source(
+        spec, functools.partial(open_oracle, obs_mode, image_size, grid), first_seeds, suite.seed_stride
+    )
 
 
 def features(obs_mode: str, image_size: int) -> dict[str, Column]:
@@ -107,7 +125,7 @@ def package_versions(names: Sequence[str] = (*SIMULATOR, *OTHERS)) -> dict[str, 
     return {name: version(name) for name in names}
 
 
-def open_oracle(obs_mode: str, image_size: int) -> Rollout:
+def open_oracle(obs_mode: str, image_size: int, grid: int = GRID) -> Rollout:
     """The rollout function; it makes an environment when the task changes, and keeps only that one."""
     import gymnasium
 
@@ -124,7 +142,7 @@ def open_oracle(obs_mode: str, image_size: int) -> Rollout:
             current[task] = gymnasium.make(
                 env_id, obs_mode=obs_mode, image_size=image_size, terminate_on_success=False
             )
-        found = demonstrate(current[task], task, seed)
+        found = demonstrate(current[task], task, seed, grid)
         if found is None:
             return None
         return {**found.frames, "instruction": found.prompt, "extras": {NAMES: list(found.names)}}

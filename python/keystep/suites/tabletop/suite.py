@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
 import keystep
+from keystep.code.samples import TextEpisode
+from keystep.code.tokenizer import Tokenizer
 from keystep.suites.base import Demonstrator, Pictures, Source
 from keystep.suites.tabletop.source import ENV_ID
 from keystep.suites.tabletop.source import SUITE as NAME
@@ -54,7 +56,7 @@ class Tabletop:
     tasks: Mapping[str, int] = {task: number for number, task in enumerate(TASKS)}
     seed_stride = 31
     env_id = ENV_ID
-    collect_options: frozenset[str] = frozenset()
+    collect_options: frozenset[str] = frozenset({"grid"})
     held_out_kinds: tuple[str, ...] = ()
 
     def register(self) -> None:
@@ -70,6 +72,16 @@ class Tabletop:
         from keystep.suites.tabletop.source import tabletop_source
 
         return tabletop_source(self, tasks, seed, obs_mode, image_size, **options)
+
+    def texts(self, tasks: Sequence[str] | None, grid: int) -> Iterator[TextEpisode]:
+        from keystep.suites.tabletop.oracle.texts import text_episodes
+
+        return text_episodes(tasks, grid)
+
+    def tokenizer(self, grid: int) -> Tokenizer:
+        from keystep.suites.tabletop.words import tabletop_tokenizer
+
+        return tabletop_tokenizer(grid)
 
     def phrasings(self, task: str) -> tuple[str, ...]:
         raise KeyError(task)

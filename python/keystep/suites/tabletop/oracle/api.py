@@ -18,20 +18,19 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 
+from keystep.code.grid import GRID, cell, check_grid
 from keystep.code.outcome import CallResult, OracleError, Outcome
 from keystep.code.values import Actor, Pose, check_arguments
 from keystep.suites.tabletop import layout
 from keystep.suites.tabletop.environment import TabletopEnv
 from keystep.suites.tabletop.oracle import pushing, throwing
 from keystep.suites.tabletop.oracle.motion import Failure, Motion, OnStep, OutOfTime
-from keystep.suites.tabletop.oracle.questions import cell
-from keystep.suites.tabletop.oracle.scene import LiveScene
+from keystep.suites.tabletop.oracle.scene import NEAR, LiveScene
 from keystep.suites.tabletop.oracle.skills import Skills
 from keystep.suites.tabletop.polygons import DIRECTIONS
 
 CALL_STEPS = 240
 """Control steps after which a call is a time-out (12 s)."""
-NEAR_CELLS = 2.0
 ALIKE_CELLS = 1.0
 SIGNATURES: dict[str, inspect.Signature] = {}
 Parameters = ParamSpec("Parameters")
@@ -98,18 +97,26 @@ class Oracle:
             program goes on to its end.
         observation: what `reset` returned.
         on_step: called before every control step with what was seen and the action, float32 (7,).
+        grid: in whose cells code says places.
 
     Raises:
         TypeError: another environment.
-        ValueError: it ends at success.
+        ValueError: it ends at success, or no such grid.
     """
 
-    def __init__(self, env: Any, observation: dict[str, np.ndarray], on_step: OnStep | None = None) -> None:
+    def __init__(
+        self,
+        env: Any,
+        observation: dict[str, np.ndarray],
+        on_step: OnStep | None = None,
+        grid: int = GRID,
+    ) -> None:
         if not isinstance(env.unwrapped, TabletopEnv):
             raise TypeError(f"env: expected a TabletopEnv, got {type(env.unwrapped).__name__}")
         self.env: TabletopEnv = env.unwrapped
         if self.env.terminate_on_success:
             raise ValueError("env: expected terminate_on_success=False, which programs need, got True")
+        self.grid = check_grid(grid)
         self._scenario = self.env.scenario
         self.scene = LiveScene(self.env)
         self.motion = Motion(self.env, observation, on_step)
@@ -122,7 +129,7 @@ class Oracle:
         """The object called `name`; of several, the one nearest to cell `actor_pos`.
 
         Args:
-            actor_pos: (column, row) on the 10 x 10 grid over the base camera's picture, (-1, -1) out of view.
+            actor_pos: (column, row) on the grid over the base camera's picture, (-1, -1) out of view.
                 It does not matter when there is only one.
 
         Raises:
@@ -140,13 +147,17 @@ class Oracle:
             raise OracleError(f"actor_pos: expected one of {places} to tell {name}s apart, got none")
         away = {body: _cells_apart(cells[body], actor_pos) for body in bodies}
         body, *others = sorted(bodies, key=away.__getitem__)
-        if away[body] > NEAR_CELLS:
+        if away[body] > NEAR * self.grid:
             raise OracleError(f"actor_pos: expected a {name} near {actor_pos}, but they are at {places}")
         return Actor(body, name, tuple(other for other in others if away[other] - away[body] < ALIKE_CELLS))
 
     def cell(self, body: int) -> tuple[int, int]:
         """Where a body is on the grid over the base camera's picture."""
-        return cell(self.env.boxes()[body])
+        return cell(self.env.boxes()[body], self.grid)
+
+    def free_cell(self, body: int) -> tuple[int, int]:
+        """Of the place that `free_space` of the body gives; (-1, -1) when the table is full."""
+        return self.scene.free_cell(body, self.grid)
 
     @_query
     def get_pose(self, actor: Actor) -> Pose:
@@ -154,19 +165,19 @@ class Oracle:
         return self.scene.pose(actor.body)
 
     @_query
-    def free_space(self, actor: Actor) -> Pose:
+    def free_space(self, actor: Actor, near: tuple[int, int] | None = None) -> Pose:
         """The nearest place on the table where it could stand with a gripper around it.
 
+        Args:
+            near: the cell that it is to be nearest to, in place of the actor.
+
         Raises:
-            OracleError: the table is full.
+            OracleError: the table is full, or there is no such cell or no room near it.
         """
         kind = self.scene.thing(actor.body).kind
         if kind != "block":
             raise OracleError(f"free_space: actor: expected a block; the kind of {actor.name} is {kind}")
-        pose = self.scene.free_place(actor.body)
-        if pose is None:
-            raise OracleError(f"free_space: expected room for {actor.name}, got none")
-        return pose
+        return self.scene.free_space(actor.body, near, self.grid)
 
     @_query
     def free_space_next_to(self, actor: Actor, next_to_actor: Actor, direction: str) -> Pose:

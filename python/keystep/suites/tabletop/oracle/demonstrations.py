@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from keystep.code.grid import GRID
 from keystep.suites.tabletop.oracle.episodes import play
 
 
@@ -29,13 +30,14 @@ class Demonstration:
     names: list[str]
 
 
-def demonstrate(env: Any, task: str, seed: int) -> Demonstration | None:
+def demonstrate(env: Any, task: str, seed: int, grid: int = GRID) -> Demonstration | None:
     """The oracle's episode from a seed; None when it does not solve the task, or stops before its end.
 
     Args:
         env: a tabletop environment, wrapped or not.
         task: its task.
         seed: of the reset.
+        grid: in whose cells the code says places.
 
     Raises:
         ValueError: the environment is of another task.
@@ -50,7 +52,7 @@ def demonstrate(env: Any, task: str, seed: int) -> Demonstration | None:
         for key, value in row.items():
             rows[key].append(value)
 
-    episode = play(env, seed, note)
+    episode = play(env, seed, note, grid)
     if not episode.success or episode.reason:
         return None
     frames: dict[str, Any] = {key: np.stack(values) for key, values in rows.items()}

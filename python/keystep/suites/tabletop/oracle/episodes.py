@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from keystep.code.executor import Executor, Result
+from keystep.code.grid import GRID, Cell
 from keystep.code.outcome import Outcome
 from keystep.code.trace import CodeTrace
 from keystep.suites.tabletop.environment import TabletopEnv
@@ -20,6 +21,15 @@ from keystep.suites.tabletop.scenario import Scenario
 KeySteps = Callable[[Oracle], Iterable[str]]
 """Gives the code of key-steps, the next one when the one before has ended."""
 OnResult = Callable[[Result], None]
+
+
+class Whereabouts(Protocol):
+    """Tells cells of the grid."""
+
+    def cell(self, body: int) -> Cell: ...
+
+    def free_cell(self, body: int) -> Cell:
+        """Of the place that `free_space` of the body would give."""
 
 
 @dataclass
@@ -55,22 +65,23 @@ class OracleEpisode:
         return sum(name != "done" for name in self.calls)
 
 
-def play(env: Any, seed: int, on_step: OnStep | None = None) -> OracleEpisode:
+def play(env: Any, seed: int, on_step: OnStep | None = None, grid: int = GRID) -> OracleEpisode:
     """The oracle's program for an environment's task, from a reset with `seed` to its end.
 
     Args:
         env: a tabletop environment, wrapped or not.
         on_step: called before every control step with what was seen and the action.
+        grid: in whose cells the code says places.
     """
     env = env.unwrapped
-    return run(env, env.reset(seed=seed)[0], programmed, on_step)
+    return run(env, env.reset(seed=seed)[0], programmed, on_step, grid=grid)
 
 
 def programmed(oracle: Oracle) -> Iterator[str]:
     """The key-steps of the oracle's own program, each written when the one before has ended."""
     scenario = oracle.env.scenario
     for template in program(oracle.env.task.name, scenario):
-        yield render(template, references(oracle, scenario))
+        yield render(template, References(oracle, scenario))
 
 
 def run(
@@ -79,6 +90,7 @@ def run(
     keysteps: KeySteps,
     on_step: OnStep | None = None,
     on_result: OnResult | None = None,
+    grid: int = GRID,
 ) -> OracleEpisode:
     """Runs key-steps on an environment that was just reset, up to the first that does not succeed.
 
@@ -87,6 +99,7 @@ def run(
             ends an episode whose texts go on without one.
         on_step: called before every control step with what was seen and the action.
         on_result: called after every key-step.
+        grid: in whose cells the code says places.
 
     Raises:
         CodeError: the grammar refuses a key-step; those before it have run.
@@ -103,7 +116,7 @@ def run(
         if on_step is not None:
             on_step(seen, action)
 
-    oracle = Oracle(env, observation, step)
+    oracle = Oracle(env, observation, step, grid)
     executor = Executor(oracle)
     for code in keysteps(oracle):
         started.append(code)
@@ -117,16 +130,37 @@ def run(
     return episode
 
 
-def references(oracle: Oracle, scenario: Scenario) -> dict[str, str | list[str]]:
-    """For each role the code that gets its actors as they are now."""
-    names = [body.thing.name for body in scenario.bodies]
+class References(Mapping[str, str | list[str]]):
+    """For each role the code that gets its actors as they are now; see `programs.render` for `A@` and `A+`.
 
-    def code(body: int) -> str:
-        if names.count(names[body]) == 1:
-            return f"get_actor({names[body]!r})"
-        return f"get_actor({names[body]!r}, actor_pos={oracle.cell(body)})"
+    Places are looked up when they are asked for: a free one takes milliseconds.
+    """
 
-    return {
-        role: code(bodies) if isinstance(bodies, int) else [code(body) for body in bodies]
-        for role, bodies in scenario.roles.items()
-    }
+    def __init__(self, scene: Whereabouts, scenario: Scenario) -> None:
+        self._scene, self._scenario = scene, scenario
+        self._names = [body.thing.name for body in scenario.bodies]
+
+    def __getitem__(self, role: str) -> str | list[str]:
+        bodies = self._scenario.roles[role.rstrip("@+")]
+        if role[-1] == "+":
+            if not isinstance(bodies, int):
+                raise KeyError(role)
+            return str(self._scene.free_cell(bodies))
+        sure = role[-1] == "@"
+        return (
+            self._code(bodies, sure)
+            if isinstance(bodies, int)
+            else [self._code(body, sure) for body in bodies]
+        )
+
+    def _code(self, body: int, with_cell: bool) -> str:
+        name = self._names[body]
+        if not with_cell and self._names.count(name) == 1:
+            return f"get_actor({name!r})"
+        return f"get_actor({name!r}, actor_pos={self._scene.cell(body)})"
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._scenario.roles)
+
+    def __len__(self) -> int:
+        return len(self._scenario.roles)

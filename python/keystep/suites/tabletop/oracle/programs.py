@@ -1,5 +1,8 @@
 """What the oracle does in each task: key-steps as code in which `{A}` stands for the actor in role A.
 
+`{A@}` is the actor with its cell, whatever its name, and `{A+}` the cell of the free space for it. A stored
+pose says its place so: what is done there later knows nothing of the picture in which it was stored.
+
 A key-step has exactly one action; queries and entries of `pose_dict` that it needs come before, in the same
 text. The actors' names, and their places where two share a name, are filled in when the key-step starts.
 """
@@ -13,7 +16,7 @@ from itertools import pairwise
 from keystep.suites.tabletop.scenario import Scenario
 
 Steps = list[str]
-_ROLE = re.compile(r"\{(\w+)(?:\[(\d+)\])?\}")
+_ROLE = re.compile(r"\{(\w+[@+]?)(?:\[(\d+)\])?\}")
 
 
 def program(task: str, scenario: Scenario) -> tuple[str, ...]:
@@ -31,8 +34,10 @@ def render(template: str, references: Mapping[str, str | Sequence[str]]) -> str:
     """The code of a key-step.
 
     Args:
-        template: text with `{A}` or `{S[1]}`; a role of several without a number gives all, with commas.
-        references: for each role the code that gets the actor; for a role of several, one for each.
+        template: text with `{A}`, `{S[1]}`, `{A@}` or `{A+}`; a role of several without a number gives all,
+            with commas.
+        references: for each role the code that gets the actor; for a role of several, one for each. `A@` and
+            `A+` are roles, too.
 
     Raises:
         ValueError: the template needs what `references` does not have.
@@ -52,6 +57,8 @@ def render(template: str, references: Mapping[str, str | Sequence[str]]) -> str:
 
 # ---- parts
 
+FREE = "free_space({A}, near={A+})"
+
 
 def pick_up(actor: str) -> Steps:
     return [f"move3d({actor})", f"pick({actor})"]
@@ -70,7 +77,7 @@ def put_at(actor: str, key: str, pose: str = "") -> Steps:
 
 def remember(*keys: str) -> str:
     """Stores the poses of roles under their names."""
-    return "".join(f"pose_dict['{key}'] = get_pose({{{key}}})\n" for key in keys)
+    return "".join(f"pose_dict['{key}'] = get_pose({{{key}@}})\n" for key in keys)
 
 
 def first(prefix: str, steps: Steps) -> Steps:
@@ -170,7 +177,7 @@ def sort_by_texture(scenario: Scenario) -> Steps:
 
 def swap(scenario: Scenario) -> Steps:
     return [
-        *first(remember("A", "B"), put_at("{A}", "T", "free_space({A})")),
+        *first(remember("A", "B"), put_at("{A}", "T", FREE)),
         *put_at("{B}", "A"),
         *put_at("{A}", "B"),
     ]
@@ -202,7 +209,7 @@ def stack_topple(scenario: Scenario) -> Steps:
 
 def swap_by_pushing(scenario: Scenario) -> Steps:
     return [
-        remember("A", "B") + "pose_dict['T'] = free_space({A})\nmove3d({A})",
+        remember("A", "B") + "pose_dict['T'] = " + FREE + "\nmove3d({A})",
         "push({A}, pose_dict['T'])",
         "move3d({B})",
         "push({B}, pose_dict['A'])",
@@ -215,7 +222,7 @@ def swap_rotate(scenario: Scenario) -> Steps:
     """As `swap`, to the stored poses turned; the two faced the same way."""
     angle = scenario.parameters["angle"]
     return [
-        *first(remember("A", "B"), put_at("{A}", "T", "free_space({A})")),
+        *first(remember("A", "B"), put_at("{A}", "T", FREE)),
         *put_at("{B}", "A", f"rotate_z(pose_dict['A'], {angle:g})"),
         *put_at("{A}", "B", f"rotate_z(pose_dict['B'], {angle:g})"),
     ]

@@ -1,16 +1,26 @@
-"""How often the oracle solves the tasks of the tabletop suite, and with how many calls."""
+"""How often the tasks of the tabletop suite are solved by the oracle, alone or told by a planner."""
 
 from __future__ import annotations
 
+import functools
 import re
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
 
 import gymnasium
 
-from keystep.suites.tabletop import TASKS, env_id, task_named
-from keystep.suites.tabletop.oracle.episodes import play
+from keystep.code.grid import GRID, check_grid
+from keystep.suites.tabletop import TASKS, task_named
+from keystep.suites.tabletop.oracle.episodes import OracleEpisode, play
+from keystep.suites.tabletop.oracle.replies import (
+    OpenPlanner,
+    WritesKeysteps,
+    open_for,
+    play_replies,
+)
 from keystep.suites.tabletop.oracle.results import OracleReport, OracleResult, Trial
 from keystep.suites.trials import play_all
 
@@ -31,10 +41,10 @@ class _Environment:
     def __init__(self) -> None:
         self._open: dict[str, gymnasium.Env] = {}
 
-    def of(self, task: str) -> gymnasium.Env:
+    def of(self, task: str, planner: WritesKeysteps | None = None) -> gymnasium.Env:
         if task not in self._open:
             self.close()
-            self._open[task] = gymnasium.make(env_id(task), terminate_on_success=False)
+            self._open[task] = open_for(task, planner)
         return self._open[task]
 
     def close(self) -> None:
@@ -45,22 +55,53 @@ class _Environment:
 _environment = _Environment()  # of this process
 
 
-def play_episode(task: str, seed: int) -> Trial:
+def play_episode(task: str, seed: int, grid: int = GRID) -> Trial:
     """The oracle's program on one reset."""
     env = _environment.of(task)
     started = time.perf_counter()
-    episode = play(env, seed)
+    episode = play(env, seed, grid=grid)
+    return _trial(task, seed, episode, episode.reason, started)
+
+
+@dataclass
+class ReplyPlayer:
+    """The replies of a planner on one reset; every process opens a planner of its own."""
+
+    open_planner: OpenPlanner
+    grid: int = GRID
+
+    @cached_property
+    def _planner(self) -> WritesKeysteps:
+        return self.open_planner()
+
+    def __call__(self, task: str, seed: int) -> Trial:
+        env = _environment.of(task, self._planner)
+        started = time.perf_counter()
+        episode, reason = play_replies(env, seed, self._planner, self.grid)
+        return _trial(task, seed, episode, reason, started)
+
+
+def _trial(task: str, seed: int, episode: OracleEpisode, reason: str, started: float) -> Trial:
     ms = 1e3 * (time.perf_counter() - started)
-    reason = "" if episode.success else general_reason(episode.reason, episode.names) or UNSOLVED
-    return Trial(task, seed, episode.success, episode.api_calls, episode.steps, ms, reason)
+    told = "" if episode.success else general_reason(reason, episode.names) or UNSOLVED
+    return Trial(task, seed, episode.success, episode.api_calls, episode.steps, ms, told)
 
 
 def evaluate_oracle(
-    tasks: Sequence[str] = tuple(TASKS), episodes: int = 100, seed: int = 0, processes: int = 1
+    tasks: Sequence[str] = tuple(TASKS),
+    episodes: int = 100,
+    seed: int = 0,
+    processes: int = 1,
+    grid: int = GRID,
+    open_planner: OpenPlanner | None = None,
 ) -> OracleReport:
     """The oracle on the seeds seed .. seed + episodes - 1 of every task.
 
     Ctrl-C ends it; the report then has the tasks that were played to their end.
+
+    Args:
+        grid: in whose cells the code says places.
+        open_planner: whose replies are run in place of the oracle's own programs.
 
     Raises:
         ValueError: an unknown task, no task, fewer than one episode or process.
@@ -68,7 +109,10 @@ def evaluate_oracle(
     names = list(dict.fromkeys(task_named(task).name for task in tasks))
     if not names:
         raise ValueError("tasks: expected at least one, got none")
-    outcomes = play_all(play_episode, names, episodes, seed, processes, "oracle")
+    grid = check_grid(grid)
+    own = functools.partial(play_episode, grid=grid)
+    player = own if open_planner is None else ReplyPlayer(open_planner, grid)
+    outcomes = play_all(player, names, episodes, seed, processes, "oracle")
     started = time.perf_counter()
     played: dict[str, list[Trial]] = {name: [] for name in names}
     try:

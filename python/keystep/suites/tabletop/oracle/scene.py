@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Iterable, Iterator
+from typing import Any, Protocol
 
 import numpy as np
 
+from keystep.code.grid import OUT_OF_VIEW, Cell, cell_at
+from keystep.code.outcome import OracleError
 from keystep.code.values import Pose
 from keystep.suites.tabletop import layout
-from keystep.suites.tabletop.camera import rotated
+from keystep.suites.tabletop.camera import project, rotated
 from keystep.suites.tabletop.conditions import pair_size_m
-from keystep.suites.tabletop.environment import TabletopEnv
 from keystep.suites.tabletop.objects import Thing
 from keystep.suites.tabletop.polygons import DIRECTIONS, gap, outline, turned
+from keystep.suites.tabletop.scenario import Scenario
 
 REACH_M = (0.285, 0.74)
 """Distances from the robot's foot at which the hand can point down near the table."""
@@ -27,12 +31,25 @@ WAY_M = 0.095
 BEHIND_M = 0.07
 """From the middle of a body to the hand that is about to push it."""
 FALLEN_M = -0.03
+NEAR = 0.2
+"""How far from its cell in the code an actor, or a free place, may be, of the picture's side."""
+
+
+class Surroundings(Protocol):
+    """An environment, or whatever else has bodies that are somewhere.
+
+    Attributes:
+        world: its `positions` (N, 3) in metres and `quaternions` (N, 4), wxyz.
+    """
+
+    scenario: Scenario
+    world: Any
 
 
 class LiveScene:
     """The bodies of an environment's episode, by number, as they are now."""
 
-    def __init__(self, env: TabletopEnv) -> None:
+    def __init__(self, env: Surroundings) -> None:
         self._env = env
 
     def __len__(self) -> int:
@@ -101,8 +118,10 @@ class LiveScene:
 
     # ---- room
 
-    def free_place(self, body: int) -> Pose | None:
+    def free_place(self, body: int, near: np.ndarray | None = None) -> Pose | None:
         """The nearest place on the table with room around it; its own place counts as taken.
+
+        Nearest to where it is, or on the picture to `near` (2,), see `seen_at`.
 
         If it can be had, one that is not on the way from here to another block, and from which the way to
         another block does not lead over here: so things can be moved about between the three places.
@@ -110,12 +129,18 @@ class LiveScene:
         here = self.position(body)[:2]
         blocks = [other for other in range(len(self)) if other != body and self.thing(other).kind == "block"]
         others = [self.position(other)[:2] for other in blocks]
-        places = sorted(_table(), key=lambda place: float(np.linalg.norm(place - here)))
-        apart = [place for place in places if _triangular(here, place, others)]
+        table = np.array(list(_table()))
+        away = table - here if near is None else self.seen_at(body, table) - near
+        places = list(table[np.argsort(np.linalg.norm(away, axis=1), kind="stable")])
+        triangular = functools.cache(lambda number: _triangular(here, places[number], others))
+
+        def apart() -> Iterator[np.ndarray]:
+            return (place for number, place in enumerate(places) if triangular(number))
+
         taken = [self.footprint(other) for other in range(len(self))]
         for candidates, room in (
-            (apart, APART_M),
-            (apart, SPACING_M),
+            (apart(), APART_M),
+            (apart(), SPACING_M),
             (places, APART_M),
             (places, SPACING_M),
         ):
@@ -123,6 +148,41 @@ class LiveScene:
             if found is not None:
                 return found
         return None
+
+    def seen_at(self, body: int, places: np.ndarray) -> np.ndarray:
+        """(K, 2) where on the base camera's picture the body's centre would be, standing at places (K, 2)."""
+        height = np.full((len(places), 1), self.thing(body).height_m / 2)
+        seen = project(np.hstack([places, height]))
+        assert seen is not None  # the camera looks at the table
+        return seen
+
+    def free_space(self, body: int, near: Cell | None, grid: int) -> Pose:
+        """`free_place` near a cell, or near where it is.
+
+        Raises:
+            OracleError: there is no such cell, or no room: at all, or near it.
+        """
+        name, wanted = self.thing(body).name, None
+        if near is not None:
+            if not all(0 <= number <= grid for number in near):
+                raise OracleError(f"near: expected a cell, two numbers of 0 to {grid}, got {near}")
+            wanted = np.array(near) / grid
+        pose = self.free_place(body, wanted)
+        if pose is None:
+            raise OracleError(f"free_space: expected room for {name}, got none")
+        seen = self.seen_at(body, pose.array[None, :2])[0]
+        if wanted is not None and np.linalg.norm(seen - wanted) > NEAR:
+            raise OracleError(
+                f"near: expected room for {name} near {near}, got some at {cell_at(seen, grid)}"
+            )
+        return pose
+
+    def free_cell(self, body: int, grid: int) -> Cell:
+        """The cell of its `free_place`, (-1, -1) when there is none."""
+        place = self.free_place(body)
+        if place is None:
+            return OUT_OF_VIEW
+        return cell_at(self.seen_at(body, place.array[None, :2])[0], grid)
 
     def place_beside(self, body: int, beside: int, direction: str) -> Pose | None:
         """A place next to another body: 0.5 to 2.5 of its sizes away, at most half a size to the side."""
@@ -181,7 +241,7 @@ class LiveScene:
         ]  # fmt: skip
 
     def _first_with_room(
-        self, body: int, places: list[np.ndarray], taken: list[np.ndarray], room: float,
+        self, body: int, places: Iterable[np.ndarray], taken: list[np.ndarray], room: float,
         allowed: np.ndarray | None = None,
     ) -> Pose | None:  # fmt: skip
         thing = self.thing(body)

@@ -25,7 +25,8 @@ WIDE_AREA_M = 0.16
 """For several."""
 TARGET_M = 0.20
 """Of what is thrown at."""
-APART_CELLS = 1.2
+APART = 0.12
+"""Of the picture's side; more than a cell of the coarsest grid, 10 x 10."""
 TALL_SHAPES = ("cube", "cylinder", "hexagon")
 DIRECTION_WORDS = {
     "left": ("left of", "left"),
@@ -81,11 +82,11 @@ def scenario(
 
 
 def told_apart(bodies: tuple[Body, ...]) -> bool:
-    """Whether the grid on the base camera's picture can tell things of one name apart."""
+    """Whether any grid on the base camera's picture can tell things of one name apart."""
     boxes = first_boxes(bodies)
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2
     return all(
-        np.abs(centres[one] - centres[other]).max() >= APART_CELLS / layout.GRID_CELLS
+        np.abs(centres[one] - centres[other]).max() >= APART
         for one, other in combinations(range(len(bodies)), 2)
         if bodies[one].thing.name == bodies[other].thing.name
     )

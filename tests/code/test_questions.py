@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from keystep.code.grid import GRID, MAX_GRID, PAPER_GRID, cell, check_grid, grid_of
+from keystep.code.questions import KINDS, Question, questions
 from keystep.suites.tabletop.objects import COLOURS, SHAPES
-from keystep.suites.tabletop.oracle.questions import KINDS, Question, cell, questions
 
 ALL_NAMES = [f"{colour} {shape}" for colour in COLOURS for shape in SHAPES]
 HIDDEN = (-1.0, -1.0, -1.0, -1.0)
@@ -30,33 +31,50 @@ SCENES = st.lists(
 )
 
 
-def asked(names: Sequence[str], boxes: Sequence[Sequence[float]], seed: int = 0) -> list[Question]:
+def asked(
+    names: Sequence[str], boxes: Sequence[Sequence[float]], seed: int = 0, grid: int = PAPER_GRID
+) -> list[Question]:
     array = np.array(boxes, dtype=np.float32).reshape(len(names), 4)
-    return questions(names, array, np.random.default_rng(seed), ALL_NAMES)
+    return questions(names, array, np.random.default_rng(seed), ALL_NAMES, grid)
 
 
-def slow_cell(box: Sequence[float]) -> tuple[int, int]:
+def slow_cell(box: Sequence[float], grid: int = PAPER_GRID) -> tuple[int, int]:
     """From pixels of a picture of 128 x 128, as the specification words it."""
     if box[0] < 0:
         return -1, -1
     pixels = np.array(box).reshape(2, 2) * 128
-    return tuple(int(np.round(np.mean(pixels[:, axis] / 128 * 10))) for axis in (0, 1))  # type: ignore[return-value]
+    return tuple(int(np.round(np.mean(pixels[:, axis] / 128 * grid))) for axis in (0, 1))  # type: ignore[return-value]
 
 
 # ---- the grid
 
 
-@given(boxes_in_view() | st.just(HIDDEN))
-def test_a_cell_is_the_rounded_centre_of_the_box(box: tuple[float, float, float, float]) -> None:
-    assert cell(box) == cell(np.array(box, np.float32)) == slow_cell(box)
+@given(boxes_in_view() | st.just(HIDDEN), st.sampled_from([PAPER_GRID, GRID, 1, 7]))
+def test_a_cell_is_the_rounded_centre_of_the_box(box: tuple[float, float, float, float], grid: int) -> None:
+    assert cell(box, grid) == cell(np.array(box, np.float32), grid) == slow_cell(box, grid)
+    assert cell(box) == slow_cell(box, 32)
+
+
+@pytest.mark.parametrize("grid", [0, -1, MAX_GRID + 1, 10.0, True, "10", None])
+def test_what_is_no_grid_is_refused(grid: object) -> None:
+    with pytest.raises(ValueError, match=f"grid: expected 1 to {MAX_GRID} cells, got"):
+        check_grid(grid)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="grid: expected"):
+        grid_of({"grid": grid})
+
+
+def test_datasets_say_their_grid_or_have_the_papers() -> None:
+    assert grid_of({"suite": "tabletop"}) == PAPER_GRID == 10
+    assert grid_of({"suite": "tabletop", "grid": 32}) == GRID == 32
 
 
 def test_cells_by_hand() -> None:
     assert cell(HIDDEN) == (-1, -1)
-    assert cell((0, 0, 0, 0)) == (0, 0) and cell((1, 1, 1, 1)) == (10, 10)
-    assert cell((0.9, 0, 1, 0.1)) == (10, 0)  # 9.5 goes to the even 10, 0.5 to the even 0
-    assert cell((0.2, 0.3, 0.3, 0.4)) == (2, 4)  # 2.5 and 3.5
-    assert cell((0.0, 0.5, 0.5, 0.52)) == (2, 5)
+    assert cell((0, 0, 0, 0), 10) == (0, 0) and cell((1, 1, 1, 1), 10) == (10, 10)
+    assert cell((0.9, 0, 1, 0.1), 10) == (10, 0)  # 9.5 goes to the even 10, 0.5 to the even 0
+    assert cell((0.2, 0.3, 0.3, 0.4), 10) == (2, 4)  # 2.5 and 3.5
+    assert cell((0.0, 0.5, 0.5, 0.52), 10) == (2, 5)
+    assert cell((0.0, 0.5, 0.5, 0.52)) == (8, 16) and cell((1, 1, 1, 1)) == (32, 32)
     assert all(type(part) is int for part in cell(np.array([0.1, 0.2, 0.3, 0.4], np.float32)))
 
 
@@ -103,9 +121,11 @@ def plurals(names: Sequence[str]) -> dict[str, str]:
     return {f"{name}es" if name.endswith("x") else f"{name}s": name for name in names}
 
 
-def check(question: Question, names: Sequence[str], boxes: Sequence[Sequence[float]]) -> None:
+def check(
+    question: Question, names: Sequence[str], boxes: Sequence[Sequence[float]], grid: int = PAPER_GRID
+) -> None:
     """Reads question and answer back, and compares with what the boxes say."""
-    objects = [(name, slow_cell(box)) for name, box in zip(names, boxes, strict=True)]
+    objects = [(name, slow_cell(box, grid)) for name, box in zip(names, boxes, strict=True)]
     seen = [(name, place) for name, place in objects if place != (-1, -1)]
     plural_of = plurals([*ALL_NAMES, *names])
     text, answer = question.question, question.answer
@@ -163,12 +183,12 @@ def check_things(
         assert things.lower() == "nothing"
 
 
-@given(SCENES, st.integers(0, 999))
+@given(SCENES, st.integers(0, 999), st.sampled_from([PAPER_GRID, GRID]))
 @settings(max_examples=300, deadline=None)
-def test_every_answer_is_what_the_boxes_say(scene: list, seed: int) -> None:
+def test_every_answer_is_what_the_boxes_say(scene: list, seed: int, grid: int) -> None:
     names, boxes = [name for name, _ in scene], [box for _, box in scene]
-    for question in asked(names, boxes, seed):
-        check(question, names, boxes)
+    for question in asked(names, boxes, seed, grid):
+        check(question, names, boxes, grid)
 
 
 @given(SCENES, st.integers(0, 999))

@@ -14,10 +14,8 @@ from typing import Literal
 
 import numpy as np
 
-from keystep.suites.tabletop.layout import GRID_CELLS
+from keystep.code.grid import GRID, OUT_OF_VIEW, Cell, cell
 
-OUT_OF_VIEW = (-1, -1)
-Cell = tuple[int, int]
 Kind = Literal["where", "what", "is_at", "visible", "count"]
 KINDS: tuple[Kind, ...] = ("where", "what", "is_at", "visible", "count")
 
@@ -31,29 +29,12 @@ class Question:
     answer: str
 
 
-def cell(box: Sequence[float] | np.ndarray) -> Cell:
-    """The cell (column, row) of a box (left, top, right, bottom), fractions of the picture.
-
-    The box's centre in cells, rounded; a half goes to the even neighbour. So cells are centred on the grid's
-    lines and there are 11 of them: 0 .. 10, columns from the left and rows from the top. (-1, -1) when the
-    box is four times -1, out of view. Raises ValueError for any other box that does not lie in the picture.
-    """
-    values = np.asarray(box, dtype=np.float64)
-    if values.shape != (4,):
-        raise ValueError(f"box: expected left, top, right, bottom, got shape {values.shape}")
-    if (values == -1).all():
-        return OUT_OF_VIEW
-    low, high = values[:2], values[2:]
-    if not ((low >= 0) & (low <= high) & (high <= 1)).all():
-        raise ValueError(
-            f"box: expected fractions 0 <= left <= right <= 1, top likewise, got {values.tolist()}"
-        )
-    column, row = np.round((low + high) / 2 * GRID_CELLS).astype(int).tolist()
-    return column, row
-
-
 def questions(
-    names: Sequence[str], boxes: np.ndarray, rng: np.random.Generator, all_names: Sequence[str]
+    names: Sequence[str],
+    boxes: np.ndarray,
+    rng: np.random.Generator,
+    all_names: Sequence[str],
+    grid: int = GRID,
 ) -> list[Question]:
     """Questions of all five kinds about one picture.
 
@@ -63,13 +44,14 @@ def questions(
 
     Args:
         names: of the N objects; may repeat.
-        boxes: (N, 4), see `cell`.
+        boxes: (N, 4), see `keystep.code.grid.cell`.
         rng: chooses fakes.
         all_names: whatever an object may be called.
+        grid: in whose cells places are told.
     """
     if np.shape(boxes) != (len(names), 4):
         raise ValueError(f"boxes: expected shape ({len(names)}, 4), got {np.shape(boxes)}")
-    scene = _Scene(tuple(names), tuple(cell(box) for box in boxes))
+    scene = _Scene(tuple(names), tuple(cell(box, grid) for box in boxes), grid)
     fakes = sorted(set(all_names) - set(names))
 
     def asked() -> list[str]:
@@ -94,6 +76,7 @@ def questions(
 class _Scene:
     names: tuple[str, ...]
     cells: tuple[Cell, ...]
+    grid: int
 
     def of(self, name: str) -> list[Cell]:
         """Where objects of this name are seen, from left to right; one entry per object."""
@@ -110,10 +93,10 @@ class _Scene:
 
     def empty_places(self) -> list[Cell]:
         """Cells inside the grid that are further than a third of it from every object in view."""
-        grid = [(column, row) for row in range(GRID_CELLS) for column in range(GRID_CELLS)]
+        grid = [(column, row) for row in range(self.grid) for column in range(self.grid)]
         taken = np.array(self.places()).reshape(-1, 1, 2)
         distances = np.linalg.norm(np.array(grid) - taken, axis=2)
-        empty = (distances > GRID_CELLS / 3).all(axis=0)
+        empty = (distances > self.grid / 3).all(axis=0)
         return [place for place, free in zip(grid, empty, strict=True) if free]
 
 

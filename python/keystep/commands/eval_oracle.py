@@ -1,0 +1,158 @@
+"""keystep eval --act oracle: a planner writes key-steps, the oracle runs them (VLM + Oracle)."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import keystep
+from keystep.commands.options import OutputOptions
+from keystep.files import to_json, write_text
+from keystep.suites.tabletop import TASKS, layout
+from keystep.suites.tabletop.oracle import paper
+from keystep.suites.tabletop.oracle.replies import Blind, OpenPlanner, mean_picture
+from keystep.suites.tabletop.oracle.report import evaluate_oracle
+from keystep.suites.tabletop.oracle.results import Mean, OracleReport, OracleResult
+from keystep.table_writer import markdown_table, print_table
+
+MEAN_SCENES = 8
+"""Of each task, whose first pictures the mean picture is of."""
+SIGHTED = (
+    "Neighbour",
+    "NovelAdjective",
+    "NovelNounAdjective",
+    "RotateSymmetry",
+    "SortByTexture",
+    "BalanceScale",
+    "StackSorted",
+    "ThrowSort",
+)
+"""Tasks whose prompts do not name all that is to be moved."""
+HEADER = ("task", "solved", "95 %", "calls", "blind", "95 %", "paper", "paper calls")
+NOTE = (
+    "Calls: mean over solved episodes, without done(). blind: the same planner, whose picture is the mean of "
+    "first pictures, whatever is there. The paper's figures are of its planner with ClevrSkills' oracle in "
+    "ClevrSkills' tasks; its means are those of its rows of table 2, that of table 1 of its table 1."
+)
+
+
+def evaluate(
+    checkpoints: Sequence[Path],
+    suite: str,
+    tasks: tuple[str, ...],
+    episodes: int,
+    seed: int,
+    processes: int,
+    blind: bool,
+    output: OutputOptions,
+) -> dict[str, OracleReport]:
+    """Plays, prints and writes; see `keystep.commands.eval.main`.
+
+    Raises:
+        ArgumentError: more than one checkpoint, or another suite.
+        CheckpointError: it cannot be read, or is no planner that writes code.
+    """
+    if len(checkpoints) != 1:
+        raise keystep.ArgumentError(f"bundles: expected one with act oracle, got {len(checkpoints)}")
+    if suite != "tabletop":
+        raise keystep.ArgumentError(f"suite: expected tabletop with act oracle, got {suite}")
+    from keystep.train.code_acting import CheckpointPlanner
+
+    open_planner: OpenPlanner = functools.partial(CheckpointPlanner, checkpoints[0])
+    planner = CheckpointPlanner(checkpoints[0])  # is refused before anything is played
+    names, reports = tasks or tuple(TASKS), dict[str, OracleReport]()
+    play = functools.partial(evaluate_oracle, names, episodes, seed, processes, planner.grid)
+    reports["sighted"] = play(open_planner)
+    if blind and not reports["sighted"].interrupted:
+        size = planner.image_size
+        picture = None if size is None else mean_picture(names, seed, MEAN_SCENES, size)
+        reports["blind"] = play(Blind(open_planner, picture))
+    _tell(reports, checkpoints[0], output)
+    return reports
+
+
+def _tell(reports: Mapping[str, OracleReport], checkpoint: Path, output: OutputOptions) -> None:
+    if not reports["sighted"].tasks:
+        print("interrupted before a task was played to its end")
+        return
+    lines, notes = rows(reports), failures(reports)
+    header = [column.replace("paper ", "paper\n") for column in HEADER]
+    print_table(
+        header,
+        lines,
+        title=f"{checkpoint}, from seed {reports['sighted'].seed}",
+        section=len(reports["sighted"].tasks),
+    )
+    print(*notes, sep="\n")
+    found = {name: report.to_dict() for name, report in reports.items()}
+    for report in found.values():
+        report.pop("bars")  # the oracle's own
+    told = {
+        "checkpoint": checkpoint.name,
+        "world_version": layout.VERSION,
+        "mean_scenes": MEAN_SCENES,
+        **found,
+    }
+    if output.json is not None:
+        write_text(output.json, to_json(told))
+    if output.markdown is not None:
+        text = "".join(f"- {note}\n" for note in notes)
+        write_text(output.markdown, f"{markdown_table(HEADER, lines)}\n{text}\n{NOTE}\n")
+
+
+def rows(reports: Mapping[str, OracleReport]) -> list[list[str]]:
+    """HEADER's columns for each task, and means of each level, of table 1, of SIGHTED and of all."""
+    seen = {result.task: result for result in reports["sighted"].tasks}
+    blind = {result.task: result for result in reports["blind"].tasks} if "blind" in reports else {}
+    found = [_task_row(result, blind.get(name)) for name, result in seen.items()]
+    groups = {f"level {level}": mean.tasks for level, mean in reports["sighted"].levels.items()}
+    groups |= {"table 1": tuple(paper.TABLE_1), "sight matters": SIGHTED, "all": tuple(seen)}
+    for name, tasks in groups.items():
+        if set(tasks) <= set(seen):
+            beside = [blind[task] for task in tasks if task in blind]
+            found.append(_mean_row(name, [seen[task] for task in tasks], beside))
+    return found
+
+
+def _task_row(result: OracleResult, blind: OracleResult | None) -> list[str]:
+    beside = paper.PAPER[result.task]
+    without = ["-", "-"] if blind is None else [f"{blind.successes}/{blind.episodes}", _interval(blind)]
+    solved = f"{result.successes}/{result.episodes}"
+    ours = [result.task, solved, _interval(result), _number(result.calls, ".1f")]
+    return [*ours, *without, _number(beside.success, "g"), _number(beside.calls, "g")]
+
+
+def _mean_row(name: str, seen: Sequence[OracleResult], blind: Sequence[OracleResult]) -> list[str]:
+    mean = Mean.of(name, seen)
+    success, calls = paper.means(mean.tasks) or (None, None)
+    if name == "table 1":
+        success, calls = sum(paper.TABLE_1.values()) / len(paper.TABLE_1), None
+    without = ["-", "-"]
+    if len(blind) == len(seen):
+        other = Mean.of(name, blind)
+        without = [f"{100 * other.rate:.1f}", _interval(other)]
+    ours = [f"mean of {name}", f"{100 * mean.rate:.1f}", _interval(mean), _number(mean.calls, ".1f")]
+    return [*ours, *without, _number(success, ".1f"), _number(calls, ".1f")]
+
+
+def failures(reports: Mapping[str, OracleReport]) -> list[str]:
+    """Why episodes failed, the most frequent reasons of each task, and what was not played."""
+    found = [
+        f"{result.task}: {one.reason} ({one.count} x, first seed {one.first_seed})"
+        for result in reports["sighted"].tasks
+        for one in result.failures
+    ]
+    for name, report in reports.items():
+        if report.interrupted:
+            count = f"{report.played} of {report.planned} episodes"
+            found.append(f"{name}: interrupted after {count}; tasks that were not finished are left out")
+    return found
+
+
+def _interval(found: OracleResult | Mean) -> str:
+    return f"{100 * found.low:.1f}-{100 * found.high:.1f}"
+
+
+def _number(value: float | None, spec: str) -> str:
+    return "-" if value is None else format(value, spec)

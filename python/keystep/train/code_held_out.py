@@ -1,0 +1,115 @@
+"""A checkpoint of a planner that writes code, asked about demonstrations that its training did not have."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from keystep.code.prompt import Prompt
+from keystep.code.samples import SampleMaker
+from keystep.data import DatasetError, split_episodes
+from keystep.models.checkpoint import Checkpoint, CheckpointError, load_model
+from keystep.models.code_planner.config import CodePlannerConfig
+from keystep.models.code_planner.network import CodePlanner
+from keystep.models.code_planner.writing import ReplyWriter
+from keystep.train.code_evaluation import WINDOW_STEPS, evaluate_replies
+from keystep.train.code_language import load_language
+from keystep.train.code_planner import CodePlannerRecipe, code_source
+from keystep.train.code_planner_config import CodePlannerTraining
+from keystep.train.code_sources import CodeDemonstrations
+
+
+def evaluate_code_planner(
+    checkpoint: Path,
+    dataset: Path | tuple[Path, ...],
+    episodes: Literal["held-out", "all"] = "held-out",
+    every: int = 4,
+    window: int = WINDOW_STEPS,
+    device: str = "cpu",
+) -> dict[str, Any]:
+    """Figures of `keystep.train.code_metrics.code_metrics`, of all tasks together and of each.
+
+    Args:
+        checkpoint: folder.
+        dataset: of demonstrations with code.
+        episodes: held-out: those of the dataset it was trained on that it has not seen; all: of any dataset.
+        every, window: see `keystep.train.code_evaluation.evaluate_replies`.
+        device: of torch.
+
+    Raises:
+        CheckpointError: missing or damaged, or of another kind.
+        DatasetError: the dataset cannot be read, is of another robot or language, or holds nothing out.
+    """
+    model, about = load_model(checkpoint)
+    if not isinstance(model, CodePlanner):
+        raise CheckpointError(f"kind: expected code_planner, got {about.kind}")
+    config = _settings(checkpoint, about, dataset)
+    source = code_source(config)
+    assert isinstance(source, CodeDemonstrations)
+    recipe, words = CodePlannerRecipe(config, source), load_language(checkpoint)
+    numbers = list(range(len(source))) if episodes == "all" else _held_out(config, about, source)
+    source.data.open()
+    maker, place = words.maker(model.config), torch.device(device)
+    shown = [AskedEpisode(recipe, source, maker, number, place) for number in numbers]
+    writer = ReplyWriter(model.to(place), words.tokenizer)
+    return evaluate_replies(writer, shown, every, window)
+
+
+class AskedEpisode:
+    """`keystep.train.code_evaluation.ShownEpisode` of a demonstration, asked about as in training."""
+
+    def __init__(
+        self,
+        recipe: CodePlannerRecipe,
+        source: CodeDemonstrations,
+        maker: SampleMaker,
+        number: int,
+        device: torch.device,
+    ) -> None:
+        self._recipe, self._data, self._maker, self._device = recipe, source.data, maker, device
+        self._number, self._episode = number, source.data.episodes[number]
+        self.task = source.tasks[int(source.task_numbers([number])[0])]["name"]
+        self.codes: Sequence[str] = self._episode.codes
+        self.keysteps: Sequence[bool] = self._episode.keysteps
+
+    def prompt(self, step: int, memory: Sequence[str]) -> list[int]:
+        """Tokens of the question at a control step."""
+        prompt = Prompt(self._episode.task, tuple(memory))
+        return [token for chunk in self._maker.question(prompt, self._number, step) for token in chunk.tokens]
+
+    def shown(self, step: int) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """What stands at its special tokens, normalised."""
+        sections = [name for name in ("image", "proprioception") if name in self._maker.layout.order]
+        arrays = self._data.shown([(section, self._number, step) for section in sections])
+        found = self._recipe.prepare_shown(arrays, self._device)
+        return found.get("pictures", found.get("objects")), found.get("proprioception")
+
+
+def _settings(folder: Path, about: Checkpoint, dataset: Path | tuple[Path, ...]) -> CodePlannerTraining:
+    """Those of its training, for this dataset."""
+    told = about.provenance.get("training")
+    if not isinstance(told, dict) or not isinstance(about.config, CodePlannerConfig):
+        raise CheckpointError("provenance.training: expected the settings of its training, got none")
+    known = {field.name for field in fields(CodePlannerTraining)}
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in told.items()
+        if name in known
+    }
+    changes = {"dataset": dataset, "output": folder, "weights": folder, "stage": "pictures", "questions": 0.0}
+    return CodePlannerTraining(**values | changes)
+
+
+def _held_out(config: CodePlannerTraining, about: Checkpoint, source: CodeDemonstrations) -> list[int]:
+    trained_on, here = about.provenance.get("dataset_sha256"), source.sha256()
+    if trained_on != here:
+        wanted = f"the one it was trained on, {str(trained_on)[:12]}, or all episodes of another"
+        raise DatasetError(f"dataset: expected {wanted}, got {here[:12]}")
+    found = split_episodes(len(source), config.val_fraction, config.seed)[1]
+    if not found:
+        raise DatasetError("episodes: expected some that its training held out, got none")
+    return found

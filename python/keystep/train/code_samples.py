@@ -1,0 +1,246 @@
+"""What a planner that writes code learns from: texts of a suite, and steps of a dataset with code.
+
+`keystep.code.samples` says what samples are; here they become rows and batches.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from keystep.code.grid import grid_of
+from keystep.code.packing import ROW_TOKENS, Chunk, PackedRow, batch, pack
+from keystep.code.questions import KINDS, Question, questions
+from keystep.code.samples import (
+    CodeEpisode,
+    SampleMaker,
+    StepWeights,
+    draw_steps,
+    step_samples,
+    text_samples,
+)
+from keystep.data.cache import mapped_columns
+from keystep.data.joined import Dataset
+from keystep.data.layout import DatasetError
+from keystep.models.code_planner.config import OBJECT_SLOTS, OBJECTS
+from keystep.suites.base import Suite, texts
+
+CODE, KEYSTEP, BOXES, NAMES = "code", "keystep", "objects.boxes", "names"
+PROPRIOCEPTION = "observation.state"
+
+
+@dataclass(frozen=True)
+class StepSampling:
+    """Which steps of a dataset, and what about them.
+
+    Attributes:
+        steps_per_episode: drawn at a time.
+        weights: how often which.
+        requests: at key-steps, also ask for them.
+        question_share: of the steps drawn, how many have auxiliary questions.
+        questions_per_step: those that have some; of as many kinds.
+        max_tokens: of a row.
+    """
+
+    steps_per_episode: int = 16
+    weights: StepWeights = field(default_factory=StepWeights)
+    requests: bool = True
+    question_share: float = 0.1
+    questions_per_step: int = 2
+    max_tokens: int = ROW_TOKENS
+
+    def __post_init__(self) -> None:
+        for name in ("steps_per_episode", "questions_per_step", "max_tokens"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        if self.questions_per_step > len(KINDS):
+            raise ValueError(f"questions_per_step: expected 1 to {len(KINDS)}, got {self.questions_per_step}")
+        if not 0 <= self.question_share <= 1:
+            raise ValueError(f"question_share: expected 0 to 1, got {self.question_share}")
+
+
+def text_rows(
+    suite: Suite, tasks: Sequence[str] | None, maker: SampleMaker, grid: int, max_tokens: int = ROW_TOKENS
+) -> Iterator[PackedRow]:
+    """Stage 1, without end. Raises ArgumentError for a suite without code."""
+
+    def samples() -> Iterator[list[Chunk]]:
+        for episode in texts(suite, tasks, grid):
+            yield from text_samples(maker, episode.prompt, episode.keysteps, (episode.task, episode.seed))
+
+    return pack(samples(), max_tokens)
+
+
+def check_room(
+    maker: SampleMaker,
+    episodes: Iterable[tuple[str, Sequence[str]]],
+    max_tokens: int,
+    context: int,
+    seen: bool = True,
+) -> None:
+    """Raises ValueError where an episode, its task and its key-steps, has a sample that fits in no row.
+
+    Args:
+        context: most tokens of a sample, of a network.
+        seen: see `SampleMaker.longest`.
+    """
+    longest = max((maker.longest(*episode, seen) for episode in episodes), default=0)
+    for name, most in {"row_tokens": max_tokens, "context": context}.items():
+        if longest > most:
+            raise ValueError(
+                f"{name}: expected at least {longest} tokens, for the longest sample, got {most}"
+            )
+
+
+class CodeData:
+    """Stage 2: the demonstrations of a dataset.
+
+    Args:
+        dataset: with the columns `code` and `keystep`; for questions with boxes and names of the objects.
+        seen: what stands at a picture's place: "image", or "state" for the objects' states, one token each.
+        camera: whose pictures.
+        cache: see `keystep.data.cache.mapped_columns`; filled when it is needed, or by `open`.
+
+    Attributes:
+        grid: in whose cells the code says places.
+        max_tokens: of a row.
+
+    Raises:
+        DatasetError: a column or names are missing, or the code is no trace.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        sampling: StepSampling,
+        seen: Literal["image", "state"] = "image",
+        camera: str = "observation.images.base",
+        cache: Path | None = None,
+    ) -> None:
+        self._sampling, self._seen = sampling, camera if seen == "image" else OBJECTS
+        self._dataset, self._cache, self.max_tokens = dataset, cache, sampling.max_tokens
+        boxes = (BOXES,) if sampling.question_share else ()
+        self._mapped = (PROPRIOCEPTION, self._seen, *boxes)
+        for column in (CODE, KEYSTEP, *self._mapped):
+            if column not in dataset.features:
+                known = ", ".join(dataset.features)
+                raise DatasetError(f"{dataset.path}: expected the column {column}, found only {known}")
+        try:
+            self.grid = grid_of(dataset.collection)
+            self.episodes, self._starts = _episodes(dataset)
+            if boxes:
+                _check_names(self.episodes, dataset.features[BOXES].shape[0] // 4)
+        except ValueError as error:
+            raise DatasetError(f"{dataset.path}: {error}") from None
+        self._names = sorted({name for episode in self.episodes for name in episode.names})
+
+    def open(self) -> None:
+        """Makes what is seen ready. Raises DatasetError: it cannot be read, or there is no place for it."""
+        self._columns  # noqa: B018
+
+    @cached_property
+    def _columns(self) -> dict[str, np.ndarray]:
+        return mapped_columns(self._dataset, self._mapped, self._cache)
+
+    def check(self, maker: SampleMaker, context: int) -> None:
+        """That all samples can be learned.
+
+        Args:
+            context: most tokens of a sample, of a network.
+
+        Raises:
+            DatasetError: objects take another number of tokens.
+            ValueError: a sample does not fit in a row, or in the context.
+        """
+        if self._seen == OBJECTS and maker.image_tokens != OBJECT_SLOTS:
+            raise DatasetError(f"image_tokens: expected {OBJECT_SLOTS} for states, got {maker.image_tokens}")
+        episodes = ((episode.task, episode.memory(len(episode.codes))) for episode in self.episodes)
+        check_room(maker, episodes, self.max_tokens, context)
+
+    def rows(self, maker: SampleMaker, rng: np.random.Generator) -> Iterator[PackedRow]:
+        """Rows without end: all episodes in a new order each time, other steps of them each time."""
+        return self._packed(self._samples(maker, rng))
+
+    def row(self, number: int, maker: SampleMaker, rng: np.random.Generator) -> PackedRow:
+        """A row of one episode: of the steps drawn the first ones, until one does not fit.
+
+        To leave out what is too long and go on would drop the ends of episodes, where the memory is long.
+        """
+        return next(self._packed(self._of_episode(number, maker, rng)))
+
+    def _packed(self, samples: Iterator[list[Chunk]]) -> Iterator[PackedRow]:
+        return pack(samples, self.max_tokens)
+
+    def _samples(self, maker: SampleMaker, rng: np.random.Generator) -> Iterator[list[Chunk]]:
+        while True:
+            for number in rng.permutation(len(self.episodes)):
+                yield from self._of_episode(int(number), maker, rng)
+
+    def _of_episode(self, number: int, maker: SampleMaker, rng: np.random.Generator) -> Iterator[list[Chunk]]:
+        sampling, episode = self._sampling, self.episodes[number]
+        weights = sampling.weights.of(episode.keysteps)
+        for step in draw_steps(weights, sampling.steps_per_episode, rng):
+            asked = rng.random() < sampling.question_share
+            about = self._questions(episode, int(step), rng) if asked else ()
+            yield from step_samples(maker, episode, int(step), about, sampling.requests)
+
+    def _questions(self, episode: CodeEpisode, step: int, rng: np.random.Generator) -> list[Question]:
+        """Some about what is seen at a step, all kinds alike."""
+        boxes = self._columns[BOXES][self._starts[episode.index] + step].reshape(-1, 4)
+        found = questions(episode.names, boxes[: len(episode.names)], rng, self._names, self.grid)
+        kinds = rng.choice(KINDS, size=self._sampling.questions_per_step, replace=False)
+        by_kind = [[one for one in found if one.kind == kind] for kind in kinds]
+        return [some[int(rng.integers(len(some)))] for some in by_kind if some]
+
+    def batch(self, rows: Sequence[PackedRow]) -> dict[str, Any]:
+        """`keystep.code.packing.batch`, and what is `shown`. Rows of texts may be among them."""
+        found = batch(rows)
+        return found | self.shown(found.pop("shown"))
+
+    def shown(self, places: Iterable[tuple[str, int, int]]) -> dict[str, np.ndarray]:
+        """What is seen at places, each (section, episode, step), in their order.
+
+        pictures float32 (N, 3, H, W) in [0, 1], or objects float32 (N, 8, numbers of a slot); proprioception
+        float32 (M, P).
+        """
+        frames: dict[str, list[int]] = {"image": [], "proprioception": []}
+        for section, episode, step in places:
+            frames[section].append(self._starts[episode] + step)
+        found = {}
+        found["proprioception"] = self._columns[PROPRIOCEPTION][frames["proprioception"]]
+        seen = self._columns[self._seen][frames["image"]]
+        if self._seen == OBJECTS:
+            found["objects"] = seen.reshape(len(seen), OBJECT_SLOTS, seen.shape[1] // OBJECT_SLOTS)
+        else:
+            found["pictures"] = np.moveaxis(seen, -1, 1).astype(np.float32) / 255
+        return found
+
+
+def _check_names(episodes: Sequence[CodeEpisode], objects: int) -> None:
+    """What has no name is asked about as though it were not there."""
+    for episode in episodes:
+        if not 1 <= len(episode.names) <= objects:
+            wanted = f"{NAMES} of 1 to {objects} objects of episode {episode.index}, to ask about them"
+            raise ValueError(f"{NAMES}: expected {wanted}, got {len(episode.names)}")
+
+
+def _episodes(dataset: Dataset) -> tuple[list[CodeEpisode], dict[Any, int]]:
+    """All of them, and the frames at which they start."""
+    codes: list[str] = []
+    keysteps: list[bool] = []
+    for part in dataset.iter_batches([CODE, KEYSTEP]):
+        codes += [sys.intern(code) for code in part[CODE]]
+        keysteps += part[KEYSTEP].tolist()
+    found, starts = [], {}
+    for index, info in enumerate(dataset.episodes()):
+        here = slice(info.start, info.stop)
+        names = tuple(info.extras.get(NAMES) or ())
+        found.append(CodeEpisode(index, info.instruction, tuple(codes[here]), tuple(keysteps[here]), names))
+        starts[index] = info.start
+    return found, starts

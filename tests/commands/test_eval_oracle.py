@@ -1,0 +1,98 @@
+"""keystep eval --act oracle: a table with means and a blind row, files, refusals. Nothing is simulated."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("gymnasium", reason="needs the extra 'sim'")
+pytest.importorskip("torch", reason="training packages are not installed")
+
+from keystep import ArgumentError, cli
+from keystep.commands import eval_oracle
+from keystep.commands.eval_oracle import SIGHTED, rows
+from keystep.suites.tabletop import TASKS
+from keystep.suites.tabletop.oracle import paper
+from keystep.suites.tabletop.oracle.results import OracleReport, OracleResult, Trial
+
+
+def report_of(solved: dict[str, int], episodes: int = 4, played: int | None = None) -> OracleReport:
+    results = tuple(
+        OracleResult.of(
+            task,
+            [Trial(task, seed, seed < count, 3, 40, 5.0, "no room" * (seed >= count)) for seed in range(4)],
+        )
+        for task, count in solved.items()
+    )
+    planned = episodes * len(solved)
+    return OracleReport(results, 7, episodes, 1, 1.0, planned if played is None else played, planned)
+
+
+def test_every_mean_is_of_its_tasks_and_the_blind_stand_beside() -> None:
+    solved = {task: 4 for task in TASKS} | {"Pick": 2}
+    blind = {task: 4 for task in TASKS} | dict.fromkeys(SIGHTED, 1)
+    found = {row[0]: row for row in rows({"sighted": report_of(solved), "blind": report_of(blind)})}
+    assert len(found) == 31 + 6
+    assert found["Pick"][1] == "2/4" and found["Pick"][-2:] == ["99", "2"]
+    assert found["mean of table 1"][1] == "95.0" and found["mean of table 1"][-2:] == ["80.8", "-"]
+    assert found["mean of sight matters"][1] == "100.0" and found["mean of sight matters"][4] == "25.0"
+    assert found["mean of all"][1] == f"{100 * 30.5 / 31:.1f}"
+    assert sum(paper.TABLE_1.values()) / len(paper.TABLE_1) == pytest.approx(80.8, abs=0.05)
+    assert set(SIGHTED) < set(TASKS) and not set(SIGHTED) & set(paper.TABLE_1)
+
+
+def test_of_some_tasks_there_are_only_the_means_that_they_make() -> None:
+    found = rows({"sighted": report_of({"Pick": 3, "Touch": 1})})
+    assert [row[0] for row in found] == ["Pick", "Touch", "mean of level 0", "mean of all"]
+    assert all(row[4:6] == ["-", "-"] for row in found)
+
+
+@pytest.fixture
+def played(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What is played, by a planner that is none, and evaluations that are made up."""
+    calls: list[Any] = []
+    opened = SimpleNamespace(grid=32, image_size=64)
+    monkeypatch.setattr("keystep.train.code_acting.CheckpointPlanner", lambda folder: opened)
+    picture = np.ones((64, 64, 3), np.float32)
+    monkeypatch.setattr(eval_oracle, "mean_picture", lambda *what: calls.append(what) or picture)
+
+    def evaluate(*what: Any) -> OracleReport:
+        calls.append(what)
+        return report_of({"Pick": 4 if isinstance(what[-1], eval_oracle.Blind) is False else 1})
+
+    monkeypatch.setattr(eval_oracle, "evaluate_oracle", evaluate)
+    return calls
+
+
+def test_the_command_plays_with_sight_and_without_and_writes_both(
+    played: list[Any], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    files = ["--json", str(tmp_path / "a.json"), "--markdown", str(tmp_path / "a.md")]
+    options = ["--suite", "tabletop", "--act", "oracle", "--tasks", "Pick", "--episodes", "4", "--blind"]
+    assert cli.run(["eval", str(tmp_path), *options, *files]) == 0
+    (sighted, mean, blind) = played
+    assert sighted[:5] == (("Pick",), 4, 10_000_000, 1, 32) == blind[:5] and mean[0] == ("Pick",)
+    document = json.loads((tmp_path / "a.json").read_text())
+    assert (
+        document["sighted"]["tasks"][0]["successes"] == 4 and document["blind"]["tasks"][0]["successes"] == 1
+    )
+    assert "Pick" in capsys.readouterr().out and "no room" not in (tmp_path / "a.md").read_text()
+    assert "| Pick | 4/4 |" in (tmp_path / "a.md").read_text()
+
+
+def test_what_cannot_be_played_is_refused(played: list[Any], tmp_path: Path) -> None:
+    from keystep.commands.options import OutputOptions
+
+    def evaluate(folders: list[Path], suite: str) -> None:
+        eval_oracle.evaluate(folders, suite, (), 4, 0, 1, False, OutputOptions())
+
+    with pytest.raises(ArgumentError, match="bundles: expected one with act oracle, got 2"):
+        evaluate([tmp_path, tmp_path], "tabletop")
+    with pytest.raises(ArgumentError, match="suite: expected tabletop with act oracle, got franka3blocks"):
+        evaluate([tmp_path], "franka3blocks")
+    assert not played

@@ -1,0 +1,102 @@
+"""A trained planner is asked about held-out demonstrations as it was trained, and figures come out."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("accelerate", reason="training packages are not installed")
+pytest.importorskip("gymnasium", reason="needs the extra 'sim'")
+
+import fake_tabletop
+import torch
+
+from keystep import cli
+from keystep.code.packing import pack
+from keystep.code.samples import step_samples
+from keystep.data import DatasetError
+from keystep.models.checkpoint import CheckpointError, random_checkpoint
+from keystep.models.code_planner.writing import ReplyWriter
+from keystep.models.presets import PRESETS
+from keystep.train import CodePlannerTraining, code_held_out, train
+from keystep.train.code_held_out import AskedEpisode, evaluate_code_planner
+from keystep.train.code_planner import CodePlannerRecipe, code_source
+
+
+@pytest.fixture
+def dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    return fake_tabletop.collector(tmp_path, monkeypatch)
+
+
+def settings(output: Path, **changes: object) -> CodePlannerTraining:
+    values: dict = dict(preset="micro", image_size=16, programs=6, steps_per_row=3, row_tokens=320, steps=1)
+    values |= dict(batch_size=2, val_fraction=0.5, warmup_steps=1, device="cpu", threads=1)
+    return CodePlannerTraining(output=output, **{**values, **changes})
+
+
+@pytest.mark.parametrize(
+    ("mode", "changes"),
+    [
+        ("rgb", {}),
+        ("rgb", {"layout": "paper"}),
+        ("state", {"preset": "micro-state", "proprioception": False}),
+    ],
+)
+def test_a_question_is_the_one_of_training(dataset: Any, tmp_path: Path, mode: str, changes: dict) -> None:
+    config = settings(tmp_path / "run", dataset=dataset(mode).path, **changes)
+    source: Any = code_source(config)
+    recipe = CodePlannerRecipe(config, source)
+    maker = source.maker(recipe.draft.config)
+    asked = AskedEpisode(recipe, source, maker, 2, torch.device("cpu"))
+    episode = source.data.episodes[2]
+    assert (asked.task, asked.codes) == ("Swap", episode.codes)
+    for step in (0, 4):
+        sample = next(step_samples(maker, episode, step))
+        whole = recipe.prepare(source.data.batch(list(pack([sample], 320))), torch.device("cpu"))
+        prompt = asked.prompt(step, episode.memory(step))
+        assert whole["tokens"][0, : len(prompt)].tolist() == prompt
+        assert len(prompt) + len(sample[-1].tokens) == whole["tokens"].shape[1]
+        seen, felt = asked.shown(step)
+        np.testing.assert_array_equal(seen, whole["pictures" if mode == "rgb" else "objects"])
+        assert (felt is None) == (recipe.draft.config.proprioception is None)
+        if felt is not None:
+            np.testing.assert_array_equal(felt, whole["proprioception"])
+
+
+def test_the_held_out_episodes_are_asked_about(
+    dataset: Any, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(code_held_out, "ReplyWriter", partial(ReplyWriter, limit=2))  # it has learned nothing
+    folder, run = dataset("rgb").path, tmp_path / "run"
+    train(settings(run, dataset=folder))
+    figures = evaluate_code_planner(run, folder, every=100)
+    everything = evaluate_code_planner(run, folder, "all", every=100)
+    assert 0 < figures["all"]["replies"] < everything["all"]["replies"]
+    assert set(everything) == {"all", "Pick", "Swap"}
+    assert 0 <= figures["all"]["exact"] <= 1 and figures["all"]["keysteps"] > 0
+    output = tmp_path / "figures.json"
+    arguments = [str(run), "--dataset", str(folder), "--every", "100", "--output", str(output)]
+    assert cli.run(["replies", *arguments]) == 0
+    assert json.loads(output.read_text()) == figures
+    table = capsys.readouterr().out
+    assert "calls" in table and f"{figures['all']['exact']:.2f}" in table
+    text = tmp_path / "text"
+    train(settings(text, dataset=folder, stage="text"))
+    with pytest.raises(DatasetError, match=r"^dataset: expected the one it was trained on, .*, got "):
+        evaluate_code_planner(text, folder)
+    assert evaluate_code_planner(text, folder, "all", every=100)["all"]["replies"] > 0
+    none = tmp_path / "none"
+    train(settings(none, dataset=folder, val_fraction=0.0))
+    with pytest.raises(DatasetError, match=r"^episodes: expected some that its training held out, got none$"):
+        evaluate_code_planner(none, folder)
+
+
+def test_another_kind_is_refused(tmp_path: Path) -> None:
+    random_checkpoint(tmp_path, PRESETS["tiny"])
+    with pytest.raises(CheckpointError, match=r"^kind: expected code_planner, got diffusion$"):
+        evaluate_code_planner(tmp_path, tmp_path)

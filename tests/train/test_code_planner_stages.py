@@ -1,0 +1,147 @@
+"""`keystep train code-planner` on collected demonstrations: texts first, then pictures or objects."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("accelerate", reason="training packages are not installed")
+pytest.importorskip("gymnasium", reason="needs the extra 'sim'")
+
+import fake_tabletop
+import torch
+
+from keystep.code.prompt import DEFAULT, PromptLayout
+from keystep.code.samples import StepWeights
+from keystep.code.tokenizer import Tokenizer
+from keystep.data import DatasetError
+from keystep.models.checkpoint import CheckpointError, load_model, make_model
+from keystep.suites import suite_named
+from keystep.suites.base import tokenizer
+from keystep.train import CodePlannerTraining, program_texts, train
+from keystep.train.code_language import LANGUAGE, load_language
+from keystep.train.code_planner import CodePlannerRecipe, code_source
+from keystep.train.code_samples import StepSampling, text_rows
+
+
+@pytest.fixture
+def dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    return fake_tabletop.collector(tmp_path, monkeypatch)
+
+
+def settings(output: Path, **changes: object) -> CodePlannerTraining:
+    values: dict = dict(
+        output=output,
+        preset="micro",
+        image_size=16,
+        programs=6,
+        steps_per_row=3,
+        row_tokens=320,
+        steps=2,
+        batch_size=2,
+        val_fraction=0.25,
+        warmup_steps=1,
+        device="cpu",
+        threads=1,
+    )
+    return CodePlannerTraining(**{**values, **changes})
+
+
+@pytest.mark.parametrize(("mode", "preset"), [("rgb", "micro"), ("state", "micro-state")])
+def test_texts_then_what_is_seen(dataset: Any, tmp_path: Path, mode: str, preset: str) -> None:
+    folder = dataset(mode).path
+    text = settings(tmp_path / "text", dataset=folder, preset=preset, stage="text")
+    assert train(text).step == 2
+    second = settings(tmp_path / "seen", dataset=folder, preset=preset, weights=tmp_path / "text")
+    assert train(second).step == 2
+    model, checkpoint = load_model(tmp_path / "seen")
+    language = json.loads((tmp_path / "seen" / LANGUAGE).read_text())
+    words = Tokenizer.from_dict(language["tokenizer"])
+    assert words == tokenizer(suite_named("tabletop"), 32)
+    assert len(words) == checkpoint.config.vocabulary
+    assert PromptLayout.from_dict(language["prompt"]) == DEFAULT
+    assert checkpoint.config.proprioception.shape == (31,)
+    assert model.config.image_id == words.image
+    found = load_language(tmp_path / "seen")
+    assert (found.tokenizer, found.layout, found.grid) == (words, DEFAULT, 32)
+
+
+def test_texts_go_on_with_the_programs_they_began_with(
+    dataset: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, run = dataset("rgb").path, tmp_path / "text"
+    train(settings(run, dataset=folder, stage="text", steps=1))
+    monkeypatch.delattr(program_texts, "texts")  # none are made
+    assert train(settings(run, dataset=folder, stage="text", steps=2)).step == 2
+
+
+def test_a_checkpoint_says_the_language_it_was_trained_with(dataset: Any, tmp_path: Path) -> None:
+    folder, run = dataset("rgb").path, tmp_path / "run"
+    train(settings(run, dataset=folder, stage="text", proprioception=False, steps=1))
+    assert load_language(run).layout == DEFAULT.without("proprioception")
+    other = settings(tmp_path / "second", dataset=folder, weights=run, layout="paper")
+    with pytest.raises(
+        DatasetError, match=r"^weights\.language\.prompt\.name: expected 'paper', got 'default'$"
+    ):
+        train(other)
+    document = json.loads((run / LANGUAGE).read_text())
+    damaged: list[tuple[Any, str]] = [
+        ([], "expected an object"),
+        ({}, "keystep-words: expected an object, got None"),
+        ({**document, "grid": "5"}, "grid: expected 1 to 100 cells, got '5'"),
+    ]
+    fewer = {**document["tokenizer"], "words": document["tokenizer"]["words"][1:]}
+    damaged.append(({**document, "tokenizer": fewer}, r"tokenizer: expected vocabulary \d+, the network's"))
+    for value, problem in damaged:
+        (run / LANGUAGE).write_text(json.dumps(value))
+        with pytest.raises(CheckpointError, match=rf"language\.json: {problem}"):
+            load_language(run)
+
+
+@pytest.mark.parametrize(("mode", "preset"), [("rgb", "micro"), ("state", "micro-state")])
+def test_without_proprioception(dataset: Any, tmp_path: Path, mode: str, preset: str) -> None:
+    folder, run = dataset(mode).path, tmp_path / "run"
+    train(settings(run, dataset=folder, preset=preset, proprioception=False, steps=1))
+    assert load_language(run).layout == DEFAULT.without("proprioception")
+
+
+@pytest.mark.parametrize(("mode", "preset"), [("rgb", "micro"), ("state", "micro-state")])
+def test_a_batch_of_nothing_but_text_is_one(dataset: Any, tmp_path: Path, mode: str, preset: str) -> None:
+    """Mixed batches may happen to have no picture; what stands for one is empty then."""
+    config = settings(tmp_path / "run", dataset=dataset(mode).path, preset=preset)
+    source: Any = code_source(config)
+    recipe = CodePlannerRecipe(config, source)
+    network: Any = recipe.draft.config
+    rows = text_rows(suite_named("tabletop"), ("Pick",), source.maker(network), source.grid, 300)
+    found = recipe.prepare(source.data.batch([next(rows)]), torch.device("cpu"))
+    assert len(found["pictures" if mode == "rgb" else "objects"]) == len(found["proprioception"]) == 0
+    assert make_model(network).loss(found).isfinite()
+
+
+def test_pictures_are_cached_where_it_is_said_and_not_for_texts(dataset: Any, tmp_path: Path) -> None:
+    folder, cache = dataset("rgb").path, tmp_path / "elsewhere"
+    train(settings(tmp_path / "text", dataset=folder, stage="text", cache=cache, steps=1))
+    assert not cache.exists() and not (tmp_path / "cache").exists()
+    train(settings(tmp_path / "seen", dataset=folder, cache=cache, steps=1))
+    assert len(list(cache.rglob("*.npy"))) == 3 and not (tmp_path / "cache").exists()
+
+
+def test_settings_of_steps_reach_the_samples(dataset: Any, tmp_path: Path) -> None:
+    weights = {"keystep_weight": 5.0, "border_weight": 2.0, "border_steps": 1}
+    others = {"requests": False, "questions": 0.5, "questions_per_step": 3}
+    config = settings(tmp_path / "run", dataset=dataset("rgb").path, **weights, **others)
+    source: Any = code_source(config)
+    assert source.data._sampling == StepSampling(3, StepWeights(5.0, 2.0, 1), False, 0.5, 3, 320)
+
+
+def test_what_does_not_fit_is_refused(dataset: Any, tmp_path: Path) -> None:
+    folder = dataset("rgb").path
+    with pytest.raises(ValueError, match=r"^image_size: expected \(16, 16\), the dataset's, got 32$"):
+        code_source(settings(tmp_path / "run", dataset=folder, image_size=32))
+    with pytest.raises(ValueError, match=r"^layout: expected one of default, paper, got 'mine'$"):
+        code_source(settings(tmp_path / "run", dataset=folder, layout="mine"))
+    with pytest.raises(ValueError, match=r"^preset: expected one of micro, .*, got 'huge'$"):
+        code_source(settings(tmp_path / "run", dataset=folder, preset="huge"))

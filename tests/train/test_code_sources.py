@@ -1,0 +1,109 @@
+"""Programs and demonstrations as sources of training: rows by index, what the network is told, digests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("gymnasium", reason="needs the extra 'sim'")
+
+import fake_tabletop
+
+from keystep.code.prompt import DEFAULT, PAPER, PromptLayout
+from keystep.code.tokenizer import Tokenizer
+from keystep.data import DatasetError
+from keystep.features import Feature
+from keystep.suites import suite_named
+from keystep.train.code_samples import StepSampling
+from keystep.train.code_sources import CodeDemonstrations, Programs
+
+SUITE = suite_named("tabletop")
+
+
+@pytest.fixture
+def dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    return fake_tabletop.collector(tmp_path, monkeypatch)
+
+
+@dataclass
+class Network:
+    """As much of a planner's configuration as sources look at."""
+
+    image_tokens: int
+    proprioception: Feature | None
+    objects: Feature | None = None
+    context: int = 1024
+
+
+def test_a_row_for_each_episode_of_what_the_network_sees(dataset: Any) -> None:
+    source = CodeDemonstrations(dataset("rgb"), SUITE, StepSampling(max_tokens=400))
+    assert len(source) == 4 and [task["name"] for task in source.tasks] == ["Pick", "Swap"]
+    rows = source.rows([0, 2, 3], Network(6, source.proprioception))
+    assert len(rows) == 3 and rows.tasks().tolist() == [0, 1, 1]
+    found = rows.batch(np.array([2, 0]), np.random.default_rng(0))
+    again = rows.batch(np.array([2, 0]), np.random.default_rng(0))
+    assert all(np.array_equal(found[name], again[name]) for name in found)
+    pictures = (found["tokens"] == source.ids["image_id"]).sum() // 6
+    assert found["pictures"].shape == (pictures, 3, 16, 16) and pictures > 4
+    assert found["proprioception"].shape == (pictures, 31) and found["tokens"].shape[1] <= 400
+    blind = source.rows([0], Network(6, None)).batch(np.array([0]), np.random.default_rng(0))
+    assert not (blind["tokens"] == source.ids["proprioception_id"]).any()
+
+
+def test_states_are_eight_tokens_and_their_statistics_those_of_any_slot(dataset: Any) -> None:
+    source = CodeDemonstrations(dataset("state"), SUITE, seen="state")
+    found = source.rows([1], Network(8, source.proprioception)).batch(np.array([0]), np.random.default_rng(0))
+    assert found["objects"].shape[1:] == (8, 20)
+    assert (found["tokens"] == source.ids["image_id"]).sum() == 8 * len(found["objects"])
+    stats = {name: np.reshape(source.stats["observation.objects"][name], (8, 20)) for name in ("mean", "std")}
+    frames = np.concatenate([part["observation.objects"] for part in source._dataset.iter_batches()])
+    slots = frames.reshape(-1, 20).astype(np.float64)
+    np.testing.assert_allclose(stats["mean"][3, 1:], slots.mean(axis=0)[1:], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(stats["std"][5, 1:], slots.std(axis=0)[1:], rtol=1e-3, atol=1e-5)
+    assert (stats["mean"][:, 0] == 0).all() and (stats["std"][:, 0] == 1).all()
+    with pytest.raises(DatasetError, match="image_tokens: expected 8 for states, got 6"):
+        source.rows([1], Network(6, None))
+
+
+def test_programs_are_rows_of_text_told_like_the_demonstrations(dataset: Any) -> None:
+    like = CodeDemonstrations(dataset("rgb"), SUITE)
+    source = Programs(SUITE, 33, like, max_tokens=250)
+    assert len(source) == 33 and len(source.tasks) == 31
+    assert source.language == like.language and source.ids == like.ids
+    rows = source.rows(list(range(33)), Network(6, like.proprioception))
+    assert rows.tasks().tolist() == [*range(31), 0, 1]
+    found = rows.batch(np.array([0, 20, 32]), np.random.default_rng(0))
+    assert 50 < found["tokens"].shape[1] <= 250 and set(found) >= {"mask", "targets", "weights", "positions"}
+    assert "pictures" not in found and not (found["tokens"] == source.ids["image_id"]).any()
+    assert source.sha256() == Programs(SUITE, 33, like).sha256() != Programs(SUITE, 32, like).sha256()
+    with pytest.raises(ValueError, match="programs: expected at least 1, got 0"):
+        Programs(SUITE, 0, like)
+
+
+def test_a_row_has_room_for_every_sample_or_is_refused(dataset: Any) -> None:
+    """What fits in no row would never be learned; what is longer than the context cannot be."""
+    reader = dataset("rgb")
+    like = CodeDemonstrations(reader, SUITE, StepSampling(max_tokens=60))
+    network = Network(6, like.proprioception)
+    with pytest.raises(ValueError, match=r"^row_tokens: expected at least \d+ tokens, .*, got 60$"):
+        like.rows([0], network)
+    with pytest.raises(ValueError, match=r"^row_tokens: expected at least \d+ tokens, .*, got 40$"):
+        Programs(SUITE, 31, like, max_tokens=40).rows(list(range(31)), network)
+    enough = CodeDemonstrations(reader, SUITE)
+    with pytest.raises(ValueError, match=r"^context: expected at least \d+ tokens, .*, got 50$"):
+        enough.rows([0], Network(6, enough.proprioception, context=50))
+
+
+def test_the_language_is_json_that_says_how_to_read_a_checkpoint(dataset: Any) -> None:
+    reader = dataset("rgb")
+    ours, paper = CodeDemonstrations(reader, SUITE), CodeDemonstrations(reader, SUITE, layout=PAPER)
+    assert paper.proprioception is None and ours.proprioception is not None
+    assert PromptLayout.from_dict(ours.language["prompt"]) == DEFAULT
+    words = Tokenizer.from_dict(ours.language["tokenizer"])
+    assert words == ours.tokenizer and len(words) == ours.vocabulary
+    assert ours.language["grid"] == 32 == ours.collection["grid"]
+    assert ours.sha256() != paper.sha256()
