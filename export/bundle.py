@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from keystep.export import graphs, plan_graphs, score_graph
+from keystep.export.code_bundle import export_code_bundle
 from keystep.export.golden import Arrays, golden_arrays, plan_arrays, score_arrays, write_golden
 from keystep.export.levels import (
     Controller,
@@ -31,6 +32,7 @@ from keystep.export.weights import MAX_BYTES, external_entries, save_graph, shar
 from keystep.files import replacing_folder, sha256, write_json
 from keystep.models import ActConfig, DiffusionController, SamplerConfig
 from keystep.models.act import ActController
+from keystep.models.checkpoint import read_checkpoint
 from keystep.models.planner import StatePlanner
 
 DTYPES: dict[int, str] = {
@@ -97,9 +99,13 @@ def export_bundle(
         FileExistsError: `output` exists and is not to be replaced.
         OSError: the disk is full, for example; `output` is as it was.
     """
-    check_precision(precision)
     if output.exists() and overwrite and not (output / "manifest.json").is_file():
         raise ExportError(f"output: expected a bundle to overwrite, got {output}, which has no manifest.json")
+    if read_checkpoint(checkpoint).kind == "code_planner":
+        pair = {"planner": planner, "scorer": scorer, "execute": execute, "planner_sampler": planner_sampler}
+        own = {"name": name, "overwrite": overwrite, "seed": seed, "resize": resize, "replan": replan}
+        return export_code_bundle(checkpoint, output, precision=precision, **own, **pair, **sampler)
+    check_precision(precision)
     if planner_sampler and planner is None:
         got = ", ".join(planner_sampler)
         raise ExportError(f"planner_sampler: expected none for a policy without planner, got {got}")

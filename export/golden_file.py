@@ -26,6 +26,8 @@ Arrays = dict[str, np.ndarray]
 MAX_CASES = 256
 PREVIOUS, DELAY, CONTINUED = "continued.previous", "continued.delay", "continued"
 CANDIDATES = 4  # plans that are scored in each case
+CODE_KEYSTEPS, CODE_CHARACTERS = 3, 1024  # of a memory and of a text, for planners that write code
+FILL = -1  # behind tokens
 MAX_BYTES = 2**31  # of all arrays
 _SLACK = 2**16  # of the zip's directory and the arrays' headers
 _HEADER = re.compile(
@@ -115,6 +117,8 @@ def _read(folder: Path, entry: dict[str, str], case_bytes: int) -> bytes:
 
 def _expected(manifest: dict[str, Any]) -> dict[str, _Expected]:
     graphs, sampler, planner = manifest["graphs"], manifest["sampler"], manifest["planner"]
+    if "decode" in graphs:
+        return _of_code(manifest)
     chunk = (manifest["chunk"]["horizon"], len(manifest["action"]["names"]))
     found = {"actions": _Expected("<f4", chunk)}
     if sampler:
@@ -138,6 +142,19 @@ def _expected(manifest: dict[str, Any]) -> dict[str, _Expected]:
             found["candidates"] = _Expected("<f4", (CANDIDATES, *plan))
             found["scores"] = _Expected("<f4", (CANDIDATES,))
     return found
+
+
+def _of_code(manifest: dict[str, Any]) -> dict[str, _Expected]:
+    planner, text = manifest["planner"], f"<U{CODE_CHARACTERS}"
+    found = {feature["key"]: _input(feature["key"], manifest) for feature in manifest["observation"]}
+    return found | {
+        "instruction": _Expected(text, ()),
+        "memory": _Expected(text, (CODE_KEYSTEPS,)),
+        "tokens": _Expected("<i8", (planner["context"],)),
+        "logits": _Expected("<f4", (planner["vocabulary"],)),
+        "reply": _Expected("<i8", (planner["reply_tokens"],)),
+        "margin": _Expected("<f4", (planner["reply_tokens"],)),
+    }
 
 
 def noise_rows(sampler: dict[str, Any]) -> int:
@@ -214,10 +231,11 @@ def _header(file: Any, name: str) -> tuple[str, bool, tuple[int, ...]]:
 
 
 def _check_cases(arrays: Arrays) -> None:
-    cases = len(arrays["actions"])
+    first = "actions" if "actions" in arrays else "logits"
+    cases = len(arrays[first])
     for name, values in arrays.items():
         if len(values) != cases:
-            wanted = f"{cases} cases as of golden.actions"
+            wanted = f"{cases} cases as of golden.{first}"
             raise keystep.BundleError(f"golden.{name}: expected {wanted}, got {len(values)}")
 
 
@@ -238,6 +256,19 @@ def _check_values(arrays: Arrays, manifest: dict[str, Any]) -> None:
             raise keystep.BundleError(f"golden.{DELAY}: expected {wanted}, got {delay}")
     if "text" in arrays:
         _check_texts(arrays["text"], manifest["planner"]["text"]["max_bytes"])
+    for name in ("tokens", "reply"):
+        most = manifest["planner"]["vocabulary"] if name in arrays else 0
+        _check_tokens(name, arrays.get(name, np.zeros((0, 1), np.int64)), most)
+
+
+def _check_tokens(name: str, values: np.ndarray, most: int) -> None:
+    """Ids, one at least, and then FILL to the end."""
+    for case, row in enumerate(values):
+        count = int((row != FILL).sum())
+        if not count or not ((row[:count] >= 0) & (row[:count] < most)).all():
+            raise keystep.BundleError(
+                f"golden.{name}: expected ids below {most}, {FILL} behind them, got others in case {case}"
+            )
 
 
 def _check_texts(texts: np.ndarray, most: int) -> None:

@@ -125,10 +125,15 @@ def to_onnx(
     graph: nn.Module,
     inputs: tuple[Tensor, ...],
     names: list[str],
-    output: str,
+    output: str | tuple[str, ...],
     row_tensors: tuple[str, ...] = (),
 ) -> onnx.ModelProto:
-    """The module as an ONNX model with fixed shapes, but for the first axis of `row_tensors`."""
+    """The module as an ONNX model with fixed shapes, but for the first axis of `row_tensors`.
+
+    Args:
+        output: its name; several of a module that returns a tuple.
+    """
+    outputs = (output,) if isinstance(output, str) else output
     quiet = (contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()))
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as folder:  # of more than 2 GB torch makes many files
@@ -140,19 +145,21 @@ def to_onnx(
                 inputs,
                 str(path),
                 input_names=names,
-                output_names=[output],
+                output_names=[*outputs],
                 opset_version=OPSET,
                 dynamic_axes={name: {0: ROWS} for name in row_tensors},
                 dynamo=False,
             )
-            shape = [*graph(*inputs).shape]
+            made = graph(*inputs)
         model = onnx.load(path)
-    _state_output_shape(model, [ROWS, *shape[1:]] if output in row_tensors else shape)
+    made = (made,) if isinstance(made, Tensor) else made
+    for declared, tensor in zip(model.graph.output, made, strict=True):
+        first = [ROWS] if declared.name in row_tensors else [*tensor.shape[:1]]
+        _state_shape(declared, [*first, *tensor.shape[1:]])
     return model
 
 
-def _state_output_shape(model: onnx.ModelProto, shape: list[int | str]) -> None:
+def _state_shape(declared: onnx.ValueInfoProto, shape: list[int | str]) -> None:
     """The exporter loses track of the shape behind a Pad, and leaves the output's open."""
-    declared = model.graph.output[0]
     kind = declared.type.tensor_type.elem_type
     declared.CopyFrom(onnx.helper.make_tensor_value_info(declared.name, kind, shape))

@@ -17,6 +17,8 @@ import numpy as np
 
 import keystep
 from keystep import _core
+from keystep.export.code_manifest import check_code_graphs, check_code_planner
+from keystep.export.errors import ExportError as ExportError
 from keystep.files import to_json
 from keystep.models import SamplerConfig
 from keystep.provenance import git_commit
@@ -30,10 +32,6 @@ MAX_TEXT_BYTES = (
 )
 DEEP = "manifest.json: expected at most 32 levels, got more"
 SCHEMA = Path(__file__).parent / "manifest.schema.json"
-
-
-class ExportError(ValueError):
-    """The checkpoint or the options cannot become a bundle: "field: expected X, got Y"."""
 
 
 def build_manifest(
@@ -153,6 +151,11 @@ def _feature_key(manifest: dict[str, Any], index: int) -> str | None:
 
 def _validate(manifest: dict[str, Any]) -> None:
     check_values(manifest)
+    if manifest.get("family") == "code":
+        check_code_graphs(manifest)
+        _check_schema(manifest)
+        check_code_planner(manifest)
+        return
     try:  # first, because it tells what it expected
         _core.check_manifest(to_json(manifest))
     except keystep.BundleError as error:

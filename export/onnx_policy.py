@@ -31,7 +31,8 @@ class OnnxPolicy:
         files = _core.read_files(path)  # hashed
         self._manifest = manifest
         self._sessions = {
-            kind: _session(graph, files, manifest, threads) for kind, graph in manifest["graphs"].items()
+            kind: onnx_session(graph, files, threads, _extended(manifest))
+            for kind, graph in manifest["graphs"].items()
         }
 
     @property
@@ -197,13 +198,19 @@ def _first(spec: dict[str, Any], predict: Denoise, noise: np.ndarray) -> np.ndar
     return output[0] if spec["guidance"] else output
 
 
-def _session(
-    graph: dict[str, Any], files: dict[str, bytes], manifest: dict[str, Any], threads: int
+def _extended(manifest: dict[str, Any]) -> bool:
+    """Whether its text encoder has a tokeniser of onnxruntime-extensions."""
+    return bool(manifest["planner"]) and manifest["planner"]["text"]["encoder"] != "corpus"
+
+
+def onnx_session(
+    graph: dict[str, Any], files: dict[str, bytes], threads: int, extended: bool = False
 ) -> onnxruntime.InferenceSession:
+    """A graph of a manifest, of files that were read."""
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = threads
     settings.add_session_config_entry("session.load_model_format", "ONNX")
-    if manifest["planner"] and manifest["planner"]["text"]["encoder"] != "corpus":
+    if extended:
         from onnxruntime_extensions import get_library_path  # tokenisers of other encoders
 
         settings.register_custom_ops_library(get_library_path())

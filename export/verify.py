@@ -24,6 +24,8 @@ from keystep.export.answers import (
     runtime_answers,
     torch_answers,
 )
+from keystep.export.code_reading import family_of
+from keystep.export.code_verify import verify_code_bundle
 from keystep.export.comparison import TOLERANCE, Comparison, VerifyReport, compare
 from keystep.export.golden_file import CONTINUED, read_golden
 from keystep.export.onnx_policy import OnnxPolicy
@@ -64,6 +66,8 @@ def verify_bundle(
         BundleError: the bundle is damaged. A difference does not raise: see `VerifyReport.ok`.
         PolicyError: the runtime's answers are not finite.
     """
+    if family_of(path) == "code":
+        return verify_code_bundle(path, tolerance, threads)
     if planner is not None and checkpoint is None:
         raise keystep.ArgumentError("planner: expected the controller's checkpoint beside it, got none")
     if scorer is not None and planner is None:

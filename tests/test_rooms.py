@@ -97,11 +97,13 @@ ALLOWED = {
         "keystep.files",
         "keystep.notebook",
         "keystep.provenance",
+        "keystep.code",
         "keystep.models",
     },
 }
 CORE_USERS = {
-    "export": {"verify.py", "answers.py", "golden_file.py", "onnx_policy.py", "manifest.py", "upgrade.py"},
+    "export": {"verify.py", "answers.py", "golden_file.py", "onnx_policy.py", "manifest.py", "upgrade.py"}
+    | {"code_reading.py", "onnx_planner.py"},
     "models": {"reference.py"},
 }
 WITHOUT_TORCH = {"data", "record", "suites", "evaluate", "code", "expit"}

@@ -1,3 +1,4 @@
+#include "bind_code.hpp"
 #include "bindings.hpp"
 #include "signals.hpp"
 
@@ -15,6 +16,7 @@ PYBIND11_MODULE(_keystep, module) {
   bind_runtime(module);
   bind_shared_arrays(module);
   bind_fixed_rate(module);
+  bind_code(module);
 }
 
 /// Before pybind11, which waits for ever in a subinterpreter.

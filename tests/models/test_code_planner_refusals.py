@@ -124,7 +124,7 @@ PICTURE, STATE = camera_feature("base", 32, 32), state_feature(5)
         ({"layers": 0}, "layers: expected a positive integer, got 0"),
         ({"network": "gpt"}, "network: expected own | llava, got 'gpt'"),
         ({"heads": 3}, "heads: expected a multiple of 2 (key_heads), got 3"),
-        ({"width": 36}, "width: expected a multiple of 8 (2 x heads), got 36"),
+        ({"width": 72}, "width: expected a multiple of 64 (16 x heads), got 72"),
         ({"stem": (4, 8)}, "stem: expected channels of four stages, got (4, 8)"),
         ({"end_id": 2}, "end_id: expected an id below 35, of no other special token, got 2"),
         ({"image_id": 35}, "image_id: expected an id below 35, of no other special token, got 35"),

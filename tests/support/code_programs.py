@@ -8,8 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from hypothesis import assume
 from hypothesis import strategies as st
 
+from keystep.code.characters import MAX_LINES
 from keystep.code.outcome import CallResult, OracleError, Outcome
 
 QUERIES = {
@@ -182,4 +184,6 @@ def programs(draw: Any, max_statements: int = 5) -> Program:
         builder.statement()
         if sum(map(len, builder.lines)) > 1200 or "\n".join(builder.lines).count("\n") > 16:
             break
-    return Program("\n".join(builder.lines), builder.calls, builder.stores)
+    text = "\n".join(builder.lines)
+    assume(text.count("\n") < MAX_LINES)  # a single statement may be spelled over more
+    return Program(text, builder.calls, builder.stores)

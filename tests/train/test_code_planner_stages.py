@@ -90,7 +90,7 @@ def test_a_checkpoint_says_the_language_it_was_trained_with(dataset: Any, tmp_pa
     document = json.loads((run / LANGUAGE).read_text())
     damaged: list[tuple[Any, str]] = [
         ([], "expected an object"),
-        ({}, "keystep-words: expected an object, got None"),
+        ({}, "tokenizer: expected an object, got None"),
         ({**document, "grid": "5"}, "grid: expected 1 to 100 cells, got '5'"),
     ]
     fewer = {**document["tokenizer"], "words": document["tokenizer"]["words"][1:]}

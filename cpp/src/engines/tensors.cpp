@@ -5,6 +5,7 @@
 
 #include "bundle/bundle_check.hpp"
 #include "engines/engines.hpp"
+#include "engines/open_axis.hpp"
 #include "keystep/status.hpp"
 
 namespace keystep {
@@ -113,12 +114,22 @@ GraphSpec with_rows(GraphSpec graph, int rows) {
 
 bool is_cache(const TensorSpec& tensor) noexcept { return tensor.role.starts_with("cache."); }
 
+OpenAxis open_axis(const TensorSpec& tensor) noexcept {
+  if (tensor.role == "tokens" || tensor.role == "vectors") return OpenAxis::tokens;
+  return tensor.role == "logits" ? OpenAxis::logits : OpenAxis::none;
+}
+
+bool is_open(const GraphSpec& graph) noexcept {
+  const auto open = [](const TensorSpec& tensor) { return open_axis(tensor) != OpenAxis::none; };
+  return std::ranges::any_of(graph.inputs, open) || std::ranges::any_of(graph.outputs, open);
+}
+
 Cache::Cache(const GraphSpec& graph, const Tensors& tensors) {
   const auto cached = std::ranges::find_if(graph.inputs, is_cache);
   if (cached == graph.inputs.end()) return;
   input_ = tensors.find(graph, "length");
   if (input_ == nullptr) throw BundleError(expected("inputs", "a tensor with the role length", "none"));
-  capacity_ = cached->shape.front();
+  capacity_ = cached->shape.at(cached->shape.size() - 2);  // values of a position lie together
 }
 
 Status Cache::begin(int rows, std::string& error) noexcept {

@@ -27,18 +27,23 @@ def main(
     replan: bool = True,
     plan_ahead: int | None = None,
     resize: bool = False,
+    reply_tokens: int | None = None,
+    context: int | None = None,
     seed: int = 0,
     overwrite: bool = False,
 ) -> None:
     """Compile a training checkpoint into a bundle; the folder appears whole or not at all.
 
     Args:
-        checkpoint: folder of a controller, written by `keystep train controller`.
+        checkpoint: folder of a controller, written by `keystep train controller`; or of a planner that writes
+            code, written by `keystep train code-planner`, which takes precision (fp32 or int8), name, resize,
+            seed, overwrite, and reply_tokens and context.
         output: the bundle's folder, NAME.keystep.
         planner: folder of a planner, written by `keystep train planner`: makes a subgoal policy.
         scorer: folder of a scorer, written by `keystep train scorer`: chooses between the planner's plans
             where the runtime is asked for several (`planner_candidates`).
         precision: of the U-Nets' weights for the native engine; fp32 can be run in all three, bf16 in int8.
+            Of a planner that writes code those of its decoder, whose graph has them.
         name: of the bundle; the folder's when not given.
         execute: actions taken of each chunk; as trained when not given, at most what a subgoal is held for.
         kind: sampler, ddpm or ddim for a network of diffusion; this and the next four as trained by default.
@@ -53,6 +58,8 @@ def main(
         plan_ahead: in async mode a plan is asked for so many actions before the old one is used up, at most
             what a subgoal is held for; as many as plans and chunks take when not given.
         resize: let the runtime resize images of another size.
+        reply_tokens: of a planner that writes code: most tokens of a reply, 96 when not given.
+        context: and of a prompt with its reply; as trained when not given.
         seed: of the golden inputs and noise.
         overwrite: replace a bundle that is there.
     """
@@ -64,6 +71,8 @@ def main(
         "eta": eta,
         "guidance": guidance,
         "timestep_rule": timestep_rule,
+        "reply_tokens": reply_tokens,
+        "context": context,
     }
     plan_changes = {"kind": planner_kind, "inference_steps": planner_steps, "guidance": planner_guidance}
     path = export_bundle(

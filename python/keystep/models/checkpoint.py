@@ -100,8 +100,10 @@ def network_modes(config: Config) -> dict[str, str]:
     """
     if isinstance(config, OF_PLANS):
         return {config.subgoal: "min_max"}
-    actions = [] if isinstance(config, CodePlannerConfig) else ["action"]
-    return default_modes([*(feature.key for feature in config.observation), *actions])
+    keys = [feature.key for feature in config.observation]
+    if isinstance(config, CodePlannerConfig):
+        return default_modes(keys) | dict.fromkeys([image.key for image in config.images], "identity")
+    return default_modes([*keys, "action"])
 
 
 def make_model(config: Config) -> Any:

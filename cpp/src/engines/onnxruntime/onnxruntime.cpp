@@ -5,13 +5,14 @@
 #include "engines/onnxruntime/ort_check.hpp"
 #include "engines/onnxruntime/ort_graph.hpp"
 #include "engines/onnxruntime/ort_session.hpp"
+#include "engines/open_axis.hpp"
 #include "keystep/status.hpp"
 #include "support/readable.hpp"
 
 namespace keystep {
 namespace {
 
-using Extents = std::map<std::string, std::int64_t>;
+using AxisExtents = std::map<std::string, std::int64_t>;
 
 /// Text stays on the CPU: its operators have no other kernels.
 bool takes_text(const GraphSpec& spec) {
@@ -19,8 +20,8 @@ bool takes_text(const GraphSpec& spec) {
 }
 
 /// The file's symbolic axes that are rows, with so many.
-Extents rows_of(const OnnxFile& file, const GraphSpec& spec, int rows) {
-  Extents extents;
+AxisExtents rows_of(const OnnxFile& file, const GraphSpec& spec, int rows) {
+  AxisExtents extents;
   for (const TensorSpec& input : spec.inputs) {
     const auto axis = file.rows.find(input.name);
     if (axis != file.rows.end() && has_rows(spec, input)) extents[axis->second] = rows;
@@ -50,10 +51,10 @@ class OnnxEngine final : public Engine {
     for (const int count : rows) {
       // A device compiles a graph for its extents, and must not do so within a tick: there the rows are
       // fixed, and other rows are another session. On the CPU one session runs all.
-      const Extents extents = on_cpu ? Extents() : rows_of(file, spec, count);
+      const AxisExtents extents = on_cpu ? AxisExtents() : rows_of(file, spec, count);
       const bool first = variants.empty();
-      auto session =
-          first || !extents.empty() ? sessions_->open(content, on_cpu, extents) : variants.front().session;
+      auto session = first || !extents.empty() ? sessions_->open(content, on_cpu, extents, is_open(spec))
+                                               : variants.front().session;
       ort::check_graph(*library_, *session, spec, count, rows.size() > 1 || spec.any_rows);
       variants.push_back({std::move(session), with_rows(spec, count)});
     }

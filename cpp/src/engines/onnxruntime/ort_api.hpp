@@ -57,6 +57,7 @@ struct ApiBase {
   X(10, CreateSessionOptions, Status*, SessionOptions**)                                                      \
   X(13, SetSessionExecutionMode, Status*, SessionOptions*, int)                                               \
   X(16, EnableMemPattern, Status*, SessionOptions*)                                                           \
+  X(17, DisableMemPattern, Status*, SessionOptions*)                                                          \
   X(23, SetSessionGraphOptimizationLevel, Status*, SessionOptions*, int)                                      \
   X(24, SetIntraOpNumThreads, Status*, SessionOptions*, int)                                                  \
   X(25, SetInterOpNumThreads, Status*, SessionOptions*, int)                                                  \

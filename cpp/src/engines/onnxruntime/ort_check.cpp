@@ -4,6 +4,7 @@
 
 #include "bundle/bundle_check.hpp"
 #include "engines/engines.hpp"
+#include "engines/open_axis.hpp"
 #include "keystep/status.hpp"
 
 namespace keystep::ort {
@@ -77,8 +78,12 @@ void check_tensor(const GraphTensor& tensor, const TensorSpec& manifest, const T
   std::vector<std::int64_t> shape = tensor.shape;
   const bool any = any_rows && shape.size() == wanted.shape.size() && shape[0] == -1;
   if (any) shape[0] = wanted.shape[0];
+  const bool open = open_axis(wanted) != OpenAxis::none && shape.size() == wanted.shape.size();
+  if (open && shape[1] == -1) shape[1] = wanted.shape[1];
   if (shape == wanted.shape) return;
-  const char* how = any_rows ? " with a symbolic first axis (manifest)" : " (manifest)";
+  const char* how = any_rows ? " with a symbolic first axis (manifest)"
+                    : open   ? " with a symbolic second axis (manifest)"
+                             : " (manifest)";
   throw BundleError(
       expected(field + ".shape", to_string(manifest.shape) + how, to_string(tensor.shape) + " (graph)"));
 }

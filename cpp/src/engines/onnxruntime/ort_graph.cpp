@@ -6,6 +6,7 @@
 
 #include "engines/engines.hpp"
 #include "engines/onnxruntime/ort_check.hpp"
+#include "engines/open_axis.hpp"
 #include "keystep/status.hpp"
 
 namespace keystep {
@@ -18,18 +19,53 @@ class Binding {
       : library_(library),
         session_(variant.session),
         binding_(nullptr, api().ReleaseIoBinding),
+        info_(nullptr, api().ReleaseMemoryInfo),
         rows_(variant.spec.rows) {
+    ort::MemoryInfo* info = nullptr;
+    check(api().CreateCpuMemoryInfo(ort::kDeviceAllocator, ort::kMemTypeDefault, &info));
+    info_.reset(info);
     ort::IoBinding* binding = nullptr;
     check(api().CreateIoBinding(session_.get(), &binding));
     binding_.reset(binding);
     for (const TensorSpec& tensor : variant.spec.inputs) {
+      if (keep_open(tensor, tensors, api().BindInput)) continue;
       ort::Value* const value = bind(tensor, tensors.at(tensor), api().BindInput);
       if (copies_inputs) copied_inputs_.emplace_back(tensor.name, value);
     }
-    for (const TensorSpec& tensor : variant.spec.outputs) bind(tensor, tensors.at(tensor), api().BindOutput);
+    for (const TensorSpec& tensor : variant.spec.outputs) {
+      if (keep_open(tensor, tensors, api().BindOutput)) continue;
+      bind(tensor, tensors.at(tensor), api().BindOutput);
+    }
+    const Tensor* first = open_.empty() ? nullptr : tensors.find(variant.spec, "first");
+    if (first != nullptr) first_ = static_cast<const std::int64_t*>(first->data);
   }
 
   int rows() const noexcept { return rows_; }
+  bool is_open() const noexcept { return !open_.empty(); }
+
+  /// Whether there is room for a run of so many tokens.
+  bool fits(std::int64_t tokens) const noexcept {
+    return std::ranges::all_of(open_, [&](const Open& open) {
+      const std::int64_t extent = extent_of(open, tokens);
+      return extent >= 1 && extent <= open.most;
+    });
+  }
+
+  /// Before a run of so many tokens: views of the part of each open tensor that it has. nullptr: they are
+  /// bound.
+  ort::Status* bind_part(std::int64_t tokens) noexcept {
+    for (Open& open : open_) {
+      open.shape[1] = extent_of(open, tokens);
+      const std::size_t bytes = open.row_bytes * static_cast<std::size_t>(open.shape[1]);
+      ort::Value* value = nullptr;
+      ort::Status* status = api().CreateTensorWithDataAsOrtValue(
+          info_.get(), open.data, bytes, open.shape.data(), open.shape.size(), open.element_type, &value);
+      if (status != nullptr) return status;
+      open.value.reset(value);
+      if (ort::Status* refused = open.bind(binding_.get(), open.name.c_str(), value)) return refused;
+    }
+    return nullptr;
+  }
 
   /// nullptr: it ran.
   ort::Status* run(const ort::RunOptions& options) noexcept {
@@ -52,10 +88,45 @@ class Binding {
     ort::Value* value;
   };
 
+  using Bind = ort::Status* (*)(ort::IoBinding*, const char*, const ort::Value*) noexcept;
+
+  /// A tensor that every run has a part of.
+  struct Open {
+    std::string name;
+    OpenAxis axis;
+    void* data;
+    std::vector<std::int64_t> shape;
+    std::int64_t most;
+    std::size_t row_bytes;
+    int element_type;
+    Bind bind;
+    ort::Handle<ort::Value> value;
+  };
+
   const ort::Api& api() const noexcept { return library_.api(); }
   void check(ort::Status* status) const { library_.check<ProviderError>(status, "onnxruntime"); }
 
-  template <class Bind>
+  std::int64_t extent_of(const Open& open, std::int64_t tokens) const noexcept {
+    return open.axis == OpenAxis::logits && first_ != nullptr ? tokens - *first_ : tokens;
+  }
+
+  /// False: it is none.
+  bool keep_open(const TensorSpec& spec, const Tensors& tensors, Bind call) {
+    const OpenAxis axis = open_axis(spec);
+    if (axis == OpenAxis::none) return false;
+    const std::size_t row = spec.elements() / static_cast<std::size_t>(spec.shape.at(1));
+    open_.push_back({spec.name,
+                     axis,
+                     tensors.at(spec).data,
+                     spec.shape,
+                     spec.shape[1],
+                     row * size_of(spec.dtype),
+                     ort::element_type(spec.dtype),
+                     call,
+                     {nullptr, api().ReleaseValue}});
+    return true;
+  }
+
   ort::Value* bind(const TensorSpec& spec, const Tensor& tensor, Bind call) {
     ort::Value* const value =
         spec.dtype == DType::string ? text_value(spec, tensor) : memory_value(spec, tensor);
@@ -68,13 +139,10 @@ class Binding {
   /// binds them again. Keeping
   /// the condition tensors on the device would save those copies.
   ort::Value* memory_value(const TensorSpec& spec, const Tensor& tensor) {
-    ort::MemoryInfo* raw_info = nullptr;
-    check(api().CreateCpuMemoryInfo(ort::kDeviceAllocator, ort::kMemTypeDefault, &raw_info));
-    const ort::Handle<ort::MemoryInfo> info(raw_info, api().ReleaseMemoryInfo);
     ort::Value* value = nullptr;
-    check(api().CreateTensorWithDataAsOrtValue(info.get(), tensor.data, spec.elements() * size_of(spec.dtype),
-                                               spec.shape.data(), spec.shape.size(),
-                                               ort::element_type(spec.dtype), &value));
+    check(api().CreateTensorWithDataAsOrtValue(info_.get(), tensor.data,
+                                               spec.elements() * size_of(spec.dtype), spec.shape.data(),
+                                               spec.shape.size(), ort::element_type(spec.dtype), &value));
     values_.emplace_back(value, api().ReleaseValue);
     return value;
   }
@@ -105,7 +173,10 @@ class Binding {
   const ort::Library& library_;
   std::shared_ptr<ort::Session> session_;
   ort::Handle<ort::IoBinding> binding_;
+  ort::Handle<ort::MemoryInfo> info_;
   const int rows_;
+  std::vector<Open> open_;
+  const std::int64_t* first_ = nullptr;
   std::vector<ort::Handle<ort::Value>> values_;
   std::vector<Text> texts_;
   std::vector<std::pair<std::string, const ort::Value*>> copied_inputs_;
@@ -127,10 +198,12 @@ class OnnxGraph final : public Graph {
   }
 
   Status run(int rows) noexcept override {
+    const bool open = bindings_.front()->is_open();
     const auto bound =
-        std::ranges::find(bindings_, rows, [](const auto& binding) { return binding->rows(); });
-    if (bound == bindings_.end()) return refuse_rows(rows, error_);
+        std::ranges::find(bindings_, open ? 1 : rows, [](const auto& binding) { return binding->rows(); });
+    if (bound == bindings_.end() || (open && !(*bound)->fits(rows))) return refuse_rows(rows, error_);
     if (const Status status = cache_.begin(rows, error_); status != Status::ok) return status;
+    if (ort::Status* status = open ? (*bound)->bind_part(rows) : nullptr) return fail(status);
     if (ort::Status* status = (*bound)->run(*run_options_)) return fail(status);
     cache_.end(rows);
     return Status::ok;

@@ -34,24 +34,24 @@ Sessions::Sessions(std::shared_ptr<const Library> library, const EngineOptions& 
     : library_(std::move(library)),
       options_(with_extensions(options)),
       threads_(resolved_threads(options.threads)) {
-  options_for(false, {}, {});
+  options_for(false, {}, {}, false);
 }
 
 std::shared_ptr<Session> Sessions::open(const GraphContent& content, bool on_cpu,
-                                        const std::map<std::string, std::int64_t>& extents) {
+                                        const std::map<std::string, std::int64_t>& extents, bool open) {
   std::shared_ptr<Session> session;
-  const auto open = [&](bool cpu) {
-    return try_open(content, *options_for(cpu, content.external, extents), session);
+  const auto open_on = [&](bool cpu) {
+    return try_open(content, *options_for(cpu, content.external, extents, open), session);
   };
   const std::string file = readable(content.name);
-  std::string message = open(on_cpu);
+  std::string message = open_on(on_cpu);
   if (session == nullptr && !extended_ && message.find(kExtensionsDomain) != std::string::npos) {
     need_extensions(file);
-    message = open(on_cpu);
+    message = open_on(on_cpu);
   }
   if (session != nullptr) return session;
   const bool on_device = !on_cpu && options_.provider != "cpu";
-  const std::string cpu_message = on_device ? open(true) : message;
+  const std::string cpu_message = on_device ? open_on(true) : message;
   if (session != nullptr) {
     throw ProviderError(expected("provider", options_.provider + " to run " + file + ", as the CPU does",
                                  readable(message, kMaxMessageBytes)) +
@@ -73,7 +73,8 @@ std::string Sessions::try_open(const GraphContent& content, const SessionOptions
 }
 
 Handle<SessionOptions> Sessions::options_for(bool on_cpu, const Files& external,
-                                             const std::map<std::string, std::int64_t>& extents) const {
+                                             const std::map<std::string, std::int64_t>& extents,
+                                             bool open) const {
   const Api& api = library_->api();
   SessionOptions* raw = nullptr;
   check(api.CreateSessionOptions(&raw));
@@ -82,7 +83,8 @@ Handle<SessionOptions> Sessions::options_for(bool on_cpu, const Files& external,
   check(api.SetIntraOpNumThreads(raw, threads_));
   check(api.SetInterOpNumThreads(raw, 1));
   check(api.SetSessionGraphOptimizationLevel(raw, optimization_level(options_.optimization)));
-  check(api.EnableMemPattern(raw));  // one block for all intermediate results, for each set of input shapes
+  // One block for all intermediate results, kept for each set of input shapes: not where they always differ.
+  check(open ? api.DisableMemPattern(raw) : api.EnableMemPattern(raw));
   add_spinning(*raw);
   append_provider(*library_, options_, on_cpu, threads_, *raw);
   // Its own format could name other files; what we looked through is ONNX.
@@ -119,7 +121,7 @@ void Sessions::need_extensions(const std::string& file) {
       "; pip install onnxruntime-extensions and give the path of its library as extensions_library or in "
       "KEYSTEP_ORT_EXTENSIONS";
   if (options_.extensions_library.empty()) throw ProviderError(what + "no path" + kInstall);
-  const Handle<SessionOptions> options = options_for(true, {}, {});
+  const Handle<SessionOptions> options = options_for(true, {}, {}, false);
   const std::string message = library_->take_message(
       library_->api().RegisterCustomOpsLibrary_V2(options.get(), options_.extensions_library.c_str()));
   if (!message.empty()) throw ProviderError(what + message + kInstall);

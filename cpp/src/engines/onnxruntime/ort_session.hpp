@@ -17,16 +17,17 @@ class Sessions {
   Sessions(std::shared_ptr<const Library> library, const EngineOptions& options);
 
   /// `on_cpu`: whatever the provider. `extents`: of symbolic axes, by their names; others stay symbolic.
+  /// `open`: runs differ in shape.
   /// Throws BundleError: no graph that ONNX Runtime loads; ProviderError: the provider fails where the CPU
   /// does not, or the operators of onnxruntime-extensions are needed and not there.
   std::shared_ptr<Session> open(const GraphContent& content, bool on_cpu,
-                                const std::map<std::string, std::int64_t>& extents);
+                                const std::map<std::string, std::int64_t>& extents, bool open);
 
   int threads() const noexcept { return threads_; }
 
  private:
   Handle<SessionOptions> options_for(bool on_cpu, const Files& external,
-                                     const std::map<std::string, std::int64_t>& extents) const;
+                                     const std::map<std::string, std::int64_t>& extents, bool open) const;
   std::string try_open(const GraphContent& content, const SessionOptions& options,
                        std::shared_ptr<Session>& session) const;
   void add_spinning(SessionOptions& session) const;

@@ -137,8 +137,10 @@ class CodePlannerConfig(Observing):
         require(not self.llava, "code_planner.llava", "{} of an own network", self.llava)
         grouped = self.heads % self.key_heads == 0
         require(grouped, "code_planner.heads", f"a multiple of {self.key_heads} (key_heads)", self.heads)
-        even = self.width % (2 * self.heads) == 0
-        require(even, "code_planner.width", f"a multiple of {2 * self.heads} (2 x heads)", self.width)
+        unit = 16 * self.heads  # heads of 16 n values: what ONNX Runtime's GroupQueryAttention rotates
+        require(
+            self.width % unit == 0, "code_planner.width", f"a multiple of {unit} (16 x heads)", self.width
+        )
         if self.picture is not None:
             require(len(self.stem) == 4, "code_planner.stem", "channels of four stages", self.stem)
             require(min(self.stem) > 0, "code_planner.stem", "positive channels", self.stem)

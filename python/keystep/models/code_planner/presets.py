@@ -12,7 +12,7 @@ STATE_WIDTH, OBJECT_WIDTH = 31, 20  # of the tabletop suite; training sets what 
 
 _TINY = CodePlannerConfig(observation=(camera_feature("base", 128, 128), state_feature(STATE_WIDTH)))
 _OBJECTS = (vector_feature(OBJECTS, OBJECT_SLOTS * OBJECT_WIDTH), state_feature(STATE_WIDTH))
-_MICRO: dict[str, Any] = {"width": 32, "layers": 2, "heads": 4, "key_heads": 2, "hidden": 48}
+_MICRO: dict[str, Any] = {"width": 64, "layers": 2, "heads": 4, "key_heads": 2, "hidden": 48}
 
 CODE_PLANNER_PRESETS: dict[str, CodePlannerConfig] = {
     # For tests: a fraction of a second to run.

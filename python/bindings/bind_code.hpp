@@ -1,0 +1,11 @@
+// Apart from bindings.hpp, which all include.
+#pragma once
+
+#include "bindings.hpp"
+
+namespace keystep::python {
+
+/// What a planner that writes reads and remembers, for tests beside keystep.code.
+void bind_code(py::module_& module);
+
+}  // namespace keystep::python
