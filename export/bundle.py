@@ -103,8 +103,9 @@ def export_bundle(
         raise ExportError(f"output: expected a bundle to overwrite, got {output}, which has no manifest.json")
     if read_checkpoint(checkpoint).kind == "code_planner":
         pair = {"planner": planner, "scorer": scorer, "execute": execute, "planner_sampler": planner_sampler}
-        own = {"name": name, "overwrite": overwrite, "seed": seed, "resize": resize, "replan": replan}
-        return export_code_bundle(checkpoint, output, precision=precision, **own, **pair, **sampler)
+        own = {"name": name, "overwrite": overwrite, "seed": seed, "resize": resize}
+        plans = {"replan": replan, "plan_ahead": plan_ahead}
+        return export_code_bundle(checkpoint, output, precision=precision, **own, **pair, **plans, **sampler)
     check_precision(precision)
     if planner_sampler and planner is None:
         got = ", ".join(planner_sampler)

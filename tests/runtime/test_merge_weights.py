@@ -54,7 +54,12 @@ class Reference:
 def played(bundle: Path, decay: str, overlap: int | None) -> np.ndarray:
     """The actions, each compared."""
     time = keystep.VirtualTime(chunk=(float(DELAY),))
-    options: dict[str, Any] = {"merge": "x0blend", "merge_decay": decay, "merge_overlap": overlap, "engine": "onnxruntime"}
+    options: dict[str, Any] = {
+        "merge": "x0blend",
+        "merge_decay": decay,
+        "merge_overlap": overlap,
+        "engine": "onnxruntime",
+    }
     with keystep.load(bundle, mode="async", virtual_time=time, **options) as policy:
         observation = {
             feature["key"]: np.full(feature["shape"], 0.25, feature["dtype"])

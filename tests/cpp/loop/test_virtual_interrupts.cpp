@@ -48,6 +48,7 @@ void an_abandoned_chunk_has_drawn_its_noise() {
 }
 
 void an_abandoned_plan_has_drawn_its_noise() {
+  std::vector<std::vector<float>> seen;
   for (const int times : {0, 1, 2}) {
     test::Policy lockstep(kSubgoalManifest);
     lockstep.reset();
@@ -56,12 +57,14 @@ void an_abandoned_plan_has_drawn_its_noise() {
       lockstep.runtime->replan();
     }
     std::vector<float> wanted(kPlanSize), plan(kPlanSize);
-    CHECK(lockstep.runtime->predict_plan(test::seen(kState), {}, wanted) == Status::ok);
+    CHECK(lockstep.tick() == Status::ok && lockstep.runtime->plan(wanted));
     test::Policy timed(kSubgoalManifest, {}, taking({.chunk = {1}, .plan = {5}}));
     interrupted(timed, times);
     CHECK(timed.runtime->plan(plan) && plan == wanted);
     CHECK(timed.runtime->telemetry().plans == 1 && timed.runtime->telemetry().plans_failed == 0);
+    seen.push_back(plan);
   }
+  CHECK(seen[0] != seen[1] && seen[1] != seen[2]);
 }
 
 }  // namespace
