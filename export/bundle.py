@@ -21,6 +21,7 @@ from keystep.export.levels import (
     load_controller,
     load_planning,
     load_scoring,
+    planning_ahead,
     within_subgoals,
 )
 from keystep.export.manifest import ExportError, build_manifest, validate
@@ -60,6 +61,7 @@ def export_bundle(
     overwrite: bool = False,
     seed: int = 0,
     replan: bool = True,
+    plan_ahead: int | None = None,
     resize: bool = False,
     planner_sampler: dict[str, Any] | None = None,
     **sampler: Any,
@@ -80,6 +82,8 @@ def export_bundle(
         overwrite: replace an existing bundle.
         seed: of the golden observations and noise.
         replan: plan again when all subgoals are used up (default of the runtime).
+        plan_ahead: in async mode a plan is asked for so many actions before the old one is used up,
+            0..steps_per_subgoal; None: as many as recent plans and chunks took (default of the runtime).
         resize: let the runtime resize images of another size.
         planner_sampler: fields of the planner's SamplerConfig to change.
         sampler: fields of the controller's SamplerConfig to change, e.g. inference_steps=10 or kind="ddpm".
@@ -99,17 +103,20 @@ def export_bundle(
         raise ExportError(f"output: expected a bundle to overwrite, got {output}, which has no manifest.json")
     if read_checkpoint(checkpoint).kind == "code_planner":
         pair = {"planner": planner, "scorer": scorer, "execute": execute, "planner_sampler": planner_sampler}
-        own = {"name": name, "overwrite": overwrite, "seed": seed, "resize": resize, "replan": replan}
-        return export_code_bundle(checkpoint, output, precision=precision, **own, **pair, **sampler)
+        own = {"name": name, "overwrite": overwrite, "seed": seed, "resize": resize}
+        plans = {"replan": replan, "plan_ahead": plan_ahead}
+        return export_code_bundle(checkpoint, output, precision=precision, **own, **pair, **plans, **sampler)
     check_precision(precision)
     if planner_sampler and planner is None:
         got = ", ".join(planner_sampler)
         raise ExportError(f"planner_sampler: expected none for a policy without planner, got {got}")
-    if scorer is not None and planner is None:
-        raise ExportError(f"scorer: expected none for a policy without planner, got {scorer}")
+    for field, value in (("scorer", scorer), ("plan_ahead", plan_ahead)):
+        if value is not None and planner is None:
+            raise ExportError(f"{field}: expected none for a policy without planner, got {value}")
     controller = load_controller(checkpoint, sampler, execute, resize)
     planning = load_planning(planner, planner_sampler or {}, replan, controller) if planner else None
     if planning is not None:
+        planning = planning_ahead(planning, plan_ahead)
         if scorer is not None:
             planning = replace(planning, scoring=load_scoring(scorer, planning))
         controller = within_subgoals(controller, planning, execute)

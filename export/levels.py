@@ -84,6 +84,7 @@ class Planning:
     sampler: SamplerConfig
     replan: bool
     scoring: Scoring | None = None
+    plan_ahead: int | None = None  # actions; None: as many as plans and chunks take
 
     @property
     def config(self) -> PlannerConfig:
@@ -125,6 +126,14 @@ def as_controller(
         wanted = "0 for a policy trained without condition_dropout"
         raise ExportError(f"sampler.guidance: expected {wanted}, got {spec.guidance}")
     return Controller(model, known, spec, steps, resize)
+
+
+def planning_ahead(planning: Planning, actions: int | None) -> Planning:
+    """Asked for so many actions before the old one is used up. Raises ExportError."""
+    most = planning.config.steps_per_subgoal
+    if actions is not None and not 0 <= actions <= most:
+        raise ExportError(f"plan_ahead: expected 0..{most} (steps_per_subgoal), got {actions}")
+    return replace(planning, plan_ahead=actions)
 
 
 def load_planning(folder: Path, changes: dict[str, Any], replan: bool, controller: Controller) -> Planning:

@@ -106,6 +106,8 @@ def planner_entry(planning: Planning, unet: dict[str, Any] | None) -> dict[str, 
         "text": {"encoder": planning.text_encoder.kind, "max_bytes": MAX_TEXT_BYTES},
         "unet": unet,
     }
+    if planning.plan_ahead is not None:  # left out where there is none, as older bundles do
+        entry["plan_ahead"] = planning.plan_ahead
     if planning.scoring is not None:
         entry["scorer"] = scorer_entry(planning.scoring.metrics)
     return entry

@@ -22,6 +22,7 @@ from keystep.export.levels import (
     as_controller,
     as_planning,
     changed_sampler,
+    planning_ahead,
     within_subgoals,
 )
 from keystep.export.manifest import ExportError, build_manifest
@@ -86,6 +87,7 @@ def rehearse_bundle(
     precision: Precision = "fp32",
     execute: int | None = None,
     replan: bool = True,
+    plan_ahead: int | None = None,
     resize: bool = False,
     planner_sampler: dict[str, Any] | None = None,
     **sampler: Any,
@@ -103,6 +105,7 @@ def rehearse_bundle(
         model, policy = make_model(planner.config).eval(), make_model(controller.config).eval()
         acting = as_controller(policy, controller, sampler, execute, resize)  # type: ignore[arg-type]
         planning = as_planning(model, planner, text_encoder, planner_sampler or {}, replan, acting)  # type: ignore[arg-type]
+        planning = planning_ahead(planning, plan_ahead)
         acting = within_subgoals(acting, planning, execute)
         entries = _controller_entries(acting) | _planner_entries(planning)
     if precision != "fp32" and not _unets(acting, planning):

@@ -33,6 +33,8 @@ void bind_options(py::module_& module) {
   asynchronous.def(py::init());
   bind_field(asynchronous, "underrun", &AsyncOptions::underrun);
   bind_field(asynchronous, "merge", &AsyncOptions::merge);
+  bind_field(asynchronous, "merge_decay", &AsyncOptions::merge_decay);
+  bind_field(asynchronous, "merge_overlap", &AsyncOptions::merge_overlap);
   bind_field(asynchronous, "request_below", &AsyncOptions::request_below);
   bind_field(asynchronous, "blend_actions", &AsyncOptions::blend_actions);
   bind_field(asynchronous, "ensemble_decay", &AsyncOptions::ensemble_decay);

@@ -140,7 +140,9 @@ class AsyncOptions:
     request_below: int
     blend_actions: int
     ensemble_decay: float
-    plan_ahead: int
+    plan_ahead: int | None
+    merge_decay: str
+    merge_overlap: int | None
     watchdog_us: int
 
 class Tracer:

@@ -36,10 +36,12 @@ def load(
     mode: str = "lockstep",
     underrun: str = "",
     merge: str = "",
+    merge_decay: str = "",
+    merge_overlap: int | None = None,
     request_below: int = 0,
     blend_actions: int = 0,
     ensemble_decay: float = 0.01,
-    plan_ahead: int = -1,
+    plan_ahead: int | None = None,
     watchdog_us: int = 2_000_000,
     virtual_time: VirtualTime | None = None,
     trace: str | os.PathLike[str] | None = None,
@@ -80,7 +82,7 @@ def load(
             external: any other, e.g. simulated time, which every stamped observation gives as `now_us`. A
             stamp more than 10 ms ahead is of another clock (the wall's?), and always refused.
         mode: lockstep computes inside `act`, reproducible to the bit. async: planner and controller have
-            threads, and `act` never waits (docs/real_time.md). The next seven are for it alone.
+            threads, and `act` never waits (docs/real_time.md). The next nine are for it alone.
         underrun: what `act` gives while there is no action of the policy. hold: the bundle's hold;
             decelerate: towards it, within the rate limits, where actions are relative; repeat: the last
             action, a few times and never after an interrupt, then hold; fault: PolicyError "underrun". "":
@@ -88,12 +90,16 @@ def load(
         merge: how a chunk joins the one before. In the sampler: trained (bundles with `chunk.max_delay`) or
             x0blend (controllers with a sampler), docs/merging.md; afterwards: blend, replace, or
             temporal_ensemble (ACT). "": trained, else x0blend, else blend.
+        merge_decay: of x0blend: exponential or linear, how the old chunk's weight falls behind what is
+            executed meanwhile; "": exponential.
+        merge_overlap: of x0blend: the first row of a new chunk that is wholly new, 0..rows of a chunk, never
+            below the delay; None: what leaves the delay's rows to the chunk after it.
         request_below: a new chunk is asked for when fewer actions are left, 1..rows of a chunk; 0: after half
             a chunk or as many as the bundle executes, whatever comes first.
         blend_actions: over which the old chunk fades; 0: half a chunk.
         ensemble_decay: m of the weights exp(-m i), i = 0 the oldest chunk.
         plan_ahead: a planner is asked so many actions before its goal is used up; -1: as many as recent plans
-            and chunks took.
+            and chunks took; None: as the bundle says (`planner.plan_ahead`), -1 where it says nothing.
         watchdog_us: a longer call of the engine is a hung one; 0: never.
         virtual_time: for simulation (docs/latency.md): what chunks and plans take is declared, one tick is
             one control period, no threads. Lockstep stands still meanwhile, and takes `underrun`, too.
@@ -138,6 +144,8 @@ def load(
     options.mode = mode
     options.asynchronous.underrun = underrun
     options.asynchronous.merge = merge
+    options.asynchronous.merge_decay = merge_decay
+    options.asynchronous.merge_overlap = merge_overlap
     options.asynchronous.request_below = request_below
     options.asynchronous.blend_actions = blend_actions
     options.asynchronous.ensemble_decay = ensemble_decay

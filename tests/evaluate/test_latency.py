@@ -116,6 +116,14 @@ def test_options_of_the_command_are_cells():
     manifest = {"control_rate_hz": 60.0}
     options = LatencyOptions(latency=("chunk=50ms",), mode=("async",), control_rate=(30.0, 60.0))
     assert [cell.periods["chunk"] for cell in options.cells(manifest)] == pytest.approx([0, 1.5, 3])
+    weighed = LatencyOptions(
+        merge=("x0blend", "replace"), merge_decay=("linear",), merge_overlap=(2, 6), latency=("0",)
+    )
+    names = [cell.rule.name for cell in weighed.cells(manifest)]
+    assert names == ["async x0blend linear overlap 2", "async x0blend linear overlap 6", "async replace"]
+    loaded = weighed.cells(manifest)[1].load_options()
+    assert (loaded["merge_decay"], loaded["merge_overlap"]) == ("linear", 6)
+    assert weighed.cells(manifest)[2].load_options()["merge_overlap"] is None
 
 
 def test_what_says_the_same_is_one_cell():
@@ -267,6 +275,9 @@ def test_the_command_plays_every_cell(capsys, bundle, tmp_path):
         ),
         (["--latency", "chunk=3", "--control-rate", "30"], "beside it, got chunk=3"),
         (["--control-rate", "30"], "beside it, got none"),
+        (["--mode", "lockstep", "--merge-decay", "linear"], "merge_decay: expected none in mode lockstep"),
+        (["--merge", "blend", "--merge-overlap", "2"], "merge_overlap: expected merge x0blend or trained"),
+        (["--merge", "x0blend", "--merge-overlap", "99"], "merge_overlap: expected 0.."),
         (["--latency", "chunk=1", "--latency", "chunk=99999999999"], "virtual_time.chunk[0]: expected"),
         (["--mode", "lockstep", "--mode", "async", "--merge", "nonsense"], "merge: expected"),
         (["--mode", "lockstep", "--mode", "async", "--merge", "trained"], "not trained with --rtc"),

@@ -120,6 +120,7 @@ def resaved(folder: Path, name: str, model: onnx.ModelProto) -> None:
         ({"scorer": Path("s")}, "scorer: expected none for a planner that writes code, got s"),
         ({"inference_steps": 3}, "inference_steps: expected none for a planner that writes code, got 3"),
         ({"replan": False}, "replan: expected none for a planner that writes code, got False"),
+        ({"plan_ahead": 2}, "plan_ahead: expected none for a planner that writes code, got 2"),
     ],
 )
 def test_options_of_other_policies(checkpoint: Path, tmp_path: Path, options: dict, message: str) -> None:

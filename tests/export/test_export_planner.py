@@ -117,7 +117,7 @@ def test_graphs_of_a_state_hierarchy(exported: Path, written: dict[str, Any]) ->
 
 
 def test_manifest_of_an_image_hierarchy(checkpoint: Checkpoints, tmp_path: Path) -> None:
-    options: Any = {"replan": False, "resize": True, "name": "mine"}
+    options: Any = {"replan": False, "resize": True, "name": "mine", "plan_ahead": 2}
     options["planner_sampler"] = {"kind": "ddpm", "inference_steps": 4, "guidance": 0}
     pair = checkpoint(CONTROLLERS["images"]), checkpoint(PLANNERS["images"])
     folder = export_bundle(pair[0], tmp_path / "x.keystep", planner=pair[1], **options)
@@ -127,7 +127,10 @@ def test_manifest_of_an_image_hierarchy(checkpoint: Checkpoints, tmp_path: Path)
     camera = Feature("observation.images.static", "rgb", (16, 16, 3), resize=True)
     assert features_of(manifest["observation"]) == [camera]
     known = [read_checkpoint(path) for path in pair]
-    expected = rehearse_bundle(*known, load_text_encoder(), name="mine", replan=False, resize=True)
+    expected = rehearse_bundle(
+        *known, load_text_encoder(), name="mine", replan=False, resize=True, plan_ahead=2
+    )
+    assert expected["planner"]["plan_ahead"] == planner["plan_ahead"] == 2
     assert [expected[key] for key in ("name", "observation")] == [
         manifest[key] for key in ("name", "observation")
     ]
@@ -207,6 +210,17 @@ def _at(manifest: dict[str, Any], path: tuple[Any, ...]) -> Any:
     for key in path:
         manifest = manifest[key]
     return manifest
+
+
+def test_a_number_of_actions_beforehand_is_within_a_subgoal(checkpoint: Checkpoints, tmp_path: Path) -> None:
+    controller, planner = checkpoint(CONTROLLERS["act"]), checkpoint(PLANNERS["state"])
+    for wrong in (-1, STEPS + 1):
+        message = rf"plan_ahead: expected 0\.\.{STEPS} \(steps_per_subgoal\), got {wrong}"
+        with pytest.raises(ExportError, match=message):
+            export_bundle(controller, tmp_path / "x.keystep", planner=planner, plan_ahead=wrong)
+    with pytest.raises(ExportError, match="plan_ahead: expected none for a policy without planner, got 3"):
+        export_bundle(controller, tmp_path / "x.keystep", plan_ahead=3)
+    assert list(tmp_path.iterdir()) == []
 
 
 # ---- whole or not at all

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 
 #include "keystep/latency.hpp"
@@ -22,14 +23,19 @@ struct AsyncOptions {
   /// `blend_actions`; replace: at once; temporal_ensemble: the weighted mean of all chunks that know an
   /// action (ACT). Empty: trained, else x0blend, else blend.
   std::string merge{};
+  /// Of what is merged by x0blend (of `trained`: chunks beyond `chunk.max_delay`): how the weight of the old
+  /// chunk falls, exponential or linear, and the first row that is wholly new, 0..rows of a chunk, which is
+  /// never below the delay. Empty: exponential. None: what leaves the delay's rows to the chunk after it.
+  std::string merge_decay{};
+  std::optional<int> merge_overlap{};
   /// A new chunk is asked for when fewer actions than this are left, 1..rows of a chunk. 0: after
   /// `chunk.execute` actions or half a chunk, whatever comes first; always with temporal_ensemble.
   int request_below = 0;
   int blend_actions = 0;         ///< over which the old chunk fades, 0: half of the rows of a chunk
   double ensemble_decay = 0.01;  ///< m of the weights exp(-m i), i = 0 the oldest chunk (ACT)
   /// A planner is asked so many actions before the goal of now is used up; -1: as many as recent plans and
-  /// chunks took.
-  int plan_ahead = -1;
+  /// chunks took. None: `planner.plan_ahead` of the bundle, -1 where it has none.
+  std::optional<int> plan_ahead{};
   /// An engine's call that takes longer is a hung one; 0: never.
   std::int64_t watchdog_us = 2'000'000;
 };

@@ -131,6 +131,9 @@ struct ScorerSpec {
 /// Of family subgoal: a plan is `subgoals` observations, each held for `steps_per_subgoal` actions.
 struct PlannerSpec {
   int subgoals = 0, steps_per_subgoal = 0;
+  /// The asynchronous loop asks for a plan so many actions before the old one is used up; -1: as many as
+  /// recent plans and chunks took.
+  int plan_ahead = -1;
   bool replan = true;           ///< plan anew when the plan is used up; if false the last subgoal stays
   bool guided = false;          ///< the graphs carry the unconditional row; if false guidance must be 0
   std::string subgoal;          ///< the key of the feature that a subgoal is

@@ -121,10 +121,13 @@ ScorerSpec read_scorer(const ManifestNode& node) {
 PlannerSpec read_planner(const ManifestNode& node) {
   node.check_keys({"subgoals", "steps_per_subgoal", "replan", "guided", "subgoal", "normalization", "sampler",
                    "text", "unet"},
-                  {"scorer"});
+                  {"scorer", "plan_ahead"});
   PlannerSpec spec;
   spec.subgoals = static_cast<int>(node["subgoals"].integer(1, 65536));
   spec.steps_per_subgoal = static_cast<int>(node["steps_per_subgoal"].integer(1, 65536));
+  if (node.contains("plan_ahead")) {
+    spec.plan_ahead = static_cast<int>(node["plan_ahead"].integer(0, spec.steps_per_subgoal));
+  }
   spec.replan = node["replan"].boolean();
   spec.guided = node["guided"].boolean();
   spec.subgoal = node["subgoal"].text();

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,7 +12,7 @@ import tyro
 
 import keystep
 from keystep.commands.options import OutputOptions
-from keystep.evaluate.latencies import DeclaredLatency, LoopRule, declared
+from keystep.evaluate.latencies import DeclaredLatency, LoopRule, declared, weighs
 from keystep.evaluate.latency_plot import latency_figure
 from keystep.evaluate.latency_sweep import LatencyCell, LatencySweep, plan_cells
 from keystep.evaluate.protocols import Report
@@ -38,6 +38,11 @@ class LatencyOptions:
     merge: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
     """How chunks join in mode async, as keystep.load has it, or naive: replace without skipping what is past;
     the loop's default when not given."""
+    merge_decay: Annotated[tuple[Literal["exponential", "linear"], ...], tyro.conf.UseAppendAction] = ()
+    """Of x0blend, how the old chunk's weight falls; exponential when not given. Other rules have none."""
+    merge_overlap: Annotated[tuple[int, ...], tyro.conf.UseAppendAction] = ()
+    """Of x0blend, the first row of a new chunk that is wholly new; what leaves the delay's rows to the chunk
+    after it when not given."""
     control_rate: Annotated[tuple[float, ...], tyro.conf.UseAppendAction] = ()
     """In Hz: how many actions a latency in ms, or one of a profile, comes to; the bundle's when not given. A
     latency in control periods is the same at every rate: with such ones alone it is refused."""
@@ -47,18 +52,18 @@ class LatencyOptions:
     @property
     def wanted(self) -> bool:
         """Any was given."""
-        return bool(self.latency or self.mode or self.merge or self.control_rate or self.underrun != "hold")
+        weights = self.merge_decay or self.merge_overlap
+        lists = self.latency or self.mode or self.merge or weights or self.control_rate
+        return bool(lists or self.underrun != "hold")
 
     def cells(self, manifest: dict[str, Any]) -> list[LatencyCell]:
         """What to play, in order. Raises ArgumentError."""
-        modes: tuple[Mode, ...] = self.mode or (("async",) if self.merge else ("lockstep", "async"))
-        if self.merge and "async" not in modes:
-            raise keystep.ArgumentError(f"merge: expected none in mode lockstep, got {self.merge[0]!r}")
-        rules = [
-            LoopRule(mode, merge, self.underrun)
-            for mode in modes
-            for merge in ((self.merge or ("",)) if mode == "async" else ("",))
-        ]
+        merging = self.merge or self.merge_decay or self.merge_overlap
+        modes: tuple[Mode, ...] = self.mode or (("async",) if merging else ("lockstep", "async"))
+        for name in ("merge", "merge_decay", "merge_overlap"):
+            if (given := getattr(self, name)) and "async" not in modes:
+                raise keystep.ArgumentError(f"{name}: expected none in mode lockstep, got {given[0]!r}")
+        rules = [rule for mode in modes for rule in self._rules(mode)]
         latencies: list[DeclaredLatency] = [declared(text) for text in self.latency]
         if self.control_rate and not any(latency.in_ms for latency in latencies):
             got = ", ".join(self.latency) or "none"
@@ -66,6 +71,23 @@ class LatencyOptions:
                 f"control_rate: expected a latency in ms (chunk=50ms) or of a profile beside it, got {got}"
             )
         return plan_cells(rules, latencies, self.control_rate or (float(manifest["control_rate_hz"]),))
+
+    def _rules(self, mode: Mode) -> Iterator[LoopRule]:
+        if mode == "lockstep":
+            yield LoopRule(mode, underrun=self.underrun)
+            return
+        if (self.merge_decay or self.merge_overlap) and not any(map(weighs, self.merge or ("",))):
+            given = "merge_decay" if self.merge_decay else "merge_overlap"
+            got = ", ".join(self.merge)
+            raise keystep.ArgumentError(f"{given}: expected merge x0blend or trained beside it, got {got}")
+        for merge in self.merge or ("",):
+            decays: Sequence[str] = (self.merge_decay or ("",)) if weighs(merge) else ("",)
+            overlaps: Sequence[int | None] = (self.merge_overlap or (None,)) if weighs(merge) else (None,)
+            yield from (
+                LoopRule(mode, merge, self.underrun, decay, overlap)
+                for decay in decays
+                for overlap in overlaps
+            )
 
 
 def check_alone(bundles: Sequence[Path], evaluation: Evaluation, **others: object) -> None:

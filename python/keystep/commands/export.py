@@ -25,6 +25,7 @@ def main(
     planner_steps: int | None = None,
     planner_guidance: float | None = None,
     replan: bool = True,
+    plan_ahead: int | None = None,
     resize: bool = False,
     reply_tokens: int | None = None,
     context: int | None = None,
@@ -54,6 +55,8 @@ def main(
         planner_steps: denoise steps of a plan.
         planner_guidance: lambda of the planner's guidance; an episode may choose another.
         replan: plan again when all subgoals are used up.
+        plan_ahead: in async mode a plan is asked for so many actions before the old one is used up, at most
+            what a subgoal is held for; as many as plans and chunks take when not given.
         resize: let the runtime resize images of another size.
         reply_tokens: of a planner that writes code: most tokens of a reply, 96 when not given.
         context: and of a prompt with its reply; as trained when not given.
@@ -83,6 +86,7 @@ def main(
         overwrite=overwrite,
         seed=seed,
         replan=replan,
+        plan_ahead=plan_ahead,
         resize=resize,
         planner_sampler=_given(plan_changes),
         **_given(changes),

@@ -78,6 +78,8 @@ def summary(bundle: Path, manifest: dict[str, Any]) -> Rows:
             f"{planner['subgoals']} of {planner['subgoal']}, each for {planner['steps_per_subgoal']} actions"
         )
         rows["subgoals"] = f"{held}, {'planned again' if planner['replan'] else 'planned once'}"
+        if "plan_ahead" in planner:
+            rows["plan asked for"] = f"{planner['plan_ahead']} actions before the old one is used up"
         rows["plan sampler"] = _sampler(planner["sampler"])
         rows["plan normalization"] = planner["normalization"]["mode"]
         rows["plan score"] = _scorer(planner.get("scorer"))

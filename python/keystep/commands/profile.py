@@ -29,6 +29,10 @@ def main(
     planner_candidates: int = 1,
     planner_score: Literal["bundle", "learned", "density"] = "bundle",
     mode: Literal["lockstep", "async"] = "lockstep",
+    merge: str = "",
+    merge_decay: Literal["exponential", "linear"] | None = None,
+    merge_overlap: int | None = None,
+    plan_ahead: int | None = None,
     rate: float | None = None,
     fifo_priority: int = 0,
     cores: tuple[int, ...] = (),
@@ -54,6 +58,10 @@ def main(
         planner_score: what is best; by the bundle's scorer, if it has one.
         mode: lockstep computes inside the tick; async on threads of their own (docs/real_time.md), ticked in
             one run of the policy's own clock.
+        merge: in async mode, how chunks join; this and the next three as `keystep.load` has them.
+        merge_decay: of x0blend, how the old chunk's weight falls.
+        merge_overlap: of x0blend, the first row of a new chunk that is wholly new.
+        plan_ahead: in async mode, a planner is asked so many actions before its goal is used up.
         rate: ticks a second; as fast as they go when not given, in async mode the bundle's control rate.
         fifo_priority: in async mode, SCHED_FIFO for the clock's thread; 0: not asked for.
         cores: in async mode, that the clock's thread is to run on.
@@ -68,6 +76,13 @@ def main(
     options |= engine_options(engine, precision, isa)
     if mode != "lockstep":
         options["mode"] = mode
+    loop = {
+        "merge": merge or None,
+        "merge_decay": merge_decay,
+        "merge_overlap": merge_overlap,
+        "plan_ahead": plan_ahead,
+    }
+    options |= {name: value for name, value in loop.items() if value is not None}
     asked = {"fifo_priority": fifo_priority, "cores": cores, "lock_memory": lock_memory}
     thread = {name: value for name, value in asked.items() if value}
     if planner_candidates != 1:

@@ -122,6 +122,11 @@ def _no_profile(name: str, path: Path, got: object) -> keystep.ArgumentError:
     )
 
 
+def weighs(merge: str) -> bool:
+    """Whether this rule may weigh the old chunk, so that decay and overlap mean something."""
+    return merge in ("", "x0blend", "trained")
+
+
 @dataclass(frozen=True)
 class LoopRule:
     """How the loop goes on while the policy thinks.
@@ -130,11 +135,14 @@ class LoopRule:
         mode: lockstep, which stands still meanwhile, or async.
         merge: of async, see `keystep.load`; "": its default; naive: replace without skipping what is past.
         underrun: what is given while there is no action.
+        merge_decay, merge_overlap: of merge, see `keystep.load`.
     """
 
     mode: str
     merge: str = ""
     underrun: str = ""
+    merge_decay: str = ""
+    merge_overlap: int | None = None
 
     def __post_init__(self) -> None:
         if self.mode not in ("lockstep", "async"):
@@ -145,7 +153,8 @@ class LoopRule:
     @property
     def name(self) -> str:
         """For a table."""
-        return f"{self.mode} {self.merge}".strip()
+        overlap = "" if self.merge_overlap is None else f"overlap {self.merge_overlap}"
+        return " ".join(part for part in (self.mode, self.merge, self.merge_decay, overlap) if part)
 
     def load_options(self, latency: DeclaredLatency, rate_hz: float | None) -> dict[str, Any]:
         """For `keystep.load`."""
@@ -154,5 +163,7 @@ class LoopRule:
             "mode": self.mode,
             "merge": "replace" if naive else self.merge,
             "underrun": self.underrun,
+            "merge_decay": self.merge_decay,
+            "merge_overlap": self.merge_overlap,
             "virtual_time": latency.virtual_time(rate_hz, skips=not naive),
         }

@@ -99,6 +99,8 @@ class LatencySweep:
                 {
                     "mode": cell.rule.mode,
                     "merge": cell.rule.merge,
+                    "merge_decay": cell.rule.merge_decay,
+                    "merge_overlap": cell.rule.merge_overlap,
                     "underrun": cell.rule.underrun,
                     "latency": cell.latency.text,
                     "control_rate_hz": cell.rate_hz,

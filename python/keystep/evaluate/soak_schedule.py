@@ -186,6 +186,9 @@ def _load_options(
     }
     if stand_in is None or stand_in.kind == "marked-plans":
         options["plan_ahead"] = rng.choice((-1, -1, 0, 2, 10))
+    if merge in ("x0blend", "trained"):
+        options["merge_decay"] = rng.choice(("", "linear"))
+        options["merge_overlap"] = rng.choice((None, rng.randint(0, rows)))
     return options
 
 

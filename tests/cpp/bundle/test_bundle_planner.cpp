@@ -26,6 +26,10 @@ void reads_every_field() {
   CHECK(bundle.family == "subgoal" && bundle.goal == "text" && bundle.planner.has_value());
   const PlannerSpec& planner = *bundle.planner;
   CHECK(planner.subgoals == 3 && planner.steps_per_subgoal == 4 && planner.replan && planner.guided);
+  CHECK(planner.plan_ahead == -1);  // not told
+  const std::string told =
+      replaced(kSubgoalManifest, "\"replan\": true", "\"replan\": true, \"plan_ahead\": 3");
+  CHECK(load(told).planner->plan_ahead == 3);
   CHECK(planner.subgoal == "observation.state" && planner.normalization.mode == "min_max");
   CHECK(planner.sampler.prediction == "v_prediction" && planner.sampler.guidance == 2);
   CHECK(planner.text_encoder == "test" && planner.max_text_bytes == 64);
@@ -90,6 +94,10 @@ void refuses_half_a_family() {
 
 void refuses_wrong_planners() {
   refused("\"replan\": true", "\"replan\": 1", "planner.replan: expected true or false, got 1");
+  refused("\"replan\": true", "\"replan\": true, \"plan_ahead\": 5",
+          "planner.plan_ahead: expected an integer in 0..4, got 5");
+  refused("\"replan\": true", "\"replan\": true, \"plan_ahead\": null",
+          "planner.plan_ahead: expected an integer in 0..4, got null");
   refused("\"replan\": true,", "", "planner.replan: expected a value");
   refused("\"replan\": true", "\"replan\": true, \"horizon\": 3",
           "planner.horizon: expected one of the keys");

@@ -190,6 +190,16 @@ void wrong_options_are_refused() {
   refused("blend_actions: expected 0..4, got -1", {.blend_actions = -1});
   refused("ensemble_decay: expected -125..125, got ", {.ensemble_decay = std::nan("")});
   refused("plan_ahead: expected -1..1000000, got -2", {.plan_ahead = -2});
+  refused("merge_decay: expected exponential | linear, got 'cosine'", {.merge_decay = "cosine"});
+  refused("merge_decay: expected none (merge is blend), got 'linear'",
+          {.merge = "blend", .merge_decay = "linear"});
+  refused("merge_decay: expected none (mode is lockstep), got 'linear'", {.merge_decay = "linear"},
+          "lockstep");
+  for (const int overlap : {-1, 5}) {
+    refused("merge_overlap: expected 0..4, got " + std::to_string(overlap), {.merge_overlap = overlap});
+  }
+  refused("merge_overlap: expected none (merge is replace), got 2", {.merge = "replace", .merge_overlap = 2});
+  refused("merge_overlap: expected none (mode is lockstep), got 0", {.merge_overlap = 0}, "lockstep");
   refused("watchdog_us: expected 0..", {.watchdog_us = -1});
 }
 

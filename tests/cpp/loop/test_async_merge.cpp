@@ -85,14 +85,20 @@ struct Counts {
   double late_seams = 0, late_seams_alone = 0;
 };
 
-/// Random chunk lengths, thresholds, delays, goals and interrupts.
-void every_action_is_the_reference_s(bool trained, bool goals, std::uint64_t seed, Counts& all) {
+/// Random chunk lengths, thresholds, delays, goals and interrupts. `chosen`: any weights of the old chunk.
+void every_action_is_the_reference_s(bool trained, bool goals, bool chosen, std::uint64_t seed, Counts& all) {
   std::mt19937_64 random(seed);
   const auto below = [&](int end) { return static_cast<int>(random() % static_cast<unsigned>(end)); };
   const int rows = 2 + below(11), start = below(2), execute = 1 + below(rows);
   const int max_delay = trained ? 1 + below(std::min(rows - 1, 3)) : 0, slow = 1 + below(5);
-  Compared run(merging_manifest(rows, start, execute, max_delay),
-               {.request_below = below(2) * below(rows + 1)}, trained, goals ? 3 + below(12) : 0, seed);
+  AsyncOptions options{.request_below = below(2) * below(rows + 1)};
+  const bool linear = chosen && below(2) == 0;
+  if (linear) options.merge_decay = "linear";
+  if (chosen && below(3) > 0) options.merge_overlap = below(rows + 1);
+  Compared run(merging_manifest(rows, start, execute, max_delay), options, trained, goals ? 3 + below(12) : 0,
+               seed);
+  run.reference->overlap = options.merge_overlap;
+  if (linear) run.reference->decay = Continuation::Decay::linear;
   for (int i = 0; i < 300; ++i) {
     if (below(40) == 0) run.interrupt();
     run.tick(below(30) == 0 ? below(rows + 2) : below(slow), below(4));
@@ -115,12 +121,22 @@ void schedules_from_seeds() {
     for (const bool goals : {false, true}) {
       Counts all;
       for (std::uint64_t seed = 1; seed <= 30; ++seed) {
-        every_action_is_the_reference_s(trained, goals, seed, all);
+        every_action_is_the_reference_s(trained, goals, false, seed, all);
       }
       // The schedules had in them what is checked.
       CHECK(all.exact > 50 && (all.beyond > 10) == trained && (all.other_goals > 10) == goals);
       CHECK(trained || (all.late > 10 && all.late_seams < 0.9 * all.late_seams_alone));
     }
+  }
+}
+
+void weights_that_were_chosen() {
+  for (const bool trained : {false, true}) {
+    Counts all;
+    for (std::uint64_t seed = 101; seed <= 130; ++seed) {
+      every_action_is_the_reference_s(trained, true, true, seed, all);
+    }
+    CHECK(all.exact > 50 && (all.beyond > 10) == trained && all.other_goals > 10);
   }
 }
 
@@ -181,6 +197,7 @@ void a_chunk_continues_what_the_tick_has_installed() {
 int main() {
   a_chunk_continues_what_the_tick_has_installed();
   schedules_from_seeds();
+  weights_that_were_chosen();
   a_delay_as_expected_leaves_no_jump();
   return result();
 }

@@ -1,6 +1,6 @@
-// Virtual time: a chunk that an interrupt ends has drawn its noise, as with threads and in lockstep.
+// Virtual time: what an interrupt ends has drawn its noise, as with threads and in lockstep.
 #include "loop/runtime_internals.hpp"
-#include "policy_fixture.hpp"
+#include "subgoal_fixture.hpp"
 
 using namespace keystep;
 using namespace keystep::test;
@@ -47,9 +47,30 @@ void an_abandoned_chunk_has_drawn_its_noise() {
   CHECK(seen[0] != seen[1] && seen[1] != seen[2]);
 }
 
+void an_abandoned_plan_has_drawn_its_noise() {
+  std::vector<std::vector<float>> seen;
+  for (const int times : {0, 1, 2}) {
+    test::Policy lockstep(kSubgoalManifest);
+    lockstep.reset();
+    for (int i = 0; i < times; ++i) {
+      CHECK(lockstep.tick() == Status::ok);
+      lockstep.runtime->replan();
+    }
+    std::vector<float> wanted(kPlanSize), plan(kPlanSize);
+    CHECK(lockstep.tick() == Status::ok && lockstep.runtime->plan(wanted));
+    test::Policy timed(kSubgoalManifest, {}, taking({.chunk = {1}, .plan = {5}}));
+    interrupted(timed, times);
+    CHECK(timed.runtime->plan(plan) && plan == wanted);
+    CHECK(timed.runtime->telemetry().plans == 1 && timed.runtime->telemetry().plans_failed == 0);
+    seen.push_back(plan);
+  }
+  CHECK(seen[0] != seen[1] && seen[1] != seen[2]);
+}
+
 }  // namespace
 
 int main() {
   an_abandoned_chunk_has_drawn_its_noise();
+  an_abandoned_plan_has_drawn_its_noise();
   return result();
 }

@@ -111,6 +111,9 @@ class MergeReference {
     made.continued.previous = {};
   }
 
+  std::optional<int> overlap;  ///< the first row that is wholly new; none: H - delay
+  Continuation::Decay decay = Continuation::Decay::exponential;
+
   int installed = 0, continued = 0, beyond = 0;  ///< chunks
   double late_seams = 0, late_seams_alone = 0;   ///< sums
   int exact = 0, late = 0, other_goals = 0;      ///< seams, by what was to be seen there
@@ -132,12 +135,13 @@ class MergeReference {
     if (working_.epoch != epoch_ || working_.rest.empty()) return {};
     const int rest = static_cast<int>(working_.rest.size() / kWidth),
               delay = std::min(working_.expected, rest);
-    const int overlap = working_.goal != goal_ ? delay : std::max(delay, std::min(rest, rows_ - delay));
+    const int last = std::max(delay, std::min(rest, overlap ? *overlap : rows_ - delay));
     const bool trained = trained_ && delay <= max_delay_;
     return {.previous = working_.rest,
             .delay = delay,
-            .overlap = overlap,
-            .rule = trained ? Continuation::Rule::trained : Continuation::Rule::x0blend};
+            .overlap = working_.goal != goal_ ? delay : last,
+            .rule = trained ? Continuation::Rule::trained : Continuation::Rule::x0blend,
+            .decay = decay};
   }
 
   std::vector<float> sampled(const Continuation& continuation, std::uint64_t number) {

@@ -66,6 +66,7 @@ AsyncLoop::AsyncLoop(const Parts& parts)
       rows_(parts.bundle.chunk.horizon - parts.bundle.chunk.start),
       first_value_(static_cast<std::size_t>(parts.bundle.chunk.start) * parts.bundle.action.names.size()),
       request_below_(request_below(options_, parts.bundle)),
+      plan_ahead_(plan_ahead(options_, parts.bundle)),
       taken_(taken_by(parts.bundle, parts.tensors)),
       intake_(parts.bundle.observation,
               [&](const std::string& of) { return target_of(parts.bundle, parts.tensors, of); }),

@@ -104,7 +104,7 @@ class AsyncLoop {
   const AsyncOptions options_;
   const int rows_;                 // of a chunk, from its first that is executed
   const std::size_t first_value_;  // of those
-  const int request_below_;
+  const int request_below_, plan_ahead_;
   const std::vector<bool> taken_;   // the features that the network takes
   const ObservationInputs intake_;  // checks them, on the thread of the tick
   const Snapshot no_snapshot_, no_frame_;

@@ -30,6 +30,9 @@ constexpr std::array<NamedMerge, 5> kMerges = {
      {"replace", MergeRule::replace, Continuation::Rule::none},
      {"temporal_ensemble", MergeRule::temporal_ensemble, Continuation::Rule::none}}};
 
+constexpr std::array<std::pair<std::string_view, Continuation::Decay>, 2> kDecays = {
+    {{"exponential", Continuation::Decay::exponential}, {"linear", Continuation::Decay::linear}}};
+
 bool allows(const Bundle& bundle, const NamedMerge& merge) noexcept {
   switch (merge.sampler) {
     case Continuation::Rule::trained:
@@ -62,18 +65,19 @@ void check_merge(const AsyncOptions& options, const Bundle& bundle) {
 }
 
 /// The first where none is named.
-auto find_underrun(const std::string& name) noexcept {
-  if (name.empty()) return kUnderrunPolicies.begin();
-  return std::ranges::find(kUnderrunPolicies, name, [](const auto& entry) { return entry.first; });
+template <class T, std::size_t N>
+auto find_named(const std::array<std::pair<std::string_view, T>, N>& all, const std::string& name) noexcept {
+  if (name.empty()) return all.begin();
+  return std::ranges::find(all, name, [](const auto& entry) { return entry.first; });
 }
 
-void check_underrun(const std::string& name) {
-  if (find_underrun(name) != kUnderrunPolicies.end()) return;
+template <class T, std::size_t N>
+void check_named(const char* field, const std::array<std::pair<std::string_view, T>, N>& all,
+                 const std::string& name) {
+  if (find_named(all, name) != all.end()) return;
   std::string known;
-  for (const auto& [policy, _] : kUnderrunPolicies) {
-    known += (known.empty() ? "" : " | ") + std::string(policy);
-  }
-  throw ArgumentError(expected("underrun", known, in_quotes(name)));
+  for (const auto& entry : all) known += (known.empty() ? "" : " | ") + std::string(entry.first);
+  throw ArgumentError(expected(field, known, in_quotes(name)));
 }
 
 void check_range(const char* field, std::int64_t value, std::int64_t least, std::int64_t most) {
@@ -83,6 +87,21 @@ void check_range(const char* field, std::int64_t value, std::int64_t least, std:
 }
 
 int rows_of(const Bundle& bundle) noexcept { return bundle.chunk.horizon - bundle.chunk.start; }
+
+/// What weighs the old chunk, where one is weighed.
+void check_weights(const AsyncOptions& options, const Bundle& bundle) {
+  check_named("merge_decay", kDecays, options.merge_decay);
+  check_range("merge_overlap", options.merge_overlap.value_or(0), 0, rows_of(bundle));
+  const NamedMerge& merge = *find_merge(options, bundle);
+  if (merge.sampler != Continuation::Rule::none) return;
+  const std::string none = "none (merge is " + std::string(merge.name) + ")";
+  if (!options.merge_decay.empty()) {
+    throw ArgumentError(expected("merge_decay", none, in_quotes(options.merge_decay)));
+  }
+  if (options.merge_overlap) {
+    throw ArgumentError(expected("merge_overlap", none, std::to_string(*options.merge_overlap)));
+  }
+}
 
 void refuse_in_lockstep(const AsyncOptions& options) {
   const AsyncOptions none;
@@ -95,7 +114,10 @@ void refuse_in_lockstep(const AsyncOptions& options) {
   refuse(options.blend_actions != none.blend_actions, "blend_actions", std::to_string(options.blend_actions));
   refuse(options.ensemble_decay != none.ensemble_decay, "ensemble_decay",
          std::to_string(options.ensemble_decay));
-  refuse(options.plan_ahead != none.plan_ahead, "plan_ahead", std::to_string(options.plan_ahead));
+  refuse(!options.merge_decay.empty(), "merge_decay", in_quotes(options.merge_decay));
+  refuse(options.merge_overlap.has_value(), "merge_overlap",
+         std::to_string(options.merge_overlap.value_or(0)));
+  refuse(options.plan_ahead.has_value(), "plan_ahead", std::to_string(options.plan_ahead.value_or(0)));
   refuse(options.watchdog_us != none.watchdog_us, "watchdog_us", std::to_string(options.watchdog_us));
 }
 
@@ -104,8 +126,9 @@ void refuse_in_lockstep(const AsyncOptions& options) {
 void check_async(const std::string& mode, const AsyncOptions& options, const Bundle& bundle) {
   if (mode == "lockstep") return refuse_in_lockstep(options);
   if (mode != "async") throw ArgumentError(expected("mode", "lockstep | async", in_quotes(mode)));
-  check_underrun(options.underrun);
+  check_named("underrun", kUnderrunPolicies, options.underrun);
   check_merge(options, bundle);
+  check_weights(options, bundle);
   if (options.underrun == "decelerate" && bundle.action.hold_mode != "values") {
     throw ArgumentError(expected(
         "underrun", "hold | repeat | fault (the bundle's action.hold is the last action)", "'decelerate'"));
@@ -118,7 +141,7 @@ void check_async(const std::string& mode, const AsyncOptions& options, const Bun
     const std::string range = "-" + std::to_string(most) + ".." + std::to_string(most);
     throw ArgumentError(expected("ensemble_decay", range, std::to_string(options.ensemble_decay)));
   }
-  check_range("plan_ahead", options.plan_ahead, -1, 1'000'000);
+  check_range("plan_ahead", options.plan_ahead.value_or(0), -1, 1'000'000);
   check_range("watchdog_us", options.watchdog_us, 0, std::int64_t{1} << 50);
 }
 
@@ -129,12 +152,20 @@ ActionQueue::Settings queue_settings(const AsyncOptions& options, const Bundle& 
 }
 
 UnderrunPolicy underrun_policy(const AsyncOptions& options) noexcept {
-  return find_underrun(options.underrun)->second;
+  return find_named(kUnderrunPolicies, options.underrun)->second;
 }
 
 Continuing continuing(const AsyncOptions& options, const Bundle& bundle) noexcept {
-  return {find_merge(options, bundle)->sampler, rows_of(bundle), static_cast<int>(bundle.action.names.size()),
-          bundle.chunk.max_delay};
+  return {.rule = find_merge(options, bundle)->sampler,
+          .rows = rows_of(bundle),
+          .dim = static_cast<int>(bundle.action.names.size()),
+          .max_delay = bundle.chunk.max_delay,
+          .overlap = options.merge_overlap,
+          .decay = find_named(kDecays, options.merge_decay)->second};
+}
+
+int plan_ahead(const AsyncOptions& options, const Bundle& bundle) noexcept {
+  return options.plan_ahead.value_or(bundle.planner ? bundle.planner->plan_ahead : -1);
 }
 
 int request_below(const AsyncOptions& options, const Bundle& bundle) noexcept {

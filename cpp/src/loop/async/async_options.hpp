@@ -16,6 +16,7 @@ void check_async(const std::string& mode, const AsyncOptions& options, const Bun
 ActionQueue::Settings queue_settings(const AsyncOptions& options, const Bundle& bundle);
 Continuing continuing(const AsyncOptions& options, const Bundle& bundle) noexcept;
 UnderrunPolicy underrun_policy(const AsyncOptions& options) noexcept;
+int plan_ahead(const AsyncOptions& options, const Bundle& bundle) noexcept;
 int request_below(const AsyncOptions& options, const Bundle& bundle) noexcept;
 
 }  // namespace keystep

@@ -141,7 +141,7 @@ std::uint64_t AsyncLoop::active_goal() const noexcept {
 std::int64_t AsyncLoop::lead() const noexcept {
   // The next goal is known already, or the controller has not got the last one.
   if (queue_.consumed() < exchange_.goal_from || exchange_.goal_taken < exchange_.goal_number) return 0;
-  if (options_.plan_ahead >= 0) return options_.plan_ahead;
+  if (plan_ahead_ >= 0) return plan_ahead_;
   return exchange_.plan_delay + 2 * expected_delay() + 1;
 }
 

@@ -93,12 +93,14 @@ Continuation ChunkMaker::continuation_of(const Snapshot& seen) const noexcept {
   const int rest = static_cast<int>(seen.rest_values) / continuing_.dim;
   if (rest == 0 || seen.epoch != epoch_) return {};
   const int delay = std::min(static_cast<int>(seen.expected_delay), rest);
-  const int overlap = seen.goal == goal_ ? std::max(delay, std::min(rest, continuing_.rows - delay)) : delay;
+  const int most = continuing_.overlap.value_or(continuing_.rows - delay);
+  const int overlap = seen.goal == goal_ ? std::max(delay, std::min(rest, most)) : delay;
   const bool beyond = continuing_.rule == Continuation::Rule::trained && delay > continuing_.max_delay;
   return {.previous = std::span(seen.rest).first(seen.rest_values),
           .delay = delay,
           .overlap = overlap,
-          .rule = beyond ? Continuation::Rule::x0blend : continuing_.rule};
+          .rule = beyond ? Continuation::Rule::x0blend : continuing_.rule,
+          .decay = continuing_.decay};
 }
 
 Status ChunkMaker::sample(const Snapshot& seen, ChunkMessage& made) noexcept {

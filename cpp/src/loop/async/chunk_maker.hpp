@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 
 #include "keystep/noise.hpp"
 #include "loop/async/exchange.hpp"
@@ -13,8 +14,10 @@ namespace keystep {
 /// How a chunk continues the one before; the rule `none`: it does not.
 struct Continuing {
   Continuation::Rule rule = Continuation::Rule::none;
-  int rows = 1, dim = 1;  ///< of a chunk, from its first row that is executed
-  int max_delay = 0;      ///< that `trained` knows
+  int rows = 1, dim = 1;         ///< of a chunk, from its first row that is executed
+  int max_delay = 0;             ///< that `trained` knows
+  std::optional<int> overlap{};  ///< of x0blend; none: what leaves `delay` rows that are wholly new
+  Continuation::Decay decay = Continuation::Decay::exponential;
 };
 
 class ChunkMaker {

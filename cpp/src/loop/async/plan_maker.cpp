@@ -28,7 +28,7 @@ bool PlanMaker::reset() noexcept {
   delays_ = {};
   const std::int64_t due = planner_.due();
   asked_ = due != 0;
-  owed_ = false;
+  owed_ = replan_ = false;
   exchange_.ask_at = due;
   exchange_.answered = asked_ ? epoch_ : epoch_ - 1;
   show(0);
@@ -45,7 +45,10 @@ bool PlanMaker::begin() noexcept {
   // The goal that stands is good after an interrupt; after a call to plan anew the answer comes first.
   if (asked_ && !owed_ && !replan_wanted_) answer();
   exchange_.planner_alive = now_ns();  // before it takes: from here on no tick asks once more
-  if (exchange_.to_planner.take()) return true;
+  if (exchange_.to_planner.take()) {
+    replan_ = replan_wanted_.exchange(false);
+    return true;
+  }
   exchange_.planner_alive = 0;
   return false;
 }
@@ -60,14 +63,13 @@ std::int64_t PlanMaker::index_to_ask_for(const Snapshot& seen) const noexcept {
 }
 
 bool PlanMaker::computes() const noexcept {
-  const bool replan = replan_wanted_;
   const Snapshot& seen = exchange_.to_planner.front();
-  return planner_.computes(replan ? seen.consumed : index_to_ask_for(seen), replan);
+  return planner_.computes(replan_ ? seen.consumed : index_to_ask_for(seen), replan_);
 }
 
 void PlanMaker::finish() noexcept {
   const Snapshot& seen = exchange_.to_planner.front();
-  const bool replan = replan_wanted_.exchange(false);
+  const bool replan = replan_;
   const bool sudden = planner_.due() == 0;  // nobody knew beforehand when its next goal would come
   const bool at_once = replan || owed_;
   const std::int64_t at = at_once ? seen.consumed : index_to_ask_for(seen);

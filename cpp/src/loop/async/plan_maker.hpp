@@ -26,8 +26,6 @@ class PlanMaker {
   bool computes() const noexcept;
   /// Asks the planner, and hands over what it says.
   void finish() noexcept;
-  /// In place of `finish`: an interrupt came first.
-  void abandon() noexcept { exchange_.planner_alive = 0; }
 
   // Any thread: of the plan being followed, as `Planner` has it.
   bool plan(std::span<float> out) const noexcept;
@@ -54,6 +52,7 @@ class PlanMaker {
   OwnedGoal goal_;           // the last of each kind
   std::uint64_t epoch_ = 0;  // that the planner knows of
   bool asked_ = false;       // in this episode, or it has a goal already
+  bool replan_ = false;      // what was begun is to plan anew
   bool owed_ = false;        // a new plan was asked for, and the planner has not answered yet
   std::uint64_t sent_ = 0, number_ = 0;
   Delays delays_;  // of plans

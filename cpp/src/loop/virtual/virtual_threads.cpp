@@ -43,14 +43,13 @@ void VirtualThreads::begin(double now) noexcept {
   if (!chunk_.busy && loop_.chunk_maker().begin()) chunk_ = {true, now + durations_.chunk()};
 }
 
-/// An interrupt ends what is in flight, and it begins anew at once. A chunk ends as on a thread: it has drawn
-/// its noise, the epoch says that it is over, and nothing else is left of it.
+/// An interrupt ends what is in flight, as it does a thread's: it has drawn its noise, and nothing else is
+/// left of it. Then it begins anew at once.
 void VirtualThreads::follow_interrupts(double now) noexcept {
   if (epoch_ == interrupts_.epoch) return;
-  epoch_ = interrupts_.epoch;
-  if (plan_.busy) loop_.plan_maker().abandon();
-  plan_.busy = false;
+  if (plan_.busy) finish(plan_);
   if (chunk_.busy) finish(chunk_);
+  epoch_ = interrupts_.epoch;
   begin(now);
 }
 
