@@ -8,7 +8,6 @@ from typing import Any
 
 import keystep
 from keystep.export.errors import ExportError
-from keystep.export.manifest import validate
 from keystep.files import parse_json
 
 MANIFEST = "manifest.json"
@@ -35,6 +34,8 @@ def read_code_bundle(path: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
         raise keystep.BundleError(f"{MANIFEST}: expected JSON, got {error}") from None
     if not isinstance(manifest, dict):
         raise keystep.BundleError(f"{MANIFEST}: expected an object, got {manifest!r:.80}")
+    from keystep.export.manifest import validate  # needs jsonschema, which the runtime alone does not
+
     try:
         validate(manifest)
     except ExportError as error:
