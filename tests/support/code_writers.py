@@ -113,12 +113,18 @@ def lesson_batch(
     config: CodePlannerConfig, words: Characters, prompt: str, seed: int, reply: str
 ) -> dict[str, torch.Tensor]:
     """One prompt and its reply, as a batch of one row."""
-    asked, answer = words.encode(prompt), [*words.encode(reply), config.end_id]
+    answer = [*words.encode(reply), config.end_id]
+    return row_of(config, words.encode(prompt), answer, *looks(config, 1, seed))
+
+
+def row_of(
+    config: CodePlannerConfig, asked: list[int], answer: list[int], seen: torch.Tensor, felt: torch.Tensor
+) -> dict[str, torch.Tensor]:
+    """The tokens of a prompt and of its answer, as a batch of one row."""
     tokens = torch.tensor([[*asked, *answer[:-1]]])
     count = tokens.shape[1]
     targets = torch.full((1, count), NO_LOSS)
     targets[0, len(asked) - 1 :] = torch.tensor(answer)
-    seen, felt = looks(config, 1, seed)
     return {
         "tokens": tokens,
         "positions": torch.arange(count)[None],

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from code_checkpoints import code_config, language
-from code_writers import side_by_side
+from code_writers import row_of, side_by_side
 from safetensors.torch import save_file
 
 from keystep.code.prompt import Prompt
@@ -18,7 +18,7 @@ from keystep.export.code_golden import CodePlanning, seen_and_felt
 from keystep.export.code_language import LANGUAGE
 from keystep.files import write_json
 from keystep.models.checkpoint import load_model, random_checkpoint
-from keystep.models.code_planner.network import NO_LOSS, CodePlanner
+from keystep.models.code_planner.network import CodePlanner
 
 TASK = "Pick up the red cube"
 CALLS = ("move3d(get_actor('red cube', actor_pos=(7, 21)))", "pick(get_actor('red cube'))", "done()")
@@ -82,17 +82,4 @@ def _lesson(planning: CodePlanning, lesson: int) -> dict[str, Any]:
     chunks = planning.language.maker(config).question(Prompt(TASK, CALLS[: LESSONS[lesson][0]]), episode=0)
     asked = [token for chunk in chunks for token in chunk.tokens]
     answer = [*words.encode(wanted(lesson)), config.end_id]
-    tokens = torch.tensor([[*asked, *answer[:-1]]])
-    count = tokens.shape[1]
-    targets = torch.full((1, count), NO_LOSS)
-    targets[0, len(asked) - 1 :] = torch.tensor(answer)
-    seen, felt = seen_and_felt(planning, observed(planning, lesson))
-    return {
-        "tokens": tokens,
-        "positions": torch.arange(count)[None],
-        "mask": torch.ones(1, count, count, dtype=torch.bool).tril(),
-        "targets": targets,
-        "weights": torch.ones(1, count),
-        "pictures" if config.picture else "objects": seen,
-        "proprioception": felt,
-    }
+    return row_of(config, asked, answer, *seen_and_felt(planning, observed(planning, lesson)))

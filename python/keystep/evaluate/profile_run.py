@@ -163,7 +163,12 @@ def run_clocked(
         return next(seen)
 
     policy.reset(cases[0].task, cases[0].goal, seed=0, instruction=cases[0].instruction)
-    report = policy.run(rate_hz, source, lambda action, status: None, **thread).since(reports[0])
+    whole = policy.run(rate_hz, source, lambda action, status: None, **thread)
+    if not reports:
+        raise keystep.PolicyError(
+            f"run: expected {ticks} ticks behind {warm_up} of warm-up, got {whole.periods}"
+        )
+    report = whole.since(reports[0])
     failed = {name: n for name, n in report.statuses.items() if n and name not in ("ok", "underrun")}
     if failed:
         got = ", ".join(f"{n} {name}" for name, n in failed.items())
