@@ -111,6 +111,18 @@ def test_it_is_trained_exported_and_run(tmp_path: Path) -> None:
         train(config_of(dataset, tmp_path / "run", rtc=2, resume=True))
 
 
+def test_a_longer_chunk_allows_longer_delays(tmp_path: Path) -> None:
+    dataset = write_dataset(tmp_path / "dataset")
+    train(config_of(dataset, tmp_path / "run", horizon=16, rtc=12))
+    bundle = export_bundle(tmp_path / "run", tmp_path / "x.keystep")
+    chunk = keystep.read_manifest(bundle)["chunk"]
+    assert (chunk["horizon"], chunk["max_delay"]) == (16, 12)
+    with keystep.load(bundle, threads=1) as policy:
+        policy.reset(task=keystep.read_manifest(bundle)["tasks"][0]["name"], seed=0)
+        seen = {"observation.state": torch.zeros(policy.manifest["observation"][0]["shape"]).numpy()}
+        assert policy.predict_chunk(seen).shape[0] == 16
+
+
 def test_it_starts_from_a_network_without_a_mask(tmp_path: Path) -> None:
     """Fine-tuning begins with what the weights compute; the way back is refused."""
     plain, masked = PRESETS["tiny"], replace(PRESETS["tiny"], max_delay=MOST)
@@ -137,6 +149,9 @@ def test_it_starts_from_a_network_without_a_mask(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"rtc": 8}, r"rtc: expected 0..7 \(a chunk has a new row\), got 8"),
+        ({"rtc": 12, "horizon": 12}, r"rtc: expected 0..11 \(a chunk has a new row\), got 12"),
+        ({"horizon": 7}, "policy.horizon: expected a multiple of 2"),
+        ({"horizon": -1}, "horizon: expected at least 0, got -1"),
         ({"rtc": -1}, "rtc: expected at least 0, got -1"),
         ({"rtc": 2, "preset": "act-tiny"}, r"rtc: expected 0 \(act-tiny takes one step\), got 2"),
     ],

@@ -127,13 +127,15 @@ class ControllerTraining(TrainConfig):
     executed while it is made (training-time RTC; docs/merging.md); 0: none. Not of ACT."""
     history: int = 1
     """Frames of each observation that it sees, t - history + 1 .. t; not of ACT."""
+    horizon: int = 0
+    """H, actions of a chunk; 0: the preset's."""
     chunk_start: int = 0
     """Row of a chunk that belongs to frame t; those before it are past. LeRobot's diffusion policy has
     history - 1."""
     execute: int = 0
     """Actions taken of each chunk, from row chunk_start on; 0: the preset's."""
     chunk_lengths: tuple[int, int] = (4, 8)
-    """With goals: shortest and longest number of actions between observation and goal."""
+    """With goals: shortest and longest number of actions between observation and goal; at most H."""
     goal_frame: Literal["after", "last"] = "after"
     """With goals, which frame that is: the one after the last of these actions, as HD-ExpIt's paper says, or
     the last action's own, as in its repository."""
@@ -151,7 +153,7 @@ class ControllerTraining(TrainConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, least in {"history": 1, "chunk_start": 0, "execute": 0, "rtc": 0}.items():
+        for name, least in {"history": 1, "horizon": 0, "chunk_start": 0, "execute": 0, "rtc": 0}.items():
             if getattr(self, name) < least:
                 raise ValueError(f"{name}: expected at least {least}, got {getattr(self, name)}")
 

@@ -113,6 +113,7 @@ class ControllerRecipe:
         network = dataclasses.replace(
             presets[config.preset],
             action_dim=len(self._actions.spec["names"]),
+            horizon=config.horizon or presets[config.preset].horizon,
             execute=config.execute or presets[config.preset].execute,
             chunk_start=config.chunk_start,
             observation=observed(config, reader),
