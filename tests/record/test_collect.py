@@ -162,17 +162,34 @@ def test_what_is_asked_for_says_how_demonstrations_are_made(
     assert (told["expert_noise"], told["wander_frames"]) == (noise, wander)
     assert (told["record"], told["frames_after_success"]) == ("executed", None)
     assert (told["stack_aligned_m"], told.get("chained", 0)) == (aligned_m, chained)
+    assert told.get("held", 0) == (5 if options.get("preset") == "shipped" else 0)
     (episode,) = DatasetReader(tmp_path).episodes()
     assert episode.length == 64 and episode.seed is not None
     env = gymnasium.make("keystep/Franka3Blocks-v1")
     number = episode.seed // 10
-    follows = chained > 0 and number % chained == chained - 1
+    follows = "another" if chained > 0 and number % chained == chained - 1 else ""
     turn = noise[number % len(noise)]
     same = rollout_expert(env, "stack", episode.seed, 64, turn, None, wander, "executed", aligned_m, follows)
     assert same is not None
     stored = DatasetReader(tmp_path).read_episode(episode, ["action"])["action"]
     np.testing.assert_array_equal(stored, same["action"])
     env.close()
+
+
+def test_every_so_many_pushes_begin_with_their_cube_in_the_hand(tmp_path: Path) -> None:
+    pytest.importorskip("mani_skill", reason="needs the extra 'sim'")
+    collect(tmp_path, tasks=["lift_red", "push_red_left"], episodes=3, held=2, record="executed")
+    reader = DatasetReader(tmp_path)
+    assert reader.collection["held"] == 2
+    names = reader.features["observation.state"].names
+    assert names is not None
+    for episode in reader.episodes():
+        assert episode.seed is not None
+        number, height = divmod(episode.seed, 10)[0], names.index("red_z_m")
+        begun = reader.read_episode(episode, ["observation.state"])["observation.state"][0, height]
+        assert (begun > 0.33) == (episode.task == "push_red_left" and number % 2 == 1)
+    with pytest.raises(DatasetError, match=r"held: expected 0 \(none\) or more, got -1"):
+        collect(tmp_path / "bad", held=-1)
 
 
 def test_a_preset_leaves_no_option_open(tmp_path: Path) -> None:

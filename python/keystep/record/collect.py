@@ -34,6 +34,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "record": "expert",
         "stack_aligned_m": 0.02,
         "chained": 0,
+        "held": 0,
     },
     "paper": {
         "expert_noise": (0.0,),
@@ -42,6 +43,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "record": "executed",
         "stack_aligned_m": 0.02,
         "chained": 0,
+        "held": 0,
     },
     "shipped": {
         "expert_noise": (0.0, 0.2, 0.4),
@@ -50,6 +52,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "record": "executed",
         "stack_aligned_m": 0.006,
         "chained": 0,
+        "held": 5,
     },
 }
 """Of demonstrations, for `collect`."""
@@ -88,6 +91,7 @@ def collect(
     record: Literal["expert", "executed"] | None = None,
     stack_aligned_m: float | None = None,
     chained: int | None = None,
+    held: int | None = None,
     grid: int | None = None,
     max_failures: int = 20,
     suite: str = "franka3blocks",
@@ -99,7 +103,7 @@ def collect(
 
     The suite franka3blocks is demonstrated by its scripted expert; tabletop by the oracle, with the code it
     runs at every step. Only franka3blocks has env-id, expert-noise, frames-after-success, wander-frames,
-    record, stack-aligned-m and chained; where they are not given, the preset says.
+    record, stack-aligned-m, chained and held; where they are not given, the preset says.
 
     Args:
         output: dataset folder, new or to be continued.
@@ -122,12 +126,15 @@ def collect(
         record: the expert's action, or the perturbed one that was executed. Flat policies learn from the
             first how to recover; goal-conditioned controllers need the one that led to the goal.
         stack_aligned_m: how far off a cube is let go on another, metres; the original's: all that stacks may.
+        chained: every so many-th attempt begins where the expert has just solved another task; 0: none.
+        held: every so many-th attempt at a push begins where the expert has just lifted that cube, which it
+            then pushes through the air; 0: none. From resets no policy would learn not to let go of it.
         grid: of the suite tabletop, in whose cells code says places; 32 when not given, in the paper 10.
         max_failures: give up after this many failures in a row.
         suite: the simulated world and its tasks: franka3blocks, tabletop, or a module with a `SUITE`.
-        preset: of expert-noise, frames-after-success, wander-frames, record, stack-aligned-m and chained, of
-            which none can be given then. paper: HD-ExpIt's D0, the plain expert from the first pose;
-            shipped: noise, wandering starts and centred stacks, for the shipped policies; none:
+        preset: of expert-noise, frames-after-success, wander-frames, record, stack-aligned-m, chained and
+            held, of which none can be given then. paper: HD-ExpIt's D0, the plain expert from the first pose;
+            shipped: noise, wandering starts, centred stacks and held cubes, for the shipped policies; none:
             the plain expert's actions, each can be given (`keystep.record.collect.PRESETS`).
         flush_seconds: a finished episode is on its way to the disk after so many seconds at the latest, so a
             killed job loses no others; earlier where writing takes no more than 2 % of the time. Episodes are
@@ -157,6 +164,7 @@ def collect(
         "record": record,
         "stack_aligned_m": stack_aligned_m,
         "chained": chained,
+        "held": held,
         "grid": grid,
     }
     given = {name: value for name, value in special.items() if value is not None}

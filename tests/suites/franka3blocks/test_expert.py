@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -68,8 +70,9 @@ def test_the_report_counts_tasks_and_families():
 
 def test_a_chained_demonstration_begins_where_another_task_was_just_solved(env: gymnasium.Env) -> None:
     found = {}
+    how: dict[str, Any] = {"wander_frames": 12, "record": "executed", "after": "another"}
     for seed in range(40):
-        made = rollout_expert(env, "push_red_left", seed, wander_frames=12, record="executed", chained=True)
+        made = rollout_expert(env, "push_red_left", seed, **how)
         if made is None:
             continue
         first = made["observation.state"][0]
@@ -82,7 +85,20 @@ def test_a_chained_demonstration_begins_where_another_task_was_just_solved(env: 
             break
     assert any(found.values())  # one began with a cube in the air
     seed = next(seed for seed, held in found.items() if held)
-    again = rollout_expert(env, "push_red_left", seed, wander_frames=12, record="executed", chained=True)
+    again = rollout_expert(env, "push_red_left", seed, **how)
     assert again is not None
     held = [again["observation.state"][0], made["observation.state"][0]]
     np.testing.assert_array_equal(*held)
+
+
+def test_a_held_cube_is_pushed_through_the_air(env: gymnasium.Env) -> None:
+    """A push keeps its cube level with where it was: whoever lets go of it has failed."""
+    made = [rollout_expert(env, "push_green_right", seed, after="lift_green") for seed in range(6)]
+    kept = [episode for episode in made if episode is not None]
+    assert kept
+    height, side = (layout.STATE_NAMES.index(f"green_{axis}_m") for axis in "zy")
+    for episode in kept:
+        state = episode["observation.state"]
+        assert state[0, height] > layout.CUBE_EDGE_M + 0.08
+        solved = state[episode["success_step"] + 1]
+        assert abs(solved[height] - state[0, height]) < 0.03 and solved[side] < state[0, side] - 0.06

@@ -25,7 +25,7 @@ def rollout_expert(
     wander_frames: int = 0,
     record: Literal["expert", "executed"] = "expert",
     stack_aligned_m: float = STACK_ALIGNED_M,
-    chained: bool = False,
+    after: str = "",
 ) -> dict[str, Any] | None:
     """One demonstration; None when the expert fails within `max_frames`, or throws a cube away.
 
@@ -51,8 +51,9 @@ def rollout_expert(
             learn from; the wandering frames, which lead nowhere, are then left out.
         stack_aligned_m: offset at which a cube is let go on another. The original's is the most that a stack
             may have, which leaves whoever imitates it no room.
-        chained: begin where the expert has just solved another task, with a cube in the hand perhaps, instead
-            of at the reset: what a policy meets that is given one task after the other. Nothing wanders then.
+        after: begin where the expert has just solved this task, with a cube in the hand perhaps, as a policy
+            does that is given one task after the other. Nothing wanders then. "another": any other than
+            `task`. "": begin at the reset.
 
     Returns:
         `observation.*`: (T, ...) what was seen before each action; `action`: float32 (T, 7); `success`:
@@ -62,9 +63,10 @@ def rollout_expert(
     world: Any = env.unwrapped
     rng = np.random.default_rng((seed, 1))
     wandering, drift = int(rng.integers(wander_frames, endpoint=True)), rng.uniform(-1, 1, 3)
-    if chained:
+    if after:
         wandering = 0
-        if not _solve_another(world, task, seed, rng):
+        first = str(rng.choice([name for name in TASKS if name != task])) if after == "another" else after
+        if not _solve(world, first, seed):
             return None
         observation, _ = world.set_task(task)
     else:
@@ -108,9 +110,9 @@ def rollout_expert(
     }
 
 
-def _solve_another(world: Any, task: str, seed: int, rng: np.random.Generator) -> bool:
-    """Any other task, up to its first success."""
-    world.reset(seed=seed, options={"task": str(rng.choice([name for name in TASKS if name != task]))})
+def _solve(world: Any, task: str, seed: int) -> bool:
+    """Up to the first success."""
+    world.reset(seed=seed, options={"task": task})
     expert = ScriptedExpert(world, seed)
     for _ in range(2 * DEMONSTRATION_FRAMES):
         world.step(expert.act())

@@ -11,6 +11,8 @@ import keystep
 from keystep.data.layout import Column, DatasetError, image_column
 from keystep.data.spec import DatasetSpec
 from keystep.suites.base import Frames, Rollout, Source, Suite, attempt, check_settings, numbered
+from keystep.suites.franka3blocks.layout import CUBES
+from keystep.suites.franka3blocks.tasks import TASKS, BlockTask
 from keystep.suites.states import END_STATE, SUCCESS_STATE
 
 IMAGE_SIZES = range(1, 16385)  # the environment has no limit; Mesa's Vulkan drivers have this one
@@ -26,6 +28,18 @@ class Perturbation:
     record: Literal["expert", "executed"]
     stack_aligned_m: float
     chained: int
+    held: int
+
+    def after(self, task: BlockTask, number: int) -> str:
+        """The task that attempt `number` begins after; "": it begins at a reset."""
+        if task.cube is not None and task.direction and _due(number, self.held):
+            return f"lift_{CUBES[task.cube]}"
+        return "another" if _due(number, self.chained) else ""
+
+
+def _due(number: int, every: int) -> bool:
+    """Of attempts counted from 0 the last of each `every`; 0: none."""
+    return every > 0 and number % every == every - 1
 
 
 def franka3blocks_source(
@@ -42,9 +56,10 @@ def franka3blocks_source(
     record: Literal["expert", "executed"],
     stack_aligned_m: float,
     chained: int,
+    held: int,
 ) -> Source:
     """The scripted expert on Franka-3Blocks as a source of demonstrations; see `keystep.record.collect`."""
-    from keystep.suites.franka3blocks import TASKS, layout
+    from keystep.suites.franka3blocks import layout
     from keystep.suites.franka3blocks.registered import needs_driver
 
     if record not in ("expert", "executed"):
@@ -54,10 +69,11 @@ def franka3blocks_source(
     if not 0 < stack_aligned_m <= layout.STACK_OFFSET_M:
         wanted = f"above 0, at most {layout.STACK_OFFSET_M} (the most a stack may have)"
         raise DatasetError(f"stack_aligned_m: expected {wanted}, got {stack_aligned_m}")
-    if chained < 0:
-        raise DatasetError(f"chained: expected 0 (none) or more, got {chained}")
+    for name, value in {"chained": chained, "held": held}.items():
+        if value < 0:
+            raise DatasetError(f"{name}: expected 0 (none) or more, got {value}")
     perturbation = Perturbation(
-        tuple(expert_noise), frames_after_success, wander_frames, record, stack_aligned_m, chained
+        tuple(expert_noise), frames_after_success, wander_frames, record, stack_aligned_m, chained, held
     )
     try:
         draws = needs_driver(env_id)
@@ -89,8 +105,9 @@ def franka3blocks_source(
         "stack_aligned_m": perturbation.stack_aligned_m,
         "action": action,
     }
-    if chained:  # datasets without are what they were, and go on
-        how["chained"] = chained
+    for name, value in {"chained": chained, "held": held}.items():
+        if value:  # datasets without are what they were, and go on
+            how[name] = value
     instructions = {name: TASKS[name].instruction for name in first_seeds}
     return Source(
         DatasetSpec(
@@ -134,7 +151,7 @@ def open_simulator(
             perturbation.wander_frames,
             perturbation.record,
             perturbation.stack_aligned_m,
-            perturbation.chained > 0 and number % perturbation.chained == perturbation.chained - 1,
+            perturbation.after(TASKS[task], number),
         )
 
     env = gymnasium.make(env_id, obs_mode=obs_mode, image_size=image_size)

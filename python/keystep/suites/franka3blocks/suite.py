@@ -41,6 +41,7 @@ class Franka3Blocks:
             "record",
             "stack_aligned_m",
             "chained",
+            "held",
         }
     )
     symmetries = SYMMETRIES
