@@ -57,6 +57,7 @@ def played(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Any]:
     """What is played, by a planner that is none, and evaluations that are made up."""
     calls: list[Any] = []
     (tmp_path / "model.safetensors").write_bytes(b"weights")
+    (tmp_path / "policy.json").write_bytes(b"{}")
     opened = SimpleNamespace(grid=32, image_size=64)
     monkeypatch.setattr("keystep.train.code_acting.CheckpointPlanner", lambda folder: opened)
     picture = np.ones((64, 64, 3), np.float32)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
 import keystep
+from keystep.commands.code_planners import code_planner_at
 from keystep.commands.options import OutputOptions
-from keystep.files import sha256, to_json, write_text
+from keystep.files import to_json, write_text
 from keystep.machine import describe_machine
 from keystep.suites.tabletop import TASKS, layout
 from keystep.suites.tabletop.oracle import paper
-from keystep.suites.tabletop.oracle.replies import Blind, OpenPlanner, mean_picture
+from keystep.suites.tabletop.oracle.blind import Blind, mean_picture
+from keystep.suites.tabletop.oracle.replies import OpenPlanner
 from keystep.suites.tabletop.oracle.report import evaluate_oracle
 from keystep.suites.tabletop.oracle.results import Mean, OracleReport, OracleResult
 from keystep.table_writer import markdown_table, print_table
@@ -58,7 +59,7 @@ def check_options(*groups: Any, **others: object) -> None:
 
 
 def evaluate(
-    checkpoints: Sequence[Path],
+    planners: Sequence[Path],
     suite: str,
     tasks: tuple[str, ...],
     episodes: int,
@@ -73,27 +74,22 @@ def evaluate(
         The report of what was played last.
 
     Raises:
-        ArgumentError: more than one checkpoint, or another suite.
-        CheckpointError: it cannot be read, or is no planner that writes code.
+        ArgumentError: not one planner, or another suite.
+        BundleError, CheckpointError: it cannot be read, or is no planner that writes code.
     """
-    if len(checkpoints) != 1:
-        raise keystep.ArgumentError(f"bundles: expected one with act oracle, got {len(checkpoints)}")
+    if len(planners) != 1:
+        raise keystep.ArgumentError(f"bundles: expected one with act oracle, got {len(planners)}")
     if suite != "tabletop":
         raise keystep.ArgumentError(f"suite: expected tabletop with act oracle, got {suite}")
-    from keystep.train.code_acting import CheckpointPlanner
-    from keystep.train.start import WEIGHTS
-
-    (checkpoint,) = checkpoints
-    open_planner: OpenPlanner = functools.partial(CheckpointPlanner, checkpoint)
-    planner = CheckpointPlanner(checkpoint)  # is refused before anything is played
-    players = {"sighted": open_planner}
+    source = code_planner_at(planners[0])
+    planner = source.open()  # is refused before anything is played
+    players: dict[str, OpenPlanner] = {"sighted": source.open}
     if blind:
         size = planner.image_size
         picture = None if size is None else mean_picture(tuple(TASKS), MEAN_SEED, MEAN_SCENES, size)
-        players["blind"] = Blind(open_planner, picture)
+        players["blind"] = Blind(source.open, picture)
     about = {
-        "checkpoint": checkpoint.name,
-        "weights_sha256": sha256(checkpoint / WEIGHTS),
+        **source.about,
         "machine": describe_machine(),
         "world_version": layout.VERSION,
         "grid": planner.grid,
@@ -104,13 +100,15 @@ def evaluate(
         reports[name] = evaluate_oracle(
             tasks or tuple(TASKS), episodes, seed, processes, planner.grid, player
         )
-        _tell(reports, about, output)
+        _tell(reports, str(source), about, output)
         if reports[name].interrupted:
             break
     return reports[name]
 
 
-def _tell(reports: Mapping[str, OracleReport], about: dict[str, Any], output: OutputOptions) -> None:
+def _tell(
+    reports: Mapping[str, OracleReport], planner: str, about: dict[str, Any], output: OutputOptions
+) -> None:
     if not reports["sighted"].tasks:
         print("interrupted before a task was played to its end")
         return
@@ -119,7 +117,7 @@ def _tell(reports: Mapping[str, OracleReport], about: dict[str, Any], output: Ou
     print_table(
         header,
         lines,
-        title=f"{about['checkpoint']}, from seed {reports['sighted'].seed}",
+        title=f"{planner}, from seed {reports['sighted'].seed}",
         section=len(reports["sighted"].tasks),
     )
     print(*notes, sep="\n")
@@ -132,7 +130,7 @@ def _tell(reports: Mapping[str, OracleReport], about: dict[str, Any], output: Ou
         write_text(output.json, to_json(told))
     if output.markdown is not None:
         text = "".join(f"- {note}\n" for note in notes)
-        write_text(output.markdown, f"{markdown_table(HEADER, lines)}\n{text}\n{NOTE}\n")
+        write_text(output.markdown, f"{planner}\n\n{markdown_table(HEADER, lines)}\n{text}\n{NOTE}\n")
 
 
 def rows(reports: Mapping[str, OracleReport]) -> list[list[str]]:

@@ -155,7 +155,8 @@ class ActOptions:
 
     act: Literal["policy", "oracle"] = "policy"
     """oracle: VLM + Oracle of From Code to Action, in the suite tabletop. A planner that writes code, a
-    checkpoint folder of `keystep train code-planner`, is asked for each key-step, and the oracle runs it."""
+    bundle or a checkpoint folder of `keystep train code-planner`, is asked for each key-step, and the oracle
+    runs it."""
     blind: bool = False
     """With the oracle: also the same planner with the mean picture in place of what is there."""
 
