@@ -52,13 +52,22 @@ def times_text(record: EpisodeRecord) -> str:
     if not times["count"]:
         return "replies: none"
     ms = f"median {times['median_ms']:.1f} ms, p99 {times['p99_ms']:.1f} ms"
-    return f"replies: {times['count']}, {ms}, {times['median_passes']:g} passes of the decoder"
+    return f"replies: {times['count']}, {ms}, passes of the decoder {times['median_passes']:g} (median)"
 
 
 def memory_text(record: EpisodeRecord) -> str:
     """What the planner remembers."""
     poses = f"; poses {', '.join(record.poses)}" if record.poses else ""
     return f"memory: {counted(len(record.key_steps), 'key-step')}{poses}"
+
+
+def running_now(record: EpisodeRecord) -> list[KeyStepRun]:
+    """Two when the next one came before the one that runs has ended."""
+    return [one for one in list(record.key_steps) if one.outcome == RUNNING]
+
+
+def last_ended(record: EpisodeRecord) -> KeyStepRun:
+    return [one for one in record.key_steps if one.outcome != RUNNING][-1]
 
 
 class View(Watcher):
@@ -87,8 +96,12 @@ class PlainView(View):
         print(f"# {self._title}: {prompt}\n", flush=True)
 
     def replied(self, reply: Written, ms: float) -> None:
-        if is_keystep(reply.text):
-            print(f"{reply.text}\n# {written_text(self.record.key_steps[-1])}", flush=True)
+        running = running_now(self.record)
+        if is_keystep(reply.text) and len(running) == 1:  # else the one before is told to its end first
+            self._print(running[0])
+
+    def _print(self, one: KeyStepRun) -> None:
+        print(f"{one.code}\n# {written_text(one)}", flush=True)
 
     def refused(self, text: str, problem: str) -> None:
         shown = text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]} ..."
@@ -96,13 +109,11 @@ class PlainView(View):
 
     def ended(self, result: Result) -> None:
         print(f"# {ended_text(last_ended(self.record))}\n", flush=True)
+        for one in running_now(self.record):
+            self._print(one)
 
     def __exit__(self, *what: Any) -> None:
         print(f"# {times_text(self.record)}\n# {memory_text(self.record)}\n# {verdict(self.record)}\n")
-
-
-def last_ended(record: EpisodeRecord) -> KeyStepRun:
-    return [one for one in record.key_steps if one.outcome != RUNNING][-1]
 
 
 class LiveView(View):
@@ -127,9 +138,8 @@ class LiveView(View):
         from rich.text import Text
 
         self._live.stop()
-        for one in self.record.key_steps:
-            if one.outcome == RUNNING:
-                self._console.print(self._block(one))
+        for one in running_now(self.record):
+            self._console.print(self._block(one))
         style = "bold green" if self.record.success else "bold red"
         self._console.print(Text(verdict(self.record), style))
         self._console.print(Text(f"{times_text(self.record)}\n{memory_text(self.record)}\n", "dim"))
@@ -146,6 +156,7 @@ class LiveView(View):
         self._console.print(Text(f"refused: {shown!a}", "red"))
 
     def ended(self, result: Result) -> None:
+        self._live.refresh()  # it no longer runs
         self._console.print(self._block(last_ended(self.record)))
 
     def _now(self) -> Group:
@@ -154,9 +165,8 @@ class LiveView(View):
         from rich.text import Text
 
         record = self.record
-        running = [one for one in list(record.key_steps) if one.outcome == RUNNING]
         status = f"step {record.steps} ({record.seconds:.1f} s)  {memory_text(record)}\n{times_text(record)}"
-        return Group(*map(self._block, running), Text(status, "dim"))
+        return Group(*map(self._block, running_now(record)), Text(status, "dim"))
 
     def _block(self, one: KeyStepRun) -> Text:
         """Its code, and what the executor says."""

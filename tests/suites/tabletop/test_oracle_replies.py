@@ -13,6 +13,7 @@ pytest.importorskip("gymnasium", reason="needs the extra 'sim'")
 pytest.importorskip("mani_skill", reason="needs the extra 'sim'")
 
 from said import Said
+from truth import Truth
 
 from keystep.code.grammar import CodeError
 from keystep.suites.headless import missing_driver
@@ -46,31 +47,6 @@ class Stub:
 
     def prepare(self) -> None:
         self.prepared += 1
-
-
-class Truth:
-    """Writes the key-steps of the oracle's own program on scenes that it knows by their prompts."""
-
-    image_size = None
-
-    def __init__(self, tasks: tuple[str, ...], seeds: range) -> None:
-        self.known: dict[str, list[str]] = {}
-        for task in tasks:
-            env = TabletopEnv(task, terminate_on_success=False)
-            for seed in seeds:
-                found = play(env, seed)
-                trace = zip(found.trace.codes, found.trace.keysteps, strict=True)
-                self.known[found.prompt] = [code for code, keystep in trace if keystep]
-            env.close()
-
-    def begin(self, task: str) -> None:
-        self.rest = iter(self.known[task])
-
-    def write(self, seen: Mapping[str, np.ndarray], request: bool = True) -> Said:
-        return Said(next(self.rest))
-
-    def prepare(self) -> None:
-        pass
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +60,9 @@ class BundlePlanner:
             raise CodeError(1, 1, str(error)) from None
 
     def prepare(self) -> None:
-        """Decodes the key-step that may be next, so that the reply that has it takes one pass."""
-        self._planner.prepare()
+        """Decodes the key-step that may be next; without it a reply takes longer, and says the same."""
+        with suppress(keystep.PolicyError):
+            self._planner.prepare()
 
 
 def _given(value: np.ndarray, dtype: str) -> np.ndarray:
