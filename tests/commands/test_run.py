@@ -22,7 +22,7 @@ from truth import Truth
 from keystep import cli
 from keystep.code.grammar import CodeError
 from keystep.code.trace import comment
-from keystep.commands import run as command
+from keystep.commands import run_episodes
 from keystep.commands.code_planners import CodePlannerSource
 from keystep.commands.oracle_episode import read_code
 from keystep.commands.run_record import EpisodeRecord, KeyStepRun
@@ -68,7 +68,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
     def play(planner: Any, *options: object, task: str = TASK) -> tuple[int, str, str]:
         source = CodePlannerSource("checkpoint", "writer", "0" * 64, lambda: planner)
-        monkeypatch.setattr(command, "code_planner_at", lambda folder: source)
+        monkeypatch.setattr(run_episodes, "code_planner_at", lambda folder: source)
         arguments = ["run", "writer", "--task", task, "--seed", str(SEED), *map(str, options)]
         status = cli.run(arguments)
         captured = capsys.readouterr()
@@ -193,7 +193,7 @@ def test_the_file_says_what_was_written_when_and_what_came_of_it(
 def test_an_interrupt_leaves_what_was_played_and_no_half_a_video(
     run: Run, truth: Truth, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("keystep.suites.headless.require_driver", lambda: None)
+    monkeypatch.setattr(run_episodes, "require_driver", lambda: None)
     code = next(iter(truth.known.values()))
     files = ["--json", tmp_path / "o.json", "--video", tmp_path / "v.mp4"]
     status, out, _ = run(Texts(*code[:2], KeyboardInterrupt()), *files, "--episodes", 3)
@@ -231,7 +231,7 @@ def test_a_video_has_every_episode(run: Run, truth: Truth, tmp_path: Path) -> No
 
 
 def test_a_video_of_nothing_is_refused(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("keystep.suites.headless.require_driver", lambda: None)
+    monkeypatch.setattr(run_episodes, "require_driver", lambda: None)
     status, _, err = run(Texts("import os"), "--video", tmp_path / "v.mp4")
     assert status == 2 and "video: expected at least one control step to show, got none" in err
     assert not (tmp_path / "v.mp4").exists()
