@@ -28,6 +28,9 @@ class FakeReply:
 class FakeCodeRuntime:
     """Greedy, by ONNX Runtime from Python; strict about what it is given."""
 
+    description = "onnxruntime"
+    engine_choices: tuple[dict[str, str], ...] = ()
+
     def __init__(self, bundle: Path, every: int) -> None:
         assert every == 1
         self._writer, self._memory = OnnxWriter(bundle), Memory()
@@ -54,6 +57,12 @@ class FakeCodeRuntime:
     def memory(self) -> tuple[str, ...]:
         return tuple(self._memory.instructions)
 
+    def __enter__(self) -> FakeCodeRuntime:
+        return self
+
+    def __exit__(self, *what: object) -> None:
+        pass
+
     def _check(self, observation: dict[str, np.ndarray]) -> None:
         wanted = {one["key"]: (one["dtype"], tuple(one["shape"])) for one in self._observation}
         given = {key: (value.dtype.name, value.shape) for key, value in observation.items()}
@@ -69,6 +78,9 @@ def provide_code_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
     def read_manifest(path: Path) -> Any:
         return json.loads((Path(path) / "manifest.json").read_text())
 
+    def load(path: Path, every: int = 1, **options: Any) -> FakeCodeRuntime:
+        return FakeCodeRuntime(Path(path), every)
+
     monkeypatch.setattr(keystep, "CodeRuntime", FakeCodeRuntime, raising=False)
     monkeypatch.setattr(keystep, "read_manifest", read_manifest)
-    monkeypatch.setattr(keystep, "load", lambda path, threads, every: FakeCodeRuntime(Path(path), every))
+    monkeypatch.setattr(keystep, "load", load)
