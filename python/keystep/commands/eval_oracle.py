@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields
 from pathlib import Path
@@ -112,7 +113,8 @@ def _tell(
     if not reports["sighted"].tasks:
         print("interrupted before a task was played to its end")
         return
-    lines, notes = rows(reports), failures(reports)
+    lines, worth = rows(reports), sight(reports)
+    notes = [f"sight, {name}: {_points(one)}" for name, one in worth.items()] + failures(reports)
     header = [column.replace("paper ", "paper\n") for column in HEADER]
     print_table(
         header,
@@ -125,7 +127,7 @@ def _tell(
     for report in found.values():
         report.pop("bars")  # the oracle's own
     unfinished = any(report["played"] < report["planned"] for report in found.values())
-    told = {**about, "unfinished": unfinished, **found}
+    told = {**about, "unfinished": unfinished, **found, "sight": worth}
     if output.json is not None:
         write_text(output.json, to_json(told))
     if output.markdown is not None:
@@ -138,12 +140,37 @@ def rows(reports: Mapping[str, OracleReport]) -> list[list[str]]:
     seen = {result.task: result for result in reports["sighted"].tasks}
     blind = {result.task: result for result in reports["blind"].tasks} if "blind" in reports else {}
     found = [_task_row(result, blind.get(name)) for name, result in seen.items()]
-    groups = {f"level {level}": mean.tasks for level, mean in reports["sighted"].levels.items()}
-    groups |= {"table 1": tuple(paper.TABLE_1), "sight matters": SIGHTED, "all": tuple(seen)}
-    for name, tasks in groups.items():
-        if set(tasks) <= set(seen):
-            beside = [blind[task] for task in tasks if task in blind]
-            found.append(_mean_row(name, [seen[task] for task in tasks], beside))
+    for name, tasks in _groups(reports["sighted"]).items():
+        beside = [blind[task] for task in tasks if task in blind]
+        found.append(_mean_row(name, [seen[task] for task in tasks], beside))
+    return found
+
+
+def _groups(report: OracleReport) -> dict[str, tuple[str, ...]]:
+    """Tasks of each mean, of those groups that were played as a whole."""
+    seen = tuple(result.task for result in report.tasks)
+    groups = {f"level {level}": mean.tasks for level, mean in report.levels.items()}
+    groups |= {"table 1": tuple(paper.TABLE_1), "sight matters": SIGHTED, "all": seen}
+    return {name: tasks for name, tasks in groups.items() if set(tasks) <= set(seen)}
+
+
+def sight(reports: Mapping[str, OracleReport]) -> dict[str, dict[str, float]]:
+    """By the name of each mean how many points sight is worth, and their 95 % interval.
+
+    By MOVER, as if the episodes of both were others (see `oracle.results`): wider than of pairs.
+    """
+    if "blind" not in reports:
+        return {}
+    both = [{result.task: result for result in reports[name].tasks} for name in ("sighted", "blind")]
+    found = {}
+    for name, tasks in _groups(reports["sighted"]).items():
+        if set(tasks) <= set(both[1]):
+            seen, blind = (Mean.of(name, [results[task] for task in tasks]) for results in both)
+            points = seen.rate - blind.rate
+            below = math.hypot(seen.rate - seen.low, blind.high - blind.rate)
+            above = math.hypot(seen.high - seen.rate, blind.rate - blind.low)
+            values = {"points": points, "low": points - below, "high": points + above}
+            found[name] = {key: 100 * value for key, value in values.items()}
     return found
 
 
@@ -180,6 +207,10 @@ def failures(reports: Mapping[str, OracleReport]) -> list[str]:
             count = f"{report.played} of {report.planned} episodes"
             found.append(f"{name}: interrupted after {count}; tasks that were not finished are left out")
     return found
+
+
+def _points(worth: Mapping[str, float]) -> str:
+    return f"{worth['points']:+.1f} points ({worth['low']:+.1f} .. {worth['high']:+.1f})"
 
 
 def _interval(found: OracleResult | Mean) -> str:
