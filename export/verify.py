@@ -64,9 +64,15 @@ def verify_bundle(
 
     Raises:
         BundleError: the bundle is damaged. A difference does not raise: see `VerifyReport.ok`.
+        ArgumentError: options that do not go together, or with this bundle.
         PolicyError: the runtime's answers are not finite.
     """
     if family_of(path) == "code":
+        given = {"checkpoint": checkpoint, "planner": planner, "scorer": scorer}
+        given["provider"] = None if options.get("provider") == "cpu" else options.get("provider")
+        for name, value in given.items():
+            if value is not None:
+                raise keystep.ArgumentError(f"{name}: expected none with family code, got {value}")
         return verify_code_bundle(path, tolerance, threads)
     if planner is not None and checkpoint is None:
         raise keystep.ArgumentError("planner: expected the controller's checkpoint beside it, got none")

@@ -18,6 +18,7 @@ from keystep.usage import one_line_errors
 
 COMMANDS = {
     "demo": "run the shipped policy in simulation: success per task and latency",
+    "run": "watch a planner write code, key-step by key-step, and the oracle run it",
     "profile": "latency, memory and allocations of a bundle on this machine (no simulator)",
     "soak": "hours of virtual time, faults and interrupts on the asynchronous loop, checked at every tick",
     "trace": "what a trace of a policy holds: spans, a picture, JSON",

@@ -68,6 +68,7 @@ def test_help_needs_no_extra(command):
         ["collect", "--output", "x"],
         ["expert"],
         ["oracle"],
+        ["run", "x", "--task", "Pick"],
         ["replay", "x"],
         ["demo"],
         ["eval", "{bundle}", "--tasks", "lift_red"],

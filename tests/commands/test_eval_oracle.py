@@ -15,7 +15,7 @@ pytest.importorskip("torch", reason="training packages are not installed")
 
 from keystep import ArgumentError, cli
 from keystep.commands import eval_oracle
-from keystep.commands.eval_oracle import SIGHTED, rows
+from keystep.commands.eval_oracle import SIGHTED, rows, sight
 from keystep.suites.tabletop import TASKS
 from keystep.suites.tabletop.oracle import paper
 from keystep.suites.tabletop.oracle.results import OracleReport, OracleResult, Trial
@@ -46,6 +46,22 @@ def test_every_mean_is_of_its_tasks_and_the_blind_stand_beside() -> None:
     assert set(SIGHTED) < set(TASKS) and not set(SIGHTED) & set(paper.TABLE_1)
 
 
+def test_what_sight_is_worth_is_the_difference_of_means_with_its_interval() -> None:
+    assert sight({"sighted": report_of({"Pick": 4})}) == {}
+    blind = {task: 4 for task in TASKS} | dict.fromkeys(SIGHTED, 1)
+    reports = {"sighted": report_of({task: 4 for task in TASKS}), "blind": report_of(blind)}
+    found = sight(reports)
+    assert set(found) == {"level 0", "level 1", "level 2", "table 1", "sight matters", "all"}
+    assert found["sight matters"]["points"] == 75 and found["table 1"]["points"] == 0
+    assert 0 < found["sight matters"]["low"] < 75 < found["sight matters"]["high"] < 100
+    assert found["table 1"]["low"] < 0 < found["table 1"]["high"]
+    seen, alone = report_of({"Pick": 4}), report_of({"Pick": 1})
+    (low, high), sure = (alone.tasks[0].low, alone.tasks[0].high), seen.tasks[0].low
+    one = sight({"sighted": seen, "blind": alone})["all"]
+    assert one["low"] == pytest.approx(75 - 100 * ((1 - sure) ** 2 + (high - 0.25) ** 2) ** 0.5)
+    assert one["high"] == pytest.approx(75 + 100 * (0.25 - low))
+
+
 def test_of_some_tasks_there_are_only_the_means_that_they_make() -> None:
     found = rows({"sighted": report_of({"Pick": 3, "Touch": 1})})
     assert [row[0] for row in found] == ["Pick", "Touch", "mean of level 0", "mean of all"]
@@ -57,6 +73,7 @@ def played(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Any]:
     """What is played, by a planner that is none, and evaluations that are made up."""
     calls: list[Any] = []
     (tmp_path / "model.safetensors").write_bytes(b"weights")
+    (tmp_path / "policy.json").write_bytes(b"{}")
     opened = SimpleNamespace(grid=32, image_size=64)
     monkeypatch.setattr("keystep.train.code_acting.CheckpointPlanner", lambda folder: opened)
     picture = np.ones((64, 64, 3), np.float32)
@@ -138,6 +155,8 @@ def test_the_command_plays_with_sight_and_without_and_writes_both(
     )
     assert "Pick" in capsys.readouterr().out and "no room" not in (tmp_path / "a.md").read_text()
     assert "| Pick | 4/4 |" in (tmp_path / "a.md").read_text()
+    assert document["planner"] == "checkpoint" and document["sight"]["all"]["points"] == 75
+    assert "- sight, all: +75.0 points (" in (tmp_path / "a.md").read_text()
 
 
 def test_what_cannot_be_played_is_refused(played: list[Any], tmp_path: Path) -> None:

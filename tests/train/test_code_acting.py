@@ -13,6 +13,7 @@ pytest.importorskip("gymnasium", reason="needs the extra 'sim'")
 
 import fake_tabletop
 import torch
+from said import Said
 
 from keystep.code.grammar import CodeError
 from keystep.code.packing import pack
@@ -42,25 +43,31 @@ def test_it_is_asked_as_in_training(
     whole = recipe.prepare(source.data.batch(list(pack([sample], 320))), torch.device("cpu"))
     asked: list[Any] = []
 
-    class Written:
-        text = "pick(get_actor('red cube'))"
+    def answer(*given: Any, **how: Any) -> Said:
+        asked.append(given)
+        drafts.append(how["last"])
+        return said
 
-    monkeypatch.setattr(planner._writer, "write", lambda *given: asked.append(given) or Written)
+    said, drafts = Said("pick(get_actor('red cube'))"), list[str]()
+    monkeypatch.setattr(planner._writer, "write", answer)
     columns = source.data._columns
     seen = {key: np.array(columns[key][source.data._starts[2] + step]) for key in columns}
     planner.begin(episode.task)
     planner._memory = list(episode.memory(step))
-    assert planner.keystep(seen) == Written.text
+    assert planner.write(seen) is said
     prompt, shown, felt = asked[0]
     assert whole["tokens"][0, : len(prompt)].tolist() == prompt
     assert len(prompt) + len(sample[-1].tokens) == whole["tokens"].shape[1]
     wanted = whole["pictures" if mode == "rgb" else "objects"]
     torch.testing.assert_close(shown.reshape(wanted.shape), wanted)
     torch.testing.assert_close(felt, whole["proprioception"])
-    assert planner._memory == [*episode.memory(step), Written.text]
-    Written.text = "# pick(get_actor('red cube'))"
-    planner.keystep(seen)
-    assert len(planner._memory) == len(episode.memory(step)) + 1, "a comment is no key-step"
+    assert planner._memory == [*episode.memory(step), said.text]
+    kept, said = said.text, Said("# pick(get_actor('red cube'))")
+    planner.write(seen, request=False)
+    assert drafts == ["", f"# {kept}"], "what goes on is tried in one pass"
+    said = Said("place(", ended=False)
+    planner.write(seen)
+    assert len(planner._memory) == len(episode.memory(step)) + 1, "neither is a key-step"
     planner.begin(episode.task)
     assert planner._memory == []
 
@@ -80,7 +87,7 @@ def test_a_memory_beyond_the_context_is_told(tmp_path: Path, monkeypatch: pytest
         "observation.images.base": np.zeros((16, 16, 3), np.uint8),
     }
     with pytest.raises(CodeError, match=r"prompt: expected 1\.\.[0-9]+ tokens"):
-        planner.keystep(seen)
+        planner.write(seen)
 
 
 def test_another_kind_of_checkpoint_is_refused(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import keystep
 from keystep import libraries
 from keystep.bars import tracked
 from keystep.commands.eval import FIRST_SEED, run
+from keystep.commands.options import refuse_writers
 from keystep.commands.plans import first_tasks, open_pictures
 from keystep.commands.rerun_recording import record_episode
 from keystep.commands.video import write_video
@@ -52,6 +53,7 @@ def main(
         rerun: where to write the first episode for the viewer Rerun; needs rerun-sdk.
     """
     bundle = shipped_bundle() if bundle is None else bundle
+    refuse_writers(bundle)
     manifest = keystep.read_manifest(bundle)
     names = tuple(task["name"] for task in manifest["tasks"])
     open_policy = functools.partial(keystep.load, bundle, threads=1)

@@ -14,7 +14,13 @@ import keystep
 from keystep.bars import progress_bar
 from keystep.commands import reference as references
 from keystep.commands.eval_latency import LatencyOptions, LatencyRun, check_alone
-from keystep.commands.options import ActOptions, EnvOptions, OutputOptions, PolicyOptions
+from keystep.commands.options import (
+    ActOptions,
+    EnvOptions,
+    OutputOptions,
+    PolicyOptions,
+    refuse_writers,
+)
 from keystep.commands.rerun_recording import record_episode
 from keystep.evaluate.benchmark import of_benchmark
 from keystep.evaluate.differences import difference_table, differences
@@ -143,6 +149,7 @@ def main(
         raise keystep.ArgumentError("rerun: expected none with reference, got one")
     if reference and protocol.subgoals == "ground_truth":
         raise keystep.ArgumentError("subgoals: expected policy with reference, got ground_truth")
+    refuse_writers(*bundles)
     reports: dict[str, Report] = {}
     planned = [(bundle, *what) for bundle, what in zip(bundles, plan(bundles, protocol), strict=True)]
     if latencies.wanted:

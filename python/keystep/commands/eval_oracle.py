@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import functools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
 import keystep
+from keystep.commands.code_planners import code_planner_at
 from keystep.commands.options import OutputOptions
-from keystep.files import sha256, to_json, write_text
+from keystep.files import to_json, write_text
 from keystep.machine import describe_machine
 from keystep.suites.tabletop import TASKS, layout
 from keystep.suites.tabletop.oracle import paper
-from keystep.suites.tabletop.oracle.replies import Blind, OpenPlanner, mean_picture
+from keystep.suites.tabletop.oracle.blind import Blind, mean_picture
+from keystep.suites.tabletop.oracle.replies import OpenPlanner
 from keystep.suites.tabletop.oracle.report import evaluate_oracle
 from keystep.suites.tabletop.oracle.results import Mean, OracleReport, OracleResult
 from keystep.table_writer import markdown_table, print_table
@@ -58,7 +60,7 @@ def check_options(*groups: Any, **others: object) -> None:
 
 
 def evaluate(
-    checkpoints: Sequence[Path],
+    planners: Sequence[Path],
     suite: str,
     tasks: tuple[str, ...],
     episodes: int,
@@ -73,27 +75,22 @@ def evaluate(
         The report of what was played last.
 
     Raises:
-        ArgumentError: more than one checkpoint, or another suite.
-        CheckpointError: it cannot be read, or is no planner that writes code.
+        ArgumentError: not one planner, or another suite.
+        BundleError, CheckpointError: it cannot be read, or is no planner that writes code.
     """
-    if len(checkpoints) != 1:
-        raise keystep.ArgumentError(f"bundles: expected one with act oracle, got {len(checkpoints)}")
+    if len(planners) != 1:
+        raise keystep.ArgumentError(f"bundles: expected one with act oracle, got {len(planners)}")
     if suite != "tabletop":
         raise keystep.ArgumentError(f"suite: expected tabletop with act oracle, got {suite}")
-    from keystep.train.code_acting import CheckpointPlanner
-    from keystep.train.start import WEIGHTS
-
-    (checkpoint,) = checkpoints
-    open_planner: OpenPlanner = functools.partial(CheckpointPlanner, checkpoint)
-    planner = CheckpointPlanner(checkpoint)  # is refused before anything is played
-    players = {"sighted": open_planner}
+    source = code_planner_at(planners[0])
+    planner = source.open()  # is refused before anything is played
+    players: dict[str, OpenPlanner] = {"sighted": source.open}
     if blind:
         size = planner.image_size
         picture = None if size is None else mean_picture(tuple(TASKS), MEAN_SEED, MEAN_SCENES, size)
-        players["blind"] = Blind(open_planner, picture)
+        players["blind"] = Blind(source.open, picture)
     about = {
-        "checkpoint": checkpoint.name,
-        "weights_sha256": sha256(checkpoint / WEIGHTS),
+        **source.about,
         "machine": describe_machine(),
         "world_version": layout.VERSION,
         "grid": planner.grid,
@@ -104,22 +101,25 @@ def evaluate(
         reports[name] = evaluate_oracle(
             tasks or tuple(TASKS), episodes, seed, processes, planner.grid, player
         )
-        _tell(reports, about, output)
+        _tell(reports, str(source), about, output)
         if reports[name].interrupted:
             break
     return reports[name]
 
 
-def _tell(reports: Mapping[str, OracleReport], about: dict[str, Any], output: OutputOptions) -> None:
+def _tell(
+    reports: Mapping[str, OracleReport], planner: str, about: dict[str, Any], output: OutputOptions
+) -> None:
     if not reports["sighted"].tasks:
         print("interrupted before a task was played to its end")
         return
-    lines, notes = rows(reports), failures(reports)
+    lines, worth = rows(reports), sight(reports)
+    notes = [f"sight, {name}: {_points(one)}" for name, one in worth.items()] + failures(reports)
     header = [column.replace("paper ", "paper\n") for column in HEADER]
     print_table(
         header,
         lines,
-        title=f"{about['checkpoint']}, from seed {reports['sighted'].seed}",
+        title=f"{planner}, from seed {reports['sighted'].seed}",
         section=len(reports["sighted"].tasks),
     )
     print(*notes, sep="\n")
@@ -127,12 +127,12 @@ def _tell(reports: Mapping[str, OracleReport], about: dict[str, Any], output: Ou
     for report in found.values():
         report.pop("bars")  # the oracle's own
     unfinished = any(report["played"] < report["planned"] for report in found.values())
-    told = {**about, "unfinished": unfinished, **found}
+    told = {**about, "unfinished": unfinished, **found, "sight": worth}
     if output.json is not None:
         write_text(output.json, to_json(told))
     if output.markdown is not None:
         text = "".join(f"- {note}\n" for note in notes)
-        write_text(output.markdown, f"{markdown_table(HEADER, lines)}\n{text}\n{NOTE}\n")
+        write_text(output.markdown, f"{planner}\n\n{markdown_table(HEADER, lines)}\n{text}\n{NOTE}\n")
 
 
 def rows(reports: Mapping[str, OracleReport]) -> list[list[str]]:
@@ -140,12 +140,37 @@ def rows(reports: Mapping[str, OracleReport]) -> list[list[str]]:
     seen = {result.task: result for result in reports["sighted"].tasks}
     blind = {result.task: result for result in reports["blind"].tasks} if "blind" in reports else {}
     found = [_task_row(result, blind.get(name)) for name, result in seen.items()]
-    groups = {f"level {level}": mean.tasks for level, mean in reports["sighted"].levels.items()}
-    groups |= {"table 1": tuple(paper.TABLE_1), "sight matters": SIGHTED, "all": tuple(seen)}
-    for name, tasks in groups.items():
-        if set(tasks) <= set(seen):
-            beside = [blind[task] for task in tasks if task in blind]
-            found.append(_mean_row(name, [seen[task] for task in tasks], beside))
+    for name, tasks in _groups(reports["sighted"]).items():
+        beside = [blind[task] for task in tasks if task in blind]
+        found.append(_mean_row(name, [seen[task] for task in tasks], beside))
+    return found
+
+
+def _groups(report: OracleReport) -> dict[str, tuple[str, ...]]:
+    """Tasks of each mean, of those groups that were played as a whole."""
+    seen = tuple(result.task for result in report.tasks)
+    groups = {f"level {level}": mean.tasks for level, mean in report.levels.items()}
+    groups |= {"table 1": tuple(paper.TABLE_1), "sight matters": SIGHTED, "all": seen}
+    return {name: tasks for name, tasks in groups.items() if set(tasks) <= set(seen)}
+
+
+def sight(reports: Mapping[str, OracleReport]) -> dict[str, dict[str, float]]:
+    """By the name of each mean how many points sight is worth, and their 95 % interval.
+
+    By MOVER, as if the episodes of both were others (see `oracle.results`): wider than of pairs.
+    """
+    if "blind" not in reports:
+        return {}
+    both = [{result.task: result for result in reports[name].tasks} for name in ("sighted", "blind")]
+    found = {}
+    for name, tasks in _groups(reports["sighted"]).items():
+        if set(tasks) <= set(both[1]):
+            seen, blind = (Mean.of(name, [results[task] for task in tasks]) for results in both)
+            points = seen.rate - blind.rate
+            below = math.hypot(seen.rate - seen.low, blind.high - blind.rate)
+            above = math.hypot(seen.high - seen.rate, blind.rate - blind.low)
+            values = {"points": points, "low": points - below, "high": points + above}
+            found[name] = {key: 100 * value for key, value in values.items()}
     return found
 
 
@@ -182,6 +207,10 @@ def failures(reports: Mapping[str, OracleReport]) -> list[str]:
             count = f"{report.played} of {report.planned} episodes"
             found.append(f"{name}: interrupted after {count}; tasks that were not finished are left out")
     return found
+
+
+def _points(worth: Mapping[str, float]) -> str:
+    return f"{worth['points']:+.1f} points ({worth['low']:+.1f} .. {worth['high']:+.1f})"
 
 
 def _interval(found: OracleResult | Mean) -> str:

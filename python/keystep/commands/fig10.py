@@ -13,7 +13,7 @@ import keystep
 from keystep.bars import progress_bar
 from keystep.commands import reference as references
 from keystep.commands.eval import FIRST_SEED, seconds_text, task_names
-from keystep.commands.options import EnvOptions, Kind, OutputOptions, PolicyOptions
+from keystep.commands.options import EnvOptions, Kind, OutputOptions, PolicyOptions, refuse_writers
 from keystep.evaluate.planner_speed import SpeedReport, compare_samplers
 from keystep.evaluate.plots import speed_figure
 from keystep.evaluate.rollout import Policy, Worker
@@ -62,6 +62,7 @@ def main(
     Args:
         bundle: folder of a subgoal bundle.
     """
+    refuse_writers(bundle)
     manifest = keystep.read_manifest(bundle)
     if manifest["family"] != "subgoal":
         raise keystep.ArgumentError(f"family: expected subgoal, got {manifest['family']!r}")

@@ -39,7 +39,8 @@ def main(
         print(json.dumps(content, indent=2).replace("\x7f", "\\u007f"))  # the one that JSON does not escape
         return
     options = {"engine": engine, "precision": precision, "isa": isa, "threads": threads, "provider": provider}
-    rows = summary(bundle, content) | engines(bundle, options)
+    told = code_summary if content["family"] == "code" else summary
+    rows = told(bundle, content) | engines(bundle, options)
     width = max(map(len, rows))
     print("\n".join(_printable(f"{label:<{width}}  {text}") for label, text in rows.items()))
 
@@ -87,8 +88,70 @@ def summary(bundle: Path, manifest: dict[str, Any]) -> Rows:
         rows[f"graph {name}"] = f"{_file(bundle, graph)}, {_tensors(graph)}"
     for name, unet in {"unet": manifest["unet"], "plan unet": (planner or {}).get("unet")}.items():
         rows |= {name: _unet(bundle, unet)} if unet else {}
+    return rows | _made_by(manifest)
+
+
+def _made_by(manifest: dict[str, Any]) -> Rows:
     made_by = [(k, v) for k, v in manifest["provenance"].items() if isinstance(v, str | int | float)]
-    return rows | {"made by": ", ".join(f"{key} {value}" for key, value in made_by)}
+    return {"made by": ", ".join(f"{key} {value}" for key, value in made_by)}
+
+
+def code_summary(bundle: Path, manifest: dict[str, Any]) -> Rows:
+    """The same of a planner that writes code."""
+    planner = manifest["planner"]
+    heads = f"{planner['key_heads']} heads of keys"
+    names = ", ".join(function["name"] for function in planner["api"])
+    rows = {
+        "bundle": f"{manifest['name']}, family {manifest['family']}, {manifest['control_rate_hz']:g} Hz",
+        "goal": manifest["goal"],
+        "sees": f"{_observed(manifest, planner['sees'])}; {planner['image_tokens']} tokens",
+        "feels": _observed(manifest, planner["feels"]) if planner["feels"] else "nothing",
+        "prompt": f"{', '.join(planner['prompt']['order'])}; {len(planner['tokenizer']['words'])} words",
+        "code": f"{names}; a grid of {planner['grid']} cells",
+        "decoder": f"{planner['layers']} layers of width {planner['width']}, {heads}",
+        "context": f"{planner['context']} tokens, of which a reply has at most {planner['reply_tokens']}",
+        "memory": _memory(planner["memory"]),
+        "writes": _writes(planner["decoding"]),
+        "weights": _weights(planner["weights"]),
+    }
+    for name, graph in manifest["graphs"].items():
+        rows[f"graph {name}"] = f"{_file(bundle, graph)}, {_tensors(_without_caches(graph))}"
+    return rows | _made_by(manifest)
+
+
+def _observed(manifest: dict[str, Any], key: str) -> str:
+    """Without the names of a vector's values: objects have 160."""
+    (feature,) = (one for one in features_of(manifest["observation"]) if one.key == key)
+    return f"{key}, {_feature(feature).partition(':')[0]}"
+
+
+def _memory(memory: dict[str, Any]) -> str:
+    told = {"forget_oldest": "the oldest are forgotten", "refuse": "there is no reply"}
+    return f"{memory['keysteps']} key-steps; of more than the context holds {told[memory['overflow']]}"
+
+
+def _writes(decoding: dict[str, Any]) -> str:
+    early = f" after {decoding['early_stop']} characters" if decoding["way"] == "early_stop" else ""
+    steps = decoding["every"]
+    asked = "at every step" if steps == 1 else f"every {steps} steps"
+    return f"{decoding['way']}{early}, {asked}{', only code of the API' * decoding['constrained']}"
+
+
+def _weights(weights: dict[str, Any]) -> str:
+    errors = weights["errors"]
+    logits = f"logits max {errors['max']:.1e} rms {errors['rms']:.1e}"
+    agree = f"{errors['agree']:.2%} of the golden replies' tokens are torch's"
+    return f"{weights['precision']}, {logits}, {agree}"
+
+
+def _without_caches(graph: dict[str, Any]) -> dict[str, Any]:
+    """Of each direction the first: the others are alike, two for every layer."""
+
+    def some(tensors: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        caches = [tensor["name"] for tensor in tensors if tensor["role"].startswith("cache.")]
+        return [tensor for tensor in tensors if tensor["name"] not in caches[1:]]
+
+    return {"inputs": some(graph["inputs"]), "outputs": some(graph["outputs"])}
 
 
 def engines(bundle: Path, options: dict[str, Any]) -> Rows:

@@ -76,6 +76,16 @@ class PolicyOptions:
         return options
 
 
+def refuse_writers(*bundles: Path) -> None:
+    """ArgumentError for a bundle that writes code, where one is wanted that acts."""
+    from keystep.export.code_reading import family_of
+
+    for bundle in bundles:
+        if family_of(bundle) == "code":
+            hint = "keystep run and keystep eval --act oracle play it"
+            raise keystep.ArgumentError(f"bundle: expected a policy that acts, got family code; {hint}")
+
+
 def engine_options(engine: Engine, precision: Precision, isa: Isa) -> dict[str, Any]:
     """For `keystep.load`: what differs from its defaults."""
     given = {"engine": engine, "precision": precision, "isa": isa}
@@ -155,7 +165,8 @@ class ActOptions:
 
     act: Literal["policy", "oracle"] = "policy"
     """oracle: VLM + Oracle of From Code to Action, in the suite tabletop. A planner that writes code, a
-    checkpoint folder of `keystep train code-planner`, is asked for each key-step, and the oracle runs it."""
+    bundle or a checkpoint folder of `keystep train code-planner`, is asked for each key-step, and the oracle
+    runs it."""
     blind: bool = False
     """With the oracle: also the same planner with the mean picture in place of what is there."""
 

@@ -13,7 +13,7 @@ import tyro
 import keystep
 from keystep.bars import tracked
 from keystep.commands.eval import FIRST_SEED
-from keystep.commands.options import PolicyOptions
+from keystep.commands.options import PolicyOptions, refuse_writers
 from keystep.commands.video import write_video
 from keystep.evaluate.environments import make_env
 from keystep.evaluate.recording import Recording, record
@@ -51,6 +51,7 @@ def main(
         suite: the simulated world, which makes the pictures.
         env: Gymnasium environment; the suite's when not given.
     """
+    refuse_writers(bundle)
     manifest = keystep.read_manifest(bundle)
     if manifest["family"] != "subgoal":
         raise keystep.ArgumentError(f"family: expected subgoal, got {manifest['family']!r}")

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 import keystep
-from keystep.commands.options import Engine, Isa, Precision, engine_options, save_figure
+from keystep.commands.options import Engine, Isa, Precision, engine_options, refuse_writers, save_figure
 from keystep.commands.trace import read
 from keystep.evaluate.profile import profile
 from keystep.evaluate.profile_comparison import ProfileComparison, compare_bundles, compare_files
@@ -72,6 +72,7 @@ def main(
             stage of the second takes.
         json: also write the figures to this file.
     """
+    refuse_writers(*filter(None, (bundle, *(compare or ()))))
     options: dict[str, Any] = {"threads": threads, "provider": provider, "inference_steps": inference_steps}
     options |= engine_options(engine, precision, isa)
     if mode != "lockstep":

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from keystep.commands.options import parse_env_kwargs
+from keystep.commands.options import parse_env_kwargs, refuse_writers
 from keystep.record.rollout_settings import RolloutReport, RolloutSettings, StreamCount
 from keystep.table_writer import print_table
 
@@ -53,6 +53,7 @@ def main(
     """
     from keystep.record.rollouts import collect_rollouts
 
+    refuse_writers(bundle)
     report = collect_rollouts(
         bundle,
         output,

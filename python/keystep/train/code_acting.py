@@ -10,11 +10,11 @@ import torch
 
 from keystep.code.grammar import CodeError
 from keystep.code.prompt import Prompt
-from keystep.code.trace import is_keystep
+from keystep.code.trace import comment, is_keystep
 from keystep.models.checkpoint import CheckpointError, load_model
 from keystep.models.code_planner.config import OBJECTS
 from keystep.models.code_planner.network import CodePlanner
-from keystep.models.code_planner.writing import ReplyWriter
+from keystep.models.code_planner.writing import ReplyWriter, WrittenReply
 from keystep.train.code_language import load_language
 from keystep.train.code_seen import shown_tensors
 
@@ -55,24 +55,29 @@ class CheckpointPlanner:
         self._task, self._memory = task, list[str]()
         self._writer.reset()
 
-    def keystep(self, seen: Mapping[str, np.ndarray]) -> str:
-        """The reply to a request for a key-step.
+    def write(self, seen: Mapping[str, np.ndarray], request: bool = True) -> WrittenReply:
+        """The next reply. Where it goes on, the commented last key-step is tried in one pass.
 
         Args:
             seen: by key what the network observes; pictures (H, W, 3), uint8 or 0 to 255.
+            request: a key-step is asked for.
 
         Raises:
             CodeError: the memory has become longer than its context, or its logits are no numbers.
         """
-        prompt = Prompt(self._task, tuple(self._memory), request=True)
+        prompt = Prompt(self._task, tuple(self._memory), request=request)
         ids = [token for chunk in self._maker.question(prompt, 0, 0) for token in chunk.tokens]
+        last = comment(self._memory[-1]) if self._memory and not request else ""
         try:
-            text = self._writer.write(ids, *self._tensors(seen)).text
+            reply = self._writer.write(ids, *self._tensors(seen), way="draft", last=last)
         except (ValueError, FloatingPointError) as error:
             raise CodeError(1, 1, str(error)) from None
-        if is_keystep(text):
-            self._memory.append(text)
-        return text
+        if reply.ended and is_keystep(reply.text):
+            self._memory.append(reply.text)
+        return reply
+
+    def prepare(self) -> None:
+        """Nothing is computed before it is asked for."""
 
     def _tensors(self, seen: Mapping[str, np.ndarray]) -> tuple[torch.Tensor | None, torch.Tensor | None]:
         arrays: dict[str, np.ndarray] = {}

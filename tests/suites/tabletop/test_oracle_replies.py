@@ -12,12 +12,16 @@ import pytest
 pytest.importorskip("gymnasium", reason="needs the extra 'sim'")
 pytest.importorskip("mani_skill", reason="needs the extra 'sim'")
 
+from said import Said
+from truth import Truth
+
 from keystep.code.grammar import CodeError
 from keystep.suites.headless import missing_driver
 from keystep.suites.tabletop.environment import TabletopEnv
 from keystep.suites.tabletop.oracle import replies, report
+from keystep.suites.tabletop.oracle.blind import Blind, mean_picture
 from keystep.suites.tabletop.oracle.episodes import play
-from keystep.suites.tabletop.oracle.replies import Blind, mean_picture, open_for, play_replies, seen_now
+from keystep.suites.tabletop.oracle.replies import open_for, play_replies, seen_now
 
 SEED = 4
 
@@ -30,36 +34,19 @@ class Stub:
     image_size: int | None = None
     tasks: list[str] = field(default_factory=list)
     seen: list[Mapping[str, np.ndarray]] = field(default_factory=list)
+    prepared: int = 0
 
     def begin(self, task: str) -> None:
         self.tasks.append(task)
         self.rest = list(self.texts)
 
-    def keystep(self, seen: Mapping[str, np.ndarray]) -> str:
+    def write(self, seen: Mapping[str, np.ndarray], request: bool = True) -> Said:
+        assert request, "it is asked for key-steps alone"
         self.seen.append(seen)
-        return self.rest.pop(0) if len(self.rest) > 1 else self.rest[0]
+        return Said(self.rest.pop(0) if len(self.rest) > 1 else self.rest[0])
 
-
-class Truth:
-    """Writes the key-steps of the oracle's own program on scenes that it knows by their prompts."""
-
-    image_size = None
-
-    def __init__(self, tasks: tuple[str, ...], seeds: range) -> None:
-        self.known: dict[str, list[str]] = {}
-        for task in tasks:
-            env = TabletopEnv(task, terminate_on_success=False)
-            for seed in seeds:
-                found = play(env, seed)
-                trace = zip(found.trace.codes, found.trace.keysteps, strict=True)
-                self.known[found.prompt] = [code for code, keystep in trace if keystep]
-            env.close()
-
-    def begin(self, task: str) -> None:
-        self.rest = iter(self.known[task])
-
-    def keystep(self, seen: Mapping[str, np.ndarray]) -> str:
-        return next(self.rest)
+    def prepare(self) -> None:
+        self.prepared += 1
 
 
 @pytest.fixture
@@ -78,6 +65,7 @@ def test_the_ground_truth_as_replies_is_the_oracles_own_episode(env: Any) -> Non
     assert found.calls == own.calls and found.steps == own.steps
     assert (found.trace.codes, found.trace.keysteps) == (own.trace.codes, own.trace.keysteps)
     assert planner.tasks == [own.prompt] and len(planner.seen) == len(planner.texts)
+    assert planner.prepared == len(planner.texts), "there is time after every reply"
     assert set(planner.seen[0]) == {"observation.state", "observation.objects"}
     assert not np.array_equal(planner.seen[0]["observation.state"], planner.seen[1]["observation.state"])
 
@@ -107,8 +95,15 @@ def test_a_planner_that_never_ends_or_can_write_nothing_is_stopped(
     found, told = play_replies(env, SEED, Stub([first]))
     assert told == "reply: expected done() within 3 key-steps, got none" and found.api_calls == 3
 
+    class Endless(Stub):
+        def write(self, seen: Mapping[str, np.ndarray], request: bool = True) -> Said:
+            return Said(first, ended=False)
+
+    told = play_replies(env, SEED, Endless([""]))[1]
+    assert told == "reply: expected its end within the limit of tokens, got none"
+
     class Full(Stub):
-        def keystep(self, seen: Mapping[str, np.ndarray]) -> str:
+        def write(self, seen: Mapping[str, np.ndarray], request: bool = True) -> Said:
             raise CodeError(1, 1, "prompt: expected 1..9 tokens, got 10")
 
     assert play_replies(env, SEED, Full([""]))[1] == "reply: prompt: expected 1..9 tokens, got 10"
@@ -136,10 +131,10 @@ def test_a_blind_planner_sees_the_same_whatever_is_there() -> None:
     blind = Blind(lambda: inner, picture)()
     assert blind.image_size is None, "nothing is drawn for it"
     blind.begin("task")
-    blind.keystep({"observation.state": np.ones(3), "observation.objects": np.ones(4)})
+    blind.write({"observation.state": np.ones(3), "observation.objects": np.ones(4)})
     assert inner.tasks == ["task"] and inner.seen[0][replies.PICTURE] is picture
     without = Blind(lambda: inner, None)()
-    without.keystep({"observation.state": np.ones(3), "observation.objects": np.ones(4)})
+    without.write({"observation.state": np.ones(3), "observation.objects": np.ones(4)})
     assert not inner.seen[1]["observation.objects"].any() and inner.seen[1]["observation.state"].all()
 
 

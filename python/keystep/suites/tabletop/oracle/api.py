@@ -24,7 +24,7 @@ from keystep.code.values import Actor, Pose, check_arguments
 from keystep.suites.tabletop import layout
 from keystep.suites.tabletop.environment import TabletopEnv
 from keystep.suites.tabletop.oracle import pushing, throwing
-from keystep.suites.tabletop.oracle.motion import Failure, Motion, OnStep, OutOfTime
+from keystep.suites.tabletop.oracle.motion import Failure, Interrupted, Motion, OnStep, OutOfTime
 from keystep.suites.tabletop.oracle.scene import NEAR, LiveScene
 from keystep.suites.tabletop.oracle.skills import Skills
 from keystep.suites.tabletop.polygons import DIRECTIONS
@@ -77,6 +77,8 @@ def _call(
             action(self, *arguments, **keywords)
             if self.motion.steps == before:
                 self.motion.wait(1)  # every call has a step of its own in the trace
+        except Interrupted:
+            pass  # the hand stays where it is until the next key-step
         except Failure as failure:
             outcome, reason = Outcome.FAILURE, str(failure)
         except OutOfTime:
@@ -96,7 +98,8 @@ class Oracle:
         env: a `TabletopEnv`, wrapped or not, just reset; made with terminate_on_success=False, because a
             program goes on to its end.
         observation: what `reset` returned.
-        on_step: called before every control step with what was seen and the action, float32 (7,).
+        on_step: called before every control step with what was seen and the action, float32 (7,); may raise
+            `motion.Interrupted` to end the call.
         grid: in whose cells code says places.
 
     Raises:

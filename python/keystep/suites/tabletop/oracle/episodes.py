@@ -97,7 +97,7 @@ def run(
     Args:
         keysteps: gives them; a text without a control step belongs to the next one in the trace. The executor
             ends an episode whose texts go on without one.
-        on_step: called before every control step with what was seen and the action.
+        on_step: called before every control step with what was seen and the action; may raise Interrupted.
         on_result: called after every key-step.
         grid: in whose cells the code says places.
 
@@ -109,12 +109,12 @@ def run(
     started: list[str] = []
 
     def step(seen: dict[str, np.ndarray], action: np.ndarray) -> None:
+        if on_step is not None:
+            on_step(seen, action)
         if started:
             episode.trace.begin("\n".join(started))
             started.clear()
         episode.trace.step()
-        if on_step is not None:
-            on_step(seen, action)
 
     oracle = Oracle(env, observation, step, grid)
     executor = Executor(oracle)

@@ -35,6 +35,10 @@ class OutOfTime(Exception):
     """The call's or the episode's time is over."""
 
 
+class Interrupted(Exception):
+    """Raised by whoever is told of a control step, before it: the call that runs ends here, as asked."""
+
+
 class Failure(Exception):
     """A call cannot do what it was asked; the text says why."""
 
@@ -45,7 +49,7 @@ class Motion:
     Args:
         env: reset; its episode is played.
         observation: what `reset` returned.
-        on_step: told what was seen and what is done, before every control step.
+        on_step: told what was seen and what is done, before every control step; may raise Interrupted.
     """
 
     def __init__(self, env: TabletopEnv, observation: dict[str, np.ndarray], on_step: OnStep | None) -> None:

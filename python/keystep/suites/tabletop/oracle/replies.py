@@ -1,33 +1,52 @@
 """VLM + Oracle: a planner writes every key-step, and the oracle's safe executor runs it.
 
-Source: From Code to Action, section 5.2. A key-step is asked for when the one before has ended.
+Source: From Code to Action, section 5.2. A key-step is asked for when the one before has ended; or the
+planner is asked at every step, as beside a controller.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import gymnasium
 import numpy as np
 
 from keystep.code.dialogue import parse_reply
+from keystep.code.executor import Result
 from keystep.code.grammar import CodeError
 from keystep.code.grid import GRID
 from keystep.suites.tabletop import env_id
 from keystep.suites.tabletop.environment import TabletopEnv
 from keystep.suites.tabletop.oracle.api import Oracle
 from keystep.suites.tabletop.oracle.episodes import OracleEpisode, run
+from keystep.suites.tabletop.oracle.motion import Interrupted, Motion, OutOfTime
 
 MOST_KEYSTEPS = 64
 """Of an episode; the longest program has fewer than half of them."""
-PICTURE, OBJECTS = "observation.images.base", "observation.objects"
+MOST_WAITING = 40
+"""Control steps (2 s) that a planner may let pass after a call before it writes the next key-step."""
+PICTURE = "observation.images.base"
 
 
-class WritesKeysteps(Protocol):
-    """A planner that writes code, and remembers what it wrote.
+class Written(Protocol):
+    """A reply: `keystep.Reply` of a bundle, `WrittenReply` of a checkpoint."""
+
+    @property
+    def text(self) -> str: ...
+
+    @property
+    def passes(self) -> int:
+        """Of the decoder."""
+
+    @property
+    def ended(self) -> bool:
+        """By itself, not by the limit of tokens."""
+
+
+class WritesCode(Protocol):
+    """A planner that writes code, and remembers the key-steps that it wrote.
 
     Attributes:
         image_size: height and width of the picture that it sees, in pixels; None: it sees objects.
@@ -36,50 +55,182 @@ class WritesKeysteps(Protocol):
     image_size: int | None
 
     def begin(self, task: str) -> None:
-        """A new episode, its task in words."""
+        """A new episode, its task in words. Raises CodeError for words that it cannot be told."""
 
-    def keystep(self, seen: Mapping[str, np.ndarray]) -> str:
-        """What it writes when it is asked for a key-step.
+    def write(self, seen: Mapping[str, np.ndarray], request: bool = True) -> Written:
+        """What it writes now.
 
         Args:
             seen: observations of the environment as it is now: `observation.state`, `observation.objects`
                 and, where it sees pictures, PICTURE.
+            request: it is asked for a key-step, as when a call has ended; else it may also go on.
 
         Raises:
-            CodeError: it can write none.
+            CodeError: it can write nothing.
         """
 
+    def prepare(self) -> None:
+        """There is time until the next reply."""
 
-OpenPlanner = Callable[[], WritesKeysteps]
+
+OpenPlanner = Callable[[], WritesCode]
 """Picklable: every process has a planner of its own."""
 
 
+class Watcher:
+    """Is told what happens in an episode."""
+
+    def began(self, prompt: str) -> None:
+        """The task in words."""
+
+    def replied(self, reply: Written, ms: float) -> None:
+        """A reply that is code, a key-step or not, and how long it took."""
+
+    def refused(self, text: str, problem: str) -> None:
+        """A reply with which the episode ends."""
+
+    def stepped(self, action: np.ndarray) -> None:
+        """A control step is taken, action float32 (7,)."""
+
+    def ended(self, result: Result) -> None:
+        """A key-step ended, perhaps because the next one had come."""
+
+
 class Replies:
-    """`episodes.KeySteps` of a planner, up to one that ends the program, or is no key-step.
+    """`episodes.KeySteps` of a planner that is asked for one when the one before has ended.
+
+    Up to one that ends the program, or a reply that is no key-step.
 
     Attributes:
-        refused: why no more are run; "" else.
+        problem: why no more are run; "" else.
     """
 
-    def __init__(self, planner: WritesKeysteps) -> None:
-        self._planner, self.refused = planner, ""
+    def __init__(self, planner: WritesCode, watchers: Sequence[Watcher] = ()) -> None:
+        self._planner, self._watchers, self.problem = planner, watchers, ""
 
     def __call__(self, oracle: Oracle) -> Iterator[str]:
-        self._planner.begin(oracle.env.scenario.prompt)
+        self._env = oracle.env
+        prompt = oracle.env.scenario.prompt
+        for watcher in self._watchers:
+            watcher.began(prompt)
+        try:
+            self._planner.begin(prompt)
+            yield from self._keysteps(oracle)
+        except CodeError as error:
+            self.problem = f"reply: {error.problem}"
+
+    def stepped(self, seen: dict[str, np.ndarray], action: np.ndarray) -> None:
+        """`episodes.run` calls it before every control step."""
+        for watcher in self._watchers:
+            watcher.stepped(action)
+
+    def ended(self, result: Result) -> None:
+        """And this after every key-step."""
+        for watcher in self._watchers:
+            watcher.ended(result)
+
+    def _keysteps(self, oracle: Oracle) -> Iterator[str]:
         for _ in range(MOST_KEYSTEPS):
-            try:
-                code = self._planner.keystep(seen_now(oracle.env))
-                reply = parse_reply(code)
-            except CodeError as error:
-                self.refused = f"reply: {error.problem}"
-                return
-            if not reply.keystep:
-                self.refused = "reply: expected a key-step, got a comment"
-                return
+            code = self._next(oracle)
             yield code
-            if code.strip() == "done()":
+            if self._is_over(code):
                 return
-        self.refused = f"reply: expected done() within {MOST_KEYSTEPS} key-steps, got none"
+        raise CodeError(1, 1, f"expected done() within {MOST_KEYSTEPS} key-steps, got none")
+
+    def _next(self, oracle: Oracle) -> str:
+        text, keystep = self._ask(request=True)
+        if not keystep:
+            raise self._refusal(text, "expected a key-step, got a comment")
+        return text
+
+    def _is_over(self, code: str) -> bool:
+        return code.strip() == "done()"
+
+    def _ask(self, request: bool) -> tuple[str, bool]:
+        """The text of a reply, and whether it is a key-step. CodeError for what is no code."""
+        seen = seen_now(self._env)
+        started = time.perf_counter()
+        reply = self._planner.write(seen, request)
+        ms = 1e3 * (time.perf_counter() - started)
+        if not reply.ended:
+            raise self._refusal(reply.text, "expected its end within the limit of tokens, got none")
+        try:
+            keystep = parse_reply(reply.text).keystep
+        except CodeError as error:
+            raise self._refusal(reply.text, error.problem) from None
+        for watcher in self._watchers:
+            watcher.replied(reply, ms)
+        self._planner.prepare()
+        return reply.text, keystep
+
+    def _refusal(self, text: str, problem: str) -> CodeError:
+        for watcher in self._watchers:
+            watcher.refused(text, problem)
+        return CodeError(1, 1, problem)
+
+
+class RepliesAtEveryStep(Replies):
+    """The same of a planner that is asked at every control step, and says itself when a call is over.
+
+    A key-step that comes while a call runs ends that call. After a call the hand waits until one comes.
+    """
+
+    def __init__(self, planner: WritesCode, watchers: Sequence[Watcher] = ()) -> None:
+        super().__init__(planner, watchers)
+        self._arrived: str | None = None  # a key-step that is not run yet
+        self._failed: CodeError | None = None  # what came instead, while a call ran
+        self._running = self._begun = False  # a call; the first one
+        self._answered = False  # the planner has replied to what is seen at this step
+
+    def stepped(self, seen: dict[str, np.ndarray], action: np.ndarray) -> None:
+        if self._running and not self._answered:
+            self._listen()
+        self._answered = False
+        super().stepped(seen, action)
+
+    def _listen(self) -> None:
+        """Interrupted when there is more to do than to go on."""
+        if self._arrived is None and self._failed is None:
+            try:
+                text, keystep = self._ask(request=False)
+                self._arrived = text if keystep else None
+            except CodeError as error:
+                self._failed = error
+        if self._arrived is not None or self._failed is not None:
+            raise Interrupted
+
+    def _next(self, oracle: Oracle) -> str:
+        self._running = False
+        for _ in range(MOST_WAITING):
+            if self._failed is not None:
+                raise self._failed
+            if self._arrived is not None:
+                break
+            text, keystep = self._ask(request=False)
+            if keystep:
+                self._arrived = text
+            elif not self._begun:
+                raise self._refusal(text, "expected a key-step first, got a comment")
+            else:
+                self._wait(oracle.motion)
+        else:
+            problem = f"expected a key-step within {MOST_WAITING} steps after a call, got comments"
+            raise CodeError(1, 1, problem)
+        code, self._arrived = self._arrived, None
+        self._running = self._answered = self._begun = True
+        return code
+
+    def _wait(self, motion: Motion) -> None:
+        motion.allow(1)
+        try:
+            motion.wait(1)
+        except OutOfTime:
+            limit = self._env.max_episode_steps
+            problem = f"expected a key-step within the episode's {limit} steps, got comments"
+            raise CodeError(1, 1, problem) from None
+
+    def _is_over(self, code: str) -> bool:
+        return super()._is_over(code) and self._arrived is None and self._failed is None
 
 
 def seen_now(env: TabletopEnv) -> dict[str, np.ndarray]:
@@ -88,14 +239,27 @@ def seen_now(env: TabletopEnv) -> dict[str, np.ndarray]:
     return {**seen, PICTURE: env.render()} if env.visible and PICTURE not in seen else seen
 
 
-def play_replies(env: Any, seed: int, planner: WritesKeysteps, grid: int = GRID) -> tuple[OracleEpisode, str]:
-    """An episode of a planner's replies from a reset with `seed`; and why it stopped, "" at its end."""
-    env, replies = env.unwrapped, Replies(planner)
-    episode = run(env, env.reset(seed=seed)[0], replies, grid=grid)
-    return episode, episode.reason or replies.refused
+def play_replies(
+    env: Any,
+    seed: int,
+    planner: WritesCode,
+    grid: int = GRID,
+    watchers: Sequence[Watcher] = (),
+    every_step: bool = False,
+) -> tuple[OracleEpisode, str]:
+    """An episode of a planner's replies from a reset with `seed`; and why it stopped, "" at its end.
+
+    Args:
+        every_step: it is asked at every control step, not only when a call has ended.
+    """
+    env = env.unwrapped
+    replies = (RepliesAtEveryStep if every_step else Replies)(planner, watchers)
+    observation = env.reset(seed=seed)[0]
+    episode = run(env, observation, replies, replies.stepped, replies.ended, grid)
+    return episode, episode.reason or replies.problem
 
 
-def open_for(task: str, planner: WritesKeysteps | None = None) -> gymnasium.Env:
+def open_for(task: str, planner: WritesCode | None = None) -> gymnasium.Env:
     """An environment that shows what a planner sees, if there is one; a picture only when it is looked at.
 
     Raises:
@@ -104,48 +268,3 @@ def open_for(task: str, planner: WritesKeysteps | None = None) -> gymnasium.Env:
     size = planner.image_size if planner else None
     pictures: dict[str, Any] = {} if size is None else {"render_mode": "rgb_array", "image_size": size}
     return gymnasium.make(env_id(task), terminate_on_success=False, **pictures)
-
-
-def mean_picture(tasks: Sequence[str], seed: int, scenes: int, image_size: int) -> np.ndarray:
-    """float32 (H, W, 3), 0 to 255: the mean of the first pictures of so many scenes of each task.
-
-    Raises:
-        RuntimeError: on a machine without a Vulkan driver.
-    """
-    total, count = np.zeros((image_size, image_size, 3)), 0
-    for task in tasks:
-        env = gymnasium.make(env_id(task), render_mode="rgb_array", image_size=image_size)
-        with closing(env):
-            for number in range(scenes):
-                env.reset(seed=seed + number)
-                total += np.asarray(env.render())
-                count += 1
-    return (total / count).astype(np.float32)
-
-
-@dataclass
-class Blind:
-    """Opens the same planner, which sees `picture` whatever is there; one of objects sees none.
-
-    Attributes:
-        open_planner: see there.
-        picture: float32 (H, W, 3), 0 to 255; None for objects.
-    """
-
-    open_planner: OpenPlanner
-    picture: np.ndarray | None
-
-    def __call__(self) -> WritesKeysteps:
-        return _BlindPlanner(self.open_planner(), self.picture)
-
-
-class _BlindPlanner:
-    def __init__(self, planner: WritesKeysteps, picture: np.ndarray | None) -> None:
-        self._planner, self._picture = planner, picture
-        self.image_size: int | None = None  # so that nothing is drawn
-        self.begin = planner.begin
-
-    def keystep(self, seen: Mapping[str, np.ndarray]) -> str:
-        if self._picture is None:
-            return self._planner.keystep({**seen, OBJECTS: np.zeros_like(seen[OBJECTS])})
-        return self._planner.keystep({**seen, PICTURE: self._picture})

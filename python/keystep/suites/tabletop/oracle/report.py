@@ -17,7 +17,7 @@ from keystep.suites.tabletop import TASKS, task_named
 from keystep.suites.tabletop.oracle.episodes import OracleEpisode, play
 from keystep.suites.tabletop.oracle.replies import (
     OpenPlanner,
-    WritesKeysteps,
+    WritesCode,
     open_for,
     play_replies,
 )
@@ -41,7 +41,7 @@ class _Environment:
     def __init__(self) -> None:
         self._open: dict[str, gymnasium.Env] = {}
 
-    def of(self, task: str, planner: WritesKeysteps | None = None) -> gymnasium.Env:
+    def of(self, task: str, planner: WritesCode | None = None) -> gymnasium.Env:
         if task not in self._open:
             self.close()
             self._open[task] = open_for(task, planner)
@@ -71,7 +71,7 @@ class ReplyPlayer:
     grid: int = GRID
 
     @cached_property
-    def _planner(self) -> WritesKeysteps:
+    def _planner(self) -> WritesCode:
         return self.open_planner()
 
     def __call__(self, task: str, seed: int) -> Trial:

@@ -1,0 +1,351 @@
+"""keystep run: what a terminal shows, what a file gets, and what goes wrong, each in one line."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("gymnasium", reason="needs the extra 'sim'")
+pytest.importorskip("mani_skill", reason="needs the extra 'sim'")
+
+from said import Said
+from truth import Truth
+
+from keystep import cli
+from keystep.code.grammar import CodeError
+from keystep.code.trace import comment
+from keystep.commands import run_episodes
+from keystep.commands.code_planners import CodePlannerSource
+from keystep.commands.oracle_episode import read_code
+from keystep.commands.run_record import EpisodeRecord, KeyStepRun
+from keystep.commands.run_view import LiveView, ended_text
+from keystep.suites.headless import missing_driver
+
+TASK, SEED = "PlaceOnTop", 4
+
+
+class Texts:
+    """Writes texts one after the other, then the last one again; an exception in their place is raised."""
+
+    grid = 32
+
+    def __init__(self, *texts: str | BaseException, ended: bool = True) -> None:
+        self.texts, self.ended, self.image_size = texts, ended, None
+
+    def begin(self, task: str) -> None:
+        self.asked = 0
+
+    def write(self, seen: Mapping[str, np.ndarray], request: bool = True) -> Said:
+        text = self.texts[min(self.asked, len(self.texts) - 1)]
+        self.asked += 1
+        if isinstance(text, BaseException):
+            raise text
+        return Said(text, 3, self.ended)
+
+    def prepare(self) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def truth() -> Truth:
+    return Truth((TASK,), range(SEED, SEED + 2))
+
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """The command with a planner of one's own: status, stdout, stderr."""
+
+    def play(planner: Any, *options: object, task: str = TASK) -> tuple[int, str, str]:
+        source = CodePlannerSource("checkpoint", "writer", "0" * 64, lambda: planner)
+        monkeypatch.setattr(run_episodes, "code_planner_at", lambda folder: source)
+        arguments = ["run", "writer", "--task", task, "--seed", str(SEED), *map(str, options)]
+        status = cli.run(arguments)
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err
+        return status, captured.out, captured.err
+
+    return play
+
+
+# ---- what is printed
+
+
+def test_without_a_terminal_the_lines_are_a_file_that_keystep_oracle_runs(
+    run: Run, truth: Truth, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, out, err = run(truth)
+    assert (status, err) == (0, "") and out.startswith(f"# {TASK}, seed {SEED}: ") and "\x1b" not in out
+    assert re.search(r"(?m)^# step 0, written in [0-9.]+ ms, 1 pass$", out)
+    assert "# replies: " in out and "# memory: " in out
+    (tmp_path / "code.txt").write_text(out)
+    assert [step.code.splitlines()[0] for step in read_code(tmp_path / "code.txt")][-1] == "done()"
+    code = str(tmp_path / "code.txt")
+    assert cli.run(["oracle", "--tasks", TASK, "--seed", str(SEED), "--code", code]) == 0
+    last = out.strip().splitlines()[-1]
+    assert last.startswith("# solved after ") and last in capsys.readouterr().out
+
+
+def test_no_show_tells_only_how_episodes_end(run: Run, truth: Truth) -> None:
+    status, out, _ = run(truth, "--no-show", "--episodes", 2)
+    assert status == 0
+    first, second = out.splitlines()
+    assert first.startswith(f"# {TASK}, seed {SEED}: solved after ")
+    assert second.startswith(f"# {TASK}, seed {SEED + 1}: solved after ")
+
+
+def test_a_terminal_of_80_columns_shows_the_code_live(
+    run: Run, truth: Truth, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "80")
+    status, out, err = run(truth)
+    assert (status, err) == (0, "") and "\x1b[?25l" in out and out.count("\x1b[?25h") == 1
+    lines = re.sub(r"\x1b\[[?0-9;]*[A-Za-z]", "", out).replace("\r", "\n").splitlines()
+    assert max(map(len, lines)) <= 80
+    shown = "\n".join(lines)
+    prompt = next(one for one in truth.known if one in shown)
+    for code in truth.known[prompt]:
+        assert code.splitlines()[0][:70] in shown
+    assert "solved after " in shown and "replies: " in shown and "memory: " in shown
+
+
+def test_what_runs_stands_out_below_what_has_ended() -> None:
+    from rich.console import Console
+
+    record, file = EpisodeRecord(TASK, 1), io.StringIO()
+    view = LiveView(record, Console(file=file, force_terminal=True, width=80, highlight=False))
+    record.replied(
+        Said("pose_dict['A'] = get_pose(get_actor('red cube'))\npick(get_actor('red cube'))"), 5.25
+    )
+    view._console.print(view._now())
+    shown = file.getvalue()
+    assert "\x1b[1;30;43m> pose_dict['A']" in shown, "a new key-step has a background"
+    assert "running" in shown and "written in 5.2 ms, 1 pass" in shown and "poses A" in shown
+    for _ in range(30):
+        record.stepped(np.zeros(7, np.float32))
+    view._console.print(view._now())
+    assert "\x1b[1;33m> pose_dict['A']" in file.getvalue() and "step 30 (1.5 s)" in file.getvalue()
+
+
+def test_a_key_step_that_comes_early_is_told_after_the_end_of_the_one_before(run: Run, truth: Truth) -> None:
+    texts = next(iter(truth.known.values()))
+    going_on = comment(texts[0])
+    status, out, _ = run(Texts(texts[0], going_on, going_on, "done()", "# done()"), "--every-step")
+    assert status == 0
+    told = [line for line in out.splitlines() if line and not line.startswith("# step")]
+    assert told.index("# interrupted after 3 steps") < told.index("done()")
+    assert "# not solved after " in out
+
+
+# ---- files
+
+
+FIELDS = {
+    "version", "planner", "checkpoint", "weights_sha256", "machine", "world_version", "grid", "asked",
+    "interrupted", "replies", "episodes",
+}  # fmt: skip
+EPISODE = {
+    "task", "seed", "instruction", "success", "interrupted", "reason", "refused_reply", "steps", "seconds",
+    "calls", "key_steps", "replies",
+}  # fmt: skip
+TIMES = {"count", "median_ms", "p99_ms", "max_ms", "median_passes"}
+
+
+def check_fields(found: dict[str, Any]) -> None:
+    """Whoever adds or renames one raises VERSION."""
+    assert found["version"] == 1 and set(found) == FIELDS
+    for episode in found["episodes"]:
+        assert set(episode) == EPISODE and set(episode["replies"]) == TIMES == set(found["replies"])
+        for one in episode["key_steps"]:
+            assert set(one) == {field.name for field in dataclasses.fields(KeyStepRun)}
+            assert set(one) == {"step", "code", "ms", "passes", "outcome", "reason", "steps"}
+
+
+def test_the_file_says_what_was_written_when_and_what_came_of_it(
+    run: Run, truth: Truth, tmp_path: Path
+) -> None:
+    status, _, _ = run(truth, "--episodes", 2, "--json", tmp_path / "a" / "o.json")
+    found = json.loads((tmp_path / "a" / "o.json").read_text())
+    check_fields(found)
+    assert status == 0 and found["asked"] == "after calls" and not found["interrupted"]
+    assert [episode["seed"] for episode in found["episodes"]] == [SEED, SEED + 1]
+    for episode in found["episodes"]:
+        assert episode["success"] and not episode["reason"] and not episode["interrupted"]
+        steps = [one["steps"] for one in episode["key_steps"]]
+        assert [one["step"] for one in episode["key_steps"]] == [sum(steps[:n]) for n in range(len(steps))]
+        assert sum(steps) == episode["steps"] and episode["key_steps"][-1]["code"] == "done()"
+        assert episode["calls"] == len(steps) - 1 and episode["replies"]["count"] == len(steps)
+        assert [one["code"] for one in episode["key_steps"]] == truth.known[episode["instruction"]]
+    assert found["replies"]["count"] == sum(one["replies"]["count"] for one in found["episodes"])
+
+
+def test_an_interrupt_leaves_what_was_played_and_no_half_a_video(
+    run: Run, truth: Truth, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_episodes, "require_driver", lambda: None)
+    code = next(iter(truth.known.values()))
+    files = ["--json", tmp_path / "o.json", "--video", tmp_path / "v.mp4"]
+    status, out, _ = run(Texts(*code[:2], KeyboardInterrupt()), *files, "--episodes", 3)
+    found = json.loads((tmp_path / "o.json").read_text())
+    check_fields(found)
+    assert status == 130 and found["interrupted"] and len(found["episodes"]) == 1
+    (episode,) = found["episodes"]
+    assert episode["interrupted"] and episode["steps"] > 0 and len(episode["key_steps"]) == 2
+    assert "# interrupted after " in out and list(tmp_path.iterdir()) == [tmp_path / "o.json"]
+
+
+def test_a_live_view_gives_the_terminal_back_after_an_interrupt(
+    run: Run, truth: Truth, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    code = next(iter(truth.known.values()))
+    planner = Texts(code[0], comment(code[0]), KeyboardInterrupt())
+    status, out, _ = run(planner, "--every-step")
+    assert status == 130 and out.rindex("\x1b[?25h") > out.rindex("\x1b[?25l")
+    assert "interrupted after 2 control steps" in out.split("\x1b[?25h")[-1]
+    assert code[0].splitlines()[0] in out.split("\x1b[?25h")[-1], "what ran is still to be seen"
+
+
+def test_a_video_has_every_episode(run: Run, truth: Truth, tmp_path: Path) -> None:
+    if missing_driver() is not None:
+        pytest.skip(f"no graphics driver: {missing_driver()}")
+    av = pytest.importorskip("av")
+    file = tmp_path / "v.mp4"
+    status, out, _ = run(truth, "--no-show", "--episodes", 2, "--video", file)
+    steps = [int(line.partition("after ")[2].split()[0]) for line in out.splitlines()]
+    with av.open(str(file)) as container:
+        pictures = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    assert status == 0 and len(pictures) == sum(round(1.5 * count) for count in steps)
+    assert pictures[0].shape == (768, 512, 3)
+
+
+def test_a_video_of_nothing_is_refused(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_episodes, "require_driver", lambda: None)
+    status, _, err = run(Texts("import os"), "--video", tmp_path / "v.mp4")
+    assert status == 2 and "video: expected at least one control step to show, got none" in err
+    assert not (tmp_path / "v.mp4").exists()
+
+
+# ---- replies that cannot be run
+
+
+@pytest.mark.parametrize(
+    ("planner", "reason", "refused"),
+    [
+        (Texts("once upon a time"), "reply: ", "once upon a time"),
+        (Texts("fly(get_actor('red cube'))"), "reply: ", "fly(get_actor('red cube'))"),
+        (Texts("\x1b[2J\x00 import"), "reply: ", "\x1b[2J\x00 import"),
+        (Texts(""), "reply: expected code, got an empty reply", ""),
+        (Texts("# pick(get_actor('red cube'))"), "reply: expected a key-step, got a comment", "# pick("),
+        (
+            Texts("pick(", ended=False),
+            "reply: expected its end within the limit of tokens, got none",
+            "pick(",
+        ),
+        (Texts("move3d(get_actor('pink cube'))"), "line 1, column 8: get_actor: name: expected one of", None),
+        (Texts("move3d(pose_dict['Z'])"), "line 1, column 8: pose_dict: expected no key, got 'Z'", None),
+        (Texts(CodeError(1, 1, "logits: expected finite numbers, got NaN")), "reply: logits: ", None),
+    ],
+)
+@pytest.mark.parametrize("way", ["--no-every-step", "--every-step"])
+def test_a_reply_that_cannot_be_run_ends_the_episode_and_is_told(
+    run: Run, tmp_path: Path, planner: Texts, reason: str, refused: str | None, way: str
+) -> None:
+    status, out, err = run(planner, way, "--json", tmp_path / "o.json")
+    (episode,) = json.loads((tmp_path / "o.json").read_text())["episodes"]
+    if way == "--every-step":
+        reason = reason.replace("a key-step, got a comment", "a key-step first, got a comment")
+    assert (status, err) == (0, "") and not episode["success"] and episode["reason"].startswith(reason)
+    assert "\x1b" not in out and "\x00" not in out, "nothing speaks to the terminal"
+    if refused is None:
+        assert episode["refused_reply"] is None
+    else:
+        assert episode["refused_reply"].startswith(refused) and "# refused: " in out
+    assert "# not solved after 0 control steps" in out
+
+
+def test_a_planner_that_never_ends_is_stopped(
+    run: Run, truth: Truth, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("keystep.suites.tabletop.oracle.replies.MOST_KEYSTEPS", 3)
+    first = next(iter(truth.known.values()))[0]
+    status, out, _ = run(Texts(first))
+    assert status == 0 and "reply: expected done() within 3 key-steps, got none" in out
+
+
+# ---- options
+
+
+def test_bad_options_are_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shipped = Path(__file__).parents[2] / "bundles" / "franka3blocks-state.keystep"
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "manifest.json").write_text("{")
+    (tmp_path / "half").mkdir()
+    (tmp_path / "half" / "policy.json").write_text("{}")
+    for arguments, words in (
+        ([tmp_path, "--task", "Pickk"], "task: expected Pick, got 'Pickk'"),
+        ([tmp_path, "--task", "Pick", "--episodes", 0], "episodes: expected at least 1, got 0"),
+        ([tmp_path, "--task", "Pick"], "planner: expected a folder with a bundle (manifest.json) or a"),
+        ([tmp_path / "bad", "--task", "Pick"], "manifest.json"),
+        ([tmp_path / "half", "--task", "Pick"], "policy.json"),
+        ([shipped, "--task", "Pick"], "planner: expected family code, got 'subgoal'"),
+        ([tmp_path], "--task"),
+    ):
+        try:
+            status = cli.run(["run", *map(str, arguments)])
+        except SystemExit as stop:  # what cannot be parsed
+            status = int(stop.code or 0)
+        captured = capsys.readouterr()
+        assert (status, captured.out) == (2, "") and captured.err.count("\n") == 1
+        assert captured.err.startswith("error: ") and words in captured.err
+    (tmp_path / "bad" / "manifest.json").write_text('{"family": "code"}')
+    monkeypatch.delattr("keystep.CodeRuntime", raising=False)
+    assert cli.run(["run", str(tmp_path / "bad"), "--task", "Pick"]) == 2
+    assert "cannot run bundles of family code, only their checkpoints" in capsys.readouterr().err
+
+
+def test_pictures_need_a_driver(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("keystep.suites.headless.missing_driver", lambda: "no ICD")
+    status, out, err = run(Texts("done()"), "--video", tmp_path / "v.mp4")
+    assert (status, out) == (2, "") and "rendering: expected a Vulkan driver, got none (no ICD)" in err
+    seeing = Texts("done()")
+    seeing.image_size = 64
+    status, out, err = run(seeing)
+    assert (status, out) == (2, "") and "expected a Vulkan driver" in err and err.count("\n") == 1
+
+
+def test_a_checkpoint_as_it_is_trained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("torch", reason="training packages are not installed")
+    pytest.importorskip("transformers")
+    from code_checkpoints import code_checkpoint
+
+    folder = code_checkpoint(tmp_path / "writer", "micro-state")
+    status = cli.run(["run", str(folder), "--task", TASK, "--json", str(tmp_path / "o.json")])
+    captured = capsys.readouterr()
+    assert status == 0 and "Traceback" not in captured.err
+    found = json.loads((tmp_path / "o.json").read_text())
+    check_fields(found)
+    assert found["checkpoint"] == "writer" and len(found["weights_sha256"]) == 64
+    (episode,) = found["episodes"]
+    assert not episode["success"] and episode["reason"].startswith("reply: "), "its weights are random"
+
+
+def test_how_a_key_step_ended_is_one_line() -> None:
+    assert ended_text(KeyStepRun(0, "pick(a)", 1.0, 1, "success", "", 1)) == "success after 1 step"
+    failed = KeyStepRun(0, "pick(a)", 1.0, 1, "failure", "pick: empty", 9)
+    assert ended_text(failed) == "failure after 9 steps: pick: empty"
