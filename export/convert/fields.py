@@ -48,11 +48,12 @@ class Fields:
         value = self.values.get(name)
         return default if value is None else value
 
-    def whole(self, name: str, least: int = 1, default: Any = NOTHING) -> int:
+    def whole(self, name: str, least: int = 1, most: int | None = None, default: Any = NOTHING) -> int:
         """An integer."""
         value = self.raw(name, default)
-        if type(value) is not int or value < least:
-            raise refuse(self.where + name, f"an integer >= {least}", value)
+        if type(value) is not int or value < least or (most is not None and value > most):
+            wanted = f"an integer >= {least}" if most is None else f"an integer of {least}..{most}"
+            raise refuse(self.where + name, wanted, value)
         return value
 
     def number(self, name: str, default: Any = NOTHING) -> float:

@@ -6,7 +6,7 @@ import re
 
 from keystep.export.convert.fields import Fields, refuse
 from keystep.export.convert.lerobot.act_network import ActNetwork, Sizes
-from keystep.export.convert.lerobot.source import COMMON, Source
+from keystep.export.convert.lerobot.source import COMMON, LeRobotCheckpoint
 from keystep.export.convert.lerobot.statistics import IN_WEIGHTS
 from keystep.export.convert.tensors import fill
 from keystep.features import Feature
@@ -22,7 +22,7 @@ POSTERIOR = ("model.vae_encoder",)
 """How the names of what only training needs begin."""
 
 
-def act_policy(source: Source, features: dict[str, Feature]) -> GivenAct:
+def act_policy(source: LeRobotCheckpoint, features: dict[str, Feature]) -> GivenAct:
     """The policy with its weights; arguments and errors as of `diffusion_policy`."""
     config = source.config
     config.only(FIELDS, "LeRobot's ACT")
@@ -36,7 +36,7 @@ def act_policy(source: Source, features: dict[str, Feature]) -> GivenAct:
     known = GivenActConfig(
         action_dim=sizes.action_dim,
         horizon=sizes.horizon,
-        execute=config.whole("n_action_steps"),
+        execute=config.whole("n_action_steps", most=sizes.horizon),
         observation=tuple(features.values()),
     )
     policy = GivenAct(known, ActNetwork(sizes))
@@ -58,7 +58,7 @@ def ensemble_coefficient(config: Fields) -> float | None:
     return config.number("temporal_ensemble_coeff") if known else None
 
 
-def _sizes(source: Source, features: dict[str, Feature]) -> Sizes:
+def _sizes(source: LeRobotCheckpoint, features: dict[str, Feature]) -> Sizes:
     config = source.config
     width, heads = config.whole("dim_model"), config.whole("n_heads")
     if width % 4 or width % heads:

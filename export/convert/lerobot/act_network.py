@@ -40,7 +40,7 @@ class Sizes:
     dilated: bool
 
 
-class FeedForward(nn.Module):
+class ActFeedForward(nn.Module):
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
         self.linear1 = nn.Linear(sizes.width, sizes.feedforward)
@@ -51,11 +51,11 @@ class FeedForward(nn.Module):
         return self.linear2(self.activation(self.linear1(x)))
 
 
-class EncoderLayer(nn.Module):
+class EncodingLayer(nn.Module):
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
         self.attention = Attention(sizes.width, sizes.heads, 0.0)
-        self.feedforward = FeedForward(sizes)
+        self.feedforward = ActFeedForward(sizes)
         self.norm1, self.norm2 = nn.LayerNorm(sizes.width), nn.LayerNorm(sizes.width)
         self.pre_norm = sizes.pre_norm
 
@@ -67,12 +67,12 @@ class EncoderLayer(nn.Module):
         return self.norm2(x + self.feedforward(x))
 
 
-class DecoderLayer(nn.Module):
+class DecodingLayer(nn.Module):
     def __init__(self, sizes: Sizes) -> None:
         super().__init__()
         self.attention = Attention(sizes.width, sizes.heads, 0.0)
         self.cross = Attention(sizes.width, sizes.heads, 0.0)
-        self.feedforward = FeedForward(sizes)
+        self.feedforward = ActFeedForward(sizes)
         self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(sizes.width) for _ in range(3))
         self.pre_norm = sizes.pre_norm
 
@@ -104,10 +104,10 @@ class ActNetwork(nn.Module):
             stride = STRIDE // 2 if sizes.dilated else STRIDE
             grids = [grid(-(-h // stride), -(-w // stride), width) for _, (h, w) in sizes.cameras]
             self.register_buffer("grid", torch.cat(grids), persistent=False)
-        self.encoder = nn.ModuleList(EncoderLayer(sizes) for _ in range(sizes.encoder_layers))
+        self.encoder = nn.ModuleList(EncodingLayer(sizes) for _ in range(sizes.encoder_layers))
         self.encoder_norm = nn.LayerNorm(width) if sizes.pre_norm else nn.Identity()
         self.queries = nn.Parameter(torch.zeros(sizes.horizon, width))
-        self.decoder = nn.ModuleList(DecoderLayer(sizes) for _ in range(sizes.decoder_layers))
+        self.decoder = nn.ModuleList(DecodingLayer(sizes) for _ in range(sizes.decoder_layers))
         self.decoder_norm = nn.LayerNorm(width)
         self.action = nn.Linear(width, sizes.action_dim)
 

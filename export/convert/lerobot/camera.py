@@ -43,7 +43,7 @@ class CameraEncoder(nn.Module):
         super().__init__()
         self.resize = Resize(config.size, config.resize) if config.resize else nn.Identity()
         size = config.resize or config.size
-        self.crop = config.crop
+        self.crop = middle(size, config.crop) if config.crop else None
         self.backbone = ResNet(config.backbone, config.grouped)
         height, width = config.crop or size
         cells = (-(-height // STRIDE), -(-width // STRIDE))
@@ -54,9 +54,15 @@ class CameraEncoder(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         x = self.resize(image)
         if self.crop:
-            top, left = (round((have - want) / 2) for have, want in zip(x.shape[-2:], self.crop, strict=True))
-            x = x[..., top : top + self.crop[0], left : left + self.crop[1]]
+            x = x[..., self.crop[0], self.crop[1]]
         return functional.relu(self.out(self.softmax(self.backbone(x))))
+
+
+def middle(size: Size, crop: Size) -> tuple[slice, slice]:
+    """Rows and columns of a crop; torchvision rounds halves to even."""
+    starts = [round((have - want) / 2) for have, want in zip(size, crop, strict=True)]
+    rows, columns = (slice(start, start + want) for start, want in zip(starts, crop, strict=True))
+    return rows, columns
 
 
 class Resize(nn.Module):

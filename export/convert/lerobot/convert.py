@@ -10,7 +10,7 @@ from keystep.export.bundle import check_output, write_bundle
 from keystep.export.convert.fields import refuse
 from keystep.export.convert.lerobot.act import act_policy, ensemble_coefficient
 from keystep.export.convert.lerobot.diffusion import diffusion_policy
-from keystep.export.convert.lerobot.source import ACTION, Given, Source, described, read_source
+from keystep.export.convert.lerobot.source import ACTION, Given, LeRobotCheckpoint, described, read_source
 from keystep.export.convert.lerobot.statistics import Normalization, normalization_of
 from keystep.export.errors import ExportError
 from keystep.export.levels import Controller, changed_sampler
@@ -87,7 +87,7 @@ def convert_lerobot(
 
 
 def _controller(
-    source: Source,
+    source: LeRobotCheckpoint,
     known: Normalization,
     rate_hz: float,
     bounds: Bounds,
@@ -144,7 +144,7 @@ def _action(given: Given, known: Normalization, bounds: Bounds) -> dict[str, Any
     return spec | {"hold": {"mode": "last"}}
 
 
-def _notes(source: Source, rate_hz: float, bounds: Bounds) -> list[str]:
+def _notes(source: LeRobotCheckpoint, rate_hz: float, bounds: Bounds) -> list[str]:
     notes = [f"It acts {rate_hz:g} times a second (--rate-hz)."]
     if bounds == "none":
         notes.append("Its actions have no bounds, as in LeRobot; --bounds data takes those of the data.")

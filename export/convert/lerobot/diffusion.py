@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from keystep.export.convert.fields import Fields, refuse
 from keystep.export.convert.lerobot.camera import CameraConfig, CameraEncoder
-from keystep.export.convert.lerobot.source import COMMON, Source
+from keystep.export.convert.lerobot.source import COMMON, LeRobotCheckpoint
 from keystep.export.convert.lerobot.statistics import IN_WEIGHTS
 from keystep.export.convert.tensors import fill
 from keystep.features import Feature
@@ -31,7 +31,7 @@ FINAL_GROUPS = 8
 """Of the last block, whatever `n_groups` says."""
 
 
-class Encoder(nn.Module):
+class FrameEncoder(nn.Module):
     """The condition [1, C]: of every frame, oldest first, state, cameras and environment side by side.
 
     Args:
@@ -67,7 +67,7 @@ class Encoder(nn.Module):
         return value[0] if self.frames > 1 else value
 
 
-def diffusion_policy(source: Source, features: dict[str, Feature]) -> GivenDiffusion:
+def diffusion_policy(source: LeRobotCheckpoint, features: dict[str, Feature]) -> GivenDiffusion:
     """The policy with its weights.
 
     Args:
@@ -89,7 +89,7 @@ def diffusion_policy(source: Source, features: dict[str, Feature]) -> GivenDiffu
     known = GivenDiffusionConfig(
         action_dim=source.action.shape[0],
         horizon=horizon,
-        execute=config.whole("n_action_steps"),
+        execute=config.whole("n_action_steps", most=max(1, horizon - frames + 1)),
         chunk_start=frames - 1,
         observation=tuple(replace(feature, history=frames) for feature in features.values()),
         down_dims=config.wholes("down_dims"),
@@ -101,7 +101,7 @@ def diffusion_policy(source: Source, features: dict[str, Feature]) -> GivenDiffu
         width=frames * width,
     )
     environment = source.environment
-    encoder = Encoder(
+    encoder = FrameEncoder(
         features[source.state.key].key,
         [features[given.key].key for given in source.cameras],
         features[environment.key].key if environment else None,
@@ -126,7 +126,7 @@ def _sampler(config: Fields) -> SamplerConfig:
     return SamplerConfig(
         kind=config.choice("noise_scheduler_type", ("DDPM", "DDIM")).lower(),
         train_steps=steps,
-        inference_steps=config.whole("num_inference_steps", default=steps),
+        inference_steps=config.whole("num_inference_steps", most=steps, default=steps),
         beta_schedule=config.choice("beta_schedule", ("linear", "scaled_linear", "squaredcos_cap_v2")),
         beta_start=config.number("beta_start"),
         beta_end=config.number("beta_end"),
@@ -136,7 +136,7 @@ def _sampler(config: Fields) -> SamplerConfig:
     )
 
 
-def _encoders(source: Source) -> tuple[int, list[CameraEncoder]]:
+def _encoders(source: LeRobotCheckpoint) -> tuple[int, list[CameraEncoder]]:
     """How often each is used, and the encoders."""
     config, cameras = source.config, source.cameras
     if not cameras:

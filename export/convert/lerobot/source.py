@@ -38,7 +38,7 @@ class Given:
 
 
 @dataclass(frozen=True)
-class Source:
+class LeRobotCheckpoint:
     """A checkpoint that is read. `inputs` and `outputs` are in its order."""
 
     folder: Path
@@ -91,7 +91,7 @@ def is_lerobot(folder: Path) -> bool:
     return "type" in found and "input_features" in found
 
 
-def read_source(place: str, revision: str | None = None) -> Source:
+def read_source(place: str, revision: str | None = None) -> LeRobotCheckpoint:
     """Reads a folder, or what the model hub has under an id.
 
     Raises:
@@ -108,7 +108,7 @@ def read_source(place: str, revision: str | None = None) -> Source:
             raise refuse("input_features", f"{ENVIRONMENT!r} as the one of type ENV", given.key)
     weights = read_tensors(_present(folder, WEIGHTS))
     weights = {name.replace("._orig_mod", ""): tensor for name, tensor in weights.items()}  # torch.compile
-    return Source(folder, kind, config, weights, inputs, outputs)
+    return LeRobotCheckpoint(folder, kind, config, weights, inputs, outputs)
 
 
 def _inner(folder: Path) -> Path:
@@ -157,6 +157,6 @@ def _feature(key: str, fields: Fields) -> Given:
     return Given(key, kind, shape)
 
 
-def described(source: Source) -> dict[str, Any]:
+def described(source: LeRobotCheckpoint) -> dict[str, Any]:
     """For a bundle's provenance."""
     return {"converted_from": "lerobot", "policy": source.kind, "config": source.config.values}

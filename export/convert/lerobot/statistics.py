@@ -19,7 +19,7 @@ from keystep.export.convert.lerobot.pipelines import (
     Statistics,
     read_pipelines,
 )
-from keystep.export.convert.lerobot.source import ACTION, Given, Source
+from keystep.export.convert.lerobot.source import ACTION, Given, LeRobotCheckpoint
 from keystep.export.errors import ExportError
 
 IN_WEIGHTS = ("normalize_inputs.", "normalize_targets.", "unnormalize_outputs.")
@@ -43,7 +43,7 @@ class Normalization:
     names: dict[str, str] = field(default_factory=dict)
 
 
-def normalization_of(source: Source) -> Normalization:
+def normalization_of(source: LeRobotCheckpoint) -> Normalization:
     """Raises ExportError: statistics are missing, of another size, or of names that LeRobot does not find."""
     pipelines = read_pipelines(source.folder) or _in_weights(source)
     entries, typical = {}, {}
@@ -58,7 +58,7 @@ def normalization_of(source: Source) -> Normalization:
     return Normalization(entries, typical, bounds, _used_names(pipelines, source))
 
 
-def _used_names(pipelines: Pipelines, source: Source) -> dict[str, str]:
+def _used_names(pipelines: Pipelines, source: LeRobotCheckpoint) -> dict[str, str]:
     """Of the keys that the policy reads; no two may come to the same name."""
     names = {given.key: pipelines.names.get(given.key, given.key) for given in source.used}
     if len(set(names.values())) < len(names):
@@ -66,7 +66,7 @@ def _used_names(pipelines: Pipelines, source: Source) -> dict[str, str]:
     return names
 
 
-def _in_weights(source: Source) -> Pipelines:
+def _in_weights(source: LeRobotCheckpoint) -> Pipelines:
     modes = source.config.part("normalization_mapping")
     chosen = {kind: modes.choice(kind, MODES) for kind in modes.values}
 
