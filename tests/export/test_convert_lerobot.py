@@ -221,3 +221,29 @@ def test_the_command(act: tuple[Path, Path, Any], tmp_path: Path, capsys: pytest
     assert json.loads((tmp_path / "a.keystep" / "manifest.json").read_text())["control_rate_hz"] == 20
     assert cli.run(["export", str(checkpoint), str(tmp_path / "b.keystep")]) == 2
     assert f"keystep convert lerobot {checkpoint}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("given", [(48, 40), (33, 97)])
+@pytest.mark.parametrize("resize", [None, (24, 31), (70, 64)])
+@pytest.mark.parametrize("crop", [None, (20, 25), (23, 24)])
+def test_resize_comes_before_the_crop(given: Any, resize: Any, crop: Any) -> None:
+    """Pixels are those of torch's own bilinear resize with antialiasing, then of the middle."""
+    from keystep.export.convert.lerobot.camera import Resize, middle
+
+    image = torch.rand(1, 3, *given, generator=torch.Generator().manual_seed(0))
+    ours = theirs = image
+    if resize:
+        ours = Resize(given, resize)(image)
+        theirs = torch.nn.functional.interpolate(image, resize, mode="bilinear", antialias=True)
+    if crop:
+        rows, columns = middle(resize or given, crop)
+        ours = ours[..., rows, columns]
+        top, left = (round((have - want) / 2.0) for have, want in zip(theirs.shape[-2:], crop, strict=True))
+        theirs = theirs[..., top : top + crop[0], left : left + crop[1]]
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
+
+
+def test_a_crop_that_leaves_one_cell_is_told(tmp_path: Path) -> None:
+    write(tmp_path / "checkpoint", DIFFUSION | {"crop_shape": [32, 30]})
+    made = convert_lerobot(str(tmp_path / "checkpoint"), tmp_path / "new.keystep")
+    assert any("one cell" in note for note in made.notes)

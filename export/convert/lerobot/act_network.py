@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from keystep.models.act import Attention
 from keystep.models.resnet import STRIDE, ResNet
@@ -45,7 +44,7 @@ class ActFeedForward(nn.Module):
         super().__init__()
         self.linear1 = nn.Linear(sizes.width, sizes.feedforward)
         self.linear2 = nn.Linear(sizes.feedforward, sizes.width)
-        self.activation = {"relu": functional.relu, "gelu": functional.gelu}[sizes.activation]
+        self.activation = nn.ReLU() if sizes.activation == "relu" else nn.GELU()
 
     def forward(self, x: Tensor) -> Tensor:
         return self.linear2(self.activation(self.linear1(x)))
@@ -115,9 +114,8 @@ class ActNetwork(nn.Module):
         tokens = [self.latent.bias[None]]  # of a latent of zeros
         tokens += [layer(batch[key]) for layer, key in zip(self.vectors, self.keys, strict=True)]
         tokens += [self._cells(batch[key]) for key in self.cameras]
-        x, position = torch.cat(tokens)[None], self.positions
-        if self.cameras:
-            position = torch.cat([position, self.grid])
+        x = torch.cat(tokens)[None]
+        position = torch.cat([self.positions, self.grid]) if self.cameras else self.positions
         for layer in self.encoder:
             x = layer(x, position)
         memory = self.encoder_norm(x)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from keystep.export.bundle import check_output, write_bundle
 from keystep.export.convert.fields import refuse
 from keystep.export.convert.lerobot.act import act_policy, ensemble_coefficient
-from keystep.export.convert.lerobot.diffusion import diffusion_policy
+from keystep.export.convert.lerobot.diffusion import blind, diffusion_policy
 from keystep.export.convert.lerobot.source import ACTION, Given, LeRobotCheckpoint, described, read_source
 from keystep.export.convert.lerobot.statistics import Normalization, normalization_of
 from keystep.export.errors import ExportError
@@ -105,7 +105,11 @@ def _controller(
             raise refuse("sampler", "none (ACT takes one step)", ", ".join(changes))
     else:
         model = diffusion_policy(source, features)
-        spec = changed_sampler(model.config.sampler, changes)
+        spec = changed_sampler(model.config.sampler, changes)  # type: ignore[union-attr]
+        if blind(model):
+            notes.append(
+                "Its images end as one cell (32 x 32 pixels or less): the network sees nothing of them."
+            )
         if not has_kernels(model.unet):
             notes.append("n_groups is not 8, that of the last block: ONNX Runtime runs the U-Net.")
     most = model.config.horizon - model.config.chunk_start

@@ -110,7 +110,7 @@ def diffusion_policy(source: LeRobotCheckpoint, features: dict[str, Feature]) ->
     )
     policy = GivenDiffusion(known, encoder)
     if groups != FINAL_GROUPS:
-        policy.unet.final[0][1] = nn.GroupNorm(FINAL_GROUPS, known.down_dims[0])  # type: ignore[index]
+        policy.unet.final[0][1] = nn.GroupNorm(FINAL_GROUPS, known.down_dims[0])  # type: ignore[index,operator]
     separate = len(encoder.encoders) > 1 or config.flag("use_separate_rgb_encoder_per_camera", False)
     fill(policy, source.weights, lambda name: _theirs(name, separate), IN_WEIGHTS, "model.safetensors")
     with torch.no_grad():
@@ -134,6 +134,12 @@ def _sampler(config: Fields) -> SamplerConfig:
         clip_sample=config.flag("clip_sample"),
         clip_range=config.number("clip_sample_range"),
     )
+
+
+def blind(policy: GivenDiffusion) -> bool:
+    """Whether its spatial softmax has one cell to look at, whatever is in the images."""
+    encoders = policy.encoder.encoders
+    return len(encoders) > 0 and len(encoders[0].softmax.grid) == 1  # type: ignore[arg-type,index,union-attr]
 
 
 def _encoders(source: LeRobotCheckpoint) -> tuple[int, list[CameraEncoder]]:
