@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from keystep.export import graphs, plan_graphs, score_graph
 from keystep.export.code_bundle import export_code_bundle
+from keystep.export.convert.lerobot.source import is_lerobot
 from keystep.export.golden import Arrays, golden_arrays, plan_arrays, score_arrays, write_golden
 from keystep.export.levels import (
     Controller,
@@ -26,12 +27,11 @@ from keystep.export.levels import (
 )
 from keystep.export.manifest import ExportError, build_manifest, validate
 from keystep.export.text import TOLD, text_graph
-from keystep.export.unet_weights import Precision, check_precision, runnable, write_unet
+from keystep.export.unet_weights import Precision, check_precision, has_kernels, runnable, write_unet
 from keystep.export.verify import differences, measured_errors
 from keystep.export.weights import MAX_BYTES, external_entries, save_graph, share_weights
 from keystep.files import replacing_folder, sha256, write_json
-from keystep.models import ActConfig, DiffusionController, SamplerConfig
-from keystep.models.act import ActController
+from keystep.models import DiffusionController, SamplerConfig
 from keystep.models.checkpoint import read_checkpoint
 from keystep.models.planner import StatePlanner
 
@@ -99,8 +99,12 @@ def export_bundle(
         FileExistsError: `output` exists and is not to be replaced.
         OSError: the disk is full, for example; `output` is as it was.
     """
-    if output.exists() and overwrite and not (output / "manifest.json").is_file():
-        raise ExportError(f"output: expected a bundle to overwrite, got {output}, which has no manifest.json")
+    check_output(output, overwrite)
+    if is_lerobot(checkpoint):
+        wanted = "a checkpoint of keystep train"
+        raise ExportError(
+            f"checkpoint: expected {wanted}, got one of LeRobot: keystep convert lerobot {checkpoint}"
+        )
     if read_checkpoint(checkpoint).kind == "code_planner":
         pair = {"planner": planner, "scorer": scorer, "execute": execute, "planner_sampler": planner_sampler}
         own = {"name": name, "overwrite": overwrite, "seed": seed, "resize": resize}
@@ -120,6 +124,28 @@ def export_bundle(
         if scorer is not None:
             planning = replace(planning, scoring=load_scoring(scorer, planning))
         controller = within_subgoals(controller, planning, execute)
+    return write_bundle(
+        controller, planning, output, precision=precision, name=name, overwrite=overwrite, seed=seed
+    )
+
+
+def check_output(output: Path, overwrite: bool) -> None:
+    """That only a bundle is overwritten. Raises ExportError."""
+    if output.exists() and overwrite and not (output / "manifest.json").is_file():
+        raise ExportError(f"output: expected a bundle to overwrite, got {output}, which has no manifest.json")
+
+
+def write_bundle(
+    controller: Controller,
+    planning: Planning | None,
+    output: Path,
+    *,
+    precision: Precision = "fp32",
+    name: str | None = None,
+    overwrite: bool = False,
+    seed: int = 0,
+) -> Path:
+    """Writes and verifies the bundle of what is loaded; arguments and errors as of `export_bundle`."""
     with replacing_folder(output, overwrite) as folder:
         unets = _write_unets(controller, planning, precision, folder)
         entries = _write_controller(controller, folder)
@@ -150,7 +176,7 @@ def _check_finite(arrays: Arrays) -> None:
 
 def controller_graphs(controller: Controller) -> tuple[str, ...]:
     """In the order in which they run."""
-    return ("act",) if isinstance(controller.config, ActConfig) else ("encode", "film", "denoise")
+    return ("act",) if controller.sampler is None else ("encode", "film", "denoise")
 
 
 def _write_controller(controller: Controller, folder: Path) -> dict[str, Any]:
@@ -181,7 +207,7 @@ def _write_unets(
 ) -> dict[str, dict[str, Any]]:
     """Weights for the native engine, which only runs step by step: the manifest's entries, by place."""
     entries, policy = {}, controller.model
-    if isinstance(policy, DiffusionController):
+    if isinstance(policy, DiffusionController) and has_kernels(policy.unet):
         steps, path = _sampler(controller).train_steps, folder / "unet.safetensors"
         entries["unet"] = write_unet(policy.unet, steps, precision, path)
         entries["unet"]["horizon"] = policy.config.horizon
@@ -252,8 +278,9 @@ def controller_module(kind: str, controller: Controller) -> tuple[nn.Module, dic
             name: torch.zeros(shape, dtype=torch.int64 if name == "task" else torch.float32)
             for name, shape in graphs.encode_inputs(config).items()
         }
-        if isinstance(policy, ActController):
-            return graphs.ActGraph(policy), examples
+        if kind == "act":
+            return graphs.ActGraph(policy), examples  # type: ignore[arg-type]
+        assert isinstance(policy, DiffusionController)
         return graphs.EncodeGraph(policy, guided=bool(_sampler(controller).guidance)), examples
     assert isinstance(policy, DiffusionController)
     branches = 2 if _sampler(controller).guidance else 1

@@ -14,7 +14,6 @@ from keystep.export.golden_file import CANDIDATES, CONTINUED, DELAY, PREVIOUS, n
 from keystep.export.levels import Controller, Planning
 from keystep.features import KINDS
 from keystep.models import DiffusionController, SamplerConfig
-from keystep.models.act import ActController
 from keystep.models.frames import as_input
 from keystep.models.merging import Continued
 from keystep.models.reference import Predict, denoise_loop, diffusers_scheduler
@@ -86,10 +85,11 @@ def torch_answer(controller: Controller, arrays: Arrays, case: int) -> tuple[np.
     """Actions [H, A] and first model output [H, A] of one case, by eager torch and diffusers."""
     sampler, normalizer = controller.sampler, controller.checkpoint.normalizer()
     batch = _batch(controller, arrays, case)
-    if isinstance(controller.model, ActController) or sampler is None:
-        actions = controller.model.act(batch)  # type: ignore[operator]
-        return normalizer.unnormalize("action", actions)[0].numpy(), actions[0].numpy()
     policy = controller.model
+    if sampler is None:
+        actions = policy.act(batch)  # type: ignore[operator]
+        return normalizer.unnormalize("action", actions)[0].numpy(), actions[0].numpy()
+    assert isinstance(policy, DiffusionController)
     condition = policy.conditions(batch, bool(sampler.guidance))
 
     def predict(sample: Tensor, timestep: int) -> Tensor:

@@ -26,6 +26,7 @@ from keystep.export.operators import FastMish, with_fast_mish
 from keystep.export.rows import UnetRows, scale_offset
 from keystep.models import ActConfig, DiffusionConfig, DiffusionController
 from keystep.models.act import ActController
+from keystep.models.given import GivenAct, GivenActConfig
 from keystep.models.unet1d import ConditionalUnet1d
 
 OPSET = 18
@@ -33,7 +34,7 @@ CONDITION, FILM, MASK = "condition", "film", "prefix_mask"
 ROWS = "rows"  # the symbolic axis of tensors that the runtime binds with one row or two
 
 
-def encode_inputs(config: DiffusionConfig | ActConfig) -> dict[str, tuple[int, ...]]:
+def encode_inputs(config: DiffusionConfig | ActConfig | GivenActConfig) -> dict[str, tuple[int, ...]]:
     """Names (which are also the roles) and shapes of the inputs of `encode` or `act`; `task` is int64."""
     inputs = {name: feature.network_shape(frames) for name, (feature, frames) in config.inputs().items()}
     return inputs | ({"task": (1,)} if config.tasks else {})
@@ -112,7 +113,7 @@ def denoise_graph(policy: DiffusionController) -> DenoiseGraph:
 class ActGraph(nn.Module):
     """ACT as one step: normalised observation and goal -> normalised actions [1, H, A]."""
 
-    def __init__(self, policy: ActController) -> None:
+    def __init__(self, policy: ActController | GivenAct) -> None:
         super().__init__()
         self.policy = policy
         self.names = list(encode_inputs(policy.config))

@@ -24,6 +24,7 @@ from keystep.models import (
 )
 from keystep.models.act import ActController
 from keystep.models.checkpoint import load_scorer
+from keystep.models.given import GivenAct, GivenActConfig
 from keystep.models.planner import Planner
 from keystep.models.scorer import PlanScorer
 from keystep.models.text import TextEncoder
@@ -37,14 +38,14 @@ class Controller:
     resize: whether the runtime may resize images.
     """
 
-    model: DiffusionController | ActController
+    model: DiffusionController | ActController | GivenAct
     checkpoint: Checkpoint
     sampler: SamplerConfig | None
     execute: int
     resize: bool = False
 
     @property
-    def config(self) -> DiffusionConfig | ActConfig:
+    def config(self) -> DiffusionConfig | ActConfig | GivenActConfig:
         return self.model.config
 
     @property

@@ -38,6 +38,11 @@ def runnable(precision: str) -> tuple[str, ...]:
     return PRECISIONS[PRECISIONS.index(precision) :]
 
 
+def has_kernels(unet: ConditionalUnet1d) -> bool:
+    """Whether the native engine has kernels for it: every GroupNorm has as many groups."""
+    return len({module.num_groups for module in unet.modules() if isinstance(module, nn.GroupNorm)}) == 1
+
+
 def write_unet(
     unet: ConditionalUnet1d, train_steps: int, precision: Precision, path: Path, where: str = "unet"
 ) -> dict[str, Any]:

@@ -40,6 +40,7 @@ COMMANDS = {
     "expit": "expert iteration: collect with the policy itself, learn from what succeeded, again",
     "curves": "curves and tables of expert iteration: success by iteration, family, steps; replanning, cross",
     "export": "compile a training checkpoint into a bundle",
+    "convert": "make a bundle of a policy that LeRobot trained",
     "upgrade": "bring an older bundle to the newest manifest, from its own files",
 }
 

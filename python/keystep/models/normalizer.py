@@ -71,8 +71,19 @@ class Normalizer(nn.Module):
 
     def __init__(self, stats: dict[str, Any], modes: dict[str, str], images: Collection[str] = ()) -> None:
         super().__init__()
-        self.entries = {key: normalization_entry(mode, stats.get(key, {})) for key, mode in modes.items()}
-        for key, entry in self.entries.items():
+        entries = {key: normalization_entry(mode, stats.get(key, {})) for key, mode in modes.items()}
+        self._register(entries, images)
+
+    @classmethod
+    def of(cls, entries: dict[str, Any], images: Collection[str] = ()) -> Normalizer:
+        """By the manifest's entries, as they are."""
+        made = cls({}, {})
+        made._register(entries, images)
+        return made
+
+    def _register(self, entries: dict[str, Any], images: Collection[str]) -> None:
+        self.entries = entries
+        for key, entry in entries.items():
             offset, scale = (torch.from_numpy(part) for part in offset_and_scale(entry))
             # A narrow range far from zero keeps its digits: single precision holds the offset in two parts.
             parts = {

@@ -1,0 +1,249 @@
+"""Policies of LeRobot as bundles: what they do is what a slow reference of its code does, step by step."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from lerobot_checkpoints import (
+    ACT,
+    DIFFUSION,
+    Player,
+    edit_pipeline,
+    observations,
+    statistics,
+    write,
+)
+
+import keystep
+
+torch = pytest.importorskip("torch")
+
+from keystep.export.convert.lerobot.convert import convert_lerobot  # noqa: E402
+from keystep.export.verify import verify_bundle  # noqa: E402
+
+SEED, STEPS = 3, 20
+STATE = {"type": "STATE", "shape": [3]}
+ENVIRONMENT = {"observation.environment_state": {"type": "ENV", "shape": [2]}}
+TWO = {"observation.images.a": {"type": "VISUAL", "shape": [3, 40, 56]}}
+TWO |= {"observation.images.b": {"type": "VISUAL", "shape": [3, 40, 56]}}
+OTHER = TWO | {"observation.images.b": {"type": "VISUAL", "shape": [3, 70, 33]}}
+QUANTILES = {"VISUAL": "MIN_MAX", "STATE": "QUANTILES", "ACTION": "QUANTILE10", "ENV": "MEAN_STD"}
+DEVIATIONS = {"VISUAL": "IDENTITY", "STATE": "MEAN_STD", "ACTION": "MEAN_STD"}
+
+CASES: dict[str, dict[str, Any]] = {
+    "diffusion": DIFFUSION,
+    "diffusion, one frame, an environment, no camera": DIFFUSION
+    | {"n_obs_steps": 1, "input_features": {"observation.state": STATE, **ENVIRONMENT}, "n_action_steps": 8}
+    | {"normalization_mapping": QUANTILES},
+    "diffusion, DDPM, clean sample, bias only, other groups": DIFFUSION
+    | {"noise_scheduler_type": "DDPM", "prediction_type": "sample", "use_film_scale_modulation": False}
+    | {"n_groups": 4, "beta_schedule": "linear", "num_inference_steps": None, "clip_sample_range": 2.0}
+    | {"normalization_mapping": DEVIATIONS, "num_train_timesteps": 10, "down_dims": [16]},
+    "diffusion, two cameras of their own, BatchNorm, crop, three frames": DIFFUSION
+    | {"n_obs_steps": 3, "use_separate_rgb_encoder_per_camera": True, "use_group_norm": False}
+    | {"input_features": {**TWO, "observation.state": STATE, **ENVIRONMENT}, "crop_shape": [37, 41]},
+    "diffusion, two cameras with one encoder, resized, then cropped": DIFFUSION
+    | {"resize_shape": [48, 44], "crop_ratio": 0.9, "crop_shape": [43, 39]}
+    | {"input_features": {"observation.state": STATE, **TWO}},
+    "ACT": ACT,
+    "ACT, cameras of different sizes, an environment": ACT
+    | {"input_features": {**OTHER, **ENVIRONMENT, "observation.state": STATE}}
+    | {"normalization_mapping": QUANTILES, "use_vae": False, "n_decoder_layers": 2},
+    "ACT, normalised before, gelu, a dilated ResNet-50": ACT
+    | {"pre_norm": True, "feedforward_activation": "gelu", "vision_backbone": "resnet50"}
+    | {"replace_final_stride_with_dilation": 1, "normalization_mapping": DEVIATIONS},
+}
+
+
+def noise_of(manifest: dict[str, Any]) -> Iterator[list[Any]]:
+    """What the runtime draws for one chunk after the other."""
+    spec, chunk = manifest["sampler"], manifest["chunk"]
+    if spec is None:
+        while True:
+            yield []
+    shape = (chunk["horizon"], len(manifest["action"]["names"]))
+    steps = range(spec["inference_steps"] if spec["kind"] == "ddpm" else 1)
+    made = 0
+    while True:
+        yield [torch.from_numpy(keystep.noise(shape, SEED, 0, made, step))[None] for step in steps]
+        made += 1
+
+
+def play(bundle: Path, config: dict[str, Any], names: dict[str, str] | None = None) -> np.ndarray:
+    """[STEPS, A]: what the bundle does."""
+    keys = [feature["key"] for feature in keystep.read_manifest(bundle)["observation"]]
+    known = {(names or {}).get(key, key): key for key in keys}
+    found = []
+    with keystep.load(bundle, threads=1) as runtime:
+        runtime.reset(seed=SEED)
+        for observation in observations(config, STEPS):
+            given = {known[key]: value for key, value in observation.items() if key in known}
+            found.append(np.array(runtime.act(given)))
+    return np.stack(found)
+
+
+def expected(model: Any, bundle: Path) -> np.ndarray:
+    noise = noise_of(keystep.read_manifest(bundle))
+    player = Player(model, lambda: next(noise))
+    return np.stack([player.act(observation) for observation in observations(model.config, STEPS)])
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_bundle_acts_as_lerobot_does(case: str, tmp_path: Path) -> None:
+    config = CASES[case]
+    model = write(tmp_path / "checkpoint", config)
+    bundle = convert_lerobot(str(tmp_path / "checkpoint"), tmp_path / "new.keystep").path
+    ours, theirs = play(bundle, config), expected(model, bundle)
+    span = np.ptp(theirs, axis=0)
+    assert (span > 0).any(), "actions that never change prove nothing"
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4 * span.max())
+
+
+@pytest.fixture(scope="module")
+def act(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Any]:
+    """A small ACT without images: the checkpoint, the bundle, the reference."""
+    folder = tmp_path_factory.mktemp("lerobot")
+    config = ACT | {"input_features": {"observation.state": STATE, **ENVIRONMENT}}
+    model = write(folder / "checkpoint", config)
+    return (
+        folder / "checkpoint",
+        convert_lerobot(str(folder / "checkpoint"), folder / "act.keystep").path,
+        model,
+    )
+
+
+def test_older_checkpoints_act_as_newer_ones(act: tuple[Path, Path, Any], tmp_path: Path) -> None:
+    _, newer, model = act
+    write(tmp_path / "older", model.config, older=True)
+    older = convert_lerobot(str(tmp_path / "older"), tmp_path / "older.keystep").path
+    np.testing.assert_array_equal(play(older, model.config), play(newer, model.config))
+
+
+def test_a_converted_bundle_verifies(act: tuple[Path, Path, Any]) -> None:
+    _, bundle, _ = act
+    assert verify_bundle(bundle).ok
+    manifest = keystep.read_manifest(bundle)
+    assert manifest["provenance"]["converted_from"] == "lerobot"
+    assert manifest["chunk"] == {"horizon": 5, "execute": 3, "start": 0, "merge": "consumed_index"}
+    assert manifest["action"]["hold"] == {"mode": "last"}
+
+
+def test_a_training_folder_and_float16_weights_will_do(act: tuple[Path, Path, Any], tmp_path: Path) -> None:
+    from lerobot_checkpoints import edit_weights
+
+    _, bundle, model = act
+    write(tmp_path / "000100" / "pretrained_model", model.config)
+
+    def halve(weights: dict[str, Any]) -> None:
+        weights |= {name: tensor.half() for name, tensor in weights.items()}
+
+    edit_weights(tmp_path / "000100" / "pretrained_model", halve)
+    half = convert_lerobot(str(tmp_path / "000100"), tmp_path / "half.keystep").path
+    np.testing.assert_allclose(play(half, model.config), play(bundle, model.config), atol=2e-2)
+
+
+def test_what_was_renamed_is_observed_by_its_first_name(act: tuple[Path, Path, Any], tmp_path: Path) -> None:
+    _, bundle, model = act
+    write(tmp_path / "renamed", model.config)
+
+    def rename(steps: list[dict[str, Any]]) -> None:
+        steps[0]["config"]["rename_map"] = {"observation.joints": "observation.state"}
+
+    edit_pipeline(tmp_path / "renamed", "policy_preprocessor", rename)
+    renamed = convert_lerobot(str(tmp_path / "renamed"), tmp_path / "renamed.keystep").path
+    keys = [feature["key"] for feature in keystep.read_manifest(renamed)["observation"]]
+    assert keys == ["observation.joints", "observation.environment_state"]
+    same = play(renamed, model.config, {"observation.joints": "observation.state"})
+    np.testing.assert_array_equal(same, play(bundle, model.config))
+
+
+def test_vectors_that_the_network_does_not_read_are_left_out(tmp_path: Path) -> None:
+    inputs = {"observation.velocity": STATE, "observation.state": STATE, **ENVIRONMENT}
+    config = ACT | {"input_features": inputs}
+    model = write(tmp_path / "checkpoint", config)
+    made = convert_lerobot(str(tmp_path / "checkpoint"), tmp_path / "new.keystep")
+    assert any("observation.velocity" in note for note in made.notes)
+    np.testing.assert_allclose(play(made.path, config), expected(model, made.path), atol=1e-4)
+
+
+def test_options_change_what_they_say(act: tuple[Path, Path, Any], tmp_path: Path) -> None:
+    checkpoint, _, model = act
+    options: dict[str, Any] = {"rate_hz": 50.0, "bounds": "data", "execute": 2, "name": "arm"}
+    made = convert_lerobot(str(checkpoint), tmp_path / "new.keystep", **options)
+    manifest, seen = keystep.read_manifest(made.path), statistics(model.config)["action"]
+    assert (manifest["name"], manifest["control_rate_hz"], manifest["chunk"]["execute"]) == ("arm", 50.0, 2)
+    np.testing.assert_allclose(manifest["action"]["min"], seen["min"])
+    np.testing.assert_allclose(manifest["action"]["max"], seen["max"])
+
+
+def test_temporal_ensembling_is_said(tmp_path: Path) -> None:
+    config = ACT | {"input_features": {"observation.state": STATE, **ENVIRONMENT}}
+    write(tmp_path / "checkpoint", config | {"temporal_ensemble_coeff": 0.01, "n_action_steps": 1})
+    made = convert_lerobot(str(tmp_path / "checkpoint"), tmp_path / "new.keystep")
+    assert any('merge="temporal_ensemble", ensemble_decay=0.01' in note for note in made.notes)
+    with keystep.load(made.path, mode="async", merge="temporal_ensemble", ensemble_decay=0.01):
+        pass
+
+
+def test_a_hub_id_is_read_from_the_cache(
+    act: tuple[Path, Path, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from huggingface_hub import constants
+
+    checkpoint, bundle, model = act
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    place = tmp_path / "hub" / "models--somebody--arm"
+    snapshot = place / "snapshots" / commit
+    snapshot.parent.mkdir(parents=True)
+    snapshot.symlink_to(checkpoint)
+    (place / "refs").mkdir()
+    (place / "refs" / "main").write_text(commit)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    from_hub = convert_lerobot("somebody/arm", tmp_path / "hub.keystep").path
+    np.testing.assert_array_equal(play(from_hub, model.config), play(bundle, model.config))
+
+
+def test_the_command(act: tuple[Path, Path, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from keystep import cli
+
+    checkpoint, _, _ = act
+    assert (
+        cli.run(["convert", "lerobot", str(checkpoint), str(tmp_path / "a.keystep"), "--rate-hz", "20"]) == 0
+    )
+    shown = capsys.readouterr().out
+    assert "keystep verify" in shown and "20 times a second" in shown
+    assert json.loads((tmp_path / "a.keystep" / "manifest.json").read_text())["control_rate_hz"] == 20
+    assert cli.run(["export", str(checkpoint), str(tmp_path / "b.keystep")]) == 2
+    assert f"keystep convert lerobot {checkpoint}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("given", [(48, 40), (33, 97)])
+@pytest.mark.parametrize("resize", [None, (24, 31), (70, 64)])
+@pytest.mark.parametrize("crop", [None, (20, 25), (23, 24)])
+def test_resize_comes_before_the_crop(given: Any, resize: Any, crop: Any) -> None:
+    """Pixels are those of torch's own bilinear resize with antialiasing, then of the middle."""
+    from keystep.export.convert.lerobot.camera import Resize, middle
+
+    image = torch.rand(1, 3, *given, generator=torch.Generator().manual_seed(0))
+    ours = theirs = image
+    if resize:
+        ours = Resize(given, resize)(image)
+        theirs = torch.nn.functional.interpolate(image, resize, mode="bilinear", antialias=True)
+    if crop:
+        rows, columns = middle(resize or given, crop)
+        ours = ours[..., rows, columns]
+        top, left = (round((have - want) / 2.0) for have, want in zip(theirs.shape[-2:], crop, strict=True))
+        theirs = theirs[..., top : top + crop[0], left : left + crop[1]]
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
+
+
+def test_a_crop_that_leaves_one_cell_is_told(tmp_path: Path) -> None:
+    write(tmp_path / "checkpoint", DIFFUSION | {"crop_shape": [32, 30]})
+    made = convert_lerobot(str(tmp_path / "checkpoint"), tmp_path / "new.keystep")
+    assert any("one cell" in note for note in made.notes)

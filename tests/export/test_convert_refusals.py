@@ -1,0 +1,271 @@
+"""What of LeRobot is not converted: refused by the field's name, before anything is written."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lerobot_checkpoints import ACT, DIFFUSION, edit, edit_pipeline, edit_weights, write
+
+torch = pytest.importorskip("torch")
+
+from keystep.export.convert.lerobot.convert import convert_lerobot  # noqa: E402
+from keystep.export.manifest import ExportError  # noqa: E402
+
+ENVIRONMENT = {"observation.environment_state": {"type": "ENV", "shape": [2]}}
+STATE = {"observation.state": {"type": "STATE", "shape": [3]}}
+VECTORS = {"input_features": {**STATE, **ENVIRONMENT}}
+NORMALIZER = "policy_preprocessor_step_3_normalizer_processor.safetensors"
+
+
+@pytest.fixture(scope="module", params=["act", "diffusion"])
+def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("both") / "checkpoint"
+    write(folder, (ACT if request.param == "act" else DIFFUSION) | VECTORS)
+    return folder
+
+
+@pytest.fixture
+def checkpoint(both: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(both, tmp_path / "checkpoint"))
+
+
+def refused(checkpoint: Path | str, *parts: str, **options: Any) -> None:
+    output = Path(checkpoint).parent / "new.keystep"
+    with pytest.raises(ExportError) as error:
+        convert_lerobot(str(checkpoint), output, **options)
+    told = str(error.value)
+    assert all(part in told for part in (*parts, "expected", "got")), told
+    assert not list(output.parent.glob("*new.keystep*"))
+
+
+def changed(folder: Path, **changes: Any) -> Path:
+    edit(folder, **changes)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "told"),
+    [
+        ("type", "smolvla", "act | diffusion"),
+        ("type", ..., "got nothing"),
+        ("use_peft", True, "false"),
+        ("n_action_steps", 0, "1.."),
+        ("n_action_steps", 100, "1.."),
+        ("n_action_steps", "3", "an integer"),
+        ("n_obs_steps", ..., "got nothing"),
+        ("input_features", {}, ""),
+        ("input_features", None, "an object"),
+        ("input_features", ENVIRONMENT | {"observation.state": {"type": "JOINTS", "shape": [3]}}, "STATE | "),
+        (
+            "input_features",
+            STATE | {"observation.image": {"type": "VISUAL", "shape": [48, 40, 3]}},
+            "[3, height",
+        ),
+        ("input_features", STATE | {"observation.world": {"type": "ENV", "shape": [2]}}, "environment_state"),
+        ("output_features", {"action.arm": {"type": "ACTION", "shape": [2]}}, "'action'"),
+        ("use_language", True, "an unknown one"),
+    ],
+)
+def test_fields_of_both(checkpoint: Path, field: str, value: Any, told: str) -> None:
+    refused(changed(checkpoint, **{field: value}), field, told)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "told"),
+    [
+        ("noise_scheduler_type", "EDM", "DDPM | DDIM"),
+        ("prediction_type", "v_prediction", "epsilon | sample"),
+        ("beta_schedule", "sigmoid", "squaredcos_cap_v2"),
+        ("beta_start", "small", "a finite number"),
+        ("num_inference_steps", 0, "1..20"),
+        ("num_inference_steps", 50, "1..20"),
+        ("kernel_size", 7, "3 or 5"),
+        ("horizon", 7, "multiple of 2"),
+        ("down_dims", [16, 20], "multiples of 8"),
+        ("down_dims", "wide", "integers > 0"),
+        ("clip_sample", "yes", "true or false"),
+        ("vision_backbone", "vit_b_16", "resnet18"),
+        ("crop_shape", [100, 100], "at most"),
+        ("resize_shape", [100], "2 integers"),
+    ],
+)
+def test_fields_of_diffusion(tmp_path: Path, field: str, value: Any, told: str) -> None:
+    camera = {"observation.image": {"type": "VISUAL", "shape": [3, 48, 40]}}
+    write(tmp_path / "checkpoint", DIFFUSION | {"input_features": STATE | camera})
+    refused(changed(tmp_path / "checkpoint", **{field: value}), field, told)
+
+
+def test_cameras_of_different_sizes_are_for_act(tmp_path: Path) -> None:
+    write(tmp_path / "checkpoint", DIFFUSION | VECTORS, older=True)
+    cameras = {f"observation.images.{n}": {"type": "VISUAL", "shape": [3, 40 + n, 40]} for n in (1, 2)}
+    modes = {"VISUAL": "IDENTITY", "STATE": "MIN_MAX", "ACTION": "MIN_MAX"}
+    edit(tmp_path / "checkpoint", input_features=STATE | cameras, normalization_mapping=modes)
+    refused(tmp_path / "checkpoint", "input_features", "cameras of one size")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "told"),
+    [
+        ("n_obs_steps", 2, "1 (ACT sees one frame)"),
+        ("feedforward_activation", "glu", "relu | gelu"),
+        ("dim_model", 30, "a multiple of 4"),
+        ("n_heads", 3, "n_heads 3"),
+        ("replace_final_stride_with_dilation", 1, "false with resnet18"),
+        ("pre_norm", "no", "true or false"),
+        ("temporal_ensemble_coeff", "0.1", "a finite number"),
+    ],
+)
+def test_fields_of_act(tmp_path: Path, field: str, value: Any, told: str) -> None:
+    write(tmp_path / "checkpoint", ACT | VECTORS)
+    where = "dim_model" if field == "n_heads" else field
+    refused(changed(tmp_path / "checkpoint", **{field: value}), where, told)
+
+
+def drop(name: str) -> Callable[[dict[str, Any]], None]:
+    return lambda weights: weights.pop(name)
+
+
+def test_weights_that_disagree_with_the_configuration(checkpoint: Path) -> None:
+    names = json.loads((checkpoint / "config.json").read_text())["type"]
+    bias = "model.action_head.bias" if names == "act" else "diffusion.unet.final_conv.1.bias"
+    edit_weights(checkpoint, lambda weights: weights.update({"of.another": torch.zeros(2)}))
+    refused(checkpoint, "model.safetensors: of.another", "no such tensor")
+    edit_weights(checkpoint, drop("of.another"))
+    edit_weights(checkpoint, lambda weights: weights.update({bias: torch.zeros(3)}))
+    refused(checkpoint, bias, "[2]", "[3]")
+    edit_weights(checkpoint, lambda weights: weights.update({bias: torch.tensor([0.0, torch.nan])}))
+    refused(checkpoint, bias, "finite")
+    edit_weights(checkpoint, drop(bias))
+    refused(checkpoint, bias, "got nothing")
+
+
+def test_a_damaged_file_is_told(checkpoint: Path) -> None:
+    (checkpoint / "model.safetensors").write_bytes(b"\xff" * 100)
+    refused(checkpoint, "model.safetensors")
+    (checkpoint / "config.json").write_text("{")
+    refused(checkpoint, "config.json", "JSON")
+    (checkpoint / "config.json").write_text("[1]")
+    refused(checkpoint, "config.json", "a JSON object")
+
+
+def test_pickles_are_never_opened(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import pickle
+
+    def caught(*_: Any, **__: Any) -> None:
+        raise AssertionError("a pickle was opened")
+
+    monkeypatch.setattr(torch, "load", caught)
+    monkeypatch.setattr(pickle, "load", caught)
+    monkeypatch.setattr(pickle, "loads", caught)
+    (checkpoint / "model.safetensors").rename(checkpoint / "pytorch_model.bin")
+    refused(checkpoint, "model.safetensors", "pytorch_model.bin", "pickles are never opened")
+
+
+def test_nothing_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    (tmp_path / "empty").mkdir()
+    refused(tmp_path / "empty", "config.json")
+    refused(tmp_path / "no" / "such" / "folder", "checkpoint", "OWNER/NAME")
+    with pytest.raises(ExportError, match="on the model hub or in its local cache, got"):
+        convert_lerobot("nobody/nothing", tmp_path / "new.keystep")
+
+
+# ---- statistics and pipelines
+
+
+def test_statistics_that_are_missing(checkpoint: Path) -> None:
+    edit_weights(checkpoint, drop("observation.state.min"), NORMALIZER)
+    refused(checkpoint, "observation.state.min", "max, mean")
+    edit_weights(
+        checkpoint, lambda stats: [stats.pop(key) for key in list(stats) if "state" in key], NORMALIZER
+    )
+    refused(checkpoint, "statistics of observation.state", "those of action")
+
+
+def test_statistics_under_prefixed_names_are_not_skipped(checkpoint: Path) -> None:
+    def prefix(stats: dict[str, Any]) -> None:
+        for key in [key for key in stats if key.startswith("observation.state.")]:
+            stats[f"policy.{key}"] = stats.pop(key)
+
+    edit_weights(checkpoint, prefix, NORMALIZER)
+    refused(checkpoint, "statistics of observation.state", "policy.observation.state")
+
+
+def test_statistics_of_another_size(checkpoint: Path) -> None:
+    wrong = {"observation.state.min": torch.zeros(4)}
+    edit_weights(checkpoint, lambda stats: stats.update(wrong), NORMALIZER)
+    refused(checkpoint, "observation.state.min", "3 values", "4")
+
+
+def test_no_statistics_at_all(checkpoint: Path) -> None:
+    for path in checkpoint.glob("policy_*"):
+        path.unlink()
+    refused(checkpoint, "normalize_inputs", "statistics of observation.state", "none")
+    edit(checkpoint, normalization_mapping={"STATE": "MAX_ABS"})
+    refused(checkpoint, "normalization_mapping.STATE", "MEAN_STD")
+
+
+def test_half_a_pair_of_pipelines(checkpoint: Path) -> None:
+    (checkpoint / "policy_postprocessor.json").unlink()
+    refused(checkpoint, "policy_postprocessor.json")
+
+
+def set_step(number: int, **fields: Any) -> Callable[[list[dict[str, Any]]], None]:
+    return lambda steps: steps[number].update(fields)
+
+
+@pytest.mark.parametrize(
+    ("change", "parts"),
+    [
+        (set_step(1, registry_name="tokenizer_processor"), ["steps[1].registry_name", "tokenizer_processor"]),
+        (set_step(1, registry_name=7), ["steps[1].registry_name", "a name"]),
+        (
+            set_step(1, registry_name="relative_actions_processor", config={"enabled": True}),
+            ["steps[1].config.enabled", "relative_actions_processor"],
+        ),
+        (set_step(2, config={"float_dtype": "float16"}), ["steps[2].config.float_dtype", "float32"]),
+        (set_step(3, state_file="../secret.safetensors"), ["steps[3].state_file", "a file's name"]),
+        (set_step(3, state_file="none.safetensors"), ["none.safetensors"]),
+        (lambda steps: steps.pop(3), ["policy_preprocessor.json: steps", "one that normalises"]),
+        (lambda steps: steps[3]["config"].update(norm_map={"STATE": "SOFT"}), ["norm_map.STATE", "MEAN_STD"]),
+        (
+            lambda steps: steps[3]["config"]["features"].pop("observation.state"),
+            ["features", "observation.state"],
+        ),
+        (
+            lambda steps: steps[0]["config"].update(rename_map={"pixels": "observation.state"}),
+            ["rename_map.pixels", "observation.NAME"],
+        ),
+        (
+            lambda steps: steps[0]["config"].update(
+                rename_map={"observation.environment_state": "observation.state"}
+            ),
+            ["rename_map", "different names"],
+        ),
+    ],
+)
+def test_pipelines_that_do_more(checkpoint: Path, change: Any, parts: list[str]) -> None:
+    edit_pipeline(checkpoint, "policy_preprocessor", change)
+    refused(checkpoint, *parts)
+
+
+# ---- options
+
+
+def test_options_out_of_range(checkpoint: Path) -> None:
+    refused(checkpoint, "rate_hz", rate_hz=0.0)
+    refused(checkpoint, "execute", execute=100)
+    kind = json.loads((checkpoint / "config.json").read_text())["type"]
+    refused(checkpoint, "sampler", **({"kind": "ddim"} if kind == "act" else {"kind": "flow"}))
+    for path in checkpoint.glob("policy_*"):
+        path.unlink()
+    edit(checkpoint, normalization_mapping={"STATE": "IDENTITY", "ACTION": "IDENTITY"})
+    refused(checkpoint, "bounds", bounds="data")
