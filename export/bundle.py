@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import onnx
-import torch
 from torch import Tensor, nn
 
 from keystep.export import graphs, plan_graphs, score_graph
 from keystep.export.code_bundle import export_code_bundle
+from keystep.export.controller_parts import OUTPUTS, controller_graphs, controller_module, sampler_of
 from keystep.export.convert.lerobot.source import is_lerobot
 from keystep.export.golden import Arrays, golden_arrays, plan_arrays, score_arrays, write_golden
 from keystep.export.levels import (
@@ -31,7 +31,7 @@ from keystep.export.unet_weights import Precision, check_precision, has_kernels,
 from keystep.export.verify import differences, measured_errors
 from keystep.export.weights import MAX_BYTES, external_entries, save_graph, share_weights
 from keystep.files import replacing_folder, sha256, write_json
-from keystep.models import DiffusionController, SamplerConfig
+from keystep.models import DiffusionController
 from keystep.models.checkpoint import read_checkpoint
 from keystep.models.planner import StatePlanner
 
@@ -41,12 +41,6 @@ DTYPES: dict[int, str] = {
     onnx.TensorProto.STRING: "string",
 }
 CONDITIONS = (graphs.CONDITION, graphs.FILM, plan_graphs.GOAL, plan_graphs.CONDITION, plan_graphs.FILM, TOLD)
-OUTPUTS = {
-    "encode": graphs.CONDITION,
-    "film": graphs.FILM,
-    "denoise": "model_output",
-    "act": "actions",
-}
 
 
 def export_bundle(
@@ -174,16 +168,12 @@ def _check_finite(arrays: Arrays) -> None:
             raise ExportError(f"golden.{name}: expected finite answers of the trained policy, got NaN or Inf")
 
 
-def controller_graphs(controller: Controller) -> tuple[str, ...]:
-    """In the order in which they run."""
-    return ("act",) if controller.sampler is None else ("encode", "film", "denoise")
-
-
 def _write_controller(controller: Controller, folder: Path) -> dict[str, Any]:
-    return {
-        kind: _write_graph(kind, *controller_module(kind, controller), OUTPUTS[kind], folder)
-        for kind in controller_graphs(controller)
-    }
+    entries = {}
+    for kind in controller_graphs(controller):
+        module, inputs = controller_module(kind, controller)
+        entries[kind] = _write_graph(kind, module, inputs, OUTPUTS[kind], folder)
+    return entries
 
 
 def _write_planner(planning: Planning, folder: Path) -> dict[str, Any]:
@@ -208,7 +198,7 @@ def _write_unets(
     """Weights for the native engine, which only runs step by step: the manifest's entries, by place."""
     entries, policy = {}, controller.model
     if isinstance(policy, DiffusionController) and has_kernels(policy.unet):
-        steps, path = _sampler(controller).train_steps, folder / "unet.safetensors"
+        steps, path = sampler_of(controller).train_steps, folder / "unet.safetensors"
         entries["unet"] = write_unet(policy.unet, steps, precision, path)
         entries["unet"]["horizon"] = policy.config.horizon
     if planning is not None and isinstance(planning.model, StatePlanner):
@@ -268,37 +258,6 @@ def graph_entry(path: Path, rows: int = 2) -> dict[str, Any]:
     if external := external_entries(path):
         entry["external"] = external
     return entry
-
-
-def controller_module(kind: str, controller: Controller) -> tuple[nn.Module, dict[str, Tensor]]:
-    """The graph as a torch module, and an example of each input by name."""
-    policy, config = controller.model, controller.config
-    if kind in ("encode", "act"):
-        examples = {
-            name: torch.zeros(shape, dtype=torch.int64 if name == "task" else torch.float32)
-            for name, shape in graphs.encode_inputs(config).items()
-        }
-        if kind == "act":
-            return graphs.ActGraph(policy), examples  # type: ignore[arg-type]
-        assert isinstance(policy, DiffusionController)
-        return graphs.EncodeGraph(policy, guided=bool(_sampler(controller).guidance)), examples
-    assert isinstance(policy, DiffusionController)
-    branches = 2 if _sampler(controller).guidance else 1
-    if kind == "film":
-        return graphs.FilmGraph(policy.unet), {
-            graphs.CONDITION: torch.zeros(branches, policy.config.condition_width)
-        }
-    film = torch.zeros(branches, sum(policy.unet.film_widths()))
-    chunk = torch.zeros(branches, config.horizon, config.action_dim)
-    inputs = {"sample": chunk, "timestep": torch.zeros(1, dtype=torch.int64), graphs.FILM: film}
-    if policy.config.max_delay:  # in the order in which the graph takes them
-        inputs = {"sample": chunk, graphs.MASK: torch.zeros(branches, config.horizon, 1)} | inputs
-    return graphs.denoise_graph(policy), inputs
-
-
-def _sampler(controller: Controller) -> SamplerConfig:
-    assert controller.sampler is not None
-    return controller.sampler
 
 
 def _tensor(value: onnx.ValueInfoProto, rows: int) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from keystep.export.levels import Controller, Planning
 from keystep.features import KINDS
 from keystep.models import DiffusionController, SamplerConfig
 from keystep.models.frames import as_input
+from keystep.models.given import GivenSteps
 from keystep.models.merging import Continued
 from keystep.models.reference import Predict, denoise_loop, diffusers_scheduler
 from keystep.models.scorer import pooled
@@ -89,7 +90,7 @@ def torch_answer(controller: Controller, arrays: Arrays, case: int) -> tuple[np.
     if sampler is None:
         actions = policy.act(batch)  # type: ignore[operator]
         return normalizer.unnormalize("action", actions)[0].numpy(), actions[0].numpy()
-    assert isinstance(policy, DiffusionController)
+    assert isinstance(policy, DiffusionController | GivenSteps)
     condition = policy.conditions(batch, bool(sampler.guidance))
 
     def predict(sample: Tensor, timestep: int) -> Tensor:

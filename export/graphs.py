@@ -26,7 +26,7 @@ from keystep.export.operators import FastMish, with_fast_mish
 from keystep.export.rows import UnetRows, scale_offset
 from keystep.models import ActConfig, DiffusionConfig, DiffusionController
 from keystep.models.act import ActController
-from keystep.models.given import GivenAct, GivenActConfig
+from keystep.models.given import GivenAct, GivenConfig, GivenSteps
 from keystep.models.unet1d import ConditionalUnet1d
 
 OPSET = 18
@@ -34,7 +34,7 @@ CONDITION, FILM, MASK = "condition", "film", "prefix_mask"
 ROWS = "rows"  # the symbolic axis of tensors that the runtime binds with one row or two
 
 
-def encode_inputs(config: DiffusionConfig | ActConfig | GivenActConfig) -> dict[str, tuple[int, ...]]:
+def encode_inputs(config: DiffusionConfig | ActConfig | GivenConfig) -> dict[str, tuple[int, ...]]:
     """Names (which are also the roles) and shapes of the inputs of `encode` or `act`; `task` is int64."""
     inputs = {name: feature.network_shape(frames) for name, (feature, frames) in config.inputs().items()}
     return inputs | ({"task": (1,)} if config.tasks else {})
@@ -43,9 +43,9 @@ def encode_inputs(config: DiffusionConfig | ActConfig | GivenActConfig) -> dict[
 class EncodeGraph(nn.Module):
     """Normalised observation (and goal or task) -> `condition` [B, C]; guided, row 1 lacks task and goal."""
 
-    def __init__(self, policy: DiffusionController, guided: bool) -> None:
+    def __init__(self, policy: DiffusionController | GivenSteps, guided: bool) -> None:
         super().__init__()
-        self.policy = encoder_of(policy)
+        self.policy = encoder_of(policy) if isinstance(policy, DiffusionController) else policy
         self.names = list(encode_inputs(policy.config))
         self.guided = guided
 
@@ -108,6 +108,17 @@ class MaskedDenoiseGraph(DenoiseGraph):
 def denoise_graph(policy: DiffusionController) -> DenoiseGraph:
     kind = MaskedDenoiseGraph if policy.config.max_delay else DenoiseGraph
     return kind(policy.unet, policy.config.horizon, policy.config.sampler.train_steps)
+
+
+class StepsGraph(nn.Module):
+    """One denoise step of a network that is given: noisy rows, time-step, condition -> the prediction."""
+
+    def __init__(self, policy: GivenSteps) -> None:
+        super().__init__()
+        self.policy = policy
+
+    def forward(self, sample: Tensor, timestep: Tensor, condition: Tensor) -> Tensor:
+        return self.policy.denoise(sample, timestep, condition)
 
 
 class ActGraph(nn.Module):

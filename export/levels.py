@@ -24,7 +24,7 @@ from keystep.models import (
 )
 from keystep.models.act import ActController
 from keystep.models.checkpoint import load_scorer
-from keystep.models.given import GivenAct, GivenActConfig
+from keystep.models.given import GivenAct, GivenConfig, GivenSteps
 from keystep.models.planner import Planner
 from keystep.models.scorer import PlanScorer
 from keystep.models.text import TextEncoder
@@ -38,14 +38,14 @@ class Controller:
     resize: whether the runtime may resize images.
     """
 
-    model: DiffusionController | ActController | GivenAct
+    model: DiffusionController | ActController | GivenAct | GivenSteps
     checkpoint: Checkpoint
     sampler: SamplerConfig | None
     execute: int
     resize: bool = False
 
     @property
-    def config(self) -> DiffusionConfig | ActConfig | GivenActConfig:
+    def config(self) -> DiffusionConfig | ActConfig | GivenConfig:
         return self.model.config
 
     @property

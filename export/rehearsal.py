@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from keystep.export import plan_graphs, score_graph
-from keystep.export.bundle import OUTPUTS, controller_graphs, controller_module, tensor_entry
+from keystep.export.bundle import tensor_entry
+from keystep.export.controller_parts import OUTPUTS, controller_graphs, controller_module
 from keystep.export.levels import (
     Controller,
     Planning,

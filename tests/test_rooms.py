@@ -95,6 +95,7 @@ ALLOWED = {
         "keystep._core",
         "keystep.features",
         "keystep.files",
+        "keystep.lazy",
         "keystep.notebook",
         "keystep.provenance",
         "keystep.code",

@@ -10,7 +10,7 @@ from keystep.export.convert.lerobot.source import COMMON, LeRobotCheckpoint
 from keystep.export.convert.lerobot.statistics import IN_WEIGHTS
 from keystep.export.convert.tensors import fill
 from keystep.features import Feature
-from keystep.models.given import GivenAct, GivenActConfig
+from keystep.models.given import GivenAct, GivenConfig
 from keystep.models.resnet import DEPTHS, folded
 
 FIELDS = COMMON | {
@@ -33,7 +33,7 @@ def act_policy(source: LeRobotCheckpoint, features: dict[str, Feature]) -> Given
         got = [given.key for given in source.inputs]
         raise refuse("input_features", "a camera or observation.environment_state", got)
     sizes = _sizes(source, features)
-    known = GivenActConfig(
+    known = GivenConfig(
         action_dim=sizes.action_dim,
         horizon=sizes.horizon,
         execute=config.whole("n_action_steps", most=sizes.horizon),

@@ -14,6 +14,7 @@ from keystep.export.convert.lerobot.source import ACTION, Given, LeRobotCheckpoi
 from keystep.export.convert.lerobot.statistics import Normalization, normalization_of
 from keystep.export.errors import ExportError
 from keystep.export.levels import Controller, changed_sampler
+from keystep.export.typical import typical
 from keystep.export.unet_weights import Precision, check_precision, has_kernels
 from keystep.features import Feature
 from keystep.models import ConfigError, SamplerConfig
@@ -118,7 +119,10 @@ def _controller(
     keys = known.names | {ACTION: ACTION}
     checkpoint = GivenCheckpoint(
         config=model.config,  # type: ignore[arg-type]
-        stats={keys[key]: stats for key, stats in known.typical.items()},
+        stats={
+            feature.key: typical(known.entries[key], feature.width, feature.is_image)
+            for key, feature in features.items()
+        },
         tasks=[],
         action=_action(source.action, known, bounds),
         control_rate_hz=rate_hz,

@@ -32,13 +32,11 @@ Entry = dict[str, Any]
 class Normalization:
     """Attributes:
     entries: the manifest's, by the policy's keys.
-    typical: `mean` and `std` of each key, from which golden observations are drawn.
     bounds: least and greatest action of the data, where they are known.
     names: what the robot calls a key, by the policy's name.
     """
 
     entries: dict[str, Entry]
-    typical: dict[str, dict[str, list[float]]]
     bounds: tuple[list[float], list[float]] | None
     names: dict[str, str] = field(default_factory=dict)
 
@@ -46,16 +44,13 @@ class Normalization:
 def normalization_of(source: LeRobotCheckpoint) -> Normalization:
     """Raises ExportError: statistics are missing, of another size, or of names that LeRobot does not find."""
     pipelines = read_pipelines(source.folder) or _in_weights(source)
-    entries, typical = {}, {}
-    for given in (*source.used, source.action):
-        step = pipelines.outputs if given.key == ACTION else pipelines.inputs
-        entry, stats = _entry(step, given)
-        entries[given.key], typical[given.key] = entry, stats
+    entries = {given.key: _entry(pipelines.inputs, given) for given in source.used}
+    entries[ACTION] = _entry(pipelines.outputs, source.action)
     seen = pipelines.outputs.statistics.get(ACTION, {})
     bounds = None
     if "min" in seen and "max" in seen:
         bounds = (seen["min"].flatten().tolist(), seen["max"].flatten().tolist())
-    return Normalization(entries, typical, bounds, _used_names(pipelines, source))
+    return Normalization(entries, bounds, _used_names(pipelines, source))
 
 
 def _used_names(pipelines: Pipelines, source: LeRobotCheckpoint) -> dict[str, str]:
@@ -85,34 +80,28 @@ def _in_weights(source: LeRobotCheckpoint) -> Pipelines:
     return Pipelines(step("normalize_inputs", source.inputs), step("unnormalize_outputs", source.outputs))
 
 
-def _entry(step: Normalizing, given: Given) -> tuple[Entry, dict[str, list[float]]]:
-    """The manifest's entry of a key, and what its values are like."""
-    width = given.shape[0]
+def _entry(step: Normalizing, given: Given) -> Entry:
+    """The manifest's entry of a key."""
     action = given.key == ACTION
-    plain = {"mean": [0.5 if given.type == "VISUAL" else 0.0] * width, "std": [0.25] * width}
     if step.keys is not None and given.key not in step.keys and not action:
-        return {"mode": "identity"}, plain
+        return {"mode": "identity"}
     kind = "ACTION" if action else step.types.get(given.key)
     if kind is None:  # LeRobot would hand it over as it is, without a word
         raise refuse(f"{step.where}.features", given.key, ", ".join(step.types) or "none")
     mode = step.modes.get(kind, "IDENTITY")
     if mode == "IDENTITY":
-        return {"mode": "identity"}, plain
+        return {"mode": "identity"}
     known = step.statistics.get(given.key)
     if known is None:
         got = f"those of {', '.join(step.statistics)}" if step.statistics else "none"
         raise ExportError(f"{step.where}: expected statistics of {given.key} for {mode}, got {got}")
-    first, second = (_values(step, known, given.key, name, width) for name in MODES[mode])
+    first, second = (_values(step, known, given.key, name, given.shape[0]) for name in MODES[mode])
     if mode == "MEAN_STD":
         widths = [max(std, step.eps) if action else std + step.eps for std in second]
-        return {"mode": "mean_std", "mean": first, "std": widths}, {"mean": first, "std": second}
+        return {"mode": "mean_std", "mean": first, "std": widths}
     high = [most if most != least else least + step.eps for least, most in zip(first, second, strict=True)]
     names = ("min_max", "min", "max") if mode == "MIN_MAX" else ("quantile", "low", "high")
-    typical = {
-        "mean": [(least + most) / 2 for least, most in zip(first, second, strict=True)],
-        "std": [(most - least) / 4 for least, most in zip(first, second, strict=True)],
-    }
-    return {"mode": names[0], names[1]: first, names[2]: high}, typical
+    return {"mode": names[0], names[1]: first, names[2]: high}
 
 
 def _values(step: Normalizing, known: dict[str, Tensor], key: str, name: str, width: int) -> list[float]:

@@ -59,8 +59,8 @@ class GivenDiffusion(DiffusionController):
 
 
 @dataclass(frozen=True)
-class GivenActConfig(Observing):
-    """A controller of one step; the fields are those of `ActConfig`."""
+class GivenConfig(Observing):
+    """A controller whose network is given; the fields are those of `ActConfig`."""
 
     action_dim: int = 7
     horizon: int = 8
@@ -72,7 +72,7 @@ class GivenActConfig(Observing):
 
     def __post_init__(self) -> None:
         check_chunk(self)
-        check_observation("act", self.observation)
+        check_observation("policy", self.observation)
 
 
 class GivenAct(nn.Module):
@@ -82,7 +82,7 @@ class GivenAct(nn.Module):
         network: from the batch of `DiffusionController`, of the observation alone, to a chunk [1, H, A].
     """
 
-    def __init__(self, config: GivenActConfig, network: nn.Module) -> None:
+    def __init__(self, config: GivenConfig, network: nn.Module) -> None:
         super().__init__()
         self.config = config
         self.network = network
@@ -90,6 +90,28 @@ class GivenAct(nn.Module):
     def act(self, batch: Batch) -> Tensor:
         """The chunk, [1, H, A], in the network's units."""
         return self.network(batch)
+
+
+class GivenSteps(nn.Module):
+    """A controller that denoises, whose two networks are given as the methods of one module.
+
+    Args:
+        network: `encode`, from the batch of `DiffusionController` to a condition [1, ..]; and `denoise`, from
+            noisy rows [1, H, A], the time-step [1] int64 and that condition to its prediction [1, H, A].
+    """
+
+    def __init__(self, config: GivenConfig, network: nn.Module) -> None:
+        super().__init__()
+        self.config = config
+        self.network = network
+
+    def conditions(self, batch: Batch, guided: bool) -> Tensor:
+        """The condition, once per chunk. It is not guided: there is no task and no goal."""
+        return self.network.encode(batch)  # type: ignore[operator]
+
+    def denoise(self, sample: Tensor, timestep: Tensor, condition: Tensor) -> Tensor:
+        """[1, H, A], [1] int64, the condition -> the prediction [1, H, A]."""
+        return self.network.denoise(sample, timestep, condition)  # type: ignore[operator]
 
 
 @dataclass(frozen=True)
