@@ -17,7 +17,6 @@ import numpy as np
 
 import keystep
 from keystep import _core
-from keystep.export.code_manifest import check_code_graphs, check_code_planner
 from keystep.export.errors import ExportError as ExportError
 from keystep.files import to_json
 from keystep.models import SamplerConfig
@@ -151,11 +150,6 @@ def _feature_key(manifest: dict[str, Any], index: int) -> str | None:
 
 def _validate(manifest: dict[str, Any]) -> None:
     check_values(manifest)
-    if manifest.get("family") == "code":
-        check_code_graphs(manifest)
-        _check_schema(manifest)
-        check_code_planner(manifest)
-        return
     try:  # first, because it tells what it expected
         _core.check_manifest(to_json(manifest))
     except keystep.BundleError as error:

@@ -24,12 +24,12 @@ from keystep.export.answers import (
     runtime_answers,
     torch_answers,
 )
-from keystep.export.code_reading import family_of
 from keystep.export.code_verify import verify_code_bundle
 from keystep.export.comparison import TOLERANCE, Comparison, VerifyReport, compare
 from keystep.export.golden_file import CONTINUED, read_golden
 from keystep.export.onnx_policy import OnnxPolicy
 from keystep.export.rounding import magnified, network_units, resolution
+from keystep.manifests import family_of
 
 GOLDEN, ONNX, CPP = "golden (torch)", "ONNX from Python", "C++ runtime"
 # Of arrays of golden.npz that have no physical units.

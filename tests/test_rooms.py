@@ -96,6 +96,7 @@ ALLOWED = {
         "keystep.features",
         "keystep.files",
         "keystep.lazy",
+        "keystep.manifests",
         "keystep.notebook",
         "keystep.provenance",
         "keystep.code",

@@ -7,5 +7,7 @@ namespace keystep::python {
 
 /// What a planner that writes reads and remembers, for tests beside keystep.code.
 void bind_code(py::module_& module);
+/// After the options.
+void bind_code_runtime(py::module_& module);
 
 }  // namespace keystep::python

@@ -9,38 +9,38 @@ py::dict progress_dict(PyRuntime& self) {
   return py::dict("plans"_a = progress.plans, "subgoal"_a = progress.subgoal, "actions"_a = progress.actions);
 }
 
-py::list choice_list(PyRuntime& self) {
-  py::list all;
-  for (const EngineChoice& choice : self.runtime().engine_choices()) {
-    all.append(py::dict("file"_a = choice.file, "engine"_a = choice.engine, "reason"_a = choice.reason));
-  }
-  return all;
-}
-
 py::dict stage_dict(const StageLatency& stage) {
   return py::dict("count"_a = stage.count, "mean_us"_a = stage.mean_us, "p50_us"_a = stage.p50_us,
                   "p90_us"_a = stage.p90_us, "p99_us"_a = stage.p99_us, "p999_us"_a = stage.p999_us,
                   "max_us"_a = stage.max_us);
 }
 
-py::dict latency_dict(PyRuntime& self) {
-  const LatencyReport report = self.latency();
+}  // namespace
+
+py::list choice_list(const std::vector<EngineChoice>& choices) {
+  py::list all;
+  for (const EngineChoice& choice : choices) {
+    all.append(py::dict("file"_a = choice.file, "engine"_a = choice.engine, "reason"_a = choice.reason));
+  }
+  return all;
+}
+
+py::dict latency_dict(const LatencyReport& report, const std::string& engine,
+                      const std::vector<EngineChoice>& choices, std::uint64_t allocations) {
   py::dict stages;
   for (int i = 0; i < kStages; ++i) {
     stages[name(static_cast<Stage>(i))] = stage_dict(report.stages[static_cast<std::size_t>(i)]);
   }
-  return py::dict(
-      "engine"_a = self.runtime().engine_description(), "engine_choices"_a = choice_list(self),
-      "stages"_a = stages, "actions"_a = report.actions, "plans"_a = report.plans, "chunks"_a = report.chunks,
-      "interrupts"_a = report.interrupts, "deadline_misses"_a = report.deadline_misses,
-      "deadline_us"_a = report.deadline_us, "time_per_action_us"_a = report.time_per_action_us,
-      "allocations"_a = self.tick_allocations(), "rejected_plans"_a = report.gate.rejected_plans,
-      "rejected_chunks"_a = report.gate.rejected_chunks, "bounded_values"_a = report.gate.bounded_values,
-      "rate_limited_values"_a = report.gate.rate_limited_values,
-      "stale_observations"_a = report.gate.stale_observations);
+  return py::dict("engine"_a = engine, "engine_choices"_a = choice_list(choices), "stages"_a = stages,
+                  "actions"_a = report.actions, "plans"_a = report.plans, "chunks"_a = report.chunks,
+                  "interrupts"_a = report.interrupts, "deadline_misses"_a = report.deadline_misses,
+                  "deadline_us"_a = report.deadline_us, "time_per_action_us"_a = report.time_per_action_us,
+                  "allocations"_a = allocations, "rejected_plans"_a = report.gate.rejected_plans,
+                  "rejected_chunks"_a = report.gate.rejected_chunks,
+                  "bounded_values"_a = report.gate.bounded_values,
+                  "rate_limited_values"_a = report.gate.rate_limited_values,
+                  "stale_observations"_a = report.gate.stale_observations);
 }
-
-}  // namespace
 
 Runtime& runtime_of(py::handle runtime) { return py::cast<PyRuntime&>(runtime).runtime(); }
 
@@ -66,7 +66,12 @@ void bind_runtime(py::module_& module) {
       .def("plan_progress", &progress_dict)
       .def("interrupt", &PyRuntime::interrupt)
       .def("replan", &PyRuntime::replan)
-      .def("latency", &latency_dict)
+      .def("latency",
+           [](PyRuntime& self) {
+             const Runtime& runtime = self.runtime();
+             return latency_dict(self.latency(), runtime.engine_description(), runtime.engine_choices(),
+                                 self.tick_allocations());
+           })
       .def("telemetry", [](PyRuntime& self) { return telemetry_dict(self.runtime().telemetry()); })
       .def_property_readonly("mode", [](PyRuntime& self) { return self.runtime().options().mode; })
       .def_property_readonly(
@@ -78,7 +83,8 @@ void bind_runtime(py::module_& module) {
                              [](PyRuntime& self) { return needs_task(self.runtime().bundle()); })
       .def_property_readonly("manifest_json",
                              [](PyRuntime& self) { return self.runtime().bundle().manifest_json; })
-      .def_property_readonly("engine_choices", &choice_list)
+      .def_property_readonly("engine_choices",
+                             [](PyRuntime& self) { return choice_list(self.runtime().engine_choices()); })
       .def_property_readonly("tracer", [](PyRuntime& self) { return self.runtime().options().tracer; })
       .def_property_readonly("engine_description",
                              [](PyRuntime& self) { return self.runtime().engine_description(); });

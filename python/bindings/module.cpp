@@ -17,6 +17,7 @@ PYBIND11_MODULE(_keystep, module) {
   bind_shared_arrays(module);
   bind_fixed_rate(module);
   bind_code(module);
+  bind_code_runtime(module);
 }
 
 /// Before pybind11, which waits for ever in a subinterpreter.

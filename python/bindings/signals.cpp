@@ -100,23 +100,23 @@ class Watcher {
 
   sem_t* alarm_clock() { return works_ ? &clock_ : nullptr; }
   /// Returns the one before, which is not called any more.
-  Runtime* watch_over(Runtime* runtime) {
+  const std::function<void()>* watch_over(const std::function<void()>* wake) {
     const std::lock_guard lock(mutex_);
-    return std::exchange(runtime_, runtime);
+    return std::exchange(wake_, wake);
   }
 
  private:
   void watch() {
     while (sem_wait(&clock_) == 0 || errno == EINTR) {
       const std::lock_guard lock(mutex_);
-      if (runtime_) runtime_->call_attention(true);
+      if (wake_ && *wake_) (*wake_)();
     }
   }
 
   sem_t clock_{};
   bool works_ = false;
   std::mutex mutex_;
-  Runtime* runtime_ = nullptr;
+  const std::function<void()>* wake_ = nullptr;  // whoever computes
 };
 
 namespace {
@@ -139,7 +139,7 @@ void SignalAttendant::begin() noexcept {
   if (PyThread_get_thread_ident() != main_thread) return;
   try {
     if (!watcher) watcher = new Watcher;
-    outer_ = watcher->watch_over(runtime_);
+    outer_ = watcher->watch_over(&wake_);
   } catch (const std::exception&) {  // no memory: signals wait
     return;
   }

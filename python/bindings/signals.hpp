@@ -1,6 +1,8 @@
 // Ctrl-C while the main thread computes.
 #pragma once
 
+#include <functional>
+
 #include "bindings.hpp"
 
 namespace keystep::python {
@@ -17,7 +19,11 @@ class Watcher;
 /// keep and call the handler that they find. Other signals have their turn between two graphs.
 class SignalAttendant final : public Attendant {
  public:
-  void attend(Runtime& runtime) { runtime_ = &runtime; }
+  /// `runtime` lives as long as calls of it.
+  template <class R>
+  void attend(R& runtime) {
+    wake_ = [&runtime] { runtime.call_attention(true); };
+  }
   void begin() noexcept override;
   void end() noexcept override;
   bool gives_up() noexcept override;
@@ -26,9 +32,9 @@ class SignalAttendant final : public Attendant {
   void give_up() noexcept { given_up_ = true; }
 
  private:
-  Runtime* runtime_ = nullptr;
-  Runtime* outer_ = nullptr;    // of the call in whose handler this one is
-  Watcher* watcher_ = nullptr;  // where the main thread computes
+  std::function<void()> wake_;
+  const std::function<void()>* outer_ = nullptr;  // of the call in whose handler this one is
+  Watcher* watcher_ = nullptr;                    // where the main thread computes
   unsigned long handling_thread_ = 0;
   bool given_up_ = false;
 };

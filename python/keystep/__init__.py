@@ -19,6 +19,7 @@ from keystep._core import (
     now_us,
 )
 from keystep.candidates import Candidates
+from keystep.code_runtime import CodeBundle, CodeEvent, CodeFacts, CodeRuntime, CodeTelemetry, Reply
 from keystep.continuation import merge_weights
 from keystep.latency import LatencyReport, StageLatency
 from keystep.manifests import read_manifest
@@ -35,11 +36,17 @@ __all__ = [
     "ArgumentError",
     "BundleError",
     "Candidates",
+    "CodeBundle",
+    "CodeEvent",
+    "CodeFacts",
+    "CodeRuntime",
+    "CodeTelemetry",
     "Error",
     "LatencyReport",
     "PolicyError",
     "ProviderError",
     "Record",
+    "Reply",
     "RunReport",
     "Runtime",
     "Sampler",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 from typing import Any
 
 from keystep import _core
@@ -24,6 +25,16 @@ def parsed(manifest: str) -> dict[str, Any]:
         return json.loads(manifest)
     except (ValueError, RecursionError) as error:
         raise _core.BundleError(f"manifest.json: expected valid JSON, got {error}") from None
+
+
+def family_of(path: str | os.PathLike[str]) -> str | None:
+    """What a bundle says it is; None where it does not say. Nothing else is checked."""
+    try:
+        found = json.loads((Path(path) / "manifest.json").read_bytes())
+    except (OSError, TypeError, ValueError, RecursionError):
+        return None
+    family = found.get("family") if isinstance(found, dict) else None
+    return family if isinstance(family, str) else None
 
 
 def inputs(manifest: dict[str, Any]) -> list[str]:

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import inspect
 import os
+from collections.abc import Iterable
+from typing import Any
 
 from keystep import _core
 from keystep.arguments import engine_options
+from keystep.code_runtime import CodeRuntime
 from keystep.libraries import find_extensions, find_onnxruntime
+from keystep.manifests import family_of
 from keystep.runtime import Runtime
 from keystep.virtual_time import VirtualTime
+
+OF_WRITING = ("way", "early_stop", "every", "constrained")
+OF_LOOPS = (
+    *("inference_steps", "sampler", "planner_steps", "planner_sampler", "planner_candidates"),
+    *("planner_score", "replan", "strict_text", "max_observation_age_us", "clock", "mode", "underrun"),
+    *("merge", "merge_decay", "merge_overlap", "request_below", "blend_actions", "ensemble_decay"),
+    *("plan_ahead", "watchdog_us", "virtual_time"),
+)
 
 
 def load(
@@ -44,12 +57,16 @@ def load(
     plan_ahead: int | None = None,
     watchdog_us: int = 2_000_000,
     virtual_time: VirtualTime | None = None,
+    way: str | None = None,
+    early_stop: int | None = None,
+    every: int | None = None,
+    constrained: bool | None = None,
     trace: str | os.PathLike[str] | None = None,
     provider_options: dict[str, str] | None = None,
     onnxruntime_library: str | os.PathLike[str] | None = None,
     extensions_library: str | os.PathLike[str] | None = None,
-) -> Runtime:
-    """Open a bundle.
+) -> Any:
+    """Open a bundle: a `Runtime`, of the family `code` a `CodeRuntime`.
 
     Args:
         path: the bundle's folder, `name.keystep`.
@@ -103,6 +120,11 @@ def load(
         watchdog_us: a longer call of the engine is a hung one; 0: never.
         virtual_time: for simulation (docs/latency.md): what chunks and plans take is declared, one tick is
             one control period, no threads. Lockstep stands still meanwhile, and takes `underrun`, too.
+        way: of family code, as the next three: greedy, early_stop or draft (docs/writing.md); None: as the
+            bundle says, as of the next three.
+        early_stop: so many characters of the commented last key-step say that it goes on.
+        every: control steps from one question to the next.
+        constrained: replies are code of the API, nothing else. True is refused: it is not there yet.
         trace: a file, `run.pftrace`, that grows as the policy runs, for https://ui.perfetto.dev: what each
             tick took, of all sessions. See docs/profiling.md.
         provider_options: handed to the provider as they are.
@@ -113,10 +135,13 @@ def load(
     Raises:
         BundleError: the bundle is damaged, unsafe, newer, or disagrees with itself.
         ProviderError: the engine or provider is not available; the message names the package that brings it.
-        ArgumentError: an option is out of range.
+        ArgumentError: an option is out of range, or of another family.
         Error: the trace cannot be written.
     """
-    options = _core.RuntimeOptions()
+    given = locals()
+    writes = family_of(path) == "code"
+    _refuse(given, OF_LOOPS if writes else OF_WRITING, "none" + (" (family code)" if writes else ""))
+    options: Any = _core.CodeOptions() if writes else _core.RuntimeOptions()
     options.engine = engine_options(
         engine=engine,
         precision=precision,
@@ -130,6 +155,14 @@ def load(
         onnxruntime_library=find_onnxruntime() if onnxruntime_library is None else onnxruntime_library,
         extensions_library=find_extensions() if extensions_library is None else extensions_library,
     )
+    options.deadline_us = deadline_us
+    if trace is not None:
+        _core.read_manifest(path)  # before the file is emptied: a mistyped bundle costs no older trace
+        options.tracer = _core.Tracer(trace)
+    if writes:
+        options.way, options.early_stop = way or "", early_stop
+        options.every, options.constrained = every, constrained
+        return CodeRuntime(_core.CodeRuntime(path, options))
     options.inference_steps = inference_steps
     options.sampler = sampler
     options.planner_steps = planner_steps
@@ -138,7 +171,6 @@ def load(
     options.planner_score = planner_score
     options.replan = replan
     options.strict_text = strict_text
-    options.deadline_us = deadline_us
     options.max_observation_age_us = max_observation_age_us
     options.clock = clock
     options.mode = mode
@@ -153,7 +185,12 @@ def load(
     options.asynchronous.watchdog_us = watchdog_us
     if virtual_time is not None:
         options.in_virtual_time(list(virtual_time.chunk), list(virtual_time.plan), virtual_time.skips)
-    if trace is not None:
-        _core.read_manifest(path)  # before the file is emptied: a mistyped bundle costs no older trace
-        options.tracer = _core.Tracer(trace)
     return Runtime(_core.Runtime(path, options))
+
+
+def _refuse(given: dict[str, Any], names: Iterable[str], wanted: str) -> None:
+    """Options that are not this family's."""
+    known = inspect.signature(load).parameters
+    for name in names:
+        if given[name] != known[name].default:
+            raise _core.ArgumentError(_core.expected(name, wanted, given[name]))

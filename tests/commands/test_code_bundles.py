@@ -11,7 +11,6 @@ pytest.importorskip("torch", reason="training packages are not installed")
 pytest.importorskip("transformers")
 
 from code_checkpoints import code_checkpoint
-from fake_code_runtime import provide_code_runtime
 
 from keystep import cli
 from keystep.commands.inspect import code_summary
@@ -56,7 +55,7 @@ def test_verify_refuses_what_it_would_not_look_at(
 
 
 def test_inspect_tells_what_it_sees_says_and_remembers(
-    bundle: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    bundle: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     manifest = json.loads((bundle / "manifest.json").read_text())
     rows = code_summary(bundle, manifest)
@@ -74,6 +73,5 @@ def test_inspect_tells_what_it_sees_says_and_remembers(
     changed = code_summary(bundle, manifest)
     assert changed["writes"] == "early_stop after 24 characters, every 3 steps, only code of the API"
     assert changed["feels"] == "nothing"
-    provide_code_runtime(monkeypatch)
     assert cli.run(["inspect", str(bundle)]) == 0
     assert "\nwrites" in capsys.readouterr().out

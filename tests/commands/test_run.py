@@ -311,10 +311,6 @@ def test_bad_options_are_one_line(
         captured = capsys.readouterr()
         assert (status, captured.out) == (2, "") and captured.err.count("\n") == 1
         assert captured.err.startswith("error: ") and words in captured.err
-    (tmp_path / "bad" / "manifest.json").write_text('{"family": "code"}')
-    monkeypatch.delattr("keystep.CodeRuntime", raising=False)
-    assert cli.run(["run", str(tmp_path / "bad"), "--task", "Pick"]) == 2
-    assert "cannot run bundles of family code, only their checkpoints" in capsys.readouterr().err
 
 
 def test_pictures_need_a_driver(

@@ -20,9 +20,13 @@ import jsonschema
 import pytest
 
 pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+from code_checkpoints import code_checkpoint
 
 import keystep
 from keystep import _core
+from keystep.export.code_bundle import export_code_bundle
 from keystep.export.manifest import SCHEMA
 from keystep.export.rehearsal import rehearse
 from keystep.models import (
@@ -70,6 +74,14 @@ RULES = {
     "guidance, extents, roles, who writes what another graph reads",
     r"^graphs\..*\.shape\[\d+\]: expected an integer in 1\.\.(?!2147483648,)\d+, ": "so is their product",
     r"unet\.horizon: expected \d+ \(graphs\.": "it is what the graphs take",
+    r"^planner\.(sees|feels): expected (an rgb|null)": "a feature of the observation",
+    r"^observation\[\d+\]\.history: expected 1 \(the planner": "of this family",
+    r"^planner\.normalization: expected entries of ": "by the keys of the observation",
+    r"^planner\.(vocabulary|never): expected ": "the tokenizer's numbers",
+    r"^planner\.tokens\.\w+: expected [0-3], ": "the tokenizer's numbers",
+    r"^planner\.tokenizer\.": "docs/tokenizer.md says more",
+    r"^planner\.prompt\.": "docs/tokenizer.md says more",
+    r"^planner\.context: expected more than reply_tokens": ORDER,
 }
 # What only opening the files shows: `check_manifest` opens none (tests/runtime/test_bundle_content.py does).
 OF_FILES = {"file", "sha256"}
@@ -96,6 +108,9 @@ def manifests(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, A
             scorer = ScorerConfig(config.observation, config.subgoals, hidden=(8,))
             folder = tmp_path_factory.mktemp("law") / "scorer"
             made["scored"] = rehearse(checkpoint, load_text_encoder(), random_checkpoint(folder, scorer))
+    writer = code_checkpoint(tmp_path_factory.mktemp("law") / "code", "micro-state", context=300)
+    bundle = export_code_bundle(writer, writer.parent / "it.keystep", reply_tokens=6)
+    made["code"] = json.loads((bundle / "manifest.json").read_text())
     return made
 
 

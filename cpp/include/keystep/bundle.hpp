@@ -10,7 +10,9 @@
 #include <string>
 #include <vector>
 
+#include "keystep/code_planner_spec.hpp"
 #include "keystep/dtype.hpp"
+#include "keystep/normalization.hpp"
 #include "keystep/sampler.hpp"
 
 namespace keystep {
@@ -81,12 +83,6 @@ struct GraphSpec {
 
 inline constexpr int kMaxImageExtent = 16384;  ///< pixels a side, of images in and before resizing
 
-/// y = (x - offset) * scale brings physical values into the range the network was trained in.
-struct Normalization {
-  std::string mode;  ///< min_max (to [-1, 1]) | quantile (most of it to [-1, 1]) | mean_std | identity
-  std::vector<double> low_or_mean, high_or_std;
-};
-
 /// What the policy observes: a vector or an image. The network sees its last `history` frames, oldest first,
 /// which the runtime keeps.
 struct FeatureSpec {
@@ -146,14 +142,15 @@ struct PlannerSpec {
 
 struct Bundle {
   std::filesystem::path folder;
-  std::string name, family;  ///< family: flat | subgoal
+  std::string name, family;  ///< family: flat | subgoal | code
   double control_rate_hz = 0;
   std::vector<FeatureSpec> observation;
-  std::string goal;  ///< none | observation: a goal observation is given to `reset` | text: subgoal family
+  std::string goal;  ///< none | observation: a goal observation is given to `reset` | text: else
   std::vector<TaskSpec> tasks;
   ActionSpec action;
   ChunkSpec chunk;
   std::optional<PlannerSpec> planner;       ///< exactly in the family subgoal
+  std::optional<CodePlannerSpec> code{};    ///< exactly in the family code, which has no action and no chunk
   std::optional<SamplerSpec> sampler;       ///< none for a controller that is one graph `act`
   std::map<std::string, GraphSpec> graphs;  ///< see docs/bundle.md
   FileSpec golden;

@@ -4,6 +4,7 @@
 #include "keystep/async.hpp"
 #include "keystep/bundle.hpp"
 #include "keystep/chunk_buffer.hpp"
+#include "keystep/code_runtime.hpp"
 #include "keystep/continuation.hpp"
 #include "keystep/engine.hpp"
 #include "keystep/episode.hpp"

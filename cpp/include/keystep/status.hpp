@@ -18,7 +18,7 @@ enum class Status {
   bad_observation,  ///< wrong size, NaN or Inf, a stamp that cannot be; `Runtime::last_error` names the field
   stale_observation,  ///< older than `RuntimeOptions::max_observation_age_us`
   interrupted,        ///< `interrupt` arrived during a plan or a chunk; the next tick makes it anew
-  rejected_plan,      ///< the planner produced NaN or Inf; the next tick plans again, with new noise
+  rejected_plan,      ///< a plan with NaN or Inf, a reply without end or room; the next tick asks again
   rejected_chunk,     ///< the policy produced NaN or Inf; the chunk was dropped by the safety gate
   engine_failure,     ///< the inference engine failed; `Runtime::last_error` has its message
   engine_hung,  ///< async: its call takes longer than `AsyncOptions::watchdog_us`, and no action is left

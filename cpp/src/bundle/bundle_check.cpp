@@ -43,6 +43,8 @@ bool is_usable(const Affine& map) {
   return map.scale != 0 && std::abs(map.scale) <= kMost && std::abs(map.shift) <= kMost;
 }
 
+}  // namespace
+
 void check_statistics(const Normalization& stats, std::size_t length, const std::string& field) {
   if (stats.mode == "identity") return;
   const bool range = stats.mode != "mean_std";
@@ -65,6 +67,8 @@ void check_statistics(const Normalization& stats, std::size_t length, const std:
            scientific(stats.high_or_std[i]));
   }
 }
+
+namespace {
 
 void check_action(const ActionSpec& action) {
   check_unique(action.names, "action.names");
@@ -181,12 +185,12 @@ void check_planner(const Bundle& bundle) {
   }
 }
 
-/// Family subgoal, goal "text" and a planner come together.
+/// A planner and the goal "text" come together.
 void check_family(const Bundle& bundle) {
-  const bool subgoal = bundle.family == "subgoal";
+  const bool subgoal = bundle.family == "subgoal", told = subgoal || bundle.code;
   const std::string because = " (family " + bundle.family + ")";
-  if (subgoal != (bundle.goal == "text")) {
-    refuse("goal", (subgoal ? "text" : "none or observation") + because, bundle.goal);
+  if (told != (bundle.goal == "text")) {
+    refuse("goal", (told ? "text" : "none or observation") + because, bundle.goal);
   }
   if (subgoal != bundle.planner.has_value()) {
     refuse("planner", (subgoal ? "an object" : "null") + because, subgoal ? "null" : "an object");
@@ -202,10 +206,11 @@ void check_consistency(const Bundle& bundle) {
   }
   check_observation(bundle.observation);
   check_tasks(bundle.tasks);
-  check_action(bundle.action);
+  if (!bundle.code) check_action(bundle.action);
   if (bundle.sampler) check_sampler(*bundle.sampler, "sampler");
   check_family(bundle);
   if (bundle.planner) check_planner(bundle);
+  if (bundle.code) check_code(bundle);
   check_graphs(bundle);
 }
 

@@ -13,6 +13,11 @@ void check_graphs(const Bundle& bundle);
 /// The part of that about graphs that other kernels stand in for. After the rest of it.
 void check_unets(const Bundle& bundle);
 
+/// What only bundles of the family code have. After their observation.
+void check_code(const Bundle& bundle);
+/// Lengths and widths of statistics of `length` values. Throws BundleError.
+void check_statistics(const Normalization& stats, std::size_t length, const std::string& field);
+
 /// Rows of the conditional and unconditional branches in one batch of the controller: 2 with guidance,
 /// else 1.
 inline std::int64_t branches(const Bundle& bundle) noexcept {

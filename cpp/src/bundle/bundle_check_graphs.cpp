@@ -3,20 +3,11 @@
 #include <set>
 
 #include "bundle/bundle_check.hpp"
+#include "bundle/graph_roles.hpp"
 #include "policy/feature_kind.hpp"
 
 namespace keystep {
 namespace {
-
-using Shape = std::vector<std::int64_t>;
-
-struct RoleSpec {
-  DType dtype;
-  Shape shape;  ///< empty: any, as for `condition`
-  bool required;
-  std::int64_t rows = 0;  ///< leading extent where the rest of the shape is free; 0: any
-};
-using Roles = std::map<std::string, RoleSpec>;
 
 const RoleSpec kTimestep = {DType::int64, {1}, true};
 
@@ -33,11 +24,6 @@ Roles controller_inputs(const Bundle& bundle) {
   if (!bundle.tasks.empty() && !bundle.planner) roles["task"] = {DType::int64, {1}, false};
   return roles;
 }
-
-struct Sides {
-  Roles inputs, outputs;
-  std::vector<std::string> conditions_of = {};  ///< the graphs whose outputs may be its conditions
-};
 
 std::map<std::string, Sides> controller_sides(const Bundle& bundle) {
   const Shape chunk = {1, bundle.chunk.horizon, static_cast<std::int64_t>(bundle.action.names.size())};
@@ -229,7 +215,10 @@ void check_memory(const Bundle& bundle) {
   std::map<std::string, std::size_t> bytes;
   for (const auto& [key, graph] : bundle.graphs) {
     for (const auto* list : {&graph.inputs, &graph.outputs}) {
-      for (const TensorSpec& tensor : *list) bytes[tensor.name] = tensor.elements() * size_of(tensor.dtype);
+      for (const TensorSpec& tensor : *list) {
+        const bool cached = tensor.role.starts_with("cache.");  // past and present are one memory
+        bytes[cached ? tensor.role : tensor.name] = tensor.elements() * size_of(tensor.dtype);
+      }
     }
   }
   std::size_t sum = 0;
@@ -239,7 +228,8 @@ void check_memory(const Bundle& bundle) {
          std::to_string(sum));
 }
 
-/// The controller is `act`, or `encode` with `denoise`; a planner brings its graphs.
+/// The controller is `act`, or `encode` with `denoise`; a planner brings its graphs. Family code has no
+/// controller.
 void check_graph_keys(const Bundle& bundle) {
   const auto needs = [&](const std::string& key, const std::string& why) {
     if (!bundle.graphs.contains(key)) refuse("graphs." + key, "a graph" + why, "no such key");
@@ -247,6 +237,16 @@ void check_graph_keys(const Bundle& bundle) {
   const auto excludes = [&](const std::string& key, const std::string& why) {
     if (bundle.graphs.contains(key)) refuse("graphs." + key, "no such key" + why, "a graph");
   };
+  for (const char* key : {"vision", "embed", "decode"}) {
+    if (bundle.code) needs(key, " (family code)");
+    if (!bundle.code) excludes(key, " (family " + bundle.family + ")");
+  }
+  if (bundle.code) {
+    for (const auto& [key, graph] : bundle.graphs) {
+      if (key != "vision" && key != "embed" && key != "decode") excludes(key, " (family code)");
+    }
+    return;
+  }
   if (bundle.graphs.contains("act")) {
     for (const char* key : {"encode", "film", "denoise"}) excludes(key, " (the controller is the graph act)");
     if (bundle.sampler) refuse("sampler", "null (the controller is the graph act)", "an object");
@@ -277,7 +277,7 @@ std::string to_string(const std::vector<std::int64_t>& shape) {
 void check_graphs(const Bundle& bundle) {
   check_graph_keys(bundle);
   const auto planner = bundle.planner ? planner_sides(bundle) : std::map<std::string, Sides>();
-  auto sides = controller_sides(bundle);
+  auto sides = bundle.code ? code_sides(bundle) : controller_sides(bundle);
   sides.insert(planner.begin(), planner.end());
   for (const auto& [key, graph] : bundle.graphs) {
     const std::string field = "graphs." + key;
@@ -286,6 +286,7 @@ void check_graphs(const Bundle& bundle) {
     check_roles(graph.outputs, sides.at(key).outputs, field + ".outputs");
     check_conditions(bundle, key, sides.at(key).conditions_of);
   }
+  if (bundle.code) return check_code_names(bundle), check_memory(bundle);
   check_taken(bundle);
   check_shared_names(bundle, planner);
   check_unets(bundle);

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "bundle/bundle_check.hpp"
+#include "bundle/code_read.hpp"
 #include "keystep/sampler_fields.hpp"
 #include "policy/feature_kind.hpp"
 #include "policy/normalizer.hpp"
@@ -11,17 +12,6 @@ namespace keystep {
 namespace {
 
 constexpr std::int64_t kMaxCount = std::int64_t{1} << 31, kMaxHistory = 1024;
-
-Normalization read_normalization(const ManifestNode& node) {
-  const std::string mode = node["mode"].text_of({"min_max", "mean_std", "quantile", "identity"});
-  if (mode == "identity") {
-    node.check_keys({"mode"});
-    return {mode, {}, {}};
-  }
-  const auto [low, high] = statistics_keys(mode);
-  node.check_keys({"mode", low, high});
-  return {mode, node[low].numbers<double>(), node[high].numbers<double>()};
-}
 
 const FeatureKind& read_kind(const ManifestNode& node) {
   if (const FeatureKind* kind = find_kind(node.text())) return *kind;
@@ -248,8 +238,8 @@ void check_format(const ManifestNode& root) {
   check_version(root["version"]);
   root.check_keys({"format", "version", "name", "family", "control_rate_hz", "observation", "goal", "tasks",
                    "action", "chunk", "planner", "sampler", "unet", "graphs", "golden", "provenance"});
-  root["graphs"].check_keys(
-      {}, {"encode", "film", "denoise", "act", "text", "plan_encode", "plan_film", "plan_denoise", "score"});
+  root["graphs"].check_keys({}, {"encode", "film", "denoise", "act", "text", "plan_encode", "plan_film",
+                                 "plan_denoise", "score", "vision", "embed", "decode"});
   root["golden"].check_keys({"file", "sha256"});
   root["provenance"].members();  // an object; its content is free
 }
@@ -265,13 +255,46 @@ ChunkSpec read_chunk(const ManifestNode& node) {
   return spec;
 }
 
+/// What a planner that writes has no use for.
+void check_no_controller(const ManifestNode& root) {
+  for (const char* key : {"action", "chunk", "sampler", "unet"}) {
+    if (!root[key].is_null()) root[key].refuse("null (family code: no controller)");
+  }
+}
+
+GraphSpec read_graph(const std::string& key, const ManifestNode& node, const Bundle& bundle) {
+  GraphSpec graph = read_graph(node);
+  const bool plans = bundle.planner && (key == "text" || key.starts_with("plan_"));
+  graph.any_rows = key == "plan_denoise" || key == "score";
+  if (key != "score") graph.rows = static_cast<int>(plans ? branches(*bundle.planner) : branches(bundle));
+  return graph;
+}
+
+void read_controller(const ManifestNode& root, Bundle& bundle) {
+  bundle.action = read_action(root["action"]);
+  bundle.chunk = read_chunk(root["chunk"]);
+  if (!root["sampler"].is_null()) bundle.sampler = read_sampler(root["sampler"]);
+  if (!root["planner"].is_null()) bundle.planner = read_planner(root["planner"]);
+}
+
 }  // namespace
+
+Normalization read_normalization(const ManifestNode& node) {
+  const std::string mode = node["mode"].text_of({"min_max", "mean_std", "quantile", "identity"});
+  if (mode == "identity") {
+    node.check_keys({"mode"});
+    return {mode, {}, {}};
+  }
+  const auto [low, high] = statistics_keys(mode);
+  node.check_keys({"mode", low, high});
+  return {mode, node[low].numbers<double>(), node[high].numbers<double>()};
+}
 
 Bundle read_bundle(const ManifestNode& root) {
   check_format(root);
   Bundle bundle;
   bundle.name = root["name"].text();
-  bundle.family = root["family"].text_of({"flat", "subgoal"});
+  bundle.family = root["family"].text_of({"flat", "subgoal", "code"});
   bundle.control_rate_hz = root["control_rate_hz"].number();
   for (const ManifestNode& feature : root["observation"].items()) {
     bundle.observation.push_back(read_feature(feature));
@@ -281,17 +304,13 @@ Bundle read_bundle(const ManifestNode& root) {
     task.check_keys({"name", "instruction"});
     bundle.tasks.push_back({task["name"].text(), task["instruction"].text()});
   }
-  bundle.action = read_action(root["action"]);
-  bundle.chunk = read_chunk(root["chunk"]);
-  if (!root["sampler"].is_null()) bundle.sampler = read_sampler(root["sampler"]);
-  if (!root["planner"].is_null()) bundle.planner = read_planner(root["planner"]);
-  for (const auto& [key, node] : root["graphs"].members()) {
-    GraphSpec graph = read_graph(node);
-    const bool plans = bundle.planner && (key == "text" || key.starts_with("plan_"));
-    graph.any_rows = key == "plan_denoise" || key == "score";
-    if (key != "score") graph.rows = static_cast<int>(plans ? branches(*bundle.planner) : branches(bundle));
-    bundle.graphs[key] = std::move(graph);
+  if (bundle.family == "code") {
+    check_no_controller(root);
+    bundle.code = read_code_planner(root["planner"]);
+  } else {
+    read_controller(root, bundle);
   }
+  for (const auto& [key, node] : root["graphs"].members()) bundle.graphs[key] = read_graph(key, node, bundle);
   bundle.golden = {root["golden"]["file"].text(), root["golden"]["sha256"].text()};
   attach_unet(root["unet"], bundle.sampler, "film", "denoise", bundle);
   if (bundle.planner) {

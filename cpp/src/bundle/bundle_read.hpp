@@ -9,5 +9,6 @@ namespace keystep {
 /// Keys, types and the range of single values; what fields must agree about is `check_consistency`'s. Throws
 /// BundleError.
 Bundle read_bundle(const ManifestNode& root);
+Normalization read_normalization(const ManifestNode& node);
 
 }  // namespace keystep

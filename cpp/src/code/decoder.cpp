@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "keystep/status.hpp"
+#include "loop/trace_labels.hpp"
 #include "policy/run_graph.hpp"
 #include "support/finite.hpp"
 
@@ -82,6 +83,7 @@ Status Decoder::run(std::span<const Token> tokens, std::span<const Token> draft,
   graphs_.decode->set_length(static_cast<std::int64_t>(same));
   known_.shorten(same);
   const std::span<const Token> missing = wanted_.view().subspan(same);
+  const Span span(kDecodePassLabel, std::ssize(missing));
   if (const Status status = embed(missing, epoch); status != Status::ok) return status;
   put_seen(same);
   const std::size_t rows = draft.size() + 1;

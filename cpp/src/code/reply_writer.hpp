@@ -30,6 +30,8 @@ class ReplyWriter {
 
   /// In UTF-8, without the end.
   std::string_view text() const noexcept { return text_.text(); }
+  /// Those that were written, without the end; of an early stop only those that told.
+  std::span<const Token> tokens() const noexcept { return reply_.view(); }
   /// By an end token or an early stop, not by the limit of tokens: then it is no answer.
   bool ended() const noexcept { return ended_; }
 

@@ -4,7 +4,6 @@
 #include <chrono>
 #include <limits>
 #include <new>
-#include <thread>
 #include <utility>
 
 #include "loop/async/async_options.hpp"
@@ -15,9 +14,6 @@ namespace keystep {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-
-/// Room for the message of every status, so that a tick that says no more allocates nothing.
-constexpr std::size_t kMessageBytes = 256;
 
 RuntimeOptions attended(RuntimeOptions options, std::shared_ptr<Attendant> attendant) {
   options.attendant = std::move(attendant);
@@ -66,7 +62,8 @@ void RuntimeInternals::given(Runtime& runtime, std::span<const float> action) no
 
 Runtime::Impl::Impl(std::shared_ptr<const Policy> shared, std::shared_ptr<Attendant> attendant,
                     const PlannerFactory& factory)
-    : policy(std::move(shared)),
+    : SessionBase(attendant),
+      policy(std::move(shared)),
       shared_bundle(policy->bundle()),
       bundle(*shared_bundle),
       options(attended(policy->options(), std::move(attendant))),
@@ -87,9 +84,7 @@ Runtime::Impl::Impl(std::shared_ptr<const Policy> shared, std::shared_ptr<Attend
       first_value(bundle.chunk.start * bundle.action.names.size()),
       unheld(held_at_first(bundle.action)),
       held(unheld),
-      attention(options.attendant),
       trace(options.tracer) {
-  last_error.reserve(kMessageBytes);
   controller->reserve_text(planner->text_capacity());
   const auto& virtual_time = options.virtual_time;
   if (options.mode != "async") {
@@ -101,42 +96,6 @@ Runtime::Impl::Impl(std::shared_ptr<const Policy> shared, std::shared_ptr<Attend
                                                        recorder, interrupts, trace, replan_wanted,
                                                        [this] { terminate(); }});
   if (virtual_time) virtual_threads = std::make_unique<VirtualThreads>(*virtual_time, *async, interrupts);
-}
-
-// ---- who may come in
-
-Status Runtime::Impl::usable() const noexcept {
-  if (closed) return Status::closed;
-  return forks() == forks_at_load ? Status::ok : Status::forked;
-}
-
-/// Why a call does not begin; ok: it does.
-Status Runtime::Impl::refusal(const Entry& entry) const noexcept {
-  if (const Status status = usable(); status != Status::ok) return status;
-  return entry ? Status::ok : Status::busy;
-}
-
-void Runtime::Impl::require(const Entry& entry) const {
-  if (const Status status = refusal(entry); status != Status::ok) throw PolicyError(status);
-}
-
-/// A call of an episode. Its message is handed out before another call may begin.
-template <class Work>
-Status Runtime::Impl::call(std::string* message, const Work& work) noexcept {
-  const Entry entry(inside);
-  Status status = refusal(entry);
-  const bool refused = status != Status::ok;
-  if (!refused) {
-    const Attention::Call attended(attention);
-    status = started ? work() : fail(Status::not_reset);
-  }
-  if (message == nullptr || status == Status::ok) return status;
-  try {
-    *message = refused ? describe(status) : last_error.c_str();
-  } catch (...) {
-    message->clear();  // out of memory: the status still tells
-  }
-  return status;
 }
 
 // ---- the public face
@@ -274,7 +233,7 @@ Status Runtime::usable() const noexcept { return impl_->usable(); }
 
 void Runtime::close() noexcept {
   Impl& self = *impl_;
-  if (forks() != self.forks_at_load) {  // whoever was inside, or holds a lock, is not in this process
+  if (self.in_child()) {  // whoever was inside, or holds a lock, is not in this process
     self.closed = true;
     [[maybe_unused]] const void* left[] = {self.virtual_threads.release(),
                                            self.async.release(),
@@ -285,14 +244,7 @@ void Runtime::close() noexcept {
                                            new (std::nothrow) std::shared_ptr(std::move(self.policy))};
     return;
   }
-  if (self.closed.exchange(true)) return;
-  // A tick on another thread ends first. One that has just begun may take an interrupt for an old one:
-  // repeat.
-  Inside found = Inside::nobody;
-  for (; !self.inside.compare_exchange_strong(found, Inside::caller); std::this_thread::yield()) {
-    found = Inside::nobody;
-    self.interrupt();
-  }
+  if (!self.shut([&] { self.interrupt(); })) return;  // a tick on another thread ended
   if (self.async) self.async->stop();
   {
     const std::lock_guard lock(self.engine_mutex);

@@ -3,7 +3,6 @@
 
 #include <atomic>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <vector>
 
@@ -11,14 +10,10 @@
 #include "keystep/runtime.hpp"
 #include "keystep/safety_gate.hpp"
 #include "loop/async/async_loop.hpp"
-#include "loop/attention.hpp"
-#include "loop/entry.hpp"
-#include "loop/epoch.hpp"
-#include "loop/fork.hpp"
-#include "loop/interrupts.hpp"
 #include "loop/latency_recorder.hpp"
 #include "loop/loop_trace.hpp"
 #include "loop/runtime_internals.hpp"
+#include "loop/session_base.hpp"
 #include "loop/virtual/virtual_threads.hpp"
 #include "loop/virtual/virtual_wait.hpp"
 #include "policy/controller.hpp"
@@ -27,18 +22,12 @@
 
 namespace keystep {
 
-struct Runtime::Impl {
+struct Runtime::Impl : SessionBase {
   Impl(std::shared_ptr<const Policy> shared, std::shared_ptr<Attendant> attendant,
        const PlannerFactory& factory);
 
-  Status usable() const noexcept;
-  Status refusal(const Entry& entry) const noexcept;
-  bool admits(const Entry& entry, Status* told) const noexcept;
   bool admits_reader(Status* told) const noexcept;
   LatencyReport report(const GateCounts& counts) const noexcept;
-  void require(const Entry& entry) const;
-  template <class Work>
-  Status call(std::string* message, const Work& work) noexcept;
   Status tick(const Observation& observation, Action& action) noexcept;
   Status tick_async(const Observation& observation, Action& action) noexcept;
   Status tick_slow(const Observation& observation, Action& action) noexcept;
@@ -64,7 +53,6 @@ struct Runtime::Impl {
   Status refuse(const char* field, const char* wanted, std::int64_t got) noexcept;
   Epoch epoch_of_tick() noexcept { return {epoch, at_epoch, &attention}; }
   Epoch epoch_of_call() noexcept { return {epoch, epoch.load(), &attention}; }
-  Status fail(Status status, const char* message = "") noexcept;
   Status wrong_size(const char* field, std::size_t wanted, std::size_t got) noexcept;
 
   // What all sessions share. Freed by close: whoever closes last frees the weights.
@@ -76,7 +64,6 @@ struct Runtime::Impl {
   const std::vector<EngineChoice> choices;
   const PlannerFactory make_planner;
   const bool external_clock, holds_last;
-  const std::uint64_t forks_at_load = forks();
 
   // This session's.
   std::unique_ptr<Tensors> tensors, planner_tensors;  // the planner's own where it has a thread of its own
@@ -92,24 +79,15 @@ struct Runtime::Impl {
 
   // The episode.
   NoiseKey key;                     // chunk counts renewals
-  bool started = false;             // reset was called
   std::string about;                // a task's name or an instruction
   std::uint64_t at_epoch = 0;       // the epoch the chunk in the buffer belongs to
   std::int64_t interrupted_ns = 0;  // an interrupt that no action has answered yet; 0: none
-  std::string last_error;
-  std::vector<float> held;  // what a tick that fails gives
+  std::vector<float> held;          // what a tick that fails gives
 
   // Shared with other threads.
-  Attention attention;
-  Interrupts interrupts;
   std::atomic<std::uint64_t>& epoch = interrupts.epoch;
   std::atomic<bool> replan_wanted = false;
-  // A plan or a chunk is in flight: terminate has something to end. It may find true a little longer.
-  std::atomic<bool> sampling = false;
-  std::atomic<bool> closed = false;
   std::atomic<bool> clocked = false, was_clocked = false;  // a clock of ours runs, ran in this episode
-  std::atomic<Inside> inside = Inside::nobody;
-  mutable std::mutex engine_mutex;  // interrupt or session on one thread, close on another
 
   LoopTrace trace;
   std::uint64_t chunk_tick = 0;  // whose observation the chunk in the buffer was made from

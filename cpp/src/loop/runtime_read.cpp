@@ -11,12 +11,6 @@ bool Runtime::Impl::admits_reader(Status* told) const noexcept {
   return status == Status::ok;
 }
 
-bool Runtime::Impl::admits(const Entry& entry, Status* told) const noexcept {
-  const Status status = refusal(entry);
-  if (told != nullptr) *told = status;
-  return status == Status::ok;
-}
-
 std::size_t Runtime::plan_size() const noexcept { return impl_->plan_size; }
 
 bool Runtime::plan(std::span<float> out, Status* status) const noexcept {

@@ -12,6 +12,11 @@ namespace {
 constexpr const char* kOthersAtWork =
     "mode: expected lockstep, where the caller computes, got async, whose threads are at work";
 
+/// A plan that is refused may be so by the controller: no message of the planner belongs to it.
+const char* said(Status status, const std::string& error) noexcept {
+  return status == Status::rejected_plan ? "" : error.c_str();
+}
+
 }  // namespace
 
 /// The loop of the design, one control period.
@@ -26,7 +31,7 @@ Status Runtime::Impl::tick(const Observation& observation, Action& action) noexc
   // Ask the planner; a key-step interrupts: the chunk was made for another goal.
   const PlanReply reply = ask(observation);
   if (reply.key_step) buffer.drop();  // also where the controller cannot take the new goal
-  if (reply.status != Status::ok) return fail(reply.status, planner->error().c_str());
+  if (reply.status != Status::ok) return fail(reply.status, said(reply.status, planner->error()));
 
   // Renew the chunk.
   if (buffer.needs_renewal()) {
@@ -78,7 +83,7 @@ Status Runtime::Impl::tick_async(const Observation& observation, Action& action)
   if (status == Status::ok) return status;
   const bool says_why = !async->error().empty();
   // What is wrong with a stamp was said by its check.
-  return status == Status::bad_observation && !says_why ? status : fail(status, async->error().c_str());
+  return status == Status::bad_observation && !says_why ? status : fail(status, said(status, async->error()));
 }
 
 /// Checked here, for everybody who takes it. Kept only by a policy that sees more than one frame.
@@ -190,19 +195,19 @@ Status Runtime::Impl::plan_ahead(const Observation& observation, std::span<const
   sampling = true;
   const Status status = work(epoch_of_call());
   sampling.store(false, std::memory_order_release);
-  return status == Status::ok ? status : fail(status, planner->error().c_str());
+  return status == Status::ok ? status : fail(status, said(status, planner->error()));
 }
 
 /// The epoch first, then terminate: a sample that starts in between sees the new epoch by itself.
 void Runtime::Impl::interrupt() noexcept {
-  if (forks() != forks_at_load) return;  // the lock may be held by a thread that is not here
+  if (in_child()) return;  // the lock may be held by a thread that is not here
   interrupts.add(now_ns());
   if (sampling || async) terminate();
   if (async) async->wake();
 }
 
 void Runtime::Impl::call_attention(bool at_once) noexcept {
-  if (forks() != forks_at_load || !options.attendant) return;
+  if (in_child() || !options.attendant) return;
   attention.call();
   if (at_once) terminate();
 }
@@ -271,21 +276,6 @@ Status Runtime::Impl::refuse(const char* field, const char* wanted, std::int64_t
   } catch (...) {
     return fail(Status::bad_observation);  // out of memory: the status still tells
   }
-}
-
-/// Keeps the message of a tick that was not ok. Allocates for long ones only: those of a bad observation or
-/// of the engine.
-Status Runtime::Impl::fail(Status status, const char* message) noexcept {
-  // The attendant may fork.
-  if (status == Status::interrupted && forks() != forks_at_load) status = Status::forked;
-  const bool says_all =
-      status == Status::interrupted || status == Status::forked || status == Status::rejected_plan;
-  try {
-    last_error = *message == '\0' || says_all ? describe(status) : message;
-  } catch (...) {
-    last_error.clear();  // out of memory: the status still tells
-  }
-  return status;
 }
 
 }  // namespace keystep

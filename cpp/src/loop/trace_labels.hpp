@@ -13,6 +13,9 @@ inline const TraceLabel& label(Stage stage) noexcept { return kStageLabels[stati
 
 inline constexpr TraceLabel kDenoiseStepLabel = {"denoise step", "step"};
 inline constexpr TraceLabel kPlanEncodeLabel = {"plan encode"};
+inline constexpr TraceLabel kPlanVisionLabel = {"plan vision"};
+inline constexpr TraceLabel kDecodePassLabel = {"decode pass", "tokens"};
+inline constexpr TraceLabel kPrepareLabel = {"plan prepare"};
 inline constexpr TraceLabel kChunkLabel = {"chunk", "chunk"};
 inline constexpr TraceLabel kActionLabel = {"action", "consumed"};
 inline constexpr TraceLabel kInterruptLabel = {"interrupt to action", "waited_ns"};

@@ -15,9 +15,18 @@
 namespace keystep {
 namespace {
 
+void check_host(Host host, const Bundle& bundle) {
+  if ((host == Host::code_runtime) == bundle.code.has_value()) return;
+  const char* wanted = bundle.code ? "flat | subgoal (a CodeRuntime runs family code)" : "code";
+  throw ArgumentError(expected("family", wanted, bundle.family));
+}
+
 void check_engine(const EngineOptions& options, const Bundle& bundle) {
   const bool has_unet =
       std::ranges::any_of(bundle.graphs, [](const auto& entry) { return entry.second.unet != nullptr; });
+  if (bundle.code && options.engine == "stub") {
+    throw ProviderError(expected("engine", "auto | onnxruntime (family code)", "'stub'"));
+  }
   if (has_unet) return;
   const std::string why = " (the bundle has no U-Net with weights of its own)";
   if (options.engine == "native") {
@@ -159,9 +168,10 @@ std::shared_ptr<const Model> load(Engine& engine, const Bundle& bundle, const st
 
 }  // namespace
 
-Policy::Policy(const std::filesystem::path& folder, const RuntimeOptions& options,
-               const EngineFactory& make) {
+Policy::Policy(const std::filesystem::path& folder, const RuntimeOptions& options, const EngineFactory& make,
+               Host host) {
   Bundle bundle = open_bundle(folder);
+  check_host(host, bundle);
   options_ = checked(options, bundle);
   options_.attendant.reset();  // a session's
   sampler_ = sampler_of(bundle, options_);
@@ -169,8 +179,8 @@ Policy::Policy(const std::filesystem::path& folder, const RuntimeOptions& option
   graphs_ = graphs_of(bundle, options_.planner_candidates);
   engine_ = engine_for(bundle, options_.engine, make);
   // In the order in which they run: the engine tells its choices in that of their loading.
-  for (const char* key :
-       {"encode", "film", "denoise", "act", "text", "plan_encode", "plan_film", "plan_denoise", "score"}) {
+  for (const char* key : {"encode", "film", "denoise", "act", "text", "plan_encode", "plan_film",
+                          "plan_denoise", "score", "vision", "embed", "decode"}) {
     if (bundle.graphs.contains(key)) models_[key] = load(*engine_, bundle, key, graphs_.at(key));
   }
   vocabulary_ = vocabulary_of(bundle);

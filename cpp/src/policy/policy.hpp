@@ -18,13 +18,16 @@ namespace keystep {
 
 using EngineFactory = std::function<std::unique_ptr<Engine>(const EngineOptions&)>;
 
+/// Who runs a policy: a Runtime one with a controller, a CodeRuntime a planner that writes.
+enum class Host { runtime, code_runtime };
+
 /// Immutable: sessions on several threads may use one at once.
 class Policy {
  public:
   /// Loads and checks the bundle, opens the engine, loads every graph. Throws BundleError, ProviderError,
-  /// ArgumentError.
+  /// ArgumentError, also for a family that is another host's.
   Policy(const std::filesystem::path& folder, const RuntimeOptions& options,
-         const EngineFactory& make = &make_engine);
+         const EngineFactory& make = &make_engine, Host host = Host::runtime);
 
   const std::shared_ptr<const Bundle>& bundle() const noexcept { return bundle_; }
   /// Checked, and where they leave something to the bundle, with what it says.

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import keystep
-from keystep.export.code_reading import MANIFEST, family_of
 from keystep.files import sha256
+from keystep.manifests import family_of
 from keystep.record.bundles import bundle_digest
 
 if TYPE_CHECKING:
     from keystep.suites.tabletop.oracle.bundle_planner import BundlePlanner
     from keystep.train.code_acting import CheckpointPlanner
 
-CHECKPOINT = "policy.json"
+MANIFEST, CHECKPOINT = "manifest.json", "policy.json"
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,6 @@ def code_planner_at(folder: Path) -> CodePlannerSource:
     Raises:
         ArgumentError: there is none, or a policy of another family.
         BundleError: the bundle is damaged.
-        Error: this version of keystep does not run bundles that write code.
     """
     if (folder / MANIFEST).is_file():
         return _bundle(folder)
@@ -75,9 +74,6 @@ def _bundle(folder: Path) -> CodePlannerSource:
     if family != "code":
         hint = "keystep eval and keystep demo play it"
         raise keystep.ArgumentError(f"planner: expected family code, got {family!r} in {folder}; {hint}")
-    if not hasattr(keystep, "CodeRuntime"):
-        version = f"keystep {keystep.__version__}"
-        raise keystep.Error(f"planner: {version} cannot run bundles of family code, only their checkpoints")
     from keystep.suites.tabletop.oracle.bundle_planner import BundlePlanner
 
     opened = functools.partial(BundlePlanner, folder)

@@ -78,7 +78,7 @@ class PolicyOptions:
 
 def refuse_writers(*bundles: Path) -> None:
     """ArgumentError for a bundle that writes code, where one is wanted that acts."""
-    from keystep.export.code_reading import family_of
+    from keystep.manifests import family_of
 
     for bundle in bundles:
         if family_of(bundle) == "code":

@@ -72,7 +72,8 @@ void refuses_wrong_versions_and_keys() {
   refused("\"eta\"", "\"etta\": 0, \"eta\"", "sampler.etta: expected one of the keys");
   refused("\"eta\": 0.0,", "", "sampler.eta: expected a value");
   refused("\"role\": \"sample\"", "\"role\": \"sample\", \"x\": 1", "graphs.denoise.inputs[0].x");
-  refused("\"denoise\": {", "\"vision\": {", "graphs.vision: expected one of the keys encode, film, denoise");
+  refused("\"denoise\": {", "\"vision\": {", "graphs.vision: expected no such key (family flat)");
+  refused("\"denoise\": {", "\"look\": {", "graphs.look: expected one of the keys encode, film, denoise");
   refused("\"denoise\": {", "\"sample\": {", "graphs.sample: expected one of the keys encode, film, denoise");
   refused("\"units\"", "\"unit\"", "action.units: expected a value");
   refused("\"names\": [\"x\"", "\"x\": 1, \"names\": [\"x\"",

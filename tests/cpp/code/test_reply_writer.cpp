@@ -37,15 +37,6 @@ std::vector<Draft> random_drafts(const Script& script, Random& random, std::vect
   return {buffers.begin(), buffers.end()};
 }
 
-/// What early stop makes of a greedy reply.
-std::string stopped(const WordTokenizer& words, const Tokens& greedy, const std::string& commented) {
-  for (std::size_t count = 1; count <= greedy.size(); ++count) {
-    const std::string text = as_text(words, {greedy.begin(), greedy.begin() + std::ptrdiff_t(count)});
-    if (goes_on(text, commented, WrittenBench::kStop)) return commented;
-  }
-  return as_text(words, greedy);
-}
-
 void every_way_writes_the_same(const std::string& layout, std::uint32_t seed) {
   Random random(seed);
   const WordTokenizer words(read_words(kWords));
@@ -59,7 +50,7 @@ void every_way_writes_the_same(const std::string& layout, std::uint32_t seed) {
     if (below(random, 4) == 0) {
       const std::string commented = "# pick(red cube";
       CHECK(bench.write({}, commented) == Status::ok);
-      CHECK(bench.writer.text() == stopped(words, bench.wanted, commented));
+      CHECK(bench.writer.text() == stopped(words, bench.wanted, commented, WrittenBench::kStop));
       stops += bench.writer.text() == commented;
     } else {
       const std::vector<Draft> drafts = random_drafts(script, random, buffers);

@@ -103,6 +103,16 @@ inline std::string as_text(const WordTokenizer& words, const Tokens& tokens) {
   return std::string(text.text());
 }
 
+/// What early stop makes of a greedy reply.
+inline std::string stopped(const WordTokenizer& words, const Tokens& greedy, const std::string& commented,
+                           std::size_t early_stop) {
+  for (std::size_t count = 1; count <= greedy.size(); ++count) {
+    const std::string text = as_text(words, {greedy.begin(), greedy.begin() + std::ptrdiff_t(count)});
+    if (goes_on(text, commented, early_stop)) return commented;
+  }
+  return as_text(words, greedy);
+}
+
 /// A planner with a decoder that follows a script, and what it is compared with.
 struct WrittenBench {
   explicit WrittenBench(NextToken next, const std::string& layout = kPrompt)

@@ -14,7 +14,6 @@ pytest.importorskip("gymnasium", reason="needs the extra 'sim'")
 pytest.importorskip("torch", reason="training packages are not installed")
 pytest.importorskip("transformers")
 
-from fake_code_runtime import provide_code_runtime
 from taught_code import CALLS, LESSONS, TASK, observed, taught_checkpoint
 
 import keystep
@@ -37,11 +36,6 @@ def checkpoint(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def bundle(checkpoint: Path) -> Path:
     return export_code_bundle(checkpoint, checkpoint / "it.keystep", reply_tokens=LIMIT)
-
-
-@pytest.fixture(autouse=True)
-def runtime(monkeypatch: pytest.MonkeyPatch) -> None:
-    provide_code_runtime(monkeypatch)
 
 
 def test_it_writes_what_the_checkpoint_writes(checkpoint: Path, bundle: Path) -> None:
