@@ -205,6 +205,17 @@ def test_an_interrupt_leaves_what_was_played_and_no_half_a_video(
     assert "# interrupted after " in out and list(tmp_path.iterdir()) == [tmp_path / "o.json"]
 
 
+def test_an_error_leaves_what_was_played_and_is_one_line(run: Run, tmp_path: Path) -> None:
+    planner = Texts("import os", RuntimeError("the device is lost"))
+    begin, planner.begin = planner.begin, lambda task: None  # type: ignore[method-assign]
+    begin("")
+    status, _, err = run(planner, "--episodes", 3, "--json", tmp_path / "o.json")
+    found = json.loads((tmp_path / "o.json").read_text())
+    check_fields(found)
+    assert status == 2 and err == "error: the device is lost\n" and found["interrupted"]
+    assert [episode["interrupted"] for episode in found["episodes"]] == [False, True]
+
+
 def test_a_live_view_gives_the_terminal_back_after_an_interrupt(
     run: Run, truth: Truth, monkeypatch: pytest.MonkeyPatch
 ) -> None:

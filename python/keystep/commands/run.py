@@ -46,9 +46,11 @@ def main(
     from keystep.commands.run_episodes import PlannerEpisodes
 
     run = PlannerEpisodes(planner, name, every_step, video is not None)
-    run.play(range(seed, seed + episodes), show)
-    if json is not None:
-        run.write(json)
+    try:
+        run.play(range(seed, seed + episodes), show)
+    finally:
+        if json is not None and run.records:
+            run.write(json)
     if video is not None and not run.interrupted:
         run.film(video)
     return run

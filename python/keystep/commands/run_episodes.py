@@ -39,7 +39,7 @@ class PlannerEpisodes:
 
     Attributes:
         records: of the episodes, the last of them perhaps not played to its end.
-        interrupted: by Ctrl-C.
+        interrupted: by Ctrl-C or an error.
 
     Raises:
         ArgumentError, BundleError, CheckpointError, Error: the planner cannot be opened.
@@ -65,6 +65,9 @@ class PlannerEpisodes:
                     self._play_one(env, seed, show, console)
             except KeyboardInterrupt:
                 self.interrupted = True
+            except Exception:
+                self.interrupted = True
+                raise
 
     def _play_one(self, env: Any, seed: int, show: bool, console: Console) -> None:
         planner, record = self._planner, EpisodeRecord(self._task, seed)
