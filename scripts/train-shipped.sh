@@ -12,7 +12,7 @@ $keystep expit "examples/shipped-$policy.toml"
 # 2,000 more steps on the same data, in which chunks begin with up to 4 actions of the one before (docs/merging.md).
 best=$run/iteration-1
 $keystep train controller --dataset "$run-d0" "$best/rollouts" --output "$run/continuing" \
-  --weights "$best/controller" --statistics "$run-d0" --rtc 4 --steps 2000 --seed 2 --batch-size 128 \
+  --condition goal --weights "$best/controller" --statistics "$run-d0" --rtc 4 --steps 2000 --seed 2 --batch-size 128 \
   --learning-rate 3e-4 --warmup-steps 33 --goal-noise 0.03 --symmetries --threads 1
 bundle=$run/franka3blocks-state.keystep
 $keystep export "$run/continuing" "$bundle" --overwrite --planner "$best/planner" --scorer "$best/scorer" \
