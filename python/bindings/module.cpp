@@ -18,6 +18,7 @@ PYBIND11_MODULE(_keystep, module) {
   bind_fixed_rate(module);
   bind_code(module);
   bind_code_runtime(module);
+  bind_constraint(module);
 }
 
 /// Before pybind11, which waits for ever in a subinterpreter.

@@ -19,7 +19,7 @@ from keystep._core import (
     now_us,
 )
 from keystep.candidates import Candidates
-from keystep.code_runtime import CodeBundle, CodeEvent, CodeFacts, CodeRuntime, CodeTelemetry, Reply
+from keystep.code_runtime import CodeBundle, CodeEvent, CodeFacts, CodeReply, CodeRuntime, CodeTelemetry
 from keystep.continuation import merge_weights
 from keystep.latency import LatencyReport, StageLatency
 from keystep.manifests import read_manifest
@@ -39,6 +39,7 @@ __all__ = [
     "CodeBundle",
     "CodeEvent",
     "CodeFacts",
+    "CodeReply",
     "CodeRuntime",
     "CodeTelemetry",
     "Error",
@@ -46,7 +47,6 @@ __all__ = [
     "PolicyError",
     "ProviderError",
     "Record",
-    "Reply",
     "RunReport",
     "Runtime",
     "Sampler",

@@ -16,7 +16,7 @@ from keystep.tracing import TraceReport, TraceWarning
 
 
 @dataclass(frozen=True)
-class Reply:
+class CodeReply:
     """What the planner says at one control step.
 
     Attributes:
@@ -142,7 +142,7 @@ class CodeRuntime:
         """
         self._core.reset(text("task", task))
 
-    def ask(self, observation: Observation, *, request: bool = False) -> Reply:
+    def ask(self, observation: Observation, *, request: bool = False) -> CodeReply:
         """One control step: what code runs now.
 
         Arrays must have exactly the dtype, shape and C order of the observation spec: nothing is converted.
@@ -157,7 +157,7 @@ class CodeRuntime:
                 "engine_failure", "interrupted", "not_reset". The memory is as it was, and the next `ask`
                 tries again.
         """
-        return Reply(*self._core.ask(observation, request))
+        return CodeReply(*self._core.ask(observation, request))
 
     def prepare(self) -> None:
         """In idle time: decode the next key-step beforehand, from what was seen last.

@@ -124,7 +124,8 @@ def load(
             bundle says, as of the next three.
         early_stop: so many characters of the commented last key-step say that it goes on.
         every: control steps from one question to the next.
-        constrained: replies are code of the API, nothing else. True is refused: it is not there yet.
+        constrained: replies are code of the bundle's API, plain or commented, nothing else
+            (docs/constrained.md).
         trace: a file, `run.pftrace`, that grows as the policy runs, for https://ui.perfetto.dev: what each
             tick took, of all sessions. See docs/profiling.md.
         provider_options: handed to the provider as they are.

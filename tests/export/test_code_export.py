@@ -201,40 +201,51 @@ def dropped(*path: str | int) -> Callable[[Manifest], None]:
     return change
 
 
+def copied(*path: str, to: str) -> Callable[[Manifest], None]:
+    def change(manifest: Manifest) -> None:
+        place: Any = manifest
+        for key in path[:-1]:
+            place = place[key]
+        place[to] = copy.deepcopy(place[path[-1]])
+
+    return change
+
+
 DAMAGE: list[tuple[Callable[[Manifest], None], str]] = [
-    (dropped("planner"), "manifest: 'planner' is a required property"),
-    (dropped("planner", "never"), "manifest.planner: 'never' is a required property"),
+    (dropped("planner"), "planner: expected a value, got no such key"),
+    (dropped("planner", "never"), "planner.never: expected a value, got no such key"),
     (dropped("graphs", "embed"), "graphs.embed: expected a graph (family code), got no such key"),
-    (at("graphs", "act", value={}), "graphs.act: expected no such key (family code), got a graph"),
-    (at("planner", "colour", value=1), "manifest.planner: Additional properties are not allowed"),
-    (at("action", value={}), "manifest.action"),
-    (at("tasks", value=[{"name": "a", "instruction": "b"}]), "manifest.tasks"),
-    (at("planner", "decoding", "way", value="beam"), "manifest.planner.decoding.way: 'beam' is not one of"),
-    (at("planner", "decoding", "early_stop", value=0), "manifest.planner.decoding.early_stop: 0 is less"),
-    (at("planner", "memory", "overflow", value="grow"), "manifest.planner.memory.overflow: 'grow' is not"),
-    (at("planner", "tokenizer", "words", value=["red", "red"]), "planner.tokenizer.words: expected each"),
-    (at("planner", "tokenizer", "specials", value=["<end>"]), "planner.tokenizer.specials: expected ["),
-    (at("planner", "vocabulary", value=500), "planner.vocabulary: expected at least 586 (ids of the"),
-    (at("planner", "vocabulary", value=590), "planner.never: expected all that is no text but the end (7 id"),
-    (at("planner", "never", value=[0, 2]), "planner.never: expected all that is no text but the end (3 ids"),
-    (at("planner", "tokens", "end", value=5), "planner.tokens: expected {'pad': 0, 'end': 1"),
+    (copied("graphs", "embed", to="act"), "graphs.act: expected no such key (family code), got a graph"),
+    (at("planner", "colour", value=1), "planner.colour: expected one of the keys sees, feels,"),
+    (at("action", value={}), "action: expected null (family code: no controller), got an object"),
+    (at("tasks", value=[{"name": "a", "instruction": "b"}]), "tasks: expected none (family code), got 1"),
+    (at("planner", "decoding", "way", value="beam"), "planner.decoding.way: expected greedy | early"),
+    (at("planner", "decoding", "early_stop", value=0), "planner.decoding.early_stop: expected an integer"),
+    (at("planner", "memory", "overflow", value="grow"), "planner.memory.overflow: expected forget_oldest |"),
+    (at("planner", "tokenizer", "words", value=["red", "red"]), "planner.tokenizer.words[1]: expected each"),
+    (at("planner", "tokenizer", "specials", value=["<end>"]), "planner.tokenizer.specials: expected <pad>"),
+    (at("planner", "vocabulary", value=500), "planner.vocabulary: expected at least 586 (numbers of"),
+    (at("planner", "vocabulary", value=590), "planner.never: expected all that is no text but the end (7 nu"),
+    (at("planner", "never", value=[0, 2]), "planner.never: expected all that is no text but the end (3 num"),
+    (at("planner", "tokens", "end", value=5), "planner.tokens.end: expected 1, got 5"),
     (at("planner", "prompt", "order", value=["reply", "task"]), "planner.prompt.order: expected the reply l"),
     (at("planner", "prompt", "templates", "task", value="x"), "planner.prompt.templates.task: expected {tas"),
-    (at("planner", "grid", value=0), "manifest.planner.grid: 0 is less than the minimum of 1"),
-    (at("planner", "sees", value="observation.state"), "planner.sees: expected an rgb picture of the"),
-    (at("planner", "feels", value="observation.hand"), "planner.feels: expected null, or another vector"),
-    (at("planner", "feels", value=None), "observation: expected observation.objects, got ["),
+    (at("planner", "grid", value=0), "planner.grid: expected an integer in 1..100, got 0"),
+    (at("planner", "sees", value="observation.state"), "planner.normalization: expected entries of"),
+    (at("planner", "feels", value="observation.hand"), "planner.normalization: expected entries of obs"),
+    (at("planner", "feels", value=None), "planner.normalization: expected entries of observation.objects,"),
     (dropped("planner", "normalization", "observation.state"), "planner.normalization: expected entries of"),
     (at("planner", "normalization", "observation.state", value={"mode": "mean_std", "mean": [0], "std": [1]}),
-     "planner.normalization.observation.state: expected 31 values, got 1"),
-    (at("planner", "context", value=301), "graphs.embed.inputs.plan.tokens: expected int64 [1, 301], got in"),
+     "planner.normalization.observation.state.mean: expected 31 values, got 1"),
+    (at("planner", "context", value=301), "graphs.decode.inputs[0].shape: expected [1, 301, 64] (vectors)"),
     (at("planner", "context", value=6), "planner.context: expected more than reply_tokens (6), got 6"),
-    (at("planner", "layers", value=3), "graphs.decode.inputs: expected a tensor plan.past.2.key, got"),
-    (at("planner", "layers", value=1), "graphs.decode.inputs: expected plan.vectors, plan.length, plan.firs"),
-    (at("planner", "image_tokens", value=4), "graphs.vision.outputs.plan.seen: expected float32 [1, 4, 64]"),
-    (at("graphs", "decode", "outputs", 0, "shape", value=[1, 6, 585]), "graphs.decode.outputs.plan.logits: "),
-    (at("graphs", "decode", "inputs", 1, "dtype", value="float32"), "graphs.decode.inputs.plan.length: expe"),
-    (at("graphs", "decode", "inputs", 3, "role", value="key"), "graphs.decode.inputs.plan.past.0.key.role: "),
+    (at("planner", "layers", value=3), "graphs.decode.inputs: expected a tensor with the role cache.2.k"),
+    (at("planner", "layers", value=1), "graphs.decode.inputs[5].role: expected one of cache.0.key, "),
+    (at("planner", "image_tokens", value=4), "graphs.vision.outputs[0].shape: expected [1, 4, 64] (seen)"),
+    (at("graphs", "decode", "outputs", 0, "shape", value=[1, 6, 585]), "graphs.decode.outputs[0].shape: "),
+    (at("graphs", "decode", "inputs", 1, "dtype", value="float32"), "graphs.decode.inputs[1].dtype: expecte"),
+    (at("graphs", "decode", "inputs", 3, "role", value="key"), "graphs.decode.inputs[3].role: expected one"),
+    (at("graphs", "decode", "inputs", 0, "name", value="x"), "graphs.decode.inputs[0].name: expected plan"),
     (at("observation", 0, "history", value=2), "observation.objects.history: expected 1 (the planner sees o"),
 ]  # fmt: skip
 

@@ -81,6 +81,7 @@ RULES = {
     r"^planner\.tokens\.\w+: expected [0-3], ": "the tokenizer's numbers",
     r"^planner\.tokenizer\.": "docs/tokenizer.md says more",
     r"^planner\.prompt\.": "docs/tokenizer.md says more",
+    r"^planner\.api\[\d+\]\..*: expected (each|optional|none) ": "functions and parameters by name and order",
     r"^planner\.context: expected more than reply_tokens": ORDER,
 }
 # What only opening the files shows: `check_manifest` opens none (tests/runtime/test_bundle_content.py does).

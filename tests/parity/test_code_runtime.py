@@ -13,6 +13,8 @@ pytest.importorskip("transformers")
 from taught_code import CALLS, EPISODE, TASK, observed, taught_checkpoint, wanted
 
 import keystep
+from keystep.code.constraint import Constraint
+from keystep.code.grammar import parse
 from keystep.code.prompt import Prompt
 from keystep.code.trace import Memory, comment, extract_memory_info, is_keystep
 from keystep.export.code_bundle import export_code_bundle, load_code_planning
@@ -41,9 +43,12 @@ def bundle(checkpoint: Path) -> Path:
     return export_code_bundle(checkpoint, checkpoint / "runs.keystep", reply_tokens=LIMIT)
 
 
-def by_torch(planning: CodePlanning, way: str, every: int, requests: set[int]) -> list[Step]:
-    maker, memory = planning.language.maker(planning.config), Memory()
-    writer = ReplyWriter(planning.model, planning.language.tokenizer, LIMIT)
+def by_torch(
+    planning: CodePlanning, way: str, every: int, requests: set[int], constrained: bool = False
+) -> list[Step]:
+    maker, memory, words = planning.language.maker(planning.config), Memory(), planning.language.tokenizer
+    constraint = Constraint(words, planning.language.grid) if constrained else None
+    writer = ReplyWriter(planning.model, words, LIMIT, constraint=constraint)
     found: list[Step] = []
     due = 0
     for number, step in enumerate(STEPS):
@@ -91,6 +96,20 @@ def test_every_way_is_torch_s(planning: CodePlanning, bundle: Path, way: str, pr
             planner.reset_latency()  # the process's first call starts a thread for signals
             assert by_runtime(planner, planning, requests, prepares) == by_torch(planning, way, 1, requests)
         assert planner.latency().allocations == 0
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_replies_that_can_only_be_code(planning: CodePlanning, bundle: Path, way: str) -> None:
+    """Also where it has never learned what to say, as behind the taught episode."""
+    with keystep.load(bundle, way=way, constrained=True, threads=1) as planner:
+        assert planner.bundle.code.constrained
+        planner.reset_latency()  # the process's first call starts a thread for signals
+        found = by_runtime(planner, planning, {3, 7}, prepares=True)
+        assert found == by_torch(planning, way, 1, {3, 7}, constrained=True)
+        assert planner.latency().allocations == 0
+    for text, _ in found:
+        assert text is not None  # every reply ends
+        parse(text)
 
 
 @pytest.mark.parametrize("every", [2, 3])

@@ -19,11 +19,13 @@ from code_checkpoints import code_checkpoint  # noqa: E402
 from stub_bundle import write_stub_bundle  # noqa: E402
 
 import keystep  # noqa: E402
+from keystep.code.grammar import parse  # noqa: E402
 from keystep.commands import inspect  # noqa: E402
 from keystep.export.code_bundle import export_code_bundle  # noqa: E402
 from keystep.files import sha256  # noqa: E402
 
 REPLY = 6
+NO_ACTION = {"name": "get_actor", "result": "actor", "parameters": []}
 TASK = "Pick up the red cube"
 
 
@@ -61,10 +63,6 @@ def changed(bundle: Path, folder: Path, planner: dict[str, Any]) -> Path:
         ({"early_stop": 0}, "early_stop: expected 1..65536, got 0"),
         ({"every": 70000}, "every: expected 1..65536, got 70000"),
         ({"every": 1.5}, "every: expected an integer, got float"),
-        (
-            {"constrained": True},
-            "constrained: expected false (replies are not restricted to the grammar yet)",
-        ),
         ({"mode": "async"}, "mode: expected none (family code), got 'async'"),
         ({"inference_steps": 3}, "inference_steps: expected none (family code), got 3"),
         ({"deadline_us": -1.0}, "deadline_us: expected 0 (the control period) or more"),
@@ -88,13 +86,18 @@ def test_other_families_have_no_way_to_write(tmp_path: Path) -> None:
         keystep.load(flat, engine="stub", way="draft")
 
 
-def test_a_manifest_that_restricts_replies_is_refused(bundle: Path, tmp_path: Path) -> None:
+def test_a_manifest_may_restrict_replies(bundle: Path, tmp_path: Path, seen: dict[str, np.ndarray]) -> None:
     decoding = {"way": "draft", "early_stop": 24, "every": 1, "constrained": True}
     folder = changed(bundle, tmp_path / "it.keystep", {"decoding": decoding})
-    with pytest.raises(keystep.ArgumentError, match=r"^constrained: expected false .*got true \(the mani"):
-        keystep.load(folder)
+    with keystep.load(folder, threads=1) as planner:
+        assert planner.bundle.code.constrained is True
+        planner.reset("Pick up the red cube")
+        parse(planner.ask(seen).text)
     with keystep.load(folder, constrained=False, threads=1) as planner:
         assert planner.bundle.code.constrained is False
+    mute = changed(bundle, tmp_path / "mute.keystep", {"decoding": decoding, "api": [NO_ACTION]})
+    with pytest.raises(keystep.BundleError, match=r"^planner\.reply_tokens: expected at least "):
+        keystep.load(mute, threads=1)
 
 
 def test_what_is_loaded(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "keystep/code_api.hpp"
 #include "keystep/code_memory.hpp"
 #include "keystep/code_text.hpp"
 #include "keystep/normalization.hpp"
@@ -37,6 +38,7 @@ struct CodePlannerSpec {
   MemoryLimits memory{};
   DecodingSpec decoding{};
   int grid = 0;  ///< cells of a side of the picture, in code
+  CodeApi api{};
 };
 
 }  // namespace keystep

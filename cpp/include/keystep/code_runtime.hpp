@@ -24,7 +24,7 @@ struct CodeOptions {
   std::string way{};                  ///< greedy | early_stop | draft; empty: as the manifest says
   std::optional<int> early_stop{};    ///< L characters, 1..65536; none: as the manifest says
   std::optional<int> every{};         ///< control steps between two questions, 1..65536; likewise
-  std::optional<bool> constrained{};  ///< true is refused: replies are not restricted to the grammar yet
+  std::optional<bool> constrained{};  ///< to code of the manifest's functions; none: as the manifest says
   double deadline_us = 0;             ///< of a step; 0: the control period
   std::shared_ptr<Attendant> attendant{};
   std::shared_ptr<Tracer> tracer{};  ///< what all sessions write into; none: no trace

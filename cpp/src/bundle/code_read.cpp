@@ -4,6 +4,7 @@
 #include <array>
 #include <utility>
 
+#include "bundle/api_read.hpp"
 #include "bundle/bundle_read.hpp"
 #include "bundle/language_read.hpp"
 #include "policy/feature_kind.hpp"
@@ -54,32 +55,6 @@ void check_tokens(const ManifestNode& node) {
   node.check_keys({"pad", "end", "image", "proprioception"});
   for (const auto& [name, token] : kTokens) {
     if (node[name].integer(0, kMaxId) != token) node[name].refuse(std::to_string(token));
-  }
-}
-
-void check_type(const ManifestNode& node) {
-  node.text_of({"actor", "pose", "number", "string", "bool", "position", "list of actors"});
-}
-
-void check_parameter(const ManifestNode& node) {
-  node.check_keys({"name", "types", "required", "choices"});
-  if (node["name"].text().empty()) node["name"].refuse("a name");
-  const std::vector<ManifestNode> types = node["types"].items();
-  if (types.empty()) node["types"].refuse("at least one type");
-  std::ranges::for_each(types, check_type);
-  node["required"].boolean();
-  node["choices"].texts();
-}
-
-/// The functions of the code, which whoever runs it has.
-void check_api(const ManifestNode& node) {
-  const std::vector<ManifestNode> functions = node.items();
-  if (functions.empty()) node.refuse("at least one function");
-  for (const ManifestNode& function : functions) {
-    function.check_keys({"name", "result", "parameters"});
-    if (function["name"].text().empty()) function["name"].refuse("a name");
-    if (!function["result"].is_null()) check_type(function["result"]);
-    std::ranges::for_each(function["parameters"].items(), check_parameter);
   }
 }
 
@@ -141,7 +116,7 @@ CodePlannerSpec read_code_planner(const ManifestNode& node) {
   spec.words = read_words(node["tokenizer"]);
   spec.prompt = read_prompt(node["prompt"]);
   spec.grid = static_cast<int>(node["grid"].integer(1, 100));
-  check_api(node["api"]);
+  spec.api = read_api(node["api"]);
   spec.memory = read_memory(node["memory"], spec);
   spec.decoding = read_decoding(node["decoding"]);
   check_weights(node["weights"]);

@@ -73,7 +73,7 @@ std::size_t Decoder::shared(std::span<const Token> tokens) const noexcept {
 }
 
 Status Decoder::run(std::span<const Token> tokens, std::span<const Token> draft, const Epoch& epoch,
-                    Bounded<Token>& likeliest) noexcept {
+                    Bounded<Token>& likeliest, const Allowed* allowed) noexcept {
   likeliest.clear();
   wanted_.clear();
   if (tokens.empty() || !wanted_.append(tokens) || !wanted_.append(draft)) {
@@ -86,15 +86,15 @@ Status Decoder::run(std::span<const Token> tokens, std::span<const Token> draft,
   const Span span(kDecodePassLabel, std::ssize(missing));
   if (const Status status = embed(missing, epoch); status != Status::ok) return status;
   put_seen(same);
-  const std::size_t rows = draft.size() + 1;
-  if (const Status status = decode(missing.size(), rows, epoch); status != Status::ok) {
+  if (const Status status = decode(missing.size(), draft.size() + 1, epoch); status != Status::ok) {
     graphs_.decode->set_length(static_cast<std::int64_t>(same));  // it may have run
     return status;
   }
   looked_ = false;
   ++passes_;
   computed_ += missing.size();
-  return known_.append(missing) ? choose(rows, likeliest) : Status::engine_failure;  // as large as `wanted_`
+  if (!known_.append(missing)) return Status::engine_failure;  // as large as `wanted_`
+  return choose(draft, likeliest, allowed);
 }
 
 Status Decoder::embed(std::span<const Token> tokens, const Epoch& epoch) noexcept {
@@ -132,16 +132,34 @@ Status Decoder::decode(std::size_t tokens, std::size_t rows, const Epoch& epoch)
 }
 
 /// Of equals the first, as torch and numpy take it.
-Status Decoder::choose(std::size_t rows, Bounded<Token>& likeliest) noexcept {
+Status Decoder::choose(std::span<const Token> draft, Bounded<Token>& likeliest,
+                       const Allowed* allowed) noexcept {
   float* logits = data<float>(logits_);
+  const std::size_t rows = draft.size() + 1;
   if (!all_finite({logits, rows * vocabulary_})) {
     forget();
     return refuse("logits: expected finite numbers, got NaN or Inf");
   }
+  if (allowed != nullptr) return choose_allowed(draft, likeliest, *allowed);
   for (std::size_t row = 0; row < rows; ++row, logits += vocabulary_) {
     for (const Token token : never_) logits[token] = -std::numeric_limits<float>::infinity();
     const float* best = std::max_element(logits, logits + vocabulary_);
     if (!likeliest.append(static_cast<Token>(best - logits))) return Status::engine_failure;
+  }
+  return Status::ok;
+}
+
+/// What is allowed behind a token of the draft is known as far as the draft is written.
+Status Decoder::choose_allowed(std::span<const Token> draft, Bounded<Token>& likeliest,
+                               Allowed allowed) noexcept {
+  const float* logits = data<float>(logits_);
+  for (std::size_t row = 0; row <= draft.size(); ++row, logits += vocabulary_, --allowed.left) {
+    const Token best = allowed.constraint.likeliest({logits, vocabulary_}, allowed.place, allowed.left);
+    if (best == WordTokenizer::kNone) return refuse("reply: expected room to end, got none");
+    if (!likeliest.append(best)) return Status::engine_failure;
+    const bool goes_on = row < draft.size() && best == draft[row] && best != WordTokenizer::kEnd;
+    if (!goes_on) break;
+    if (!allowed.constraint.advance(allowed.place, best)) return Status::engine_failure;  // it is allowed
   }
   return Status::ok;
 }

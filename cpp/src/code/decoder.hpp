@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "code/constraint.hpp"
 #include "keystep/bounded.hpp"
 #include "keystep/code_planner_spec.hpp"
 #include "keystep/engine.hpp"
@@ -26,6 +27,13 @@ struct SeenTensors {
   Tensor* felt = nullptr;  ///< none: no proprioception
 };
 
+/// What a reply may go on with.
+struct Allowed {
+  const CodeConstraint& constraint;
+  CodePlace place;
+  std::size_t left;  ///< tokens, the end included
+};
+
 /// Keeps in its cache what one sequence of tokens shares with the one before. Nothing is allocated after
 /// construction. Of one session.
 class Decoder {
@@ -40,10 +48,11 @@ class Decoder {
 
   /// The likeliest token behind `tokens`, of which there are some, and behind each of `draft` that follows
   /// them, into `likeliest`: at most the tokens of a reply. All together fit into the context, and with the
-  /// first run after `look` all that stands for what is seen does.
+  /// first run after `look` all that stands for what is seen does. With `allowed` the likeliest token that
+  /// is, up to where that is not the draft's.
   /// `rejected_plan`: NaN or Inf. After a failure the cache holds no more than what is good.
   Status run(std::span<const Token> tokens, std::span<const Token> draft, const Epoch& epoch,
-             Bounded<Token>& likeliest) noexcept;
+             Bounded<Token>& likeliest, const Allowed* allowed = nullptr) noexcept;
 
   int passes() const noexcept { return passes_; }              ///< since `look`
   std::size_t computed() const noexcept { return computed_; }  ///< tokens that went through them
@@ -56,7 +65,8 @@ class Decoder {
   Status embed(std::span<const Token> tokens, const Epoch& epoch) noexcept;
   void put_seen(std::size_t same) noexcept;
   Status decode(std::size_t tokens, std::size_t rows, const Epoch& epoch) noexcept;
-  Status choose(std::size_t rows, Bounded<Token>& likeliest) noexcept;
+  Status choose(std::span<const Token> draft, Bounded<Token>& likeliest, const Allowed* allowed) noexcept;
+  Status choose_allowed(std::span<const Token> draft, Bounded<Token>& likeliest, Allowed allowed) noexcept;
   Status refuse(const char* message) noexcept;
 
   const std::size_t width_, vocabulary_, image_tokens_;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "keystep/code_text.hpp"
+#include "keystep/status.hpp"
 
 namespace keystep {
 namespace {
@@ -11,21 +12,29 @@ constexpr std::size_t kMostCommented = 3;  // bytes, for one of code: "# " befor
 
 }  // namespace
 
-ReplyWriter::ReplyWriter(const CodePlannerSpec& spec, const WordTokenizer& tokenizer, Decoder& decoder)
+ReplyWriter::ReplyWriter(const CodePlannerSpec& spec, const WordTokenizer& tokenizer, Decoder& decoder,
+                         const CodeConstraint* constraint)
     : limit_(spec.reply_tokens),
       tokenizer_(tokenizer),
       decoder_(decoder),
+      constraint_(constraint),
       sequence_(spec.context),
       reply_(spec.reply_tokens),
       likeliest_(spec.reply_tokens),
       bytes_(spec.reply_tokens * WordTokenizer::kMostBytes),
-      text_(spec.reply_tokens * WordTokenizer::kMostBytes * kMostCommented) {}
+      text_(spec.reply_tokens * WordTokenizer::kMostBytes * kMostCommented) {
+  if (constraint_ == nullptr || constraint_->shortest() <= limit_) return;
+  const std::string least = std::to_string(constraint_->shortest());
+  const std::string wanted = "at least " + least + " (the shortest reply that is code)";
+  throw BundleError(expected("planner.reply_tokens", wanted, std::to_string(limit_)));
+}
 
 Status ReplyWriter::write(std::span<const Token> prompt, std::span<const Draft> drafts,
                           std::string_view commented, std::size_t early_stop, const Epoch& epoch) noexcept {
   reply_.clear();
   text_.clear();
   ended_ = false;
+  if (constraint_ != nullptr) place_ = constraint_->start();
   while (!ended_ && reply_.size() < limit_) {
     if (const Status status = next(prompt, drafts, epoch); status != Status::ok) return status;
     if (!ended_ && !commented.empty() && stops(commented, early_stop)) return Status::ok;
@@ -40,7 +49,13 @@ Status ReplyWriter::next(std::span<const Token> prompt, std::span<const Draft> d
   const bool fits = sequence_.append(prompt) && sequence_.append(reply_.view());
   const Draft draft = rest_of(drafts);
   const std::span<const Token> tokens = fits ? sequence_.view() : std::span<const Token>();
-  const Status status = decoder_.run(tokens, draft, epoch, likeliest_);
+  Status status = Status::ok;
+  if (constraint_ == nullptr) {
+    status = decoder_.run(tokens, draft, epoch, likeliest_);
+  } else {
+    const Allowed allowed{*constraint_, place_, limit_ - reply_.size()};
+    status = decoder_.run(tokens, draft, epoch, likeliest_, &allowed);
+  }
   return status == Status::ok ? take(draft) : status;
 }
 
@@ -63,6 +78,7 @@ Status ReplyWriter::take(Draft draft) noexcept {
     ended_ = token == WordTokenizer::kEnd;
     if (ended_) break;
     if (!reply_.append(token)) return Status::engine_failure;  // a draft leaves room
+    if (constraint_ != nullptr && !constraint_->advance(place_, token)) return Status::engine_failure;
     if (i == draft.size() || token != draft[i]) break;
   }
   return Status::ok;

@@ -18,8 +18,11 @@ using Draft = std::span<const Token>;
 /// Nothing is allocated after construction. Of one session.
 class ReplyWriter {
  public:
-  /// The tokenizer and the decoder outlive it.
-  ReplyWriter(const CodePlannerSpec& spec, const WordTokenizer& tokenizer, Decoder& decoder);
+  /// The tokenizer, the decoder and the constraint outlive it. Under a constraint every token is the
+  /// likeliest one that it allows, and every reply ends. Throws BundleError: none ends in the tokens of a
+  /// reply.
+  ReplyWriter(const CodePlannerSpec& spec, const WordTokenizer& tokenizer, Decoder& decoder,
+              const CodeConstraint* constraint = nullptr);
 
   /// Writes a reply to a prompt that leaves room for one in the context.
   /// `drafts`: answers that are expected; the first that agrees with what is written is tried in one pass.
@@ -45,6 +48,8 @@ class ReplyWriter {
   const std::size_t limit_;
   const WordTokenizer& tokenizer_;
   Decoder& decoder_;
+  const CodeConstraint* constraint_;
+  CodePlace place_;          // of the reply so far, under a constraint
   Bounded<Token> sequence_;  // prompt and reply
   Bounded<Token> reply_, likeliest_;
   BoundedText bytes_, text_;

@@ -31,10 +31,6 @@ DecodingSpec chosen(const CodeOptions& options, DecodingSpec decoding) {
     decoding.early_stop = static_cast<std::size_t>(in_range("early_stop", *options.early_stop));
   if (options.every) decoding.every = in_range("every", *options.every);
   decoding.constrained = options.constrained.value_or(decoding.constrained);
-  if (decoding.constrained) {
-    throw ArgumentError(expected("constrained", "false (replies are not restricted to the grammar yet)",
-                                 options.constrained ? "true" : "true (the manifest)"));
-  }
   return decoding;
 }
 

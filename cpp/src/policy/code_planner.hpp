@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "code/code_sight.hpp"
+#include "code/constraint.hpp"
 #include "code/event_ring.hpp"
 #include "code/reply_writer.hpp"
 #include "policy/planner.hpp"
@@ -99,6 +100,7 @@ class CodePlanner final : public Planner {
   const std::size_t early_stop_;
   const int every_;
   const WordTokenizer words_;
+  const std::unique_ptr<const CodeConstraint> constraint_;  // none: a reply may be any text
   PromptWriter prompts_;
   CodeMemory memory_;
   CodeSight sight_;

@@ -60,7 +60,7 @@ class HumanText(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ParsedReply:
+class Reply:
     """What an answer says.
 
     Attributes:
@@ -100,12 +100,12 @@ def parse_human(text: str) -> HumanText:
     return found
 
 
-def parse_reply(text: str) -> ParsedReply:
+def parse_reply(text: str) -> Reply:
     """Raises CodeError for an answer that is not code, and for one without any line."""
     statements = parse(text)
     if not text.strip():
         raise CodeError(1, 1, "expected code, got an empty reply")
-    return ParsedReply(text, is_keystep(text), statements)
+    return Reply(text, is_keystep(text), statements)
 
 
 def planner_examples(

@@ -150,6 +150,11 @@ class Tokenizer:
         return cls(texts("words", found.get("words")))
 
 
+def is_word_byte(byte: int) -> bool:
+    """A letter, a digit or an underscore."""
+    return byte in _WORD_BYTES
+
+
 def _is_word(data: bytes, at: int) -> bool:
     return 0 <= at < len(data) and data[at] in _WORD_BYTES
 

@@ -4,7 +4,8 @@ Three ways to answer. `greedy` takes the likeliest token until the end token. `e
 first L characters are those of the commented last key-step, and then takes that for the answer (From Code to
 Action, sec. 4.2): the text is that of `greedy` unless another reply begins with the same L characters.
 `draft` asks for the answers that are expected in one pass each, and keeps what greedy decoding agrees with:
-its text is always that of `greedy`. No reply has a token that fills up or stands for what is seen.
+its text is always that of `greedy`. No reply has a token that fills up or stands for what is seen. Under a
+constraint the likeliest token is that of the ones which it allows, and every reply ends.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from keystep.code.constraint import Constraint
 from keystep.code.trace import EARLY_STOP_CHARACTERS
 from keystep.models.code_planner.network import CodePlanner, cached, rewind
 
@@ -65,13 +67,24 @@ class ReplyWriter:
         planner: in evaluation mode.
         limit: most tokens of a reply, its end token included.
         keep: False: nothing is kept between passes, for comparison.
+        constraint: what a reply may say, of the same tokeniser.
+
+    Raises:
+        ValueError: a limit below 1, or in which no reply ends that the constraint allows.
     """
 
     def __init__(
-        self, planner: CodePlanner, tokenizer: TokenText, limit: int = 96, keep: bool = True
+        self,
+        planner: CodePlanner,
+        tokenizer: TokenText,
+        limit: int = 96,
+        keep: bool = True,
+        constraint: Constraint | None = None,
     ) -> None:
-        if limit < 1:
-            raise ValueError(f"limit: expected at least 1 token, got {limit}")
+        least = constraint.shortest if constraint else 1
+        if limit < least:
+            raise ValueError(f"limit: expected at least {least} token{'s' * (least > 1)}, got {limit}")
+        self._constraint = constraint
         self.planner, self.tokenizer, self.limit, self.keep = planner.eval(), tokenizer, limit, keep
         config = planner.config
         self._live = {config.image_id} | ({config.proprioception_id} if config.proprioception else set())
@@ -141,8 +154,8 @@ class ReplyWriter:
         while len(reply) < self.limit:
             agrees = (draft for draft in drafts if len(draft) > len(reply) and draft[: len(reply)] == reply)
             draft = next(agrees, [])[len(reply) : self.limit - 1]
-            likeliest = self._likeliest([*prompt, *reply], draft)
-            for guess, token in zip([*draft, None], likeliest, strict=True):
+            likeliest = self._likeliest([*prompt, *reply], draft, len(prompt))
+            for guess, token in zip([*draft, None], likeliest, strict=False):
                 reply.append(token)
                 if token == end or token != guess:
                     break
@@ -155,8 +168,12 @@ class ReplyWriter:
     def _reply(self, ids: list[int], ended: bool) -> WrittenReply:
         return WrittenReply(tuple(ids), self.tokenizer.decode(ids), ended, self._passes, self._computed)
 
-    def _likeliest(self, ids: list[int], draft: list[int]) -> list[int]:
-        """The token that is likeliest after `ids`, and after each of the draft's tokens behind them."""
+    def _likeliest(self, ids: list[int], draft: list[int], start: int) -> list[int]:
+        """The token that is likeliest after `ids`, and after each of the draft's tokens behind them.
+
+        Under a constraint only as far as the draft agrees: what is allowed depends on what was written, from
+        `start` on.
+        """
         sequence = [*ids, *draft]
         first = self._rewind(sequence[: len(ids) - 1])
         tokens = torch.tensor([sequence[first:]], device=self._device)
@@ -172,7 +189,24 @@ class ReplyWriter:
         self._passes += 1
         self._computed += len(sequence) - first
         logits[:, self._never] = -torch.inf
+        if self._constraint:
+            return self._allowed(self._constraint, ids[start:], draft, logits)
         return logits.argmax(dim=-1).tolist()
+
+    def _allowed(
+        self, constraint: Constraint, reply: list[int], draft: list[int], logits: Tensor
+    ) -> list[int]:
+        place, found = constraint.start, list[int]()
+        for token in reply:
+            place = constraint.after(place, token) or constraint.start  # it was allowed
+        for row, guess in zip(logits.tolist(), [*draft, None], strict=True):
+            left = self.limit - len(reply) - len(found)
+            found.append(constraint.likeliest(row, place, left))
+            following = constraint.after(place, found[-1])
+            if found[-1] != guess or following is None:
+                break
+            place = following
+        return found
 
     def _rewind(self, wanted: list[int]) -> int:
         """Cuts the cache back to what it shares with `wanted`; gives how much that is."""

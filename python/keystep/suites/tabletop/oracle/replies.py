@@ -31,7 +31,7 @@ PICTURE = "observation.images.base"
 
 
 class Written(Protocol):
-    """A reply: `keystep.Reply` of a bundle, `WrittenReply` of a checkpoint."""
+    """A reply: `keystep.CodeReply` of a bundle, `WrittenReply` of a checkpoint."""
 
     @property
     def text(self) -> str: ...

@@ -1,0 +1,142 @@
+#include "code/constraint.hpp"
+
+#include <algorithm>
+#include <array>
+#include <limits>
+
+#include "keystep/bounded.hpp"
+#include "keystep/status.hpp"
+
+namespace keystep {
+namespace {
+
+using NodeId = CodeAutomaton::NodeId;
+
+// As keystep.code.characters has them.
+constexpr std::uint8_t kMostLines = 32;
+constexpr std::size_t kMostCharacters = 2000;
+constexpr std::size_t kMark = 2;  // bytes of "# ", which do not count
+
+constexpr bool is_word_byte(std::uint8_t c) noexcept {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_';
+}
+
+constexpr std::size_t most_bytes(const CodePlace& place) noexcept {
+  return kMostCharacters + (place.commented ? kMark * place.lines : 0);
+}
+
+}  // namespace
+
+CodeConstraint::CodeConstraint(const CodeApi& api, int grid, const WordTokenizer& tokenizer)
+    : automaton_(make_automaton(api, grid)), texts_(static_cast<std::size_t>(tokenizer.size())) {
+  BoundedText text(WordTokenizer::kMostBytes);
+  for (Token token = WordTokenizer::kSpecials; token < tokenizer.size(); ++token) {
+    text.clear();
+    if (!tokenizer.decode(WordTokenizer::kNone, token, text)) continue;  // there is room
+    Text& found = texts_[static_cast<std::size_t>(token)];
+    found.first = static_cast<std::uint32_t>(bytes_.size());
+    found.bytes = static_cast<std::uint8_t>(text.size());
+    for (const char byte : text.view()) bytes_.push_back(static_cast<std::uint8_t>(byte));
+    const bool is_entry = token >= WordTokenizer::kFirstWord;
+    found.begins_word = is_entry && is_word_byte(bytes_[found.first]);
+    found.ends_word = is_entry && is_word_byte(bytes_.back());
+  }
+  measure();
+}
+
+CodePlace CodeConstraint::start() const noexcept { return {.node = automaton_.reply}; }
+
+bool CodeConstraint::step(CodePlace& place, std::uint8_t byte) const noexcept {
+  if (byte == '\n') {
+    if (!complete(place) || place.lines == kMostLines) return false;
+    place.node = place.commented ? automaton_.mark : automaton_.line;
+    ++place.lines;
+  } else {
+    place.commented |= place.bytes == 0 && byte == '#';
+    place.node = automaton_.next(place.node, byte);
+    if (place.node == CodeAutomaton::kNone) return false;
+    const std::uint16_t most = automaton_.nodes[static_cast<std::size_t>(place.node)].most;
+    place.characters = most == 0 ? 0 : static_cast<std::uint16_t>(place.characters + 1);
+    if (place.characters > most) return false;
+  }
+  ++place.bytes;
+  return place.bytes <= most_bytes(place);
+}
+
+bool CodeConstraint::advance(CodePlace& place, Token token) const noexcept {
+  if (token < WordTokenizer::kSpecials || static_cast<std::size_t>(token) >= texts_.size()) return false;
+  const Text& text = texts_[static_cast<std::size_t>(token)];
+  if (place.after_word && text.begins_word && !step(place, ' ')) return false;
+  for (const std::uint8_t byte : bytes_of(text)) {
+    if (!step(place, byte)) return false;
+  }
+  place.after_word = text.ends_word;
+  return true;
+}
+
+bool CodeConstraint::allows(const CodePlace& place, Token token, std::size_t left) const noexcept {
+  if (token == WordTokenizer::kEnd) return complete(place) && left > 0;
+  CodePlace next = place;
+  if (!advance(next, token)) return false;
+  const Cost& rest = cost(next.node, next.after_word);
+  return rest.tokens > 0 && rest.tokens < left && next.bytes + rest.bytes <= most_bytes(next);
+}
+
+Token CodeConstraint::likeliest(std::span<const float> logits, const CodePlace& place,
+                                std::size_t left) const noexcept {
+  Token best = WordTokenizer::kNone;
+  float highest = -std::numeric_limits<float>::infinity();
+  for (std::size_t i = 0; i < logits.size(); ++i) {
+    const auto token = static_cast<Token>(i);
+    if (logits[i] > highest && allows(place, token, left)) best = token, highest = logits[i];
+  }
+  return best;
+}
+
+std::size_t CodeConstraint::shortest() const noexcept { return cost(automaton_.reply, false).tokens; }
+
+/// From the end of a line to its beginning: the shortest way is by earlier nodes only.
+void CodeConstraint::measure() {
+  constexpr std::size_t kBytes = 256;
+  std::array<std::vector<const Text*>, kBytes> starting;
+  for (const Text& text : texts_) {
+    if (text.bytes > 0) starting[bytes_[text.first]].push_back(&text);
+  }
+  costs_.resize(2 * automaton_.nodes.size());
+  costs_[0] = costs_[1] = {1, 0};
+  for (std::size_t i = 1; i < automaton_.nodes.size(); ++i) {
+    const auto node = static_cast<NodeId>(i);
+    for (const bool after_word : {false, true}) {
+      Cost best = {std::numeric_limits<std::uint16_t>::max(), 0};
+      for (std::size_t byte = 0; byte < kBytes; ++byte) {
+        const bool leads = automaton_.next(node, static_cast<std::uint8_t>(byte)) != CodeAutomaton::kNone;
+        const bool spaced = after_word && automaton_.next(node, ' ') != CodeAutomaton::kNone;
+        if (!leads && !spaced) continue;
+        for (const Text* text : starting[byte]) try_token(node, after_word, *text, best);
+      }
+      const bool found = best.tokens != std::numeric_limits<std::uint16_t>::max();
+      costs_[2 * i + (after_word ? 1 : 0)] = found ? best : Cost{};
+    }
+  }
+}
+
+void CodeConstraint::try_token(NodeId node, bool after_word, const Text& text, Cost& best) const noexcept {
+  const bool spaced = after_word && text.begins_word;
+  const auto earlier = [&](std::uint8_t byte) {
+    const NodeId next = automaton_.next(node, byte);
+    const bool found = next != CodeAutomaton::kNone && next < node;
+    node = next;
+    return found;
+  };
+  if (spaced && !earlier(' ')) return;
+  for (const std::uint8_t byte : bytes_of(text)) {
+    if (!earlier(byte)) return;
+  }
+  const Cost& rest = cost(node, text.ends_word);
+  if (rest.tokens == 0) return;
+  const auto tokens = static_cast<std::uint16_t>(rest.tokens + 1);
+  const auto bytes = static_cast<std::uint16_t>(rest.bytes + text.bytes + (spaced ? 1 : 0));
+  best = std::min(best, Cost{tokens, bytes});
+}
+
+}  // namespace keystep
