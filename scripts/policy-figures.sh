@@ -18,6 +18,7 @@ shown state-mtlc "${fresh[@]}" --episodes 100 --plot "$output/state-mtlc.png"
 shown state-lh-mtlc --protocol lh-mtlc --episodes 100 --noise-seeds 0 1 --plot "$output/state-lh-mtlc.png"
 shown state-mtlc-other-seeds "${fresh[@]}" --episodes 100 --seed 60000000 # no bundle was chosen by these
 shown state-lh-mtlc-other-seeds --protocol lh-mtlc --episodes 100 --seed 43000000
+shown state-lh-mtlc-fresh --protocol lh-mtlc --episodes 300 --seed 63000000 # nor by these
 shown state-bullet "${fresh[@]}" --episodes 100 --env keystep/Franka3Blocks-v1 --also-in keystep/Franka3Blocks-bullet
 shown state-no-replan "${fresh[@]}" --episodes 30 --replan off
 shown state-no-replan-of-16 "${fresh[@]}" --episodes 30 --replan off --planner-candidates 16 --planner-score density
