@@ -1,25 +1,12 @@
 // Constrained replies: whatever the logits, they end in code within their tokens, drafted or not; a step
 // allocates nothing. What code is, tests/parity/test_constraint.py compares with Python.
 #include <algorithm>
-#include <cstdlib>
-#include <new>
 #include <random>
 
 #include "code/constraint.hpp"
+#include "count_allocations.hpp"
 #include "keystep/status.hpp"
 #include "written_bench.hpp"
-
-namespace {
-std::uint64_t allocations = 0;
-}
-
-[[gnu::noinline]] void* operator new(std::size_t bytes) {
-  ++allocations;
-  if (void* memory = std::malloc(bytes == 0 ? 1 : bytes)) return memory;
-  throw std::bad_alloc();
-}
-[[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
-[[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
 
 using namespace keystep;
 using namespace keystep::test;

@@ -1,23 +1,10 @@
 // Replies over a decoder whose cache is set back: all ways to write give the text of greedy decoding without
 // a cache, whatever was expected, in long episodes with growing memory. A step allocates nothing.
 #include <algorithm>
-#include <cstdlib>
-#include <new>
 #include <random>
 
+#include "count_allocations.hpp"
 #include "written_bench.hpp"
-
-namespace {
-std::uint64_t allocations = 0;
-}
-
-[[gnu::noinline]] void* operator new(std::size_t bytes) {
-  ++allocations;
-  if (void* memory = std::malloc(bytes == 0 ? 1 : bytes)) return memory;
-  throw std::bad_alloc();
-}
-[[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
-[[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
 
 using namespace keystep;
 using namespace keystep::test;

@@ -1,22 +1,9 @@
 // A planner that writes code, over graphs without a network: replies, memory and key-steps are those of
 // greedy decoding without a cache, whatever is drafted and prepared. What fails leaves nothing behind.
 #include <algorithm>
-#include <cstdlib>
-#include <new>
 
 #include "code_bench.hpp"
-
-namespace {
-std::uint64_t allocations = 0;
-}
-
-[[gnu::noinline]] void* operator new(std::size_t bytes) {
-  ++allocations;
-  if (void* memory = std::malloc(bytes == 0 ? 1 : bytes)) return memory;
-  throw std::bad_alloc();
-}
-[[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
-[[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
+#include "count_allocations.hpp"
 
 using namespace keystep;
 using namespace keystep::test;
