@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any
 
-from keystep import _core
 from keystep.arguments import text
-from keystep.latency import LatencyReport
-from keystep.manifests import inputs, parsed
+from keystep.loaded import Loaded
+from keystep.manifests import inputs
 from keystep.observations import Observation
-from keystep.tracing import TraceReport, TraceWarning
 
 
 @dataclass(frozen=True)
@@ -110,17 +105,13 @@ class CodeBundle:
     code: CodeFacts
 
 
-class CodeRuntime:
+class CodeRuntime(Loaded):
     """A loaded planner that writes code. Made by `keystep.load`; close it, or use it as a context manager.
 
     One thread asks; `interrupt` may be called from any. The GIL is released while the planner computes; in
     the main thread Ctrl-C ends a computation, and the next `ask` begins it anew. After `close`, and in a
     child forked after loading, methods raise PolicyError "closed" and "forked", as those of `Runtime`.
     """
-
-    def __init__(self, core: _core.CodeRuntime) -> None:
-        self._core = core
-        self._manifest: dict[str, Any] = parsed(core.manifest_json)
 
     def session(self) -> CodeRuntime:
         """Another session on the same weights: an episode with a memory and a cache of its own.
@@ -201,35 +192,6 @@ class CodeRuntime:
         """Counts since loading or `reset_latency`."""
         return CodeTelemetry(**self._core.counts())
 
-    def latency(self) -> LatencyReport:
-        """Latency since loading or `reset_latency`: stage `plan` are questions, `tick` control steps."""
-        return LatencyReport.from_dict(self._core.latency())
-
-    def reset_latency(self) -> None:
-        """Measure and count from now on."""
-        self._core.reset_latency()
-
-    def trace_report(self) -> TraceReport | None:
-        """What is in the trace so far, of all sessions; None without one."""
-        tracer = self._core.tracer
-        return None if tracer is None else TraceReport(**tracer.report())
-
-    def close(self) -> None:
-        """Free the engine, unless other sessions use it; once more does nothing.
-
-        Warns:
-            TraceWarning: the trace is not complete.
-        """
-        was_closed = self._core.closed
-        self._core.close()
-        if not was_closed and (report := self.trace_report()) is not None and report.incomplete:
-            warnings.warn(report.incomplete, TraceWarning, stacklevel=2)
-
-    @property
-    def manifest(self) -> dict[str, Any]:
-        """The bundle's manifest.json, see docs/code_bundle.md."""
-        return self._manifest
-
     @property
     def bundle(self) -> CodeBundle:
         """What is loaded, and how it is asked."""
@@ -238,38 +200,14 @@ class CodeRuntime:
         facts = CodeFacts(**{key: planner[key] for key in keys}, **self._core.decoding)
         return CodeBundle(manifest["name"], manifest["family"], manifest["control_rate_hz"], facts)
 
-    @property
-    def description(self) -> str:
-        """Engine, provider and threads, e.g. "onnxruntime 1.31.1, cpu, 2 threads"."""
-        return self._core.engine_description
-
-    @property
-    def engine_choices(self) -> list[dict[str, str]]:
-        """Of each graph in use: its `file`, the `engine` that runs it, and the `reason`."""
-        return self._core.engine_choices
-
     def __repr__(self) -> str:
         """Bundle, way to answer, engine and inputs."""
-        try:
-            self._core.check_usable()
-            engine = self._core.engine_description
-        except _core.PolicyError as error:
-            engine = error.status
         bundle = self.bundle
         lines = [
             f"keystep.CodeRuntime {bundle.name!r}",
             f"family {bundle.family}, {bundle.control_rate_hz:g} Hz, {bundle.code.way}",
-            f"engine {engine}",
+            f"engine {self._engine_or_state()}",
             f"inputs {', '.join(inputs(self._manifest))}",
             "outputs code",
         ]
         return f"<{'; '.join(lines)}>"
-
-    def __enter__(self) -> CodeRuntime:
-        self._core.check_usable()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import warnings
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 
 from keystep import _core
 from keystep.arguments import text
-from keystep.latency import LatencyReport
-from keystep.manifests import inputs, parsed
+from keystep.loaded import Loaded
+from keystep.manifests import inputs
 from keystep.observations import Observation, Subgoals
 from keystep.runtime_clock import RuntimeClock
 from keystep.runtime_predictions import RuntimePredictions
 from keystep.telemetry import Telemetry
-from keystep.tracing import TraceReport, TraceWarning
 
 
 class TextWarning(UserWarning):
@@ -26,7 +24,7 @@ class TextWarning(UserWarning):
     """
 
 
-class Runtime(RuntimeClock, RuntimePredictions):
+class Runtime(Loaded, RuntimeClock, RuntimePredictions):
     """A loaded policy. Made by `keystep.load`; close it, or use it as a context manager.
 
     One thread ticks; `interrupt` and `replan` may be called from any. The GIL is released while the policy
@@ -39,8 +37,7 @@ class Runtime(RuntimeClock, RuntimePredictions):
     """
 
     def __init__(self, core: _core.Runtime) -> None:
-        self._core = core
-        self._manifest: dict[str, Any] = parsed(core.manifest_json)
+        super().__init__(core)
         self._seen_task: object = None  # the last value of observation["task"] that was accepted
         self._context: tuple[Any, ...] | None = None  # of a reset that left the task open
 
@@ -133,10 +130,6 @@ class Runtime(RuntimeClock, RuntimePredictions):
         """Drop the rest of the chunk and abort a plan or sample in flight; `act` renews it. Any thread."""
         self._core.interrupt()
 
-    def latency(self) -> LatencyReport:
-        """Latency per stage since loading or `reset_latency`; PolicyError "busy" while another acts."""
-        return LatencyReport.from_dict(self._core.latency())
-
     def telemetry(self) -> Telemetry:
         """What the asynchronous loop does: underruns by cause, delays, what is left. Any thread, at any time.
 
@@ -150,71 +143,22 @@ class Runtime(RuntimeClock, RuntimePredictions):
             )
         return Telemetry(**self._core.telemetry())
 
-    def reset_latency(self) -> None:
-        """Measure from now on."""
-        self._core.reset_latency()
-
-    def trace_report(self) -> TraceReport | None:
-        """What is in the trace so far, of all sessions; None without one."""
-        tracer = self._core.tracer
-        return None if tracer is None else TraceReport(**tracer.report())
-
-    def close(self) -> None:
-        """Free the engine; once more does nothing. Frees nothing in a forked child.
-
-        Warns:
-            TraceWarning: the trace is not complete.
-        """
-        was_closed = self._core.closed
-        self._core.close()
-        if not was_closed and (report := self.trace_report()) is not None and report.incomplete:
-            warnings.warn(report.incomplete, TraceWarning, stacklevel=2)
-
-    @property
-    def manifest(self) -> dict[str, Any]:
-        """The bundle's manifest.json, see docs/bundle.md."""
-        return self._manifest
-
     @property
     def task_names(self) -> list[str]:
         """The tasks that the bundle names; empty for a policy without any."""
         return [task["name"] for task in self._manifest["tasks"]]
 
-    @property
-    def description(self) -> str:
-        """Engines, provider and threads, e.g. "onnxruntime 1.31.1, cpu, 2 threads"."""
-        return self._core.engine_description
-
-    @property
-    def engine_choices(self) -> list[dict[str, str]]:
-        """Of each graph in use: its `file`, the `engine` that runs it, and the `reason`."""
-        return self._core.engine_choices
-
     def __repr__(self) -> str:
         """Bundle, family, engine, inputs and outputs, a line each."""
-        try:
-            self._core.check_usable()
-            engine = self._core.engine_description
-        except _core.PolicyError as error:
-            engine = error.status
         manifest = self._manifest
         lines = [
             f"keystep.Runtime {manifest['name']!r}",
             f"family {manifest['family']}, {manifest['control_rate_hz']:g} Hz",
-            f"engine {engine}",
+            f"engine {self._engine_or_state()}",
             f"inputs {', '.join(inputs(manifest))}",
             f"outputs action float32 ({len(manifest['action']['names'])},)",
         ]
         return f"<{'; '.join(lines)}>"
-
-    def __enter__(self) -> Runtime:
-        self._core.check_usable()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _check_task(self, observation: Observation) -> None:
         task = observation.get("task") if isinstance(observation, dict) else None
