@@ -11,6 +11,8 @@ from keystep.export.errors import ExportError
 from keystep.files import parse_json
 
 NOTHING: Any = object()
+MOST = 65536
+"""Of an integer that says how many, unless its reader knows better: memory is taken for as many."""
 
 
 def refuse(field: str, wanted: str, got: Any) -> ExportError:
@@ -48,18 +50,21 @@ class Fields:
         value = self.values.get(name)
         return default if value is None else value
 
-    def whole(self, name: str, least: int = 1, most: int | None = None, default: Any = NOTHING) -> int:
+    def whole(self, name: str, least: int = 1, most: int = MOST, default: Any = NOTHING) -> int:
         """An integer."""
         value = self.raw(name, default)
-        if type(value) is not int or value < least or (most is not None and value > most):
-            wanted = f"an integer >= {least}" if most is None else f"an integer of {least}..{most}"
-            raise refuse(self.where + name, wanted, value)
+        if type(value) is not int or not least <= value <= most:
+            raise refuse(self.where + name, f"an integer of {least}..{most}", value)
         return value
 
     def number(self, name: str, default: Any = NOTHING) -> float:
         """A finite number."""
         value = self.raw(name, default)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        try:
+            known = not isinstance(value, bool) and isinstance(value, int | float) and math.isfinite(value)
+        except OverflowError:  # an integer beyond all floats
+            known = False
+        if not known:
             raise refuse(self.where + name, "a finite number", value)
         return float(value)
 
@@ -77,15 +82,15 @@ class Fields:
             raise refuse(self.where + name, " | ".join(choices), value)
         return value
 
-    def wholes(self, name: str, length: int | None = None, default: Any = NOTHING) -> Any:
+    def wholes(self, name: str, length: int | None = None, default: Any = NOTHING, most: int = MOST) -> Any:
         """A tuple of positive integers, or `default`."""
         value = self.raw(name, default)
         if value is default and default is not NOTHING:
             return value
-        count = "integers > 0" if length is None else f"{length} integers > 0"
+        count = f"{'' if length is None else f'{length} '}integers of 1..{most}"
         if not isinstance(value, list) or not value or (length is not None and len(value) != length):
             raise refuse(self.where + name, count, value)
-        if not all(type(entry) is int and entry > 0 for entry in value):
+        if not all(type(entry) is int and 1 <= entry <= most for entry in value):
             raise refuse(self.where + name, count, value)
         return tuple(value)
 

@@ -87,7 +87,7 @@ def test_fields_of_both(checkpoint: Path, field: str, value: Any, told: str) -> 
         ("kernel_size", 7, "3 or 5"),
         ("horizon", 7, "multiple of 2"),
         ("down_dims", [16, 20], "multiples of 8"),
-        ("down_dims", "wide", "integers > 0"),
+        ("down_dims", "wide", "integers of 1.."),
         ("clip_sample", "yes", "true or false"),
         ("vision_backbone", "vit_b_16", "resnet18"),
         ("crop_shape", [100, 100], "at most"),
@@ -98,6 +98,36 @@ def test_fields_of_diffusion(tmp_path: Path, field: str, value: Any, told: str) 
     camera = {"observation.image": {"type": "VISUAL", "shape": [3, 48, 40]}}
     write(tmp_path / "checkpoint", DIFFUSION | {"input_features": STATE | camera})
     refused(changed(tmp_path / "checkpoint", **{field: value}), field, told)
+
+
+HUGE = (10**12, 10**30, 10**400)
+"""Memory is taken for nothing that the weights do not have: at best that would end in a traceback."""
+
+
+@pytest.mark.parametrize("value", HUGE, ids=["12", "30", "400"])
+@pytest.mark.parametrize(
+    ("kind", "fields"),
+    [
+        (DIFFUSION, ("horizon", "n_obs_steps", "n_action_steps", "diffusion_step_embed_dim", "kernel_size")),
+        (DIFFUSION, ("spatial_softmax_num_keypoints", "num_train_timesteps", "n_groups", "beta_start")),
+        (ACT, ("chunk_size", "dim_model", "n_heads", "dim_feedforward", "latent_dim")),
+        (ACT, ("n_encoder_layers", "n_decoder_layers", "temporal_ensemble_coeff")),
+    ],
+)
+def test_huge_integers(tmp_path: Path, kind: dict[str, Any], fields: tuple[str, ...], value: int) -> None:
+    checkpoint = tmp_path / "checkpoint"
+    write(checkpoint, kind)
+    for field in fields:
+        if field not in ("beta_start", "temporal_ensemble_coeff") or value == HUGE[-1]:
+            refused(changed(checkpoint, **{field: value}), field, "expected ")
+            edit(checkpoint, **{field: kind[field]})
+    large = {"observation.image": {"type": "VISUAL", "shape": [3, 48, 4097]}}
+    refused(
+        changed(checkpoint, input_features=STATE | large), "[3, height, width], at most 4096 pixels a side"
+    )
+    for size in ([3, value, 40], [3, 48, value]):
+        edit(checkpoint, input_features=STATE | {"observation.image": {"type": "VISUAL", "shape": size}})
+        refused(checkpoint, "observation.image.shape", "integers of 1..65536")
 
 
 def test_cameras_of_different_sizes_are_for_act(tmp_path: Path) -> None:

@@ -60,7 +60,8 @@ def ensemble_coefficient(config: Fields) -> float | None:
 
 def _sizes(source: LeRobotCheckpoint, features: dict[str, Feature]) -> Sizes:
     config = source.config
-    width, heads = config.whole("dim_model"), config.whole("n_heads")
+    widest, most_layers = source.widest, len(source.weights)
+    width, heads = config.whole("dim_model", most=widest), config.whole("n_heads")
     if width % 4 or width % heads:
         raise refuse("dim_model", f"a multiple of 4 and of n_heads {heads}", width)
     backbone = config.choice("vision_backbone", DEPTHS)
@@ -74,13 +75,13 @@ def _sizes(source: LeRobotCheckpoint, features: dict[str, Feature]) -> Sizes:
         ),
         vectors=tuple((features[given.key].key, given.shape[0]) for given in vectors),
         action_dim=source.action.shape[0],
-        horizon=config.whole("chunk_size"),
+        horizon=config.whole("chunk_size", most=widest),
         width=width,
         heads=heads,
-        feedforward=config.whole("dim_feedforward"),
-        encoder_layers=config.whole("n_encoder_layers", least=0),
-        decoder_layers=config.whole("n_decoder_layers", least=0),
-        latent=config.whole("latent_dim"),
+        feedforward=config.whole("dim_feedforward", most=widest),
+        encoder_layers=config.whole("n_encoder_layers", least=0, most=most_layers),
+        decoder_layers=config.whole("n_decoder_layers", least=0, most=most_layers),
+        latent=config.whole("latent_dim", most=widest),
         pre_norm=config.flag("pre_norm"),
         activation=config.choice("feedforward_activation", ("relu", "gelu")),
         backbone=backbone,

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from keystep.export.convert.fields import Fields, refuse
 from keystep.export.convert.lerobot.camera import CameraConfig, CameraEncoder
-from keystep.export.convert.lerobot.source import COMMON, LeRobotCheckpoint
+from keystep.export.convert.lerobot.source import COMMON, MOST_PIXELS, LeRobotCheckpoint
 from keystep.export.convert.lerobot.statistics import IN_WEIGHTS
 from keystep.export.convert.tensors import fill
 from keystep.features import Feature
@@ -79,7 +79,7 @@ def diffusion_policy(source: LeRobotCheckpoint, features: dict[str, Feature]) ->
     """
     config = source.config
     config.only(FIELDS, "LeRobot's diffusion policy")
-    frames, horizon = config.whole("n_obs_steps"), config.whole("horizon")
+    frames, horizon = config.whole("n_obs_steps", most=source.widest), config.whole("horizon")
     if source.state is None:
         raise refuse("input_features", "observation.state", [given.key for given in source.inputs])
     encoders = _encoders(source)
@@ -92,10 +92,10 @@ def diffusion_policy(source: LeRobotCheckpoint, features: dict[str, Feature]) ->
         execute=config.whole("n_action_steps", most=max(1, horizon - frames + 1)),
         chunk_start=frames - 1,
         observation=tuple(replace(feature, history=frames) for feature in features.values()),
-        down_dims=config.wholes("down_dims"),
+        down_dims=config.wholes("down_dims", most=source.widest),
         kernel_size=config.whole("kernel_size"),
         groups=groups,
-        step_dim=config.whole("diffusion_step_embed_dim"),
+        step_dim=config.whole("diffusion_step_embed_dim", most=source.widest),
         film_scale=config.flag("use_film_scale_modulation"),
         sampler=_sampler(config),
         width=frames * width,
@@ -153,7 +153,7 @@ def _encoders(source: LeRobotCheckpoint) -> tuple[int, list[CameraEncoder]]:
     sizes = sorted({given.shape[1:] for given in cameras})
     if len(sizes) > 1:
         raise refuse("input_features", "cameras of one size (LeRobot's diffusion policy stacks them)", sizes)
-    resize = config.wholes("resize_shape", 2, None)
+    resize = config.wholes("resize_shape", 2, None, MOST_PIXELS)
     crop = config.wholes("crop_shape", 2, None)
     ratio = config.number("crop_ratio", 1.0)
     if resize is not None:
@@ -168,7 +168,7 @@ def _encoders(source: LeRobotCheckpoint) -> tuple[int, list[CameraEncoder]]:
         crop=crop,
         backbone=config.choice("vision_backbone", DEPTHS),
         grouped=config.flag("use_group_norm"),
-        keypoints=config.whole("spatial_softmax_num_keypoints"),
+        keypoints=config.whole("spatial_softmax_num_keypoints", most=source.widest),
     )
     if config.flag("use_separate_rgb_encoder_per_camera", False):
         return 1, [CameraEncoder(camera) for _ in cameras]

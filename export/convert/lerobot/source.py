@@ -13,6 +13,7 @@ from keystep.export.errors import ExportError
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 FILES = [CONFIG, WEIGHTS, "policy_*.json", "policy_*.safetensors"]
 STATE, ENVIRONMENT, ACTION = "observation.state", "observation.environment_state", "action"
+MOST_PIXELS = 4096
 TYPES = ("STATE", "VISUAL", "ENV", "ACTION")
 
 COMMON = {
@@ -47,6 +48,11 @@ class LeRobotCheckpoint:
     weights: Tensors
     inputs: tuple[Given, ...]
     outputs: tuple[Given, ...]
+
+    @property
+    def widest(self) -> int:
+        """The greatest extent of a tensor: no layer that config.json tells of can have more."""
+        return max((extent for tensor in self.weights.values() for extent in tensor.shape), default=1)
 
     @property
     def state(self) -> Given | None:
@@ -151,8 +157,8 @@ def _features(config: Fields, name: str) -> tuple[Given, ...]:
 def _feature(key: str, fields: Fields) -> Given:
     kind, shape = fields.choice("type", TYPES), fields.wholes("shape")
     wanted = 3 if kind == "VISUAL" else 1
-    if len(shape) != wanted or (kind == "VISUAL" and shape[0] != 3):
-        what = "[3, height, width]" if kind == "VISUAL" else "[values]"
+    if len(shape) != wanted or (kind == "VISUAL" and (shape[0] != 3 or max(shape) > MOST_PIXELS)):
+        what = f"[3, height, width], at most {MOST_PIXELS} pixels a side" if kind == "VISUAL" else "[values]"
         raise refuse(f"{fields.where}shape", what, fields.raw("shape", NOTHING))
     return Given(key, kind, shape)
 
