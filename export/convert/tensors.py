@@ -19,8 +19,8 @@ def read_tensors(path: Path) -> Tensors:
     """A safetensors file in float32, whatever precision it has. Raises ExportError: no such file, NaN."""
     try:
         found = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise ExportError(f"{path.name}: expected a safetensors file, got {error}") from None
+    except (OSError, ValueError, SafetensorError) as error:  # ValueError: no name of a file
+        raise ExportError(f"{path.name!a}: expected a safetensors file, got {error}") from None
     tensors = {
         name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in found.items()
     }

@@ -264,6 +264,8 @@ def set_step(number: int, **fields: Any) -> Callable[[list[dict[str, Any]]], Non
         (set_step(2, config={"float_dtype": "float16"}), ["steps[2].config.float_dtype", "float32"]),
         (set_step(3, state_file="../secret.safetensors"), ["steps[3].state_file", "a file's name"]),
         (set_step(3, state_file="none.safetensors"), ["none.safetensors"]),
+        (set_step(3, state_file="\ud800"), ["expected a safetensors file"]),
+        (set_step(3, state_file="a\x00b"), ["expected a safetensors file"]),
         (lambda steps: steps.pop(3), ["policy_preprocessor.json: steps", "one that normalises"]),
         (lambda steps: steps[3]["config"].update(norm_map={"STATE": "SOFT"}), ["norm_map.STATE", "MEAN_STD"]),
         (
