@@ -13,6 +13,19 @@ void bind_bundle(py::module_& module) {
       py::arg("folder"),
       "Checks the bundle and every file it names as the runtime does, returns manifest.json verbatim.");
   module.def(
+      "manifest_text",
+      [](py::handle path_or_text) {
+        const std::filesystem::path folder = path(path_or_text, "path");
+        std::string content;
+        {
+          py::gil_scoped_release release;
+          content = manifest_text(folder);
+        }
+        return py::bytes(content);
+      },
+      py::arg("folder"),
+      "manifest.json as it stands: a regular file of at most 16 MiB, otherwise unchecked.");
+  module.def(
       "check_manifest", [](py::handle manifest) { check_manifest(text(manifest, "manifest")); },
       py::arg("manifest"),
       "What `read_manifest` says of a manifest (JSON), without the files it names. ArgumentError for what is "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import Path
 from typing import Any
 
 from keystep import _core
@@ -30,8 +29,8 @@ def parsed(manifest: str) -> dict[str, Any]:
 def family_of(path: str | os.PathLike[str]) -> str | None:
     """What a bundle says it is; None where it does not say. Nothing else is checked."""
     try:
-        found = json.loads((Path(path) / "manifest.json").read_bytes())
-    except (OSError, TypeError, ValueError, RecursionError):
+        found = json.loads(_core.manifest_text(path))
+    except (_core.BundleError, _core.ArgumentError, ValueError, RecursionError):
         return None
     family = found.get("family") if isinstance(found, dict) else None
     return family if isinstance(family, str) else None

@@ -161,7 +161,7 @@ def load(
         _core.read_manifest(path)  # before the file is emptied: a mistyped bundle costs no older trace
         options.tracer = _core.Tracer(trace)
     if writes:
-        options.way, options.early_stop = way or "", early_stop
+        options.way, options.early_stop = way, early_stop
         options.every, options.constrained = every, constrained
         return CodeRuntime(_core.CodeRuntime(path, options))
     options.inference_steps = inference_steps

@@ -45,7 +45,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def bundle(checkpoint: Path) -> Path:
-    return export_code_bundle(checkpoint, checkpoint.parent / "it.keystep", reply_tokens=REPLY)
+    return export_code_bundle(checkpoint, checkpoint / "it.keystep", reply_tokens=REPLY)
 
 
 @pytest.fixture(scope="module")
@@ -229,6 +229,8 @@ DAMAGE: list[tuple[Callable[[Manifest], None], str]] = [
     (at("planner", "never", value=[0, 2]), "planner.never: expected all that is no text but the end (3 num"),
     (at("planner", "tokens", "end", value=5), "planner.tokens.end: expected 1, got 5"),
     (at("planner", "prompt", "order", value=["reply", "task"]), "planner.prompt.order: expected the reply l"),
+    (at("planner", "prompt", "order", value=["reply"]), "planner.prompt.order: expected the section task"),
+    (at("planner", "prompt", "order", value=["task", "reply"]), "planner.prompt.order: expected the section"),
     (at("planner", "prompt", "templates", "task", value="x"), "planner.prompt.templates.task: expected {tas"),
     (at("planner", "grid", value=0), "planner.grid: expected an integer in 1..100, got 0"),
     (at("planner", "sees", value="observation.state"), "planner.normalization: expected entries of"),

@@ -62,7 +62,7 @@ def by_torch(
         reply = writer.write(ids, *seen, way="early_stop" if way == "early_stop" else "greedy", last=last)
         if reply.ended:
             memory.update(reply.text)
-            due = number + every
+        due = number + (every if reply.ended else 0)
         found.append((reply.text if reply.ended else None, tuple(memory.instructions)))
     return found
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from keystep.export.code_bundle import export_code_bundle  # noqa: E402
 from keystep.files import sha256  # noqa: E402
 
 REPLY = 6
+PATIENCE_S = 120.0
 NO_ACTION = {"name": "get_actor", "result": "actor", "parameters": []}
 TASK = "Pick up the red cube"
 
@@ -33,7 +35,7 @@ TASK = "Pick up the red cube"
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Random weights: its replies are nonsense, and most have no end."""
     checkpoint = code_checkpoint(tmp_path_factory.mktemp("code"), "micro-state", context=300)
-    return export_code_bundle(checkpoint, checkpoint.parent / "it.keystep", reply_tokens=REPLY)
+    return export_code_bundle(checkpoint, checkpoint / "it.keystep", reply_tokens=REPLY)
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +62,8 @@ def changed(bundle: Path, folder: Path, planner: dict[str, Any]) -> Path:
     ("options", "message"),
     [
         ({"way": "beam"}, "way: expected greedy | early_stop | draft, got 'beam'"),
+        ({"way": ""}, "way: expected greedy | early_stop | draft, got ''"),
+        ({"way": 0}, "way: expected a str, got int"),
         ({"early_stop": 0}, "early_stop: expected 1..65536, got 0"),
         ({"every": 70000}, "every: expected 1..65536, got 70000"),
         ({"every": 1.5}, "every: expected an integer, got float"),
@@ -204,14 +208,16 @@ def test_interrupts_from_another_thread(bundle: Path, seen: dict[str, np.ndarray
         other = threading.Thread(target=interrupting)
         other.start()
         found = set()
-        for _ in range(200):
+        until = time.monotonic() + PATIENCE_S
+        while "interrupted" not in found and time.monotonic() < until:
             try:
                 planner.ask(seen)
             except keystep.PolicyError as error:
                 found.add(error.status)
         done.set()
         other.join()
-        assert found <= {"interrupted", "rejected_plan"} and planner.latency().interrupts > 0
+        assert "interrupted" in found and found <= {"interrupted", "rejected_plan"}
+        assert planner.latency().interrupts > 0
 
 
 def test_a_second_thread_is_told(bundle: Path, seen: dict[str, np.ndarray]) -> None:
@@ -220,7 +226,8 @@ def test_a_second_thread_is_told(bundle: Path, seen: dict[str, np.ndarray]) -> N
         found: list[str] = []
 
         def asking() -> None:
-            for _ in range(100):
+            until = time.monotonic() + PATIENCE_S
+            while "busy" not in found and time.monotonic() < until:
                 try:
                     planner.ask(seen)
                 except keystep.PolicyError as error:
@@ -231,7 +238,46 @@ def test_a_second_thread_is_told(bundle: Path, seen: dict[str, np.ndarray]) -> N
             thread.start()
         for thread in threads:
             thread.join()
-        assert set(found) <= {"busy", "rejected_plan"}
+        assert "busy" in found and set(found) <= {"busy", "rejected_plan"}
+
+
+def test_closing_ends_a_question_of_another_thread(bundle: Path, seen: dict[str, np.ndarray]) -> None:
+    planner = keystep.load(bundle, threads=1)
+    planner.reset(TASK)
+    found: list[str] = []
+    begun = threading.Event()
+
+    def asking() -> None:
+        while not found or found[-1] == "rejected_plan":
+            try:
+                planner.ask(seen)
+            except keystep.PolicyError as error:
+                found.append(error.status)
+            begun.set()
+
+    other = threading.Thread(target=asking)
+    other.start()
+    begun.wait(PATIENCE_S)
+    planner.close()
+    other.join()
+    assert found[-1] in {"closed", "interrupted"}
+    with pytest.raises(keystep.PolicyError, match="closed"):
+        planner.ask(seen)
+
+
+def test_a_failure_between_questions_is_tried_again(bundle: Path, seen: dict[str, np.ndarray]) -> None:
+    blind = seen | {"observation.state": np.full_like(seen["observation.state"], np.nan)}
+    with keystep.load(bundle, threads=1, every=5, constrained=True) as planner:
+        planner.reset(TASK)
+        asked = []
+        for step in range(8):
+            try:
+                reply = planner.ask(blind if step in (3, 4) else seen, request=step == 3)
+                asked.append(reply.asked)
+            except keystep.PolicyError as error:
+                assert error.status == "bad_observation"
+                asked.append(None)
+        assert asked == [True, False, False, None, None, True, False, False]
 
 
 def test_a_forked_child_is_told(bundle: Path, seen: dict[str, np.ndarray]) -> None:

@@ -174,6 +174,9 @@ int find_task(const Bundle& bundle, const std::string& task);
 /// Whether an episode without subgoals of its own has to say what it is about.
 bool needs_task(const Bundle& bundle);
 
+/// manifest.json as it stands: a regular file inside the folder of at most 16 MiB, otherwise unchecked.
+/// Throws BundleError.
+std::string manifest_text(const std::filesystem::path& folder);
 /// Reads and checks `folder/manifest.json` and the hash of every file it names. `files` has the content of
 /// all but the golden data. Throws BundleError.
 Bundle load_bundle(const std::filesystem::path& folder);

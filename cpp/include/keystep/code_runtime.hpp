@@ -21,7 +21,7 @@ namespace keystep {
 
 struct CodeOptions {
   EngineOptions engine{};
-  std::string way{};                  ///< greedy | early_stop | draft; empty: as the manifest says
+  std::optional<std::string> way{};   ///< greedy | early_stop | draft; none: as the manifest says
   std::optional<int> early_stop{};    ///< L characters, 1..65536; none: as the manifest says
   std::optional<int> every{};         ///< control steps between two questions, 1..65536; likewise
   std::optional<bool> constrained{};  ///< to code of the manifest's functions; none: as the manifest says

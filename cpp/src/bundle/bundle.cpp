@@ -20,6 +20,13 @@ namespace fs = std::filesystem;
 namespace {
 constexpr const char* kManifest = "manifest.json";
 constexpr std::uintmax_t kMaxManifestBytes = std::uintmax_t{16} << 20;
+
+/// For messages: the end of a path says most.
+std::string name_of(const fs::path& folder) {
+  constexpr std::size_t kMostOfPath = 1000;
+  return readable(folder.string(), kMostOfPath);
+}
+
 }  // namespace
 
 const char* name(DType dtype) noexcept {
@@ -89,19 +96,22 @@ void check_manifest(const std::string& manifest) {
   check_consistency(read_bundle(ManifestNode(parsed, "")));
 }
 
-Bundle open_bundle(const fs::path& folder) {
+std::string manifest_text(const fs::path& folder) {
   std::error_code error;
-  constexpr std::size_t kMostOfPath = 1000;  // the end of a path says most
-  const std::string name = readable(folder.string(), kMostOfPath);
   if (!fs::is_directory(folder, error)) {
-    throw BundleError(expected(name, "a bundle folder", error ? error.message() : "a file"));
+    throw BundleError(expected(name_of(folder), "a bundle folder", error ? error.message() : "a file"));
   }
-  std::string text = read_text(file_inside(folder, kManifest, kManifest, kMaxManifestBytes), kManifest);
+  return read_text(file_inside(folder, kManifest, kManifest, kMaxManifestBytes), kManifest);
+}
+
+Bundle open_bundle(const fs::path& folder) {
+  std::string text = manifest_text(folder);
   const nlohmann::json manifest = parse_json(text, kManifest);
   Bundle bundle = read_bundle(ManifestNode(manifest, ""));
   check_consistency(bundle);
+  std::error_code error;
   bundle.folder = fs::canonical(folder, error);
-  if (error) throw BundleError(expected(name, "a bundle folder", error.message()));
+  if (error) throw BundleError(expected(name_of(folder), "a bundle folder", error.message()));
   bundle.manifest_json = std::move(text);
   return bundle;
 }

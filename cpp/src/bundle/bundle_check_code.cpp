@@ -68,6 +68,17 @@ void check_felt_order(const CodePlannerSpec& spec, const std::vector<std::string
   if (asked && spec.feels.empty()) refuse(field, "no proprioception (planner.feels is null)", "it");
 }
 
+/// A planner that is shown neither its task nor what it wrote answers with something, at every step.
+void check_shown(const CodePlannerSpec& spec) {
+  const std::vector<std::string>& order = spec.prompt.order;
+  std::vector<std::string_view> wanted = {"task", "memory", "image"};
+  if (!spec.feels.empty()) wanted.emplace_back("proprioception");
+  for (const std::string_view section : wanted) {
+    if (std::ranges::find(order, section) != order.end()) continue;
+    refuse("planner.prompt.order", "the section " + std::string(section), "none");
+  }
+}
+
 void check_limits(const CodePlannerSpec& spec) {
   constexpr std::size_t kMostRemembered = std::size_t{1} << 20;
   const std::size_t remembered = spec.memory.keysteps * spec.reply_tokens;
@@ -97,6 +108,7 @@ void check_code(const Bundle& bundle) {
   check_words(spec);
   check_felt_order(spec, spec.prompt.order, "planner.prompt.order");
   check_felt_order(spec, spec.prompt.question_order, "planner.prompt.question_order");
+  check_shown(spec);
   check_limits(spec);
 }
 

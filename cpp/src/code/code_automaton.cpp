@@ -15,8 +15,9 @@ using Edge = CodeAutomaton::Edge;
 
 constexpr NodeId kNone = CodeAutomaton::kNone;
 constexpr std::size_t kMostNodes = 1 << 18;
-constexpr int kMostBrackets = 6;           // inside one another, as keystep.code.characters has it
-constexpr std::uint16_t kMostString = 64;  // characters, as keystep.code.grammar has it
+constexpr std::size_t kMostSteps = 1 << 23;  // of making them: ours take some thousands
+constexpr int kMostBrackets = 6;             // inside one another, as keystep.code.characters has it
+constexpr std::uint16_t kMostString = 64;    // characters, as keystep.code.grammar has it
 constexpr int kWholeDigits = 6, kFractionDigits = 3;
 
 const ParameterSpec kAnActor = {"", {ValueType::actor}, true, {}};
@@ -49,12 +50,18 @@ class Maker {
     return row;
   }
 
+  [[noreturn]] static void refuse() {
+    const std::string wanted = "functions whose calls have at most " + std::to_string(kMostNodes) + " places";
+    throw BundleError(expected("api", wanted, "more"));
+  }
+
+  /// Before each that may lead to many more: equal nodes are made once, but have to be found.
+  void count_step() {
+    if (++steps_ > kMostSteps) refuse();
+  }
+
   NodeId add(std::uint16_t most, const std::vector<Edge>& edges) {
-    if (made_.nodes.size() == kMostNodes) {
-      const std::string wanted =
-          "functions whose calls have at most " + std::to_string(kMostNodes) + " places";
-      throw BundleError(expected("api", wanted, "more"));
-    }
+    if (made_.nodes.size() == kMostNodes) refuse();
     made_.nodes.push_back({0, 0, most});
     fill(static_cast<NodeId>(made_.nodes.size() - 1), edges);
     return static_cast<NodeId>(made_.nodes.size() - 1);
@@ -110,6 +117,7 @@ class Maker {
   NodeId either(NodeId one, NodeId other) {
     if (one == kNone || one == other) return other;
     if (other == kNone) return one;
+    count_step();
     Row row = row_of(one);
     const Row more = row_of(other);
     for (std::size_t byte = 0; byte < row.size(); ++byte) row[byte] = either(row[byte], more[byte]);
@@ -120,7 +128,8 @@ class Maker {
 
   NodeId value(const ParameterSpec& of, int brackets, NodeId then) {
     if (then == kNone) return kNone;
-    const std::tuple key(&of, brackets, then);
+    count_step();
+    const std::tuple key(number_of(of), brackets, then);
     if (const auto found = values_.find(key); found != values_.end()) return found->second;
     NodeId made = kNone;
     for (const std::string& choice : of.choices) made = either(made, text("'" + choice + "'", then));
@@ -154,7 +163,9 @@ class Maker {
   }
 
   NodeId call(const FunctionSpec& function, int brackets, NodeId then) {
-    if (brackets == 0) return kNone;
+    if (brackets == 0 || then == kNone) return kNone;
+    const std::tuple key(&function, brackets, then);
+    if (const auto found = calls_.find(key); found != calls_.end()) return found->second;
     const std::size_t count = function.parameters.size();
     NodeId first = text(")", then), later = first;  // from this parameter on: the first one given, or not
     for (std::size_t at = count; at > 0; --at) {
@@ -163,7 +174,13 @@ class Maker {
       first = of.required ? given : either(given, first);
       later = of.required ? text(", ", given) : either(text(", ", given), later);
     }
-    return text(function.name + "(", first);
+    return calls_[key] = text(function.name + "(", first);
+  }
+
+  /// Parameters that take the same have one.
+  int number_of(const ParameterSpec& of) {
+    const auto next = static_cast<int>(kinds_.size());
+    return kinds_.try_emplace({of.types, of.choices}, next).first->second;
   }
 
   NodeId position(NodeId then) {
@@ -249,7 +266,10 @@ class Maker {
   const int grid_;
   CodeAutomaton made_;
   std::map<std::vector<Edge>, NodeId> known_;
-  std::map<std::tuple<const ParameterSpec*, int, NodeId>, NodeId> values_;
+  std::map<std::pair<std::vector<ValueType>, std::vector<std::string>>, int> kinds_;
+  std::map<std::tuple<int, int, NodeId>, NodeId> values_;
+  std::map<std::tuple<const FunctionSpec*, int, NodeId>, NodeId> calls_;
+  std::size_t steps_ = 0;
   std::map<std::pair<int, NodeId>, NodeId> lists_;
   std::map<NodeId, NodeId> strings_;
 };

@@ -38,9 +38,12 @@ CodeSight::CodeSight(const CodePlannerSpec& spec, const std::vector<FeatureSpec>
         return static_cast<float*>(taken->data);
       }) {}
 
+Status CodeSight::check(const Observation& observation, std::string& error) const noexcept {
+  return inputs_.check(observation, "observation", error);
+}
+
 Status CodeSight::look(const Observation& observation, const Epoch& epoch, std::string& error) noexcept {
-  if (const Status status = inputs_.check(observation, "observation", error); status != Status::ok)
-    return status;
+  if (const Status status = check(observation, error); status != Status::ok) return status;
   const Span span(kPlanVisionLabel);
   if (const Status status = inputs_.fill(observation, false); status != Status::ok)
     return without_message(status, error);

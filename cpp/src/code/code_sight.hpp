@@ -18,8 +18,9 @@ class CodeSight {
   CodeSight(const CodePlannerSpec& spec, const std::vector<FeatureSpec>& observation, const GraphSpec& graph,
             std::unique_ptr<Graph> vision, const Tensors& tensors);
 
-  /// Allocates only where a picture comes in a larger size than before, and for messages. `bad_observation`:
-  /// `error` names the field.
+  /// Ok or `bad_observation`, for which `error` names the field.
+  Status check(const Observation& observation, std::string& error) const noexcept;
+  /// Allocates only where a picture comes in a larger size than before, and for messages.
   Status look(const Observation& observation, const Epoch& epoch, std::string& error) noexcept;
   const SeenTensors& seen() const noexcept { return seen_; }
   void terminate() noexcept { vision_->terminate(); }  ///< any thread

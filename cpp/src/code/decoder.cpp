@@ -77,7 +77,8 @@ Status Decoder::run(std::span<const Token> tokens, std::span<const Token> draft,
   likeliest.clear();
   wanted_.clear();
   if (tokens.empty() || !wanted_.append(tokens) || !wanted_.append(draft)) {
-    return refuse("prompt: expected tokens that fit into the context, got none or more");
+    return refuse(Status::engine_failure,
+                  "prompt: expected tokens that fit into the context, got none or more");
   }
   const std::size_t same = shared(tokens);
   graphs_.decode->set_length(static_cast<std::int64_t>(same));
@@ -138,7 +139,7 @@ Status Decoder::choose(std::span<const Token> draft, Bounded<Token>& likeliest,
   const std::size_t rows = draft.size() + 1;
   if (!all_finite({logits, rows * vocabulary_})) {
     forget();
-    return refuse("logits: expected finite numbers, got NaN or Inf");
+    return refuse(Status::rejected_plan, "logits: expected finite numbers, got NaN or Inf");
   }
   if (allowed != nullptr) return choose_allowed(draft, likeliest, *allowed);
   for (std::size_t row = 0; row < rows; ++row, logits += vocabulary_) {
@@ -155,7 +156,9 @@ Status Decoder::choose_allowed(std::span<const Token> draft, Bounded<Token>& lik
   const float* logits = data<float>(logits_);
   for (std::size_t row = 0; row <= draft.size(); ++row, logits += vocabulary_, --allowed.left) {
     const Token best = allowed.constraint.likeliest({logits, vocabulary_}, allowed.place, allowed.left);
-    if (best == WordTokenizer::kNone) return refuse("reply: expected room to end, got none");
+    if (best == WordTokenizer::kNone) {
+      return refuse(Status::engine_failure, "reply: expected room to end, got none");
+    }
     if (!likeliest.append(best)) return Status::engine_failure;
     const bool goes_on = row < draft.size() && best == draft[row] && best != WordTokenizer::kEnd;
     if (!goes_on) break;
@@ -164,13 +167,13 @@ Status Decoder::choose_allowed(std::span<const Token> draft, Bounded<Token>& lik
   return Status::ok;
 }
 
-Status Decoder::refuse(const char* message) noexcept {
+Status Decoder::refuse(Status status, const char* message) noexcept {
   try {
     error_ = message;
   } catch (...) {
     error_.clear();  // out of memory: the status still tells
   }
-  return Status::rejected_plan;
+  return status;
 }
 
 }  // namespace keystep

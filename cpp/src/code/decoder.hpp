@@ -67,7 +67,7 @@ class Decoder {
   Status decode(std::size_t tokens, std::size_t rows, const Epoch& epoch) noexcept;
   Status choose(std::span<const Token> draft, Bounded<Token>& likeliest, const Allowed* allowed) noexcept;
   Status choose_allowed(std::span<const Token> draft, Bounded<Token>& likeliest, Allowed allowed) noexcept;
-  Status refuse(const char* message) noexcept;
+  Status refuse(Status status, const char* message) noexcept;
 
   const std::size_t width_, vocabulary_, image_tokens_;
   const std::vector<Token> never_;

@@ -23,7 +23,7 @@ int in_range(const char* field, int value) {
 }
 
 DecodingSpec chosen(const CodeOptions& options, DecodingSpec decoding) {
-  if (!options.way.empty()) decoding.way = options.way;
+  decoding.way = options.way.value_or(decoding.way);
   if (decoding.way != "greedy" && decoding.way != "early_stop" && decoding.way != "draft") {
     throw ArgumentError(expected("way", "greedy | early_stop | draft", in_quotes(decoding.way)));
   }
@@ -115,6 +115,11 @@ struct CodeRuntime::Impl : SessionBase {
 Status CodeRuntime::Impl::ask(const Observation& observation, CodeReply& reply, bool request) noexcept {
   const TracedTick traced(trace);
   const std::int64_t start = now_ns();
+  try {
+    reply.text.reserve(CodePlanner::most_reply_bytes(*bundle.code));  // before anything is remembered
+  } catch (...) {
+    return fail(Status::rejected_plan, "reply: expected memory for its text, got none");
+  }
   if (request) planner->request_keystep();
   const Status status = compute([&](const Epoch& epoch) {
     const PlanRequest asked{observation, step, false, epoch, recorder[Stage::plan], recorder[Stage::score]};
@@ -131,11 +136,7 @@ Status CodeRuntime::Impl::ask(const Observation& observation, CodeReply& reply, 
   }
   const CodeAnswer& answer = planner->answer();
   recorder.plans.add(answer.asked);
-  try {
-    reply.text.assign(answer.text);
-  } catch (...) {
-    return fail(Status::rejected_plan, "reply: expected memory for its text, got none");
-  }
+  reply.text.assign(answer.text);  // there is room
   reply.key_step = answer.key_step;
   reply.asked = answer.asked;
   reply.ended = answer.ended;

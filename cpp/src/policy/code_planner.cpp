@@ -85,8 +85,9 @@ void CodePlanner::check(const EpisodeContext& context, const Aim& aim) const {
 
 void CodePlanner::reset(const EpisodeContext&, const Aim& aim, const Epoch&) {
   const std::size_t most = spec_.context - spec_.reply_tokens;
-  task_ = aim.text;
-  room_ = {most - prompt_tokens(task_, false), most - prompt_tokens(task_, true)};
+  std::string task(aim.text);
+  room_ = {most - prompt_tokens(task, false), most - prompt_tokens(task, true)};
+  task_ = std::move(task);  // from here on nothing fails
   memory_.clear();
   decoder_.forget();
   events_.clear();
@@ -128,12 +129,15 @@ void CodePlanner::start(const PlanRequest& request) noexcept {
 PlanReply CodePlanner::poll(const PlanRequest& request) noexcept {
   ++counts_.steps;
   if (!std::exchange(asked_, false)) {
+    if (const Status status = sight_.check(request.observation, error_); status != Status::ok)
+      return {.status = note_failure(status, request.consumed)};
     answer_ = {.text = commented_.text(), .ended = true};
     return {};
   }
   const bool keystep = std::exchange(request_, false);
   const StageTimer timer(request.timing, &label(Stage::plan));
   if (const Status status = write_reply(request, keystep); status != Status::ok) {
+    next_ = request.consumed;  // and the step after is asked in any case
     return {.status = note_failure(status, request.consumed)};
   }
   next_ = request.consumed + every_;
@@ -158,14 +162,16 @@ Status CodePlanner::write_reply(const PlanRequest& request, bool keystep) noexce
   const Status status =
       writer_.write(prompt_.view(), drafted ? std::span<const Draft>(drafts) : std::span<const Draft>(), stop,
                     early_stop_, request.epoch);
-  if (status == Status::ok) return settle(request.consumed);
-  if (status == Status::rejected_plan) error_ = decoder_.error();  // as short as the room for it
-  if (status == Status::engine_failure) {
-    try {
-      error_ = decoder_.error();
-    } catch (...) {
-      error_.clear();  // out of memory: the status still tells
-    }
+  return status == Status::ok ? settle(request.consumed) : written(status);
+}
+
+/// What the decoder says of a failure of its own.
+Status CodePlanner::written(Status status) noexcept {
+  if (status != Status::rejected_plan && status != Status::engine_failure) return status;
+  try {
+    error_ = decoder_.error();
+  } catch (...) {
+    error_.clear();  // out of memory: the status still tells
   }
   return status;
 }
@@ -229,10 +235,8 @@ Status CodePlanner::prepare(const Epoch& epoch) noexcept {
   if (way_ != Way::draft || !has_seen_ || prepared_) return Status::ok;
   const Span span(kPrepareLabel);
   if (const Status status = write_prompt(true); status != Status::ok) return status;
-  if (const Status status = writer_.write(prompt_.view(), {}, {}, 1, epoch); status != Status::ok) {
-    if (status == Status::rejected_plan) error_ = decoder_.error();
-    return status;
-  }
+  if (const Status status = writer_.write(prompt_.view(), {}, {}, 1, epoch); status != Status::ok)
+    return written(status);
   prepared_ = true;
   next_keystep_.clear();
   if (!writer_.ended() || !is_keystep(writer_.text())) return Status::ok;  // nothing to expect

@@ -56,7 +56,8 @@ class CodePlanner final : public Planner {
   void reset(const EpisodeContext& context, const Aim& aim, const Epoch& epoch) override;
   /// The next question is for a key-step, and comes at the next step.
   void request_keystep() noexcept { request_ = true; }
-  /// Asks at every `every` steps; at each before the first key-step, after a failure, for a new plan.
+  /// Asks at every `every` steps; at each before the first key-step, after a failure, for a new plan. A
+  /// request that failed is gone.
   void start(const PlanRequest& request) noexcept override;
   /// Writes inside. A key-step is a new goal; while a call goes on the goal stays. A failure
   /// (`rejected_plan`: NaN, no end, no room) leaves the memory as it was.
@@ -71,7 +72,8 @@ class CodePlanner final : public Planner {
   Status can_predict(std::size_t values) noexcept override;
 
   /// While idle: decodes the next key-step from what was seen last, as a draft that the next questions
-  /// verify. Once for each key-step; does nothing before the first question, and where no drafts are used.
+  /// verify. Once for each key-step; does nothing before the first question, and where no drafts are used. A
+  /// failure is no event: the next question is answered without a draft.
   Status prepare(const Epoch& epoch) noexcept;
 
   const CodeAnswer& answer() const noexcept { return answer_; }  ///< of the last step that was ok
@@ -88,6 +90,7 @@ class CodePlanner final : public Planner {
   std::size_t prompt_tokens(std::string_view task, bool request) const;
   Status write_reply(const PlanRequest& request, bool keystep) noexcept;
   Status write_prompt(bool keystep) noexcept;
+  Status written(Status status) noexcept;
   Status settle(std::int64_t step) noexcept;
   Status remember(std::int64_t step) noexcept;
   void note_forgotten(std::int64_t step) noexcept;

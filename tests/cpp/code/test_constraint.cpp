@@ -46,6 +46,24 @@ struct Constrained {
   }
 };
 
+/// Functions inside one another make more than can be looked at: refused, and soon.
+void too_much_is_refused() {
+  const WordTokenizer words(read_words(kWords));
+  std::string parameters, functions;
+  for (int i = 0; i < 16; ++i) {
+    const std::string name = "p" + std::to_string(i);
+    parameters += (i == 0 ? "" : ",") + (R"({"name": ")" + name) +
+                  R"(", "types": ["string", "pose"], "required": true, "choices": []})";
+  }
+  for (int i = 0; i < 64; ++i) {
+    functions += (i == 0 ? "" : ",") + (R"({"name": "f)" + std::to_string(i)) + R"(", "result": )" +
+                 (i == 0 ? "null" : "\"pose\"") + R"(, "parameters": [)" + parameters + "]}";
+  }
+  const CodeApi api = read_api("[" + functions + "]");
+  CHECK_THROWS(BundleError, "api: expected functions whose calls have at most",
+               CodeConstraint(api, 12, words));
+}
+
 void code_is_accepted_and_nothing_else() {
   const Constrained of;
   for (const char* good :
@@ -241,6 +259,7 @@ void damaged_apis_are_refused(Random& random) {
 
 int main() {
   Random random(15);
+  too_much_is_refused();
   code_is_accepted_and_nothing_else();
   every_walk_ends(random);
   for (std::uint32_t seed = 1; seed <= 3; ++seed) every_way_writes_the_same(seed);

@@ -119,7 +119,7 @@ void failures_leave_nothing_behind() {
   while (long_prompt.append(WordTokenizer::kFirstWord)) {
   }
   const std::atomic<std::uint64_t> never = 0;
-  CHECK(bench.writer.write(long_prompt.view(), {}, {}, 1, {never, 0}) == Status::rejected_plan);
+  CHECK(bench.writer.write(long_prompt.view(), {}, {}, 1, {never, 0}) == Status::engine_failure);
   CHECK(bench.write() == Status::ok);
   bench.check();
 }

@@ -48,6 +48,7 @@ void episodes_are_the_reference_s(const DecodingSpec& how, std::uint32_t seed, c
       CHECK(reply.status == Status::rejected_plan);
       CHECK(bench.planner->error() == "reply: expected at most 12 tokens with an end, got more");
       ++failures;
+      next = step;
     } else {
       CHECK(reply.status == Status::ok && reply.planned && answer.asked && answer.ended);
       CHECK(answer.text == wanted && answer.key_step == is_keystep(wanted));
@@ -149,6 +150,25 @@ NextToken always(const std::string& text) {
   };
 }
 
+/// Between two questions a failure is tried again at the next step, a blind camera is told, and what
+/// `prepare` fails of is the decoder's own message.
+void failures_between_questions() {
+  CodePlannerBench bench(always("done()"), {.way = "draft", .every = 5});
+  CHECK(bench.ask(1).key_step);
+  CHECK(bench.ask(1).status == Status::ok && !bench.planner->answer().asked);
+  CHECK(bench.ask(std::numeric_limits<float>::quiet_NaN()).status == Status::bad_observation);
+  bench.graphs.script.faults = {.fail_at_run = bench.graphs.script.runs + 1};
+  CHECK(bench.ask(1, true).status == Status::engine_failure);
+  bench.graphs.script.faults = {};
+  CHECK(bench.ask(1).status == Status::ok && bench.planner->answer().asked);
+  CHECK(bench.ask(1).status == Status::ok && !bench.planner->answer().asked);
+  CHECK(bench.ask(std::numeric_limits<float>::quiet_NaN()).status == Status::bad_observation);
+  const std::string before = bench.planner->error();
+  bench.graphs.script.faults = {.fail_at_run = bench.graphs.script.runs + 1};
+  CHECK(bench.planner->prepare(bench.epoch()) == Status::engine_failure);
+  CHECK(!bench.planner->error().empty() && bench.planner->error() != before);
+}
+
 /// Memory without room: forgotten and told, or refused, and then nothing changes.
 void memory_overflows_by_the_policy() {
   for (const bool forgets : {true, false}) {
@@ -225,6 +245,7 @@ int main() {
   }
   drafts_save_passes();
   failures_leave_the_memory();
+  failures_between_questions();
   memory_overflows_by_the_policy();
   tasks_that_cannot_be_are_refused();
   a_step_allocates_nothing();
