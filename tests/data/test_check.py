@@ -16,7 +16,7 @@ from foreign_dataset import TASKS as TOLD
 from toy_dataset import TASKS, write
 
 from keystep.cli import run
-from keystep.data import Column, DatasetError, DatasetSpec, DatasetWriter
+from keystep.data import Column, DatasetError, DatasetSpec, DatasetWriter, video_column
 from keystep.data.check import check_dataset, inspect_dataset
 
 
@@ -39,17 +39,6 @@ def test_the_command_of_before_does_not_pass_for_a_check(tmp_path: Path) -> None
         [sys.executable, "-m", "keystep.data.check", str(tmp_path)], capture_output=True, text=True
     )
     assert done.returncode == 1 and "keystep check DATASET" in done.stderr
-
-
-def test_videos_are_refused_by_check_as_by_training(tmp_path: Path) -> None:
-    write_foreign(tmp_path)
-    video = {"dtype": "video", "shape": [480, 640, 3], "names": ["height", "width", "channels"]}
-    edit_json(
-        tmp_path / "meta/info.json", lambda info: info["features"].update({"observation.images.a": video})
-    )
-    assert len(problems := check_dataset(tmp_path)) == 1
-    assert "features.observation.images.a: expected images as PNG" in problems[0]
-    assert "got video, which cannot be trained on" in problems[0]
 
 
 def without(*names: str) -> Callable[[Path], None]:
@@ -157,7 +146,8 @@ def test_progress_counts_every_value(tmp_path: Path) -> None:
         ("a\0", Column("float32", (1,)), "expected a printable name"),
         ("x" * 201, Column("float32", (1,)), "at most 200 bytes"),
         ("x", Column("object", (1,)), "features.x.dtype: expected one of .*, string, image"),
-        ("x", Column("video", (6, 8, 3)), "features.x.dtype: expected one of .*, string, image"),
+        ("x", Column("video", (6, 8, 3)), "features.x.codec: expected one of h264, av1, got None"),
+        ("x", video_column(5, 8), "features.x.shape: expected an even height and width"),
         ("x", Column("image", (6, 8, 1)), "features.x.shape: expected .height, width, 3. of images"),
     ],
 )

@@ -8,6 +8,7 @@ import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,19 +40,23 @@ def test_resuming_appends(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("flush", [2, 3])
-@pytest.mark.parametrize("renames", [0, 1, 2, 3])
+@pytest.mark.parametrize(
+    ("image", "renames"), [*((False, n) for n in range(4)), *(("h264", n) for n in range(5))]
+)
 def test_a_kill_between_any_two_renames_leaves_the_last_commit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, renames: int, flush: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, image: Any, renames: int, flush: int
 ) -> None:
-    """A flush renames data, episodes, stats, info: of a new file, or of the last one, which grows."""
-    write(tmp_path, 4, flush_episodes=flush)
+    """A flush renames data, videos, episodes, stats, info: of a new file, or of the last one, which grows."""
+    write(tmp_path, 4, image, flush_episodes=flush)
     before, digest = read_all(tmp_path), DatasetReader(tmp_path).sha256()
     episodes = list(DatasetReader(tmp_path).episodes())
     stats_before = DatasetReader(tmp_path).stats
-    writer = DatasetWriter(tmp_path, make_spec(), flush_episodes=flush)
-    writer.add_episode(make_frames(9, 5), "stack", seed=9)
-    name = "file-002.parquet" if flush == 2 else "file-001.parquet"
-    assert die_in_flush(writer, renames, monkeypatch) == [name, name, "stats.json"][:renames]
+    writer = DatasetWriter(tmp_path, make_spec(image), flush_episodes=flush)
+    writer.add_episode(make_frames(9, 5, image), "stack", seed=9)
+    name = "file-002" if flush == 2 else "file-001"
+    video = [f"{name}.mp4"] if image else []
+    expected = [f"{name}.parquet", *video, f"{name}.parquet", "stats.json"]
+    assert die_in_flush(writer, renames, monkeypatch) == expected[:renames]
 
     after, reader = read_all(tmp_path), DatasetReader(tmp_path)
     for key in before:
@@ -63,12 +68,13 @@ def test_a_kill_between_any_two_renames_leaves_the_last_commit(
     assert findings.problems == []
     files_left = [line.partition(":")[0] for line in findings.remarks]
     new = ["data/chunk-000/file-002.parquet", "meta/episodes/chunk-000/file-002.parquet"]
-    assert files_left == (new[:renames] if flush == 2 else [])
+    new[1:1] = ["videos/observation.images.static/chunk-000/file-002.mp4"] if image else []
+    assert sorted(files_left) == (sorted(new[:renames]) if flush == 2 else [])
 
-    with DatasetWriter(tmp_path, make_spec(), flush_episodes=flush) as again:
+    with DatasetWriter(tmp_path, make_spec(image), flush_episodes=flush) as again:
         assert again.episodes == 4
         assert check_dataset(tmp_path) == [] and DatasetReader(tmp_path).sha256() == digest
-        again.add_episode(make_frames(9, 5), "stack", seed=9)
+        again.add_episode(make_frames(9, 5, image), "stack", seed=9)
     assert check_dataset(tmp_path) == []
     assert len(read_all(tmp_path)["index"]) == len(before["index"]) + 5
 
@@ -138,27 +144,34 @@ def failing(monkeypatch: pytest.MonkeyPatch, first: int, last: int) -> list[str]
 FLUSH = 5 * ["sync"] + 5 * ["rename", "sync"]  # data, episodes, stats, tasks, info
 
 
+VIDEO_FLUSH = 6 * ["sync"] + 6 * ["rename", "sync"]  # with a video after the data
+
+
 @pytest.mark.parametrize("kept", [0, 2, 4])
-@pytest.mark.parametrize("operation", range(len(FLUSH)))
+@pytest.mark.parametrize(
+    ("image", "operation"),
+    [*((False, n) for n in range(len(FLUSH))), *(("h264", n) for n in range(5, len(VIDEO_FLUSH)))],
+)
 def test_a_flush_that_fails_anywhere_leaves_the_dataset_as_it_was(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, operation: int, kept: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, image: Any, operation: int, kept: int
 ) -> None:
     """It is the first one, one into the last file, or one into a new file."""
-    with DatasetWriter(tmp_path, make_spec(), flush_episodes=4) as writer:
+    with DatasetWriter(tmp_path, make_spec(image), flush_episodes=4) as writer:
         for number in range(kept):
-            writer.add_episode(make_frames(number, 5), "stack", seed=number, instruction=f"words {number}")
+            frames = make_frames(number, 5, image)
+            writer.add_episode(frames, "stack", seed=number, instruction=f"words {number}")
         writer.flush()
         before = contents(tmp_path)
-        writer.add_episode(make_frames(7, 5), "stack", seed=7, instruction="words 7")
+        writer.add_episode(make_frames(7, 5, image), "stack", seed=7, instruction="words 7")
         with monkeypatch.context() as patch:
             done = failing(patch, operation, operation)
             with pytest.raises(
                 DatasetError, match=rf"could not write episodes {kept}\.\.{kept}: .*Input/output"
             ):
                 writer.flush()
-        assert done[: operation + 1] == FLUSH[: operation + 1]
+        assert done[: operation + 1] == (VIDEO_FLUSH if image else FLUSH)[: operation + 1]
         assert contents(tmp_path) == before and writer.episodes == kept + 1
-        writer.add_episode(make_frames(8, 5), "stack", seed=8, instruction="words 8")
+        writer.add_episode(make_frames(8, 5, image), "stack", seed=8, instruction="words 8")
         assert len(DatasetReader(tmp_path)) == kept + 2  # at once: the last flush failed
     assert [episode.seed for episode in DatasetReader(tmp_path).episodes()] == [*range(kept), 7, 8]
     assert DatasetReader(tmp_path).instructions.texts[-2:] == ["words 7", "words 8"]

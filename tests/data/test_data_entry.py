@@ -226,7 +226,7 @@ def feature(dtype: Any, shape: Any = (1,), names: Any = None) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (feature("flot32"), r"features\.x\.dtype: expected one of .*, string, image, got 'flot32'"),
+        (feature("flot32"), r"features\.x\.dtype: expected one of .*, string, image, video, got 'flot32'"),
         (feature("float"), r"features\.x\.dtype: .* got 'float'"),
         (feature("object"), r"features\.x\.dtype: .* got 'object'"),
         (feature("complex64"), r"features\.x\.dtype: .* got 'complex64'"),

@@ -69,41 +69,46 @@ def test_the_count_bounds_what_waits_and_zero_seconds_write_at_once(tmp_path: Pa
             assert committed(tmp_path / "b") == number + 1
 
 
-@settings(max_examples=15, deadline=None)
+@pytest.mark.parametrize("image", [True, "h264", "av1"])
+@settings(max_examples=10, deadline=None)
 @given(st.lists(st.sampled_from(["add", "add", "flush", "reopen"]), max_size=14))
 def test_files_do_not_depend_on_when_they_were_written(
-    tmp_path_factory: pytest.TempPathFactory, events: list[str]
+    tmp_path_factory: pytest.TempPathFactory, image: Any, events: list[str]
 ) -> None:
     path, number = tmp_path_factory.mktemp("d"), 0
-    writer = DatasetWriter(path / "parts", make_spec(image=True), flush_episodes=3)
+    writer = DatasetWriter(path / "parts", make_spec(image=image), flush_episodes=3)
     for event in events:
         if event == "add":
-            writer.add_episode(make_frames(number, 10 + number, True), list(TASKS)[number % 2], 100 + number)
+            writer.add_episode(make_frames(number, 10 + number, image), list(TASKS)[number % 2], 100 + number)
             number += 1
         elif event == "flush":
             writer.flush()
         else:
             writer.close()
-            writer = DatasetWriter(path / "parts", make_spec(image=True), flush_episodes=3)
+            writer = DatasetWriter(path / "parts", make_spec(image=image), flush_episodes=3)
     writer.close()
-    write(path / "whole", number, image=True, flush_episodes=3)
+    write(path / "whole", number, image=image, flush_episodes=3)
     parts, whole = DatasetReader(path / "parts"), DatasetReader(path / "whole")
     assert parts.sha256() == whole.sha256() and check_dataset(path / "parts") == []
     assert len(list((path / "parts/data").rglob("*.parquet"))) == -(-number // 3)
+    videos = len(list((path / "parts").rglob("*.mp4")))
+    assert videos == (0 if image is True else -(-number // 3))
     shutil.rmtree(path)
 
 
-def test_a_reader_that_was_open_before_sees_what_it_saw(tmp_path: Path) -> None:
+@pytest.mark.parametrize("image", [True, "h264"])
+def test_a_reader_that_was_open_before_sees_what_it_saw(tmp_path: Path, image: Any) -> None:
     """The last file grows under it, and is replaced."""
-    with DatasetWriter(tmp_path, make_spec(), flush_seconds=0) as writer:
+    with DatasetWriter(tmp_path, make_spec(image), flush_seconds=0) as writer:
         for number in range(2):
-            writer.add_episode(make_frames(number, 5), "stack", seed=number)
+            writer.add_episode(make_frames(number, 5, image), "stack", seed=number)
         reader = DatasetReader(tmp_path)
         before = read_all(tmp_path)
         for number in range(2, 4):
-            writer.add_episode(make_frames(number, 5), "stack", seed=number)
+            writer.add_episode(make_frames(number, 5, image), "stack", seed=number)
         after = [batch for batch in reader.iter_batches()]
-        np.testing.assert_array_equal(np.concatenate([b["action"] for b in after]), before["action"])
+        for key in ("action", "observation.images.static"):
+            np.testing.assert_array_equal(np.concatenate([b[key] for b in after]), before[key])
         assert [episode.seed for episode in reader.episodes()] == [0, 1]
         np.testing.assert_array_equal(reader.read_episode(reader.episode(1))["index"], np.arange(5, 10))
 

@@ -83,7 +83,7 @@ INFO_FAULTS: list[tuple[Callable[[Path], None], str]] = [
     (set_feature("more", dtype="float32", shape=[1]), "file-000.parquet: expected the column more"),
     (
         set_feature("observation.images.a", dtype="video", shape=[6, 8, 3]),
-        "got video, which cannot be trained on",
+        "video_path: expected videos/{video_key}/chunk-",
     ),
     (set_feature(CAMERA, shape=[6, 8, 1]), "features.observation.images.top.shape: expected 3 channels"),
     (set_feature(CAMERA, shape=[6, 8]), "expected height, width and channels"),

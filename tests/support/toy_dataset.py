@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -15,23 +16,30 @@ from keystep.data import (
     DatasetSpec,
     DatasetWriter,
     image_column,
+    video_column,
 )
 from keystep.data.store import Store
 
 TASKS = {"lift_red": "Lift the red block.", "stack": "Stack one block on top of another block."}
 
 
-def make_spec(image: bool = False, **collection: object) -> DatasetSpec:
+Image = bool | Literal["h264", "av1"]
+"""With a camera, whose images are PNG, or in mp4 files of this codec."""
+
+
+def make_spec(image: Image = False, **collection: object) -> DatasetSpec:
     features = {
         "observation.state": Column("float32", (3,), ("x", "y", "z")),
         "action": Column("float32", (2,), ("dx", "gripper")),
     }
     if image:
-        features["observation.images.static"] = image_column(12, 16)
+        features["observation.images.static"] = (
+            image_column(12, 16) if image is True else video_column(12, 16, image)
+        )
     return DatasetSpec(60, features, TASKS, "panda", collection)
 
 
-def make_frames(seed: int, length: int, image: bool = False) -> dict[str, np.ndarray]:
+def make_frames(seed: int, length: int, image: Image = False) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
     frames = {
         "observation.state": rng.normal(size=(length, 3)).astype(np.float32),
@@ -43,7 +51,7 @@ def make_frames(seed: int, length: int, image: bool = False) -> dict[str, np.nda
 
 
 def write(
-    path: Path, episodes: int, image: bool = False, flush_episodes: int = 3, length: int = 10
+    path: Path, episodes: int, image: Image = False, flush_episodes: int = 3, length: int = 10
 ) -> list[dict]:
     written = [make_frames(number, length + number, image) for number in range(episodes)]
     with DatasetWriter(path, make_spec(image), flush_episodes=flush_episodes) as writer:

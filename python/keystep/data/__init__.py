@@ -7,7 +7,7 @@ from keystep.lazy import lazy_names
 if TYPE_CHECKING:
     from keystep.data.errors import DatasetError
     from keystep.data.joined import Dataset, JoinedDatasets, open_datasets
-    from keystep.data.layout import Column, image_column
+    from keystep.data.layout import Column, image_column, video_column
     from keystep.data.plans import PlanWindows
     from keystep.data.reader import DatasetReader, EpisodeInfo
     from keystep.data.spec import DatasetSpec
@@ -23,6 +23,7 @@ else:
             "open_datasets": "joined",
             "Column": "layout",
             "image_column": "layout",
+            "video_column": "layout",
             "PlanWindows": "plans",
             "DatasetReader": "reader",
             "EpisodeInfo": "reader",
@@ -47,4 +48,5 @@ __all__ = [
     "image_column",
     "open_datasets",
     "split_episodes",
+    "video_column",
 ]

@@ -54,6 +54,7 @@ def inspect_dataset(path: str | Path, progress: Progress = lambda done, total: N
         reader = DatasetReader(root)
         own = bool(reader.collection)
         reader.data_files()  # and with them all that says where the frames are
+        reader.video_files()
     if findings.problems:
         return findings
     findings.remarks.extend(leftovers(reader))

@@ -143,6 +143,8 @@ def _check_types(reader: DatasetReader, path: Path) -> Iterator[str]:
     except (KeyError, TypeError, ValueError, RecursionError):
         hub = {}
     for key in reader.image_keys:
+        if reader.features[key].is_video:
+            continue
         found = hub.get(key) if isinstance(hub, dict) else None
         if found != {"_type": "Image"}:
             yield f"{name}: {key}: expected Image in huggingface metadata [features], got {quoted(found)}"
@@ -176,8 +178,10 @@ def stats_findings(reader: DatasetReader, ranges: Ranges) -> Iterator[str]:
 
 def leftovers(reader: DatasetReader) -> Iterator[str]:
     """Of a write that was killed: beyond what info.json commits to, and ignored."""
-    pairs = (("data", reader.data_files()), (FOLDER, reader.episode_files()))
-    for folder, committed in pairs:
-        for path in sorted(set((reader.path / folder).glob("*/*.parquet")) - set(committed)):
+    found = [(FOLDER, "*/*.parquet", reader.episode_files()), ("data", "*/*.parquet", reader.data_files())]
+    if any(feature.is_video for feature in reader.features.values()):
+        found.append(("videos", "*/*/*.mp4", reader.video_files()))
+    for folder, pattern, committed in found:
+        for path in sorted(set((reader.path / folder).glob(pattern)) - set(committed)):
             name = path.relative_to(reader.path).as_posix()
             yield f"{name}: left over beyond the last commit of info.json; ignored"

@@ -15,18 +15,20 @@ from PIL import Image
 from keystep.data.layout import CHUNKS_SIZE, IMAGE_TYPE, Column, DatasetError, data_schema
 from keystep.data.stats import Stats
 
-_STATS = "stats/"
+_STATS, _VIDEOS = "stats/", "videos/"
 _PLACE = ("data/chunk_index", "data/file_index", "meta/episodes/chunk_index", "meta/episodes/file_index")
 
 
 def frames_table(columns: Mapping[str, np.ndarray], features: Mapping[str, Column]) -> pa.Table:
-    """The rows of a data file; the columns are in the order of `features`.
+    """The rows of a data file; the columns are in the order of `features`, without videos.
 
     Raises:
         DatasetError: values that a column cannot hold.
     """
     arrays = []
     for key, feature in features.items():
+        if feature.is_video:
+            continue
         try:
             arrays.append(_to_arrow(columns[key], feature))
         except (pa.ArrowException, OverflowError, TypeError, ValueError) as error:
@@ -44,18 +46,28 @@ def episode_row(row: Mapping[str, Any], found: Stats) -> pa.Table:
     return pa.Table.from_pylist([{**row, **statistics}])
 
 
-def episodes_table(rows: Sequence[pa.Table], number: int) -> pa.Table:
-    """The rows of the `number`-th file of meta/episodes, whose frames are in the data file of this number."""
+def episodes_table(rows: Sequence[pa.Table], number: int, videos: Sequence[str], fps: int) -> pa.Table:
+    """The rows of the `number`-th file of meta/episodes.
+
+    Their frames are in the data file of this number, and in that of each of `videos`, one after the other.
+    """
     table = pa.concat_tables(rows).combine_chunks()
-    place = divmod(number, CHUNKS_SIZE) * 2
+    place = divmod(number, CHUNKS_SIZE)
     columns = {name: table[name] for name in table.column_names if not name.startswith(_STATS)}
-    columns |= {name: pa.repeat(value, len(table)) for name, value in zip(_PLACE, place, strict=True)}
+    columns |= {name: pa.repeat(value, len(table)) for name, value in zip(_PLACE, place * 2, strict=True)}
+    stops = np.cumsum(table["length"].to_numpy())
+    times = {"from_timestamp": (stops - table["length"].to_numpy()) / fps, "to_timestamp": stops / fps}
+    for key in videos:
+        for name, value in zip(("chunk_index", "file_index"), place, strict=True):
+            columns[f"{_VIDEOS}{key}/{name}"] = pa.repeat(value, len(table))
+        columns |= {f"{_VIDEOS}{key}/{name}": pa.array(values) for name, values in times.items()}
     return pa.table({**columns, **{name: table[name] for name in table.column_names}})
 
 
 def without_place(rows: pa.Table) -> pa.Table:
     """What `episodes_table` was given, as one table."""
-    return rows.select([name for name in rows.column_names if name not in _PLACE])
+    placed = (name for name in rows.column_names if name in _PLACE or name.startswith(_VIDEOS))
+    return rows.drop_columns(list(placed))
 
 
 def _to_arrow(values: np.ndarray, feature: Column) -> pa.Array:

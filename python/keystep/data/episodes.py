@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from keystep.data import layout
+from keystep.data.info import video_keys
 from keystep.data.layout import DatasetError, quoted
 from keystep.data.stats import Stats
 from keystep.data.stats_file import numeric
+from keystep.data.video_columns import VideoPlace
 
 FOLDER = "meta/episodes"
 _NUMBERS = (
@@ -27,6 +29,8 @@ _NUMBERS = (
     "data/chunk_index",
     "data/file_index",
 )
+_VIDEO_NUMBERS = ("chunk_index", "file_index")
+_VIDEO_TIMES = ("from_timestamp", "to_timestamp")
 _OPTIONAL = ("success", "seed", layout.TASK_COLUMN, layout.EXTRAS_COLUMN)
 
 
@@ -40,6 +44,7 @@ class EpisodeInfo:
         data_file: path of the data file relative to the dataset.
         seed, task: of datasets written by keystep; else None and the instruction.
         extras: what the writer was told besides the frames, see DatasetSpec; else empty.
+        videos: by camera, of those in mp4 files, where its images are.
     """
 
     index: int
@@ -52,6 +57,7 @@ class EpisodeInfo:
     task: str
     extras: dict[str, Any] = field(default_factory=dict)
     instructions: tuple[str, ...] = ()
+    videos: dict[str, VideoPlace] = field(default_factory=dict)
 
     @property
     def length(self) -> int:
@@ -70,6 +76,7 @@ class EpisodeTable:
     def __init__(self, root: Path, info: Mapping[str, Any]) -> None:
         self._root = root
         self._episodes, self._frames = info["total_episodes"], info["total_frames"]
+        self._videos = video_keys(info)
         self._counts: dict[Path, int] = {}
 
     def _walk(self, count: Callable[[Path], int]) -> Iterator[tuple[Path, int]]:
@@ -105,14 +112,14 @@ class EpisodeTable:
 
         def read(path: Path) -> int:
             nonlocal table
-            table = _table(path)
+            table = _table(path, self._videos)
             self._counts[path] = len(table)
             return len(table)
 
         number, start, name = 0, 0, ""
         for path, rows in self._walk(read):
             for row in _rows(path, table.slice(0, rows)):
-                episode = _episode(path, row, number)
+                episode = _episode(path, row, number, self._videos)
                 if episode.start != start or episode.data_file < name:
                     raise DatasetError(
                         f"{path}: episode {number}: dataset_from_index: expected {start}, where the one "
@@ -135,8 +142,8 @@ class EpisodeTable:
         stops = list(accumulate(rows for _, rows in self.parts))
         number = bisect_right(stops, index)
         path, rows = self.parts[number]
-        row = next(_rows(path, _table(path).slice(index - stops[number] + rows, 1)))
-        return _episode(path, row, index)
+        row = next(_rows(path, _table(path, self._videos).slice(index - stops[number] + rows, 1)))
+        return _episode(path, row, index, self._videos)
 
     def stats(self) -> Iterator[Stats]:
         """The statistics of every episode; without what is missing or no number."""
@@ -152,8 +159,13 @@ class EpisodeTable:
                 yield found
 
 
-def _table(path: Path) -> pa.Table:
-    required = (*_NUMBERS, "tasks")
+def _video_columns(key: str, names: Sequence[str]) -> list[str]:
+    return [f"videos/{key}/{name}" for name in names]
+
+
+def _table(path: Path, videos: Sequence[str]) -> pa.Table:
+    places = [_video_columns(key, (*_VIDEO_NUMBERS, *_VIDEO_TIMES)) for key in videos]
+    required = (*_NUMBERS, "tasks", *chain.from_iterable(places))
     table = layout.read_parquet(path, {*required, *_OPTIONAL}.__contains__)
     for name in required:
         if table.column_names.count(name) != 1:
@@ -169,7 +181,8 @@ def _rows(path: Path, table: pa.Table) -> Iterator[dict[str, Any]]:
         raise layout.unreadable(path, error) from error
 
 
-def _episode(path: Path, row: dict[str, Any], number: int) -> EpisodeInfo:
+def _episode(path: Path, row: dict[str, Any], number: int, videos: Sequence[str]) -> EpisodeInfo:
+    places = {key: _video_place(path, number, row, key) for key in videos}
     for name in _NUMBERS:
         value = row[name]
         if not isinstance(value, int) or not 0 <= value < 1 << 62:
@@ -203,7 +216,28 @@ def _episode(path: Path, row: dict[str, Any], number: int) -> EpisodeInfo:
         task=told if isinstance(told, str) and told else tasks[0],
         extras=_extras(path, number, row.get(layout.EXTRAS_COLUMN)),
         instructions=tuple(tasks),
+        videos=places,
     )
+
+
+def _video_place(path: Path, number: int, row: dict[str, Any], key: str) -> VideoPlace:
+    for name in _video_columns(key, _VIDEO_NUMBERS):
+        if not isinstance(row[name], int) or not 0 <= row[name] < 1 << 31:
+            raise DatasetError(
+                f"{path}: episode {number}: {name}: expected an integer of at least 0, "
+                f"got {quoted(row[name])}"
+            )
+    start, stop = (row[name] for name in _video_columns(key, _VIDEO_TIMES))
+    if (
+        not all(isinstance(value, int | float) and 0 <= value < 1e9 for value in (start, stop))
+        or stop <= start
+    ):
+        raise DatasetError(
+            f"{path}: episode {number}: videos/{key}: expected from_timestamp before to_timestamp, in "
+            f"seconds, got {quoted(start)} and {quoted(stop)}"
+        )
+    chunk, file = (row[name] for name in _video_columns(key, _VIDEO_NUMBERS))
+    return VideoPlace(layout.video_name(key, chunk, file), float(start), float(stop))
 
 
 def _extras(path: Path, number: int, text: Any) -> dict[str, Any]:

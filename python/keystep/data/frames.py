@@ -17,8 +17,10 @@ from keystep.data.columns import to_numpy
 from keystep.data.episodes import EpisodeTable
 from keystep.data.layout import Column, DatasetError, quoted
 from keystep.data.task_texts import TaskTexts
+from keystep.data.video_columns import VideoColumns, VideoPlace
 
 _CHECKED = ("index", "episode_index", "frame_index", "task_index")
+_TIME = "timestamp"
 _BATCH_BYTES = 64 << 20  # of decoded images
 
 
@@ -34,17 +36,26 @@ class DataFile:
 class Frames:
     """All frames of a dataset.
 
-    Of every episode only its start and its tasks' numbers are kept.
+    Of every episode only its start, its tasks' numbers and the places of its videos are kept.
     """
 
     def __init__(
-        self, root: Path, features: dict[str, Column], episodes: EpisodeTable, instructions: TaskTexts
+        self,
+        root: Path,
+        features: dict[str, Column],
+        episodes: EpisodeTable,
+        instructions: TaskTexts,
+        fps: float,
     ) -> None:
         self._root, self._features = root, features
         self._episodes, self._instructions = episodes, instructions
-        self._starts, self._tasks, self._files = self._survey()
+        places: dict[str, list[VideoPlace]] = {key: [] for key, column in features.items() if column.is_video}
+        self._starts, self._tasks, self._files = self._survey(places)
+        self.videos = VideoColumns(root, features, places, fps)
 
-    def _survey(self) -> tuple[np.ndarray, list[frozenset[int]], list[DataFile]]:
+    def _survey(
+        self, places: dict[str, list[VideoPlace]]
+    ) -> tuple[np.ndarray, list[frozenset[int]], list[DataFile]]:
         starts: list[int] = []
         tasks: list[frozenset[int]] = []
         known: dict[tuple[str, ...], frozenset[int]] = {}
@@ -57,6 +68,8 @@ class Frames:
             told = episode.instructions
             tasks.append(known.setdefault(told, frozenset(n for text in told for n in numbers.get(text, ()))))
             spans.setdefault(episode.data_file, [episode.start, 0])[1] = episode.stop
+            for key, place in episode.videos.items():
+                places[key].append(place)
         files = [DataFile(self._root / name, *span) for name, span in spans.items()]
         return np.array(starts, np.int64), tasks, files
 
@@ -80,16 +93,21 @@ class Frames:
         self, columns: Sequence[str], batch_size: int, start: int = 0, stop: int | None = None
     ) -> Iterator[dict[str, np.ndarray]]:
         """The frames [start, stop) as `to_numpy` gives them; batches do not cross files."""
-        names = list(dict.fromkeys([*columns, *_CHECKED]))
+        videos = [name for name in columns if self._features[name].is_video]
+        stored = [name for name in columns if name not in videos]
+        names = list(dict.fromkeys([*stored, *_CHECKED, *([_TIME] if videos else [])]))
         size = max(1, min(batch_size, _BATCH_BYTES // (self._image_bytes(columns) or 1)))
-        for file in self.files:
-            first, last = max(file.start, start), min(file.stop, file.stop if stop is None else stop)
-            if first >= last:
-                continue
-            for row, table in self._tables(file, names, size, first, last):
-                batch = {name: self._to_numpy(file.path, name, table, row - file.start) for name in names}
-                self._check(file.path, batch, row)
-                yield {name: batch[name] for name in columns}
+        with self.videos.opened() as opened:
+            for file in self.files:
+                first, last = max(file.start, start), min(file.stop, file.stop if stop is None else stop)
+                if first >= last:
+                    continue
+                for row, table in self._tables(file, names, size, first, last):
+                    batch = {name: self._to_numpy(file.path, name, table, row - file.start) for name in names}
+                    self._check(file.path, batch, row)
+                    for name in videos:
+                        batch[name] = opened.read(name, batch["episode_index"], batch[_TIME])
+                    yield {name: batch[name] for name in columns}
 
     def _image_bytes(self, columns: Sequence[str]) -> int:
         shapes = [self._features[name].shape for name in columns if self._features[name].is_image]

@@ -63,7 +63,17 @@ def read_info(root: Path) -> dict[str, Any]:
         )
     if not isinstance(info.get("features"), dict):
         raise DatasetError(f"{path}: features: expected an object, got {quoted(info.get('features'))}")
+    if video_keys(info) and info.get("video_path") != layout.VIDEO_PATH:
+        raise DatasetError(
+            f"{path}: video_path: expected {layout.VIDEO_PATH}, got {quoted(info.get('video_path'))}"
+        )
     return info
+
+
+def video_keys(info: Mapping[str, Any]) -> list[str]:
+    """The features whose images are in mp4 files, in order."""
+    features = info["features"].items()
+    return [key for key, value in features if isinstance(value, dict) and value.get("dtype") == "video"]
 
 
 def read_features(root: Path, info: Mapping[str, Any]) -> dict[str, Column]:
@@ -97,23 +107,31 @@ def read_feature(where: str, key: str, value: Any) -> Column:
     dtype = (
         "language" if key in LANGUAGE_KEYS else _SAME.get(dtype, dtype) if isinstance(dtype, str) else dtype
     )
-    if dtype == "video":
+    if dtype not in (*NUMBERS, "string", "image", "video", "language"):
         raise DatasetError(
-            f"{where}: expected images as PNG in the data files, got video, which cannot be trained on; "
-            "record or convert with use_videos=False"
-        )
-    if dtype not in (*NUMBERS, "string", "image", "language"):
-        raise DatasetError(
-            f"{where}.dtype: expected a number type, string or image, got {quoted(dtype)}; "
+            f"{where}.dtype: expected a number type, string, image or video, got {quoted(dtype)}; "
             "remove the column or store it as one of these"
         )
     shape = _shape(where, value.get("shape"))
-    if dtype == "image":
-        return Column(dtype, _image_shape(where, shape, value.get("names")), ("height", "width", "channels"))
+    if dtype in ("image", "video"):
+        _refuse_depth(where, value)
+        return Column(dtype, _image_shape(where, shape, value.get("names")), layout.AXES)
     if dtype in ("string", "language") and shape != (1,):
         raise DatasetError(f"{where}.shape: expected [1] for texts, got {list(shape)}")
     names = element_names(value.get("names"))
     return Column(dtype, shape, names if names and len(names) == math.prod(shape) else None)
+
+
+def _refuse_depth(where: str, value: Mapping[str, Any]) -> None:
+    """Depth is stored as grey of 12 bits, in which LeRobot has quantized it: no RGB image."""
+    for name in ("info", "video_info"):
+        told = value.get(name)
+        for key in ("is_depth_map", "video.is_depth_map"):
+            if isinstance(told, dict) and told.get(key):
+                raise DatasetError(
+                    f"{where}.{name}.{key}: expected a colour camera, got depth, which is read only as float "
+                    "columns of shape (height, width); leave the column out"
+                )
 
 
 def check_feature_name(where: str, name: Any) -> None:

@@ -36,24 +36,35 @@ DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 VIDEO_PATH = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
 
 
+AXES = ("height", "width", "channels")  # of images, in memory
+
+
 @dataclass(frozen=True)
 class Column:
     """One column of the data files.
 
     Attributes:
-        dtype: numpy name ("float32", "int64", "bool"), "string", "image", or "language" (annotations).
+        dtype: numpy name ("float32", "int64", "bool"), "string", "image", "video" (images in mp4 files), or
+            "language" (annotations).
         shape: of one frame; images are (height, width, 3), strings (1,).
         names: one per element, for images the axes; None if there are none.
+        codec: that a writer encodes a video with, a key of `keystep.data.encoder.ENCODERS`; else None.
     """
 
     dtype: str
     shape: tuple[int, ...]
     names: tuple[str, ...] | None = None
+    codec: str | None = None
 
     @property
     def is_image(self) -> bool:
         """Whether it is a camera's."""
-        return self.dtype == "image"
+        return self.dtype in ("image", "video")
+
+    @property
+    def is_video(self) -> bool:
+        """Whether it is a camera's whose images are in mp4 files, not in the data files."""
+        return self.dtype == "video"
 
     @property
     def is_depth(self) -> bool:
@@ -73,7 +84,7 @@ class Column:
     @property
     def is_number(self) -> bool:
         """Also truth values; not images."""
-        return self.dtype not in ("image", "string", "language")
+        return self.dtype not in ("image", "video", "string", "language")
 
     @property
     def frame_shape(self) -> tuple[int, ...]:
@@ -91,7 +102,12 @@ class Column:
 
 def image_column(height: int, width: int) -> Column:
     """A camera: uint8 (height, width, 3), stored as PNG."""
-    return Column("image", (height, width, 3), ("height", "width", "channels"))
+    return Column("image", (height, width, 3), AXES)
+
+
+def video_column(height: int, width: int, codec: str = "h264") -> Column:
+    """A camera: uint8 (height, width, 3), stored in mp4 files; `codec` is h264 or av1."""
+    return Column("video", (height, width, 3), AXES, codec)
 
 
 INDEX_FEATURES: dict[str, Column] = {
@@ -130,9 +146,10 @@ def _hub_type(feature: Column) -> dict[str, Any]:
 
 
 def data_schema(features: Mapping[str, Column]) -> pa.Schema:
-    """Schema of a data file; its `huggingface` metadata tells `datasets` which columns are images."""
-    hub = {"info": {"features": {key: _hub_type(feature) for key, feature in features.items()}}}
-    fields = [pa.field(key, arrow_type(feature)) for key, feature in features.items()]
+    """Schema of a data file, without videos; `huggingface` metadata tells `datasets` what are images."""
+    stored = {key: feature for key, feature in features.items() if not feature.is_video}
+    hub = {"info": {"features": {key: _hub_type(feature) for key, feature in stored.items()}}}
+    fields = [pa.field(key, arrow_type(feature)) for key, feature in stored.items()]
     return pa.schema(fields, metadata={"huggingface": json.dumps(hub)})
 
 
@@ -171,9 +188,25 @@ def empty_info(
         "fps": fps,
         "splits": {},
         "data_path": DATA_PATH,
-        "video_path": None,  # images are PNG bytes in the data files
-        "features": {key: feature.to_json() for key, feature in features.items()},
+        "video_path": VIDEO_PATH if any(feature.is_video for feature in features.values()) else None,
+        "features": {key: feature_json(feature, fps) for key, feature in features.items()},
     }
+
+
+def feature_json(feature: Column, fps: int) -> dict[str, Any]:
+    """Its entry in info.json as the writer writes it: of a video also what LeRobot tells of the stream."""
+    entry = feature.to_json()
+    if feature.is_video:
+        height, width, channels = feature.shape
+        told = {"height": height, "width": width, "codec": feature.codec, "pix_fmt": "yuv420p", "fps": fps,
+                "channels": channels, "is_depth_map": False}  # fmt: skip
+        entry["info"] = {**{f"video.{name}": value for name, value in told.items()}, "has_audio": False}
+    return entry
+
+
+def video_name(key: str, chunk: int, number: int) -> str:
+    """Path of a file of a video column."""
+    return VIDEO_PATH.format(video_key=key, chunk_index=chunk, file_index=number)
 
 
 def file_name(template: str, number: int, chunks_size: int = CHUNKS_SIZE) -> str:

@@ -32,8 +32,8 @@ class DatasetReader:
         features: by column; cameras as (height, width, 3) however they were declared.
 
     Raises:
-        DatasetError: not a v3.0 dataset, a missing or damaged file, features that cannot be read, or images
-            stored as video. Every method raises it for what it is the first to read.
+        DatasetError: not a v3.0 dataset, a missing or damaged file, features that cannot be read, or video
+            without PyAV to decode it. Every method raises it for what it is the first to read.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -133,7 +133,7 @@ class DatasetReader:
 
     @cached_property
     def _frames(self) -> Frames:
-        return Frames(self.path, self.features, self._episodes, self.instructions)
+        return Frames(self.path, self.features, self._episodes, self.instructions, self.info["fps"])
 
     @cached_property
     def _committed_rows(self) -> dict[Path, int]:
@@ -176,11 +176,19 @@ class DatasetReader:
                 raise DatasetError(f"columns: expected one of {', '.join(self.features)}, got {name!r}")
         return names
 
+    def video_files(self) -> list[Path]:
+        """The committed files of videos, in order, camera by camera; DatasetError when one is missing."""
+        found = [self.path / name for name in self._frames.videos.files()]
+        for path in found:
+            if not path.is_file():
+                raise DatasetError(f"{path}: expected a video file as in meta/episodes, found none")
+        return found
+
     def sha256(self) -> str:
-        """Identity of the committed content: digest of info.json, task table, episodes and data files."""
+        """Identity of the committed content: digest of info.json, tasks, episodes, data files and videos."""
         digest = hashlib.sha256()
         head = [self.path / layout.INFO_PATH, self.path / layout.TASKS_PATH]
-        for path in [*head, *self.episode_files(), *self.data_files()]:
+        for path in [*head, *self.episode_files(), *self.data_files(), *self.video_files()]:
             with self._open_committed(path) as file:
                 size = file.seek(0, io.SEEK_END)
                 digest.update(f"{path.relative_to(self.path).as_posix()}\0{size}\0".encode())
@@ -195,6 +203,8 @@ class DatasetReader:
             texts = self.instructions  # first, so that a damaged table is a DatasetError
             if layout.open_parquet(path).metadata.num_rows > len(texts):
                 return io.BytesIO(texts.to_bytes())
+        if path.suffix == ".mp4":
+            return self._frames.videos.open_committed(path, bool(self.collection))
         rows = self._committed_rows.get(path)
         if rows is not None and layout.open_parquet(path).metadata.num_rows > rows:
             return io.BytesIO(first_rows(path, rows))

@@ -21,7 +21,7 @@ def check_resumable(reader: DatasetReader, spec: DatasetSpec) -> None:
     expected = layout.empty_info(spec.all_features(), spec.fps, spec.robot_type, 0)
     pairs = [
         (key, expected[key], reader.info.get(key))
-        for key in ("fps", "features", "robot_type", "chunks_size", "data_path")
+        for key in ("fps", "features", "robot_type", "chunks_size", "data_path", "video_path")
     ]
     wanted, found = with_law(spec.side_file()), with_law(reader.collection)
     compared = sorted({*wanted, *found} - {"tasks", *spec.notes})

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from keystep.data.encoder import check_encoder
 from keystep.data.info import LANGUAGE_KEYS, MAX_SIDE, NUMBERS, check_feature_name, read_feature
 from keystep.data.layout import INDEX_FEATURES, Column, DatasetError
 from keystep.data.validation import checked_json, checked_text, checked_words, told
@@ -13,7 +14,7 @@ from keystep.data.validation import checked_json, checked_text, checked_words, t
 if TYPE_CHECKING:
     from keystep.data.spec import DatasetSpec
 
-DTYPES = (*NUMBERS, "string", "image")
+DTYPES = (*NUMBERS, "string", "image", "video")
 MAX_FPS = 10**6
 
 
@@ -65,6 +66,8 @@ def _check_feature(name: str, feature: Column) -> None:
     if feature.is_image and (len(shape) != 3 or shape[2] != 3 or max(shape) > MAX_SIDE):
         wanted = f"(height, width, 3) of images, at most {MAX_SIDE} pixels each"
         raise DatasetError(f"{name}.shape: expected {wanted}, got {shape}")
+    if feature.is_video:
+        check_encoder(name, feature.codec, *shape[:2])
     _check_names(f"{name}.names", feature)
 
 

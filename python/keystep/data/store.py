@@ -1,20 +1,21 @@
 """The files of a dataset while it is written: every commit is crash-safe.
 
-A commit writes a data file and its episodes file, then stats.json, then tasks.parquet when there are new
-instructions, then info.json. Each is flushed to disk under a temporary name before the first is renamed, and
-info.json comes last: its totals are the commit point. The last data file is open until it is full: a commit
-replaces it by one that has more behind the same rows. Readers take no more rows than info.json names, so a
-killed process leaves the dataset of the last commit. A commit that fails puts back what was there. Opening
-the folder for writing removes what no commit names.
+A commit writes a data file, its videos and its episodes file, then stats.json, then tasks.parquet when there
+are new instructions, then info.json. Each is flushed to disk under a temporary name before the first is
+renamed, and info.json comes last: its totals are the commit point. The last data file and its videos are open
+until they are full: a commit replaces them by ones that have more behind the same frames. Readers take no
+more rows than info.json names, so a killed process leaves the dataset of the last commit. A commit that fails
+puts back what was there. Opening the folder for writing removes what no commit names.
 """
 
 from __future__ import annotations
 
 import fcntl
+import functools
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import pyarrow as pa
 
 from keystep import files
 from keystep.data import layout, stats
+from keystep.data.encoder import join, split
 from keystep.data.encoding import as_written, episodes_table, without_place, write_row_groups
 from keystep.data.errors import DatasetBusyError
 from keystep.data.layout import DatasetError
@@ -43,12 +45,19 @@ class Episode:
         row: its row of meta/episodes but for the place of its frames.
         stats: of its frames.
         stop: index of the frame after its last one.
+        videos: its images by camera, of those in mp4 files, as one file each.
     """
 
     frames: pa.Table
     row: pa.Table
     stats: stats.Stats
     stop: int
+    videos: dict[str, bytes] = field(default_factory=dict)
+
+    @property
+    def nbytes(self) -> int:
+        """In memory."""
+        return self.frames.nbytes + sum(map(len, self.videos.values()))
 
 
 class Store:
@@ -72,6 +81,7 @@ class Store:
         self.texts = TaskTexts()
         self._spec = spec
         self._file_episodes = file_episodes
+        self._videos = [key for key, feature in spec.features.items() if feature.is_video]
         self._stats: stats.Stats = {}
         self._number = 0  # of the open file, which is there when it has episodes
         self._open_file: tuple[Episode, ...] = ()
@@ -87,7 +97,7 @@ class Store:
     def is_full(self, episodes: Sequence[Episode]) -> bool:
         """Whether the open file is when the episodes are added."""
         held = [*self._open_file, *episodes]
-        return len(held) >= self._file_episodes or sum(part.frames.nbytes for part in held) >= FILE_BYTES
+        return len(held) >= self._file_episodes or sum(part.nbytes for part in held) >= FILE_BYTES
 
     def commit(self, episodes: Sequence[Episode], texts: TaskTexts) -> None:
         """Write at least one more episode.
@@ -147,15 +157,26 @@ class Store:
         files.publish([self.path / name for name in writes])
 
     def _pair(self, held: Sequence[Episode]) -> dict[str, Callable[[Path], object]]:
-        """What writes the open data file and its episodes file."""
-        table = episodes_table([episode.row for episode in held], self._number)
+        """What writes the open data file, its videos and its episodes file."""
+        rows, fps = [episode.row for episode in held], self._spec.fps
+        table = episodes_table(rows, self._number, self._videos, fps)
         frames = [episode.frames for episode in held]
+        videos = {
+            self._video_name(key, self._number): functools.partial(
+                join, parts=[episode.videos[key] for episode in held], fps=fps
+            )
+            for key in self._videos
+        }
         return {
             layout.file_name(layout.DATA_PATH, self._number): lambda path: write_row_groups(path, frames),
+            **videos,
             layout.file_name(layout.EPISODES_PATH, self._number): (
                 lambda path: write_row_groups(path, [table])
             ),
         }
+
+    def _video_name(self, key: str, number: int) -> str:
+        return layout.video_name(key, *divmod(number, layout.CHUNKS_SIZE))
 
     def _acquire(self) -> int:
         try:
@@ -219,11 +240,15 @@ class Store:
         rows = layout.read_parquet(rows_path).slice(0, count)
         first = rows["dataset_from_index"][0].as_py()
         ahead = _rows(rows_path) > count or _rows(data_path) > reader.frames - first
-        full = count >= self._file_episodes or data_path.stat().st_size >= FILE_BYTES
+        videos = {key: self.path / self._video_name(key, self._number - 1) for key in self._videos}
+        size = sum(path.stat().st_size for path in (data_path, *videos.values()) if path.exists())
+        full = count >= self._file_episodes or size >= FILE_BYTES
         if full and not ahead:
             return
         frames = as_written(layout.read_parquet(data_path))
-        self._number, self._open_file = self._number - 1, _episodes(as_written(rows), frames)
+        lengths = rows["length"].to_pylist()
+        parts = {key: split(path, lengths, self._spec.fps) for key, path in videos.items()}
+        self._number, self._open_file = self._number - 1, _episodes(as_written(rows), frames, parts)
         if ahead:
             self._rewind()
         schema = layout.data_schema(self._spec.all_features())
@@ -274,9 +299,12 @@ class Store:
         count = self._number + bool(self._open_file)
         keep = {self.path / layout.file_name(t, n) for t in (layout.DATA_PATH, layout.EPISODES_PATH)
                 for n in range(count)}  # fmt: skip
-        for folder in ("data", "meta"):
+        keep |= {self.path / self._video_name(key, n) for key in self._videos for n in range(count)}
+        for folder in ("data", "meta", "videos"):
             for path in (self.path / folder).rglob("*"):
-                stray = path.suffix == ".parquet" and path.name.startswith("file-") and path not in keep
+                stray = (
+                    path.suffix in (".parquet", ".mp4") and path.name.startswith("file-") and path not in keep
+                )
                 if stray or path.suffix == files.TEMPORARY_SUFFIX:
                     path.unlink(missing_ok=True)
 
@@ -285,11 +313,21 @@ def _rows(path: Path) -> int:
     return layout.open_parquet(path).metadata.num_rows
 
 
-def _episodes(rows: pa.Table, frames: pa.Table) -> tuple[Episode, ...]:
-    """The episodes of a file of meta/episodes and its data file, which may have more frames."""
+def _episodes(rows: pa.Table, frames: pa.Table, videos: dict[str, list[bytes]]) -> tuple[Episode, ...]:
+    """The episodes of a file of meta/episodes and its data file, which may have more frames.
+
+    Args:
+        videos: by camera those of every episode.
+    """
     plain = without_place(rows)
     starts, stops = (rows[name].to_pylist() for name in ("dataset_from_index", "dataset_to_index"))
     return tuple(
-        Episode(frames.slice(start - starts[0], stop - start), plain.slice(number, 1), {}, stop)
+        Episode(
+            frames.slice(start - starts[0], stop - start),
+            plain.slice(number, 1),
+            {},
+            stop,
+            {key: parts[number] for key, parts in videos.items()},
+        )
         for number, (start, stop) in enumerate(zip(starts, stops, strict=True))
     )

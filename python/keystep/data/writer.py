@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from keystep.data import layout, stats
+from keystep.data.encoder import encode
 from keystep.data.encoding import episode_row, frames_table
 from keystep.data.flush import FLUSH_EPISODES, FLUSH_SECONDS
 from keystep.data.layout import DatasetError
@@ -180,7 +181,12 @@ class DatasetWriter:
             layout.TASK_COLUMN: task,
             **({layout.EXTRAS_COLUMN: more} if self.spec.extras else {}),
         }
-        return Episode(table, episode_row(row, found), found, start + length)
+        videos = {
+            key: encode(key, columns[key], self.spec.fps, feature.codec or "")
+            for key, feature in self.spec.features.items()
+            if feature.is_video
+        }
+        return Episode(table, episode_row(row, found), found, start + length, videos)
 
     def _index_columns(self, length: int, start: int, task_index: int) -> dict[str, np.ndarray]:
         frame = np.arange(length, dtype=np.int64)
