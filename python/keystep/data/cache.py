@@ -1,26 +1,37 @@
 """A dataset's columns as memory-mapped arrays, for random access.
 
-Parquet has to be decoded to be read; training reads the same frames thousands of times in random order. The
-columns are therefore converted once, as a stream, into one .npy file each in a cache folder named after the
-dataset's digest. Memory stays constant, and the pages in use are shared with the operating system's file
-cache. Decoded images take height * width * 3 bytes a frame on disk.
+Parquet and video have to be decoded to be read; training reads the same frames thousands of times in random
+order. The columns are therefore converted once, as a stream, into one .npy file each in a cache folder named
+after the dataset's digest. Memory stays constant, and the pages in use are shared with the operating system's
+file cache. Decoded images take height * width * 3 bytes a frame on disk, whichever way they were stored;
+`keystep.data.cache_room` bounds it.
+
+Beside every file is its checksum, written last. It is compared once in a process: what does not fit, a file
+that was cut or a disk that forgets, is converted again.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
+import zlib
 from collections.abc import Sequence
+from contextlib import suppress
+from math import prod
 from pathlib import Path
 
 import numpy as np
 
 from keystep import files
+from keystep.data.cache_room import make_room
 from keystep.data.joined import Dataset
 from keystep.data.layout import Column, DatasetError
 
-_VERSION = 2  # of what the columns hold
+_VERSION = 3  # of what the columns hold
+_BLOCK = 16 << 20
+_compared: set[Path] = set()
 
 
 def cache_folder() -> Path:
@@ -51,22 +62,53 @@ def mapped_columns(
         if feature is not None and not (feature.is_number or feature.is_image):
             raise DatasetError(f"columns: expected numbers or images, got {name!r}, which holds strings")
     root = (folder or cache_folder()) / f"{reader.sha256()[:32]}-{_VERSION}"
-    missing = [name for name in columns if not (root / f"{name}.npy").exists()]
-    if missing:
-        try:
+    missing = [name for name in columns if not _is_sound(root / f"{name}.npy")]
+    try:
+        if missing:
             root.mkdir(parents=True, exist_ok=True)
+            make_room(root, sum(_size(name, reader.features[name]) for name in missing) * reader.frames)
             _convert(reader, missing, root)
-        except OSError as error:
-            raise DatasetError(
-                f"{root}: could not write the cache: {error}; KEYSTEP_CACHE names another folder"
-            ) from error
+        with suppress(OSError):  # of a cache that others have filled
+            os.utime(root)  # used last, see `make_room`
+    except OSError as error:
+        raise DatasetError(
+            f"{root}: could not write the cache: {error}; KEYSTEP_CACHE names another folder"
+        ) from error
     return {name: np.load(root / f"{name}.npy", mmap_mode="r") for name in columns}
+
+
+def _is_sound(path: Path) -> bool:
+    """Whether the column is there and as it was written."""
+    if path in _compared and path.exists():
+        return True
+    try:
+        told = json.loads(_note(path).read_text(encoding="utf-8"))
+        found = _checksum(np.load(path, mmap_mode="r"))
+    except (OSError, ValueError, EOFError):
+        return False
+    if told != {"crc32": found}:
+        return False
+    _compared.add(path)
+    return True
+
+
+def _note(path: Path) -> Path:
+    return path.with_suffix(".json")
+
+
+def _checksum(values: np.ndarray, before: int = 0) -> int:
+    """CRC-32 of the values' bytes, after those of which it was `before`."""
+    flat = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
+    for start in range(0, len(flat), _BLOCK):
+        before = zlib.crc32(flat[start : start + _BLOCK], before)
+    return before
 
 
 def _convert(reader: Dataset, columns: Sequence[str], root: Path) -> None:
     staging = Path(tempfile.mkdtemp(dir=root, prefix=".converting-"))
     try:
         arrays: dict[str, np.memmap] = {}
+        checksums = dict.fromkeys(columns, 0)
         start = 0
         for batch in reader.iter_batches(columns):
             stop = start + len(batch[columns[0]])
@@ -75,15 +117,24 @@ def _convert(reader: Dataset, columns: Sequence[str], root: Path) -> None:
                     dtype, shape = _dtype(name, reader.features[name]), (reader.frames, *values.shape[1:])
                     arrays[name] = np.lib.format.open_memmap(staging / f"{name}.npy", "w+", dtype, shape)
                 arrays[name][start:stop] = values
+                checksums[name] = _checksum(arrays[name][start:stop], checksums[name])
             start = stop
         if not arrays:
             raise DatasetError(f"{reader.path}: expected at least one episode, found none")
         for name in columns:
             arrays.pop(name).flush()
-            files.sync(staging / f"{name}.npy")
-            (staging / f"{name}.npy").replace(root / f"{name}.npy")
+            path = root / f"{name}.npy"
+            files.sync(staging / path.name)
+            _note(path).unlink(missing_ok=True)  # of what was there
+            (staging / path.name).replace(path)
+            files.write_json(_note(path), {"crc32": checksums[name]})
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def _size(name: str, feature: Column) -> int:
+    """Bytes of a frame."""
+    return _dtype(name, feature).itemsize * prod(feature.shape)
 
 
 def _dtype(name: str, feature: Column) -> np.dtype:

@@ -1,0 +1,94 @@
+"""The cache of decoded columns: checked, mended, bounded."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from foreign_video import CAMERAS, write_video_dataset
+
+from keystep.data import DatasetError, DatasetReader
+from keystep.data import cache as caching
+from keystep.data.cache import mapped_columns
+
+KEYS = ["action", *CAMERAS]
+
+
+@pytest.fixture
+def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a process that has compared nothing yet."""
+    monkeypatch.setattr(caching, "_compared", set())
+
+
+def folders(root: Path) -> set[str]:
+    return {path.name for path in root.iterdir()}
+
+
+def test_videos_are_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh: None) -> None:
+    written = write_video_dataset(tmp_path / "d")
+    for _ in range(2):
+        caching._compared.clear()
+        found = mapped_columns(DatasetReader(tmp_path / "d"), KEYS, tmp_path / "cache")
+        for key in KEYS:
+            np.testing.assert_array_equal(found[key], written[key])
+        monkeypatch.setattr(DatasetReader, "iter_batches", None)  # whoever decodes again fails
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "no note", "other note"])
+def test_a_damaged_column_is_converted_again(tmp_path: Path, fresh: None, damage: str) -> None:
+    written = write_video_dataset(tmp_path / "d")
+    key = next(iter(CAMERAS))
+    mapped_columns(DatasetReader(tmp_path / "d"), KEYS, tmp_path / "cache")
+    (path,) = (tmp_path / "cache").rglob(f"{key}.npy")
+    data = path.read_bytes()
+    if damage in ("cut", "empty"):
+        path.write_bytes(data[: -1000 if damage == "cut" else 0])
+    elif damage == "flipped":
+        path.write_bytes(data[:-9] + bytes([data[-9] ^ 1]) + data[-8:])
+    elif damage == "no note":
+        path.with_suffix(".json").unlink()
+    else:
+        path.with_suffix(".json").write_text("{}")
+    caching._compared.clear()
+    found = mapped_columns(DatasetReader(tmp_path / "d"), [key], tmp_path / "cache")[key]
+    np.testing.assert_array_equal(found, written[key])
+    assert path.read_bytes() == data and not list((tmp_path / "cache").rglob(".*"))
+
+
+def test_what_was_not_used_for_longest_makes_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh: None
+) -> None:
+    key = next(iter(CAMERAS))
+    for number, name in enumerate("abc"):
+        write_video_dataset(tmp_path / name, (6 + number,))
+    readers = {name: DatasetReader(tmp_path / name) for name in "abc"}
+    frame = 48 * 64 * 3
+    monkeypatch.setenv("KEYSTEP_CACHE_GB", str(16 * frame / 1e9))  # for two of them
+    (tmp_path / "cache" / "mine").mkdir(parents=True)
+    for name in "ab":
+        mapped_columns(readers[name], [key], tmp_path / "cache")
+    for age, name in ((200, "b"), (100, "a")):
+        place = tmp_path / "cache" / f"{readers[name].sha256()[:32]}-{caching._VERSION}"
+        os.utime(place, (age, age))
+    mapped = mapped_columns(readers["a"], [key], tmp_path / "cache")[key]  # now used after b
+    mapped_columns(readers["c"], [key], tmp_path / "cache")
+    kept = {f"{readers[name].sha256()[:32]}-{caching._VERSION}" for name in "ac"}
+    assert folders(tmp_path / "cache") == {"mine", *kept}
+    monkeypatch.setenv("KEYSTEP_CACHE_GB", str(7 * frame / 1e9))
+    message = r"expected room for 0\.00 GB of decoded frames.*KEYSTEP_CACHE_GB the limit"
+    with pytest.raises(DatasetError, match=message):
+        mapped_columns(readers["b"], [key], tmp_path / "cache")
+    assert folders(tmp_path / "cache") == {"mine", f"{readers['b'].sha256()[:32]}-{caching._VERSION}"}
+    assert mapped.sum() > 0  # of a dataset that was removed, still there for whoever has it
+
+
+@pytest.mark.parametrize("limit", ["0", "-1", "much", "nan"])
+def test_a_limit_that_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh: None, limit: str
+) -> None:
+    write_video_dataset(tmp_path / "d", (6,))
+    monkeypatch.setenv("KEYSTEP_CACHE_GB", limit)
+    with pytest.raises(DatasetError, match=f"KEYSTEP_CACHE_GB: expected a number above 0, got '{limit}'"):
+        mapped_columns(DatasetReader(tmp_path / "d"), ["action"], tmp_path / "cache")
