@@ -14,6 +14,7 @@ from benchmarks import (
     rollouts,
     tabletop,
     trace,
+    video,
 )
 
 
@@ -28,6 +29,7 @@ def main() -> None:
     merging.main(merging.Options())
     tabletop.main(tabletop.Options())
     rollouts.main(rollouts.Options())
+    video.main(video.Options())
     openvino_env.main()
     native.main(native.Options())
     native_scaling.main(native_scaling.Options())

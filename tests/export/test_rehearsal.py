@@ -67,7 +67,8 @@ def told(path: Path, *texts: str) -> None:
 def config(path: Path, kind: type = ControllerTraining, **changes: Any) -> Any:
     settings = dict(preset="tiny", steps=2, batch_size=8, device="cpu", threads=1, warmup_steps=1)
     folders = dict(dataset=path, output=path.parent / "run", cache=path.parent / "cache")
-    return kind(**{**settings, **folders, **changes})
+    actions = dict(action_law="absolute", action_bounds="data") if kind is ControllerTraining else {}
+    return kind(**{**settings, **folders, **actions, **changes})
 
 
 def set_fps(value: object) -> Callable[[Path], None]:
@@ -95,12 +96,6 @@ REFUSED: dict[str, Case] = {
     "NUL": ({}, set_tasks("a\0b"), PLAN, "instruction: expected text, got a NUL at 1"),
     "NUL in a name": ({}, set_tasks("a\0b"), {}, r"tasks\[0\]\S+: expected text, got a NUL.*tasks\.parquet"),
     "blank": ({}, set_tasks(" \t"), PLAN, r"white space only.*tasks\.parquet"),
-    "sizes, ACT": (
-        SIZES,
-        str,
-        {"preset": "act-tiny"},
-        r"expected images of one size.*--cameras",
-    ),
     "history, ACT": (
         {},
         str,
@@ -217,4 +212,4 @@ def test_what_was_chosen_is_told_and_may_change(tmp_path: Path, capsys: pytest.C
     document = json.loads((tmp_path / "run/policy.json").read_text())
     assert document["action"]["hold"] == {"mode": "values", "values": [0.5, 0.0]}
     with pytest.raises(DatasetError, match=r"action_law: expected \['absolute', 'absolute'\] to resume, got"):
-        train(config(path, action_law="relative"))
+        train(config(path, action_law="relative", hold="last"))

@@ -11,6 +11,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from keystep.features import Feature  # noqa: E402
 from keystep.models.act import ActController, Attention, image_positions  # noqa: E402
 from keystep.models.config import ActConfig  # noqa: E402
 from keystep.models.encoders import ImageEncoder  # noqa: E402
@@ -32,6 +33,7 @@ VARIANTS = {
     "goal state": TINY,
     "flat": replace(TINY, goal="none", tasks=3),
     "two cameras": replace(TINY, observation=CAMERAS),
+    "two sizes": replace(TINY, observation=(CAMERAS[0], camera_feature("wrist", 64, 32))),
     "everything": replace(TINY, observation=(state_feature(5), CAMERAS[0]), tasks=2),
 }
 
@@ -182,9 +184,31 @@ def test_image_positions_differ_in_every_cell() -> None:
     assert torch.cdist(grid, grid).fill_diagonal_(1).min() > 0.1
 
 
-def test_cameras_of_two_sizes_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"act\.observation: expected images of one size"):
-        replace(TINY, observation=(CAMERAS[0], camera_feature("wrist", 32, 32)))
+def test_cameras_of_two_sizes_share_an_encoder() -> None:
+    """Each image's cells are those it has alone, in the order of the images."""
+    wrist = camera_feature("wrist", 32, 96)
+    config = replace(TINY, observation=(CAMERAS[0], wrist), goal="none")
+    torch.manual_seed(0)
+    model = ActController(config).eval()
+    images = {f"observation.{f.name}": torch.randn(2, *f.network_shape()[1:]) for f in config.images}
+    with torch.no_grad():
+        tokens, position = model._tokens(images, torch.zeros(2, config.latent))
+        first = 1
+        for number, (name, feature) in enumerate(zip(images, config.images, strict=True)):
+            _, height, width = feature.network_shape()[1:]
+            count = -(-height // 32) * -(-width // 32)
+            alone = model.image(model.backbone(images[name]).flatten(2).transpose(1, 2))
+            torch.testing.assert_close(tokens[:, first : first + count], alone)
+            grid = image_positions(-(-height // 32), -(-width // 32), config.width)
+            torch.testing.assert_close(position[first : first + count], model.image_names[number] + grid)
+            first += count
+        assert first == tokens.shape[1]
+
+
+def test_cameras_of_two_kinds_are_refused() -> None:
+    depth = Feature("observation.far", "depth", (32, 32), 1)
+    with pytest.raises(ValueError, match=r"act\.observation: expected images of one kind"):
+        replace(TINY, observation=(CAMERAS[0], depth))
 
 
 def test_a_history_is_refused() -> None:

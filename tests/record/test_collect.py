@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fake_cameras import CAMERA, camera_source
 from fake_expert import collect_forever, fake_source
 
 import keystep
 from keystep.data import DatasetError, DatasetReader
 from keystep.data.check import check_dataset
 from keystep.record.collect import collect, collect_from
+from keystep.record.video import with_video
 
 
 def contents(path: Path) -> list[tuple]:
@@ -65,6 +67,29 @@ def test_more_episodes_can_be_added(tmp_path: Path) -> None:
         ("lift", 2), ("lift", 4), ("push", 1), ("push", 5), ("lift", 8), ("push", 7)
     ]  # fmt: skip
     assert collect_from(fake_source(), tmp_path, 3).attempts == {}
+
+
+def test_images_may_be_videos(tmp_path: Path) -> None:
+    source = with_video(camera_source(), "h264")
+    collect_from(source, tmp_path / "d", 2, flush_episodes=3)
+    collect_from(source, tmp_path / "d", 4, flush_episodes=3)
+    collect_from(source, tmp_path / "more", 4, processes=2, flush_episodes=3)
+    assert check_dataset(tmp_path / "d") == []
+    reader = DatasetReader(tmp_path / "d")
+    assert len(reader.video_files()) == 3 and reader.features[CAMERA].is_video
+    for name in ("lift", "push"):
+        kept = {e.seed: reader.read_episode(e, [CAMERA])[CAMERA] for e in reader.episodes() if e.task == name}
+        others = DatasetReader(tmp_path / "more")
+        for episode in others.episodes():
+            if episode.task == name:  # the order of tasks is another one: two were added later
+                found = others.read_episode(episode, [CAMERA])[CAMERA]
+                np.testing.assert_array_equal(found, kept[episode.seed])
+    with pytest.raises(DatasetError, match=r"features\.observation\.images\.top.*to resume"):
+        collect_from(camera_source(), tmp_path / "d", 5)
+    with pytest.raises(DatasetError, match="video: expected none, as there are no images"):
+        with_video(fake_source(), "h264")
+    with pytest.raises(DatasetError, match="codec: expected one of h264, av1, got 'mjpeg'"):
+        with_video(camera_source(), "mjpeg")
 
 
 def test_a_dead_simulator_is_an_error_and_loses_nothing(tmp_path: Path) -> None:

@@ -32,9 +32,8 @@ def test_batches_are_what_networks_take(tmp_path: Path, style: str, dtype: str, 
     import torch
 
     written = write_foreign(tmp_path / "d", style, dtype=dtype, names=names, camera=[3, 6, 8])
-    config = ControllerTraining(
-        tmp_path / "d", tmp_path / "o", preset="tiny", condition="none", cache=tmp_path / "c"
-    )
+    told = {"action_law": "absolute", "action_bounds": "data", "cache": tmp_path / "c"}
+    config = ControllerTraining(tmp_path / "d", tmp_path / "o", preset="tiny", condition="none", **told)
     recipe = recipe_of(config, DatasetReader(config.dataset))
     windows = recipe.windows([0, 1, 2])
     arrays = windows.batch(np.arange(5), np.random.default_rng(0))

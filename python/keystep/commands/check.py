@@ -18,13 +18,15 @@ def main(dataset: Annotated[Path, tyro.conf.Positional]) -> None:
     same, or what training will refuse, and says so. Ends with an error when there are problems.
 
     Args:
-        dataset: the dataset's folder.
+        dataset: the dataset's folder, or its id on the Hugging Face Hub.
     """
     from keystep.data.check import inspect_dataset
+    from keystep.data.hub import local_folder
 
+    folder = local_folder(dataset)
     with progress_bar() as bar:
         task = bar.add_task("reading", total=None)
-        findings = inspect_dataset(dataset, lambda done, total: bar.update(task, completed=done, total=total))
+        findings = inspect_dataset(folder, lambda done, total: bar.update(task, completed=done, total=total))
     for kind, lines in (("remark", findings.remarks), ("problem", findings.problems)):
         for line in lines:
             print(f"{kind}: {line}".encode(errors="backslashreplace").decode())

@@ -14,6 +14,7 @@ import numpy as np
 from keystep.code.grid import PAPER_GRID
 from keystep.data.action_law import with_law
 from keystep.data.episodes import EpisodeInfo
+from keystep.data.hub import local_folder
 from keystep.data.layout import Column, DatasetError, quoted
 from keystep.data.reader import DatasetReader
 from keystep.data.stats import Stats
@@ -105,8 +106,8 @@ Dataset = DatasetReader | JoinedDatasets
 
 
 def open_datasets(paths: Path | Sequence[Path]) -> Dataset:
-    """One dataset, or several as one. Raises DatasetError."""
-    folders = [paths] if isinstance(paths, Path) else list(paths)
+    """One dataset, or several as one: folders, or ids of the Hub. Raises DatasetError."""
+    folders = [local_folder(path) for path in ([paths] if isinstance(paths, Path) else paths)]
     if not folders:
         raise DatasetError("dataset: expected at least one folder, got none")
     return DatasetReader(folders[0]) if len(folders) == 1 else JoinedDatasets(folders)

@@ -126,15 +126,19 @@ class ActController(nn.Module):
         self.views = config.views()
         if config.vectors:
             self.state = nn.ModuleDict({view: nn.Linear(config.vector_width, width) for view in self.views})
-        for channels, height, columns in {feature.network_shape()[1:] for feature in config.images}:
-            self.backbone = resnet18(config.image_width, channels=channels)
+        if config.images:
+            sizes = [feature.network_shape()[1:] for feature in config.images]  # channels, height, width
+            self.backbone = resnet18(config.image_width, channels=sizes[0][0])
             self.image = nn.Linear(8 * config.image_width, width)
             # One row per image: without it a token would not tell whether it is of the goal.
             images = len(self.views) * len(config.images)
             self.image_names = nn.Parameter(0.02 * torch.randn(images, 1, width))
+            grids = {size: image_positions(-(-size[1] // 32), -(-size[2] // 32), width) for size in sizes}
+            cells = [grids[size] for size in sizes] * len(self.views)
+            self._same_size = len(grids) == 1
+            self._cells = [len(grid) for grid in cells]  # of every image
             self.grid: Tensor
-            grid = image_positions(-(-height // 32), -(-columns // 32), width)
-            self.register_buffer("grid", grid, persistent=False)
+            self.register_buffer("grid", torch.cat(cells), persistent=False)
         if config.tasks:
             self.task_embedding = nn.Embedding(config.tasks, width)
         self.latent = nn.Linear(config.latent, width)
@@ -195,12 +199,19 @@ class ActController(nn.Module):
         tokens = torch.stack(vectors, dim=1)
         position: Tensor = self.vector_positions
         if self.config.images:
-            names = [f"{view}.{feature.name}" for view in self.views for feature in self.config.images]
-            maps = self.backbone(torch.cat([batch[name] for name in names])).flatten(2).transpose(1, 2)
-            cells = self.image(maps).unflatten(0, (len(names), -1)).transpose(0, 1).flatten(1, 2)
-            tokens = torch.cat([tokens, cells], dim=1)
-            position = torch.cat([position, (self.image_names + self.grid).flatten(0, 1)])
+            tokens = torch.cat([tokens, self._image_tokens(batch)], dim=1)
+            names = [row.expand(count, -1) for row, count in zip(self.image_names, self._cells, strict=True)]
+            position = torch.cat([position, torch.cat(names) + self.grid])
         return tokens, position
+
+    def _image_tokens(self, batch: Batch) -> Tensor:
+        """The cells of every image, [B, T, D]. Images of one size go through the encoder together."""
+        names = [f"{view}.{feature.name}" for view in self.views for feature in self.config.images]
+        if not self._same_size:
+            maps = [self.backbone(batch[name]).flatten(2).transpose(1, 2) for name in names]
+            return self.image(torch.cat(maps, dim=1))
+        maps = self.backbone(torch.cat([batch[name] for name in names])).flatten(2).transpose(1, 2)
+        return self.image(maps).unflatten(0, (len(names), -1)).transpose(0, 1).flatten(1, 2)
 
 
 class Posterior(nn.Module):

@@ -143,7 +143,7 @@ class ActConfig(Observing):
 
     Attributes:
         action_dim, horizon, execute, chunk_start, goal, tasks: as of DiffusionConfig.
-        observation: as there, of one frame; images have one size and kind.
+        observation: as there, of one frame; images are of one kind, and share an encoder whatever their size.
         width: of the transformer; heads divide it. feedforward: hidden width of its layers.
         encoder_layers, decoder_layers: of the policy; vae_layers: of the encoder used in training only.
         latent: values of the latent; kl_weight: of its divergence from a unit normal in the loss.
@@ -174,10 +174,8 @@ class ActConfig(Observing):
         for feature in self.observation:
             place = f"act.observation: {feature.key}.history"
             require(feature.history == 1, place, "1 (ACT sees one frame)", feature.history)
-        sizes = sorted({feature.shape for feature in self.images})
-        require(
-            len(sizes) <= 1, "act.observation", "images of one size and kind (they share an encoder)", sizes
-        )
+        kinds = sorted({feature.kind for feature in self.images})
+        require(len(kinds) <= 1, "act.observation", "images of one kind (they share an encoder)", kinds)
         require(self.width % self.heads == 0, "act.width", f"a multiple of {self.heads} (heads)", self.width)
         for name in (
             "feedforward",

@@ -98,6 +98,7 @@ def collect(
     preset: Literal["none", "paper", "shipped"] = "none",
     flush_seconds: float = FLUSH_SECONDS,
     flush_episodes: int = FLUSH_EPISODES,
+    video: Literal["none", "h264", "av1"] = "none",
 ) -> CollectReport:
     """Write successful demonstrations to a LeRobotDataset v3.0 folder.
 
@@ -140,6 +141,7 @@ def collect(
             killed job loses no others; earlier where writing takes no more than 2 % of the time. Episodes are
             finished in the order of their seeds.
         flush_episodes: or when so many wait in memory; also the episodes per data file.
+        video: images go into mp4 files of this codec (PyAV; lossy) instead of PNG in the data files.
 
     Raises:
         DatasetError: bad settings, before anything is created; settings differ from those of the dataset, the
@@ -147,6 +149,7 @@ def collect(
         RuntimeError: images are asked for on a machine without a Vulkan driver.
     """
     from keystep.data.writer import check_flush
+    from keystep.record.video import with_video
     from keystep.suites import suite_named
 
     try:
@@ -168,8 +171,9 @@ def collect(
         "grid": grid,
     }
     given = {name: value for name, value in special.items() if value is not None}
+    source = world.source(tasks, seed, obs_mode, image_size, **_suite_options(world, given, preset, suite))
     return collect_from(
-        world.source(tasks, seed, obs_mode, image_size, **_suite_options(world, given, preset, suite)),
+        source if video == "none" else with_video(source, video),
         output,
         episodes,
         processes,

@@ -1,7 +1,8 @@
 """What a policy's actions are: names, bounds, what holds the robot, and the law that tells standing still.
 
-All of it is the dataset's where keystep collected it. Of other data keystep knows what it saw and no more: it
-bounds actions by that, repeats the last action where nothing better is known, and says so.
+All of it is the dataset's where keystep collected it. Of other data keystep knows what it saw and no more. A
+planner's description of actions is then the range that was seen and the last action repeated, and says so; a
+controller, which moves a robot by it, is not trained before it is told (`ActionChoices.require_told`).
 """
 
 from __future__ import annotations
@@ -23,6 +24,11 @@ _ROWS = 4096  # read at a time
 BOUNDS = "data, margin=F (F times the range of the data on either side) or a JSON file"
 FIELDS = ("min", "max", "names", "units", "rate_limit")
 """Of a file of bounds; the first two are needed."""
+_OPTIONS = {
+    "action_law": "--action-law relative or absolute (or one for each dimension)",
+    "action_bounds": "--action-bounds data, margin=F or FILE",
+    "hold": "--hold {stop} (which stops a robot of relative actions) or last (which lets it go on)",
+}
 DEFAULT = " (default: the dataset does not tell)"
 
 
@@ -63,6 +69,22 @@ class ActionChoices:
         self.notes.append(f"hold: {self._told_hold()}{'' if hold or collected else DEFAULT}")
         self.notes.append(f"action law: {self._told_law()}{'' if law or declared else DEFAULT}")
         self.notes += self._restless()
+        moves_on = RELATIVE in self.spec["law"] and not (hold or collected)
+        self._untold = {
+            "action_law": not (law or declared or collected),
+            "action_bounds": not (bounds or collected),
+            "hold": moves_on,
+        }
+
+    def require_told(self) -> None:
+        """Raises ValueError where what moves a robot would be a guess: law, bounds, or what stops motions."""
+        missing = [name for name, untold in self._untold.items() if untold]
+        if missing:
+            options = " and ".join(_OPTIONS[name].format(stop=self._stop()) for name in missing)
+            raise ValueError(
+                f"{', '.join(missing)}: expected {options}, as {self._reader.path} does not tell and a robot "
+                "will move by it, got none"
+            )
 
     def still(self) -> np.ndarray:
         """(A,) float32: the action without motion; NaN where that is to repeat the last one."""
@@ -151,11 +173,14 @@ class ActionChoices:
             return f"values {', '.join(f'{value:g}' for value in hold['values'])}"
         if RELATIVE not in laws:
             return "last (a tick that fails repeats the last action given)"
-        stop = ",".join("0" if law == RELATIVE else "VALUE" for law in laws)
         return (
             "last (a tick that fails repeats the last action given, which is relative: the robot goes on "
-            f"with its last motion; --hold {stop} stops it)"
+            f"with its last motion; --hold {self._stop()} stops it)"
         )
+
+    def _stop(self) -> str:
+        """What `hold` is to be where relative actions are not to go on."""
+        return ",".join("0" if law == RELATIVE else "VALUE" for law in self.spec["law"])
 
     def _restless(self) -> list[str]:
         """A line if there are relative actions whose bounds leave no way to stand still."""

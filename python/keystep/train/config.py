@@ -16,7 +16,8 @@ class TrainConfig:
     """What every training run depends on; the same values on the same machine give the same weights."""
 
     dataset: Path | tuple[Path, ...]
-    """LeRobotDataset v3.0 folder, or several of one world, whose episodes are trained on together."""
+    """LeRobotDataset v3.0 folder, or its id on the Hugging Face Hub (owner/name or owner/name@revision), or
+    several of one world, whose episodes are trained on together."""
     output: Path
     """Checkpoint folder, new or to be continued."""
     preset: str = "small"
@@ -143,13 +144,13 @@ class ControllerTraining(TrainConfig):
     """Standard deviation of noise on normalised goals, against the imprecision of planned ones."""
     hold: str | None = None
     """What a tick that fails gives: `last`, the last action given, or values, 0,0,1, or a JSON file of them.
-    As collected; else last: of other data no action is known that stands still."""
+    As collected; else last, and of relative actions, which then go on, it must be given."""
     action_bounds: str | None = None
     """Of actions: `data`, the range of the data; `margin=F`, wider by F times that on either side; or a JSON
-    file with min and max, and perhaps names, units and rate_limit. As collected; else data."""
+    file with min and max, and perhaps names, units and rate_limit. As collected; else it must be given."""
     action_law: str | None = None
     """`relative`: 0 is no motion; `absolute`: the last command is repeated. One for all, a list with commas,
-    or a JSON file of it; with goals it fills chunks that end before H. As collected; else absolute."""
+    or a JSON file of it; with goals it fills chunks that end before H. As collected; else to be given."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -37,7 +37,9 @@ class ControllerRecipe:
         self._actions = ActionChoices(source.reader, config.hold, config.action_bounds, config.action_law)
         self.notes = self._actions.notes
         self.draft = self._draft(source.reader)
-        if source.checkpoint is not None:
+        if source.checkpoint is None:
+            self._actions.require_told()
+        else:
             self.draft = taken_from(source.checkpoint, self.draft)
             self.notes = source.told
         self.notes += self._told_observations()
