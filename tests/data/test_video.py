@@ -163,6 +163,52 @@ def test_what_is_wrong_is_told_once(tmp_path: Path, damage: Callable[[Path], obj
     assert len(problems) == 1 and message in problems[0]
 
 
+def shift(first: float, second: float) -> Callable[[Path], None]:
+    """Both episodes of the first file, by seconds."""
+
+    def damage(root: Path) -> None:
+        for name in ("from", "to"):
+            change(f"{name}_timestamp", lambda v: [v[0] + first, v[1] + second, *v[2:]])(root)
+
+    return damage
+
+
+def rate_told(root: Path) -> None:
+    info = json.loads((root / "meta/info.json").read_text())
+    info["features"][FRONT]["info"]["video.fps"] = 25
+    (root / "meta/info.json").write_text(json.dumps(info))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (
+            shift(0, -2 / FPS),
+            "episode 1: videos/observation.images.front: expected images of its own, got some of episode 0",
+        ),
+        (
+            change("to_timestamp", lambda v: [v[0] + 1, *v[1:]]),
+            "episode 0: videos/observation.images.front/to_timestamp: expected 12 frames after",
+        ),
+        (
+            rate_told,
+            f"info.json: features.{FRONT}.info.video.fps: expected 30 as fps, got 25",
+        ),
+    ],
+)
+def test_what_is_read_all_the_same_is_remarked(
+    tmp_path: Path, damage: Callable[[Path], object], message: str
+) -> None:
+    write_video_dataset(tmp_path)
+    assert inspect_dataset(tmp_path).remarks == [
+        "stats.json: expected statistics of all frames [stats], found none; they are computed anew"
+    ]
+    damage(tmp_path)
+    findings = inspect_dataset(tmp_path)
+    assert findings.problems == [] and len(findings.remarks) == 2
+    assert any(message in line for line in findings.remarks)
+
+
 def test_without_pyav_one_line_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_video_dataset(tmp_path)
     monkeypatch.setitem(sys.modules, "av", None)

@@ -22,6 +22,7 @@ from keystep.data.check_layout import (
     timestamp_findings,
 )
 from keystep.data.check_training import training_findings
+from keystep.data.check_video import video_findings
 from keystep.data.layout import DatasetError
 from keystep.data.reader import DatasetReader
 
@@ -67,6 +68,7 @@ def inspect_dataset(path: str | Path, progress: Progress = lambda done, total: N
             _ = reader.stats
             findings.remarks += stats_findings(reader, ranges)
         deviations.extend(timestamp_findings(reader))
+        deviations.extend(video_findings(reader))
     with _collecting(root, deviations):
         deviations.extend(layout_findings(reader))
     return findings
