@@ -45,7 +45,9 @@ def change_episodes(root: Path, column: str, value: Callable[[list], list]) -> N
 
 @pytest.mark.parametrize("codec", ["libx264", "libx265", "libsvtav1", "libvpx-vp9"])
 def test_frames_are_pyavs_whatever_the_codec(tmp_path: Path, codec: str) -> None:
-    written = write_video_dataset(tmp_path, codec=codec)
+    # x265 writes beyond its memory when it encodes images below 64 pixels.
+    cameras = dict.fromkeys(CAMERAS, (64, 72)) | {FRONT: (72, 96)} if codec == "libx265" else CAMERAS
+    written = write_video_dataset(tmp_path, codec=codec, cameras=cameras)
     found = read(tmp_path, batch_size=5)
     for key in written:
         np.testing.assert_array_equal(found[key].reshape(written[key].shape), written[key])

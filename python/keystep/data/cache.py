@@ -100,7 +100,7 @@ def _checksum(values: np.ndarray, before: int = 0) -> int:
     """CRC-32 of the values' bytes, after those of which it was `before`."""
     flat = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
     for start in range(0, len(flat), _BLOCK):
-        before = zlib.crc32(flat[start : start + _BLOCK], before)
+        before = zlib.crc32(flat[start : start + _BLOCK].data, before)
     return before
 
 
