@@ -1,109 +1,170 @@
-"""Planners that write code, at run time: steps of a call that goes on and key-steps, by way to answer.
+"""Planners that write code, at run time: a call that goes on and a key-step, beside transformers' `generate`.
 
-    PYTHONPATH=tests/support python -m benchmarks.writing --preset tiny --rounds 30
+    python -m benchmarks.writing                                  # taught by heart: minutes of teaching first
+    python -m benchmarks.writing --bundle writer.keystep --checkpoint writer --task Swap
+    python -m benchmarks.writing --presets state --rounds 3 --keep build/benchmark-cases/writing
 
-The planner is taught one episode by heart (tests/support/taught_code.py), so that drafts are accepted.
-All samples are of our runtime; transformers' `generate` is not beside it yet.
+Every contender is shown the same episode, step by step; they take turns in shuffled order. With `--bundle`
+it is one of the suite tabletop that the planner plays with the oracle; `--checkpoint` has the same weights
+for `generate`, and is exported in both precisions. Bars: a step that goes on 8x faster than `generate`, 8 ms,
+a key-step 12 ms (medians of `tiny`, draft), 1.2x from an empty memory to 240 tokens, 200 us of our own from
+a key-step to the first denoise step.
 """
 
-from dataclasses import dataclass
-from pathlib import Path
-from time import perf_counter
+from __future__ import annotations
 
-import numpy as np
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
 import tyro
-from taught_code import EPISODE, TASK, observed, taught_checkpoint
 
 import keystep
-from benchmarks.harness import Contender, interleave, paired_ratio, summarise, write_result
+from benchmarks.harness import Contender, interleave, write_result
 from benchmarks.machine import REPOSITORY, describe_run
+from benchmarks.programs import build, run_json
+from benchmarks.taught_planner import known_episode, taught_planner
+from benchmarks.writing_episodes import Asked, Episode, Timed, recorded_episode
+from benchmarks.writing_generate import Generate
+from benchmarks.writing_report import Measured, Planner, report
 from keystep.export.code_bundle import export_code_bundle, load_code_planning
-from keystep.table_writer import table_of
+from keystep.export.code_manifest import REPLY_TOKENS
+from keystep.libraries import find_onnxruntime
 
+PRECISIONS = ("fp32", "int8")
+WARM_UP_STEPS = 8
 WAYS = ("draft", "early_stop", "greedy")
-REPLY_TOKENS = 48
 
 
 @dataclass(frozen=True)
 class Options:
-    preset: str = "tiny"
-    """Or tiny's small relatives: micro, micro-state."""
-    rounds: int = 30
+    presets: tuple[str, ...] = ("tiny", "state")
+    """Taught here, one after the other; without --bundle."""
+    bundle: Path | None = None
+    """A planner to measure in their place."""
+    checkpoint: Path | None = None
+    """What the bundle was made of: then `generate` is measured, too, and both precisions."""
+    task: str = "Swap"
+    """Of the suite tabletop, whose episode the planner of --bundle is shown."""
+    seed: int = 10_000_000
+    """Of its scene."""
+    rounds: int = 10
     """Episodes of each contender."""
     threads: tuple[int, ...] = (1, 2)
+    calls: int = 25
+    """Of the episode that is taught; 25 make more than 240 tokens of memory."""
+    teaching: int = 240
+    """Steps of the optimizer."""
+    reactions: int = 2000
+    """Key-steps that the controller is timed on, in lockstep and asynchronous; 0: none."""
+    keep: Path | None = None
+    """Folder in which checkpoints and bundles are kept, and found by the next run; else they are deleted."""
     output: Path = REPOSITORY / "benchmarks" / "results" / "writing.json"
-    folder: Path = REPOSITORY / "build" / "benchmark-cases" / "writing"
-    """Of the checkpoint and its bundles."""
+    """The JSON result; a Markdown report is written beside it."""
 
 
 def main(options: Options) -> None:
-    """Measures every way, precision and number of threads, and writes the result."""
+    """Measures, and writes the result."""
     describe_run()
-    checkpoint = options.folder / options.preset
-    if not (checkpoint / "model.safetensors").exists():
-        taught_checkpoint(checkpoint, options.preset)
-    planning = load_code_planning(checkpoint, REPLY_TOKENS)
-    seen = [observed(planning, lesson) for lesson in EPISODE]
-    goes_on: dict[str, list[float]] = {}
-    key_steps: dict[str, list[float]] = {}
-
-    def contender(name: str, planner: keystep.CodeRuntime, ready: bool) -> Contender:
-        def episode(_: int) -> float:
-            planner.reset(TASK)
-            times: dict[bool, list[float]] = {False: [], True: []}
-            for observation in seen:
-                start = perf_counter()
-                reply = planner.ask(observation)
-                times[reply.key_step].append((perf_counter() - start) * 1e3)
-                if ready:
-                    planner.prepare()
-            goes_on.setdefault(name, []).append(float(np.median(times[False])))
-            key_steps.setdefault(name, []).append(float(np.median(times[True])))
-            return goes_on[name][-1]
-
-        return episode
-
-    contenders = {}
-    for precision in ("fp32", "int8"):
-        path = options.folder / f"{options.preset}-{precision}.keystep"
-        if not path.exists():
-            export_code_bundle(checkpoint, path, precision=precision, reply_tokens=REPLY_TOKENS)
-        for threads in options.threads:
-            for way in WAYS:
-                for ready in (False, True) if way == "draft" else (False,):
-                    name = f"{precision}, {threads}, {way}{', prepared' if ready else ''}"
-                    planner = keystep.load(path, way=way, threads=threads)
-                    contenders[name] = contender(name, planner, ready)
-    for episode in contenders.values():
-        episode(0)
-    goes_on.clear()
-    key_steps.clear()
-    interleave(contenders, options.rounds, seed=0, label="episodes")
-    rows = [_row(name, goes_on, key_steps) for name in contenders]
-    note = f"`{options.preset}`, taught one episode by heart. Medians of episodes' median steps, ms.\n\n"
-    settings = {"preset": options.preset, "rounds": options.rounds, "weights": "taught one episode"}
-    write_result(
-        options.output,
-        "writing",
-        settings,
-        {"goes_on": goes_on, "key_steps": key_steps},
-        note + table_of(rows),
-    )
-    print(note + table_of(rows))
-
-
-def _row(name: str, goes_on: dict[str, list[float]], key_steps: dict[str, list[float]]) -> dict[str, str]:
-    best = ", ".join([*name.split(", ")[:2], "draft"])
-    ratio = paired_ratio(goes_on[name], goes_on[best])
-    on, key = summarise(goes_on[name]), summarise(key_steps[name])
-    return {
-        "precision, threads, way": name,
-        "goes on": f"{on['median']:.2f}",
-        "p99": f"{on['p99']:.2f}",
-        "times draft": f"{ratio['median']:.2f} ({ratio['low']:.2f} .. {ratio['high']:.2f})",
-        "key-step": f"{key['median']:.2f}",
-        "its p99": f"{key['p99']:.2f}",
+    with _folder(options) as folder:
+        planners = [_measured(planner, options) for planner in _planners(folder, options)]
+        reactions = _reactions(planners[0], options)
+        told = report(planners, reactions)
+    print(told)
+    settings = {name: _plain(value) for name, value in asdict(options).items()}
+    samples = {
+        one.planner.name: {name: timed.to_dict() for name, timed in one.timed.items()} for one in planners
     }
+    write_result(options.output, "writing", settings, {"planners": samples, "reactions": reactions}, told)
+
+
+@contextmanager
+def _folder(options: Options) -> Iterator[Path]:
+    if options.keep is not None:
+        options.keep.mkdir(parents=True, exist_ok=True)
+        yield options.keep
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+def _planners(folder: Path, options: Options) -> Iterator[Planner]:
+    """One after the other."""
+    if options.bundle is not None:
+        episode = recorded_episode(options.bundle, options.task, options.seed)
+        if options.checkpoint is None:
+            precision = keystep.read_manifest(options.bundle)["planner"]["weights"]["precision"]
+            yield Planner(options.bundle.name, "given", episode, {precision: options.bundle}, None)
+        else:
+            yield _exported(options.bundle.name, "given", episode, options.checkpoint, folder)
+        return
+    for preset in options.presets:
+        episode = _taught(folder / preset, preset, options)
+        yield _exported(preset, "taught by heart", episode, folder / preset, folder)
+
+
+def _taught(checkpoint: Path, preset: str, options: Options) -> Episode:
+    told = checkpoint.with_suffix(".taught")
+    wanted = f"{options.calls} calls, {options.teaching} steps"
+    if not told.exists() or told.read_text() != wanted:
+        for old in checkpoint.parent.glob(f"{preset}-*.keystep"):
+            shutil.rmtree(old)
+        taught_planner(checkpoint, preset, options.calls, options.teaching)
+        told.write_text(wanted)
+    return known_episode(checkpoint, options.calls)
+
+
+def _exported(name: str, weights: str, episode: Episode, checkpoint: Path, folder: Path) -> Planner:
+    bundles = {precision: folder / f"{name}-{precision}.keystep" for precision in PRECISIONS}
+    for precision, bundle in bundles.items():
+        if not bundle.exists():
+            export_code_bundle(checkpoint, bundle, precision=precision)
+    return Planner(name, weights, episode, bundles, load_code_planning(checkpoint, REPLY_TOKENS))
+
+
+def _measured(planner: Planner, options: Options) -> Measured:
+    """All contenders in turn."""
+    asked: dict[str, Asked] = {}
+    for threads in options.threads:
+        if planner.planning is not None:
+            for keep, name in ((False, "generate"), (True, "generate, memory kept")):
+                asked[f"{threads}, fp32, {name}"] = Generate(planner.planning, threads, keep)
+        for precision, bundle in planner.bundles.items():
+            for way in WAYS:
+                loaded = keystep.load(bundle, way=way, threads=threads, every=1)
+                assert isinstance(loaded, keystep.CodeRuntime)
+                asked[f"{threads}, {precision}, {way}"] = loaded
+                if way == "draft":
+                    asked[f"{threads}, {precision}, draft, prepared"] = loaded.session()
+    timed = {name: Timed() for name in asked}
+    contenders = {name: _contender(name, asked[name], timed[name], planner.episode) for name in asked}
+    warm_up = replace(planner.episode, observations=planner.episode.observations[:WARM_UP_STEPS])
+    for name in asked:
+        Timed().play(asked[name], warm_up, prepare=False)
+    interleave(contenders, options.rounds, seed=0, label=f"episodes of {planner.name}")
+    return Measured(planner, timed)
+
+
+def _contender(name: str, planner: Asked, timed: Timed, episode: Episode) -> Contender:
+    return lambda _: timed.play(planner, episode, name.endswith("prepared"))
+
+
+def _reactions(measured: Measured, options: Options) -> dict[str, Any]:
+    """From key-steps to the first denoise step, in C++: a planner in the loop beside a controller."""
+    if not options.reactions:
+        return {}
+    os.environ["KEYSTEP_ONNXRUNTIME"] = str(find_onnxruntime())
+    manifest = next(iter(measured.planner.bundles.values())) / "manifest.json"
+    return run_json(build("key_step"), manifest, options.reactions)
+
+
+def _plain(value: Any) -> Any:
+    return value.name if isinstance(value, Path) else value
 
 
 if __name__ == "__main__":
