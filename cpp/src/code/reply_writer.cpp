@@ -59,14 +59,14 @@ Status ReplyWriter::next(std::span<const Token> prompt, std::span<const Draft> d
   return status == Status::ok ? take(draft) : status;
 }
 
-/// Of the first draft that begins with the reply so far, what comes next: at most as much as leaves room for
-/// one more token.
+/// Of the first draft that begins with the reply so far, what comes next: without its end, behind which
+/// nothing is asked, and at most as much as leaves room for one more token.
 Draft ReplyWriter::rest_of(std::span<const Draft> drafts) const noexcept {
   const std::span<const Token> reply = reply_.view();
   for (const Draft draft : drafts) {
-    if (draft.size() <= reply.size() || !std::ranges::equal(draft.first(reply.size()), reply)) continue;
+    if (draft.size() <= reply.size() + 1 || !std::ranges::equal(draft.first(reply.size()), reply)) continue;
     const std::size_t most = limit_ - 1 - reply.size();
-    return draft.subspan(reply.size(), std::min(most, draft.size() - reply.size()));
+    return draft.subspan(reply.size(), std::min(most, draft.size() - 1 - reply.size()));
   }
   return {};
 }
