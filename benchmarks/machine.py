@@ -12,7 +12,16 @@ from typing import Any
 from keystep.machine import describe_machine
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-PACKAGES = ("keystep", "numpy", "torch", "diffusers", "onnxruntime", "onnxruntime-openvino", "openvino")
+PACKAGES = (
+    "keystep",
+    "numpy",
+    "torch",
+    "diffusers",
+    "transformers",
+    "onnxruntime",
+    "onnxruntime-openvino",
+    "openvino",
+)
 
 
 @functools.cache  # the first call is at the start of the run: that is when the load average means something

@@ -53,6 +53,8 @@ class Options:
     """Of the suite tabletop, whose episode the planner of --bundle is shown."""
     seed: int = 10_000_000
     """Of its scene."""
+    most_steps: int = 300
+    """Of that episode, the first ones."""
     rounds: int = 10
     """Episodes of each contender."""
     threads: tuple[int, ...] = (1, 2)
@@ -96,12 +98,14 @@ def _folder(options: Options) -> Iterator[Path]:
 def _planners(folder: Path, options: Options) -> Iterator[Planner]:
     """One after the other."""
     if options.bundle is not None:
-        episode = recorded_episode(options.bundle, options.task, options.seed)
+        whole = recorded_episode(options.bundle, options.task, options.seed)
+        episode = replace(whole, observations=whole.observations[: options.most_steps])
         if options.checkpoint is None:
             precision = keystep.read_manifest(options.bundle)["planner"]["weights"]["precision"]
             yield Planner(options.bundle.name, "given", episode, {precision: options.bundle}, None)
         else:
-            yield _exported(options.bundle.name, "given", episode, options.checkpoint, folder)
+            shutil.rmtree(folder / "given", ignore_errors=True)
+            yield _exported(options.bundle.name, "given", episode, options.checkpoint, folder / "given")
         return
     for preset in options.presets:
         episode = _taught(folder / preset, preset, options)

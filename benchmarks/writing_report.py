@@ -84,8 +84,11 @@ def report(planners: Sequence[Measured], reactions: Mapping[str, Any]) -> str:
         planner = one.planner
         parts += [f"## {planner.name}, {planner.weights}, {len(planner.episode.observations)} steps\n"]
         parts += [table_of([_row(one, name) for name in one.timed])]
+        best = [name for name in one.timed if name.endswith(BEST)]
+        parts += ["Bars, medians on the clock and of processor time:\n"]
+        parts += [table_of([_bars(one, name) for name in best])]
         parts += ["Of the growing memory, the same call at two places of the episode:\n"]
-        parts += [table_of([_growth_row(one, name) for name in one.timed if name.endswith(BEST)])]
+        parts += [table_of([_growth_row(one, name) for name in best])]
         if planner.planning is not None:
             parts += ["Floors, and processor time with the fewest threads:\n", _floors(one)]
     if reactions:
@@ -116,8 +119,10 @@ def _times(what: str, timed: Timed, steps: Sequence[int]) -> dict[str, str]:
     """Of single steps: median and p99, on the clock and of processor time."""
     told = {}
     for cpu, column in ((False, "ms, p99"), (True, "CPU ms, p99")):
-        found = summarise(timed.of(steps, cpu).ravel()) if steps else {"median": np.nan, "p99": np.nan}
-        told[f"{what}: {column}"] = f"{found['median']:.2f}, {found['p99']:.2f}"
+        told[f"{what}: {column}"] = "-"
+        if steps:
+            found = summarise(timed.of(steps, cpu).ravel())
+            told[f"{what}: {column}"] = f"{found['median']:.2f}, {found['p99']:.2f}"
     return told
 
 
@@ -134,6 +139,18 @@ def _slower(one: Measured, rival: str, name: str, title: str) -> dict[str, str]:
 
 def _share(found: np.ndarray) -> str:
     return f"{100 * found.mean():.0f} %" if len(found) else "-"
+
+
+def _bars(one: Measured, name: str) -> dict[str, str]:
+    timed, threads = one.timed[name], name.split(", ")[0]
+    row = {"threads, weights, way": name}
+    for key_steps, what in ((False, f"goes on ms, bar {GOES_ON_MS:g}"), (True, f"key-step, {KEY_STEP_MS:g}")):
+        steps = one.steps(name, key_steps)
+        medians = [f"{np.median(timed.of(steps, cpu)):.2f}" for cpu in (False, True)] if steps else ["-"]
+        row[what] = ", ".join(medians)
+    slower = _slower(one, f"{threads}, {GENERATE}", name, "it")
+    row[f"generate / it, {FASTER:g}"] = "; ".join(slower.values())
+    return row | {f"grows, {GROWTH:g}": _growth_row(one, name)["grows"]}
 
 
 # ---- a growing memory

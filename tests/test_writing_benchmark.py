@@ -22,7 +22,7 @@ WAYS = ["draft", "draft, prepared", "early_stop", "greedy"]
 def test_every_contender_is_shown_the_same_episode(tmp_path: Path) -> None:
     output = tmp_path / "out" / "writing.json"
     options = writing.Options(
-        presets=("micro-state",), rounds=2, threads=(1,), calls=2, teaching=150, reactions=0, output=output
+        presets=("micro-state",), rounds=2, threads=(1,), calls=2, teaching=120, reactions=0, output=output
     )
     writing.main(options)
     found = json.loads(output.read_text())["planners"]["micro-state"]
