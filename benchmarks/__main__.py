@@ -15,6 +15,7 @@ from benchmarks import (
     tabletop,
     trace,
     video,
+    writing,
 )
 
 
@@ -30,6 +31,7 @@ def main() -> None:
     tabletop.main(tabletop.Options())
     rollouts.main(rollouts.Options())
     video.main(video.Options())
+    writing.main(writing.Options())
     openvino_env.main()
     native.main(native.Options())
     native_scaling.main(native_scaling.Options())

@@ -53,7 +53,8 @@ def taught_planner(folder: Path, preset: str, calls: int, steps: int) -> None:
     """
     suite = suite_named("tabletop")
     spoken = Language(tokenizer(suite, GRID), DEFAULT, GRID)
-    config = replace(CODE_PLANNER_PRESETS[preset], vocabulary=spoken.vocabulary, **spoken.ids)
+    values: dict[str, Any] = {"vocabulary": spoken.vocabulary, **spoken.ids}
+    config = replace(CODE_PLANNER_PRESETS[preset], **values)
     random_checkpoint(folder, config)
     write_json(folder / LANGUAGE, spoken.told_to(config))
     planning, program = load_code_planning(folder), _program()

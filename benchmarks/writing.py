@@ -60,7 +60,7 @@ class Options:
     threads: tuple[int, ...] = (1, 2)
     calls: int = 25
     """Of the episode that is taught; 25 make more than 240 tokens of memory."""
-    teaching: int = 240
+    teaching: int = 360
     """Steps of the optimizer."""
     reactions: int = 2000
     """Key-steps that the controller is timed on, in lockstep and asynchronous; 0: none."""

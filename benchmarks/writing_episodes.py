@@ -79,6 +79,11 @@ class Timed:
         """Milliseconds [episodes, steps]."""
         return np.array(self.cpu_ms if cpu else self.ms)[:, list(steps)]
 
+    def medians(self, steps: Sequence[int], cpu: bool = False) -> list[float]:
+        """Of these steps, by episode."""
+        found: list[float] = np.median(self.of(steps, cpu), axis=1).tolist()
+        return found
+
     def to_dict(self) -> dict[str, Any]:
         """For a result's file."""
         told = {name: _rounded(getattr(self, name)) for name in ("ms", "cpu_ms")}

@@ -53,9 +53,9 @@ class Measured:
         replies = self.timed[name].replies
         return [step for step, reply in enumerate(replies) if reply.ended and reply.key_step == key_steps]
 
-    def medians(self, name: str, cpu: bool = False) -> np.ndarray:
-        """[episodes]: of the steps that go on."""
-        return np.median(self.timed[name].of(self.steps(name, False), cpu), axis=1)
+    def medians(self, name: str, cpu: bool = False) -> list[float]:
+        """By episode, of the steps that go on."""
+        return self.timed[name].medians(self.steps(name, False), cpu)
 
     def other_texts(self, name: str) -> int:
         """Steps at which the contender wrote another text than greedy decoding in single precision, or the
@@ -69,10 +69,14 @@ class Measured:
         planner = keystep.read_manifest(next(iter(self.planner.bundles.values())))["planner"]
         language = Language.from_dict(planner)
         maker = SampleMaker(language.tokenizer, language.layout, planner["image_tokens"])
+
+        def tokens(known: list[str]) -> int:
+            asked = Prompt(self.planner.episode.task, tuple(known))
+            return sum(len(chunk.tokens) for chunk in maker.question(asked, 0))
+
         known, found = list[str](), list[int]()
         for reply in self.timed[name].replies:
-            chunks = maker.question(Prompt(self.planner.episode.task, tuple(known)), 0)
-            found.append(sum(len(chunk.tokens) for chunk in chunks if chunk.key[0] == "memory"))
+            found.append(tokens(known) - tokens([]))
             known += [reply.text] * reply.key_step
         return found
 
@@ -121,7 +125,7 @@ def _times(what: str, timed: Timed, steps: Sequence[int]) -> dict[str, str]:
     for cpu, column in ((False, "ms, p99"), (True, "CPU ms, p99")):
         told[f"{what}: {column}"] = "-"
         if steps:
-            found = summarise(timed.of(steps, cpu).ravel())
+            found = summarise(timed.of(steps, cpu).ravel().tolist())
             told[f"{what}: {column}"] = f"{found['median']:.2f}, {found['p99']:.2f}"
     return told
 
@@ -168,9 +172,7 @@ def _growth_row(one: Measured, name: str) -> dict[str, str]:
         return row
     steps = places[max(apart, key=lambda text: apart[text])]
     ends = [memory[steps[0]], memory[steps[-1]]]
-    few, many = (
-        np.median(timed.of([step for step in steps if memory[step] == end], cpu=True), axis=1) for end in ends
-    )
+    few, many = (timed.medians([step for step in steps if memory[step] == end], cpu=True) for end in ends)
     ratio = paired_ratio(many, few)
     return row | {
         "memory, tokens": f"{ends[0]} .. {ends[1]}",
