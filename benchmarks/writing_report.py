@@ -153,7 +153,7 @@ def _bars(one: Measured, name: str) -> dict[str, str]:
         medians = [f"{np.median(timed.of(steps, cpu)):.2f}" for cpu in (False, True)] if steps else ["-"]
         row[what] = ", ".join(medians)
     slower = _slower(one, f"{threads}, {GENERATE}", name, "it")
-    row[f"generate / it, {FASTER:g}"] = "; ".join(slower.values())
+    row[f"generate / it, {FASTER:g}"] = "; ".join(dict.fromkeys(slower.values()))
     return row | {f"grows, {GROWTH:g}": _growth_row(one, name)["grows"]}
 
 
