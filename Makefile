@@ -34,7 +34,7 @@ help:
 .venv/installed: .venv/created pyproject.toml constraints.txt
 	$(PIP) torch
 	$(PIP) scikit-build-core pybind11 nlohmann-json cmake ninja
-	$(PIP) --no-build-isolation --editable '.[train,sim,bullet,cluster,dev]'
+	$(PIP) --no-build-isolation --editable '.[train,sim,bullet,cluster,serve,dev]'
 	touch $@
 
 # Editable: Python edits count at once, C++ edits are compiled here.

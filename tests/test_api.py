@@ -22,6 +22,8 @@ PACKAGES = {
     "keystep.train": "torch",
     "keystep.suites.franka3blocks": "numpy",
     "keystep.code": "scipy",
+    "keystep.client": "msgpack",
+    "keystep.serve": "websockets",
 }
 """Public packages, and what they need."""
 

@@ -74,6 +74,8 @@ ALLOWED = {
         "keystep.code",
     },
     "code": set(),
+    "client": set(),  # goes to robots alone
+    "serve": {"keystep", "keystep.client", "keystep.continuation", "keystep.features", "keystep.lazy"},
     "evaluate": {
         "keystep",
         "keystep.runtime",
@@ -108,7 +110,7 @@ CORE_USERS = {
     | {"code_reading.py", "onnx_planner.py"},
     "models": {"reference.py"},
 }
-WITHOUT_TORCH = {"data", "record", "suites", "evaluate", "code", "expit"}
+WITHOUT_TORCH = {"data", "record", "suites", "evaluate", "code", "expit", "client", "serve"}
 
 
 def imports(path: Path) -> set[str]:

@@ -59,6 +59,16 @@ void bind_runtime(py::module_& module) {
       .def("act", &PyRuntime::act, py::arg("observation"))
       .def("predict_chunk", &PyRuntime::predict_chunk, py::arg("observation"), py::arg("noise"),
            py::arg("previous"), py::arg("delay"), py::arg("overlap"), py::arg("rule"), py::arg("decay"))
+      .def(
+          "serve_chunk",
+          [](PyRuntime& self, const py::list& frames, py::handle consumed, py::handle ahead,
+             py::handle continues, py::handle previous, py::handle delay, py::handle overlap, py::handle rule,
+             py::handle decay) {
+            return self.serve_chunk(frames, consumed, ahead, continues,
+                                    self.continuation(previous, delay, overlap, rule, decay));
+          },
+          py::arg("frames"), py::arg("consumed"), py::arg("ahead"), py::arg("continues"), py::arg("previous"),
+          py::arg("delay"), py::arg("overlap"), py::arg("rule"), py::arg("decay"))
       .def("predict_plan", &PyRuntime::predict_plan, py::arg("observation"), py::arg("noise"))
       .def("predict_candidates", &PyRuntime::predict_candidates, py::arg("observation"), py::arg("noise"))
       .def("plan", &PyRuntime::plan)

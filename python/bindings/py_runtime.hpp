@@ -92,6 +92,38 @@ class PyRuntime : public PySession<Runtime> {
                    });
   }
 
+  /// Rows (rows, A), number of the goal, the index it counts from, that of the next one or None, whether a
+  /// plan was made. `frames`: observations, oldest first.
+  py::tuple serve_chunk(const py::list& frames, py::handle consumed, py::handle ahead, py::handle continues,
+                        const ReadContinuation& continued) {
+    check_usable();
+    std::vector<ReadObservation> read;
+    for (const py::handle frame : frames) read.push_back(reader().read(frame));
+    std::vector<Observation> views;
+    for (const ReadObservation& frame : read) views.push_back(frame.view());
+    const Bundle& bundle = runtime().bundle();
+    const ChunkRequest request{.consumed = integer<std::int64_t>(consumed, "consumed"),
+                               .ahead = integer<std::int64_t>(ahead, "ahead"),
+                               .continues = integer<std::uint64_t>(continues, "goal"),
+                               .continuation = continued.view};
+    py::array_t<float> rows(
+        Shape{bundle.chunk.horizon - bundle.chunk.start, std::ssize(bundle.action.names)});
+    const std::span<float> out(rows.mutable_data(), static_cast<std::size_t>(rows.size()));
+    ServedChunk served;
+    call_step(
+        [&](std::string& message) { return runtime().serve_chunk(views, request, out, served, &message); });
+    const py::object until =
+        served.until == ServedChunk::kNever ? py::none() : py::object(py::int_(served.until));
+    return py::make_tuple(rows, served.goal, served.begins, until, served.planned);
+  }
+
+  /// What the chunk before still has, as `serve_chunk` and `predict_chunk` take it.
+  ReadContinuation continuation(py::handle previous, py::handle delay, py::handle overlap, py::handle rule,
+                                py::handle decay) {
+    return read_continuation(previous, delay, overlap, rule, decay,
+                             std::ssize(runtime().bundle().action.names));
+  }
+
   /// (M, S) physical units, or (M, 3, height, width) with 0..1 for black..white.
   py::array_t<float> predict_plan(py::handle dictionary, py::handle noise) {
     check_usable();

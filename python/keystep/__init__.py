@@ -22,10 +22,12 @@ from keystep.candidates import Candidates
 from keystep.code_runtime import CodeBundle, CodeEvent, CodeFacts, CodeReply, CodeRuntime, CodeTelemetry
 from keystep.continuation import merge_weights
 from keystep.latency import LatencyReport, StageLatency
+from keystep.lazy import lazy_names
 from keystep.manifests import read_manifest
 from keystep.opening import load
 from keystep.run_report import RunReport, Spread, ThreadReport
 from keystep.runtime import Runtime, TextWarning
+from keystep.runtime_serving import ServedChunk
 from keystep.sampler import Sampler
 from keystep.shared_arrays import Record, SharedArrays, action_fields, observation_fields
 from keystep.telemetry import Telemetry
@@ -51,6 +53,7 @@ __all__ = [
     "Runtime",
     "Sampler",
     "SamplerSpec",
+    "ServedChunk",
     "SharedArrays",
     "Spread",
     "StageLatency",
@@ -69,3 +72,8 @@ __all__ = [
     "observation_fields",
     "read_manifest",
 ]
+
+# For robots that ask a server; it needs msgpack, which nothing else here does.
+__getattr__, __dir__ = lazy_names(
+    __name__, {name: "keystep.client" for name in ("Client", "ConnectionLost", "ServerError")}
+)

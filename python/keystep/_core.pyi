@@ -236,6 +236,18 @@ class Runtime:
         rule: str,
         decay: str,
     ) -> NDArray[np.float32]: ...
+    def serve_chunk(
+        self,
+        frames: list[dict[str, Any]],
+        consumed: int,
+        ahead: int,
+        continues: int,
+        previous: NDArray[np.float32] | None,
+        delay: int,
+        overlap: int,
+        rule: str,
+        decay: str,
+    ) -> tuple[NDArray[np.float32], int, int, int | None, bool]: ...
     def predict_plan(
         self, observation: dict[str, Any], noise: NDArray[np.float32] | None
     ) -> NDArray[np.float32]: ...

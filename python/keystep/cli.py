@@ -41,6 +41,7 @@ COMMANDS = {
     "curves": "curves and tables of expert iteration: success by iteration, family, steps; replanning, cross",
     "export": "compile a training checkpoint into a bundle",
     "convert": "make a bundle of a policy that LeRobot trained",
+    "serve": "serve a policy to robots elsewhere, over a websocket",
     "upgrade": "bring an older bundle to the newest manifest, from its own files",
 }
 

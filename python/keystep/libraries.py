@@ -17,6 +17,8 @@ EXTRAS: dict[str, str] = {
     **dict.fromkeys(("pybullet", "pybullet_data"), "bullet"),
     "ray": "cluster",
     "rerun": "rerun",
+    "websockets": "serve",
+    "msgpack": "serve",
     "yaml": "",
 }
 """Modules of pyproject.toml's optional dependencies and which to install; PyYAML comes with CALVIN alone."""

@@ -14,6 +14,7 @@ from keystep.manifests import inputs
 from keystep.observations import Observation, Subgoals
 from keystep.runtime_clock import RuntimeClock
 from keystep.runtime_predictions import RuntimePredictions
+from keystep.runtime_serving import RuntimeServing
 from keystep.telemetry import Telemetry
 
 
@@ -24,7 +25,7 @@ class TextWarning(UserWarning):
     """
 
 
-class Runtime(Loaded, RuntimeClock, RuntimePredictions):
+class Runtime(Loaded, RuntimeClock, RuntimePredictions, RuntimeServing):
     """A loaded policy. Made by `keystep.load`; close it, or use it as a context manager.
 
     One thread ticks; `interrupt` and `replan` may be called from any. The GIL is released while the policy

@@ -19,6 +19,9 @@ class ChunkBuffer {
   void reset() noexcept;  ///< empty, consumed index 0
   void drop() noexcept;   ///< forget the remaining actions (an interrupt); the consumed index stays
 
+  /// Somebody else took actions, of what was given to him: there were so many by now. Forgets the rest.
+  void seek(std::int64_t consumed) noexcept;
+
   std::int64_t consumed() const noexcept { return consumed_; }
   bool needs_renewal() const noexcept;
   int remaining() const noexcept;  ///< actions that can still be taken before renewal

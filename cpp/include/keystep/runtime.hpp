@@ -18,6 +18,7 @@
 #include "keystep/episode.hpp"
 #include "keystep/latency.hpp"
 #include "keystep/observation.hpp"
+#include "keystep/served_chunk.hpp"
 #include "keystep/status.hpp"
 #include "keystep/trace.hpp"
 #include "keystep/virtual_time.hpp"
@@ -126,6 +127,13 @@ class Runtime {
   /// the chunk before; by default none. `not_reset` also before there is a subgoal.
   Status predict_chunk(const Observation& observation, std::span<const float> noise, std::span<float> chunk,
                        std::string* message = nullptr, const Continuation& continuation = {}) noexcept;
+  /// The next chunk of this episode for somebody who executes it elsewhere, and counts there: a tick without
+  /// its last step. It plans where that is due, and draws the next noise; rows are not gated. In lockstep
+  /// alone. `frames`: the newest observation, or with those before it, oldest first, which then are all that
+  /// is remembered. `rows`: (horizon - start) x action dim, physical units; the first belongs to
+  /// `request.consumed`.
+  Status serve_chunk(std::span<const Observation> frames, const ChunkRequest& request, std::span<float> rows,
+                     ServedChunk& served, std::string* message = nullptr) noexcept;
   /// One whole plan for one observation: subgoals x `subgoal_shape` floats, states in physical units, images
   /// [3, h, w] in 0..1 and a little beyond. `noise` empty: what the next plan would draw; else one plan of
   /// initial noise (of each candidate), followed by as much again for each step that needs noise. `not_reset`

@@ -23,6 +23,11 @@ void ChunkBuffer::reset() noexcept {
 
 void ChunkBuffer::drop() noexcept { filled_ = false; }
 
+void ChunkBuffer::seek(std::int64_t consumed) noexcept {
+  drop();
+  consumed_ = consumed;
+}
+
 bool ChunkBuffer::needs_renewal() const noexcept { return remaining() == 0; }
 
 int ChunkBuffer::remaining() const noexcept {

@@ -164,6 +164,8 @@ void Runtime::reset(const EpisodeContext& context) {
   self.buffer.reset();
   self.gate.reset();
   self.key = {context.seed, context.episode, 0, 0};
+  self.goal_from = 0;
+  self.goal_number = 0;
   self.interrupts.since_ns = self.interrupted_ns = 0;
   self.trace.reset(context.episode);
   self.about = std::move(about);

@@ -22,6 +22,14 @@
 
 namespace keystep {
 
+inline constexpr const char* kOthersAtWork =
+    "mode: expected lockstep, where the caller computes, got async, whose threads are at work";
+
+/// A plan that is refused may be so by the controller: no message of the planner belongs to it.
+inline const char* said(Status status, const std::string& error) noexcept {
+  return status == Status::rejected_plan ? "" : error.c_str();
+}
+
 struct Runtime::Impl : SessionBase {
   Impl(std::shared_ptr<const Policy> shared, std::shared_ptr<Attendant> attendant,
        const PlannerFactory& factory);
@@ -33,8 +41,14 @@ struct Runtime::Impl : SessionBase {
   Status tick_slow(const Observation& observation, Action& action) noexcept;
   Status tick_in_mode(const Observation& observation, Action& action) noexcept;
   Status note(const Observation& observation) noexcept;
-  PlanReply ask(const Observation& observation) noexcept;
+  PlanReply ask(const Observation& observation, std::int64_t at) noexcept;
   Status renew(const Observation& observation) noexcept;
+  Status make_chunk(const Observation& observation) noexcept;
+  Status serve_chunk(std::span<const Observation> frames, const ChunkRequest& request, std::span<float> rows,
+                     ServedChunk& served) noexcept;
+  Status check_request(std::span<const Observation> frames, const ChunkRequest& request,
+                       std::span<float> rows) noexcept;
+  std::int64_t index_to_ask_for(const ChunkRequest& request) const noexcept;
   Status predict_chunk(const Observation& observation, std::span<const float> noise,
                        const Continuation& continuation, std::span<float> out) noexcept;
   Status predict_plan(const Observation& observation, std::span<const float> noise,
@@ -53,6 +67,7 @@ struct Runtime::Impl : SessionBase {
   Status refuse(const char* field, const char* wanted, std::int64_t got) noexcept;
   Epoch epoch_of_tick() noexcept { return {epoch, at_epoch, &attention}; }
   Epoch epoch_of_call() noexcept { return {epoch, epoch.load(), &attention}; }
+  Status wrong(const char* field, const std::string& wanted, std::int64_t got) noexcept;
   Status wrong_size(const char* field, std::size_t wanted, std::size_t got) noexcept;
 
   // What all sessions share. Freed by close: whoever closes last frees the weights.
@@ -83,6 +98,8 @@ struct Runtime::Impl : SessionBase {
   std::uint64_t at_epoch = 0;       // the epoch the chunk in the buffer belongs to
   std::int64_t interrupted_ns = 0;  // an interrupt that no action has answered yet; 0: none
   std::vector<float> held;          // what a tick that fails gives
+  std::int64_t goal_from = 0;       // of serve_chunk: the index that the last key-step counts from
+  std::uint64_t goal_number = 0;    // likewise: key-steps so far
 
   // Shared with other threads.
   std::atomic<std::uint64_t>& epoch = interrupts.epoch;

@@ -7,17 +7,6 @@
 #include "support/finite.hpp"
 
 namespace keystep {
-namespace {
-
-constexpr const char* kOthersAtWork =
-    "mode: expected lockstep, where the caller computes, got async, whose threads are at work";
-
-/// A plan that is refused may be so by the controller: no message of the planner belongs to it.
-const char* said(Status status, const std::string& error) noexcept {
-  return status == Status::rejected_plan ? "" : error.c_str();
-}
-
-}  // namespace
 
 /// The loop of the design, one control period.
 Status Runtime::Impl::tick(const Observation& observation, Action& action) noexcept {
@@ -29,7 +18,7 @@ Status Runtime::Impl::tick(const Observation& observation, Action& action) noexc
   if (const Status status = note(observation); status != Status::ok) return status;
 
   // Ask the planner; a key-step interrupts: the chunk was made for another goal.
-  const PlanReply reply = ask(observation);
+  const PlanReply reply = ask(observation, buffer.consumed());
   if (reply.key_step) buffer.drop();  // also where the controller cannot take the new goal
   if (reply.status != Status::ok) return fail(reply.status, said(reply.status, planner->error()));
 
@@ -97,11 +86,12 @@ Status Runtime::Impl::note(const Observation& observation) noexcept {
 }
 
 /// Without an answer yet, the controller keeps the goal it has.
-PlanReply Runtime::Impl::ask(const Observation& observation) noexcept {
+PlanReply Runtime::Impl::ask(const Observation& observation, std::int64_t at) noexcept {
   sampling = true;
   const bool replan = replan_wanted && replan_wanted.exchange(false);  // written only where it is set
-  const PlanRequest request{observation,     buffer.consumed(),     replan,
-                            epoch_of_tick(), recorder[Stage::plan], recorder[Stage::score]};
+  const bool early = at > buffer.consumed();
+  const PlanRequest request{
+      observation, at, replan, epoch_of_tick(), recorder[Stage::plan], recorder[Stage::score], early};
   planner->start(request);
   PlanReply reply = planner->poll(request);
   sampling.store(false, std::memory_order_release);
@@ -113,8 +103,17 @@ PlanReply Runtime::Impl::ask(const Observation& observation) noexcept {
   return reply;
 }
 
-/// Observation to chunk. A chunk that fails leaves the buffer empty: the next tick tries again, new noise.
+/// A chunk that fails leaves the buffer empty: the next tick tries again, new noise.
 Status Runtime::Impl::renew(const Observation& observation) noexcept {
+  if (const Status status = make_chunk(observation); status != Status::ok) return status;
+  // Lockstep: row `chunk.start` is the action this observation was made for.
+  buffer.install(buffer.consumed(), std::span(chunk).subspan(first_value));
+  chunk_tick = trace.now();
+  return Status::ok;
+}
+
+/// Observation to chunk.
+Status Runtime::Impl::make_chunk(const Observation& observation) noexcept {
   const Span span(kChunkLabel, key.chunk);
   {
     const std::uint64_t number = trace.now();
@@ -135,9 +134,6 @@ Status Runtime::Impl::renew(const Observation& observation) noexcept {
     replan_wanted = true;  // the plan may be what the controller cannot follow; one handed in stays
     return fail(Status::rejected_chunk);
   }
-  // Lockstep: row `chunk.start` is the action this observation was made for.
-  buffer.install(buffer.consumed(), std::span(chunk).subspan(first_value));
-  chunk_tick = trace.now();
   return Status::ok;
 }
 

@@ -1,0 +1,71 @@
+"""One request at a time on a thread of its own, so that who asks never waits."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+
+class Errand:
+    """Args:
+    request: takes a message to the server and brings its reply; it blocks, and may raise.
+    """
+
+    def __init__(self, request: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+        self._request = request
+        self._changed = threading.Condition()
+        self._message: dict[str, Any] | None = None
+        self._reply: dict[str, Any] | Exception | None = None
+        self._number = 0  # of the newest message; replies to others are nobody's
+        self._closed = False
+        self._thread: threading.Thread | None = None
+
+    def post(self, message: dict[str, Any]) -> None:
+        """The newest message, in place of one that is not on its way yet."""
+        with self._changed:
+            self._message, self._reply = message, None
+            self._number += 1
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="keystep client", daemon=True)
+                self._thread.start()
+            self._changed.notify()
+
+    def collect(self) -> dict[str, Any] | Exception | None:
+        """The reply to the newest message, once; None: not yet."""
+        if self._reply is None:
+            return None
+        with self._changed:
+            reply, self._reply = self._reply, None
+            return reply
+
+    def forget(self) -> None:
+        """No reply is wanted any more."""
+        with self._changed:
+            self._message = self._reply = None
+            self._number += 1
+
+    def close(self) -> None:
+        """The thread ends after the request that it is at."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._closed or self._message is not None)
+                if self._closed:
+                    return
+                message, self._message = self._message, None
+                number = self._number
+            assert message is not None
+            try:
+                reply: dict[str, Any] | Exception = self._request(message)
+            except Exception as error:
+                reply = error
+            with self._changed:
+                if number == self._number:
+                    self._reply = reply

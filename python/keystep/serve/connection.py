@@ -1,0 +1,258 @@
+"""One client's socket: whole messages in, whole messages out, by the thread that serves it.
+
+While that thread makes a chunk, another one (`attend`) answers pings and sees whether the client is still
+there: however long an inference takes, the connection lives.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+import threading
+import time
+from collections import deque
+
+from websockets.exceptions import ConnectionClosed, InvalidState
+from websockets.frames import Frame, Opcode
+from websockets.http11 import Request
+from websockets.protocol import CLOSED, OPEN
+from websockets.server import ServerProtocol
+
+from keystep.serve.limits import Limits
+
+CHUNK_BYTES = 1 << 18  # of a read
+TURN_S = 0.25  # a read that waits looks around so often
+DRAIN_S, DRAIN_BYTES = 2.0, 64 << 20  # what a client may still send while it is told of the end
+REASON_BYTES = 120  # of a close frame
+
+
+class Gone(ConnectionError):
+    """The client is not there any more, or was dropped; the message says why."""
+
+
+class Connection:
+    """Args:
+    opened: the accepted socket.
+    stopping: set once the server stops: then `receive` gives None.
+    """
+
+    def __init__(self, opened: socket.socket, limits: Limits, stopping: threading.Event) -> None:
+        self._socket, self._limits, self._stopping = opened, limits, stopping
+        # Without `Origin`: robots have none, and web pages must not reach a server on this machine.
+        self.protocol = ServerProtocol(origins=[None], extensions=None, max_size=limits.message_bytes)
+        self._frames: deque[Frame] = deque()
+        self._lock = threading.Lock()  # of what `attend` touches while the thread is busy
+        self._busy_since: float | None = None
+        self._read_ahead = 0
+        self._has_left = False
+        self.refused = False
+        opened.setblocking(True)
+        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, seconds in (("TCP_KEEPIDLE", 20), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 4)):
+            opened.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), seconds)
+        # Of the kernel: with Python's timeouts every call would be two.
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval(TURN_S))
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval(limits.send_s))
+
+    # ---- of the thread that serves it
+
+    def request(self) -> Request | None:
+        """What the client asks for by HTTP; None: nothing that is HTTP.
+
+        Raises:
+            Gone: it says nothing.
+        """
+        until = time.monotonic() + self._limits.handshake_s
+        while True:
+            for event in self.protocol.events_received():
+                if isinstance(event, Request):
+                    return event
+            if self.protocol.handshake_exc is not None:
+                return None
+            if time.monotonic() > until or self._stopping.is_set():
+                raise Gone(f"handshake: expected a request within {self._limits.handshake_s:g} s, got none")
+            self._read()
+
+    def receive(self) -> bytes | bytearray | str | None:
+        """The next message, binary or text; None: the server stops, or the client has closed.
+
+        Raises:
+            Gone: without a word, or too slowly.
+        """
+        message: bytearray | None = None
+        kind = Opcode.BINARY
+        since: float | None = None  # of a part of a message
+        while True:
+            while self._frames:
+                frame = self._frames.popleft()
+                if frame.opcode not in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
+                    continue
+                kind = kind if frame.opcode is Opcode.CONT else frame.opcode
+                if frame.fin and message is None:
+                    return whole(frame.data, kind)
+                message = bytearray() if message is None else message
+                message += frame.data
+                if frame.fin:
+                    return whole(message, kind)
+            if self.protocol.state is not OPEN:
+                return None
+            partial = message is not None or bool(self.protocol.reader.buffer)
+            if self._stopping.is_set() and not partial:
+                return None
+            since = self._watch(since) if partial else None
+            self._read()
+
+    def _watch(self, since: float | None) -> float:
+        now = time.monotonic()
+        if since is not None and now - since > self._limits.message_s:
+            raise Gone(f"message: expected the whole within {self._limits.message_s:g} s, got a part")
+        return now if since is None else since
+
+    def send(self, message: bytes) -> None:
+        """Raises:
+        Gone: the client does not read.
+        """
+        with self._lock, guarded():
+            self.protocol.send_binary(message)
+            self._flush()
+
+    def send_text(self, message: str) -> None:
+        """Likewise: how openpi's protocol says that something is wrong."""
+        with self._lock, guarded():
+            self.protocol.send_text(message.encode(errors="replace"))
+            self._flush()
+
+    def respond(self, status: int, body: str, kind: str = "text/plain; charset=utf-8") -> None:
+        """An HTTP answer, and that was all."""
+        response = self.protocol.reject(status, body)
+        del response.headers["Content-Type"]
+        response.headers["Content-Type"] = kind
+        self.protocol.send_response(response)
+        with guarded():
+            self._flush()
+
+    def refuse(self, status: int, why: str) -> None:
+        """The same, of what is not granted."""
+        self.refused = True
+        self.respond(status, why)
+
+    def accept(self, request: Request) -> bool:
+        """The handshake of a websocket; False: it was refused."""
+        self.protocol.send_response(self.protocol.accept(request))
+        with guarded():
+            self._flush()
+        self.refused = self.protocol.state is not OPEN
+        return not self.refused
+
+    def close(self, code: int, reason: str) -> None:
+        """Says why, lets the client read it, and is done."""
+        with contextlib.suppress(Gone, OSError), self._lock:
+            with contextlib.suppress(InvalidState):
+                self.protocol.send_close(code, cut(reason))
+            with guarded():
+                self._flush()
+            self._drain()
+        self._socket.close()
+
+    def _drain(self) -> None:
+        """A socket that is closed with something unread resets: its last words would be lost."""
+        until, left = time.monotonic() + DRAIN_S, DRAIN_BYTES
+        while time.monotonic() < until and left > 0 and self.protocol.state is not CLOSED:
+            with contextlib.suppress(BlockingIOError):
+                data = self._socket.recv(CHUNK_BYTES)
+                left -= len(data)
+                if not data:
+                    return
+                self.protocol.receive_data(data)
+                self._flush()
+
+    def _read(self) -> None:
+        """Some bytes, or none for a while."""
+        try:
+            data = self._socket.recv(CHUNK_BYTES)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            raise Gone(f"client: {error.strerror or error}") from None
+        self._feed(data)
+
+    def _feed(self, data: bytes, flags: int = 0) -> None:
+        if data:
+            self.protocol.receive_data(data)
+        else:
+            self.protocol.receive_eof()
+        if self.protocol.state is OPEN or self._frames:
+            self._frames.extend(e for e in self.protocol.events_received() if isinstance(e, Frame))
+        with guarded():
+            self._flush(flags)
+        if not data:
+            raise Gone("client: closed without a word")
+
+    def _flush(self, flags: int = 0) -> None:
+        for data in self.protocol.data_to_send():
+            if data:
+                self._socket.sendall(data, flags)
+            else:
+                with contextlib.suppress(OSError):
+                    self._socket.shutdown(socket.SHUT_WR)
+
+    # ---- while that thread is busy
+
+    def busy(self) -> None:
+        self._read_ahead = 0
+        self._busy_since = time.monotonic()
+
+    def idle(self) -> None:
+        """Raises:
+        Gone: it left meanwhile.
+        """
+        with self._lock:
+            self._busy_since = None
+        if self._has_left:
+            raise Gone("client: left before its reply")
+
+    def attend(self, after_s: float) -> bool:
+        """Of another thread: answers a client's pings that has waited so long; False: it has left."""
+        since = self._busy_since
+        if since is None or time.monotonic() - since < after_s or not self._lock.acquire(blocking=False):
+            return True
+        try:
+            while self._busy_since is not None and not self._has_left:
+                if self._read_ahead > self._limits.message_bytes:
+                    return True  # it sends on before it has its reply: it can wait
+                data = self._socket.recv(CHUNK_BYTES, socket.MSG_DONTWAIT)
+                self._read_ahead += len(data)
+                self._feed(data, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            pass
+        except (Gone, OSError):
+            self._has_left = True
+        finally:
+            self._lock.release()
+        return not self._has_left
+
+
+@contextlib.contextmanager
+def guarded():  # type: ignore[no-untyped-def]
+    """What a socket or a state says, as `Gone`."""
+    try:
+        yield
+    except BlockingIOError:
+        raise Gone("client: stopped reading") from None
+    except (OSError, InvalidState, ConnectionClosed) as error:
+        raise Gone(f"client: {error}") from None
+
+
+def whole(data: bytes | bytearray, kind: Opcode) -> bytes | bytearray | str:
+    return data.decode(errors="replace") if kind is Opcode.TEXT else data
+
+
+def timeval(seconds: float) -> bytes:
+    return struct.pack("ll", int(seconds), int(seconds % 1 * 1e6))
+
+
+def cut(reason: str) -> str:
+    """As much of it as a close frame holds."""
+    return reason.encode()[:REASON_BYTES].decode(errors="ignore")
