@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import struct
 import time
 import urllib.error
 import urllib.request
@@ -80,3 +81,40 @@ def same(left: dict[str, Any], right: dict[str, Any]) -> bool:
     names = set(left) - {"server_timing"}
     equal = all(np.array_equal(left[name], right[name]) for name in names)
     return equal and names == set(right) - {"server_timing"}
+
+
+# ---- bare frames
+
+
+def shake(client: socket.socket) -> None:
+    """To a websocket, whose greeting is not read."""
+    client.sendall(handshake())
+    told = b""
+    while b"\r\n\r\n" not in told:
+        told += client.recv(1)
+    assert told.startswith(b"HTTP/1.1 101")
+
+
+def handshake() -> bytes:
+    lines = ["GET / HTTP/1.1", "Host: here", "Upgrade: websocket", "Connection: Upgrade"]
+    lines += ["Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==", "Sec-WebSocket-Version: 13"]
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+def frame(payload: bytes, opcode: int = 2, last: bool = True) -> bytes:
+    """Masked with zeros."""
+    size = len(payload)
+    length = bytes([0x80 | size]) if size < 126 else bytes([0x80 | 126]) + struct.pack("!H", size)
+    return bytes([(0x80 if last else 0) | opcode]) + length + bytes(4) + payload
+
+
+def assert_ended(client: socket.socket) -> bytes:
+    """What it was told until then."""
+    client.settimeout(60)
+    told = b""
+    try:
+        while data := client.recv(65536):
+            told += data
+    except ConnectionResetError:
+        pass
+    return told

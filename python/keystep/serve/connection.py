@@ -66,9 +66,11 @@ class Connection:
         """
         until = time.monotonic() + self._limits.handshake_s
         while True:
-            for event in self.protocol.events_received():
-                if isinstance(event, Request):
-                    return event
+            if events := self.protocol.events_received():
+                if len(events) > 1 or self.protocol.reader.buffer or self.protocol.eof_sent:
+                    raise Gone("handshake: expected its answer to be waited for, got more bytes")
+                assert isinstance(events[0], Request)
+                return events[0]
             if self.protocol.handshake_exc is not None:
                 return None
             if time.monotonic() > until or self._stopping.is_set():

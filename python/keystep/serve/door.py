@@ -42,7 +42,7 @@ class Door:
             connection.respond(200, self._metrics(), PROMETHEUS)
         elif path != "/":
             connection.refuse(404, "path: expected /, /healthz or /metrics, got another\n")
-        elif request.headers.get("Upgrade", "").lower() != "websocket":
+        elif "websocket" not in ",".join(request.headers.get_all("Upgrade")).lower():
             connection.refuse(426, "request: expected a websocket, got plain HTTP\n")
         elif why := self._admit(connection):
             connection.refuse(503, f"{why}\n")

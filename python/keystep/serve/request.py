@@ -64,7 +64,7 @@ class Request:
         self.previous, self.rule = aside.get("previous"), aside.get("rule")
         if self.previous is not None and not isinstance(self.previous, np.ndarray):
             raise keystep.ArgumentError(f"keystep.previous: expected an array, got {kind(self.previous)}")
-        if self.rule is not None and self.rule not in RULES:
+        if self.rule is not None and not (isinstance(self.rule, str) and self.rule in RULES):
             raise keystep.ArgumentError(
                 f"keystep.rule: expected {' | '.join(RULES)}, got {str(self.rule)[:40]!r}"
             )

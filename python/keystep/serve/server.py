@@ -40,6 +40,9 @@ class Server:
         host, port: where to listen; port 0: any, see `address`.
         key: what clients must give as `Authorization: Api-Key ..`; None: none.
 
+    Attributes:
+        address: host and port that it listens on.
+
     Raises:
         OSError: the address is taken.
     """
@@ -66,17 +69,13 @@ class Server:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._listener = socket.create_server((host, port), family=family, backlog=128)
         self._listener.settimeout(ATTEND_S)
+        self.address: tuple[str, int] = self._listener.getsockname()[:2]
         self._threads = [
             threading.Thread(target=work, name=f"keystep {work.__name__}", daemon=True)
             for work in (self._accept, self._attend)
         ]
         for thread in self._threads:
             thread.start()
-
-    @property
-    def address(self) -> tuple[str, int]:
-        """Host and port that it listens on."""
-        return self._listener.getsockname()[:2]
 
     @property
     def clients(self) -> int:
