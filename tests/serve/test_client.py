@@ -112,7 +112,7 @@ def test_keys_addresses_and_options_that_are_wrong(onnx_bundle):
     with pytest.raises(keystep.ConnectionLost, match="Connection refused"):
         keystep.Client(*server.address, reconnect_s=0)
     with pytest.raises(ValueError, match="host: expected"):
-        keystep.Client("http://here")
+        keystep.Client("ftp://here")
     assert address_of("wss://robots.example/", None) == ("robots.example", 443, True)
     assert address_of("here", None) == ("here", 8000, False)
 

@@ -77,7 +77,7 @@ class ActionQueue:
         """The old chunk's weight falls from B / (B + 1) at the next action to 1 / (B + 1)."""
         fading = min(self._blend, self.left, start + self._rows - self.consumed)
         steps = min(self._blend, self.left)
-        weights = (np.arange(steps, 0, -1, np.float32) / np.float32(steps + 1))[:fading, None]
+        weights = (np.arange(steps, 0, -1, dtype=np.float32) / np.float32(steps + 1))[:fading, None]
         rows = rows.copy()
         fresh = rows[self.consumed - start :][:fading]
         fresh += weights * (self.rest()[:fading] - fresh)
@@ -123,8 +123,9 @@ class Gate:
     """
 
     def __init__(self, action: dict[str, Any]) -> None:
-        self._low, self._high = np.float32(action["min"]), np.float32(action["max"])
-        self._rate = None if action["rate_limit"] is None else np.float32(action["rate_limit"])
+        self._low, self._high = (np.array(action[name], np.float32) for name in ("min", "max"))
+        rate = action["rate_limit"]
+        self._rate = None if rate is None else np.array(rate, np.float32)
         self._last: np.ndarray | None = None
 
     def reset(self) -> None:

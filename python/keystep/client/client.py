@@ -12,7 +12,7 @@ import numpy as np
 from .errand import Errand
 from .errors import ConnectionLost, ServerError
 from .loop import LoopCounts, RemoteLoop
-from .websocket import WebSocket
+from .websocket import WebSocket, told_by
 from .wire import WireError, pack, unpack
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 1.0
@@ -26,7 +26,8 @@ class Client:
     plan and noise are new.
 
     Args:
-        host: a name or address, or ws://.. and wss://..
+        host: a name or address, or ws://.. and wss://..; http:// and https:// are a fleet's front, which is
+            asked for such an address at every connection (examples/fleet).
         port: None: 8000, or as `host` says.
         key: of the server, if it asks for one.
         timeout_s: of a reply.
@@ -103,8 +104,8 @@ class Client:
         Raises:
             ServerError: as `Runtime.reset` says; the episode before goes on there.
         """
-        told = {"task": task, "goal": goal, "seed": seed, "episode": episode, "instruction": instruction}
-        told |= {"guidance": guidance, "subgoals": subgoals}
+        told: dict[str, Any] = {"task": task, "goal": goal, "seed": seed, "episode": episode}
+        told |= {"instruction": instruction, "guidance": guidance, "subgoals": subgoals}
         given = {name: value for name, value in told.items() if value is not None}
         self._errand.forget()
         self._exchange({"keystep": {"reset": given}})
@@ -212,7 +213,10 @@ class Client:
 
     def _connect_once(self) -> None:
         self._socket = None
-        opened = WebSocket(*self._address)
+        host, port, key, timeout_s, max_size = self._address
+        if host.startswith(("http://", "https://")):
+            host = told_by(host, timeout_s)
+        opened = WebSocket(host, port, key, timeout_s, max_size)
         greeting = opened.receive()
         if isinstance(greeting, str):
             raise ConnectionLost(f"server: expected metadata, got {greeting[:200]!r}")

@@ -209,7 +209,9 @@ class RemoteLoop:
     def _give_without(self) -> np.ndarray:
         """What the bundle holds: its values, or the last action."""
         self.counts.underruns += 1
-        held = np.float32(self._hold["values"]) if self._hold["mode"] == "values" else self._last
+        held = self._last
+        if self._hold["mode"] == "values":
+            held = np.array(self._hold["values"], np.float32)
         if held is not None:
             self._gate.held(held)
         if self._failure is not None:

@@ -9,6 +9,8 @@ import os
 import socket
 import ssl
 import struct
+import urllib.request
+from http.client import HTTPException
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -32,6 +34,19 @@ def address_of(host: str, port: int | None) -> tuple[str, int, bool]:
         raise ValueError(f"host: expected a name, ws://NAME or wss://NAME, got {host!r}")
     secure = parts.scheme == "wss"
     return parts.hostname, port or parts.port or (443 if secure else 8000), secure
+
+
+def told_by(front: str, timeout_s: float) -> str:
+    """The address that a fleet's front gives, ws://..
+
+    Raises:
+        ConnectionLost: it gives none.
+    """
+    try:
+        with urllib.request.urlopen(front, timeout=timeout_s) as reply:
+            return reply.read(1000).decode().strip()
+    except (OSError, ValueError, HTTPException) as error:
+        raise ConnectionLost(f"front {front}: {error}") from None
 
 
 class WebSocket:

@@ -105,7 +105,8 @@ def _scalar(value: dict[Any, Any]) -> np.generic:
     if not isinstance(number, bool | int | float):
         raise WireError(f"scalar.data: expected a number, got {type(number).__name__}")
     try:
-        return dtype.type(number)
+        with np.errstate(over="ignore"):
+            return dtype.type(number)
     except (OverflowError, ValueError):
         raise WireError(f"scalar.data: expected a {dtype.str}, got {number}") from None
 

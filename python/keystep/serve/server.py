@@ -82,6 +82,11 @@ class Server:
         """Sessions now."""
         return len(self._sessions)
 
+    @property
+    def is_listening(self) -> bool:
+        """False once it is stopped."""
+        return self._threads[0].is_alive()
+
     def stop(self) -> None:
         """No new clients; who has sent a request gets its reply, and then code 1001; after `grace_s` what
         still runs is broken off. Once more does nothing."""
