@@ -58,6 +58,10 @@ class Process:
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(words, stdin=pipe, stdout=pipe, text=True, cwd=REPOSITORY)
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def say(self, line: object) -> None:
         assert self._process.stdin is not None
         self._process.stdin.write(f"{line}\n")

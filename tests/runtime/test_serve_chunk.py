@@ -33,6 +33,7 @@ def test_a_chunk_has_the_actions_of_as_many_ticks(policy):
             np.testing.assert_array_equal(made.rows.clip(low, high), actions)
             assert (made.goal, made.begins, made.until) == (chunk + 1, 8 * chunk, 8 * chunk + 8)
             assert made.planned == (chunk % 8 == 0)
+        assert served.latency().allocations == 0
 
 
 def test_the_goal_is_the_one_of_when_the_chunk_acts(policy):

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from feature_policy import DEPTH, RGB, draw, write_policy
 
 import keystep
 from keystep.client.loop import RemoteLoop
@@ -90,6 +91,22 @@ def test_subgoals_act_as_in_async_mode(merge, delay, planned):
         got, counts = remote_actions(policy, delay, observe, 150, merge, **episode)
     np.testing.assert_array_equal(got, wanted)
     assert (counts.chunks, counts.max_delay) == (told.chunks, told.max_delay)
+
+
+@pytest.mark.parametrize("merge", ["replace", "blend"])
+@pytest.mark.parametrize("delay", [1, 2])
+def test_histories_images_and_depth_act_as_in_async_mode(tmp_path, merge, delay):
+    """Frames between the requests are sent along; chunks of one graph begin at their second row."""
+    history = {"observation.state": 3, RGB: 2, DEPTH: 1}
+    bundle = write_policy(tmp_path / "policy.keystep", history, start=1)
+    rng = np.random.default_rng(1)
+    frames = [draw(rng) for _ in range(40)]
+    wanted, told = local_actions(bundle, delay, frames.__getitem__, 40, merge)
+    with keystep.load(bundle, threads=1) as policy:
+        got, counts = remote_actions(policy, delay, frames.__getitem__, 40, merge)
+    np.testing.assert_array_equal(got, wanted)
+    assert (counts.chunks, counts.max_delay) == (told.chunks, told.max_delay)
+    assert len(np.unique(got, axis=0)) > 20
 
 
 def test_an_interrupt_drops_what_is_left_and_what_is_on_its_way(onnx_bundle, observation):

@@ -69,7 +69,7 @@ class Client:
         self._reconnects = -1
         with self._lock:
             self._connect()
-        self._errand = Errand(self._exchange)
+        self._errand = Errand(self._carry)
         options = (merge, request_below, blend_actions, ensemble_decay, underrun)
         self._loop = RemoteLoop(self._metadata, self._errand, *options) if "chunk" in self._metadata else None
 
@@ -128,8 +128,7 @@ class Client:
         """One control period: the next action, float32 (A,). It never waits.
 
         As a local policy in async mode: chunks are asked for on a thread, joined by consumed index, and what
-        was executed while one was on its way is skipped. Arrays must not be changed afterwards: they are sent
-        as they are.
+        was executed while one was on its way is skipped.
 
         Raises:
             ValueError: "key: expected X, got Y", of the observation.
@@ -172,8 +171,10 @@ class Client:
     # ---- the connection
 
     def _exchange(self, message: dict[str, Any]) -> dict[str, Any]:
+        return self._carry(pack(message))
+
+    def _carry(self, data: bytes) -> dict[str, Any]:
         """A reply, over a new connection where the old one is gone."""
-        data = pack(message)
         with self._lock:
             if self._socket is not None:
                 try:

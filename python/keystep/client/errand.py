@@ -6,25 +6,28 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from .wire import pack
+
 
 class Errand:
     """Args:
     request: takes a message to the server and brings its reply; it blocks, and may raise.
     """
 
-    def __init__(self, request: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    def __init__(self, request: Callable[[bytes], dict[str, Any]]) -> None:
         self._request = request
         self._changed = threading.Condition()
-        self._message: dict[str, Any] | None = None
+        self._message: bytes | None = None
         self._reply: dict[str, Any] | Exception | None = None
         self._number = 0  # of the newest message; replies to others are nobody's
         self._closed = False
         self._thread: threading.Thread | None = None
 
     def post(self, message: dict[str, Any]) -> None:
-        """The newest message, in place of one that is not on its way yet."""
+        """The newest message, in place of one that is not on its way yet. It may be changed afterwards."""
+        data = pack(message)
         with self._changed:
-            self._message, self._reply = message, None
+            self._message, self._reply = data, None
             self._number += 1
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="keystep client", daemon=True)
