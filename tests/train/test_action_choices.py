@@ -265,3 +265,27 @@ def test_repeating_a_relative_action_is_said_to_move(tmp_path: Path) -> None:
     declared = write(tmp_path / "c", action=COLLECTED)
     assert "last motion" in "\n".join(ActionChoices(declared, "last").notes)
     assert "last motion" not in "\n".join(ActionChoices(declared).notes)
+
+
+@pytest.mark.parametrize(
+    ("collection", "options", "missing"),
+    [
+        ({}, {}, "action_law, action_bounds"),
+        ({}, {"law": "absolute"}, "action_bounds"),
+        ({}, {"law": "relative", "bounds": "margin=1"}, "hold"),
+        ({}, {"law": "relative", "bounds": "margin=1", "hold": "last"}, None),
+        ({}, {"law": "absolute", "bounds": "data"}, None),
+        ({"suite": "moon.suite"}, {}, None),
+        ({"action": COLLECTED}, {}, None),
+        ({"action": {key: value for key, value in COLLECTED.items() if key != "law"}}, {}, None),
+    ],
+)
+def test_what_nobody_tells_is_asked_for(
+    tmp_path: Path, collection: dict[str, Any], options: dict[str, str], missing: str | None
+) -> None:
+    choices = ActionChoices(write(tmp_path / "d", **collection), **options)
+    if missing is None:
+        choices.require_told()
+    else:
+        with pytest.raises(ValueError, match=f"^{missing}: expected --.* does not tell .* got none$"):
+            choices.require_told()

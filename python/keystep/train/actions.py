@@ -69,11 +69,11 @@ class ActionChoices:
         self.notes.append(f"hold: {self._told_hold()}{'' if hold or collected else DEFAULT}")
         self.notes.append(f"action law: {self._told_law()}{'' if law or declared else DEFAULT}")
         self.notes += self._restless()
-        moves_on = RELATIVE in self.spec["law"] and not (hold or collected)
+        known = collected or reader.collection.get("suite")  # a simulated world, in which nothing breaks
         self._untold = {
-            "action_law": not (law or declared or collected),
-            "action_bounds": not (bounds or collected),
-            "hold": moves_on,
+            "action_law": not (law or declared or known),
+            "action_bounds": not (bounds or known),
+            "hold": RELATIVE in self.spec["law"] and not (hold or known),
         }
 
     def require_told(self) -> None:
