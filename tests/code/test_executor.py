@@ -108,6 +108,26 @@ def test_comments_do_nothing(text: str) -> None:
     assert (result.outcome, result.calls, result.steps, spy.log) == (Outcome.SUCCESS, (), 0, [])
 
 
+@given(programs(), st.data())
+@settings(max_examples=100, deadline=None)
+def test_an_interrupted_call_ends_its_text_which_is_no_failure(program: Program, data: st.DataObject) -> None:
+    expected = flat(program)
+    acting = [number for number, (name, _) in enumerate(expected) if name in ACTIONS]
+    assume(acting)
+    last = data.draw(st.sampled_from(acting))
+    spy = Spy(last, CallResult(Outcome.SUCCESS, steps=2, interrupted=True))
+    executor = Executor(spy)
+    result = executor.run(format_statements(parse(program.text)))
+    made = expected[: last + 1]
+    assert repr(spy.log) == repr(made)
+    assert (result.outcome, result.reason, result.line) == (Outcome.SUCCESS, "", None)
+    assert result.interrupted and result.calls == actions(made)
+    assert result.steps == 3 * (len(result.calls) - 1) + 2
+    line = next(n for n in range(1, 9) if sum(map(len, program.calls[:n])) > last)
+    assert executor.pose_dict == program.poses(line - 1)
+    assert not Executor(Spy()).run(program.text).interrupted
+
+
 # ---- what stops
 
 

@@ -148,6 +148,21 @@ def test_a_key_step_that_comes_early_is_told_after_the_end_of_the_one_before(run
     assert "# not solved after " in out
 
 
+def test_a_key_step_that_comes_within_a_text_of_several_actions_is_run(
+    run: Run, truth: Truth, tmp_path: Path
+) -> None:
+    first = next(iter(truth.known.values()))[1]
+    held = first[first.index("get_actor") : -1]
+    two, one = f"pick({held})\nplace_on({held}, get_actor('purple cube'))", f"pick({held})"
+    texts = Texts(two, comment(two), comment(two), one, comment(one))
+    status, out, _ = run(texts, "--every-step", "--json", tmp_path / "o.json")
+    (episode,) = json.loads((tmp_path / "o.json").read_text())["episodes"]
+    assert status == 0 and "# interrupted after 3 steps" in out
+    told = [(step["code"], step["outcome"], step["steps"]) for step in episode["key_steps"]]
+    assert told[0] == (two, "interrupted", 3) and told[1][:2] == (one, "success") and told[1][2] > 3
+    assert "expected a key-step within" in episode["reason"] and episode["calls"] == 2
+
+
 # ---- files
 
 

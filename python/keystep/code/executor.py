@@ -59,11 +59,12 @@ class Result:
     """How a text ran.
 
     Attributes:
-        outcome: SUCCESS when every line succeeded.
+        outcome: SUCCESS when every line that was run succeeded.
         reason: "" on success, else "line 2, column 1: pick: the hand is not empty".
         line: where it stopped, from 1; None on success.
         calls: names of the actions that were started, in order, the one that failed included.
         steps: control steps of all calls together.
+        interrupted: the last call was; the lines below it were not run.
     """
 
     outcome: Outcome
@@ -71,6 +72,7 @@ class Result:
     line: int | None = None
     calls: tuple[str, ...] = ()
     steps: int = 0
+    interrupted: bool = False
 
 
 class Executor:
@@ -94,7 +96,7 @@ class Executor:
         return self.execute(parse(text))
 
     def execute(self, statements: tuple[Statement, ...]) -> Result:
-        """Runs all statements that `parse` found in a text, up to the first one that does not succeed."""
+        """Runs what `parse` found in a text, up to the first that does not succeed, or is interrupted."""
         run = _Run(self.api, self.pose_dict, self._idle)
         try:
             return run.text(statements)
@@ -121,7 +123,7 @@ class _Run:
                     return stopped
         except _Refused as refused:
             return self._stopped(refused.outcome, str(refused), refused.node)
-        return Result(Outcome.SUCCESS, calls=tuple(self.calls), steps=self.steps)
+        return self._succeeded()
 
     def _statement(self, statement: Statement) -> Result | None:
         """None when it succeeded."""
@@ -139,8 +141,11 @@ class _Run:
         self.steps += result.steps
         self.idle = 0 if result.steps else self.idle
         if result.outcome is Outcome.SUCCESS:
-            return None
+            return self._succeeded(interrupted=True) if result.interrupted else None
         return self._stopped(result.outcome, f"{call.function}: {result.reason}", call)
+
+    def _succeeded(self, interrupted: bool = False) -> Result:
+        return Result(Outcome.SUCCESS, "", None, tuple(self.calls), self.steps, interrupted)
 
     def _stopped(self, outcome: Outcome, reason: str, node: Statement | Expression) -> Result:
         where = f"line {node.line}, column {node.column}: {reason}"

@@ -26,8 +26,10 @@ class CallResult:
         outcome: SUCCESS lets the code go on; anything else ends it.
         reason: one line of plain English; may be empty on success.
         steps: control steps that it took.
+        interrupted: it was ended because there is other code to run now; the text that it is of ends, too.
     """
 
     outcome: Outcome
     reason: str = ""
     steps: int = 0
+    interrupted: bool = False

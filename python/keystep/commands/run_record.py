@@ -11,7 +11,6 @@ import numpy as np
 from keystep.code.executor import Result
 from keystep.code.grammar import parse
 from keystep.code.language import AssignPose
-from keystep.code.outcome import Outcome
 from keystep.code.trace import is_keystep
 from keystep.suites.tabletop.layout import CONTROL_RATE_HZ
 from keystep.suites.tabletop.oracle.episodes import OracleEpisode
@@ -29,7 +28,7 @@ class KeyStepRun:
         code: as written.
         ms: that its reply took.
         passes: of the decoder.
-        outcome: RUNNING, INTERRUPTED by the next one, or of the executor: success, failure, timeout.
+        outcome: RUNNING, INTERRUPTED by the next reply, or of the executor: success, failure, timeout.
         reason: why it did not succeed; "" else.
         steps: control steps that it took.
     """
@@ -88,10 +87,8 @@ class EpisodeRecord(Watcher):
         self.actions.append(action)
 
     def ended(self, result: Result) -> None:
-        running = [one for one in self.key_steps if one.outcome == RUNNING]
-        one, newer = running[0], running[1:]
-        succeeded = result.outcome is Outcome.SUCCESS
-        one.outcome = INTERRUPTED if newer and succeeded else result.outcome.value
+        one = next(one for one in self.key_steps if one.outcome == RUNNING)
+        one.outcome = INTERRUPTED if result.interrupted else result.outcome.value
         one.reason, one.steps = result.reason, result.steps
         self.calls += sum(name != "done" for name in result.calls)
 

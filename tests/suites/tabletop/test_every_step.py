@@ -17,6 +17,7 @@ from said import Said
 
 from keystep.code.executor import Result
 from keystep.code.grammar import CodeError
+from keystep.code.outcome import Outcome
 from keystep.code.trace import check_trace, comment
 from keystep.suites.tabletop.environment import TabletopEnv
 from keystep.suites.tabletop.oracle.episodes import OracleEpisode, play
@@ -111,6 +112,22 @@ def test_a_keystep_that_comes_early_ends_the_call_that_runs(env: Any, own: Oracl
     assert starts[1] == gaps[1] - 3 == heard.results[0].steps
     assert found.calls[:2] == own.calls[:2]
     check_trace(found.trace.codes, found.trace.keysteps)
+
+
+def test_a_keystep_that_comes_early_ends_the_text_of_the_call_that_runs(env: Any, own: OracleEpisode) -> None:
+    env.reset(seed=SEED)
+    held, below = (f"get_actor({body.thing.name!r})" for body in env.scenario.bodies[:2])
+    texts = [f"pick({held})\nplace_on({held}, {below})", f"pick({held})"]
+    found, _, heard = asked(env, Scheduled(texts, [0, 3]))
+    first, second = heard.results[:2]
+    assert (first.outcome, first.interrupted, first.calls, first.steps) == (
+        Outcome.SUCCESS, True, ("pick",), 3,
+    )  # fmt: skip
+    assert (second.outcome, second.interrupted, second.calls) == (Outcome.SUCCESS, False, ("pick",))
+    assert found.trace.codes[3] == texts[1] and found.calls == ["pick", "pick"]
+    _, reason, heard = asked(env, Scheduled([texts[0], "import os"], [0, 3]))
+    assert reason.startswith("reply: ") and [one.calls for one in heard.results] == [("pick",)]
+    assert heard.results[0].interrupted
 
 
 def test_after_a_call_the_hand_waits_for_a_keystep(env: Any, own: OracleEpisode) -> None:

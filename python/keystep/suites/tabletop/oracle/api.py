@@ -72,20 +72,20 @@ def _call(
         self._check(action.__name__, SIGNATURES[action.__name__].bind(self, *arguments, **keywords).arguments)
         before = self.motion.steps
         self.motion.allow(CALL_STEPS)
-        outcome, reason = Outcome.SUCCESS, ""
+        outcome, reason, interrupted = Outcome.SUCCESS, "", False
         try:
             action(self, *arguments, **keywords)
             if self.motion.steps == before:
                 self.motion.wait(1)  # every call has a step of its own in the trace
         except Interrupted:
-            pass  # the hand stays where it is until the next key-step
+            interrupted = True  # the hand stays where it is until the next key-step
         except Failure as failure:
             outcome, reason = Outcome.FAILURE, str(failure)
         except OutOfTime:
             over = self.env.elapsed_steps >= self.env.max_episode_steps
             limit = f"the episode's {self.env.max_episode_steps}" if over else f"the call's {CALL_STEPS}"
             outcome, reason = Outcome.TIMEOUT, f"{action.__name__}: expected to end within {limit} steps"
-        return CallResult(outcome, reason, self.motion.steps - before)
+        return CallResult(outcome, reason, self.motion.steps - before, interrupted)
 
     SIGNATURES[action.__name__] = inspect.signature(action)
     return run
