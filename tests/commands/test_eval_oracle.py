@@ -18,6 +18,7 @@ from keystep.commands import eval_oracle
 from keystep.commands.eval_oracle import SIGHTED, rows, sight
 from keystep.suites.tabletop import TASKS
 from keystep.suites.tabletop.oracle import paper
+from keystep.suites.tabletop.oracle import report as report_module
 from keystep.suites.tabletop.oracle.results import OracleReport, OracleResult, Trial
 
 
@@ -79,7 +80,7 @@ def played(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Any]:
     picture = np.ones((64, 64, 3), np.float32)
     monkeypatch.setattr(eval_oracle, "mean_picture", lambda *what: calls.append(what) or picture)
 
-    def evaluate(*what: Any) -> OracleReport:
+    def evaluate(*what: Any, keep: Any) -> OracleReport:
         calls.append(what)
         return report_of({"Pick": 1 if isinstance(what[-1], eval_oracle.Blind) else 4})
 
@@ -98,7 +99,7 @@ def test_an_interrupt_ends_with_130_and_says_that_more_was_planned(
     played: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     part = report_of({"Pick": 3, "Touch": 1}, played=6)
-    monkeypatch.setattr(eval_oracle, "evaluate_oracle", lambda *what: played.append(what) or part)
+    monkeypatch.setattr(eval_oracle, "evaluate_oracle", lambda *what, keep: played.append(what) or part)
     assert asked(tmp_path, "--blind") == 130
     assert len(played) == 2  # the mean picture and the planner with sight
     assert json.loads((tmp_path / "a.json").read_text())["unfinished"]
@@ -107,14 +108,57 @@ def test_an_interrupt_ends_with_130_and_says_that_more_was_planned(
 def test_what_was_played_with_sight_is_kept_when_the_blind_one_fails(
     played: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def evaluate(*what: Any) -> OracleReport:
+    def evaluate(*what: Any, keep: Any) -> OracleReport:
         if isinstance(what[-1], eval_oracle.Blind):
             raise RuntimeError("a worker died")
         return report_of({"Pick": 4})
 
     monkeypatch.setattr(eval_oracle, "evaluate_oracle", evaluate)
-    assert asked(tmp_path, "--blind") != 0
-    assert json.loads((tmp_path / "a.json").read_text())["sighted"]["tasks"][0]["successes"] == 4
+    assert asked(tmp_path, "--blind") == 2
+    found = json.loads((tmp_path / "a.json").read_text())
+    assert found["sighted"]["tasks"][0]["successes"] == 4 and "blind" not in found
+    assert found["unfinished"], "the blind one was planned"
+    assert "- blind: not played yet\n" in (tmp_path / "a.md").read_text()
+
+
+@pytest.mark.parametrize("fails", ["sighted", "blind"])
+@pytest.mark.parametrize("at", [0, 1, 2, 3])
+def test_an_error_leaves_the_episodes_that_were_played(
+    played: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str, at: int
+) -> None:
+    """Of two tasks with two episodes each, the episode number `at` fails, with sight or without."""
+    monkeypatch.setattr(eval_oracle, "evaluate_oracle", report_module.evaluate_oracle)
+    told: list[str] = []
+
+    class Player:
+        def __init__(self, opened: Any, grid: int) -> None:
+            self.blind = isinstance(opened, eval_oracle.Blind)
+
+        def __call__(self, task: str, seed: int) -> Trial:
+            if self.blind == (fails == "blind"):
+                told.append(task)
+                if len(told) > at:
+                    raise RuntimeError("the simulator died")
+            return Trial(task, seed, True, 3, 40, 5.0)
+
+    monkeypatch.setattr(report_module, "ReplyPlayer", Player)
+    (tmp_path / "a.json").write_text("{}")
+    assert asked(tmp_path, "--blind", "--tasks", "Pick", "Touch", "--episodes", "2") == 2
+    found = json.loads((tmp_path / "a.json").read_text())
+    if fails == "sighted" and not at:
+        assert found == {}, "there is nothing to write"
+        return
+    assert found["unfinished"] and found[fails]["played"] == at and found[fails]["planned"] == 4
+    assert [row["task"] for row in found[fails]["tasks"]] == ["Pick"] * (at > 1)
+    begun = [(row["task"], row["episodes"]) for row in found[fails]["begun"]]
+    assert begun == [("Pick", 1)] * (at == 1) + [("Touch", 1)] * (at == 3)
+    text = (tmp_path / "a.md").read_text()
+    assert f"- {fails}: interrupted after {at} of 4 episodes" in text
+    if fails == "sighted":
+        assert ("| Touch | 1/1 |" in text) == (at == 3) and "- blind: not played yet" in text
+    else:
+        assert "| Touch | 2/2 |" in text and "not played yet" not in text
+        assert ("| Pick | 2/2 | 34.2-100.0 | 3.0 | 1/1 |" in text) == (at == 1)
 
 
 @pytest.mark.parametrize(

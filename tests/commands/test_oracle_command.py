@@ -75,7 +75,7 @@ def test_the_whole_table_fits_80_columns(capsys: pytest.CaptureFixture[str], mon
 
 
 def test_markdown_needs_no_more_than_the_json_file(capsys, monkeypatch, tmp_path) -> None:
-    monkeypatch.setattr(oracle_report, "evaluate_oracle", lambda *_: made_up(*TASKS, failed=1))
+    monkeypatch.setattr(oracle_report, "evaluate_oracle", lambda *_, **__: made_up(*TASKS, failed=1))
     status, out, _ = run(capsys, "--json", tmp_path / "o.json", "--markdown", tmp_path / "o.md")
     assert status == 0 and "mean of level 0 at least 95%: not reached (75.0%)" in out
     results = json.loads((tmp_path / "o.json").read_text())
@@ -89,14 +89,32 @@ def test_markdown_needs_no_more_than_the_json_file(capsys, monkeypatch, tmp_path
 
 def test_an_interrupted_evaluation_says_so_and_exits_with_130(capsys, monkeypatch, tmp_path) -> None:
     file = tmp_path / "o.json"
-    monkeypatch.setattr(oracle_report, "evaluate_oracle", lambda *_: made_up("Pick", played=3))
+    monkeypatch.setattr(oracle_report, "evaluate_oracle", lambda *_, **__: made_up("Pick", played=3))
     status, out, _ = run(capsys, "--json", file)
     assert status == 130 and "interrupted after 3 of 4 episodes" in out and "Pick" in out
     assert json.loads(file.read_text())["played"] == 3
     before = file.read_bytes()
-    monkeypatch.setattr(oracle_report, "evaluate_oracle", lambda *_: made_up(played=0))
+    monkeypatch.setattr(oracle_report, "evaluate_oracle", lambda *_, **__: made_up(played=0))
     status, out, _ = run(capsys, "--json", file)
     assert status == 130 and "interrupted after 0 of 4 episodes" in out and file.read_bytes() == before
+
+
+def test_an_error_leaves_the_episodes_that_were_played(capsys, monkeypatch, tmp_path) -> None:
+    def play(task: str, seed: int, grid: int) -> Trial:
+        if (task, seed) == ("Touch", 1):
+            raise RuntimeError("the simulator died")
+        return Trial(task, seed, True, 3, 40, 9.0)
+
+    monkeypatch.setattr(oracle_report, "play_episode", play)
+    files = ["--json", tmp_path / "o.json", "--markdown", tmp_path / "o.md"]
+    status, out, err = run(capsys, "--tasks", "Pick", "Touch", "Swap", "--episodes", 2, *files)
+    assert (status, err) == (2, "error: the simulator died\n") and "interrupted after 3 of 6 episodes" in out
+    found = json.loads((tmp_path / "o.json").read_text())
+    assert [(row["task"], row["successes"]) for row in found["tasks"]] == [("Pick", 2)]
+    assert [(row["task"], row["episodes"]) for row in found["begun"]] == [("Touch", 1)]
+    text = (tmp_path / "o.md").read_text()
+    assert "| Pick | 0 | 2/2 |" in text and "| Touch | 0 | 1/1 |" in text and "Swap" not in text
+    assert "| mean of all |  | 100.0 | 34.2-100.0 |" in text, "of what was finished"
 
 
 @needs_simulator

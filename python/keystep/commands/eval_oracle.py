@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 import keystep
 from keystep.commands.code_planners import code_planner_at
@@ -69,7 +72,7 @@ def evaluate(
     blind: bool,
     output: OutputOptions,
 ) -> OracleReport:
-    """Plays, prints and writes, after the planner with sight and again after the blind one.
+    """Plays, prints and writes, after the planner with sight and again after the blind one, or an error.
 
     Returns:
         The report of what was played last.
@@ -86,9 +89,7 @@ def evaluate(
     planner = source.open()  # is refused before anything is played
     players: dict[str, OpenPlanner] = {"sighted": source.open}
     if blind:
-        size = planner.image_size
-        picture = None if size is None else mean_picture(tuple(TASKS), MEAN_SEED, MEAN_SCENES, size)
-        players["blind"] = Blind(source.open, picture)
+        players["blind"] = Blind(source.open, _mean_picture(planner.image_size))
     about = {
         **source.about,
         "machine": describe_machine(),
@@ -97,37 +98,53 @@ def evaluate(
         "mean_picture": {"seed": MEAN_SEED, "scenes": MEAN_SCENES} if blind else None,
     }
     reports = dict[str, OracleReport]()
+
+    def keep(name: str, report: OracleReport) -> None:
+        reports[name] = report
+        unfinished = report.interrupted or len(reports) < len(players)
+        _tell(reports, str(source), {**about, "unfinished": unfinished}, output)
+
+    what = (tasks or tuple(TASKS), episodes, seed, processes, planner.grid)
     for name, player in players.items():
-        reports[name] = evaluate_oracle(
-            tasks or tuple(TASKS), episodes, seed, processes, planner.grid, player
-        )
-        _tell(reports, str(source), about, output)
-        if reports[name].interrupted:
+        kept = functools.partial(keep, name)
+        report = evaluate_oracle(*what, player, keep=kept)
+        kept(report)
+        if report.interrupted:
             break
-    return reports[name]
+    return report
+
+
+def _mean_picture(size: int | None) -> np.ndarray | None:
+    return None if size is None else mean_picture(tuple(TASKS), MEAN_SEED, MEAN_SCENES, size)
 
 
 def _tell(
     reports: Mapping[str, OracleReport], planner: str, about: dict[str, Any], output: OutputOptions
 ) -> None:
-    if not reports["sighted"].tasks:
-        print("interrupted before a task was played to its end")
+    """Of what was played.
+
+    Args:
+        about: for the JSON file.
+    """
+    if not reports["sighted"].played:
+        print("interrupted before an episode was played to its end")
         return
     lines, worth = rows(reports), sight(reports)
     notes = [f"sight, {name}: {_points(one)}" for name, one in worth.items()] + failures(reports)
+    if about["mean_picture"] is not None and "blind" not in reports:
+        notes.append("blind: not played yet")
     header = [column.replace("paper ", "paper\n") for column in HEADER]
     print_table(
         header,
         lines,
         title=f"{planner}, from seed {reports['sighted'].seed}",
-        section=len(reports["sighted"].tasks),
+        section=len(_results(reports, "sighted")),
     )
     print(*notes, sep="\n")
     found = {name: report.to_dict() for name, report in reports.items()}
     for report in found.values():
         report.pop("bars")  # the oracle's own
-    unfinished = any(report["played"] < report["planned"] for report in found.values())
-    told = {**about, "unfinished": unfinished, **found, "sight": worth}
+    told = {**about, **found, "sight": worth}
     if output.json is not None:
         write_text(output.json, to_json(told))
     if output.markdown is not None:
@@ -137,13 +154,19 @@ def _tell(
 
 def rows(reports: Mapping[str, OracleReport]) -> list[list[str]]:
     """HEADER's columns for each task, and means of each level, of table 1, of SIGHTED and of all."""
-    seen = {result.task: result for result in reports["sighted"].tasks}
-    blind = {result.task: result for result in reports["blind"].tasks} if "blind" in reports else {}
+    seen, blind = (_results(reports, name) for name in ("sighted", "blind"))
     found = [_task_row(result, blind.get(name)) for name, result in seen.items()]
+    finished = {result.task for result in reports["blind"].tasks} if "blind" in reports else set()
     for name, tasks in _groups(reports["sighted"]).items():
-        beside = [blind[task] for task in tasks if task in blind]
+        beside = [blind[task] for task in tasks if task in finished]
         found.append(_mean_row(name, [seen[task] for task in tasks], beside))
     return found
+
+
+def _results(reports: Mapping[str, OracleReport], name: str) -> dict[str, OracleResult]:
+    """By task, those of which only some episodes were played the last."""
+    report = reports.get(name)
+    return {} if report is None else {result.task: result for result in report.tasks + report.begun}
 
 
 def _groups(report: OracleReport) -> dict[str, tuple[str, ...]]:
@@ -151,7 +174,7 @@ def _groups(report: OracleReport) -> dict[str, tuple[str, ...]]:
     seen = tuple(result.task for result in report.tasks)
     groups = {f"level {level}": mean.tasks for level, mean in report.levels.items()}
     groups |= {"table 1": tuple(paper.TABLE_1), "sight matters": SIGHTED, "all": seen}
-    return {name: tasks for name, tasks in groups.items() if set(tasks) <= set(seen)}
+    return {name: tasks for name, tasks in groups.items() if tasks and set(tasks) <= set(seen)}
 
 
 def sight(reports: Mapping[str, OracleReport]) -> dict[str, dict[str, float]]:
@@ -199,13 +222,13 @@ def failures(reports: Mapping[str, OracleReport]) -> list[str]:
     """Why episodes failed, the most frequent reasons of each task, and what was not played."""
     found = [
         f"{result.task}: {one.reason} ({one.count} x, first seed {one.first_seed})"
-        for result in reports["sighted"].tasks
+        for result in _results(reports, "sighted").values()
         for one in result.failures
     ]
     for name, report in reports.items():
         if report.interrupted:
             count = f"{report.played} of {report.planned} episodes"
-            found.append(f"{name}: interrupted after {count}; tasks that were not finished are left out")
+            found.append(f"{name}: interrupted after {count}; means are of tasks that were finished")
     return found
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import json as json_format
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 import keystep
 from keystep.files import to_json, write_text
+
+if TYPE_CHECKING:
+    from keystep.suites.tabletop.oracle.results import OracleReport
 
 
 def main(
@@ -28,8 +32,8 @@ def main(
 ) -> Any:
     """Success of the oracle on the tabletop suite, with 95 % intervals, beside the paper's figures.
 
-    With --show, --code, --video, --questions and exactly one task: one episode of it instead. Ctrl-C leaves
-    the results of the tasks that were played to their end.
+    With --show, --code, --video, --questions and exactly one task: one episode of it instead. Ctrl-C and
+    errors leave the results of the episodes that were played.
 
     Args:
         tasks: names; all when empty.
@@ -85,16 +89,25 @@ def _evaluate(
     json: Path | None,
     markdown: Path | None,
 ) -> Any:
+    from keystep.suites.tabletop import TASKS
+    from keystep.suites.tabletop.oracle.report import evaluate_oracle
+
+    keep = functools.partial(_tell, grid, json, markdown)
+    report = evaluate_oracle(tasks or tuple(TASKS), episodes, seed, processes, grid, keep=keep)
+    keep(report)
+    return report
+
+
+def _tell(grid: int, json: Path | None, markdown: Path | None, report: OracleReport) -> None:
+    """Prints and writes what was played."""
     from keystep.commands.oracle_tables import print_report, report_markdown
     from keystep.machine import describe_machine
-    from keystep.suites.tabletop import TASKS, layout
-    from keystep.suites.tabletop.oracle.report import evaluate_oracle
+    from keystep.suites.tabletop import layout
     from keystep.suites.tabletop.source import package_versions
 
-    report = evaluate_oracle(tasks or tuple(TASKS), episodes, seed, processes, grid)
     print_report(report)
-    if not report.tasks:  # interrupted at once: leave the files of an earlier run
-        return report
+    if not report.played:  # interrupted at once: leave the files of an earlier run
+        return
     results = {
         "machine": describe_machine(),
         "versions": package_versions(),
@@ -107,4 +120,3 @@ def _evaluate(
         write_text(json, text)
     if markdown is not None:
         write_text(markdown, report_markdown(json_format.loads(text)))
-    return report

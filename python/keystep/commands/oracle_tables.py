@@ -22,9 +22,9 @@ NOTE = (
 
 
 def rows(report: OracleReport) -> list[list[str]]:
-    """A row of HEADER's columns for each task, then for each level, then for all."""
+    """A row of HEADER's columns for each task, then for each level, then for all that were finished."""
     means = [*report.levels.values(), *([report.total] if report.total is not None else [])]
-    return [*map(_task_row, report.tasks), *map(_mean_row, means)]
+    return [*map(_task_row, (*report.tasks, *report.begun)), *map(_mean_row, means)]
 
 
 def _task_row(result: OracleResult) -> list[str]:
@@ -59,22 +59,22 @@ def _number(value: float | None, spec: str) -> str:
 def notes(report: OracleReport) -> list[str]:
     """What the bars say, why episodes failed, and what was not played."""
     found = [str(bar) for bar in report.bars]
-    for result in report.tasks:
+    for result in (*report.tasks, *report.begun):
         for failures in result.failures:
             where = f"{failures.count} x, first seed {failures.first_seed}"
             found.append(f"{result.task}: {failures.reason} ({where})")
     if report.interrupted:
         count = f"{report.played} of {report.planned} episodes"
-        found.append(f"interrupted after {count}; tasks that were not finished are left out")
+        found.append(f"interrupted after {count}; means are of tasks that were finished")
     return found
 
 
 def print_report(report: OracleReport) -> None:
     """The table, its last rows the means, and the notes below it."""
-    if report.tasks:
+    if report.played:
         header = [column.replace("paper ", "paper\n") for column in HEADER]
         title = f"Oracle on the tabletop suite, from seed {report.seed}"
-        print_table(header, rows(report), title=title, section=len(report.tasks))
+        print_table(header, rows(report), title=title, section=len(report.tasks + report.begun))
     print(*notes(report), sep="\n")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -94,17 +94,21 @@ def evaluate_oracle(
     processes: int = 1,
     grid: int = GRID,
     open_planner: OpenPlanner | None = None,
+    *,
+    keep: Callable[[OracleReport], None] | None = None,
 ) -> OracleReport:
     """The oracle on the seeds seed .. seed + episodes - 1 of every task.
 
-    Ctrl-C ends it; the report then has the tasks that were played to their end.
+    Ctrl-C ends it; the report then has what was played.
 
     Args:
         grid: in whose cells the code says places.
         open_planner: whose replies are run in place of the oracle's own programs.
+        keep: given what was played before an error that ends the evaluation.
 
     Raises:
         ValueError: an unknown task, no task, fewer than one episode or process.
+        Exception: what a planner or a simulator has raised, after `keep`.
     """
     names = list(dict.fromkeys(task_named(task).name for task in tasks))
     if not names:
@@ -115,19 +119,28 @@ def evaluate_oracle(
     outcomes = play_all(player, names, episodes, seed, processes, "oracle")
     started = time.perf_counter()
     played: dict[str, list[Trial]] = {name: [] for name in names}
+
+    def report() -> OracleReport:
+        results = [OracleResult.of(name, trials) for name, trials in played.items() if trials]
+        return OracleReport(
+            tuple(result for result in results if result.episodes == episodes),
+            seed,
+            episodes,
+            processes,
+            time.perf_counter() - started,
+            sum(map(len, played.values())),
+            len(names) * episodes,
+            tuple(result for result in results if result.episodes < episodes),
+        )
+
     try:
         with suppress(KeyboardInterrupt):
             for one in outcomes:
                 played[one.task].append(one)
+    except Exception:
+        if keep is not None:
+            keep(report())
+        raise
     finally:
         _environment.close()
-    finished = [name for name in names if len(played[name]) == episodes]
-    return OracleReport(
-        tuple(OracleResult.of(name, played[name]) for name in finished),
-        seed,
-        episodes,
-        processes,
-        time.perf_counter() - started,
-        sum(map(len, played.values())),
-        len(names) * episodes,
-    )
+    return report()

@@ -134,12 +134,13 @@ class OracleReport:
     """An evaluation of the oracle.
 
     Attributes:
-        tasks: those of which all episodes were played.
+        tasks: those of which all episodes were played; means are of these.
         seed: of the first episode of each.
         episodes: per task.
         processes: at once.
         seconds: that the evaluation took.
         played, planned: episodes of all tasks; fewer were played than planned when it was interrupted.
+        begun: tasks of which some episodes were played.
     """
 
     tasks: tuple[OracleResult, ...]
@@ -149,6 +150,7 @@ class OracleReport:
     seconds: float
     played: int
     planned: int
+    begun: tuple[OracleResult, ...] = ()
 
     @property
     def interrupted(self) -> bool:
@@ -192,6 +194,7 @@ class OracleReport:
         return {
             **asdict(self),
             "tasks": [{**asdict(result), "seconds": result.seconds} for result in self.tasks],
+            "begun": [{**asdict(result), "seconds": result.seconds} for result in self.begun],
             "means": [asdict(mean) for mean in (*self.levels.values(), self.total) if mean is not None],
             "bars": [asdict(bar) for bar in self.bars],
         }
@@ -200,7 +203,8 @@ class OracleReport:
     def from_dict(cls, found: Mapping[str, Any]) -> OracleReport:
         """The inverse of `to_dict`; more entries do not matter."""
         fields = {name: found[name] for name in cls.__dataclass_fields__}
-        return cls(**{**fields, "tasks": tuple(_task_result(row) for row in found["tasks"])})
+        rows = {name: tuple(_task_result(row) for row in found[name]) for name in ("tasks", "begun")}
+        return cls(**{**fields, **rows})
 
 
 def _task_result(row: Mapping[str, Any]) -> OracleResult:
