@@ -96,6 +96,28 @@ def test_without_a_terminal_the_lines_are_a_file_that_keystep_oracle_runs(
     assert last.startswith("# solved after ") and last in capsys.readouterr().out
 
 
+def test_the_lines_of_any_code_run_again_as_their_header_says(
+    run: Run, truth: Truth, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Blank lines inside a key-step; cells of another grid than the command's own."""
+    held = "get_actor('blue cylinder', actor_pos=(5, 5))"
+    planner = Texts(
+        f"\nx = {held}\n  \n\npick(x)\n", "# go on\n\nmove3d(free_space(\n\nx))".replace("x))", f"{held}))")
+    )
+    planner.texts += ("done()\n",)
+    planner.grid = 10  # type: ignore[misc]
+    status, out, _ = run(planner)
+    file = tmp_path / "code.txt"
+    file.write_text(out)
+    again = f"# again: keystep oracle --tasks {TASK} --seed {SEED} --grid 10 --code FILE\n"
+    assert status == 0 and again in out
+    assert [step.code.split("\n")[0] for step in read_code(file)] == [f"x = {held}", "# go on", "done()"]
+    arguments = again.removeprefix("# again: keystep ").replace("FILE", str(file)).split()
+    assert cli.run(arguments) == 0
+    last = out.strip().splitlines()[-1]
+    assert last.startswith("# not solved after ") and "2 calls" in last and last in capsys.readouterr().out
+
+
 def test_no_show_tells_only_how_episodes_end(run: Run, truth: Truth) -> None:
     status, out, _ = run(truth, "--no-show", "--episodes", 2)
     assert status == 0

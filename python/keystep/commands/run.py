@@ -24,7 +24,8 @@ def main(
     """Watch a planner write code for a task of the suite tabletop, and the oracle run it (VLM + Oracle).
 
     In a terminal the code is shown live: key-steps as they come, what the executor says, what the planner
-    remembers, how long its replies take. Elsewhere the lines are a file that `keystep oracle --code` runs.
+    remembers, how long its replies take. Elsewhere the lines of an episode are a file that `keystep oracle
+    --code` runs; with several episodes they follow each other, each below a line with that command.
     Success of many episodes: keystep eval PLANNER --suite tabletop --act oracle.
 
     Args:

@@ -72,7 +72,7 @@ class PlannerEpisodes:
     def _play_one(self, env: Any, seed: int, show: bool, console: Console) -> None:
         planner, record = self._planner, EpisodeRecord(self._task, seed)
         self.records.append(record)
-        with view_of(record, show, console) as view:
+        with view_of(record, show, console, planner.grid) as view:
             found = play_replies(env, seed, planner, planner.grid, (record, view), self._every_step)
             record.end(*found)
 

@@ -52,7 +52,8 @@ def times_text(record: EpisodeRecord) -> str:
     if not times["count"]:
         return "replies: none"
     ms = f"median {times['median_ms']:.1f} ms, p99 {times['p99_ms']:.1f} ms"
-    return f"replies: {times['count']}, {ms}, passes of the decoder {times['median_passes']:g} (median)"
+    passes = "" if times["median_passes"] is None else f"{times['median_passes']:g} (median)"
+    return f"replies: {times['count']}, {ms}, passes of the decoder {passes or 'not known'}"
 
 
 def memory_text(record: EpisodeRecord) -> str:
@@ -89,11 +90,25 @@ class View(Watcher):
         return f"{self.record.task}, seed {self.record.seed}"
 
 
+def as_one_text(code: str) -> str:
+    """The same code without blank lines, which part the key-steps of a file."""
+    return "\n".join(line for line in code.split("\n") if line.strip())
+
+
 class PlainView(View):
-    """Lines that are a file of code themselves: `keystep oracle --code` runs it again."""
+    """Lines that are a file of code themselves: `keystep oracle --code` runs it again.
+
+    Args:
+        grid: in whose cells the code says places.
+    """
+
+    def __init__(self, record: EpisodeRecord, grid: int) -> None:
+        super().__init__(record)
+        self._grid = grid
 
     def began(self, prompt: str) -> None:
-        print(f"# {self._title}: {prompt}\n", flush=True)
+        one = f"--tasks {self.record.task} --seed {self.record.seed} --grid {self._grid}"
+        print(f"# {self._title}: {prompt}\n# again: keystep oracle {one} --code FILE\n", flush=True)
 
     def replied(self, reply: Written, ms: float) -> None:
         running = running_now(self.record)
@@ -101,7 +116,7 @@ class PlainView(View):
             self._print(running[0])
 
     def _print(self, one: KeyStepRun) -> None:
-        print(f"{one.code}\n# {written_text(one)}", flush=True)
+        print(f"{as_one_text(one.code)}\n# {written_text(one)}", flush=True)
 
     def refused(self, text: str, problem: str) -> None:
         shown = text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]} ..."
@@ -181,7 +196,7 @@ class LiveView(View):
         return Text.assemble(*lines, (f"  {told}", colour), (f"  {written_text(one)}", "dim"))
 
 
-def view_of(record: EpisodeRecord, show: bool, console: Console) -> View:
+def view_of(record: EpisodeRecord, show: bool, console: Console, grid: int) -> View:
     if not show:
         return View(record)
-    return LiveView(record, console) if console.is_terminal else PlainView(record)
+    return LiveView(record, console) if console.is_terminal else PlainView(record, grid)
