@@ -39,6 +39,7 @@ def test_a_program_makes_its_calls_in_order(program: Program) -> None:
     calls = actions(flat(program))
     assert (result.outcome, result.reason, result.line) == (Outcome.SUCCESS, "", None)
     assert (result.calls, result.steps) == (calls, 3 * len(calls))
+    assert result.stored == tuple(pair[0] for pair in program.stores if pair)
 
 
 @given(programs(), st.data())
@@ -61,6 +62,7 @@ def test_it_stops_at_the_first_call_that_fails(program: Program, data: st.DataOb
     assert result.calls == actions(made)
     assert result.steps == 3 * len(actions(made[:-1])) + (7 if acted else 0)
     assert executor.pose_dict == program.poses(line - 1)
+    assert result.stored == tuple(pair[0] for pair in program.stores[: line - 1] if pair)
 
 
 def test_the_paper_s_keysteps_run_one_after_another() -> None:

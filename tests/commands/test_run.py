@@ -20,13 +20,15 @@ from said import Said
 from truth import Truth
 
 from keystep import cli
+from keystep.code.executor import Result
 from keystep.code.grammar import CodeError
+from keystep.code.outcome import Outcome
 from keystep.code.trace import comment
 from keystep.commands import run_episodes
 from keystep.commands.code_planners import CodePlannerSource
 from keystep.commands.oracle_episode import read_code
 from keystep.commands.run_record import EpisodeRecord, KeyStepRun
-from keystep.commands.run_view import LiveView, ended_text
+from keystep.commands.run_view import LiveView, ended_text, memory_text
 from keystep.suites.headless import missing_driver
 
 TASK, SEED = "PlaceOnTop", 4
@@ -153,11 +155,25 @@ def test_what_runs_stands_out_below_what_has_ended() -> None:
     view._console.print(view._now())
     shown = file.getvalue()
     assert "\x1b[1;30;43m> pose_dict['A']" in shown, "a new key-step has a background"
-    assert "running" in shown and "written in 5.2 ms, 1 pass" in shown and "poses A" in shown
+    assert "running" in shown and "written in 5.2 ms, 1 pass" in shown and "poses" not in shown
     for _ in range(30):
         record.stepped(np.zeros(7, np.float32))
     view._console.print(view._now())
     assert "\x1b[1;33m> pose_dict['A']" in file.getvalue() and "step 30 (1.5 s)" in file.getvalue()
+    record.ended(Result(Outcome.SUCCESS, calls=("pick",), steps=30, stored=("A",)))
+    assert memory_text(record) == "memory: 1 key-step; poses A"
+
+
+def test_a_pose_is_remembered_once_it_is_stored(run: Run) -> None:
+    stores = "pose_dict['{}'] = get_pose(get_actor('{}'))"
+    texts = [
+        stores.format("A", "purple cube"),
+        "\n".join([stores.format("A", "purple cube"), stores.format("B", "pink cube")]),
+    ]
+    _, out, _ = run(Texts(*texts))
+    assert "# memory: 2 key-steps; poses A\n" in out, "there is no pink cube"
+    _, out, _ = run(Texts(stores.format("B", "pink cube")))
+    assert "# memory: 1 key-step\n" in out
 
 
 def test_a_key_step_that_comes_early_is_told_after_the_end_of_the_one_before(run: Run, truth: Truth) -> None:
@@ -321,6 +337,10 @@ def test_a_reply_that_cannot_be_run_ends_the_episode_and_is_told(
     else:
         assert episode["refused_reply"].startswith(refused) and "# refused: " in out
     assert "# not solved after 0 control steps" in out
+    known = not isinstance(planner.texts[0], CodeError)
+    assert episode["replies"]["count"] == 1 and episode["replies"]["max_ms"] > 0
+    assert episode["replies"]["median_passes"] == (3 if known else None)
+    assert f"passes of the decoder {'3 (median)' if known else 'not known'}\n" in out
 
 
 def test_a_planner_that_never_ends_is_stopped(

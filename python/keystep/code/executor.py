@@ -65,6 +65,7 @@ class Result:
         calls: names of the actions that were started, in order, the one that failed included.
         steps: control steps of all calls together.
         interrupted: the last call was; the lines below it were not run.
+        stored: keys of the poses that it has stored, in order.
     """
 
     outcome: Outcome
@@ -73,6 +74,7 @@ class Result:
     calls: tuple[str, ...] = ()
     steps: int = 0
     interrupted: bool = False
+    stored: tuple[str, ...] = ()
 
 
 class Executor:
@@ -113,6 +115,7 @@ class _Run:
     idle: int
     names: dict[str, Any] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
+    stored: list[str] = field(default_factory=list)
     steps: int = 0
 
     def text(self, statements: tuple[Statement, ...]) -> Result:
@@ -132,6 +135,7 @@ class _Run:
         value = self._value(statement.value)
         if isinstance(statement, AssignPose):
             self.pose_dict[statement.key] = value
+            self.stored.append(statement.key)
         else:
             self.names[statement.name] = value
         return None
@@ -145,11 +149,16 @@ class _Run:
         return self._stopped(result.outcome, f"{call.function}: {result.reason}", call)
 
     def _succeeded(self, interrupted: bool = False) -> Result:
-        return Result(Outcome.SUCCESS, "", None, tuple(self.calls), self.steps, interrupted)
+        return self._result(Outcome.SUCCESS, interrupted=interrupted)
 
     def _stopped(self, outcome: Outcome, reason: str, node: Statement | Expression) -> Result:
         where = f"line {node.line}, column {node.column}: {reason}"
-        return Result(outcome, where, node.line, tuple(self.calls), self.steps)
+        return self._result(outcome, where, node.line)
+
+    def _result(
+        self, outcome: Outcome, reason: str = "", line: int | None = None, interrupted: bool = False
+    ) -> Result:
+        return Result(outcome, reason, line, tuple(self.calls), self.steps, interrupted, tuple(self.stored))
 
     def _call(self, call: Call) -> Any:
         arguments = {name: self._value(value) for name, value in call.arguments}

@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 
 from keystep.code.executor import Result
-from keystep.code.grammar import parse
-from keystep.code.language import AssignPose
 from keystep.code.trace import is_keystep
 from keystep.suites.tabletop.layout import CONTROL_RATE_HZ
 from keystep.suites.tabletop.oracle.episodes import OracleEpisode
@@ -47,9 +45,9 @@ class EpisodeRecord(Watcher):
     """An episode so far.
 
     Attributes:
-        reply_ms, reply_passes: of every reply.
+        reply_ms, reply_passes: of every reply, also of those that are refused; passes where they are known.
         actions: of every control step, float32 (7,).
-        poses: keys of those that the code stores, in order.
+        poses: keys of those that are stored, in order.
         refused_reply: the text with which it ended; None: with none.
         calls: of the API, without done().
         reason: why it ended; "" where the program came to its own end.
@@ -72,13 +70,14 @@ class EpisodeRecord(Watcher):
     def began(self, prompt: str) -> None:
         self.instruction = prompt
 
-    def replied(self, reply: Written, ms: float) -> None:
+    def took(self, ms: float, passes: int | None) -> None:
         self.reply_ms.append(ms)
-        self.reply_passes.append(reply.passes)
+        if passes is not None:
+            self.reply_passes.append(passes)
+
+    def replied(self, reply: Written, ms: float) -> None:
         if is_keystep(reply.text):
             self.key_steps.append(KeyStepRun(self.steps, reply.text, ms, reply.passes))
-            stored = [one.key for one in parse(reply.text) if isinstance(one, AssignPose)]
-            self.poses += [key for key in dict.fromkeys(stored) if key not in self.poses]
 
     def refused(self, text: str, problem: str) -> None:
         self.refused_reply = text
@@ -90,6 +89,7 @@ class EpisodeRecord(Watcher):
         one = next(one for one in self.key_steps if one.outcome == RUNNING)
         one.outcome = INTERRUPTED if result.interrupted else result.outcome.value
         one.reason, one.steps = result.reason, result.steps
+        self.poses += [key for key in dict.fromkeys(result.stored) if key not in self.poses]
         self.calls += sum(name != "done" for name in result.calls)
 
     def end(self, episode: OracleEpisode, reason: str) -> None:
@@ -137,5 +137,5 @@ def reply_times(ms: Sequence[float], passes: Sequence[int]) -> dict[str, Any]:
         "median_ms": float(np.median(ms)),
         "p99_ms": float(np.percentile(ms, 99)),
         "max_ms": float(max(ms)),
-        "median_passes": float(np.median(passes)),
+        "median_passes": float(np.median(passes)) if passes else None,
     }

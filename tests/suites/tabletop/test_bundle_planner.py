@@ -14,6 +14,7 @@ pytest.importorskip("gymnasium", reason="needs the extra 'sim'")
 pytest.importorskip("torch", reason="training packages are not installed")
 pytest.importorskip("transformers")
 
+from code_checkpoints import code_checkpoint
 from taught_code import CALLS, LESSONS, TASK, observed, taught_checkpoint
 
 import keystep
@@ -23,6 +24,7 @@ from keystep.commands.code_planners import code_planner_at
 from keystep.export.code_bundle import export_code_bundle, load_code_planning
 from keystep.suites.headless import missing_driver
 from keystep.suites.tabletop.oracle.bundle_planner import BundlePlanner
+from keystep.suites.tabletop.oracle.replies import ENDLESS
 from keystep.train.code_acting import CheckpointPlanner
 
 LIMIT = 48
@@ -75,11 +77,32 @@ def test_what_it_cannot_be_told_or_write_ends_the_episode_not_the_program(
         raise keystep.PolicyError("reply: expected finite logits, got NaN")
 
     monkeypatch.setattr(planner._planner, "ask", fails)
-    with pytest.raises(CodeError, match="expected finite logits, got NaN"):
+    with pytest.raises(CodeError) as told:
         planner.write(seen)
+    assert told.value.problem == "expected finite logits, got NaN", "who asked says of what"
     monkeypatch.setattr(planner._planner, "reset", fails)
     with pytest.raises(CodeError, match="expected finite logits, got NaN"):
         planner.begin(TASK)
+
+
+def test_a_reply_without_an_end_is_told_as_that_of_the_checkpoint(tmp_path: Path) -> None:
+    folder = code_checkpoint(tmp_path / "random", "micro-state")
+    made = export_code_bundle(folder, tmp_path / "random.keystep", reply_tokens=LIMIT)
+    first, second = CheckpointPlanner(folder), BundlePlanner(made)
+    seen = observed(load_code_planning(folder, LIMIT), 0)
+    for planner in (first, second):
+        planner.begin(TASK)
+    assert not first.write(seen).ended
+    with pytest.raises(CodeError) as told:
+        second.write(seen)
+    assert told.value.problem == ENDLESS and not ENDLESS.startswith("reply: ")
+    for planner in (first, second):
+        planner.begin(TASK)
+    with pytest.raises(CodeError, match=r"finite numbers, got NaN or Inf$") as torch_s:
+        first.write({key: np.full_like(value, np.nan) for key, value in seen.items()})
+    with pytest.raises(CodeError) as bundle_s:
+        second.write({key: np.full_like(value, np.nan) for key, value in seen.items()})
+    assert bundle_s.value.problem and torch_s.value.problem.startswith("logits: ")
 
 
 def test_a_command_opens_it_in_every_process_and_names_its_digest(bundle: Path, checkpoint: Path) -> None:

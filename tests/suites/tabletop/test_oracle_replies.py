@@ -87,6 +87,15 @@ def test_what_is_no_keystep_ends_an_episode(env: Any, texts: list[str], reason: 
     assert not found.success and told.startswith(reason) and found.steps == 0
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["done()  # x", "done()\n# that is all", "pick(get_actor('blue cylinder'))\ndone()", " # a\ndone()\n"],
+)
+def test_whatever_calls_done_ends_the_program(env: Any, text: str) -> None:
+    found, told = play_replies(env, SEED, Stub([text, "import os"]))
+    assert told == "" and found.calls[-1] == "done" and not found.success
+
+
 def test_a_planner_that_never_ends_or_can_write_nothing_is_stopped(
     env: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,6 +28,8 @@ MOST_KEYSTEPS = 64
 MOST_WAITING = 40
 """Control steps (2 s) that a planner may let pass after a call before it writes the next key-step."""
 PICTURE = "observation.images.base"
+ENDLESS = "expected its end within the limit of tokens, got none"
+"""Of a reply."""
 
 
 class Written(Protocol):
@@ -83,6 +85,9 @@ class Watcher:
     def began(self, prompt: str) -> None:
         """The task in words."""
 
+    def took(self, ms: float, passes: int | None) -> None:
+        """The planner was asked, whatever came of it; None where nobody knows the passes."""
+
     def replied(self, reply: Written, ms: float) -> None:
         """A reply that is code, a key-step or not, and how long it took."""
 
@@ -99,7 +104,7 @@ class Watcher:
 class Replies:
     """`episodes.KeySteps` of a planner that is asked for one when the one before has ended.
 
-    Up to one that ends the program, or a reply that is no key-step.
+    Up to one that calls done(), or a reply that is no key-step.
 
     Attributes:
         problem: why no more are run; "" else.
@@ -107,6 +112,7 @@ class Replies:
 
     def __init__(self, planner: WritesCode, watchers: Sequence[Watcher] = ()) -> None:
         self._planner, self._watchers, self.problem = planner, watchers, ""
+        self._over = False
 
     def __call__(self, oracle: Oracle) -> Iterator[str]:
         self._env = oracle.env
@@ -126,14 +132,14 @@ class Replies:
 
     def ended(self, result: Result) -> None:
         """And this after every key-step."""
+        self._over = "done" in result.calls and not result.interrupted
         for watcher in self._watchers:
             watcher.ended(result)
 
     def _keysteps(self, oracle: Oracle) -> Iterator[str]:
         for _ in range(MOST_KEYSTEPS):
-            code = self._next(oracle)
-            yield code
-            if self._is_over(code):
+            yield self._next(oracle)
+            if self._over:
                 return
         raise CodeError(1, 1, f"expected done() within {MOST_KEYSTEPS} key-steps, got none")
 
@@ -143,17 +149,11 @@ class Replies:
             raise self._refusal(text, "expected a key-step, got a comment")
         return text
 
-    def _is_over(self, code: str) -> bool:
-        return code.strip() == "done()"
-
     def _ask(self, request: bool) -> tuple[str, bool]:
         """The text of a reply, and whether it is a key-step. CodeError for what is no code."""
-        seen = seen_now(self._env)
-        started = time.perf_counter()
-        reply = self._planner.write(seen, request)
-        ms = 1e3 * (time.perf_counter() - started)
+        reply, ms = self._written(request)
         if not reply.ended:
-            raise self._refusal(reply.text, "expected its end within the limit of tokens, got none")
+            raise self._refusal(reply.text, ENDLESS)
         try:
             keystep = parse_reply(reply.text).keystep
         except CodeError as error:
@@ -162,6 +162,21 @@ class Replies:
             watcher.replied(reply, ms)
         self._planner.prepare()
         return reply.text, keystep
+
+    def _written(self, request: bool) -> tuple[Written, float]:
+        """A reply, and how many milliseconds it took. CodeError where none can be written."""
+        seen = seen_now(self._env)
+        started = time.perf_counter()
+        try:
+            reply: Written | CodeError = self._planner.write(seen, request)
+        except CodeError as error:
+            reply = error
+        ms = 1e3 * (time.perf_counter() - started)
+        for watcher in self._watchers:
+            watcher.took(ms, None if isinstance(reply, CodeError) else reply.passes)
+        if isinstance(reply, CodeError):
+            raise reply
+        return reply, ms
 
     def _refusal(self, text: str, problem: str) -> CodeError:
         for watcher in self._watchers:
@@ -228,9 +243,6 @@ class RepliesAtEveryStep(Replies):
             limit = self._env.max_episode_steps
             problem = f"expected a key-step within the episode's {limit} steps, got comments"
             raise CodeError(1, 1, problem) from None
-
-    def _is_over(self, code: str) -> bool:
-        return super()._is_over(code) and self._arrived is None and self._failed is None
 
 
 def seen_now(env: TabletopEnv) -> dict[str, np.ndarray]:
