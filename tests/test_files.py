@@ -35,3 +35,53 @@ def test_a_file_that_was_never_written_replaces_nothing(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), files.replacing(*paths) as (a, _):
         a.write_text("new")
     assert list(tmp_path.iterdir()) == []
+
+
+def bad_places(folder: Path) -> dict[str, Path]:
+    """Where nobody can write a file."""
+    (folder / "file").write_text("old")
+    (folder / "folder").mkdir()
+    return {
+        "folder": folder / "folder",
+        "below a file": folder / "file" / "more" / "o.json",
+        "cannot be made": Path("/proc/keystep/o.json"),
+        "name too long": folder / ("x" * 253),
+        "device": Path("/dev/null"),
+    }
+
+
+@pytest.mark.parametrize("kind", ["folder", "below a file", "cannot be made", "name too long", "device"])
+def test_a_place_where_no_file_can_be_written_is_known_at_once(tmp_path: Path, kind: str) -> None:
+    bad = bad_places(tmp_path)[kind]
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(ValueError, match=r"^json: expected a file that can be written, got ") as told:
+        files.check_outputs(markdown=tmp_path / "new" / "deep" / "o.md", json=bad, plot=None)
+    assert f"got {bad}: " in str(told.value) and files.TEMPORARY_SUFFIX not in str(told.value)
+    assert sorted(tmp_path.rglob("*")) == before and (tmp_path / "file").read_text() == "old"
+
+
+def test_a_place_where_a_file_can_be_written_stays_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "old").write_text("old")
+    other = files.temporary(tmp_path / "busy")
+    other.write_text("of another process")
+    files.check_outputs(a=tmp_path / "old", b=tmp_path / "x" / "y", c=tmp_path / "busy", d=None)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == [other.name, "old"]
+    assert (tmp_path / "old").read_text() == "old" and other.read_text() == "of another process"
+
+
+@pytest.mark.parametrize("kind", ["folder", "name too long"])
+def test_an_error_names_the_file_and_not_the_temporary_one(tmp_path: Path, kind: str) -> None:
+    bad = bad_places(tmp_path)[kind]
+    with pytest.raises(OSError) as told:
+        files.write_text(bad, "new")
+    assert str(told.value).endswith(f": {str(bad)!r}")
+
+
+def test_a_file_that_cannot_be_written_does_not_stop_the_others(tmp_path: Path) -> None:
+    with pytest.raises(IsADirectoryError):
+        files.write_each(
+            lambda: files.write_text(tmp_path, "a"),
+            lambda: files.write_text(tmp_path / "b", "b"),
+            lambda: files.write_text(tmp_path / "b" / "c", "c"),
+        )
+    assert (tmp_path / "b").read_text() == "b"

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,8 @@ def publish(paths: Iterable[Path]) -> None:
 def replacing(*paths: Path) -> Iterator[tuple[Path, ...]]:
     """Give a temporary path to write for each of `paths`; on success they replace them, in order.
 
-    On any error, Ctrl-C included, the temporary files are removed. The last path is the commit point.
+    On any error, Ctrl-C included, the temporary files are removed. The last path is the commit point. Errors
+    of the operating system name the paths, not the temporary ones.
     """
     staged = tuple(temporary(path) for path in paths)
     for path in paths:
@@ -60,9 +61,62 @@ def replacing(*paths: Path) -> Iterator[tuple[Path, ...]]:
     try:
         yield staged
         publish(paths)
+    except OSError as error:
+        names = {str(one): str(path) for one, path in zip(staged, paths, strict=True)}
+        if str(error.filename) in names:
+            error.filename = names[str(error.filename)]
+            del error.filename2  # of a rename: the path again
+        raise
     finally:
         for path in staged:
-            path.unlink(missing_ok=True)
+            with suppress(OSError):  # a name that no file can have
+                path.unlink(missing_ok=True)
+
+
+def check_outputs(**paths: Path | None) -> None:
+    """Tries, before there is anything to write, whether files can be written; nothing stays behind.
+
+    Args:
+        paths: by the name of the option; None: nothing is to be written.
+
+    Raises:
+        ValueError: one cannot.
+    """
+    for name, path in paths.items():
+        if path is not None:
+            try:
+                _try_to_write(path)
+            except OSError as error:
+                why = error.strerror or str(error)
+                raise ValueError(f"{name}: expected a file that can be written, got {path}: {why}") from None
+
+
+def _try_to_write(path: Path) -> None:
+    if path.exists() and not path.is_file():
+        raise OSError("it is a folder" if path.is_dir() else "it is no plain file")
+    made: list[Path] = []
+    try:
+        for folder in reversed([folder for folder in path.parents if not folder.exists()]):
+            folder.mkdir()
+            made.append(folder)
+        with suppress(FileExistsError):  # somebody else writes there now
+            os.close(os.open(temporary(path), os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+            temporary(path).unlink()
+    finally:
+        for folder in reversed(made):
+            folder.rmdir()
+
+
+def write_each(*writes: Callable[[], object]) -> None:
+    """Calls all of them, whatever becomes of the others; then raises the first error."""
+    errors: list[Exception] = []
+    for write in writes:
+        try:
+            write()
+        except Exception as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]
 
 
 @contextmanager

@@ -169,6 +169,10 @@ def test_an_error_leaves_the_episodes_that_were_played(
         (["--protocol", "lh-mtlc"], "protocol"),
         (["--noise-seeds", "1", "2"], "noise_seeds"),
         (["--threads", "7"], "threads"),
+        (["--threads", "0"], "threads"),
+        (["--guidance", "0"], "guidance"),
+        (["--max-episode-steps", "0"], "max_episode_steps"),
+        (["--also-in", ""], "also_in"),
         (["--also-in", "there"], "also_in"),
         (["--rerun", "a.rrd"], "rerun"),
     ],
@@ -178,6 +182,43 @@ def test_what_means_nothing_to_the_oracle_is_refused(
 ) -> None:
     assert asked(tmp_path, *options) == 2
     assert f"{field}: expected none with act oracle" in capsys.readouterr().err and not played
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--tasks", "Pickk"], "task: expected Pick, got 'Pickk'"),
+        (["--episodes", "0"], "episodes: expected at least 1, got 0"),
+        (["--processes", "0"], "processes: expected at least 1, got 0"),
+        (["--seed", "-1"], "seed: expected 0 to 2^63 - 1, got -1"),
+    ],
+)
+def test_what_cannot_be_played_is_refused_before_pictures_are_drawn(
+    played: list[Any], tmp_path: Path, options: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.json").write_text("of an earlier run")
+    assert asked(tmp_path, "--blind", *options) == 2
+    assert capsys.readouterr().err == f"error: {words}\n" and not played
+    assert (tmp_path / "a.json").read_text() == "of an earlier run"
+
+
+@pytest.mark.parametrize("option", ["--json", "--markdown"])
+def test_a_file_that_cannot_be_written_is_known_before_anything_is_opened(
+    played: list[Any], tmp_path: Path, option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert asked(tmp_path, option, str(tmp_path)) == 2
+    words = f"{option[2:]}: expected a file that can be written, got {tmp_path}: it is a folder"
+    assert words in capsys.readouterr().err and not played
+
+
+def test_a_file_that_cannot_be_written_at_the_end_does_not_stop_the_other(
+    played: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*what: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("keystep.commands.options.write_json", full)
+    assert asked(tmp_path) == 2 and "| Pick | 4/4 |" in (tmp_path / "a.md").read_text()
 
 
 def test_blind_is_of_the_oracle(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -366,6 +366,8 @@ def test_bad_options_are_one_line(
     for arguments, words in (
         ([tmp_path, "--task", "Pickk"], "task: expected Pick, got 'Pickk'"),
         ([tmp_path, "--task", "Pick", "--episodes", 0], "episodes: expected at least 1, got 0"),
+        ([tmp_path, "--task", "Pick", "--seed", -1], "seed: expected 0 to 2^63 - 1, got -1"),
+        ([tmp_path, "--task", "Pick", "--seed", 2**63], "seed: expected 0 to 2^63 - 1, got 92"),
         ([tmp_path, "--task", "Pick"], "planner: expected a folder with a bundle (manifest.json) or a"),
         ([tmp_path / "bad", "--task", "Pick"], "manifest.json"),
         ([tmp_path / "half", "--task", "Pick"], "policy.json"),
@@ -379,6 +381,42 @@ def test_bad_options_are_one_line(
         captured = capsys.readouterr()
         assert (status, captured.out) == (2, "") and captured.err.count("\n") == 1
         assert captured.err.startswith("error: ") and words in captured.err
+
+
+@pytest.mark.parametrize("option", ["--json", "--video"])
+def test_a_file_that_cannot_be_written_is_known_before_anything_is_opened(
+    tmp_path: Path, option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["run", "no planner", "--task", TASK, option, str(tmp_path)]) == 2
+    words = f"{option[2:]}: expected a file that can be written, got {tmp_path}: it is a folder"
+    assert capsys.readouterr().err == f"error: {words}\n"
+
+
+def test_what_can_be_written_at_the_end_is(
+    run: Run, truth: Truth, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_episodes, "require_driver", lambda: None)
+    written: list[Path] = []
+    monkeypatch.setattr(run_episodes.PlannerEpisodes, "film", lambda self, path: written.append(path))
+
+    def full(*what: Any) -> None:
+        raise OSError(28, "No space left on device", "o.json")
+
+    monkeypatch.setattr(run_episodes, "write_json", full)
+    status, _, err = run(truth, "--json", tmp_path / "o.json", "--video", tmp_path / "v.mp4")
+    assert status == 2 and "No space left on device: 'o.json'" in err and written == [tmp_path / "v.mp4"]
+
+
+def test_an_episode_that_never_began_leaves_an_earlier_file(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def died(*what: Any) -> None:
+        raise RuntimeError("the simulator died")
+
+    monkeypatch.setattr(run_episodes, "play_replies", died)
+    (tmp_path / "o.json").write_text("of an earlier run")
+    assert run(Texts("done()"), "--json", tmp_path / "o.json")[0] == 2
+    assert (tmp_path / "o.json").read_text() == "of an earlier run"
 
 
 def test_pictures_need_a_driver(

@@ -199,6 +199,8 @@ def test_refusals(stub_bundle):
         ({"instructions": {"stack": ("Pile.",)}}, "instructions: expected at least one for every task"),
         ({"tasks": ("stack", "stack")}, "tasks: expected each once"),
         ({"chain_length": 0}, "chain_length: expected at least 1, got 0"),
+        ({"seed": -1}, r"seed: expected 0 to 2\^63 - 1, got -1"),
+        ({"noise_seeds": (1, 2**63)}, r"noise_seeds: expected 0 to 2\^63 - 1, got 9"),
     ):
         with pytest.raises(keystep.ArgumentError, match=words):
             Evaluation(ENV_ID, **{"tasks": TASKS} | settings)

@@ -26,6 +26,7 @@ from keystep.evaluate.rollout import reads_text, steps
 from keystep.evaluate.settings import Evaluation
 from keystep.evaluate.storyboard import frames
 from keystep.features import features_of
+from keystep.files import check_outputs
 from keystep.suites import suite_named
 from keystep.suites.base import TASK
 from keystep.suites.headless import missing_driver
@@ -52,6 +53,8 @@ def main(
         suite: the simulated world of the policy's tasks.
         rerun: where to write the first episode for the viewer Rerun; needs rerun-sdk.
     """
+    reason = missing_driver()
+    check_outputs(video=video if reason is None else None, rerun=rerun)
     bundle = shipped_bundle() if bundle is None else bundle
     refuse_writers(bundle)
     manifest = keystep.read_manifest(bundle)
@@ -65,7 +68,6 @@ def main(
         print(plan_latency(latency))
     if rerun is not None:
         record_episode(open_policy, evaluation, rerun)
-    reason = missing_driver()
     if reason is None:
         write_video(video, film(bundle, seed, suite))
         print(f"\nvideo: {video}")

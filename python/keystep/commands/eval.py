@@ -35,6 +35,7 @@ from keystep.evaluate.rollout import OpenPolicy, Worker, check, reads_text
 from keystep.evaluate.settings import CHAIN_LENGTH, UNNAMED, EpisodeResult, Evaluation
 from keystep.evaluate.tables import report_markdown
 from keystep.evaluate.worlds import other_world
+from keystep.files import check_outputs
 from keystep.machine import usable_cores
 from keystep.record.bundles import bundle_digest
 from keystep.suites import suite_named
@@ -149,6 +150,7 @@ def main(
         raise keystep.ArgumentError("rerun: expected none with reference, got one")
     if reference and protocol.subgoals == "ground_truth":
         raise keystep.ArgumentError("subgoals: expected policy with reference, got ground_truth")
+    check_outputs(rerun=rerun)
     refuse_writers(*bundles)
     reports: dict[str, Report] = {}
     planned = [(bundle, *what) for bundle, what in zip(bundles, plan(bundles, protocol), strict=True)]

@@ -93,7 +93,7 @@ class LatencyOptions:
 def check_alone(bundles: Sequence[Path], evaluation: Evaluation, **others: object) -> None:
     """ArgumentError for what a sweep of latencies does not go with."""
     for name, value in others.items():
-        if value:
+        if value is not None and value != ():
             others_given = "latency, mode, merge, control_rate or underrun"
             raise keystep.ArgumentError(f"{name}: expected none with {others_given}, got {value}")
     if len(bundles) > 1:

@@ -14,14 +14,14 @@ import numpy as np
 import keystep
 from keystep.commands.code_planners import code_planner_at
 from keystep.commands.options import OutputOptions
-from keystep.files import to_json, write_text
 from keystep.machine import describe_machine
 from keystep.suites.tabletop import TASKS, layout
 from keystep.suites.tabletop.oracle import paper
 from keystep.suites.tabletop.oracle.blind import Blind, mean_picture
 from keystep.suites.tabletop.oracle.replies import OpenPlanner
-from keystep.suites.tabletop.oracle.report import evaluate_oracle
+from keystep.suites.tabletop.oracle.report import evaluate_oracle, task_names
 from keystep.suites.tabletop.oracle.results import Mean, OracleReport, OracleResult
+from keystep.suites.trials import check_trials
 from keystep.table_writer import markdown_table, print_table
 
 MEAN_SCENES, MEAN_SEED = 8, 9_000_000
@@ -58,7 +58,7 @@ def check_options(*groups: Any, **others: object) -> None:
             if field.name not in TAKEN and value != default:
                 given[field.name] = value
     for name, value in given.items():
-        if value:
+        if value is not None and value != ():
             raise keystep.ArgumentError(f"{name}: expected none with act oracle, got {value}")
 
 
@@ -79,12 +79,15 @@ def evaluate(
 
     Raises:
         ArgumentError: not one planner, or another suite.
+        ValueError: an unknown task, or fewer than one episode or process; before anything is opened.
         BundleError, CheckpointError: it cannot be read, or is no planner that writes code.
     """
     if len(planners) != 1:
         raise keystep.ArgumentError(f"bundles: expected one with act oracle, got {len(planners)}")
     if suite != "tabletop":
         raise keystep.ArgumentError(f"suite: expected tabletop with act oracle, got {suite}")
+    task_names(tasks or tuple(TASKS))
+    check_trials(episodes, seed, processes)
     source = code_planner_at(planners[0])
     planner = source.open()  # is refused before anything is played
     players: dict[str, OpenPlanner] = {"sighted": source.open}
@@ -145,11 +148,8 @@ def _tell(
     for report in found.values():
         report.pop("bars")  # the oracle's own
     told = {**about, **found, "sight": worth}
-    if output.json is not None:
-        write_text(output.json, to_json(told))
-    if output.markdown is not None:
-        text = "".join(f"- {note}\n" for note in notes)
-        write_text(output.markdown, f"{planner}\n\n{markdown_table(HEADER, lines)}\n{text}\n{NOTE}\n")
+    text = "".join(f"- {note}\n" for note in notes)
+    output.write(told, f"{planner}\n\n{markdown_table(HEADER, lines)}\n{text}\n{NOTE}\n")
 
 
 def rows(reports: Mapping[str, OracleReport]) -> list[list[str]]:

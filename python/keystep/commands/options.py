@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import keystep
-from keystep.files import replacing, to_json, write_json, write_text
+from keystep.files import check_outputs, replacing, to_json, write_each, write_json, write_text
 from keystep.suites import suite_named
 
 Kind = str  # of a sampler (`keystep.SamplerSpec`), or "bundle"
@@ -183,16 +183,21 @@ class OutputOptions:
     """Also draw the results into this PNG file."""
 
     def __post_init__(self) -> None:
+        check_outputs(json=self.json, markdown=self.markdown, plot=self.plot)
         if self.plot is not None and find_spec("matplotlib") is None:  # known before anything is played
             raise ValueError("plot: expected matplotlib to be installed: pip install matplotlib")
 
-    def write(self, results: dict[str, Any], markdown: str, figure: Callable[[], Any]) -> None:
+    def write(self, results: dict[str, Any], markdown: str, figure: Callable[[], Any] | None = None) -> None:
+        """Every file that is wanted; one that cannot be written does not stop the others."""
+        writes: list[Callable[[], object]] = []
         if self.json is not None:
-            write_json(self.json, results)
+            writes.append(functools.partial(write_json, self.json, results))
         if self.markdown is not None:
-            write_text(self.markdown, markdown)
-        if self.plot is not None:
-            save_figure(self.plot, figure())
+            writes.append(functools.partial(write_text, self.markdown, markdown))
+        if self.plot is not None and figure is not None:
+            plot, draw = self.plot, figure
+            writes.append(lambda: save_figure(plot, draw()))
+        write_each(*writes)
 
 
 def save_figure(path: Path, figure: Any) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import json as json_format
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 import keystep
-from keystep.files import to_json, write_text
+from keystep.files import check_outputs, to_json, write_each, write_text
 
 if TYPE_CHECKING:
     from keystep.suites.tabletop.oracle.results import OracleReport
@@ -55,6 +56,7 @@ def main(
         raise keystep.ArgumentError("options: expected one of an episode, --questions and --list, got more")
     if (episode or questions or list_tasks) and (json is not None or markdown is not None):
         raise keystep.ArgumentError("json, markdown: expected an evaluation of tasks to write, got none")
+    check_outputs(json=json, markdown=markdown, video=video)
     if list_tasks:
         return _list(tasks)
     if questions:
@@ -116,7 +118,9 @@ def _tell(grid: int, json: Path | None, markdown: Path | None, report: OracleRep
         **report.to_dict(),
     }
     text = to_json(results)
+    writes: list[Callable[[], None]] = []
     if json is not None:
-        write_text(json, text)
+        writes.append(functools.partial(write_text, json, text))
     if markdown is not None:
-        write_text(markdown, report_markdown(json_format.loads(text)))
+        writes.append(functools.partial(write_text, markdown, report_markdown(json_format.loads(text))))
+    write_each(*writes)

@@ -20,6 +20,7 @@ from keystep.code.outcome import Outcome
 from keystep.code.questions import questions
 from keystep.commands.video import RATE_HZ, write_video
 from keystep.evaluate import code_video
+from keystep.suites.base import check_seed
 from keystep.suites.tabletop import env_id
 from keystep.suites.tabletop.environment import TabletopEnv
 from keystep.suites.tabletop.layout import CONTROL_RATE_HZ
@@ -57,6 +58,7 @@ def play_one(
         RuntimeError: a video is asked for on a machine without a Vulkan driver.
     """
     check_grid(grid)
+    check_seed(seed)
     written = read_code(code) if code is not None else None
     with closing(open_env(task, visible=video is not None)) as env:
         observation, _ = env.reset(seed=seed)
@@ -200,6 +202,7 @@ def views(env: TabletopEnv, seed: int, actions: Iterable[np.ndarray]) -> Iterato
 
 def print_questions(task: str, seed: int, grid: int = GRID) -> None:
     """The auxiliary questions about the first picture of an episode, with answers."""
+    check_seed(seed)
     with closing(open_env(task)) as env:
         env.reset(seed=seed)
         names = [body.thing.name for body in env.scenario.bodies]

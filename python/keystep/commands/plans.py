@@ -21,7 +21,7 @@ from keystep.evaluate.storyboard import frames, strip, title
 from keystep.evaluate.worlds import warn_of_other_world
 from keystep.files import replacing, write_json
 from keystep.suites import suite_named
-from keystep.suites.base import Pictures
+from keystep.suites.base import Pictures, check_seed
 
 
 def main(
@@ -52,6 +52,7 @@ def main(
         env: Gymnasium environment; the suite's when not given.
     """
     refuse_writers(bundle)
+    check_seed(seed)
     manifest = keystep.read_manifest(bundle)
     if manifest["family"] != "subgoal":
         raise keystep.ArgumentError(f"family: expected subgoal, got {manifest['family']!r}")

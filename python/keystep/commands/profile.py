@@ -14,7 +14,7 @@ from keystep.commands.trace import read
 from keystep.evaluate.profile import profile
 from keystep.evaluate.profile_comparison import ProfileComparison, compare_bundles, compare_files
 from keystep.evaluate.trace_plot import plot_trace
-from keystep.files import write_json
+from keystep.files import check_outputs, write_json
 
 
 def main(
@@ -90,6 +90,7 @@ def main(
         options["planner_candidates"] = planner_candidates
     if planner_score != "bundle":
         options["planner_score"] = planner_score
+    check_outputs(json=json, plot=plot)
     if compare is not None:
         _refuse_with_compare(bundle=bundle, trace=trace, plot=plot, **thread)
         found = _compare(*compare, ticks, rate, options)

@@ -14,6 +14,7 @@ import tyro
 
 import keystep
 from keystep.commands.video import RATE_HZ, write_video
+from keystep.files import check_outputs
 
 if TYPE_CHECKING:
     from keystep.suites.tabletop.replay import Recorded
@@ -41,6 +42,7 @@ def main(
     from keystep.evaluate.code_video import WIDTH
     from keystep.suites.tabletop.replay import ReplayComparison, load_recorded, open_env, resimulate
 
+    check_outputs(video=video)
     recorded = load_recorded(dataset, episode, force=force)
     for warning in recorded.warnings:
         print(f"warning: {warning}", file=sys.stderr)

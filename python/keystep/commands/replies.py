@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from keystep.files import write_json
+from keystep.files import check_outputs, write_json
 from keystep.table_writer import print_table
 
 COLUMNS = {
@@ -45,6 +45,7 @@ def main(
     """
     from keystep.train.code_held_out import evaluate_code_planner
 
+    check_outputs(output=output)
     found = evaluate_code_planner(checkpoint, dataset, episodes, every, device=device)
     if output is not None:
         write_json(output, found)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,6 +11,7 @@ import tyro
 
 import keystep
 from keystep.commands.eval import FIRST_SEED
+from keystep.files import check_outputs, write_each
 
 
 def main(
@@ -39,19 +42,24 @@ def main(
         video: also write what the base camera sees, and below it the code (needs a Vulkan driver).
         json: also write what happened to this file.
     """
+    from keystep.suites.base import check_seed
     from keystep.suites.tabletop import task_named
 
     name = task_named(task).name
     if episodes < 1:
         raise keystep.ArgumentError(f"episodes: expected at least 1, got {episodes}")
+    check_seed(seed)
+    check_outputs(json=json, video=video)
     from keystep.commands.run_episodes import PlannerEpisodes
 
     run = PlannerEpisodes(planner, name, every_step, video is not None)
     try:
         run.play(range(seed, seed + episodes), show)
     finally:
-        if json is not None and run.records:
-            run.write(json)
-    if video is not None and not run.interrupted:
-        run.film(video)
+        writes: list[Callable[[], None]] = []
+        if json is not None and any(record.instruction for record in run.records):  # one has begun
+            writes.append(functools.partial(run.write, json))
+        if video is not None and not run.interrupted:
+            writes.append(functools.partial(run.film, video))
+        write_each(*writes)
     return run

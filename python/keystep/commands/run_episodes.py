@@ -65,7 +65,7 @@ class PlannerEpisodes:
                     self._play_one(env, seed, show, console)
             except KeyboardInterrupt:
                 self.interrupted = True
-            except Exception:
+            except BaseException:
                 self.interrupted = True
                 raise
 

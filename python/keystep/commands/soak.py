@@ -14,7 +14,7 @@ from keystep.bars import progress_bar
 from keystep.commands.options import Engine, refuse_writers
 from keystep.evaluate.soak import Soak, soak
 from keystep.evaluate.soak_report import RATE_HZ, SoakReport
-from keystep.files import write_json
+from keystep.files import check_outputs, write_json
 
 
 def main(
@@ -48,6 +48,7 @@ def main(
         if not (math.isfinite(hours) and hours > 0):
             raise keystep.ArgumentError(f"hours: expected more than 0, got {hours}")
         ticks = max(1, round(hours * 3600 * RATE_HZ / schedules))
+    check_outputs(json=json)
     refuse_writers(*filter(None, (bundle,)))
     what = Soak(bundle, engine, seed, schedules, ticks, threads, close_ms)
     with progress_bar() as progress:

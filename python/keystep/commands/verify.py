@@ -8,7 +8,7 @@ from typing import Annotated
 import tyro
 
 import keystep
-from keystep.files import write_json
+from keystep.files import check_outputs, write_json
 
 
 def main(
@@ -39,6 +39,7 @@ def main(
     """
     from keystep.export.verify import verify_bundle
 
+    check_outputs(json=json)
     report = verify_bundle(
         bundle, checkpoint, planner, scorer=scorer, tolerance=tolerance, threads=threads, provider=provider
     )

@@ -118,6 +118,8 @@ class Evaluation:
     def __post_init__(self) -> None:
         self._require(self.episodes >= 1, "episodes", "at least 1", self.episodes)
         self._require(bool(self.tasks), "tasks", "at least one", "none")
+        for name, seed in (("seed", self.seed), *(("noise_seeds", one) for one in self.noise_seeds)):
+            self._require(0 <= seed < 2**63, name, "0 to 2^63 - 1", seed)
         self._require(self.chain_length >= 1, "chain_length", "at least 1", self.chain_length)
         enough = self.chain_length == 1 or len(self.tasks) >= self.chain_length
         self._require(enough, "tasks", f"{self.chain_length} for a chain of as many", len(self.tasks))

@@ -251,6 +251,12 @@ def attempt(seed: int, stride: int) -> int:
     return seed % BLOCK // stride
 
 
+def check_seed(seed: int) -> None:
+    """ValueError for one that no environment takes, or no dataset keeps."""
+    if not 0 <= seed < 2**63:
+        raise ValueError(f"seed: expected 0 to 2^63 - 1, got {seed}")
+
+
 def check_settings(
     seed: int, obs_mode: str, image_size: int, sizes: range, needs_driver: bool = True
 ) -> None:
@@ -266,8 +272,10 @@ def check_settings(
     """
     from keystep.data.errors import DatasetError
 
-    if seed < 0:
-        raise DatasetError(f"seed: expected at least 0, got {seed}")
+    try:
+        check_seed(seed)
+    except ValueError as error:
+        raise DatasetError(str(error)) from None
     if image_size not in sizes:
         raise DatasetError(f"image_size: expected {sizes.start} to {sizes.stop - 1} pixels, got {image_size}")
     if "rgb" in obs_mode and needs_driver:

@@ -8,8 +8,17 @@ from typing import TypeVar
 
 from keystep.bars import tracked
 from keystep.processes import Workers
+from keystep.suites.base import check_seed
 
 Outcome = TypeVar("Outcome")
+
+
+def check_trials(episodes: int, seed: int, processes: int) -> None:
+    """ValueError for fewer than one episode or process, and for seeds that no environment takes."""
+    check_seed(seed)
+    for name, value in (("episodes", episodes), ("processes", processes)):
+        if value < 1:
+            raise ValueError(f"{name}: expected at least 1, got {value}")
 
 
 def play_all(
@@ -30,10 +39,9 @@ def play_all(
         what: stands before the progress bar on stderr.
 
     Raises:
-        ValueError: fewer than one episode or process.
+        ValueError: see `check_trials`.
     """
-    if episodes < 1:
-        raise ValueError(f"episodes: expected at least 1, got {episodes}")
+    check_trials(episodes, seed, processes)
     workers = Workers(functools.partial(_itself, play), processes)
     return _outcomes(workers, [(task, seed + n) for task in tasks for n in range(episodes)], what)
 

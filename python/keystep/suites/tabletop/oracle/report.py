@@ -87,6 +87,14 @@ def _trial(task: str, seed: int, episode: OracleEpisode, reason: str, started: f
     return Trial(task, seed, episode.success, episode.api_calls, episode.steps, ms, told)
 
 
+def task_names(tasks: Sequence[str]) -> list[str]:
+    """Each once. ValueError for an unknown task, and for none."""
+    names = list(dict.fromkeys(task_named(task).name for task in tasks))
+    if not names:
+        raise ValueError("tasks: expected at least one, got none")
+    return names
+
+
 def evaluate_oracle(
     tasks: Sequence[str] = tuple(TASKS),
     episodes: int = 100,
@@ -107,12 +115,10 @@ def evaluate_oracle(
         keep: given what was played before an error that ends the evaluation.
 
     Raises:
-        ValueError: an unknown task, no task, fewer than one episode or process.
+        ValueError: an unknown task, no task, fewer than one episode or process, a seed below 0.
         Exception: what a planner or a simulator has raised, after `keep`.
     """
-    names = list(dict.fromkeys(task_named(task).name for task in tasks))
-    if not names:
-        raise ValueError("tasks: expected at least one, got none")
+    names = task_names(tasks)
     grid = check_grid(grid)
     own = functools.partial(play_episode, grid=grid)
     player = own if open_planner is None else ReplyPlayer(open_planner, grid)
