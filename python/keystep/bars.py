@@ -32,7 +32,7 @@ def progress_bar(*more: Any, console: Console | None = None) -> Progress:
 
     console = Console(stderr=True) if console is None else console
     times = (MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    columns = (TextColumn("{task.description:>18}"), BarColumn(), *times, *more)
+    columns = (TextColumn("{task.description:>18}", markup=False), BarColumn(), *times, *more)
     # Lines printed meanwhile go above the bar, unless they go to a file: then they stay what they are.
     above = sys.stdout.isatty()
     return Progress(*columns, console=console, redirect_stdout=above, disable=not console.is_terminal)

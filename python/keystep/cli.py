@@ -1,9 +1,15 @@
-"""The command `keystep`. Errors are one line on stderr and exit status 2; Ctrl-C exits with 130."""
+"""The command `keystep`. Errors are one line on stderr and exit status 2; Ctrl-C exits with 130.
+
+Where whoever reads the output closes it (`keystep run .. | head`), a command ends quietly, with 141, or 1 where
+rich was writing.
+"""
 
 from __future__ import annotations
 
 import functools
 import importlib
+import os
+import select
 import sys
 import traceback
 import warnings
@@ -16,6 +22,8 @@ import keystep
 from keystep import libraries
 from keystep.usage import one_line_errors
 
+CLOSED_PIPE = 141
+"""Exit status where the reader of the output has gone, as a shell tells it of other programs."""
 COMMANDS = {
     "demo": "run the shipped policy in simulation: success per task and latency",
     "run": "watch a planner write code, key-step by key-step, and the oracle run it",
@@ -48,7 +56,26 @@ COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The entry point: run the command line and exit with its status."""
-    sys.exit(run(sys.argv[1:] if arguments is None else list(arguments)))
+    try:
+        status = run(sys.argv[1:] if arguments is None else list(arguments))
+    except SystemExit as end:
+        status = end.code
+    except BrokenPipeError:
+        if not _closed_outputs():
+            raise
+        status = CLOSED_PIPE
+    for descriptor in _closed_outputs():  # what is still to be flushed goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+        status = status or CLOSED_PIPE
+    sys.exit(status)
+
+
+def _closed_outputs() -> list[int]:
+    """Of standard output and error those that are pipes which nobody reads any more."""
+    poll = select.poll()
+    for descriptor in (1, 2):
+        poll.register(descriptor, 0)
+    return [descriptor for descriptor, event in poll.poll(0) if event & select.POLLERR]
 
 
 def run(arguments: list[str]) -> int:
@@ -69,6 +96,8 @@ def run(arguments: list[str]) -> int:
         return 130
     except ImportError as error:
         return _fail(libraries.missing_module(error), debug)
+    except BrokenPipeError as error:
+        return CLOSED_PIPE if _closed_outputs() else _fail(str(error), debug)
     except (keystep.Error, OSError, ValueError, RuntimeError) as error:
         return _fail(" ".join(str(error).split()) or type(error).__name__, debug)
     except Exception as error:

@@ -35,13 +35,17 @@ def print_table(
     """
     from rich import box
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Column, Table
 
-    right = [Column(name, justify="right", no_wrap=True) for name in header[1:]]
+    names = list(map(escape, header))
+    right = [Column(name, justify="right", no_wrap=True) for name in names[1:]]
     if prose:
-        right[-1] = Column(header[-1], ratio=1)
+        right[-1] = Column(names[-1], ratio=1)
     look = {"box": box.SIMPLE, "padding": (0, 1, 0, 0), "show_edge": False, "pad_edge": False}
-    table = Table(Column(header[0], no_wrap=True), *right, title=title, **look)  # type: ignore[arg-type]
+    above = None if title is None else escape(title)
+    table = Table(Column(names[0], no_wrap=True), *right, title=above, **look)  # type: ignore[arg-type]
     for number, row in enumerate(rows, start=1):
-        table.add_row(*row, end_section=number == section)
+        plain = len(row) - prose  # cells that are no markup
+        table.add_row(*map(escape, row[:plain]), *row[plain:], end_section=number == section)
     Console(highlight=False).print(table)

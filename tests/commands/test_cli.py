@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
@@ -234,3 +235,34 @@ def test_profile_refuses(capsys, onnx_bundle, tmp_path, arguments, words):
     path = tmp_path / "profile.json"
     status, _, err = run(capsys, "profile", onnx_bundle, "--json", path, *arguments)
     assert status == 2 and words in err and not path.exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["--version"],
+        ["inspect", "--help"],
+        ["oracle", "--tasks", "Pick", "--list"],
+        ["oracle", "--tasks", "Pick", "--questions"],
+        ["oracle", "--tasks", "Pick", "--show"],
+        ["nothing"],
+    ],
+)
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("both", [False, True])
+def test_output_that_nobody_reads_ends_a_command_quietly(arguments, both, unbuffered):
+    if arguments[0] == "oracle":
+        pytest.importorskip("mani_skill", reason="needs the extra 'sim'")
+    reader, writer = os.pipe()
+    os.close(reader)
+    program = "from keystep.cli import main; main()"
+    stderr = writer if both else subprocess.PIPE
+    command = [sys.executable, "-c", program, *arguments]
+    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    ended = subprocess.run(command, stdout=writer, stderr=stderr, text=True, env=environment, timeout=600)
+    os.close(writer)
+    if arguments == ["nothing"] and not both:
+        assert ended.returncode in (141, 2) and ended.stderr.startswith("error: command: expected one of")
+        return
+    assert ended.returncode in (141, 1) and not (ended.stderr or "").strip()

@@ -58,15 +58,29 @@ def test_what_sight_is_worth_is_the_difference_of_means_with_its_interval() -> N
     assert found["table 1"]["low"] < 0 < found["table 1"]["high"]
     seen, alone = report_of({"Pick": 4}), report_of({"Pick": 1})
     (low, high), sure = (alone.tasks[0].low, alone.tasks[0].high), seen.tasks[0].low
-    one = sight({"sighted": seen, "blind": alone})["all"]
+    one = sight({"sighted": seen, "blind": alone})["played"]
     assert one["low"] == pytest.approx(75 - 100 * ((1 - sure) ** 2 + (high - 0.25) ** 2) ** 0.5)
     assert one["high"] == pytest.approx(75 + 100 * (0.25 - low))
 
 
 def test_of_some_tasks_there_are_only_the_means_that_they_make() -> None:
     found = rows({"sighted": report_of({"Pick": 3, "Touch": 1})})
-    assert [row[0] for row in found] == ["Pick", "Touch", "mean of level 0", "mean of all"]
+    assert [row[0] for row in found] == ["Pick", "Touch", "mean of played"]
     assert all(row[4:6] == ["-", "-"] for row in found)
+    level = {name: 4 for name, task in TASKS.items() if task.level == 1}
+    found = rows({"sighted": report_of({"Pick": 3} | level)})
+    assert [row[0] for row in found[-2:]] == ["mean of level 1", "mean of played"]
+
+
+def test_a_name_is_no_markup(
+    played: list[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("w[bold]x", "w[x]", "w[red"):
+        folder = tmp_path / name
+        folder.mkdir()
+        for file in ("model.safetensors", "policy.json"):
+            (folder / file).write_bytes(b"{}")
+        assert asked(folder) == 0 and f"checkpoint {name}, sha256 " in capsys.readouterr().out
 
 
 @pytest.fixture
@@ -240,8 +254,8 @@ def test_the_command_plays_with_sight_and_without_and_writes_both(
     )
     assert "Pick" in capsys.readouterr().out and "no room" not in (tmp_path / "a.md").read_text()
     assert "| Pick | 4/4 |" in (tmp_path / "a.md").read_text()
-    assert document["planner"] == "checkpoint" and document["sight"]["all"]["points"] == 75
-    assert "- sight, all: +75.0 points (" in (tmp_path / "a.md").read_text()
+    assert document["planner"] == "checkpoint" and document["sight"]["played"]["points"] == 75
+    assert "- sight, played: +75.0 points (" in (tmp_path / "a.md").read_text()
 
 
 def test_what_cannot_be_played_is_refused(played: list[Any], tmp_path: Path) -> None:

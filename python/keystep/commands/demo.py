@@ -33,13 +33,14 @@ from keystep.suites.headless import missing_driver
 
 VIDEO_SIZE = 384
 SHIPPED = "franka3blocks-state.keystep"
+DEFAULT_VIDEO = Path("demo.mp4")
 
 
 def main(
     bundle: Annotated[Path | None, tyro.conf.Positional] = None,
     episodes: int = 10,
     seed: int = FIRST_SEED,
-    video: Path = Path("demo.mp4"),
+    video: Path = DEFAULT_VIDEO,
     suite: str = "franka3blocks",
     rerun: Path | None = None,
 ) -> None:
@@ -53,8 +54,8 @@ def main(
         suite: the simulated world of the policy's tasks.
         rerun: where to write the first episode for the viewer Rerun; needs rerun-sdk.
     """
-    reason = missing_driver()
-    check_outputs(video=video if reason is None else None, rerun=rerun)
+    asked_for = video if video != DEFAULT_VIDEO else None  # the other needs a driver, and is not written else
+    check_outputs(video=asked_for, rerun=rerun)
     bundle = shipped_bundle() if bundle is None else bundle
     refuse_writers(bundle)
     manifest = keystep.read_manifest(bundle)
@@ -68,6 +69,7 @@ def main(
         print(plan_latency(latency))
     if rerun is not None:
         record_episode(open_policy, evaluation, rerun)
+    reason = missing_driver()
     if reason is None:
         write_video(video, film(bundle, seed, suite))
         print(f"\nvideo: {video}")

@@ -153,7 +153,7 @@ def _tell(
 
 
 def rows(reports: Mapping[str, OracleReport]) -> list[list[str]]:
-    """HEADER's columns for each task, and means of each level, of table 1, of SIGHTED and of all."""
+    """HEADER's columns for each task, and means of each level, table 1, SIGHTED, and all that were played."""
     seen, blind = (_results(reports, name) for name in ("sighted", "blind"))
     found = [_task_row(result, blind.get(name)) for name, result in seen.items()]
     finished = {result.task for result in reports["blind"].tasks} if "blind" in reports else set()
@@ -172,8 +172,12 @@ def _results(reports: Mapping[str, OracleReport], name: str) -> dict[str, Oracle
 def _groups(report: OracleReport) -> dict[str, tuple[str, ...]]:
     """Tasks of each mean, of those groups that were played as a whole."""
     seen = tuple(result.task for result in report.tasks)
-    groups = {f"level {level}": mean.tasks for level, mean in report.levels.items()}
-    groups |= {"table 1": tuple(paper.TABLE_1), "sight matters": SIGHTED, "all": seen}
+    groups = {
+        f"level {level}": tuple(name for name, task in TASKS.items() if task.level == level)
+        for level in report.levels
+    }
+    groups |= {"table 1": tuple(paper.TABLE_1), "sight matters": SIGHTED}
+    groups["all" if len(seen) == len(TASKS) else "played"] = seen
     return {name: tasks for name, tasks in groups.items() if tasks and set(tasks) <= set(seen)}
 
 

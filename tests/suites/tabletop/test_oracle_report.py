@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
+from keystep.code.grammar import CodeError, parse
 from keystep.evaluate import wilson_interval
 from keystep.suites.tabletop import TASKS
 from keystep.suites.tabletop.oracle import paper, report
@@ -181,11 +182,27 @@ def test_a_report_comes_back_from_its_json() -> None:
         ("line 1, column 8: get_actor: actor_pos: expected a blue cube near (4, -1), but one is at (5, 6)",
          "get_actor: actor_pos: expected a <actor> near (#, #), but one is at (#, #)"),
         ("blue cube 2: no", "<actor>: no"),
+        ("reply: expected printable ASCII characters and newlines, got '\\x1b' (U+001B)",
+         "reply: expected printable ASCII characters and newlines, got <character>"),
+        ("reply: expected printable ASCII characters and newlines, got '\\U0001f600' (U+1F600)",
+         "reply: expected printable ASCII characters and newlines, got <character>"),
+        ("line 1, column 8: pose_dict: expected 'A', got 'place 3'", "pose_dict: expected 'A', got <text>"),
+        ("reply: expected one of left, right as direction of free_space_next_to, got \"it's\"",
+         "reply: expected one of left, right as direction of free_space_next_to, got <text>"),
         ("", ""),
     ],
 )  # fmt: skip
 def test_reasons_are_told_without_what_differs_between_episodes(reason: str, general: str) -> None:
     assert report.general_reason(reason, ["blue cube", "blue cube 2"]) == general
+
+
+def test_whatever_character_a_reply_has_the_reason_is_the_same() -> None:
+    found = set()
+    for strange in "\x00\x1b\r\t\x7f\xe9\u2019\u3042\ud800\U0001f600":
+        with pytest.raises(CodeError) as told:
+            parse(f"pick(get_actor('a'))  # {strange}")
+        found.add(report.general_reason(f"reply: {told.value.problem}", ["red cube"]))
+    assert found == {"reply: expected printable ASCII characters and newlines, got <character>"}
 
 
 # ---- running

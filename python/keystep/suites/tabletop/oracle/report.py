@@ -28,10 +28,12 @@ UNSOLVED = "the program ended, but the task is not solved"
 
 
 def general_reason(reason: str, names: Iterable[str]) -> str:
-    """A reason without what differs between episodes: its line, names of actors, numbers."""
+    """A reason without what differs between episodes: its line, names of actors, numbers, what is quoted."""
     text = re.sub(r"^line \d+, column \d+: ", "", reason)
+    text = re.sub(r"""(['"])[^'"]*\1 \(U\+[0-9A-F]+\)""", "<character>", text)
     for name in sorted(set(names), key=len, reverse=True):
         text = re.sub(rf"\b{re.escape(name)}", "<actor>", text)
+    text = re.sub(r"""\bgot (?:'[^']*'|"[^"]*")""", "got <text>", text)
     return re.sub(r"-?\b\d+(\.\d+)?", "#", text)
 
 
