@@ -1,7 +1,7 @@
 """The command `keystep`. Errors are one line on stderr and exit status 2; Ctrl-C exits with 130.
 
-Where whoever reads the output closes it (`keystep run .. | head`), a command ends quietly, with 141, or 1 where
-rich was writing.
+Where whoever reads the output closes it (`keystep run .. | head`), a command ends quietly: with 141, where
+rich was writing with 1.
 """
 
 from __future__ import annotations
