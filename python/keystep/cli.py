@@ -56,6 +56,7 @@ COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The entry point: run the command line and exit with its status."""
+    status: str | int | None
     try:
         status = run(sys.argv[1:] if arguments is None else list(arguments))
     except SystemExit as end:
