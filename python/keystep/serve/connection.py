@@ -25,6 +25,7 @@ CHUNK_BYTES = 1 << 18  # of a read
 TURN_S = 0.25  # a read that waits looks around so often
 DRAIN_S, DRAIN_BYTES = 2.0, 64 << 20  # what a client may still send while it is told of the end
 REASON_BYTES = 120  # of a close frame
+Bytes = bytes | bytearray | memoryview
 
 
 class Gone(ConnectionError):
@@ -77,7 +78,7 @@ class Connection:
                 raise Gone(f"handshake: expected a request within {self._limits.handshake_s:g} s, got none")
             self._read()
 
-    def receive(self) -> bytes | bytearray | str | None:
+    def receive(self) -> Bytes | str | None:
         """The next message, binary or text; None: the server stops, or the client has closed.
 
         Raises:
@@ -247,8 +248,8 @@ def guarded():  # type: ignore[no-untyped-def]
         raise Gone(f"client: {error}") from None
 
 
-def whole(data: bytes | bytearray, kind: Opcode) -> bytes | bytearray | str:
-    return data.decode(errors="replace") if kind is Opcode.TEXT else data
+def whole(data: Bytes, kind: Opcode) -> Bytes | str:
+    return bytes(data).decode(errors="replace") if kind is Opcode.TEXT else data
 
 
 def timeval(seconds: float) -> bytes:
