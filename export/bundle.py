@@ -15,6 +15,7 @@ from keystep.export import graphs, plan_graphs, score_graph
 from keystep.export.code_bundle import export_code_bundle
 from keystep.export.controller_parts import OUTPUTS, controller_graphs, controller_module, sampler_of
 from keystep.export.convert.lerobot.source import is_lerobot
+from keystep.export.errors import UnreadError
 from keystep.export.golden import Arrays, golden_arrays, plan_arrays, score_arrays, write_golden
 from keystep.export.levels import (
     Controller,
@@ -26,6 +27,7 @@ from keystep.export.levels import (
     within_subgoals,
 )
 from keystep.export.manifest import ExportError, build_manifest, validate
+from keystep.export.steps import check_steps
 from keystep.export.text import TOLD, text_graph
 from keystep.export.unet_weights import Precision, check_precision, has_kernels, runnable, write_unet
 from keystep.export.verify import differences, measured_errors
@@ -159,6 +161,7 @@ def write_bundle(
             _record_errors(manifest, unets, precision, folder)
         for difference in differences(folder):
             raise ExportError(difference)
+        check_steps(controller, manifest, arrays, folder)
     return output
 
 
@@ -239,7 +242,9 @@ def _write_graph(
     save_graph(model, path, MAX_BYTES)
     entry = graph_entry(path, len(inputs[rows[0]]) if rows else 1)
     names = [tensor["name"] for tensor in entry["inputs"]]
-    if names != list(inputs):  # the exporter drops inputs that nothing reads
+    if unread := [name for name in inputs if name not in names]:  # the exporter drops them
+        raise UnreadError(kind, unread)
+    if names != list(inputs):
         raise ExportError(f"graphs.{kind}.inputs: expected {list(inputs)}, got {names}")
     return entry
 

@@ -69,7 +69,7 @@ def torch_continued(controller: Controller, arrays: Arrays, case: int) -> np.nda
     continued = Continued(arrays[PREVIOUS][case][:delay], delay, delay, "trained")
     rows = normalizer.normalize("action", torch.from_numpy(continued.previous))
     known = continued.known(rows, policy.config)
-    condition = policy.conditions(_batch(controller, arrays, case), bool(sampler.guidance))
+    condition = policy.conditions(observed(controller, arrays, case), bool(sampler.guidance))
 
     def predict(sample: Tensor, timestep: int) -> Tensor:
         count = len(sample)
@@ -85,7 +85,7 @@ def torch_continued(controller: Controller, arrays: Arrays, case: int) -> np.nda
 def torch_answer(controller: Controller, arrays: Arrays, case: int) -> tuple[np.ndarray, np.ndarray]:
     """Actions [H, A] and first model output [H, A] of one case, by eager torch and diffusers."""
     sampler, normalizer = controller.sampler, controller.checkpoint.normalizer()
-    batch = _batch(controller, arrays, case)
+    batch = observed(controller, arrays, case)
     policy = controller.model
     if sampler is None:
         actions = policy.act(batch)  # type: ignore[operator]
@@ -215,7 +215,7 @@ def _draw(stats: dict[str, Any], shape: tuple[int, ...], rng: np.random.Generato
     return (np.array(stats["mean"]) + np.array(stats["std"]) * normal).astype(np.float32)
 
 
-def _batch(controller: Controller, arrays: Arrays, case: int) -> dict[str, Tensor]:
+def observed(controller: Controller, arrays: Arrays, case: int) -> dict[str, Tensor]:
     """Row `case` as a normalised batch of one."""
     normalizer, batch = controller.checkpoint.normalizer(), {}
     for name, (feature, _) in controller.config.inputs().items():

@@ -15,6 +15,7 @@ import io
 import logging
 import tempfile
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
@@ -22,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from keystep.export.operators import FastMish, with_fast_mish
+from keystep.export.operators import FastMish, known_to_onnx, with_fast_mish
 from keystep.export.rows import UnetRows, scale_offset
 from keystep.models import ActConfig, DiffusionConfig, DiffusionController
 from keystep.models.act import ActController
@@ -150,7 +151,7 @@ def to_onnx(
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as folder:  # of more than 2 GB torch makes many files
         path = Path(folder) / "graph.onnx"
-        with quiet[0], quiet[1], warnings.catch_warnings(), torch.no_grad():
+        with quiet[0], quiet[1], _silent(), known_to_onnx(), warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
             torch.onnx.export(
                 graph.eval(),
@@ -169,6 +170,17 @@ def to_onnx(
         first = [ROWS] if declared.name in row_tensors else [*tensor.shape[:1]]
         _state_shape(declared, [*first, *tensor.shape[1:]])
     return model
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """torch writes its whole graph to the process's output where it refuses an operation, past Python's."""
+    write = torch._C._jit_onnx_log
+    torch._C._jit_onnx_log = lambda *_: None
+    try:
+        yield
+    finally:
+        torch._C._jit_onnx_log = write
 
 
 def _state_shape(declared: onnx.ValueInfoProto, shape: list[int | str]) -> None:
