@@ -36,6 +36,7 @@ class Controller:
     sampler: None for a controller of one step (ACT).
     execute: actions taken of each chunk.
     resize: whether the runtime may resize images.
+    ensemble_decay: m of ACT's temporal ensembling; None: chunks come one after the other.
     """
 
     model: DiffusionController | ActController | GivenAct | GivenSteps
@@ -43,6 +44,7 @@ class Controller:
     sampler: SamplerConfig | None
     execute: int
     resize: bool = False
+    ensemble_decay: float | None = None
 
     @property
     def config(self) -> DiffusionConfig | ActConfig | GivenConfig:

@@ -68,7 +68,7 @@ def build_manifest(
         "tasks": tasks,
         "planner": planner_entry(planning, unets.get("planner.unet")) if planning else None,
         "action": action_entry(checkpoint.action) | {"normalization": statistics["action"]},
-        "chunk": chunk | {"merge": "consumed_index"},
+        "chunk": chunk | _merging(controller),
         "sampler": sampler_entry(controller.sampler) if controller.sampler else None,
         "graphs": graphs,
         "unet": unets.get("unet"),
@@ -77,6 +77,13 @@ def build_manifest(
     }
     validate(manifest)
     return manifest
+
+
+def _merging(controller: Controller) -> dict[str, Any]:
+    """How chunks join where nothing else is asked for."""
+    if controller.ensemble_decay is None:
+        return {"merge": "consumed_index"}
+    return {"merge": "temporal_ensemble", "ensemble_decay": controller.ensemble_decay}
 
 
 def action_entry(action: dict[str, Any]) -> dict[str, Any]:

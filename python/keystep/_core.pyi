@@ -140,7 +140,7 @@ class AsyncOptions:
     merge: str
     request_below: int
     blend_actions: int
-    ensemble_decay: float
+    ensemble_decay: float | None
     plan_ahead: int | None
     merge_decay: str
     merge_overlap: int | None

@@ -53,7 +53,7 @@ def load(
     merge_overlap: int | None = None,
     request_below: int = 0,
     blend_actions: int = 0,
-    ensemble_decay: float = 0.01,
+    ensemble_decay: float | None = None,
     plan_ahead: int | None = None,
     watchdog_us: int = 2_000_000,
     virtual_time: VirtualTime | None = None,
@@ -106,7 +106,9 @@ def load(
             hold.
         merge: how a chunk joins the one before. In the sampler: trained (bundles with `chunk.max_delay`) or
             x0blend (controllers with a sampler), docs/merging.md; afterwards: blend, replace, or
-            temporal_ensemble (ACT). "": trained, else x0blend, else blend.
+            temporal_ensemble (ACT). "": temporal_ensemble where the bundle says so, else trained, else
+            x0blend, else blend. Lockstep takes temporal_ensemble with bundles that execute 1 action, and
+            replace, which is what it does else.
         merge_decay: of x0blend: exponential or linear, how the old chunk's weight falls behind what is
             executed meanwhile; "": exponential.
         merge_overlap: of x0blend: the first row of a new chunk that is wholly new, 0..rows of a chunk, never
@@ -114,7 +116,8 @@ def load(
         request_below: a new chunk is asked for when fewer actions are left, 1..rows of a chunk; 0: after half
             a chunk or as many as the bundle executes, whatever comes first.
         blend_actions: over which the old chunk fades; 0: half a chunk.
-        ensemble_decay: m of the weights exp(-m i), i = 0 the oldest chunk.
+        ensemble_decay: m of the weights exp(-m i), i = 0 the oldest chunk; None: as the bundle says, else
+            0.01.
         plan_ahead: a planner is asked so many actions before its goal is used up; -1: as many as recent plans
             and chunks took; None: as the bundle says (`planner.plan_ahead`), -1 where it says nothing.
         watchdog_us: a longer call of the engine is a hung one; 0: never.

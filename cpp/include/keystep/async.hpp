@@ -21,7 +21,9 @@ struct AsyncOptions {
   /// network is given what is executed meanwhile, where the bundle has `chunk.max_delay`; x0blend: every
   /// denoise step draws it towards the old one, where the controller has a sampler. Afterwards: blend: over
   /// `blend_actions`; replace: at once; temporal_ensemble: the weighted mean of all chunks that know an
-  /// action (ACT). Empty: trained, else x0blend, else blend.
+  /// action (ACT). Empty: temporal_ensemble where it is `chunk.merge` of the bundle, else trained, else
+  /// x0blend, else blend. Lockstep takes temporal_ensemble where `chunk.execute` is 1, and replace, its own
+  /// rule.
   std::string merge{};
   /// Of what is merged by x0blend (of `trained`: chunks beyond `chunk.max_delay`): how the weight of the old
   /// chunk falls, exponential or linear, and the first row that is wholly new, 0..rows of a chunk, which is
@@ -31,8 +33,10 @@ struct AsyncOptions {
   /// A new chunk is asked for when fewer actions than this are left, 1..rows of a chunk. 0: after
   /// `chunk.execute` actions or half a chunk, whatever comes first; always with temporal_ensemble.
   int request_below = 0;
-  int blend_actions = 0;         ///< over which the old chunk fades, 0: half of the rows of a chunk
-  double ensemble_decay = 0.01;  ///< m of the weights exp(-m i), i = 0 the oldest chunk (ACT)
+  int blend_actions = 0;  ///< over which the old chunk fades, 0: half of the rows of a chunk
+  /// m of the weights exp(-m i), i = 0 the oldest chunk (ACT). None: `chunk.ensemble_decay` of the bundle,
+  /// 0.01 where it has none.
+  std::optional<double> ensemble_decay{};
   /// A planner is asked so many actions before the goal of now is used up; -1: as many as recent plans and
   /// chunks took. None: `planner.plan_ahead` of the bundle, -1 where it has none.
   std::optional<int> plan_ahead{};

@@ -114,7 +114,10 @@ struct TaskSpec {
 struct ChunkSpec {
   int horizon = 0, execute = 0;
   int start = 0;  ///< the row that belongs to the present observation: the first that is executed
+  /// How chunks join. consumed_index: one after the other; temporal_ensemble (ACT, `execute` is 1): an action
+  /// is the weighted mean of all chunks that know it.
   std::string merge = "consumed_index";
+  double ensemble_decay = 0.01;  ///< of temporal_ensemble: m of the weights exp(-m i), i = 0 the oldest chunk
   int max_delay = 0;  ///< rows that a chunk may be given of the one before; 0: it was not trained for it
 };
 

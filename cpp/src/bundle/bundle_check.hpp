@@ -1,6 +1,8 @@
 // What a manifest must agree with itself about, once every field has its type.
 #pragma once
 
+#include <algorithm>
+
 #include "keystep/bundle.hpp"
 #include "keystep/status.hpp"
 
@@ -25,6 +27,11 @@ inline std::int64_t branches(const Bundle& bundle) noexcept {
 }
 /// The same of the planner, whose guidance may change with every reset.
 inline std::int64_t branches(const PlannerSpec& planner) noexcept { return planner.guided ? 2 : 1; }
+
+/// Of `ensemble_decay`: exp(500) times an action is still finite.
+inline int most_ensemble_decay(const ChunkSpec& chunk) noexcept {
+  return std::max(500 / (chunk.horizon - chunk.start), 1);
+}
 
 [[noreturn]] inline void refuse(const std::string& field, const std::string& wanted, const std::string& got) {
   throw BundleError(expected(field, wanted, got));

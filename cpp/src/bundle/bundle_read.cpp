@@ -1,6 +1,7 @@
 #include "bundle/bundle_read.hpp"
 
 #include <algorithm>
+#include <cmath>
 
 #include "bundle/bundle_check.hpp"
 #include "bundle/code_read.hpp"
@@ -244,12 +245,26 @@ void check_format(const ManifestNode& root) {
   root["provenance"].members();  // an object; its content is free
 }
 
+void read_ensemble(const ManifestNode& node, ChunkSpec& spec) {
+  if (spec.merge != "temporal_ensemble") {
+    if (node.contains("ensemble_decay")) node["ensemble_decay"].refuse("none (merge is " + spec.merge + ")");
+    return;
+  }
+  if (spec.execute != 1) node["execute"].refuse("1 (merge is temporal_ensemble)");
+  spec.ensemble_decay = node["ensemble_decay"].number();
+  const int most = most_ensemble_decay(spec);
+  if (std::abs(spec.ensemble_decay) > most) {
+    node["ensemble_decay"].refuse("-" + std::to_string(most) + ".." + std::to_string(most));
+  }
+}
+
 ChunkSpec read_chunk(const ManifestNode& node) {
-  node.check_keys({"horizon", "execute", "start", "merge"}, {"max_delay"});
+  node.check_keys({"horizon", "execute", "start", "merge"}, {"max_delay", "ensemble_decay"});
   ChunkSpec spec{.horizon = static_cast<int>(node["horizon"].integer(1, 65536))};
   spec.execute = static_cast<int>(node["execute"].integer(1, spec.horizon));
   spec.start = static_cast<int>(node["start"].integer(0, spec.horizon - spec.execute));
-  spec.merge = node["merge"].text_of({"consumed_index"});
+  spec.merge = node["merge"].text_of({"consumed_index", "temporal_ensemble"});
+  read_ensemble(node, spec);
   if (!node.contains("max_delay")) return spec;
   spec.max_delay = static_cast<int>(node["max_delay"].integer(1, spec.horizon - spec.start - 1));
   return spec;

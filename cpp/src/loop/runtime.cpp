@@ -79,6 +79,7 @@ Runtime::Impl::Impl(std::shared_ptr<const Policy> shared, std::shared_ptr<Attend
       plan_size(planner->plan_size()),
       buffer(bundle.chunk.horizon - bundle.chunk.start, bundle.chunk.execute,
              static_cast<int>(bundle.action.names.size())),
+      ensemble(lockstep_ensemble(options.mode, options.async, bundle)),
       gate(bundle.action),
       chunk(bundle.chunk.horizon * bundle.action.names.size()),
       first_value(bundle.chunk.start * bundle.action.names.size()),
@@ -162,6 +163,7 @@ void Runtime::reset(const EpisodeContext& context) {
   self.replan_wanted = false;
   self.was_clocked = false;
   self.buffer.reset();
+  if (self.ensemble) self.ensemble->reset();
   self.gate.reset();
   self.key = {context.seed, context.episode, 0, 0};
   self.goal_from = 0;

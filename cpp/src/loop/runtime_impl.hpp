@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -42,6 +43,8 @@ struct Runtime::Impl : SessionBase {
   Status tick_in_mode(const Observation& observation, Action& action) noexcept;
   Status note(const Observation& observation) noexcept;
   PlanReply ask(const Observation& observation, std::int64_t at) noexcept;
+  std::span<const float> take() noexcept;
+  void drop_chunks() noexcept;
   Status renew(const Observation& observation) noexcept;
   Status make_chunk(const Observation& observation) noexcept;
   Status serve_chunk(std::span<const Observation> frames, const ChunkRequest& request, std::span<float> rows,
@@ -86,6 +89,7 @@ struct Runtime::Impl : SessionBase {
   std::unique_ptr<Planner> planner;                   // likewise
   const std::size_t plan_size;                        // values of a plan, 0 without a planner
   ChunkBuffer buffer;
+  std::optional<ActionQueue> ensemble;  // of lockstep that averages: all chunks that know an action
   SafetyGate gate;
   std::vector<float> chunk;
   const std::size_t first_value;  // of `chunk` that is executed

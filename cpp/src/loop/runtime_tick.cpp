@@ -19,7 +19,7 @@ Status Runtime::Impl::tick(const Observation& observation, Action& action) noexc
 
   // Ask the planner; a key-step interrupts: the chunk was made for another goal.
   const PlanReply reply = ask(observation, buffer.consumed());
-  if (reply.key_step) buffer.drop();  // also where the controller cannot take the new goal
+  if (reply.key_step) drop_chunks();  // also where the controller cannot take the new goal
   if (reply.status != Status::ok) return fail(reply.status, said(reply.status, planner->error()));
 
   // Renew the chunk.
@@ -29,7 +29,7 @@ Status Runtime::Impl::tick(const Observation& observation, Action& action) noexc
 
   // Take the next action, by consumed index.
   const Span span(kActionLabel, buffer.consumed(), trace.flow(chunk_tick));
-  std::ranges::copy(buffer.take(), action.values.begin());
+  std::ranges::copy(take(), action.values.begin());
   const StageTimer timer(recorder[Stage::gate], &label(Stage::gate));
   gate.apply(action.values);
   recorder.actions.add();
@@ -100,14 +100,28 @@ PlanReply Runtime::Impl::ask(const Observation& observation, std::int64_t at) no
   if (renewed && controller->set_goal(reply.goal) != Status::ok) reply.status = Status::rejected_plan;
   recorder.plans.add(reply.planned && reply.status == Status::ok);
   gate.counts().rejected_plans += reply.status == Status::rejected_plan;
+  if (renewed && ensemble) ensemble->drop();  // chunks for another goal have no say
   return reply;
+}
+
+/// The next action: of the chunk, or the mean of all chunks that know it.
+std::span<const float> Runtime::Impl::take() noexcept {
+  const std::span<const float> row = buffer.take();
+  return ensemble ? ensemble->take() : row;
+}
+
+void Runtime::Impl::drop_chunks() noexcept {
+  buffer.drop();
+  if (ensemble) ensemble->drop();
 }
 
 /// A chunk that fails leaves the buffer empty: the next tick tries again, new noise.
 Status Runtime::Impl::renew(const Observation& observation) noexcept {
   if (const Status status = make_chunk(observation); status != Status::ok) return status;
   // Lockstep: row `chunk.start` is the action this observation was made for.
-  buffer.install(buffer.consumed(), std::span(chunk).subspan(first_value));
+  const std::span<const float> rows = std::span(chunk).subspan(first_value);
+  buffer.install(buffer.consumed(), rows);
+  if (ensemble) ensemble->install(ensemble->consumed(), rows, true);
   chunk_tick = trace.now();
   return Status::ok;
 }
@@ -221,7 +235,7 @@ void Runtime::Impl::absorb_interrupts() noexcept {
   const std::int64_t since = interrupts.since_ns.exchange(0);
   if (interrupted_ns == 0) interrupted_ns = since;
   trace.absorbed(at_epoch, since);
-  buffer.drop();
+  drop_chunks();
   planner->abort();
 }
 

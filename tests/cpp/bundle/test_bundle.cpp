@@ -94,7 +94,17 @@ void refuses_wrong_types_and_values() {
   refused("\"horizon\": 4", "\"horizon\": 4.0", "chunk.horizon: expected an integer in 1..65536, got 4.0");
   refused("\"horizon\": 4", "\"horizon\": 18446744073709551615", "chunk.horizon: expected an integer");
   refused("\"execute\": 3", "\"execute\": 5", "chunk.execute: expected an integer in 1..4, got 5");
-  refused("consumed_index", "blend", "chunk.merge: expected consumed_index, got \"blend\"");
+  refused("consumed_index", "blend",
+          "chunk.merge: expected consumed_index | temporal_ensemble, got \"blend\"");
+  refused("consumed_index", "temporal_ensemble",
+          "chunk.execute: expected 1 (merge is temporal_ensemble), got 3");
+  const std::string chunk = R"("execute": 3, "start": 0, "merge": "consumed_index")";
+  const std::string averages = R"("execute": 1, "start": 0, "merge": "temporal_ensemble")";
+  refused(chunk, averages, "chunk.ensemble_decay: expected a value, got no such key");
+  refused(chunk, averages + R"(, "ensemble_decay": 126)",
+          "chunk.ensemble_decay: expected -125..125, got 126");
+  refused(chunk, chunk + R"(, "ensemble_decay": 0.1)",
+          "chunk.ensemble_decay: expected none (merge is consumed_index), got 0.1");
   refused("flat", "flatt", "family: expected flat");
   refused("\"clip_sample\": true", "\"clip_sample\": 1",
           "sampler.clip_sample: expected true or false, got 1");

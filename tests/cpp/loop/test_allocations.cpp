@@ -264,6 +264,7 @@ int main() {
   check_stub(one_step(kManifest));
   check_stub(with_history(kManifest));
   check_stub(holding(kHoldsLast));
+  check_stub(ensembled(kManifest));
   check_stub(kSubgoalManifest);
   check_stub(unguided(kSubgoalManifest));
   check_stub(with_both_films(kSubgoalManifest));

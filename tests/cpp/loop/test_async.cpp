@@ -173,6 +173,14 @@ void wrong_options_are_refused() {
   refused("mode: expected lockstep | async, got 'sync'", {}, "sync");
   refused("underrun: expected none (mode is lockstep), got 'hold'", {.underrun = "hold"}, "lockstep");
   refused("plan_ahead: expected none (mode is lockstep), got 3", {.plan_ahead = 3}, "lockstep");
+  refused("merge: expected replace | temporal_ensemble (mode is lockstep), got 'blend'", {.merge = "blend"},
+          "lockstep");
+  refused("merge: expected replace (mode is lockstep, and the bundle's chunk.execute is not 1)",
+          {.merge = "temporal_ensemble"}, "lockstep");
+  refused("ensemble_decay: expected none (mode is lockstep, merge is replace), got 0.1",
+          {.ensemble_decay = 0.1}, "lockstep");
+  refused("ensemble_decay: expected none (mode is lockstep, merge is replace), got 0.1",
+          {.merge = "replace", .ensemble_decay = 0.1}, "lockstep", ensembled(kManifest));
   refused("underrun: expected hold | decelerate | repeat | fault, got 'stop'", {.underrun = "stop"});
   refused("merge: expected x0blend | blend | replace | temporal_ensemble, got 'rtc'", {.merge = "rtc"});
   refused(

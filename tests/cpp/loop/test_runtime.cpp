@@ -119,9 +119,50 @@ void takes_step_noise_from_the_caller() {
   for (std::size_t k = 0; k < kChunk; ++k) CHECK_NEAR(chunk[k], wanted[k], 1e-5);
 }
 
+/// ACT, Algorithm 2, slowly: the mean of all chunks since the last interrupt that know the action of now.
+void averages_the_chunks_that_know_an_action(const RuntimeOptions& options, double decay) {
+  Policy policy(ensembled(kManifest), {}, options);
+  policy.reset();
+  std::vector<std::vector<double>> chunks;
+  for (std::uint32_t tick = 0; tick < 12; ++tick) {
+    if (tick == 7) {
+      policy.runtime->interrupt();
+      chunks.clear();
+    }
+    chunks.push_back(predicted(*policy.runtime->bundle().sampler, kStateMean + 1, {7, 1, tick, 0}));
+    if (chunks.size() > kHorizon) chunks.erase(chunks.begin());
+    std::vector<double> mean(kDim);
+    double total = 0;
+    for (std::size_t i = 0; i < chunks.size(); ++i) {  // 0: the oldest
+      const double weight = std::exp(-decay * static_cast<double>(i));
+      const std::size_t row = chunks.size() - 1 - i;
+      for (std::size_t d = 0; d < kDim; ++d) mean[d] += weight * chunks[i][row * kDim + d];
+      total += weight;
+    }
+    for (double& value : mean) value /= total;
+    CHECK(policy.tick() == Status::ok);
+    check_action(policy.action, mean, 0);
+  }
+  CHECK(policy.runtime->latency().chunks == 12);
+}
+
+void lockstep_averages_as_the_bundle_or_the_caller_says() {
+  averages_the_chunks_that_know_an_action({}, 0.3);
+  averages_the_chunks_that_know_an_action({.async = {.ensemble_decay = -0.2}}, -0.2);
+  averages_the_chunks_that_know_an_action({.async = {.merge = "temporal_ensemble"}}, 0.3);
+  Policy each(ensembled(kManifest), {}, {.async = {.merge = "replace"}});
+  each.reset();
+  for (std::uint32_t tick = 0; tick < 3; ++tick) {
+    CHECK(each.tick() == Status::ok);
+    const SamplerSpec& spec = *each.runtime->bundle().sampler;
+    check_action(each.action, predicted(spec, kStateMean + 1, {7, 1, tick, 0}), 0);
+  }
+}
+
 }  // namespace
 
 int main() {
+  lockstep_averages_as_the_bundle_or_the_caller_says();
   follows_the_closed_form(kManifest);
   follows_the_closed_form(guided(kManifest, 1.5));
   follows_the_closed_form(replaced(kManifest, "\"ddim\"", "\"ddpm\""));

@@ -216,6 +216,12 @@ inline std::string masked(std::string manifest, int max_delay) {
                  {"name": "mask", "dtype": "float32", "shape": [1, 4, 1], "role": "prefix_mask"},)");
 }
 
+/// ACT's temporal ensembling, with m = 0.3.
+inline std::string ensembled(const std::string& manifest) {
+  return replaced(manifest, R"("execute": 3, "start": 0, "merge": "consumed_index")",
+                  R"("execute": 1, "start": 0, "merge": "temporal_ensemble", "ensemble_decay": 0.3)");
+}
+
 /// Two frames of the state.
 inline std::string with_history(std::string manifest) {
   manifest = replaced(manifest, R"("shape": [3], "history": 1)", R"("shape": [3], "history": 2)");

@@ -6,6 +6,7 @@
 #include <string_view>
 #include <utility>
 
+#include "bundle/bundle_check.hpp"
 #include "keystep/status.hpp"
 
 namespace keystep {
@@ -16,6 +17,8 @@ constexpr std::array<std::pair<std::string_view, UnderrunPolicy>, 4> kUnderrunPo
      {"decelerate", UnderrunPolicy::decelerate},
      {"repeat", UnderrunPolicy::repeat},
      {"fault", UnderrunPolicy::fault}}};
+
+constexpr std::string_view kEnsemble = "temporal_ensemble";
 
 /// What is merged in the sampler only has to replace the old chunk afterwards.
 struct NamedMerge {
@@ -28,7 +31,7 @@ constexpr std::array<NamedMerge, 5> kMerges = {
      {"x0blend", MergeRule::replace, Continuation::Rule::x0blend},
      {"blend", MergeRule::blend, Continuation::Rule::none},
      {"replace", MergeRule::replace, Continuation::Rule::none},
-     {"temporal_ensemble", MergeRule::temporal_ensemble, Continuation::Rule::none}}};
+     {kEnsemble, MergeRule::temporal_ensemble, Continuation::Rule::none}}};
 
 constexpr std::array<std::pair<std::string_view, Continuation::Decay>, 2> kDecays = {
     {{"exponential", Continuation::Decay::exponential}, {"linear", Continuation::Decay::linear}}};
@@ -45,10 +48,16 @@ bool allows(const Bundle& bundle, const NamedMerge& merge) noexcept {
   return true;
 }
 
+/// What is asked for, or what the bundle says.
+std::string_view merge_name(const AsyncOptions& options, const Bundle& bundle) noexcept {
+  return options.merge.empty() && bundle.chunk.merge == kEnsemble ? kEnsemble : options.merge;
+}
+
 /// By default the first that the bundle allows.
 auto find_merge(const AsyncOptions& options, const Bundle& bundle) noexcept {
+  const std::string_view name = merge_name(options, bundle);
   return std::ranges::find_if(kMerges, [&](const NamedMerge& merge) {
-    return allows(bundle, merge) && (options.merge.empty() || merge.name == options.merge);
+    return allows(bundle, merge) && (name.empty() || merge.name == name);
   });
 }
 
@@ -103,17 +112,42 @@ void check_weights(const AsyncOptions& options, const Bundle& bundle) {
   }
 }
 
+/// exp(500) times an action is still finite.
+void check_ensemble_decay(const AsyncOptions& options, const Bundle& bundle) {
+  const int most = most_ensemble_decay(bundle.chunk);
+  const double decay = options.ensemble_decay.value_or(0);
+  if (std::abs(decay) <= most) return;
+  const std::string range = "-" + std::to_string(most) + ".." + std::to_string(most);
+  throw ArgumentError(expected("ensemble_decay", range, std::to_string(decay)));
+}
+
+/// Lockstep averages where a chunk is made at every tick; else chunks come one after the other.
+void check_lockstep_merge(const AsyncOptions& options, const Bundle& bundle) {
+  check_ensemble_decay(options, bundle);
+  const bool averages = merge_name(options, bundle) == kEnsemble;
+  if (!averages && !options.merge.empty() && options.merge != "replace") {
+    throw ArgumentError(
+        expected("merge", "replace | temporal_ensemble (mode is lockstep)", in_quotes(options.merge)));
+  }
+  if (averages && bundle.chunk.execute != 1) {
+    throw ArgumentError(expected("merge",
+                                 "replace (mode is lockstep, and the bundle's chunk.execute is not 1)",
+                                 "'temporal_ensemble'"));
+  }
+  if (!averages && options.ensemble_decay) {
+    throw ArgumentError(expected("ensemble_decay", "none (mode is lockstep, merge is replace)",
+                                 std::to_string(*options.ensemble_decay)));
+  }
+}
+
 void refuse_in_lockstep(const AsyncOptions& options) {
   const AsyncOptions none;
   const auto refuse = [](bool given, const char* field, const std::string& got) {
     if (given) throw ArgumentError(expected(field, "none (mode is lockstep)", got));
   };
   refuse(!options.underrun.empty(), "underrun", in_quotes(options.underrun));
-  refuse(!options.merge.empty(), "merge", in_quotes(options.merge));
   refuse(options.request_below != none.request_below, "request_below", std::to_string(options.request_below));
   refuse(options.blend_actions != none.blend_actions, "blend_actions", std::to_string(options.blend_actions));
-  refuse(options.ensemble_decay != none.ensemble_decay, "ensemble_decay",
-         std::to_string(options.ensemble_decay));
   refuse(!options.merge_decay.empty(), "merge_decay", in_quotes(options.merge_decay));
   refuse(options.merge_overlap.has_value(), "merge_overlap",
          std::to_string(options.merge_overlap.value_or(0)));
@@ -124,7 +158,10 @@ void refuse_in_lockstep(const AsyncOptions& options) {
 }  // namespace
 
 void check_async(const std::string& mode, const AsyncOptions& options, const Bundle& bundle) {
-  if (mode == "lockstep") return refuse_in_lockstep(options);
+  if (mode == "lockstep") {
+    check_lockstep_merge(options, bundle);
+    return refuse_in_lockstep(options);
+  }
   if (mode != "async") throw ArgumentError(expected("mode", "lockstep | async", in_quotes(mode)));
   check_named("underrun", kUnderrunPolicies, options.underrun);
   check_merge(options, bundle);
@@ -136,11 +173,7 @@ void check_async(const std::string& mode, const AsyncOptions& options, const Bun
   const int rows = rows_of(bundle);
   check_range("request_below", options.request_below, 0, rows);
   check_range("blend_actions", options.blend_actions, 0, rows);
-  const int most = std::max(500 / rows, 1);  // exp(500) times an action is still finite
-  if (!(std::abs(options.ensemble_decay) <= most)) {
-    const std::string range = "-" + std::to_string(most) + ".." + std::to_string(most);
-    throw ArgumentError(expected("ensemble_decay", range, std::to_string(options.ensemble_decay)));
-  }
+  check_ensemble_decay(options, bundle);
   check_range("plan_ahead", options.plan_ahead.value_or(0), -1, 1'000'000);
   check_range("watchdog_us", options.watchdog_us, 0, std::int64_t{1} << 50);
 }
@@ -148,7 +181,14 @@ void check_async(const std::string& mode, const AsyncOptions& options, const Bun
 ActionQueue::Settings queue_settings(const AsyncOptions& options, const Bundle& bundle) {
   const int rows = rows_of(bundle);
   return {find_merge(options, bundle)->queue, rows, static_cast<int>(bundle.action.names.size()),
-          options.blend_actions != 0 ? options.blend_actions : (rows + 1) / 2, options.ensemble_decay};
+          options.blend_actions != 0 ? options.blend_actions : (rows + 1) / 2,
+          options.ensemble_decay.value_or(bundle.chunk.ensemble_decay)};
+}
+
+std::optional<ActionQueue> lockstep_ensemble(const std::string& mode, const AsyncOptions& options,
+                                             const Bundle& bundle) {
+  if (mode != "lockstep" || merge_name(options, bundle) != kEnsemble) return std::nullopt;
+  return ActionQueue(queue_settings(options, bundle));
 }
 
 UnderrunPolicy underrun_policy(const AsyncOptions& options) noexcept {
@@ -171,7 +211,7 @@ int plan_ahead(const AsyncOptions& options, const Bundle& bundle) noexcept {
 int request_below(const AsyncOptions& options, const Bundle& bundle) noexcept {
   if (options.request_below != 0) return options.request_below;
   const int rows = rows_of(bundle);
-  if (options.merge == "temporal_ensemble") return rows;  // the more chunks know an action, the better
+  if (merge_name(options, bundle) == kEnsemble) return rows;  // the more chunks know an action, the better
   return std::max(rows - bundle.chunk.execute + 1, std::min(rows / 2 + 1, rows));
 }
 
