@@ -136,9 +136,12 @@ def act_config(rng: np.random.Generator, older: bool) -> Any:
     inputs, outputs = random_features(rng, act=True)
     chunk = int(rng.integers(4, 17))
     backbone = str(rng.choice(["resnet18", "resnet18", "resnet34", "resnet50"]))
+    execute = int(rng.integers(1, chunk + 1))
+    averaged = execute % 3 == 1
     return ACTConfig(
         chunk_size=chunk,
-        n_action_steps=int(rng.integers(1, chunk + 1)),
+        n_action_steps=1 if averaged else execute,
+        temporal_ensemble_coeff=0.01 * execute if averaged else None,
         input_features=inputs,
         output_features=outputs,
         normalization_mapping=random_modes(rng, older),

@@ -57,6 +57,15 @@ class Fields:
             raise refuse(self.where + name, f"an integer of {least}..{most}", value)
         return value
 
+    def texts(self, name: str, default: Any = NOTHING) -> Any:
+        """A tuple of texts, or `default`."""
+        value = self.raw(name, default)
+        if value is default and default is not NOTHING:
+            return value
+        if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+            raise refuse(self.where + name, "a list of texts", value)
+        return tuple(value)
+
     def number(self, name: str, default: Any = NOTHING) -> float:
         """A finite number."""
         value = self.raw(name, default)
@@ -102,7 +111,7 @@ class Fields:
         return Fields(value, f"{self.where}{name}.")
 
     def only(self, known: Collection[str], of: str) -> None:
-        """Refuses fields that say something and are not known: they may change what is computed."""
+        """Refuses fields that are not known, but null: they may change what is computed."""
         for name, value in self.values.items():
-            if name not in known and value is not None and value is not False:
+            if name not in known and value is not None:
                 raise ExportError(f"{self.where}{name}: expected a field of {of}, got an unknown one")

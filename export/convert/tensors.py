@@ -16,18 +16,12 @@ Tensors = dict[str, Tensor]
 
 
 def read_tensors(path: Path) -> Tensors:
-    """A safetensors file in float32, whatever precision it has. Raises ExportError: no such file, NaN."""
+    """A safetensors file in float32, whatever precision it has. Raises ExportError: no such file."""
     try:
         found = load_file(path)
     except (OSError, ValueError, SafetensorError) as error:  # ValueError: no name of a file
         raise ExportError(f"{path.name!a}: expected a safetensors file, got {error}") from None
-    tensors = {
-        name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in found.items()
-    }
-    for name, tensor in tensors.items():
-        if not torch.isfinite(tensor).all():
-            raise ExportError(f"{path.name}: {name}: expected finite numbers, got NaN or Inf")
-    return tensors
+    return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in found.items()}
 
 
 def fill(
@@ -40,7 +34,8 @@ def fill(
         unused: how names begin that a policy at work does not need.
 
     Raises:
-        ExportError: configuration and weights disagree: tensors are missing, left over, or of another shape.
+        ExportError: configuration and weights disagree: tensors are missing, left over, of another shape, or
+            not finite.
     """
     state, left = {}, set(weights)
     for name, ours in module.state_dict().items():
@@ -54,6 +49,8 @@ def fill(
         if weights[source].shape != ours.shape:
             got = [*weights[source].shape]
             raise ExportError(f"{file}: {source}: expected a tensor {[*ours.shape]}, got {got}")
+        if not torch.isfinite(weights[source]).all():
+            raise ExportError(f"{file}: {source}: expected finite numbers, got NaN or Inf")
         state[name] = weights[source]
     beginnings = tuple(unused)
     over = [name for name in sorted(left) if not name.startswith(beginnings)]

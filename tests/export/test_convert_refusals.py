@@ -69,6 +69,7 @@ def changed(folder: Path, **changes: Any) -> Path:
         ("input_features", STATE | {"observation.world": {"type": "ENV", "shape": [2]}}, "environment_state"),
         ("output_features", {"action.arm": {"type": "ACTION", "shape": [2]}}, "'action'"),
         ("use_language", True, "an unknown one"),
+        ("use_language", False, "an unknown one"),
     ],
 )
 def test_fields_of_both(checkpoint: Path, field: str, value: Any, told: str) -> None:
@@ -156,6 +157,27 @@ def test_fields_of_act(tmp_path: Path, field: str, value: Any, told: str) -> Non
     refused(changed(tmp_path / "checkpoint", **{field: value}), where, told)
 
 
+def test_the_last_block_has_eight_groups(tmp_path: Path) -> None:
+    write(tmp_path / "checkpoint", DIFFUSION | VECTORS | {"n_groups": 4})
+    edit(tmp_path / "checkpoint", down_dims=[12, 24])
+    refused(tmp_path / "checkpoint", "down_dims", "a multiple of 8 first")
+    edit(tmp_path / "checkpoint", n_groups=5)
+    refused(tmp_path / "checkpoint", "down_dims", "multiples of 5")
+
+
+def test_a_camera_whose_key_is_no_observation(tmp_path: Path) -> None:
+    camera = {"pixels": {"type": "VISUAL", "shape": [3, 40, 40]}}
+    write(tmp_path / "checkpoint", ACT | {"input_features": STATE | camera})
+    refused(tmp_path / "checkpoint", "input_features.pixels", "observation.<name>")
+
+
+def test_temporal_ensembling_takes_one_action_of_each_chunk(tmp_path: Path) -> None:
+    write(tmp_path / "checkpoint", ACT | VECTORS | {"temporal_ensemble_coeff": 0.1})
+    refused(tmp_path / "checkpoint", "n_action_steps", "1 (with temporal_ensemble_coeff)", "3")
+    edit(tmp_path / "checkpoint", n_action_steps=1, temporal_ensemble_coeff=-101)
+    refused(tmp_path / "checkpoint", "temporal_ensemble_coeff", "-100..100")
+
+
 def drop(name: str) -> Callable[[dict[str, Any]], None]:
     return lambda weights: weights.pop(name)
 
@@ -235,6 +257,32 @@ def test_statistics_of_another_size(checkpoint: Path) -> None:
     refused(checkpoint, "observation.state.min", "3 values", "4")
 
 
+@pytest.mark.parametrize(
+    ("mode", "name", "values", "told"),
+    [
+        ("MIN_MAX", "max", [9, 9, 3e8], "observation.state.max[2]: expected more than 3e+08, got 3e+08"),
+        ("MIN_MAX", "max", [9, -9, 3e9], "observation.state.max[1]: expected more than -1, got -9"),
+        ("MIN_MAX", "max", [9, 9, torch.nan], "observation.state.max[2]: expected a finite number, got nan"),
+        ("MEAN_STD", "std", [1, -1, 1], "observation.state.std[1]: expected more than 0, got -1"),
+    ],
+)
+def test_statistics_that_have_no_width(tmp_path: Path, mode: str, name: str, values: Any, told: str) -> None:
+    modes = {"STATE": mode, "ACTION": "MIN_MAX"}
+    write(tmp_path / "checkpoint", ACT | VECTORS | {"normalization_mapping": modes})
+    given = {"observation.state.min": torch.tensor([-1.0, -1.0, 3e8])}
+    given[f"observation.state.{name}"] = torch.tensor(values, dtype=torch.float32)
+    edit_weights(tmp_path / "checkpoint", lambda stats: stats.update(given), NORMALIZER)
+    refused(tmp_path / "checkpoint", told)
+
+
+def test_deviations_of_actions_are_not_negative(tmp_path: Path) -> None:
+    write(tmp_path / "checkpoint", ACT | VECTORS | {"normalization_mapping": {"ACTION": "MEAN_STD"}})
+    file = "policy_postprocessor_step_0_unnormalizer_processor.safetensors"
+    wrong = {"action.std": torch.tensor([1.0, -1.0])}
+    edit_weights(tmp_path / "checkpoint", lambda stats: stats.update(wrong), file)
+    refused(tmp_path / "checkpoint", "action.std[1]: expected more than 0, got -1")
+
+
 def test_no_statistics_at_all(checkpoint: Path) -> None:
     for path in checkpoint.glob("policy_*"):
         path.unlink()
@@ -250,6 +298,10 @@ def test_half_a_pair_of_pipelines(checkpoint: Path) -> None:
 
 def set_step(number: int, **fields: Any) -> Callable[[list[dict[str, Any]]], None]:
     return lambda steps: steps[number].update(fields)
+
+
+def set_config(number: int, **fields: Any) -> Callable[[list[dict[str, Any]]], None]:
+    return lambda steps: steps[number]["config"].update(fields)
 
 
 @pytest.mark.parametrize(
@@ -280,7 +332,37 @@ def set_step(number: int, **fields: Any) -> Callable[[list[dict[str, Any]]], Non
             lambda steps: steps[0]["config"].update(
                 rename_map={"observation.environment_state": "observation.state"}
             ),
-            ["rename_map", "different names"],
+            ["rename_map", "one name that becomes observation.environment_state", "none"],
+        ),
+        (
+            set_config(0, rename_map={"observation.state": "observation.old"}),
+            ["rename_map", "observation.state"],
+        ),
+        (
+            set_config(
+                0, rename_map={"observation.a": "observation.state", "observation.b": "observation.state"}
+            ),
+            ["one name that becomes observation.state", "observation.a, observation.b"],
+        ),
+        (set_config(0, renames={}), ["steps[0].config.renames", "an unknown one"]),
+        (set_config(1, squeeze=False), ["steps[1].config.squeeze", "an unknown one"]),
+        (set_config(2, to_half=True), ["steps[2].config.to_half", "an unknown one"]),
+        (set_config(3, clip=3.0), ["steps[3].config.clip", "an unknown one"]),
+        (
+            set_config(3, normalize_observation_keys="observation.environment_state"),
+            ["steps[3].config.normalize_observation_keys", "a list of texts"],
+        ),
+        (set_config(3, eps=0), ["steps[3].config.eps", "more than 0"]),
+        (set_config(3, eps=1e-60), ["steps[3].config.eps", "more than 0"]),
+        (set_config(3, eps=-1), ["steps[3].config.eps", "more than 0"]),
+        (set_config(3, stats=[1]), ["steps[3].config.stats", "an object"]),
+        (
+            set_config(3, stats={"observation.state": {"min": "low"}}),
+            ["steps[3].config.stats.observation.state.min", "numbers"],
+        ),
+        (
+            set_config(3, stats={"observation.state": {"min": [0, 0, 0]}}),
+            ["steps[3].config", "observation.state.max"],
         ),
     ],
 )

@@ -90,7 +90,7 @@ class Act(nn.Module):
             model.vae_encoder_latent_output_proj = nn.Linear(size, 2 * config["latent_dim"])
 
     def chunk(self, frames: list[Batch], noise: list[Tensor]) -> Tensor:
-        """[1, execute, A]."""
+        """[1, execute, A]; with temporal ensembling all rows."""
         model: Any = self.model
         frame = frames[-1]
         tokens = [model.encoder_latent_input_proj(torch.zeros(1, self.config["latent_dim"]))]
@@ -106,7 +106,9 @@ class Act(nn.Module):
         memory = model.encoder(torch.stack(tokens), seen)
         asked = model.decoder_pos_embed.weight[:, None]
         out = model.decoder(torch.zeros_like(asked), asked, memory, seen)
-        return model.action_head(out).transpose(0, 1)[:, : self.config["n_action_steps"]]
+        rows = model.action_head(out).transpose(0, 1)
+        averaged = self.config["temporal_ensemble_coeff"] is not None
+        return rows if averaged else rows[:, : self.config["n_action_steps"]]
 
 
 def cell_places(height: int, columns: int, size: int) -> Tensor:

@@ -214,13 +214,23 @@ class Player:
 
     Args:
         noise: of the next chunk, [1, H, A] each: the sample, then what each step adds.
+        older: normalises as before 0.4.
+        stats: of everything, by default those that `write` writes.
     """
 
-    def __init__(self, model: Act | Diffusion, noise: Any, seed: int = 0) -> None:
-        self.model, self.noise, self.config = model, noise, model.config
-        self.stats = statistics(model.config, seed)
+    def __init__(
+        self,
+        model: Act | Diffusion,
+        noise: Any,
+        seed: int = 0,
+        older: bool = False,
+        stats: dict[str, dict[str, np.ndarray]] | None = None,
+    ) -> None:
+        self.model, self.noise, self.config, self.older = model, noise, model.config, older
+        self.stats = statistics(model.config, seed) if stats is None else stats
         self.frames: list[dict[str, Tensor]] = []
         self.actions: list[Tensor] = []
+        self.chunks: list[Tensor] = []
 
     @torch.no_grad()
     def act(self, observation: dict[str, np.ndarray]) -> np.ndarray:
@@ -233,9 +243,18 @@ class Player:
             frame[key] = self._scaled(key, tensor[None])
         kept = self.config["n_obs_steps"]
         self.frames = [*(self.frames or [frame] * (kept - 1)), frame][-kept:]
+        if self.config.get("temporal_ensemble_coeff") is not None:
+            self.actions = [self._averaged(self.model.chunk(self.frames, self.noise())[0])]
         if not self.actions:
             self.actions = list(self.model.chunk(self.frames, self.noise())[0])
         return self._scaled("action", self.actions.pop(0), inverse=True).numpy()
+
+    def _averaged(self, chunk: Tensor) -> Tensor:
+        """ACT, Algorithm 2: of what all chunks say of now, with the weights exp(-m i), i = 0 the oldest."""
+        self.chunks = [*self.chunks, chunk][-len(chunk) :]
+        said = torch.stack([rows[len(self.chunks) - 1 - i] for i, rows in enumerate(self.chunks)]).double()
+        weights = torch.exp(-self.config["temporal_ensemble_coeff"] * torch.arange(len(said)).double())
+        return ((weights[:, None] * said).sum(0) / weights.sum()).float()
 
     def _scaled(self, key: str, value: Tensor, inverse: bool = False) -> Tensor:
         kind = features(self.config)[key]["type"]
@@ -246,4 +265,6 @@ class Player:
         if mode == "MEAN_STD":
             return value * second + first if inverse else (value - first) / (second + 1e-8)
         span = torch.where(second == first, 1e-8, second - first)
+        if self.older and not inverse:
+            span = second - first + 1e-8
         return (value + 1) / 2 * span + first if inverse else 2 * (value - first) / span - 1

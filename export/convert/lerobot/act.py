@@ -54,8 +54,14 @@ def act_policy(source: LeRobotCheckpoint, features: dict[str, Feature]) -> Given
 
 def ensemble_coefficient(config: Fields) -> float | None:
     """m of ACT's temporal ensembling, weights exp(-m i); None: chunks are executed one after the other."""
-    known = config.raw("temporal_ensemble_coeff", None) is not None
-    return config.number("temporal_ensemble_coeff") if known else None
+    if config.raw("temporal_ensemble_coeff", None) is None:
+        return None
+    decay, most = config.number("temporal_ensemble_coeff"), max(500 // config.whole("chunk_size"), 1)
+    if abs(decay) > most:
+        raise refuse("temporal_ensemble_coeff", f"-{most}..{most}", decay)
+    if config.whole("n_action_steps") != 1:
+        raise refuse("n_action_steps", "1 (with temporal_ensemble_coeff)", config.raw("n_action_steps"))
+    return decay
 
 
 def _sizes(source: LeRobotCheckpoint, features: dict[str, Feature]) -> Sizes:

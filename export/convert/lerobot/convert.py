@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from keystep.export.bundle import check_output, write_bundle
 from keystep.export.convert.fields import refuse
 from keystep.export.convert.lerobot.act import act_policy, ensemble_coefficient
@@ -99,9 +101,11 @@ def _controller(
     features = {given.key: _feature(given, known.names[given.key]) for given in source.used}
     notes = _notes(source, rate_hz, bounds)
     spec: SamplerConfig | None = None
+    decay: float | None = None
     model: GivenAct | GivenDiffusion
     if source.kind == "act":
         model = act_policy(source, features)
+        decay = ensemble_coefficient(source.config)
         if changes:
             raise refuse("sampler", "none (ACT takes one step)", ", ".join(changes))
     else:
@@ -130,13 +134,21 @@ def _controller(
         entries={keys[key]: entry for key, entry in known.entries.items()},
     )
     steps = execute if execute is not None else model.config.execute
-    return Controller(model.eval(), checkpoint, spec, steps, resize), notes
+    if decay is not None and steps != 1:
+        notes.append(f"Its temporal ensembling is left out: {steps} actions of each chunk are executed.")
+        decay = None
+    if decay is not None:
+        notes.append(f"Actions are means of all chunks that know them (temporal ensembling, m = {decay:g}).")
+    return Controller(model.eval(), checkpoint, spec, steps, resize, decay), notes
 
 
 def _feature(given: Given, key: str) -> Feature:
-    if given.type == "VISUAL":
-        return Feature(key, "rgb", (*given.shape[1:], 3))
-    return vector_feature(key, given.shape[0])
+    try:
+        if given.type == "VISUAL":
+            return Feature(key, "rgb", (*given.shape[1:], 3))
+        return vector_feature(key, given.shape[0])
+    except ValueError as error:
+        raise ExportError(f"input_features.{given.key}: {error}") from None
 
 
 def _action(given: Given, known: Normalization, bounds: Bounds) -> dict[str, Any]:
@@ -146,6 +158,8 @@ def _action(given: Given, known: Normalization, bounds: Bounds) -> dict[str, Any
         if known.bounds is None:
             raise refuse("bounds", "none (the checkpoint has no min and max of the action)", bounds)
         low, high = known.bounds
+        if len(low) != width or not np.isfinite([low, high]).all():
+            raise refuse("bounds", f"none (min and max of the action are not {width} finite numbers)", bounds)
     names, units = numbered("action", width), ["1"] * width
     spec = {"names": names, "units": units, "min": low, "max": high, "rate_limit": None}
     # Nothing says whether an action is absolute: no number is known to keep the robot where it is.
@@ -159,7 +173,6 @@ def _notes(source: LeRobotCheckpoint, rate_hz: float, bounds: Bounds) -> list[st
     unread = [given.key for given in source.inputs if given not in source.used]
     if unread:
         notes.append(f"LeRobot's network does not read {', '.join(unread)}: nor does the bundle.")
-    if source.kind == "act" and (decay := ensemble_coefficient(source.config)) is not None:
-        options = f'mode="async", merge="temporal_ensemble", ensemble_decay={decay:g}'
-        notes.append(f"It was evaluated with temporal ensembling: keystep.load(.., {options}).")
+    if source.config.flag("use_amp", False):
+        notes.append("use_amp: LeRobot evaluates it in half precision on GPUs; the bundle is float32.")
     return notes

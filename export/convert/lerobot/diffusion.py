@@ -108,6 +108,9 @@ def diffusion_policy(source: LeRobotCheckpoint, features: dict[str, Feature]) ->
         encoders[1],
         frames,
     )
+    if known.down_dims[0] % FINAL_GROUPS:
+        wanted = f"a multiple of {FINAL_GROUPS} first (the groups of the last block)"
+        raise refuse("down_dims", wanted, list(known.down_dims))
     policy = GivenDiffusion(known, encoder)
     if groups != FINAL_GROUPS:
         policy.unet.final[0][1] = nn.GroupNorm(FINAL_GROUPS, known.down_dims[0])  # type: ignore[index,operator]

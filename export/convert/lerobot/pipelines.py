@@ -8,9 +8,10 @@ by its name.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from keystep.export.convert.fields import Fields, read_object, refuse
@@ -27,6 +28,20 @@ MODES = {
 }
 """LeRobot's modes of normalisation, and the statistics that each needs."""
 
+NORMALIZING = ("eps", "features", "norm_map", "normalize_observation_keys", "stats", "device", "dtype")
+RELATIVE = ("relative_actions_processor", "absolute_actions_processor", "delta_actions_processor")
+CHANGING = ("rename_observations_processor", "normalizer_processor", "unnormalizer_processor")
+CONFIGS: dict[str, tuple[str, ...]] = {
+    "rename_observations_processor": ("rename_map",),
+    "to_batch_processor": (),
+    "device_processor": ("device", "float_dtype"),
+    "normalizer_processor": NORMALIZING,
+    "unnormalizer_processor": NORMALIZING,
+    **dict.fromkeys(RELATIVE, ("enabled", "exclude_joints", "action_names")),
+}
+"""The steps that are known, and the fields of each."""
+EPS = 1e-8
+
 Statistics = dict[str, dict[str, Tensor]]
 """By key and name."""
 
@@ -40,6 +55,7 @@ class Normalizing:
         types: of every key that it knows. modes: by type; a type without one is left alone.
         keys: the only keys that it normalises; None: all of `types`.
         eps: what is added to a deviation, and the width of a range that has none.
+        adds: eps is added to every range, as before 0.4.
     """
 
     where: str
@@ -47,18 +63,38 @@ class Normalizing:
     modes: dict[str, str]
     statistics: Statistics
     keys: tuple[str, ...] | None = None
-    eps: float = 1e-8
+    eps: float = EPS
+    adds: bool = False
 
 
 @dataclass(frozen=True)
 class Pipelines:
     """Attributes:
-    names: what the robot calls a key that the policy calls otherwise, by the policy's name.
+    renames: what one step after the other makes of a key, before it is normalised.
     """
 
     inputs: Normalizing
     outputs: Normalizing
-    names: dict[str, str] = field(default_factory=dict)
+    renames: tuple[dict[str, str], ...] = ()
+
+    def given_name(self, key: str) -> str:
+        """What the robot calls a key of the policy. Raises ExportError where that is nothing, or several."""
+        names: list[str] = []
+        for number, step in enumerate(self.renames):
+            made = {inner for earlier in self.renames[:number] for inner in earlier.values()}
+            names += [outer for outer in step if outer not in made and self._becomes(outer) == key]
+        if not names and self._becomes(key) == key:
+            return key
+        if len(set(names)) != 1:
+            wanted = f"one name that becomes {key}"
+            got = ", ".join(sorted(names)) or f"none ({key} itself becomes {self._becomes(key)})"
+            raise ExportError(f"{PREPROCESSOR}: rename_map: expected {wanted}, got {got}")
+        return names[0]
+
+    def _becomes(self, name: str) -> str:
+        for step in self.renames:
+            name = step.get(name, name)
+        return name
 
 
 def read_pipelines(folder: Path) -> Pipelines | None:
@@ -69,24 +105,24 @@ def read_pipelines(folder: Path) -> Pipelines | None:
     if not all(there):
         missing = (PREPROCESSOR, POSTPROCESSOR)[there.index(False)]
         raise ExportError(f"{folder}: expected {missing} beside its other half, got none")
-    names: dict[str, str] = {}
+    renames: list[dict[str, str]] = []
     before, after = list[Normalizing](), list[Normalizing]()
     for name, step in _steps(folder / PREPROCESSOR):
         if name == "rename_observations_processor":
-            _rename(step, names, before)
+            renames.append(_renaming(step, before))
         elif name == "normalizer_processor":
-            before.append(_normalizing(step, folder))
+            before.append(_normalizing(name, step, folder))
         else:
             _harmless(name, step)
     for name, step in _steps(folder / POSTPROCESSOR):
         if name == "unnormalizer_processor":
-            after.append(_normalizing(step, folder))
+            after.append(_normalizing(name, step, folder))
         else:
             _harmless(name, step)
     for found, what in ((before, f"{PREPROCESSOR}: steps"), (after, f"{POSTPROCESSOR}: steps")):
         if len(found) != 1:
             raise refuse(what, "one that normalises", len(found))
-    return Pipelines(before[0], after[0], names)
+    return Pipelines(before[0], after[0], tuple(renames))
 
 
 def _steps(path: Path) -> Iterator[tuple[str, Fields]]:
@@ -101,50 +137,72 @@ def _steps(path: Path) -> Iterator[tuple[str, Fields]]:
         yield name, fields
 
 
-def _rename(step: Fields, names: dict[str, str], before: list[Normalizing]) -> None:
-    renamed = step.part("config", {}).part("rename_map", {})
+def _config(name: str, step: Fields) -> Fields:
+    config = step.part("config", {})
+    config.only(CONFIGS[name], name)
+    return config
+
+
+def _renaming(step: Fields, before: list[Normalizing]) -> dict[str, str]:
+    renamed = _config("rename_observations_processor", step).part("rename_map", {})
     if renamed.values and before:
         raise refuse(f"{renamed.where}", "renaming before normalising", "after it")
     for outer, inner in renamed.values.items():
         if not isinstance(inner, str) or not outer.startswith("observation."):
             raise refuse(f"{renamed.where}{outer}", "names observation.NAME", inner)
-        if inner in names:
-            raise refuse(f"{renamed.where}{outer}", f"one key for {inner}", "two")
-        names[inner] = outer
+    return dict(renamed.values)
 
 
 def _harmless(name: str, step: Fields) -> None:
     """Raises ExportError for a step that would change numbers."""
-    config = step.part("config", {})
-    if name == "to_batch_processor":
-        return
+    if name not in CONFIGS or name in CHANGING:
+        raise refuse(f"{step.where}registry_name", " | ".join(CONFIGS), name)
+    config = _config(name, step)
     if name == "device_processor":
         kind = config.raw("float_dtype", "float32")
-        if kind != "float32":
+        if kind not in ("float32", "float"):
             raise refuse(f"{config.where}float_dtype", "float32", kind)
-        return
-    if name in ("relative_actions_processor", "absolute_actions_processor", "delta_actions_processor"):
-        if config.flag("enabled", False):
-            wanted = "false (actions relative to the state are not converted yet)"
-            raise refuse(f"{config.where}enabled ({name})", wanted, True)
-        return
-    known = "rename_observations_processor | to_batch_processor | device_processor | (un)normalizer_processor"
-    raise refuse(f"{step.where}registry_name", known, name)
+    if name in RELATIVE and config.flag("enabled", False):
+        wanted = "false (actions relative to the state are not converted yet)"
+        raise refuse(f"{config.where}enabled ({name})", wanted, True)
 
 
-def _normalizing(step: Fields, folder: Path) -> Normalizing:
-    config = step.part("config", {})
+def _normalizing(name: str, step: Fields, folder: Path) -> Normalizing:
+    config = _config(name, step)
     features, modes = config.part("features"), config.part("norm_map")
     types = {key: str(features.part(key).raw("type")) for key in features.values}
     chosen = {kind: modes.choice(kind, MODES) for kind in modes.values}
-    keys = config.raw("normalize_observation_keys", None)
+    keys, eps = config.texts("normalize_observation_keys", None), config.number("eps", EPS)
+    if not torch.tensor(eps) > 0:
+        raise refuse(f"{config.where}eps", "more than 0", eps)
+    # LeRobot leaves the file alone where the configuration itself has some.
+    statistics = _inline(config) or _of_file(step, folder)
+    return Normalizing(step.where + "config", types, chosen, statistics, keys, eps)
+
+
+def _of_file(step: Fields, folder: Path) -> Statistics:
     statistics: Statistics = {}
     file = step.raw("state_file", None)
-    if file is not None:
-        if not isinstance(file, str) or Path(file).name != file:
-            raise refuse(f"{step.where}state_file", "a file's name", file)
-        for name, tensor in read_tensors(folder / file).items():
-            key, _, what = name.rpartition(".")
-            statistics.setdefault(key, {})[what] = tensor
-    only = tuple(keys) if isinstance(keys, list) else None
-    return Normalizing(step.where + "config", types, chosen, statistics, only, config.number("eps", 1e-8))
+    if file is None:
+        return {}
+    if not isinstance(file, str) or Path(file).name != file:
+        raise refuse(f"{step.where}state_file", "a file's name", file)
+    for name, tensor in read_tensors(folder / file).items():
+        key, _, what = name.rpartition(".")
+        statistics.setdefault(key, {})[what] = tensor
+    return statistics
+
+
+def _inline(config: Fields) -> Statistics:
+    stats = config.part("stats", {})
+    return {key: _tensors(stats.part(key)) for key in stats.values}
+
+
+def _tensors(table: Fields) -> dict[str, Tensor]:
+    found = {}
+    for name, value in table.values.items():
+        try:
+            found[name] = torch.tensor(value, dtype=torch.float32)
+        except (TypeError, ValueError, RuntimeError, OverflowError):
+            raise refuse(table.where + name, "numbers", value) from None
+    return found

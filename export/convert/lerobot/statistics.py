@@ -5,9 +5,11 @@ Before 0.4 the statistics are tensors among the weights, since then in the pipel
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from keystep.export.convert.fields import refuse
@@ -55,7 +57,7 @@ def normalization_of(source: LeRobotCheckpoint) -> Normalization:
 
 def _used_names(pipelines: Pipelines, source: LeRobotCheckpoint) -> dict[str, str]:
     """Of the keys that the policy reads; no two may come to the same name."""
-    names = {given.key: pipelines.names.get(given.key, given.key) for given in source.used}
+    names = {given.key: pipelines.given_name(given.key) for given in source.used}
     if len(set(names.values())) < len(names):
         raise refuse(f"{PREPROCESSOR}: rename_map", "different names", sorted(names.values()))
     return names
@@ -75,7 +77,7 @@ def _in_weights(source: LeRobotCheckpoint) -> Pipelines:
             if found:
                 statistics[key] = found
         where = f"{PREPROCESSOR} or, in older checkpoints, {place} in model.safetensors"
-        return Normalizing(where, types, chosen, statistics)
+        return Normalizing(where, types, chosen, statistics, adds=place == "normalize_inputs")
 
     return Pipelines(step("normalize_inputs", source.inputs), step("unnormalize_outputs", source.outputs))
 
@@ -96,12 +98,23 @@ def _entry(step: Normalizing, given: Given) -> Entry:
         got = f"those of {', '.join(step.statistics)}" if step.statistics else "none"
         raise ExportError(f"{step.where}: expected statistics of {given.key} for {mode}, got {got}")
     first, second = (_values(step, known, given.key, name, given.shape[0]) for name in MODES[mode])
+    where = f"{step.where}: {given.key}.{MODES[mode][1]}"
     if mode == "MEAN_STD":
         widths = [max(std, step.eps) if action else std + step.eps for std in second]
+        _check_above(where, [0.0] * len(widths), second, [std + step.eps for std in second])
         return {"mode": "mean_std", "mean": first, "std": widths}
-    high = [most if most != least else least + step.eps for least, most in zip(first, second, strict=True)]
+    ends = zip(first, second, strict=True)
+    high = [most + step.eps if step.adds or most == least else most for least, most in ends]
+    _check_above(where, first, second, high)
     names = ("min_max", "min", "max") if mode == "MIN_MAX" else ("quantile", "low", "high")
     return {"mode": names[0], names[1]: first, names[2]: high}
+
+
+def _check_above(where: str, low: list[float], told: list[float], high: list[float]) -> None:
+    """That every width is more than nothing in single precision, which networks and statistics have."""
+    for place, (least, most) in enumerate(zip(low, high, strict=True)):
+        if not np.float32(most - least) > 0:
+            raise ExportError(f"{where}[{place}]: expected more than {least:g}, got {told[place]:g}")
 
 
 def _values(step: Normalizing, known: dict[str, Tensor], key: str, name: str, width: int) -> list[float]:
@@ -111,4 +124,7 @@ def _values(step: Normalizing, known: dict[str, Tensor], key: str, name: str, wi
     values = known[name].flatten().tolist()
     if len(values) != width:
         raise ExportError(f"{step.where}: {key}.{name}: expected {width} values, got {len(values)}")
+    for place, value in enumerate(values):
+        if not math.isfinite(value):
+            raise ExportError(f"{step.where}: {key}.{name}[{place}]: expected a finite number, got {value}")
     return [float(value) for value in values]
