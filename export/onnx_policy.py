@@ -220,6 +220,11 @@ def onnx_session(
     return onnxruntime.InferenceSession(files[graph["file"]], settings, providers=["CPUExecutionProvider"])
 
 
+def session_of(path: Path, manifest: dict[str, Any], kind: str, threads: int) -> onnxruntime.InferenceSession:
+    """One graph of a bundle, of files that are hashed."""
+    return onnx_session(manifest["graphs"][kind], _core.read_files(path), threads, _extended(manifest))
+
+
 def normalized(feature: Feature, entry: dict[str, Any], frames: np.ndarray) -> np.ndarray:
     """Frames [.., *shape] of a feature as the network takes them, float32."""
     offset, scale = physical_range(entry, feature.is_image)

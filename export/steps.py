@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from keystep import _core
 from keystep.export.errors import ExportError
 from keystep.export.golden import Arrays, observed
 from keystep.export.levels import Controller
-from keystep.export.onnx_policy import onnx_session
+from keystep.export.onnx_policy import session_of
 from keystep.models.given import GivenSteps
 
 CHEAP = 20_000_000
@@ -30,7 +29,7 @@ def check_steps(controller: Controller, manifest: dict[str, Any], arrays: Arrays
     model, sampler = controller.model, controller.sampler
     if not isinstance(model, GivenSteps) or sampler is None:
         return
-    session = onnx_session(manifest["graphs"]["denoise"], _core.read_files(folder), threads=0)
+    session = session_of(folder, manifest, "denoise", threads=0)
     condition = model.conditions(observed(controller, arrays, 0), guided=False)
     sample = torch.from_numpy(arrays["noise"][0][:1])
     for step in tried(sampler.train_steps, sum(weight.numel() for weight in model.parameters())):
