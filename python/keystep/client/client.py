@@ -34,10 +34,10 @@ class Client:
         reconnect_s: so long a server that is gone, or not there yet, is tried for again; 0: never.
         max_size: bytes of a reply.
         merge: how `act` joins chunks: trained, x0blend, blend, replace or temporal_ensemble, as of
-            `keystep.load`; "": the first that the policy allows.
+            `keystep.load`; "": as there.
         request_below: a new chunk is asked for when fewer actions are left; 0: as `keystep.load`.
         blend_actions: over which the old chunk fades; 0: half a chunk.
-        ensemble_decay: m of the weights exp(-m i), i = 0 the oldest chunk.
+        ensemble_decay: m of the weights exp(-m i), i = 0 the oldest chunk; None: as the bundle says.
         underrun: what `act` gives without an action of the policy. hold: the bundle's hold; fault: an error.
 
     Raises:
@@ -57,7 +57,7 @@ class Client:
         merge: str = "",
         request_below: int = 0,
         blend_actions: int = 0,
-        ensemble_decay: float = 0.01,
+        ensemble_decay: float | None = None,
         underrun: str = "hold",
     ) -> None:
         self._address = (host, port, key, timeout_s, max_size)

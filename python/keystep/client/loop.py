@@ -65,7 +65,7 @@ class RemoteLoop:
         merge: str,
         request_below: int,
         blend_actions: int,
-        ensemble_decay: float,
+        ensemble_decay: float | None,
         underrun: str,
     ) -> None:
         chunk, action = metadata["chunk"], metadata["action"]
@@ -75,6 +75,8 @@ class RemoteLoop:
         _require(underrun in UNDERRUNS, "underrun", " | ".join(UNDERRUNS), underrun)
         _require(0 <= request_below <= rows, "request_below", f"0..{rows}", request_below)
         _require(0 <= blend_actions <= rows, "blend_actions", f"0..{rows}", blend_actions)
+        if ensemble_decay is None:
+            ensemble_decay = chunk["ensemble_decay"]
         self._features = metadata["observation"]
         self._post = post
         self._queue = ActionQueue(joins, rows, dim, blend_actions or (rows + 1) // 2, ensemble_decay)
@@ -227,8 +229,10 @@ class NoAction(RuntimeError):
 
 
 def merge_rule(merge: str, metadata: dict[str, Any]) -> str:
-    """`merge`, or the first that the policy allows."""
+    """`merge`, or what the bundle says, or the first that the policy allows."""
     chunk = metadata["chunk"]
+    if not merge and chunk["merge"] == "temporal_ensemble":
+        return "temporal_ensemble"
     allowed = ["trained"] * bool(chunk["max_delay"]) + ["x0blend"] * bool(chunk["continues"])
     allowed += ["blend", "replace", "temporal_ensemble"]
     _require(not merge or merge in allowed, "merge", " | ".join(allowed), merge)

@@ -29,6 +29,8 @@ def metadata(runtime: keystep.Runtime) -> dict[str, Any]:
             "execute": chunk["execute"],
             "max_delay": chunk.get("max_delay", 0),
             "continues": manifest["sampler"] is not None,
+            "merge": chunk["merge"],
+            "ensemble_decay": chunk.get("ensemble_decay", 0.01),
         },
         "goal": manifest["goal"],
         "tasks": [task["name"] for task in manifest["tasks"]],
