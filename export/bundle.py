@@ -59,6 +59,7 @@ def export_bundle(
     replan: bool = True,
     plan_ahead: int | None = None,
     resize: bool = False,
+    constrained: bool = False,
     planner_sampler: dict[str, Any] | None = None,
     **sampler: Any,
 ) -> Path:
@@ -81,6 +82,7 @@ def export_bundle(
         plan_ahead: in async mode a plan is asked for so many actions before the old one is used up,
             0..steps_per_subgoal; None: as many as recent plans and chunks took (default of the runtime).
         resize: let the runtime resize images of another size.
+        constrained: of a planner that writes code: replies are code unless a session is told otherwise.
         planner_sampler: fields of the planner's SamplerConfig to change.
         sampler: fields of the controller's SamplerConfig to change, e.g. inference_steps=10 or kind="ddpm".
 
@@ -104,9 +106,11 @@ def export_bundle(
     if read_checkpoint(checkpoint).kind == "code_planner":
         pair = {"planner": planner, "scorer": scorer, "execute": execute, "planner_sampler": planner_sampler}
         own = {"name": name, "overwrite": overwrite, "seed": seed, "resize": resize}
-        plans = {"replan": replan, "plan_ahead": plan_ahead}
+        plans = {"replan": replan, "plan_ahead": plan_ahead, "constrained": constrained}
         return export_code_bundle(checkpoint, output, precision=precision, **own, **pair, **plans, **sampler)
     check_precision(precision)
+    if constrained:
+        raise ExportError("constrained: expected False for a policy that writes no code, got True")
     if planner_sampler and planner is None:
         got = ", ".join(planner_sampler)
         raise ExportError(f"planner_sampler: expected none for a policy without planner, got {got}")

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from keystep.code.constraint import Constraint
 from keystep.export.code_golden import CodePlanning, code_arrays
 from keystep.export.code_graphs import PRECISIONS, write_graphs
 from keystep.export.code_language import load_language
@@ -36,6 +37,7 @@ def export_code_bundle(
     resize: bool = False,
     reply_tokens: int = REPLY_TOKENS,
     context: int | None = None,
+    constrained: bool = False,
     **others: Any,
 ) -> Path:
     """Compiles a planner that writes code into the folder `output`, which appears whole or not at all.
@@ -45,6 +47,7 @@ def export_code_bundle(
         precision: of the decoder's weights, fp32 or int8.
         reply_tokens: most tokens of a reply, its end included.
         context: most tokens of a prompt with its reply; by default, and at most, as trained.
+        constrained: sessions that are told nothing else write code of the API alone (docs/constrained.md).
         others: options of other policies; none of them may be given.
 
     Raises:
@@ -55,13 +58,15 @@ def export_code_bundle(
     """
     _check_options(precision, others)
     planning = load_code_planning(checkpoint, reply_tokens, context)
+    if constrained:
+        _check_room(planning)
     with replacing_folder(output, overwrite) as folder:
         graphs = write_graphs(planning.model, folder, precision, planning.context, reply_tokens)
         arrays = _golden(planning, seed)
         write_golden(folder / "golden.npz", arrays)
         golden = {"file": "golden.npz", "sha256": sha256(folder / "golden.npz")}
         title = name if name is not None else output.name.removesuffix(".keystep")
-        manifest = code_manifest(title, planning, graphs, golden, precision, resize)
+        manifest = code_manifest(title, planning, graphs, golden, precision, resize, constrained)
         write_json(folder / "manifest.json", manifest)
         _record_errors(manifest, folder)
         for row in verify_code_bundle(folder).different:
@@ -99,6 +104,7 @@ def code_manifest(
     golden: dict[str, str],
     precision: str,
     resize: bool,
+    constrained: bool,
 ) -> dict[str, Any]:
     """The manifest, validated."""
     known: Checkpoint = planning.checkpoint
@@ -116,7 +122,7 @@ def code_manifest(
         "goal": "text",
         "tasks": [],
         "planner": planner_entry(
-            config, planning.language, normalization, decoder, planning.limits, precision
+            config, planning.language, normalization, decoder, planning.limits, precision, constrained
         ),
         **dict.fromkeys(("action", "chunk", "sampler", "unet")),
         "graphs": graphs,
@@ -135,6 +141,15 @@ def _check_options(precision: str, others: Mapping[str, Any]) -> None:
     for field, value in others.items():
         if value is not None and value != neutral.get(field):
             raise ExportError(f"{field}: expected none for a planner that writes code, got {value}")
+
+
+def _check_room(planning: CodePlanning) -> None:
+    """That replies have room for code."""
+    language = planning.language
+    least = Constraint(language.tokenizer, language.grid).shortest
+    if planning.reply_tokens < least:
+        wanted = f"at least {least} (the shortest reply that is code)"
+        raise ExportError(f"reply_tokens: expected {wanted}, got {planning.reply_tokens}")
 
 
 def _golden(planning: CodePlanning, seed: int) -> dict[str, np.ndarray]:

@@ -28,6 +28,7 @@ def planner_entry(
     decoder: Any,
     limits: dict[str, int],
     precision: str,
+    constrained: bool,
 ) -> dict[str, Any]:
     """The key `planner`.
 
@@ -36,6 +37,8 @@ def planner_entry(
         normalization: by key.
         decoder: transformers' configuration of it.
         limits: `context` and `reply_tokens`.
+        precision: of the decoder's weights.
+        constrained: replies are code of the API unless a session is told otherwise.
     """
     sees = config.picture or config.objects
     assert sees is not None
@@ -56,7 +59,7 @@ def planner_entry(
         **told,
         "api": [function_entry(function) for function in API.values()],
         "memory": dict(MEMORY),
-        "decoding": dict(DECODING),
+        "decoding": DECODING | {"constrained": constrained},
         "weights": {"precision": precision, "errors": dict(NO_ERRORS)},
     }
 

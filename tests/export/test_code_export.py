@@ -23,10 +23,12 @@ import keystep  # noqa: E402
 from keystep.code.language import API  # noqa: E402
 from keystep.code.prompt import PAPER  # noqa: E402
 from keystep.commands import export as export_command  # noqa: E402
+from keystep.commands import inspect as inspect_command  # noqa: E402
 from keystep.commands import verify as verify_command  # noqa: E402
 from keystep.export.bundle import export_bundle  # noqa: E402
 from keystep.export.code_bundle import export_code_bundle  # noqa: E402
 from keystep.export.code_language import LANGUAGE  # noqa: E402
+from keystep.export.code_manifest import DECODING  # noqa: E402
 from keystep.export.errors import ExportError  # noqa: E402
 from keystep.export.manifest import validate  # noqa: E402
 from keystep.export.onnx_planner import OnnxPlanner  # noqa: E402
@@ -77,6 +79,32 @@ def test_the_commands(checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFi
     assert "writer: 4 golden cases" in capsys.readouterr().out
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["ok"] and [row["quantity"] for row in report["comparisons"]] == ["logits", "replies"]
+
+
+def test_replies_that_are_code_by_default(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The manifest says so; who loads it may say otherwise."""
+    made = tmp_path / "it.keystep"
+    export_command.main(checkpoint, made, reply_tokens=2, constrained=True)
+    assert keystep.read_manifest(made)["planner"]["decoding"] == DECODING | {"constrained": True}
+    for told, wanted in ((None, True), (False, False), (True, True)):
+        with keystep.load(made, constrained=told, threads=1) as planner:
+            assert planner.bundle.code.constrained is wanted
+    with keystep.load(made, threads=1) as planner:
+        planner.reset("Pick up the red cube")
+        assert planner.ask(unseen(made)).text in ("done()", "# done()")  # no other code has two tokens
+    inspect_command.main(made, threads=1)
+    assert "only code of the API" in capsys.readouterr().out
+    with pytest.raises(ExportError) as refused:
+        export_command.main(checkpoint, tmp_path / "one.keystep", reply_tokens=1, constrained=True)
+    assert str(refused.value) == "reply_tokens: expected at least 2 (the shortest reply that is code), got 1"
+    assert not (tmp_path / "one.keystep").exists()
+
+
+def unseen(bundle: Path) -> dict[str, np.ndarray]:
+    observation = keystep.read_manifest(bundle)["observation"]
+    return {one["key"]: np.zeros(one["shape"], np.float32) for one in observation}
 
 
 def test_verify_finds_other_weights(bundle: Path, tmp_path: Path) -> None:

@@ -121,6 +121,12 @@ def test_pairs_that_do_not_fit(
             {"planner_sampler": {"guidance": 1.0}},
             "planner_sampler: expected none for a policy",
         ),
+        (
+            None,
+            "state",
+            {"constrained": True},
+            "constrained: expected False for a policy that writes no code, got True",
+        ),
     ],
 )
 def test_bad_options(

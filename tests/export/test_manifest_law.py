@@ -110,7 +110,7 @@ def manifests(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, A
             folder = tmp_path_factory.mktemp("law") / "scorer"
             made["scored"] = rehearse(checkpoint, load_text_encoder(), random_checkpoint(folder, scorer))
     writer = code_checkpoint(tmp_path_factory.mktemp("law") / "code", "micro-state", context=300)
-    bundle = export_code_bundle(writer, writer.parent / "it.keystep", reply_tokens=6)
+    bundle = export_code_bundle(writer, writer.parent / "it.keystep", reply_tokens=6, constrained=True)
     made["code"] = json.loads((bundle / "manifest.json").read_text())
     return made
 

@@ -47,7 +47,8 @@ def test_metadata_then_chunks(server, request_):
     with plain(server) as client:
         told = unpack(client.recv())
         assert told["protocol"] == 1 and told["tasks"] == ["lift_red", "push_red_left"]
-        assert told["chunk"] == {"rows": HORIZON, "execute": 4, "max_delay": 0, "continues": True}
+        joins = {"merge": "consumed_index", "ensemble_decay": 0.01}
+        assert told["chunk"] == joins | {"rows": HORIZON, "execute": 4, "max_delay": 0, "continues": True}
         for number in range(3):
             reply = ask(client, openpi_packb(request_))
             assert reply["actions"].shape == (HORIZON, ACTION) and reply["actions"].dtype == np.float32

@@ -29,6 +29,7 @@ def main(
     resize: bool = False,
     reply_tokens: int | None = None,
     context: int | None = None,
+    constrained: bool = False,
     seed: int = 0,
     overwrite: bool = False,
 ) -> None:
@@ -37,7 +38,7 @@ def main(
     Args:
         checkpoint: folder of a controller, written by `keystep train controller`; or of a planner that writes
             code, written by `keystep train code-planner`, which takes precision (fp32 or int8), name, resize,
-            seed, overwrite, and reply_tokens and context.
+            seed, overwrite, and reply_tokens, context and constrained.
         output: the bundle's folder, NAME.keystep.
         planner: folder of a planner, written by `keystep train planner`: makes a subgoal policy.
         scorer: folder of a scorer, written by `keystep train scorer`: chooses between the planner's plans
@@ -60,6 +61,8 @@ def main(
         resize: let the runtime resize images of another size.
         reply_tokens: of a planner that writes code: most tokens of a reply, 96 when not given.
         context: and of a prompt with its reply; as trained when not given.
+        constrained: replies of a planner that writes code are code of its API unless a session is told
+            otherwise (docs/constrained.md).
         seed: of the golden inputs and noise.
         overwrite: replace a bundle that is there.
     """
@@ -88,6 +91,7 @@ def main(
         replan=replan,
         plan_ahead=plan_ahead,
         resize=resize,
+        constrained=constrained,
         planner_sampler=_given(plan_changes),
         **_given(changes),
     )
