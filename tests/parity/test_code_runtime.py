@@ -28,7 +28,7 @@ Step = tuple[str | None, tuple[str, ...]]
 """A reply, None where it has no end, and the memory behind it."""
 
 
-@pytest.fixture(scope="module", params=["micro", "micro-state"])
+@pytest.fixture(scope="module", params=["micro", "micro-state", "pieces"])
 def checkpoint(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return taught_checkpoint(tmp_path_factory.mktemp("taught"), request.param)
 

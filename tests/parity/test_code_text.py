@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from code_programs import programs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keystep import _core
+from keystep import BundleError, _core
+from keystep.code.pieces import PieceTokenizer
 from keystep.code.prompt import DEFAULT, PAPER, Prompt, PromptLayout
 from keystep.code.samples import SampleMaker
-from keystep.code.tokenizer import SPECIALS, Tokenizer
+from keystep.code.tokenizer import FIRST_WORD, SPECIALS, Tokenizer
 from keystep.code.trace import Memory, comment, extract_memory_info, is_keystep, matches_last
 
 WORDS = (
@@ -52,6 +55,63 @@ def twin(
 
 
 TWIN = twin()
+_LETTERS = ("a", "b", "c", " ", "é", "\n", "☃")
+PIECES = st.lists(st.text("abc é", min_size=2, max_size=4), max_size=12, unique=True).flatmap(
+    lambda longer: st.permutations([*_LETTERS[: 2 + len(longer) % 6], *longer]).map(tuple)
+)
+
+
+def pieces(words: tuple[str, ...], seed: int) -> PieceTokenizer:
+    """All pairs that make an entry, in some order."""
+    numbers = {word: FIRST_WORD + index for index, word in enumerate(words)}
+    pairs = [(numbers[a], numbers[b]) for a in words for b in words if a + b in numbers]
+    random.Random(seed).shuffle(pairs)
+    return PieceTokenizer(words, tuple(pairs))
+
+
+@given(PIECES, st.integers(0, 99), st.text("abc é\n☃#", max_size=40) | TEXTS, st.data())
+@settings(deadline=None)
+def test_tokens_of_any_pieces(words: tuple[str, ...], seed: int, text: str, data: st.DataObject) -> None:
+    tokenizer = pieces(words, seed)
+    cpp = twin(tokenizer=tokenizer)
+    ids = cpp.encode(text)
+    assert ids == tokenizer.encode(text)
+    assert cpp.decode(ids) == text.encode()
+    some = data.draw(st.lists(st.integers(len(SPECIALS), len(tokenizer) - 1), max_size=12))
+    assert cpp.decode(some) == tokenizer.decode_bytes(some)
+
+
+@BOTH
+def test_prompts_of_pieces(layout: PromptLayout) -> None:
+    tokenizer = pieces(("p", "i", "c", "k", "(", " ", "ck", "pi", "pick", " pick", ")"), 3)
+    cpp, maker, memory = twin(layout, tokenizer), SampleMaker(tokenizer, layout, IMAGE_TOKENS), Memory()
+    for code in ("pick(1)", "pick(2)\npick(3)", "done()"):
+        assert cpp.remember(code) and memory.update(code)
+        asked = Prompt("pick it", tuple(memory.instructions), request=True)
+        wanted = [token for chunk in maker.question(asked, 0) for token in chunk.tokens]
+        assert cpp.prompt("pick it", "", True, True, True, 500) == wanted
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"words": ["a", "a"]}, r"tokenizer\.words\[1\]: expected each entry once"),
+        ({"words": ["é" * 33]}, r"tokenizer\.words\[0\]: expected text of 1 to 64 bytes"),
+        ({"words": ["\u2581a"]}, r"tokenizer\.words\[0\]: expected spaces as spaces"),
+        ({"merges": None}, r"tokenizer\.merges: expected an array, got null"),
+        ({"merges": [[261]]}, r"tokenizer\.merges\[0\]: expected two numbers"),
+        ({"merges": [[1, 261]]}, r"tokenizer\.merges\[0\]\[0\]: expected an integer in 260\.\.264, got 1"),
+        ({"merges": [[260, 265]]}, r"tokenizer\.merges\[0\]\[1\]: expected an integer in 260\.\.264"),
+        ({"merges": [[261, 260]]}, r"tokenizer\.merges\[0\]: expected two that make an entry"),
+        ({"merges": [[260, 261]] * 2}, r"tokenizer\.merges\[1\]: expected each pair once"),
+        ({"format": "keystep-words"}, r"tokenizer\.merges: expected no such key"),
+        ({"format": "keystep-bpe"}, r"tokenizer\.format: expected keystep-words \| keystep-pieces"),
+    ],
+)
+def test_pieces_that_are_refused(change: dict[str, Any], message: str) -> None:
+    table = pieces(("a", "b", "ab", " ", " a"), 0).to_dict() | change
+    with pytest.raises(BundleError, match=message):
+        _core.CodeText(json.dumps(table), json.dumps(DEFAULT.to_dict()), IMAGE_TOKENS, 4, True, 1 << 10)
 
 
 @given(TEXTS | CODES)

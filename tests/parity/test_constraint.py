@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from keystep import BundleError, _core
 from keystep.code.constraint import Constraint, ReplyPlace
 from keystep.code.language import API, Function, Parameter, Type
+from keystep.code.pieces import PieceTokenizer
 from keystep.code.tokenizer import SPECIALS, Tokenizer
 from keystep.export.code_manifest import function_entry
 from keystep.suites import suite_named
@@ -21,6 +22,10 @@ WORDS = tokenizer(suite_named("tabletop"), 32)
 ODD = Tokenizer(
     ("ac('a", "'='", " = ", "a'", "0)", "1", "), ", "')]", "b", "'] = pose_dict['a", "true", "a", "d('")
 )
+# As of a language model: a space stands before texts, and inside of entries.
+_OF_PIECES = [" ", "o", "n", "e", "#", " #", "(", ")", "'", "d", " do", "done", " done", "()", ", ", " get"]
+_OF_PIECES += ["move3d", "=(", "1", " pose_dict['", "'] = ", " a b", "red cube", "\n", " \n", "é"]
+PIECES = PieceTokenizer((*_OF_PIECES, " move3d(get_actor('red"))
 _ANY = tuple(Type)
 _SEVERAL: dict[str, Function] = {
     "ac": Function("ac", (Parameter("n", (Type.STRING,)),), Type.ACTOR),
@@ -36,7 +41,12 @@ def twin(words: Tokenizer, grid: int, api: dict[str, Function]) -> tuple[Constra
     return Constraint(words, grid, api), _core.ConstrainedReply(json.dumps(words.to_dict()), entries, grid)
 
 
-CASES = {"tabletop": twin(WORDS, 32, API), "odd": twin(ODD, 1, _SEVERAL)}
+TABLES = {"tabletop": WORDS, "odd": ODD, "pieces": PIECES}
+CASES = {
+    "tabletop": twin(WORDS, 32, API),
+    "odd": twin(ODD, 1, _SEVERAL),
+    "pieces": twin(PIECES, 10, API),
+}
 BOTH = pytest.mark.parametrize("case", CASES)
 
 
@@ -45,7 +55,7 @@ BOTH = pytest.mark.parametrize("case", CASES)
 def test_a_walk(case: str, seed: int) -> None:
     """At every place what is allowed, with the tokens that are left and with any fewer."""
     slow, fast = CASES[case]
-    words, rng = WORDS if case == "tabletop" else ODD, random.Random(seed)
+    words, rng = TABLES[case], random.Random(seed)
     assert slow.shortest == fast.shortest
     fast.restart()
     place: ReplyPlace = slow.start

@@ -95,6 +95,8 @@ def side_by_side(batches: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tens
     count = max(batch["tokens"].shape[1] for batch in batches)
     found = {}
     for key, value in batches[0].items():
+        if value is None:  # of a planner without proprioception
+            continue
         if key in ("tokens", "positions", "targets", "weights"):
             fill = NO_LOSS if key == "targets" else 0
             rows = [

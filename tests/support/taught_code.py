@@ -7,18 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tiny_pieces
 import torch
-from code_checkpoints import code_config, language
+from code_checkpoints import GRID, code_config, language
 from code_writers import row_of, side_by_side
 from safetensors.torch import save_file
 
 from keystep.code.prompt import Prompt
 from keystep.code.trace import comment
 from keystep.export.code_golden import CodePlanning, seen_and_felt
-from keystep.export.code_language import LANGUAGE
+from keystep.export.code_language import LANGUAGE, load_language
 from keystep.files import write_json
 from keystep.models.checkpoint import load_model, random_checkpoint
 from keystep.models.code_planner.network import CodePlanner
+from keystep.models.observing import camera_feature
+from keystep.train.code_pretrained import pretrained_checkpoint
 
 TASK = "Pick up the red cube"
 CALLS = ("move3d(get_actor('red cube', actor_pos=(7, 21)))", "pick(get_actor('red cube'))", "done()")
@@ -56,13 +59,18 @@ def observed(planning: CodePlanning, seed: int) -> dict[str, np.ndarray]:
 
 @cache
 def taught_checkpoint(folder: Path, preset: str = "micro") -> Path:
-    """Writes it."""
+    """Writes it; `pieces`: a LLaVA with a tokeniser of Phi-3's kind, and prompts as in the paper."""
     torch.manual_seed(0)
-    spoken = language()
-    random_checkpoint(folder, code_config(preset, spoken))
+    if preset == "pieces":
+        source, seen = tiny_pieces.write(folder / "hub"), (camera_feature("base", 32, 32),)
+        pretrained_checkpoint(folder, source, observation=seen, grid=GRID, context=512)
+    else:
+        config = code_config(preset, language())
+        random_checkpoint(folder, config)
+        write_json(folder / LANGUAGE, language().told_to(config))
     model, known = load_model(folder)
     assert isinstance(model, CodePlanner)
-    write_json(folder / LANGUAGE, spoken.told_to(model.config))
+    spoken = load_language(folder)
     planning = CodePlanning(model, known, spoken, 48, model.config.context)
     batch = side_by_side([_lesson(planning, lesson) for lesson in range(len(LESSONS))])
     optimizer = torch.optim.AdamW(model.parameters(), 6e-3)

@@ -74,6 +74,7 @@ class PromptWriter {
   Template task_, keystep_, later_keystep_, proprioception_, image_, request_, question_,
       reply_;  // up to {reply}
   BoundedText scratch_;
+  Bounded<Token> tokens_;  // of the scratch
 };
 
 }  // namespace keystep

@@ -7,6 +7,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "keystep/bounded.hpp"
@@ -16,13 +17,20 @@ namespace keystep {
 /// A word, a byte, or a special.
 using Token = std::int32_t;
 
+/// Two tokens that become one, of a table of pieces.
+struct TokenMerge {
+  Token left = 0, right = 0, joined = 0;
+};
+
 /// The table of a tokenizer: entry i has the number `WordTokenizer::kFirstWord` + i.
 struct WordTable {
   static constexpr std::size_t kMaxEntry = 64;  ///< bytes
   std::vector<std::string> words;
+  bool pieces = false;  ///< entries are pieces of text, which are merged pair by pair; else words
+  std::vector<TokenMerge> merges{};  ///< of pieces, the first ones first
 };
 
-/// What `Tokenizer.to_dict` of Python wrote, as JSON. Throws BundleError.
+/// What `Tokenizer.to_dict` of Python wrote, of either kind, as JSON. Throws BundleError.
 WordTable read_words(const std::string& json);
 
 class WordTokenizer {
@@ -39,9 +47,14 @@ class WordTokenizer {
   /// Whether it is text: no special, and in the table.
   bool is_text(Token token) const noexcept { return token >= kSpecials && token < size(); }
 
-  /// Appends the tokens of a text, of which there are at most as many as bytes. None is special, whatever the
-  /// text spells. False without room: then a part of them is there.
+  /// Whether tokens of a text begin with a space that it has not, which decoding drops (pieces). Else a space
+  /// between two words is implied.
+  bool space_before() const noexcept { return table_.pieces; }
+
+  /// Appends the tokens of a text. None is special, whatever the text spells. False without room, which is a
+  /// token for each byte, and of pieces for one more: then a part of them is there.
   [[nodiscard]] bool encode(std::string_view text, Bounded<Token>& tokens) const noexcept;
+  static constexpr std::size_t most_tokens(std::size_t bytes) noexcept { return bytes + 1; }
   /// Appends what `token`, which is text, adds to a text whose last token is `before`, kNone at its
   /// beginning. False without room, or if it is no text: then nothing was appended.
   [[nodiscard]] bool decode(Token before, Token token, BoundedText& text) const noexcept;
@@ -53,8 +66,19 @@ class WordTokenizer {
   Token longest(std::string_view text, std::size_t at) const noexcept;
   const std::string& entry(Token word) const noexcept;
 
+  bool encode_words(std::string_view text, Bounded<Token>& tokens) const noexcept;
+  bool encode_pieces(std::string_view text, Bounded<Token>& tokens) const noexcept;
+  bool append_characters(std::string_view text, Bounded<Token>& tokens) const noexcept;
+
+  struct Join {
+    std::uint32_t rank = 0;
+    Token joined = kNone;
+  };
+
   WordTable table_;
-  std::array<std::vector<Token>, 256> by_start_;  // by first byte, the longest first
+  std::unordered_map<std::uint32_t, Token> characters_;  // of pieces: those of one character, by its bytes
+  std::unordered_map<std::uint64_t, Join> joins_;        // and what two become
+  std::array<std::vector<Token>, 256> by_start_;         // by first byte, the longest first
 };
 
 }  // namespace keystep

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <map>
 #include <set>
 #include <string_view>
 
@@ -33,6 +34,33 @@ void check_word(const ManifestNode& node, const std::string& word) {
   const auto is_letter = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); };
   const bool stands_alone = is_letter(word[0]) || (word[0] >= '0' && word[0] <= '9') || word[0] == '_';
   if (word.size() == 1 && !stands_alone) node.refuse("a letter, digit or underscore, or more");
+}
+
+void check_piece(const ManifestNode& node, const std::string& piece) {
+  const bool short_enough = !piece.empty() && piece.size() <= WordTable::kMaxEntry;
+  if (!short_enough) node.refuse("text of 1 to " + std::to_string(WordTable::kMaxEntry) + " bytes");
+  if (piece.find("\u2581") != piece.npos) node.refuse("spaces as spaces");
+}
+
+void read_merges(const ManifestNode& node, const std::map<std::string_view, Token>& known, WordTable& table) {
+  constexpr std::size_t kMostMerges = std::size_t{1} << 18;
+  const std::vector<ManifestNode> pairs = node.items();
+  if (pairs.size() > kMostMerges) node.refuse("at most " + std::to_string(kMostMerges) + " pairs");
+  std::set<std::pair<Token, Token>> all;
+  const Token last = WordTokenizer::kFirstWord + static_cast<Token>(table.words.size()) - 1;
+  const auto text_of = [&](Token token) {
+    return table.words[static_cast<std::size_t>(token - WordTokenizer::kFirstWord)];
+  };
+  for (const ManifestNode& pair : pairs) {
+    const std::vector<ManifestNode> both = pair.items();
+    if (both.size() != 2) pair.refuse("two numbers");
+    const auto left = static_cast<Token>(both[0].integer(WordTokenizer::kFirstWord, last));
+    const auto right = static_cast<Token>(both[1].integer(WordTokenizer::kFirstWord, last));
+    const auto joined = known.find(text_of(left) + text_of(right));
+    if (joined == known.end()) pair.refuse("two that make an entry");
+    if (!all.emplace(left, right).second) pair.refuse("each pair once");
+    table.merges.push_back({left, right, joined->second});
+  }
 }
 
 // ---- prompts
@@ -67,19 +95,24 @@ void check_template(const ManifestNode& node, const std::string& text, std::stri
 
 WordTable read_words(const ManifestNode& node) {
   constexpr std::size_t kMostWords = 1 << 16;
-  node.check_keys({"format", "version", "specials", "words"});
-  check_format(node, "keystep-words");
-  check_specials(node["specials"]);
   WordTable table;
-  std::set<std::string_view> known;
+  node.check_keys({"format", "version", "specials", "words"}, {"merges"});
+  table.pieces = node["format"].text_of({"keystep-words", "keystep-pieces"}) == "keystep-pieces";
+  if (!table.pieces && node.contains("merges")) node["merges"].refuse("no such key (keystep-words)");
+  node["version"].integer(1, 1);
+  check_specials(node["specials"]);
+  std::map<std::string_view, Token> known;
   const std::vector<ManifestNode> words = node["words"].items();
   if (words.size() > kMostWords) node["words"].refuse("at most " + std::to_string(kMostWords) + " words");
   table.words.reserve(words.size());  // `known` looks into them
   for (const ManifestNode& word : words) {
     table.words.push_back(word.text());
-    check_word(word, table.words.back());
-    if (!known.insert(table.words.back()).second) word.refuse("each entry once");
+    if (table.pieces) check_piece(word, table.words.back());
+    if (!table.pieces) check_word(word, table.words.back());
+    const Token number = WordTokenizer::kFirstWord + static_cast<Token>(known.size());
+    if (!known.emplace(table.words.back(), number).second) word.refuse("each entry once");
   }
+  if (table.pieces) read_merges(node["merges"], known, table);
   return table;
 }
 

@@ -6,13 +6,12 @@
 
 namespace keystep {
 
-// A text has at most as many tokens as bytes, the template's included.
 CodeMemory::CodeMemory(PromptWriter& writer, const MemoryLimits& limits)
     : writer_(writer),
       overflow_(limits.overflow),
       keystep_bytes_(limits.keystep_bytes),
       text_(limits.keysteps * limits.keystep_bytes),
-      scratch_(limits.keystep_bytes + writer.keystep_literals()),
+      scratch_(WordTokenizer::most_tokens(limits.keystep_bytes + writer.keystep_literals())),
       keysteps_(limits.keysteps) {}
 
 void CodeMemory::clear() noexcept {

@@ -28,20 +28,23 @@ constexpr std::size_t most_bytes(const CodePlace& place) noexcept {
 }  // namespace
 
 CodeConstraint::CodeConstraint(const CodeApi& api, int grid, const WordTokenizer& tokenizer)
-    : automaton_(make_automaton(api, grid)), texts_(static_cast<std::size_t>(tokenizer.size())) {
+    : automaton_(make_automaton(api, grid)),
+      space_before_(tokenizer.space_before()),
+      texts_(static_cast<std::size_t>(tokenizer.size())) {
   BoundedText text(WordTokenizer::kMostBytes);
   for (Token token = WordTokenizer::kSpecials; token < tokenizer.size(); ++token) {
     text.clear();
-    if (!tokenizer.decode(WordTokenizer::kNone, token, text)) continue;  // there is room
+    if (!tokenizer.decode(WordTokenizer::kSpecials, token, text)) continue;  // there is room
     Text& found = texts_[static_cast<std::size_t>(token)];
     found.first = static_cast<std::uint32_t>(bytes_.size());
     found.bytes = static_cast<std::uint8_t>(text.size());
     for (const char byte : text.view()) bytes_.push_back(static_cast<std::uint8_t>(byte));
-    const bool is_entry = token >= WordTokenizer::kFirstWord;
+    const bool is_entry = token >= WordTokenizer::kFirstWord && !space_before_;
     found.begins_word = is_entry && is_word_byte(bytes_[found.first]);
     found.ends_word = is_entry && is_word_byte(bytes_.back());
   }
   measure();
+  shortest_ = shortest_reply();
 }
 
 CodePlace CodeConstraint::start() const noexcept { return {.node = automaton_.reply}; }
@@ -67,7 +70,10 @@ bool CodeConstraint::advance(CodePlace& place, Token token) const noexcept {
   if (token < WordTokenizer::kSpecials || static_cast<std::size_t>(token) >= texts_.size()) return false;
   const Text& text = texts_[static_cast<std::size_t>(token)];
   if (place.after_word && text.begins_word && !step(place, ' ')) return false;
-  for (const std::uint8_t byte : bytes_of(text)) {
+  std::span<const std::uint8_t> bytes = bytes_of(text);
+  if (space_before_ && place.bytes == 0 && bytes.front() == ' ') bytes = bytes.subspan(1);
+  if (bytes.empty()) return false;  // nothing is written by it
+  for (const std::uint8_t byte : bytes) {
     if (!step(place, byte)) return false;
   }
   place.after_word = text.ends_word;
@@ -93,7 +99,16 @@ Token CodeConstraint::likeliest(std::span<const float> logits, const CodePlace& 
   return best;
 }
 
-std::size_t CodeConstraint::shortest() const noexcept { return cost(automaton_.reply, false).tokens; }
+std::size_t CodeConstraint::shortest_reply() const noexcept {
+  std::size_t least = std::numeric_limits<std::size_t>::max();
+  for (std::size_t token = 0; token < texts_.size(); ++token) {
+    CodePlace place = start();
+    if (!advance(place, static_cast<Token>(token))) continue;
+    const Cost& rest = cost(place.node, place.after_word);
+    if (rest.tokens > 0) least = std::min(least, std::size_t{rest.tokens} + 1);
+  }
+  return least;
+}
 
 /// From the end of a line to its beginning: the shortest way is by earlier nodes only.
 void CodeConstraint::measure() {

@@ -42,7 +42,7 @@ class CodeConstraint {
   Token likeliest(std::span<const float> logits, const CodePlace& place, std::size_t left) const noexcept;
 
   /// Tokens of the shortest reply, its end included; a reply needs room for them.
-  std::size_t shortest() const noexcept;
+  std::size_t shortest() const noexcept { return shortest_; }
   std::size_t nodes() const noexcept { return automaton_.nodes.size(); }
 
  private:
@@ -59,6 +59,7 @@ class CodeConstraint {
 
   bool step(CodePlace& place, std::uint8_t byte) const noexcept;
   void measure();
+  std::size_t shortest_reply() const noexcept;
   void try_token(CodeAutomaton::NodeId node, bool after_word, const Text& text, Cost& best) const noexcept;
   const Cost& cost(CodeAutomaton::NodeId node, bool after_word) const noexcept {
     return costs_[2 * static_cast<std::size_t>(node) + (after_word ? 1 : 0)];
@@ -68,6 +69,8 @@ class CodeConstraint {
   }
 
   CodeAutomaton automaton_;
+  bool space_before_;  // of the tokenizer
+  std::size_t shortest_ = 0;
   std::vector<Text> texts_;  // of all tokens; specials have none
   std::vector<std::uint8_t> bytes_;
   std::vector<Cost> costs_;  // by node, behind no word and behind one

@@ -49,7 +49,8 @@ PromptWriter::PromptWriter(const PromptSpec& spec, const WordTokenizer& tokenize
       request_(parts_of(spec, "request")),
       question_(parts_of(spec, "question")),
       reply_(before_reply(spec)),
-      scratch_(max_text) {}
+      scratch_(max_text),
+      tokens_(WordTokenizer::most_tokens(max_text)) {}
 
 std::vector<PromptWriter::Section> PromptWriter::sections(const std::vector<std::string>& names) {
   constexpr std::array<std::pair<std::string_view, Section>, 7> kSections = {
@@ -127,7 +128,8 @@ bool PromptWriter::fill(const Template& parts, std::string_view text, Bounded<To
 }
 
 bool PromptWriter::flush(Bounded<Token>& tokens) noexcept {
-  const bool fits = tokenizer_.encode(scratch_.text(), tokens);
+  tokens_.clear();  // pieces take more room before they are merged
+  const bool fits = tokenizer_.encode(scratch_.text(), tokens_) && tokens.append(tokens_.view());
   scratch_.clear();
   return fits;
 }

@@ -1,6 +1,7 @@
 #include "keystep/word_tokenizer.hpp"
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 namespace keystep {
@@ -12,6 +13,25 @@ constexpr bool is_word_byte(char c) noexcept {
 
 constexpr std::uint8_t byte_of(char c) noexcept { return static_cast<std::uint8_t>(c); }
 
+/// Bytes of the first character of a text that is not empty, as its first byte has it.
+std::size_t character_size(std::string_view text) noexcept {
+  const std::uint8_t first = byte_of(text.front());
+  if (first < 0xC0) return 1;
+  return first < 0xE0 ? 2 : first < 0xF0 ? 3 : 4;
+}
+
+/// Of at most four bytes. The bytes of one character are no other's.
+std::uint32_t packed(std::string_view character) noexcept {
+  std::uint32_t value = 0;
+  for (const char byte : character) value = value << 8 | byte_of(byte);
+  return value;
+}
+
+constexpr std::uint64_t pair_of(Token left, Token right) noexcept {
+  return static_cast<std::uint64_t>(static_cast<std::uint32_t>(left)) << 32 |
+         static_cast<std::uint32_t>(right);
+}
+
 bool is_word(std::string_view text, std::size_t at) noexcept {
   return at < text.size() && is_word_byte(text[at]);
 }
@@ -19,6 +39,16 @@ bool is_word(std::string_view text, std::size_t at) noexcept {
 }  // namespace
 
 WordTokenizer::WordTokenizer(WordTable table) : table_(std::move(table)) {
+  if (table_.pieces) {
+    for (Token piece = kFirstWord; piece < size(); ++piece) {
+      const std::string& text = entry(piece);
+      if (text.size() == character_size(text)) characters_.emplace(packed(text), piece);
+    }
+    for (const auto& [left, right, joined] : table_.merges) {
+      joins_.emplace(pair_of(left, right), Join{static_cast<std::uint32_t>(joins_.size()), joined});
+    }
+    return;
+  }
   for (Token word = kFirstWord; word < size(); ++word) by_start_[byte_of(entry(word)[0])].push_back(word);
   for (std::vector<Token>& words : by_start_) {
     std::ranges::sort(words, std::ranges::greater(), [&](Token word) { return entry(word).size(); });
@@ -43,6 +73,10 @@ Token WordTokenizer::longest(std::string_view text, std::size_t at) const noexce
 }
 
 bool WordTokenizer::encode(std::string_view text, Bounded<Token>& tokens) const noexcept {
+  return table_.pieces ? encode_pieces(text, tokens) : encode_words(text, tokens);
+}
+
+bool WordTokenizer::encode_words(std::string_view text, Bounded<Token>& tokens) const noexcept {
   bool after_word = false;
   for (std::size_t at = 0; at < text.size();) {
     Token found = kNone;
@@ -58,10 +92,48 @@ bool WordTokenizer::encode(std::string_view text, Bounded<Token>& tokens) const 
   return true;
 }
 
+/// Each character, or its bytes.
+bool WordTokenizer::append_characters(std::string_view text, Bounded<Token>& tokens) const noexcept {
+  for (std::size_t at = 0; at < text.size();) {
+    const std::string_view character = text.substr(at, character_size(text.substr(at)));
+    const auto found = characters_.find(packed(character));
+    const bool known = found != characters_.end();
+    if (!tokens.append(known ? found->second : kSpecials + byte_of(text[at]))) return false;
+    at += known ? character.size() : 1;
+  }
+  return true;
+}
+
+/// Of the pairs that become one the first in the table, of equals the first in the text, until there is none.
+bool WordTokenizer::encode_pieces(std::string_view text, Bounded<Token>& tokens) const noexcept {
+  if (text.empty()) return true;
+  const std::size_t begin = tokens.size();
+  if (!append_characters(" ", tokens) || !append_characters(text, tokens)) return false;
+  while (true) {
+    Join best{.rank = std::numeric_limits<std::uint32_t>::max()};
+    std::size_t at = 0;
+    for (std::size_t i = begin; i + 1 < tokens.size(); ++i) {
+      const auto found = joins_.find(pair_of(tokens[i], tokens[i + 1]));
+      if (found != joins_.end() && found->second.rank < best.rank) best = found->second, at = i;
+    }
+    if (best.joined == kNone) return true;
+    tokens[at] = best.joined;
+    for (std::size_t i = at + 1; i + 1 < tokens.size(); ++i) tokens[i] = tokens[i + 1];
+    tokens.shorten(tokens.size() - 1);
+  }
+}
+
 bool WordTokenizer::decode(Token before, Token token, BoundedText& text) const noexcept {
   if (!is_text(token)) return false;
-  if (token < kFirstWord) return text.append(static_cast<char>(token - kSpecials));
+  if (token < kFirstWord) {
+    const auto byte = static_cast<char>(token - kSpecials);
+    return (table_.pieces && before == kNone && byte == ' ') || text.append(byte);
+  }
   const std::string& bytes = entry(token);
+  if (table_.pieces) {
+    const bool drops = before == kNone && bytes.starts_with(' ');
+    return text.append(std::string_view(bytes).substr(drops ? 1 : 0));
+  }
   const bool after_word = before >= kFirstWord && is_text(before) && is_word_byte(entry(before).back());
   const bool spaced = after_word && is_word_byte(bytes.front());
   if (spaced && !text.append(' ')) return false;

@@ -11,6 +11,7 @@ namespace keystep {
 namespace {
 
 constexpr std::size_t kMessageBytes = 256;
+constexpr std::size_t kMostSections = 16;  // each may have a token more than bytes
 constexpr std::size_t kMostCommented = 3;  // bytes for one of code: "# " before an empty line
 
 std::size_t template_bytes(const PromptSpec& prompt) {
@@ -48,7 +49,7 @@ CodePlanner::CodePlanner(CodePlannerParts parts, const DecodingSpec& decoding)
       events_(kEvents, spec_.memory.keystep_bytes),
       commented_(most_reply_bytes(spec_)),
       info_(memory_.info_capacity()),
-      going_on_(most_reply_bytes(spec_) + 1),
+      going_on_(WordTokenizer::most_tokens(most_reply_bytes(spec_)) + 1),
       next_keystep_(spec_.reply_tokens + 1),
       prompt_(spec_.context),
       text_(most_reply_bytes(spec_)) {
@@ -61,7 +62,7 @@ CodePlanner::CodePlanner(CodePlannerParts parts, const DecodingSpec& decoding)
 std::size_t CodePlanner::prompt_tokens(std::string_view task, bool request) const {
   PromptWriter prompts(spec_.prompt, words_, static_cast<int>(spec_.image_tokens), section_bytes(spec_));
   CodeMemory none(prompts, {.keysteps = 1, .keystep_bytes = 1});
-  Bounded<Token> tokens(section_bytes(spec_) + spec_.image_tokens + 1);
+  Bounded<Token> tokens(section_bytes(spec_) + spec_.image_tokens + kMostSections);
   const Question asked{.task = task, .request = request, .proprioception = !spec_.feels.empty()};
   return prompts.append(asked, none, 0, tokens) ? tokens.size() : tokens.capacity() + spec_.context;
 }

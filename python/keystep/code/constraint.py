@@ -7,7 +7,7 @@ may still come is a set of stacks; on each lie parts of text, the next one on to
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from keystep.code.characters import MAX_CHARACTERS, MAX_DEPTH, MAX_LINES
@@ -131,15 +131,13 @@ class Constraint:
             required = [parameter.required for parameter in function.parameters]
             if required != sorted(required, reverse=True):
                 raise ValueError(f"api.{name}: expected optional parameters last, got {required}")
-        self._texts = [tokenizer.decode_bytes([token]) for token in range(len(SPECIALS), len(tokenizer))]
+        self._texts = [tokenizer.text_bytes(token) for token in range(len(SPECIALS), len(tokenizer))]
         self._starting: dict[int, list[int]] = {}
         for token, text in enumerate(self._texts, len(SPECIALS)):
             self._starting.setdefault(text[0], []).append(token)
         self._known: dict[tuple[_Stacks, bool], dict[int, _Stacks]] = {}
         self._costs: dict[tuple[_Stacks, bool], tuple[int, int] | None] = {}
-        shortest = self._cost(self.start.rest, False)
-        assert shortest  # a pose that is stored again, if no action
-        self.shortest = shortest[0]
+        self.shortest = min(self._costs_behind(range(len(SPECIALS), len(tokenizer))))
         """Tokens of the shortest reply, its end included; a reply needs room for them."""
 
     start = ReplyPlace(frozenset({(_Line(),), (MARK, _Line())}))
@@ -148,10 +146,13 @@ class Constraint:
         """Where a reply stands behind a token, not the end; None where it is no beginning of a reply."""
         if not len(SPECIALS) <= token < len(self._tokenizer):
             return None
-        word = token >= FIRST_WORD
         text = self._text(token)
-        if word and place.after_word and is_word_byte(text[0]):
+        if place.after_word and self._begins_word(token):
             text = b" " + text
+        if self._tokenizer.space_before and place.bytes == 0:
+            text = text.removeprefix(b" ")
+            if not text:  # nothing is written by it
+                return None
         for byte in text:
             rest = self._next_line(place) if byte == ord("\n") else self._steps(place.rest).get(byte)
             if not rest:
@@ -188,6 +189,13 @@ class Constraint:
             place = place and self.after(place, len(SPECIALS) + byte)
         return place is not None and place.complete
 
+    def _costs_behind(self, tokens: Iterable[int]) -> Iterator[int]:
+        """Tokens of the shortest reply that begins with each of these that may begin one."""
+        for token in tokens:
+            found = self.after(self.start, token)
+            if found and (cost := self._cost(found.rest, found.after_word)):
+                yield 1 + cost[0]
+
     def _cost(self, rest: _Stacks, after_word: bool) -> tuple[int, int] | None:
         """Fewest tokens to the end, it included, and bytes. Strings and lists are as short as can be."""
         if () in rest:
@@ -199,11 +207,11 @@ class Constraint:
     def _costs_by_token(self, rest: _Stacks, after_word: bool) -> Iterator[tuple[int, int]]:
         for byte, behind in self._steps(rest, True).items():
             for token in self._starting.get(byte, ()):
-                if not (after_word and token >= FIRST_WORD and is_word_byte(byte)):  # else a space is implied
+                if not (after_word and self._begins_word(token)):  # else a space is implied
                     yield from self._cost_with(token, 1, behind)
         spaced = self._steps(rest, True).get(ord(" ")) if after_word else None
         for token in range(FIRST_WORD, len(self._tokenizer)) if spaced else ():
-            if is_word_byte(self._text(token)[0]):
+            if self._begins_word(token):
                 yield from self._cost_with(token, 0, spaced)
 
     def _cost_with(self, token: int, at: int, behind: _Stacks | None) -> Iterator[tuple[int, int]]:
@@ -218,8 +226,15 @@ class Constraint:
     def _text(self, token: int) -> bytes:
         return self._texts[token - len(SPECIALS)]
 
+    def _begins_word(self, token: int) -> bool:
+        """Then a space is implied behind the end of one."""
+        return self._is_entry(token) and is_word_byte(self._text(token)[0])
+
     def _ends_word(self, token: int) -> bool:
-        return token >= FIRST_WORD and is_word_byte(self._text(token)[-1])
+        return self._is_entry(token) and is_word_byte(self._text(token)[-1])
+
+    def _is_entry(self, token: int) -> bool:
+        return token >= FIRST_WORD and not self._tokenizer.space_before
 
     def _next_line(self, place: ReplyPlace) -> _Stacks:
         if not place.complete or place.lines == MAX_LINES:

@@ -126,12 +126,14 @@ class SampleMaker:
 
     def cells(self, tokens: Sequence[int]) -> list[bool]:
         """Which of the tokens are numbers of a cell: of `actor_pos` or `near`."""
-        found, inside = [], False
+        found, inside, written = [], False, ""
         for token in tokens:
-            text = "" if token < len(SPECIALS) else self.tokenizer.decode([token])
+            data = b"" if token < len(SPECIALS) else self.tokenizer.text_bytes(token)
+            text = data.decode("utf-8", errors="replace")
             inside = inside and not text.startswith(")")
-            found.append(inside and text.isdigit())
-            inside = inside or text.endswith(("actor_pos=(", "near=("))
+            found.append(inside and text.strip().isdigit())
+            written += text
+            inside = inside or written.endswith(("actor_pos=(", "near=("))
         return found
 
 

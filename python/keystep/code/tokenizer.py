@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 from keystep.code.prompt import Piece, Special, check_format, texts
 
@@ -39,13 +39,13 @@ class Tokenizer:
     """
 
     words: tuple[str, ...]
+    space_before: ClassVar[bool] = False
+    """Tokens of a text begin with a space that it has not; else one between two words is implied."""
 
     def __post_init__(self) -> None:
         for index, word in enumerate(self.words):
             _check_entry(f"words[{index}]", word)
-        if len(set(self.words)) != len(self.words):
-            twice = next(word for word in self.words if self.words.count(word) > 1)
-            raise ValueError(f"words: expected each entry once, got {twice!r} twice")
+        check_unique(self.words)
 
     def __len__(self) -> int:
         """How many numbers there are."""
@@ -76,10 +76,7 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """The numbers of a text, none of them special. Raises ValueError for a lone surrogate."""
-        try:
-            data = text.encode("utf-8")
-        except UnicodeEncodeError as error:
-            raise ValueError(f"text: expected Unicode, got {text[error.start]!r} at {error.start}") from None
+        data = utf8("text", text)
         ids: list[int] = []
         at, after_word = 0, False
         while at < len(data):
@@ -120,18 +117,19 @@ class Tokenizer:
         out = bytearray()
         after_word = False
         for number in ids:
-            if not len(SPECIALS) <= number < len(self):
-                raise ValueError(f"ids: expected {len(SPECIALS)} .. {len(self) - 1}, got {number}")
-            if number < FIRST_WORD:
-                out.append(number - len(SPECIALS))
-                after_word = False
-                continue
-            entry = self._entries[number - FIRST_WORD]
-            if after_word and entry[0] in _WORD_BYTES:
+            text = self.text_bytes(number)
+            is_entry = number >= FIRST_WORD
+            if after_word and is_entry and text[0] in _WORD_BYTES:
                 out.append(_SPACE)
-            out += entry
-            after_word = entry[-1] in _WORD_BYTES
+            out += text
+            after_word = is_entry and text[-1] in _WORD_BYTES
         return bytes(out)
+
+    def text_bytes(self, number: int) -> bytes:
+        """What a number has of a text, implied spaces apart. Raises ValueError as `decode_bytes`."""
+        if not len(SPECIALS) <= number < len(self):
+            raise ValueError(f"ids: expected {len(SPECIALS)} .. {len(self) - 1}, got {number}")
+        return bytes([number - len(SPECIALS)]) if number < FIRST_WORD else self._entries[number - FIRST_WORD]
 
     def decode(self, ids: Iterable[int]) -> str:
         """`decode_bytes` as text; what is no UTF-8 becomes U+FFFD."""
@@ -148,6 +146,20 @@ class Tokenizer:
         if (specials := found.get("specials")) != list(SPECIALS):
             raise ValueError(f"specials: expected {list(SPECIALS)}, got {specials!r:.100}")
         return cls(texts("words", found.get("words")))
+
+
+def check_unique(words: tuple[str, ...]) -> None:
+    if len(set(words)) != len(words):
+        twice = next(word for word in words if words.count(word) > 1)
+        raise ValueError(f"words: expected each entry once, got {twice!r} twice")
+
+
+def utf8(field: str, text: str) -> bytes:
+    """Raises ValueError for a lone surrogate."""
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{field}: expected Unicode, got {text[error.start]!r} at {error.start}") from None
 
 
 def is_word_byte(byte: int) -> bool:

@@ -56,7 +56,8 @@ void bad_tables_name_the_field() {
   refuses(replaced(kWords, "\"red\"", "\"cube\""), "words[1]: expected each entry once, got \"cube\"");
   refuses(replaced(kWords, "\"red\"", "5"), "words[0]: expected a string, got 5");
   refuses(replaced(kWords, "<end>", "<stop>"), "specials: expected <pad>, <end>");
-  refuses(replaced(kWords, "keystep-words", "words"), "format: expected keystep-words, got \"words\"");
+  refuses(replaced(kWords, "keystep-words", "words"),
+          "format: expected keystep-words | keystep-pieces, got \"words\"");
   refuses(replaced(kWords, "\"version\": 1", "\"version\": 2"),
           "version: expected an integer in 1..1, got 2");
 }

@@ -45,7 +45,7 @@ struct CodeBench {
 };
 
 inline std::vector<Token> encoded(const WordTokenizer& words, std::string_view text) {
-  Bounded<Token> tokens(text.size());
+  Bounded<Token> tokens(WordTokenizer::most_tokens(text.size()));
   CHECK(words.encode(text, tokens));
   return {tokens.view().begin(), tokens.view().end()};
 }
