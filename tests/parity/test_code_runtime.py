@@ -103,6 +103,7 @@ def test_replies_that_can_only_be_code(planning: CodePlanning, bundle: Path, way
     """Also where it has never learned what to say, as behind the taught episode."""
     with keystep.load(bundle, way=way, constrained=True, threads=1) as planner:
         assert planner.bundle.code.constrained
+        by_runtime(planner, planning, set())
         planner.reset_latency()  # the process's first call starts a thread for signals
         found = by_runtime(planner, planning, {3, 7}, prepares=True)
         assert found == by_torch(planning, way, 1, {3, 7}, constrained=True)
