@@ -313,3 +313,40 @@ def test_damaged_weights(shipped: Path) -> None:
         (shipped / "unet.safetensors").write_bytes(with_header(content, damaged))
         rehash(shipped)
         assert_documented(lambda: keystep.load(shipped, engine="native", threads=1), f"round {round_}")
+
+
+# ---- planners that write code
+
+
+@pytest.fixture(scope="module", params=["words", "pieces"])
+def code_bundle(request: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, bytes]:
+    """A bundle of the family code, and its manifest; with a tokenizer of either kind."""
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    from code_checkpoints import code_checkpoint
+
+    from keystep.export.code_bundle import export_code_bundle
+
+    run = code_checkpoint(tmp_path_factory.mktemp("code") / "run", "micro-state", context=300)
+    made = export_code_bundle(run, run.parent / "it.keystep", reply_tokens=6, constrained=True)
+    manifest = json.loads((made / "manifest.json").read_text())
+    if request.param == "pieces":
+        words = manifest["planner"]["tokenizer"]["words"]
+        words[:3] = [" ", "ab", " ab"]
+        manifest["planner"]["tokenizer"] |= {"format": "keystep-pieces", "merges": [[260, 261]]}
+        text = json.dumps(manifest).encode()
+        (made / "manifest.json").write_bytes(text)
+        keystep.read_manifest(made)
+    return made, json.dumps(manifest).encode()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_damaged_manifests_of_planners_that_write(code_bundle: tuple[Path, bytes], seed: int) -> None:
+    folder, text = code_bundle
+    rng, refused = random.Random(seed), 0
+    for number in range(40):
+        damaged = damaged_bytes(text, rng) if number % 2 else damaged_structure(json.loads(text), rng)
+        (folder / "manifest.json").write_bytes(damaged)
+        refused += assert_documented(lambda: keystep.read_manifest(folder), f"{seed}: {number}")
+        assert_documented(lambda: keystep.load(folder, threads=1).close(), f"{seed}: {number}, loaded")
+    assert refused > 5
