@@ -30,7 +30,8 @@ inline std::int64_t branches(const PlannerSpec& planner) noexcept { return plann
 
 /// Of `ensemble_decay`: exp(500) times an action is still finite.
 inline int most_ensemble_decay(const ChunkSpec& chunk) noexcept {
-  return std::max(500 / (chunk.horizon - chunk.start), 1);
+  const int rows = std::max(chunk.horizon - chunk.start, 1);  // a planner alone has none
+  return std::max(500 / rows, 1);
 }
 
 [[noreturn]] inline void refuse(const std::string& field, const std::string& wanted, const std::string& got) {
