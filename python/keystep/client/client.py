@@ -147,8 +147,11 @@ class Client:
         self._its_loop().replan()
 
     def close(self) -> None:
-        """Says so to the server; once more does nothing. A request on its way comes to its end first."""
+        """Says so to the server; once more does nothing. A request on its way is given up."""
         self._closed = True
+        opened = self._socket
+        if opened is not None and self._lock.locked():
+            opened.abort()
         self._errand.close()
         with self._lock:
             if self._socket is not None:

@@ -82,6 +82,11 @@ class WebSocket:
         """The next message, binary or text; pings are answered meanwhile."""
         return self._guard(self._receive)
 
+    def abort(self) -> None:
+        """Any thread: who sends or receives is told that the connection is lost."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
     def close(self) -> None:
         """Says so to the server, if it can still be told."""
         with contextlib.suppress(OSError):

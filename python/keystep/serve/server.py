@@ -94,13 +94,13 @@ class Server:
         until = time.monotonic() + self.limits.grace_s
         while self._connections and time.monotonic() < until:
             time.sleep(0.01)
-        with self._lock:
-            left = list(self._sessions.values())
-        for session in left:
-            with contextlib.suppress(keystep.Error):
-                session.interrupt()
         until = time.monotonic() + self.limits.send_s
         while self._connections and time.monotonic() < until:
+            with self._lock:
+                left = list(self._sessions.values())
+            for session in left:  # again: one that has just begun takes an interrupt for an older one
+                with contextlib.suppress(keystep.Error):
+                    session.interrupt()
             time.sleep(0.01)
         self._ended.set()
         for thread in self._threads:

@@ -1,5 +1,6 @@
 // A planner that writes code in the loop, lockstep and asynchronous: a key-step reaches the controller and
 // cuts the chunk, a call that goes on does neither.
+#include <algorithm>
 #include <thread>
 
 #include "code_bench.hpp"
@@ -97,11 +98,11 @@ void reset_forgets() {
 void asynchronous_key_steps_arrive(std::uint32_t seed, int every) {
   Random random(seed);
   Coded policy(script_of(seed), {.every = every}, {.mode = "async"}, {{"stub.jitter_us", "200"}});
+  std::uint64_t actions = 0, interrupts = 0;  // actions at the last interrupt or new episode
   const auto enough = [&] {
     const Telemetry seen = policy.runtime->telemetry();
-    return seen.actions > 50 && seen.plans > 20;
+    return seen.actions > std::max<std::uint64_t>(actions, 50) && seen.plans > 20;
   };
-  std::uint64_t actions = 0, interrupts = 0;
   for (int i = 0; i < cases(1500, 400) || !enough(); ++i) {
     if (below(random, 40) == 0 && policy.runtime->telemetry().actions > actions) {
       actions = policy.runtime->telemetry().actions;
@@ -124,6 +125,7 @@ void asynchronous_key_steps_arrive(std::uint32_t seed, int every) {
   // What the controller has is a key-step of the planner's, or nothing of this episode yet.
   const CodeMemory& memory = policy.planner->memory();
   bool known = policy.instruction().empty() || memory.size() == 0;
+  for (std::size_t i = 0; i < memory.size(); ++i) known |= memory[i] == policy.instruction();
   for (const CodeEvent& event : policy.planner->events()) known |= event.text == policy.instruction();
   CHECK(known);
 }
