@@ -301,7 +301,7 @@ def test_a_grid_that_cannot_be_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"seed": -40}, "seed: expected at least 0, got -40"),
+        ({"seed": -40}, r"seed: expected 0 to 2\^63 - 1, got -40"),
         ({"image_size": 0}, r"image_size: expected \d+ to \d+ pixels, got 0"),
         ({"image_size": 20_000}, r"image_size: expected \d+ to \d+ pixels, got 20000"),
         ({"tasks": []}, "tasks: expected at least one, got none"),

@@ -14,7 +14,8 @@ import torch
 import tyro
 from normalization_runs import STATE, config, flung, healthy, recipe, write_dataset
 
-from keystep.data import DatasetError, DatasetReader
+from keystep.data import DatasetError, DatasetReader, cache
+from keystep.files import write_json
 from keystep.models import (
     SamplerConfig,
     camera_feature,
@@ -187,6 +188,7 @@ def test_numbers_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     values = np.load(column)
     values[47, 1] = np.nan
     np.save(column, values)
+    write_json(cache._note(column), {"crc32": cache._checksum(values)})
     network = replace(PRESETS["tiny"], observation=(state_feature(2),), action_dim=2, sampler=SamplerConfig())
     with pytest.raises(DatasetError, match=r"state\[1\] \(y\): .* got nan in frame 7 of episode 1"):
         normalize(network, reader, {key: dict(value) for key, value in reader.stats.items()}, (), None)

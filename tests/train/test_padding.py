@@ -78,7 +78,13 @@ def test_the_posterior_of_act_does_not_see_padding() -> None:
 def test_only_batches_with_padding_are_marked(tmp_path: Path) -> None:
     write(tmp_path / "d", 3)
     config = ControllerTraining(
-        dataset=tmp_path / "d", output=tmp_path / "o", preset="tiny", condition="none", cache=tmp_path / "c"
+        action_law="absolute",
+        action_bounds="data",
+        dataset=tmp_path / "d",
+        output=tmp_path / "o",
+        preset="tiny",
+        condition="none",
+        cache=tmp_path / "c",
     )
     recipe = ControllerRecipe(config, DatasetReader(tmp_path / "d"))
     windows = recipe.windows([0, 1, 2])
@@ -92,7 +98,13 @@ def test_only_batches_with_padding_are_marked(tmp_path: Path) -> None:
 def test_numbers_of_other_types_reach_the_network_as_floats(tmp_path: Path, dtype: str) -> None:
     write(tmp_path / "d", 3)
     config = ControllerTraining(
-        dataset=tmp_path / "d", output=tmp_path / "o", preset="tiny", condition="goal", cache=tmp_path / "c"
+        action_law="absolute",
+        action_bounds="data",
+        dataset=tmp_path / "d",
+        output=tmp_path / "o",
+        preset="tiny",
+        condition="goal",
+        cache=tmp_path / "c",
     )
     recipe = ControllerRecipe(config, DatasetReader(tmp_path / "d"))
     arrays = recipe.windows([0]).batch(np.array([0, 1]), np.random.default_rng(0))
