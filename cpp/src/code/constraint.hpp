@@ -23,8 +23,8 @@ struct CodePlace {
   bool after_word = false;  ///< the last token is an entry that ends with a word byte
 };
 
-/// Which tokens a reply may go on with, so that it can become code in the tokens that are left. Shared by
-/// sessions; nothing is allocated after construction.
+/// Which tokens a reply may go on with, so that it can become code in the tokens that are left. Every session
+/// makes its own; nothing is allocated after construction.
 class CodeConstraint {
  public:
   /// Throws BundleError, as of `make_automaton`.
