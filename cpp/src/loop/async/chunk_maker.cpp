@@ -20,7 +20,9 @@ void ChunkMaker::reset(const NoiseKey& key) noexcept {
 bool ChunkMaker::begin() noexcept {
   const std::uint64_t epoch = interrupts_.epoch;
   if (exchange_.plans && exchange_.answered != epoch)
-    return false;                         // the planner says first what the goal is
+    return false;  // the planner says first what the goal is
+  // Alive for nothing, even for a moment, and a tick that looks just then leaves its question to the next.
+  if (!exchange_.chunk_wanted && epoch == epoch_) return false;
   exchange_.controller_alive = now_ns();  // before it takes: from here on no tick asks once more
   const bool asked = exchange_.chunk_wanted.exchange(false);
   if (asked || epoch != epoch_) exchange_.to_controller.take();

@@ -44,13 +44,12 @@ bool PlanMaker::begin() noexcept {
   }
   // The goal that stands is good after an interrupt; after a call to plan anew the answer comes first.
   if (asked_ && !owed_ && !replan_wanted_) answer();
+  // Alive for nothing, even for a moment, and a tick that looks just then leaves its question to the next.
+  if (!exchange_.to_planner.fresh()) return false;
   exchange_.planner_alive = now_ns();  // before it takes: from here on no tick asks once more
-  if (exchange_.to_planner.take()) {
-    replan_ = replan_wanted_.exchange(false);
-    return true;
-  }
-  exchange_.planner_alive = 0;
-  return false;
+  exchange_.to_planner.take();
+  replan_ = replan_wanted_.exchange(false);
+  return true;
 }
 
 /// What is due before long is asked for now, as of the index at which it is due; but one goal at a time: the
