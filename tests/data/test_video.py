@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from keystep.data import (
     video_column,
 )
 from keystep.data.check import check_dataset, inspect_dataset
+from keystep.data.encoder import encode
 from keystep.data.video import Video
 
 FRONT, WRIST = CAMERAS
@@ -244,6 +246,27 @@ def test_what_is_written_is_read_back(tmp_path: Path, codec: str) -> None:
     assert info["video_path"].endswith(".mp4")
     parquet = pq.read_schema(tmp_path / "d/data/chunk-000/file-000.parquet")
     assert key not in parquet.names
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="no scheduling policies here")
+@pytest.mark.parametrize("codec", ["h264", "av1"])
+def test_an_encoder_competes_with_no_control_loop(codec: str) -> None:
+    """SVT-AV1 as root made the whole recorder SCHED_FIFO 99."""
+
+    def policies() -> set[int]:
+        return {os.sched_getscheduler(int(task.name)) for task in Path("/proc/self/task").iterdir()}
+
+    class Watched(np.ndarray):
+        """Looks before each frame, while the encoder's threads are there."""
+
+        def __iter__(self) -> Iterator[np.ndarray]:
+            for image in self.view(np.ndarray):
+                seen.append(policies())
+                yield image
+
+    before, seen = policies(), []
+    encode("x", np.zeros((20, 64, 64, 3), np.uint8).view(Watched), 10, codec)
+    assert len(seen) == 20 and all(each == before for each in seen) and policies() == before
 
 
 def test_another_codec_cannot_resume(tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from keystep.data.encoder import scheduling_kept
+
 FPS = 30
 CAMERAS = {"observation.images.front": (48, 64), "observation.images.wrist": (32, 40)}
 """Height and width."""
@@ -43,6 +45,8 @@ def write_mp4(
     with av.open(str(path), "w", format="mp4") as container:
         stream = container.add_stream(codec, rate=fps, options=chosen)
         stream.height, stream.width, stream.pix_fmt = *images.shape[1:3], "yuv420p"
+        with scheduling_kept():
+            stream.codec_context.open()
         for number, image in enumerate(images):
             frame = av.VideoFrame.from_ndarray(image, format="rgb24")
             frame.pts, frame.time_base = number + round(start_s * fps), Fraction(1, fps)

@@ -8,9 +8,11 @@ One thread each: the same images are the same bytes on every machine.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -44,6 +46,8 @@ def encode(key: str, images: np.ndarray, fps: int, codec: str) -> bytes:
             stream = container.add_stream(name, rate=fps, options={"g": str(GOP), "crf": str(CRF), **options})
             stream.height, stream.width, stream.pix_fmt = *images.shape[1:3], "yuv420p"
             stream.codec_context.thread_count = 1
+            with scheduling_kept():
+                stream.codec_context.open()
             for number, image in enumerate(images):
                 frame = av.VideoFrame.from_ndarray(image, format="rgb24")
                 frame.pts, frame.time_base = number, Fraction(1, fps)
@@ -54,6 +58,23 @@ def encode(key: str, images: np.ndarray, fps: int, codec: str) -> bytes:
             f"{key}: expected images that {name} encodes as yuv420p, got {quoted(str(error))}"
         ) from None
     return buffer.getvalue()
+
+
+@contextlib.contextmanager
+def scheduling_kept() -> Iterator[None]:
+    """SVT-AV1, where it may, makes its threads and its caller SCHED_FIFO 99: before any control loop."""
+    if not hasattr(os, "sched_setscheduler"):
+        yield
+        return
+    tasks = Path("/proc/self/task")
+    before = {task.name for task in tasks.iterdir()} - {str(threading.get_native_id())}
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        for number in {task.name for task in tasks.iterdir()} - before:
+            with contextlib.suppress(OSError):  # it has ended
+                os.sched_setscheduler(int(number), policy, parameters)
 
 
 def check_encoder(where: str, codec: str | None, height: int, width: int) -> None:
