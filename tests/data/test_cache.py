@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
@@ -92,3 +97,98 @@ def test_a_limit_that_is_none(
     monkeypatch.setenv("KEYSTEP_CACHE_GB", limit)
     with pytest.raises(DatasetError, match=f"KEYSTEP_CACHE_GB: expected a number above 0, got '{limit}'"):
         mapped_columns(DatasetReader(tmp_path / "d"), ["action"], tmp_path / "cache")
+
+
+def test_of_two_that_want_the_same_one_decodes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh: None
+) -> None:
+    written = write_video_dataset(tmp_path / "d")
+    decoding, go_on, readers = Event(), Event(), list[int]()
+    decode = DatasetReader.iter_batches
+
+    def slowly(reader: DatasetReader, columns: list[str]) -> Iterator[dict[str, np.ndarray]]:
+        readers.append(id(reader))
+        decoding.set()
+        assert go_on.wait(60)
+        return decode(reader, columns)
+
+    def opened() -> dict[str, np.ndarray]:
+        return mapped_columns(DatasetReader(tmp_path / "d"), KEYS, tmp_path / "cache")
+
+    monkeypatch.setattr(DatasetReader, "iter_batches", slowly)
+    with ThreadPoolExecutor(2) as pool:
+        both = [pool.submit(opened)]
+        assert decoding.wait(60)
+        both.append(pool.submit(opened))
+        wait(both, 0.5)  # time to do it, too
+        go_on.set()
+        for result in both:
+            for key in KEYS:
+                np.testing.assert_array_equal(result.result(60)[key], written[key])
+    assert len(readers) == 1
+
+
+def test_what_is_converted_now_makes_no_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh: None
+) -> None:
+    key = next(iter(CAMERAS))
+    written = write_video_dataset(tmp_path / "a", (6,))
+    write_video_dataset(tmp_path / "b", (7,))
+    monkeypatch.setenv("KEYSTEP_CACHE_GB", str(8 * 48 * 64 * 3 / 1e9))  # for one of them
+    decode = DatasetReader.iter_batches
+
+    def while_another_wants_room(
+        reader: DatasetReader, columns: list[str]
+    ) -> Iterator[dict[str, np.ndarray]]:
+        for batch in decode(reader, columns):
+            yield batch
+            monkeypatch.setattr(DatasetReader, "iter_batches", decode)
+            with pytest.raises(DatasetError, match="expected room for"):
+                mapped_columns(DatasetReader(tmp_path / "b"), [key], tmp_path / "cache")
+
+    monkeypatch.setattr(DatasetReader, "iter_batches", while_another_wants_room)
+    found = mapped_columns(DatasetReader(tmp_path / "a"), [key], tmp_path / "cache")
+    np.testing.assert_array_equal(found[key], written[key])
+
+
+def test_what_a_kill_has_left_is_removed(tmp_path: Path, fresh: None) -> None:
+    write_video_dataset(tmp_path / "d", (6,))
+    reader = DatasetReader(tmp_path / "d")
+    mapped_columns(reader, ["action"], tmp_path / "cache")
+    (place,) = (tmp_path / "cache").iterdir()
+    (place / ".converting-abc").mkdir()
+    (place / ".converting-abc/frames.npy").write_bytes(bytes(100))
+    mapped_columns(reader, ["observation.state"], tmp_path / "cache")
+    assert not list(place.glob(".*"))
+
+
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_one_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh: None, error: int
+) -> None:
+    """Where the file had holes instead, the first page without a place would end the process (SIGBUS)."""
+    write_video_dataset(tmp_path / "d", (6,))
+
+    def full(file: int, start: int, size: int) -> None:
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    message = f"could not write the cache: .*{os.strerror(error)}.*KEYSTEP_CACHE names another folder"
+    with pytest.raises(DatasetError, match=message):
+        mapped_columns(DatasetReader(tmp_path / "d"), ["action"], tmp_path / "cache")
+    assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+
+
+def test_a_file_system_that_cannot_allocate_is_used_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh: None
+) -> None:
+    written = write_video_dataset(tmp_path / "d", (6,))
+
+    def unknown(*_: int) -> None:
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    monkeypatch.setattr(os, "posix_fallocate", unknown)
+    monkeypatch.setattr(fcntl, "flock", unknown)
+    found = mapped_columns(DatasetReader(tmp_path / "d"), KEYS, tmp_path / "cache")
+    for key in KEYS:
+        np.testing.assert_array_equal(found[key], written[key])

@@ -7,11 +7,12 @@ file cache. Decoded images take height * width * 3 bytes a frame on disk, whiche
 `keystep.data.cache_room` bounds it.
 
 Beside every file is its checksum, written last. It is compared once in a process: what does not fit, a file
-that was cut or a disk that forgets, is converted again.
+that was cut or a disk that forgets, is converted again. Of several processes one converts, the others wait.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -25,12 +26,13 @@ from pathlib import Path
 import numpy as np
 
 from keystep import files
-from keystep.data.cache_room import make_room
+from keystep.data.cache_room import held, make_room
 from keystep.data.joined import Dataset
 from keystep.data.layout import Column, DatasetError
 
 _VERSION = 3  # of what the columns hold
 _BLOCK = 16 << 20
+_STAGING = ".converting-"
 _compared: set[Path] = set()
 
 
@@ -62,19 +64,34 @@ def mapped_columns(
         if feature is not None and not (feature.is_number or feature.is_image):
             raise DatasetError(f"columns: expected numbers or images, got {name!r}, which holds strings")
     root = (folder or cache_folder()) / f"{reader.sha256()[:32]}-{_VERSION}"
-    missing = [name for name in columns if not _is_sound(root / f"{name}.npy")]
     try:
-        if missing:
-            root.mkdir(parents=True, exist_ok=True)
-            make_room(root, sum(_size(name, reader.features[name]) for name in missing) * reader.frames)
-            _convert(reader, missing, root)
-        with suppress(OSError):  # of a cache that others have filled
-            os.utime(root)  # used last, see `make_room`
+        with held(root):
+            if all(_is_sound(root / f"{name}.npy") for name in columns):
+                return _opened(root, columns)
+        with held(root, alone=True):
+            # Another process may have converted some of them while this one waited.
+            missing = [name for name in columns if not _is_sound(root / f"{name}.npy")]
+            if missing:
+                _remove_leftovers(root)
+                make_room(root, sum(_size(name, reader.features[name]) for name in missing) * reader.frames)
+                _convert(reader, missing, root)
+            return _opened(root, columns)
     except OSError as error:
         raise DatasetError(
             f"{root}: could not write the cache: {error}; KEYSTEP_CACHE names another folder"
         ) from error
+
+
+def _opened(root: Path, columns: Sequence[str]) -> dict[str, np.ndarray]:
+    with suppress(OSError):  # of a cache that others have filled
+        os.utime(root)  # used last, see `make_room`
     return {name: np.load(root / f"{name}.npy", mmap_mode="r") for name in columns}
+
+
+def _remove_leftovers(root: Path) -> None:
+    """Of processes that were killed while they converted."""
+    for path in root.glob(f"{_STAGING}*"):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _is_sound(path: Path) -> bool:
@@ -105,7 +122,7 @@ def _checksum(values: np.ndarray, before: int = 0) -> int:
 
 
 def _convert(reader: Dataset, columns: Sequence[str], root: Path) -> None:
-    staging = Path(tempfile.mkdtemp(dir=root, prefix=".converting-"))
+    staging = Path(tempfile.mkdtemp(dir=root, prefix=_STAGING))
     try:
         arrays: dict[str, np.memmap] = {}
         checksums = dict.fromkeys(columns, 0)
@@ -116,6 +133,7 @@ def _convert(reader: Dataset, columns: Sequence[str], root: Path) -> None:
                 if name not in arrays:  # only now, as it is known that frames have the declared shape
                     dtype, shape = _dtype(name, reader.features[name]), (reader.frames, *values.shape[1:])
                     arrays[name] = np.lib.format.open_memmap(staging / f"{name}.npy", "w+", dtype, shape)
+                    _allocate(staging / f"{name}.npy")
                 arrays[name][start:stop] = values
                 checksums[name] = _checksum(arrays[name][start:stop], checksums[name])
             start = stop
@@ -130,6 +148,16 @@ def _convert(reader: Dataset, columns: Sequence[str], root: Path) -> None:
             files.write_json(_note(path), {"crc32": checksums[name]})
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def _allocate(path: Path) -> None:
+    """Takes the disk for a file: a page of a map that finds none ends the process, without a word."""
+    with path.open("r+b") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # file systems that have no such call
+                raise
 
 
 def _size(name: str, feature: Column) -> int:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from keystep.data.layout import DatasetError
@@ -14,10 +17,47 @@ _DATASET = re.compile(r"[0-9a-f]{32}-\d+")  # a folder of the cache
 _RESERVE = 1 << 30  # bytes of the disk that are left to others
 
 
+@contextmanager
+def held(folder: Path, alone: bool = False) -> Iterator[None]:
+    """A dataset's folder, made where there is none, which no process removes meanwhile.
+
+    Args:
+        alone: and no other process holds it; waits for those that do.
+    """
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            _lock(descriptor, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+            if _is_still(folder, descriptor):
+                yield
+                return
+        finally:
+            os.close(descriptor)
+
+
+def _lock(descriptor: int, kind: int) -> None:
+    """Raises BlockingIOError. A file system that has no locks is used without."""
+    try:
+        fcntl.flock(descriptor, kind)
+    except BlockingIOError:
+        raise
+    except OSError:
+        pass
+
+
+def _is_still(folder: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(folder.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
 def make_room(folder: Path, needed: int) -> None:
     """Remove the datasets that were not used for longest until `needed` bytes more fit.
 
-    A process that has mapped what is removed keeps it until it ends.
+    Those that a process converts or opens now stay. One that has mapped what is removed keeps it until it
+    ends.
 
     Args:
         folder: of the dataset that needs it, in the cache's folder; it stays.
@@ -27,7 +67,7 @@ def make_room(folder: Path, needed: int) -> None:
     """
     limit = _limit()
     sizes = {path: _size(path) for path in folder.parent.iterdir() if _DATASET.fullmatch(path.name)}
-    oldest = sorted((path for path in sizes if path != folder), key=lambda path: path.stat().st_mtime)
+    oldest = sorted((path for path in sizes if path != folder), key=_last_use)
     while True:
         free = shutil.disk_usage(folder.parent).free - _RESERVE
         room = min(free, limit - sum(sizes.values()))
@@ -39,8 +79,9 @@ def make_room(folder: Path, needed: int) -> None:
                 f"{max(0, room) / 1e9:.2f} GB; KEYSTEP_CACHE names another folder, {LIMIT} the limit, and "
                 "--cameras or a smaller size of the images need less"
             )
-        shutil.rmtree(oldest[0], ignore_errors=True)
-        del sizes[oldest.pop(0)]
+        if _remove(oldest[0]):
+            del sizes[oldest[0]]
+        del oldest[0]
 
 
 def _limit() -> float:
@@ -57,5 +98,31 @@ def _limit() -> float:
     return limit * 1e9
 
 
+def _remove(folder: Path) -> bool:
+    """Whether it is gone now: it stays where somebody holds it."""
+    with suppress(FileNotFoundError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            _lock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)
+        except BlockingIOError:
+            return False
+        finally:
+            os.close(descriptor)
+    return not folder.exists()
+
+
+def _last_use(folder: Path) -> float:
+    try:
+        return folder.stat().st_mtime
+    except FileNotFoundError:  # somebody else removed it
+        return 0.0
+
+
 def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    total = 0
+    for place, _, names in os.walk(folder):  # unlike pathlib's, it bears that others remove something
+        for name in names:
+            with suppress(FileNotFoundError):
+                total += Path(place, name).stat().st_size
+    return total
