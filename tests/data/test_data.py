@@ -140,6 +140,28 @@ def test_quantiles_of_one_episode_are_exact() -> None:
     np.testing.assert_allclose(found["q10"], np.sort(values.astype(np.float64), axis=0)[10])
 
 
+@pytest.mark.parametrize("levels", [(0, 256), (7, 8), (200, 203)])
+def test_statistics_of_images_are_exact(levels: tuple[int, int]) -> None:
+    images = np.random.default_rng(0).integers(*levels, (5, 6, 7, 3), dtype=np.uint8)
+    found, flat = stats.feature_stats(images), images.reshape(-1, 3) / 255
+    wanted = {name: getattr(flat, name)(axis=0) for name in ("min", "max", "mean", "std")}
+    wanted |= {name: np.quantile(flat, share, axis=0) for name, share in stats.QUANTILES.items()}
+    assert found.pop("count").tolist() == [5] and found.keys() == wanted.keys()
+    for name, value in wanted.items():
+        assert found[name].shape == (3, 1, 1)
+        np.testing.assert_allclose(found[name].reshape(-1), value, rtol=1e-12, atol=1e-12)
+
+
+def test_statistics_of_images_take_little_memory() -> None:
+    """An episode of two minutes is gigabytes: no copy of another type of it fits beside it."""
+    images = np.random.default_rng(0).integers(0, 256, (40, 96, 128, 3), dtype=np.uint8)
+    tracemalloc.start()
+    stats.feature_stats(images)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < images.nbytes, peak
+
+
 # ---- streaming --------------------------------------------------------------------------------------------
 
 

@@ -10,6 +10,7 @@ which is another number). Where training needs some it takes them from the frame
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -27,22 +28,47 @@ def feature_stats(values: np.ndarray) -> FeatureStats:
     Args:
         values: (T,) or (T, D) numbers or truth values, or (T, h, w, 3) uint8 images.
     """
-    frames = len(values)
-    is_image = values.ndim == 4
-    rows = values.reshape(-1, values.shape[-1]) if values.ndim > 1 else values.reshape(-1, 1)
-    if not is_image:
-        rows = rows.astype(np.float64)
-    quantiles = np.quantile(rows, list(QUANTILES.values()), axis=0)
-    found: FeatureStats = {
+    count = np.array([len(values)])
+    if values.ndim == 4:
+        channels = [_of_levels(counts) for counts in _level_counts(values)]
+        found = {name: np.array([channel[name] for channel in channels]) for name in channels[0]}
+        return {**{name: value.reshape(-1, 1, 1) / 255.0 for name, value in found.items()}, "count": count}
+    rows = values.reshape(len(values), -1).astype(np.float64)
+    return {
         "min": rows.min(axis=0),
         "max": rows.max(axis=0),
-        "mean": rows.mean(axis=0, dtype=np.float64),
-        "std": rows.std(axis=0, dtype=np.float64),
-        **dict(zip(QUANTILES, quantiles, strict=True)),
+        "mean": rows.mean(axis=0),
+        "std": rows.std(axis=0),
+        **dict(zip(QUANTILES, np.quantile(rows, list(QUANTILES.values()), axis=0), strict=True)),
+        "count": count,
     }
-    if is_image:
-        found = {key: value.reshape(-1, 1, 1) / 255.0 for key, value in found.items()}
-    return {**{key: value.astype(np.float64) for key, value in found.items()}, "count": np.array([frames])}
+
+
+def _level_counts(images: np.ndarray) -> np.ndarray:
+    """(channels, 256): how often each value is there. One image after the other: `bincount` makes int64."""
+    counts = np.zeros((images.shape[-1], 256), np.int64)
+    for image in images:
+        for channel, found in enumerate(counts):
+            found += np.bincount(image[..., channel].reshape(-1), minlength=256)
+    return counts
+
+
+def _of_levels(counts: np.ndarray) -> dict[str, float]:
+    """Of whole numbers 0, 1 .., of which there are so many each: exact, and nothing is sorted."""
+    levels, total = np.arange(len(counts)), int(counts.sum())
+    seen = np.flatnonzero(counts)
+    mean = counts @ levels / total
+    ends = np.cumsum(counts)  # sorted, values up to here are at most the level
+    places = np.array(list(QUANTILES.values())) * (total - 1)
+    low, high = (np.searchsorted(ends, place, side="right") for place in (np.floor(places), np.ceil(places)))
+    quantiles = low + (high - low) * (places - np.floor(places))
+    return {
+        "min": float(seen[0]),
+        "max": float(seen[-1]),
+        "mean": float(mean),
+        "std": math.sqrt(counts @ (levels - mean) ** 2 / total),
+        **dict(zip(QUANTILES, quantiles.tolist(), strict=True)),
+    }
 
 
 def episode_stats(columns: Mapping[str, np.ndarray]) -> Stats:
