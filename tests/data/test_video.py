@@ -21,6 +21,7 @@ from keystep.data import (
     DatasetReader,
     DatasetSpec,
     DatasetWriter,
+    encoder,
     open_datasets,
     video_column,
 )
@@ -289,3 +290,49 @@ def test_png_and_mp4_are_joined(tmp_path: Path) -> None:
 def test_images_that_yuv420p_cannot_hold_are_refused_before_anything_is_written(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"features\.x\.shape: expected an even height.*11 x 16"):
         DatasetSpec(30, {"x": video_column(11, 16)}, {"a": "A."})
+
+
+def test_another_encoder_begins_a_new_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after an upgrade: streams of other settings cannot be one, and no episode is lost for that."""
+    written = write(tmp_path, 2, "h264", flush_episodes=10)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("file-*")}
+    monkeypatch.setattr(encoder, "CRF", 23)
+    with DatasetWriter(tmp_path, make_spec("h264"), flush_episodes=10) as writer:
+        for number in (2, 3):
+            written.append(make_frames(number, 5, "h264"))
+            writer.add_episode(written[-1], "stack", seed=number)
+    assert all(path.read_bytes() == data for path, data in before.items())
+    videos = sorted(tmp_path.rglob("*.mp4"))
+    assert [len(decoded(path)) for path in videos] == [21, 10]
+    assert check_dataset(tmp_path) == [] and len(DatasetReader(tmp_path)) == 4
+
+
+@pytest.mark.parametrize("damage", ["missing", "empty", "noise", "no video"])
+def test_a_damaged_last_file_is_one_error_for_who_resumes(tmp_path: Path, damage: str) -> None:
+    import av
+
+    write(tmp_path, 2, "h264", flush_episodes=10)
+    (path,) = tmp_path.rglob("*.mp4")
+    if damage == "missing":
+        path.unlink()
+    elif damage == "no video":
+        with av.open(str(path), "w", format="mp4") as container:
+            stream = container.add_stream("aac", rate=48000)
+            frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+            frame.sample_rate = 48000
+            container.mux(stream.encode(frame))
+            container.mux(stream.encode())
+    else:
+        path.write_bytes(b"" if damage == "empty" else bytes(range(256)) * 9)
+    with pytest.raises(DatasetError, match=re.escape(f"{path}: expected a video file, got")):
+        DatasetWriter(tmp_path, make_spec("h264"), flush_episodes=10)
+
+
+@pytest.mark.parametrize("degrees", [90, 180])
+def test_frames_that_are_to_be_turned_are_refused(tmp_path: Path, degrees: int) -> None:
+    """A player shows them turned; of LeRobot's readers one does, the other does not."""
+    write_mp4(path := tmp_path / "a.mp4", pictures(0, 5, 64, 64), degrees=degrees)
+    video = Video(path, 64, 64)
+    with pytest.raises(DatasetError, match=rf"a\.mp4: frame 0: .*got 'frames to be turned by -?{degrees}"):
+        list(video.images([0]))
+    video.close()

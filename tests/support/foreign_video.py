@@ -36,8 +36,13 @@ def write_mp4(
     fps: int = FPS,
     start_s: float = 0.0,
     options: dict[str, str] | None = None,
+    degrees: int = 0,
 ) -> None:
-    """With B-frames and rare key frames, unless `options` say otherwise."""
+    """With B-frames and rare key frames, unless `options` say otherwise.
+
+    Args:
+        degrees: by which a player is to turn the frames.
+    """
     import av
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -45,6 +50,8 @@ def write_mp4(
     with av.open(str(path), "w", format="mp4") as container:
         stream = container.add_stream(codec, rate=fps, options=chosen)
         stream.height, stream.width, stream.pix_fmt = *images.shape[1:3], "yuv420p"
+        if degrees:
+            stream.set_display_rotation(degrees)
         with scheduling_kept():
             stream.codec_context.open()
         for number, image in enumerate(images):

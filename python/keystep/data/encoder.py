@@ -110,23 +110,42 @@ def split(path: Path, lengths: Sequence[int], fps: int) -> list[bytes]:
     """The episodes of a file that `join` wrote, of these numbers of frames; what follows them is left out.
 
     Raises:
-        DatasetError: it has fewer frames.
+        DatasetError: it is missing or damaged, or has fewer frames.
     """
     av = av_module(str(path))
     parts = []
-    with av.open(str(path)) as source:
-        stream = source.streams.video[0]
-        packets = (packet for packet in source.demux(stream) if packet.pts is not None)
-        for length in lengths:
-            buffer = io.BytesIO()
-            with av.open(buffer, "w", format="mp4") as output:
-                copied = output.add_stream_from_template(stream, opaque=True)
-                copied.time_base = stream.time_base
-                count = _copy(packets, copied, output, 0, length, fps)
-            if count < length:
-                raise DatasetError(f"{path}: expected {sum(lengths)} frames as its episodes have, got fewer")
-            parts.append(buffer.getvalue())
+    try:
+        with av.open(str(path)) as source:
+            stream = source.streams.video[0]
+            packets = (packet for packet in source.demux(stream) if packet.pts is not None)
+            for length in lengths:
+                buffer = io.BytesIO()
+                with av.open(buffer, "w", format="mp4") as output:
+                    copied = output.add_stream_from_template(stream, opaque=True)
+                    copied.time_base = stream.time_base
+                    count = _copy(packets, copied, output, 0, length, fps)
+                if count < length:
+                    total = sum(lengths)
+                    raise DatasetError(f"{path}: expected {total} frames as its episodes have, got fewer")
+                parts.append(buffer.getvalue())
+    except (av.FFmpegError, OSError, IndexError) as error:
+        raise DatasetError(f"{path}: expected a video file, got {quoted(str(error))}") from None
     return parts
+
+
+def joinable(one: bytes, other: bytes) -> bool:
+    """Whether `join` takes both: an episode of another encoder or other settings has another header."""
+    return _header(one) == _header(other)
+
+
+def _header(part: bytes) -> tuple[Any, ...]:
+    with av_module("video").open(io.BytesIO(part)) as source:
+        return _described(source.streams.video[0])
+
+
+def _described(stream: Any) -> tuple[Any, ...]:
+    context = stream.codec_context
+    return context.name, context.extradata, context.width, context.height, stream.time_base
 
 
 def first_episodes(path: Path, lengths: Sequence[int], fps: int) -> bytes:
@@ -142,8 +161,7 @@ def _append(av: Any, output: Any, parts: Sequence[BinaryIO], fps: int) -> None:
     for part in parts:
         with av.open(part) as source:
             stream = source.streams.video[0]
-            context = stream.codec_context
-            found = (context.name, context.extradata, context.width, context.height, stream.time_base)
+            found = _described(stream)
             if copied is None:
                 described = found
                 copied = output.add_stream_from_template(stream, opaque=True)

@@ -23,7 +23,7 @@ import pyarrow as pa
 
 from keystep import files
 from keystep.data import layout, stats
-from keystep.data.encoder import join, split
+from keystep.data.encoder import join, joinable, split
 from keystep.data.encoding import as_written, episodes_table, without_place, write_row_groups
 from keystep.data.errors import DatasetBusyError
 from keystep.data.layout import DatasetError
@@ -108,8 +108,8 @@ class Store:
         Raises:
             DatasetError: it cannot be written. Whatever is raised, Ctrl-C included, the dataset is as before.
         """
-        if self._open_file and self._open_file[0].row.schema != episodes[0].row.schema:
-            self._number, self._open_file = self._number + 1, ()  # of a version with other columns
+        if self._open_file and not _of_one_file(self._open_file[0], episodes[0]):
+            self._number, self._open_file = self._number + 1, ()
         held = (*self._open_file, *episodes)
         found = stats.combine_all([self._stats, *(episode.stats for episode in episodes)])
         info = dict(self.info)
@@ -307,6 +307,12 @@ class Store:
                 )
                 if stray or path.suffix == files.TEMPORARY_SUFFIX:
                     path.unlink(missing_ok=True)
+
+
+def _of_one_file(one: Episode, other: Episode) -> bool:
+    """Not if one is of a version with other columns, or of another encoder."""
+    alike = all(joinable(video, other.videos[key]) for key, video in one.videos.items())
+    return alike and one.row.schema == other.row.schema
 
 
 def _rows(path: Path) -> int:

@@ -175,6 +175,8 @@ class Video:
                 return None
             if (frame.height, frame.width) != self._size:
                 raise ValueError(f"{frame.height} x {frame.width} pixels")
+            if frame.rotation:  # torchcodec turns them, PyAV does not
+                raise ValueError(f"frames to be turned by {frame.rotation} degrees")
             if frame.is_corrupt:  # the decoder made up what it could not read
                 raise ValueError("damaged data")
             return frame.to_ndarray(format="rgb24")
