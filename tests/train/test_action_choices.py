@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 pytest.importorskip("accelerate", reason="training packages are not installed")
 
-from keystep.data import Column, DatasetError, DatasetReader, DatasetSpec, DatasetWriter
+from keystep.data import Column, DatasetError, DatasetReader, DatasetSpec, DatasetWriter, open_datasets
 from keystep.data.action_law import with_law
 from keystep.data.settings import check_resumable
 from keystep.suites.franka3blocks import layout
@@ -289,3 +290,15 @@ def test_what_nobody_tells_is_asked_for(
     else:
         with pytest.raises(ValueError, match=f"^{missing}: expected --.* does not tell .* got none$"):
             choices.require_told()
+
+
+@pytest.mark.parametrize("silent", [0, 1])
+def test_each_of_several_datasets_tells_or_nothing_is_told(tmp_path: Path, silent: int) -> None:
+    """A robot's joint targets would else be trained as the motions of the demonstrations beside them."""
+    paths = [tmp_path / "a", tmp_path / "b"]
+    for number, path in enumerate(paths):
+        write(path, names=("a", "b"), **({} if number == silent else {"action": COLLECTED}))
+    message = f"action_law, action_bounds.*as {re.escape(str(paths[silent]))} does not tell"
+    with pytest.raises(ValueError, match=message):
+        ActionChoices(open_datasets(paths)).require_told()
+    ActionChoices(open_datasets(paths), "0,5", "data", "relative").require_told()

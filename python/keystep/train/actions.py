@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from keystep.data import Dataset, DatasetError, layout
+from keystep.data import Dataset, DatasetError, JoinedDatasets, layout
 from keystep.data.action_law import ABSOLUTE, LAWS, RELATIVE, with_law
 from keystep.models.observing import numbered
 from keystep.train.choices import numbers, read_choice
@@ -69,20 +69,23 @@ class ActionChoices:
         self.notes.append(f"hold: {self._told_hold()}{'' if hold or collected else DEFAULT}")
         self.notes.append(f"action law: {self._told_law()}{'' if law or declared else DEFAULT}")
         self.notes += self._restless()
-        known = collected or reader.collection.get("suite")  # a simulated world, in which nothing breaks
+        self._silent = [part.path for part in _parts(reader) if not _is_known(part, self._width)]
         self._untold = {
-            "action_law": not (law or declared or known),
-            "action_bounds": not (bounds or known),
-            "hold": RELATIVE in self.spec["law"] and not (hold or known),
+            "action_law": not law and bool(self._silent),
+            "action_bounds": not bounds and bool(self._silent),
+            "hold": RELATIVE in self.spec["law"] and not hold and bool(self._silent),
         }
 
     def require_told(self) -> None:
-        """Raises ValueError where what moves a robot would be a guess: law, bounds, or what stops motions."""
+        """Raises ValueError where what moves a robot would be a guess: law, bounds, or what stops motions.
+
+        Of several datasets each must tell: what one says of its actions may not be true of another's.
+        """
         missing = [name for name, untold in self._untold.items() if untold]
         if missing:
             options = " and ".join(_OPTIONS[name].format(stop=self._stop()) for name in missing)
             raise ValueError(
-                f"{', '.join(missing)}: expected {options}, as {self._reader.path} does not tell and a robot "
+                f"{', '.join(missing)}: expected {options}, as {self._silent[0]} does not tell and a robot "
                 "will move by it, got none"
             )
 
@@ -247,6 +250,15 @@ def _collected(reader: Dataset, width: int) -> dict[str, Any]:
     except ValueError as error:
         raise DatasetError(str(error)) from None
     return found
+
+
+def _parts(reader: Dataset) -> Sequence[Dataset]:
+    return reader.readers if isinstance(reader, JoinedDatasets) else [reader]
+
+
+def _is_known(reader: Dataset, width: int) -> bool:
+    """It describes its actions, or is of a simulated world, in which nothing breaks."""
+    return bool(_collected(reader, width) or reader.collection.get("suite"))
 
 
 def _check_texts(where: str, entry: dict[str, Any], width: int) -> None:
