@@ -110,6 +110,16 @@ def test_what_the_hub_does_not_give_is_one_error(
     assert "more words" not in str(caught.value)
 
 
+def test_a_download_that_was_cut_is_not_replaced_by_another_revision(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    stub = hub(monkeypatch, tmp_path, "main", error=huggingface_hub.errors.IncompleteSnapshotError)
+    with pytest.raises(DatasetError, match=r"the Hub's client said: no me/toy in v3\.0"):
+        local_folder("me/toy")
+    assert stub.asked == ["v3.0"]
+
+
 def test_the_hubs_own_client_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)

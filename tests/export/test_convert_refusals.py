@@ -230,6 +230,23 @@ def test_nothing_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         convert_lerobot("nobody/nothing", tmp_path / "new.keystep")
 
 
+def test_whatever_the_hubs_client_raises_is_one_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of its HTTP library are no OSErrors."""
+    import huggingface_hub
+
+    class ProxyError(Exception):
+        pass
+
+    def download(*_: Any, **__: Any) -> str:
+        raise ProxyError("503 from the proxy")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    with pytest.raises(ExportError, match="on the model hub or in its local cache, got 503 from the proxy"):
+        convert_lerobot("nobody/nothing", tmp_path / "new.keystep")
+
+
 # ---- statistics and pipelines
 
 

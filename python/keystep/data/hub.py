@@ -25,10 +25,11 @@ def local_folder(dataset: str | Path) -> Path:
     if found is None or folder.exists():
         return folder
     try:
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import LocalEntryNotFoundError, RevisionNotFoundError
+        from huggingface_hub import errors, snapshot_download
     except ImportError as error:
         raise _refused(dataset, f"{error}; pip install huggingface_hub") from None
+    # What is there in part is not another revision's; clients before 2.0 do not tell.
+    incomplete = getattr(errors, "IncompleteSnapshotError", ())
     named = found["revision"]
     reason = ""
     for revision in [named] if named else [CODEBASE_VERSION, "main"]:
@@ -36,7 +37,9 @@ def local_folder(dataset: str | Path) -> Path:
             return Path(
                 snapshot_download(found["id"], repo_type="dataset", revision=revision, allow_patterns=_FILES)
             )
-        except (LocalEntryNotFoundError, RevisionNotFoundError) as error:
+        except incomplete as error:
+            raise _refused(dataset, _first_line(error)) from None
+        except (errors.LocalEntryNotFoundError, errors.RevisionNotFoundError) as error:
             reason = reason or _first_line(error)
         except Exception as error:  # of whatever library the Hub's client speaks HTTP with
             raise _refused(dataset, _first_line(error)) from None
