@@ -24,6 +24,7 @@ Status Runtime::Impl::serve_chunk(std::span<const Observation> frames, const Chu
     if (const Status status = note(frame); status != Status::ok) return status;
   }
   buffer.seek(request.consumed);
+  if (ensemble) ensemble->drop();  // of actions that somebody else took, or will take
 
   // Ask the planner, as of the index that the chunk begins to act at.
   const std::int64_t at = index_to_ask_for(request);

@@ -159,9 +159,26 @@ void lockstep_averages_as_the_bundle_or_the_caller_says() {
   }
 }
 
+/// Chunks from before somebody else took actions are of other indices: no tick averages them.
+void what_was_served_is_not_averaged() {
+  Policy policy(ensembled(kManifest));
+  policy.reset();
+  CHECK(policy.tick() == Status::ok && policy.tick() == Status::ok);
+  std::vector<float> rows(kChunk);
+  ServedChunk served;
+  const ChunkRequest request{.consumed = 9};
+  const auto view = seen(kState);
+  const Observation frames[] = {view};
+  CHECK(policy.runtime->serve_chunk(frames, request, rows, served) == Status::ok);
+  CHECK(policy.tick() == Status::ok);
+  const SamplerSpec& spec = *policy.runtime->bundle().sampler;
+  check_action(policy.action, predicted(spec, kStateMean + 1, {7, 1, 3, 0}), 0);
+}
+
 }  // namespace
 
 int main() {
+  what_was_served_is_not_averaged();
   lockstep_averages_as_the_bundle_or_the_caller_says();
   follows_the_closed_form(kManifest);
   follows_the_closed_form(guided(kManifest, 1.5));
