@@ -328,11 +328,42 @@ def test_a_damaged_last_file_is_one_error_for_who_resumes(tmp_path: Path, damage
         DatasetWriter(tmp_path, make_spec("h264"), flush_episodes=10)
 
 
-@pytest.mark.parametrize("degrees", [90, 180])
-def test_frames_that_are_to_be_turned_are_refused(tmp_path: Path, degrees: int) -> None:
+@pytest.mark.parametrize(("degrees", "turn"), [(90, (0, 1, -1, 0)), (180, (-1, 0, 0, -1))])
+def test_frames_that_are_to_be_turned_are_refused(
+    tmp_path: Path, degrees: int, turn: tuple[int, int, int, int]
+) -> None:
     """A player shows them turned; of LeRobot's readers one does, the other does not."""
-    write_mp4(path := tmp_path / "a.mp4", pictures(0, 5, 64, 64), degrees=degrees)
+    write_mp4(path := tmp_path / "a.mp4", pictures(0, 5, 64, 64), turn=turn)
     video = Video(path, 64, 64)
     with pytest.raises(DatasetError, match=rf"a\.mp4: frame 0: .*got 'frames to be turned by -?{degrees}"):
         list(video.images([0]))
     video.close()
+
+
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize(
+    ("matrix", "red", "blue"),
+    [(1, 0.2126, 0.0722), (2, 0.299, 0.114), (6, 0.299, 0.114), (9, 0.2627, 0.0593)],
+)
+@pytest.mark.parametrize("codec", ["libx264", "libsvtav1"])
+def test_colours_are_those_that_the_file_tells(
+    tmp_path: Path, codec: str, matrix: int, red: float, blue: float, full: bool
+) -> None:
+    """Whichever PyAV it is: before 17 it took BT.709 for BT.601, 40 levels away. Unspecified is BT.601."""
+    import av
+
+    images = np.full((3, 64, 64, 3), (200, 60, 40), np.uint8)
+    options = {"crf": "1"}
+    write_mp4(path := tmp_path / "a.mp4", images, codec=codec, options=options, colours=(matrix, 1 + full))
+    with av.open(str(path)) as container:
+        planes = next(container.decode(video=0)).to_ndarray().reshape(-1)
+    y, u, v = (float(planes[at]) for at in (0, 64 * 64, 64 * 64 * 5 // 4))
+    luma, chroma = (y / 255, 255) if full else ((y - 16) / 219, 224)
+    r = luma + 2 * (1 - red) * (v - 128) / chroma
+    b = luma + 2 * (1 - blue) * (u - 128) / chroma
+    green = (luma - red * r - blue * b) / (1 - red - blue)
+    video = Video(path, 64, 64)
+    (found,) = video.images([0])
+    video.close()
+    wanted = 255 * np.array([r, green, b]).clip(0, 1)
+    np.testing.assert_allclose(found[8, 8], wanted, atol=2)

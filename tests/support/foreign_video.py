@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -36,12 +37,15 @@ def write_mp4(
     fps: int = FPS,
     start_s: float = 0.0,
     options: dict[str, str] | None = None,
-    degrees: int = 0,
+    colours: tuple[int, int] | None = None,
+    turn: tuple[int, int, int, int] | None = None,
 ) -> None:
     """With B-frames and rare key frames, unless `options` say otherwise.
 
     Args:
-        degrees: by which a player is to turn the frames.
+        colours: FFmpeg's numbers of the matrix and the range that the file tells; the pixels stay those of
+            BT.601 in limited range.
+        turn: matrix by which a player is to turn the frames.
     """
     import av
 
@@ -52,6 +56,8 @@ def write_mp4(
         stream.height, stream.width, stream.pix_fmt = *images.shape[1:3], "yuv420p"
         if degrees:
             stream.set_display_rotation(degrees)
+        if colours is not None:
+            stream.codec_context.colorspace, stream.codec_context.color_range = colours
         with scheduling_kept():
             stream.codec_context.open()
         for number, image in enumerate(images):
@@ -59,6 +65,12 @@ def write_mp4(
             frame.pts, frame.time_base = number + round(start_s * fps), Fraction(1, fps)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
+    if turn is not None:
+        data = path.read_bytes()
+        matrix = [struct.pack(">9i", a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30)
+                  for a, b, c, d in ((1, 0, 0, 1), turn)]  # fmt: skip
+        header = data.index(matrix[0], data.index(b"tkhd"))
+        path.write_bytes(data[:header] + matrix[1] + data[header + len(matrix[1]) :])
 
 
 def decoded(path: Path) -> np.ndarray:

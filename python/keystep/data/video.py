@@ -17,6 +17,9 @@ import numpy as np
 from keystep.data.layout import DatasetError, quoted
 
 TOLERANCE_S = 1e-4  # LeRobotDataset's tolerance_s
+_BT601 = 5  # FFmpeg's scaler's number; what a file that does not tell is taken for, as by all readers
+_MATRICES = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}  # by that of a frame: BT.709, FCC, BT.601 .. BT.2020
+_LIMITED, _FULL = 1, 2
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,7 @@ class Video:
         self._container.close()
 
     def images(self, numbers: Sequence[int] | np.ndarray) -> Iterator[np.ndarray]:
-        """(height, width, 3) uint8 of each frame: PyAV's own `to_ndarray`. Quickest in ascending order."""
+        """(height, width, 3) uint8 of each frame, see `rgb`. Quickest in ascending order."""
         for number in map(int, numbers):
             if number != self._at:
                 try:
@@ -179,5 +182,23 @@ class Video:
                 raise ValueError(f"frames to be turned by {frame.rotation} degrees")
             if frame.is_corrupt:  # the decoder made up what it could not read
                 raise ValueError("damaged data")
-            return frame.to_ndarray(format="rgb24")
+            return rgb(frame)
         return None
+
+
+def rgb(frame: Any) -> np.ndarray:
+    """(height, width, 3) uint8 of a PyAV frame, by the matrix and the range that the file tells.
+
+    PyAV does so by itself since 17; before it takes everything for BT.601, and most for limited range. Told a
+    source and a target that differ, every version does.
+    """
+    if frame.format.is_rgb:
+        return frame.to_ndarray(format="rgb24")
+    matrix = _MATRICES.get(int(frame.colorspace), _BT601)
+    full = int(frame.color_range) == _FULL
+    source = {"src_colorspace": matrix, "src_color_range": _FULL if full else _LIMITED}
+    target = {
+        "dst_colorspace": matrix,
+        "dst_color_range": _LIMITED if full else _FULL,
+    }  # of RGB it is nothing
+    return frame.to_ndarray(format="rgb24", **source, **target)
