@@ -86,6 +86,15 @@ def test_any_order_of_frames(tmp_path: Path) -> None:
     video.close()
 
 
+def test_texts_in_another_code_than_utf8_are_no_error(tmp_path: Path) -> None:
+    write_mp4(path := tmp_path / "a.mp4", pictures(0, 5, 32, 40))
+    expected = decoded(path)
+    path.write_bytes(path.read_bytes().replace(b"VideoHandler", "Vidéo Ändler".encode("latin-1")))
+    video = Video(path, 32, 40)
+    np.testing.assert_array_equal(np.stack(list(video.images(range(5)))), expected)
+    video.close()
+
+
 def test_hours_into_a_file_single_precision_is_no_error(tmp_path: Path) -> None:
     """LeRobot stores timestamps as float32, whose spacing is 2.4e-4 s after 34 minutes."""
     write_mp4(path := tmp_path / "a.mp4", pictures(0, 30, 32, 40), start_s=5000)

@@ -115,7 +115,7 @@ def split(path: Path, lengths: Sequence[int], fps: int) -> list[bytes]:
     av = av_module(str(path))
     parts = []
     try:
-        with av.open(str(path)) as source:
+        with av.open(str(path), metadata_errors="ignore") as source:
             stream = source.streams.video[0]
             packets = (packet for packet in source.demux(stream) if packet.pts is not None)
             for length in lengths:

@@ -85,7 +85,7 @@ class Video:
         if not path.is_file():
             raise DatasetError(f"{path}: expected a video file as in meta/episodes, found none")
         try:
-            self._container = self._av.open(str(path))
+            self._container = self._av.open(str(path), metadata_errors="ignore")  # texts in whatever code
         except (self._av.FFmpegError, OSError) as error:
             raise DatasetError(f"{path}: expected a video file, got {quoted(str(error))}") from None
         try:
