@@ -81,11 +81,15 @@ def test_what_was_not_used_for_longest_makes_room(
     mapped_columns(readers["c"], [key], tmp_path / "cache")
     kept = {f"{readers[name].sha256()[:32]}-{caching._VERSION}" for name in "ac"}
     assert folders(tmp_path / "cache") == {"mine", *kept}
-    monkeypatch.setenv("KEYSTEP_CACHE_GB", str(7 * frame / 1e9))
+    monkeypatch.setenv("KEYSTEP_CACHE_GB", str(6 * frame / 1e9))  # b does not fit, whatever goes
     message = r"expected room for 0\.00 GB of decoded frames.*KEYSTEP_CACHE_GB the limit"
     with pytest.raises(DatasetError, match=message):
         mapped_columns(readers["b"], [key], tmp_path / "cache")
-    assert folders(tmp_path / "cache") == {"mine", f"{readers['b'].sha256()[:32]}-{caching._VERSION}"}
+    own = f"{readers['b'].sha256()[:32]}-{caching._VERSION}"
+    assert folders(tmp_path / "cache") == {"mine", own, *kept}
+    monkeypatch.setenv("KEYSTEP_CACHE_GB", str(7.5 * frame / 1e9))
+    mapped_columns(readers["b"], [key], tmp_path / "cache")
+    assert folders(tmp_path / "cache") == {"mine", own}
     assert mapped.sum() > 0  # of a dataset that was removed, still there for whoever has it
 
 

@@ -65,23 +65,30 @@ def make_room(folder: Path, needed: int) -> None:
     Raises:
         DatasetError: they do not fit into the limit ($KEYSTEP_CACHE_GB) or on the disk.
     """
-    limit = _limit()
-    sizes = {path: _size(path) for path in folder.parent.iterdir() if _DATASET.fullmatch(path.name)}
-    oldest = sorted((path for path in sizes if path != folder), key=_last_use)
-    while True:
-        free = shutil.disk_usage(folder.parent).free - _RESERVE
-        room = min(free, limit - sum(sizes.values()))
-        if needed <= room:
-            return
-        if not oldest:
-            raise DatasetError(
-                f"{folder.parent}: expected room for {needed / 1e9:.2f} GB of decoded frames, got "
-                f"{max(0, room) / 1e9:.2f} GB; KEYSTEP_CACHE names another folder, {LIMIT} the limit, and "
-                "--cameras or a smaller size of the images need less"
-            )
-        if _remove(oldest[0]):
-            del sizes[oldest[0]]
-        del oldest[0]
+    limit, root = _limit(), folder.parent
+    others = {path: _size(path) for path in root.iterdir() if _DATASET.fullmatch(path.name)}
+    own = others.pop(folder, 0)
+
+    def room(removable: int = 0) -> float:
+        free = shutil.disk_usage(root).free - _RESERVE
+        return removable + min(free, limit - own - sum(others.values()))
+
+    _require(root, needed, room(sum(others.values())))  # for what can never fit nothing is removed
+    for path in sorted(others, key=_last_use):
+        if needed <= room():
+            break
+        if _remove(path):
+            del others[path]
+    _require(root, needed, room())
+
+
+def _require(root: Path, needed: int, found: float) -> None:
+    if needed > found:
+        raise DatasetError(
+            f"{root}: expected room for {needed / 1e9:.2f} GB of decoded frames, got "
+            f"{max(0, found) / 1e9:.2f} GB; KEYSTEP_CACHE names another folder, {LIMIT} the limit, and "
+            "--cameras or a smaller size of the images need less"
+        )
 
 
 def _limit() -> float:
