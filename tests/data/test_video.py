@@ -376,3 +376,17 @@ def test_colours_are_those_that_the_file_tells(
     video.close()
     wanted = 255 * np.array([r, green, b]).clip(0, 1)
     np.testing.assert_allclose(found[8, 8], wanted, atol=2)
+
+
+def test_who_reads_knows_the_codec_to_go_on_with(tmp_path: Path) -> None:
+    """Rollouts are written as the demonstrations are that they are replayed from."""
+    written = write(tmp_path, 2, "av1")
+    column = DatasetReader(tmp_path).features["observation.images.static"]
+    assert written and column == make_spec("av1").features["observation.images.static"]
+    write_video_dataset(tmp_path / "foreign")
+    assert DatasetReader(tmp_path / "foreign").features[FRONT].codec == "h264"
+    for codec in ("hevc", ["h264"], None):
+        info = json.loads((tmp_path / "foreign/meta/info.json").read_text())
+        info["features"][FRONT]["info"]["video.codec"] = codec
+        (tmp_path / "foreign/meta/info.json").write_text(json.dumps(info))
+        assert DatasetReader(tmp_path / "foreign").features[FRONT].codec is None

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
+import pytest
 import toy_dataset
 
 from keystep.data import DatasetReader, DatasetWriter
+from keystep.data.check import check_dataset
 from keystep.expit.fallback import copy_episodes
 
 
@@ -32,3 +35,13 @@ def test_a_copy_for_other_tasks_is_made_again(tmp_path: Path) -> None:
     copy_episodes(tmp_path / "d0", tmp_path / "r1", ["lift_red", "stack"])
     copy_episodes(tmp_path / "d0", tmp_path / "r1", ["stack"])
     assert told(tmp_path / "r1") == [("stack", 101), ("stack", 103)]
+
+
+@pytest.mark.parametrize("codec", ["h264", "av1"])
+def test_episodes_with_videos_are_copied(tmp_path: Path, codec: Literal["h264", "av1"]) -> None:
+    toy_dataset.write(tmp_path / "d0", 4, codec)
+    copy_episodes(tmp_path / "d0", tmp_path / "r1", ["stack"])
+    assert told(tmp_path / "r1") == [("stack", 101), ("stack", 103)]
+    assert check_dataset(tmp_path / "r1") == []
+    (key,) = DatasetReader(tmp_path / "r1").image_keys
+    assert DatasetReader(tmp_path / "r1").info["features"][key]["info"]["video.codec"] == codec

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from keystep.data import layout
+from keystep.data.encoder import ENCODERS
 from keystep.data.layout import Column, DatasetError, quoted
 
 NUMBERS = ("float16", "float32", "float64", "bool", *(f"{kind}{bits}" for kind in ("int", "uint")
@@ -115,11 +116,19 @@ def read_feature(where: str, key: str, value: Any) -> Column:
     shape = _shape(where, value.get("shape"))
     if dtype in ("image", "video"):
         _refuse_depth(where, value)
-        return Column(dtype, _image_shape(where, shape, value.get("names")), layout.AXES)
+        size = _image_shape(where, shape, value.get("names"))
+        return Column(dtype, size, layout.AXES, _codec(value) if dtype == "video" else None)
     if dtype in ("string", "language") and shape != (1,):
         raise DatasetError(f"{where}.shape: expected [1] for texts, got {list(shape)}")
     names = element_names(value.get("names"))
     return Column(dtype, shape, names if names and len(names) == math.prod(shape) else None)
+
+
+def _codec(value: Mapping[str, Any]) -> str | None:
+    """Of a video, if a writer can go on with it."""
+    told = value.get("info")
+    codec = told.get("video.codec") if isinstance(told, dict) else None
+    return codec if isinstance(codec, str) and codec in ENCODERS else None
 
 
 def _refuse_depth(where: str, value: Mapping[str, Any]) -> None:
