@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import nullcontext
 from pathlib import Path
 from threading import Event
 
@@ -103,6 +105,21 @@ def test_a_limit_that_is_none(
         mapped_columns(DatasetReader(tmp_path / "d"), ["action"], tmp_path / "cache")
 
 
+def test_a_little_is_taken_of_a_disk_that_has_little(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh: None
+) -> None:
+    write_video_dataset(tmp_path / "d", (6,))
+    needed = 6 * 7 * 4
+    usage = shutil.disk_usage(tmp_path)
+    for free in (2 * needed - 1, 2 * needed):
+        monkeypatch.setattr(shutil, "disk_usage", lambda _, free=free: usage._replace(free=free))
+        refused = (
+            pytest.raises(DatasetError, match="expected room for") if free < 2 * needed else nullcontext()
+        )
+        with refused:
+            mapped_columns(DatasetReader(tmp_path / "d"), ["action"], tmp_path / "cache")
+
+
 def test_of_two_that_want_the_same_one_decodes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh: None
 ) -> None:
@@ -196,3 +213,10 @@ def test_a_file_system_that_cannot_allocate_is_used_all_the_same(
     found = mapped_columns(DatasetReader(tmp_path / "d"), KEYS, tmp_path / "cache")
     for key in KEYS:
         np.testing.assert_array_equal(found[key], written[key])
+
+
+def test_an_unknown_column_is_one_error(tmp_path: Path) -> None:
+    write_video_dataset(tmp_path / "d", (6,))
+    with pytest.raises(DatasetError, match=r"columns: expected one of .*action.*, got 'actions'"):
+        mapped_columns(DatasetReader(tmp_path / "d"), ["action", "actions"], tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()

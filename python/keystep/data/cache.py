@@ -61,7 +61,9 @@ def mapped_columns(
         return {}
     for name in columns:
         feature = reader.features.get(name)
-        if feature is not None and not (feature.is_number or feature.is_image):
+        if feature is None:
+            raise DatasetError(f"columns: expected one of {', '.join(reader.features)}, got {name!r}")
+        if not (feature.is_number or feature.is_image):
             raise DatasetError(f"columns: expected numbers or images, got {name!r}, which holds strings")
     root = (folder or cache_folder()) / f"{reader.sha256()[:32]}-{_VERSION}"
     try:

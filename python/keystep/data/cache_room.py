@@ -14,7 +14,7 @@ from keystep.data.layout import DatasetError
 
 LIMIT = "KEYSTEP_CACHE_GB"
 _DATASET = re.compile(r"[0-9a-f]{32}-\d+")  # a folder of the cache
-_RESERVE = 1 << 30  # bytes of the disk that are left to others
+_RESERVE = 1 << 30  # most bytes of the disk that are left to others: as many as are taken
 
 
 @contextmanager
@@ -70,7 +70,7 @@ def make_room(folder: Path, needed: int) -> None:
     own = others.pop(folder, 0)
 
     def room(removable: int = 0) -> float:
-        free = shutil.disk_usage(root).free - _RESERVE
+        free = shutil.disk_usage(root).free - min(_RESERVE, needed)
         return removable + min(free, limit - own - sum(others.values()))
 
     _require(root, needed, room(sum(others.values())))  # for what can never fit nothing is removed
