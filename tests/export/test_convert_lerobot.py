@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -143,10 +144,12 @@ def test_older_checkpoints_act_as_newer_ones(act: tuple[Path, Path, Any], tmp_pa
 
 
 def test_a_converted_bundle_verifies(act: tuple[Path, Path, Any]) -> None:
-    _, bundle, _ = act
+    checkpoint, bundle, _ = act
     assert verify_bundle(bundle).ok
     manifest = keystep.read_manifest(bundle)
     assert manifest["provenance"]["converted_from"] == "lerobot"
+    weights = hashlib.sha256((checkpoint / "model.safetensors").read_bytes()).hexdigest()
+    assert manifest["provenance"]["weights_sha256"] == weights
     assert manifest["chunk"] == {"horizon": 5, "execute": 3, "start": 0, "merge": "consumed_index"}
     assert manifest["action"]["hold"] == {"mode": "last"}
 

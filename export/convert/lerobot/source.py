@@ -9,6 +9,7 @@ from typing import Any
 from keystep.export.convert.fields import NOTHING, Fields, read_object, refuse
 from keystep.export.convert.tensors import Tensors, read_tensors
 from keystep.export.errors import ExportError
+from keystep.files import sha256
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 FILES = [CONFIG, WEIGHTS, "policy_*.json", "policy_*.safetensors"]
@@ -164,5 +165,10 @@ def _feature(key: str, fields: Fields) -> Given:
 
 
 def described(source: LeRobotCheckpoint) -> dict[str, Any]:
-    """For a bundle's provenance."""
-    return {"converted_from": "lerobot", "policy": source.kind, "config": source.config.values}
+    """For a bundle's provenance. A hub id may be another checkpoint tomorrow; the digest is of this one."""
+    return {
+        "converted_from": "lerobot",
+        "policy": source.kind,
+        "config": source.config.values,
+        "weights_sha256": sha256(source.folder / WEIGHTS),
+    }
