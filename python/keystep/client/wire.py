@@ -40,6 +40,10 @@ DTYPES = {
     ]
 }
 MAX_AXES = 8
+MAX_LENGTH, MAX_ITEMS = (
+    4096,
+    65536,
+)  # of a list or map, of all of a message: memory, not bytes, is what they cost
 
 
 class WireError(ValueError):
@@ -60,15 +64,42 @@ def unpack(data: bytes | bytearray | memoryview) -> Any:
     """Arrays are views into the message, which cannot be written.
 
     Raises:
-        WireError: truncated, too deep, or an array that disagrees with itself. No other error.
+        WireError: truncated, too deep, too long, or an array that disagrees with itself. No other error.
     """
     try:
-        return msgpack.unpackb(data, object_hook=_map_to_array)
+        room = _Room()
+        return msgpack.unpackb(
+            data,
+            object_hook=room.map,
+            list_hook=room.list,
+            max_array_len=MAX_LENGTH,
+            max_map_len=MAX_LENGTH,
+        )
     except WireError:
         raise
     except (ValueError, TypeError, RecursionError, MemoryError, msgpack.UnpackException) as error:
         told = " ".join(str(error).split())[:100] or type(error).__name__
         raise WireError(f"message: expected msgpack, got bytes that are none ({told})") from None
+
+
+class _Room:
+    """What a message may still have of lists, maps and their items."""
+
+    def __init__(self) -> None:
+        self._left = MAX_ITEMS
+
+    def map(self, value: dict[Any, Any]) -> Any:
+        self._take(len(value))
+        return _map_to_array(value)
+
+    def list(self, value: list[Any]) -> list[Any]:
+        self._take(len(value))
+        return value
+
+    def _take(self, items: int) -> None:
+        self._left -= 1 + items
+        if self._left < 0:
+            raise WireError(f"message: expected at most {MAX_ITEMS} items, got more")
 
 
 def _array_to_map(value: Any) -> Any:

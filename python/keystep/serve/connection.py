@@ -12,6 +12,8 @@ import struct
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
+from http import HTTPStatus
 
 from websockets.exceptions import ConnectionClosed, InvalidState
 from websockets.frames import Frame, Opcode
@@ -23,8 +25,12 @@ from keystep.serve.limits import Limits
 
 CHUNK_BYTES = 1 << 18  # of a read
 TURN_S = 0.25  # a read that waits looks around so often
+READS_AHEAD = 64  # of a client, each time it is attended
+DATA = (Opcode.TEXT, Opcode.BINARY, Opcode.CONT)
 DRAIN_S, DRAIN_BYTES = 2.0, 64 << 20  # what a client may still send while it is told of the end
 REASON_BYTES = 120  # of a close frame
+# 40 s until a network that is gone is noticed; the last, in ms: also where a reply is on its way.
+KEEP_ALIVE = {"TCP_KEEPIDLE": 20, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 4, "TCP_USER_TIMEOUT": 40_000}
 Bytes = bytes | bytearray | memoryview
 
 
@@ -45,14 +51,13 @@ class Connection:
         self._frames: deque[Frame] = deque()
         self._lock = threading.Lock()  # of what `attend` touches while the thread is busy
         self._busy_since: float | None = None
-        self._read_ahead = 0
-        self._has_left = False
+        self.has_left = False
         self.refused = False
         opened.setblocking(True)
         opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for option, seconds in (("TCP_KEEPIDLE", 20), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 4)):
-            opened.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), seconds)
+        for option, value in KEEP_ALIVE.items():
+            opened.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
         # Of the kernel: with Python's timeouts every call would be two.
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval(TURN_S))
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval(limits.send_s))
@@ -90,8 +95,6 @@ class Connection:
         while True:
             while self._frames:
                 frame = self._frames.popleft()
-                if frame.opcode not in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
-                    continue
                 kind = kind if frame.opcode is Opcode.CONT else frame.opcode
                 if frame.fin and message is None:
                     return whole(frame.data, kind)
@@ -141,9 +144,17 @@ class Connection:
         self.refused = True
         self.respond(status, why)
 
-    def accept(self, request: Request) -> bool:
-        """The handshake of a websocket; False: it was refused."""
-        self.protocol.send_response(self.protocol.accept(request))
+    def accept(self, request: Request, admit: Callable[[], str | None]) -> bool:
+        """The handshake of a websocket; False: it was refused.
+
+        Args:
+            admit: asked where the handshake is in order; says why not.
+        """
+        response = self.protocol.accept(request)
+        if response.status_code == HTTPStatus.SWITCHING_PROTOCOLS and (why := admit()):
+            self.refuse(HTTPStatus.SERVICE_UNAVAILABLE, f"{why}\n")
+            return False
+        self.protocol.send_response(response)
         with guarded():
             self._flush()
         self.refused = self.protocol.state is not OPEN
@@ -187,16 +198,22 @@ class Connection:
         else:
             self.protocol.receive_eof()
         if self.protocol.state is OPEN or self._frames:
-            self._frames.extend(e for e in self.protocol.events_received() if isinstance(e, Frame))
+            events = self.protocol.events_received()
+            self._frames.extend(e for e in events if isinstance(e, Frame) and e.opcode in DATA)
         with guarded():
             self._flush(flags)
         if not data:
             raise Gone("client: closed without a word")
 
     def _flush(self, flags: int = 0) -> None:
+        until = time.monotonic() + self._limits.send_s
         for data in self.protocol.data_to_send():
             if data:
-                self._socket.sendall(data, flags)
+                sent = self._socket.send(data, flags)
+                while sent < len(data):  # who takes a little at a time does not take it in time either
+                    if time.monotonic() > until:
+                        raise BlockingIOError
+                    sent += self._socket.send(memoryview(data)[sent:], flags)
             else:
                 with contextlib.suppress(OSError):
                     self._socket.shutdown(socket.SHUT_WR)
@@ -204,7 +221,6 @@ class Connection:
     # ---- while that thread is busy
 
     def busy(self) -> None:
-        self._read_ahead = 0
         self._busy_since = time.monotonic()
 
     def idle(self) -> None:
@@ -213,7 +229,7 @@ class Connection:
         """
         with self._lock:
             self._busy_since = None
-        if self._has_left:
+        if self.has_left:
             raise Gone("client: left before its reply")
 
     def attend(self, after_s: float) -> bool:
@@ -222,19 +238,18 @@ class Connection:
         if since is None or time.monotonic() - since < after_s or not self._lock.acquire(blocking=False):
             return True
         try:
-            while self._busy_since is not None and not self._has_left:
-                if self._read_ahead > self._limits.message_bytes:
-                    return True  # it sends on before it has its reply: it can wait
-                data = self._socket.recv(CHUNK_BYTES, socket.MSG_DONTWAIT)
-                self._read_ahead += len(data)
-                self._feed(data, socket.MSG_DONTWAIT)
+            for _ in range(READS_AHEAD):
+                # Who sends its next request before it has the reply can wait.
+                if self._busy_since is None or self.has_left or self._frames:
+                    break
+                self._feed(self._socket.recv(CHUNK_BYTES, socket.MSG_DONTWAIT), socket.MSG_DONTWAIT)
         except BlockingIOError:
             pass
         except (Gone, OSError):
-            self._has_left = True
+            self.has_left = True
         finally:
             self._lock.release()
-        return not self._has_left
+        return not self.has_left
 
 
 @contextlib.contextmanager

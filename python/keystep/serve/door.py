@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hmac
 from collections.abc import Callable
 
@@ -44,10 +45,8 @@ class Door:
             connection.refuse(404, "path: expected /, /healthz or /metrics, got another\n")
         elif "websocket" not in ",".join(request.headers.get_all("Upgrade")).lower():
             connection.refuse(426, "request: expected a websocket, got plain HTTP\n")
-        elif why := self._admit(connection):
-            connection.refuse(503, f"{why}\n")
         else:
-            return connection.accept(request)
+            return connection.accept(request, functools.partial(self._admit, connection))
         return False
 
     def _has_key(self, request: Request) -> bool:

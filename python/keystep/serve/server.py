@@ -13,6 +13,7 @@ import logging
 import socket
 import threading
 import time
+import warnings
 from typing import Any
 
 import keystep
@@ -59,9 +60,12 @@ class Server:
         self.limits = limits or Limits()
         self.metrics = Metrics()
         self._runtime = runtime
+        # Python keeps every text that it has warned of, and clients choose these.
+        warnings.filterwarnings("ignore", category=keystep.TextWarning, module=r"keystep\.serve\.session$")
         self._greeting = pack(metadata(runtime))
         self._turns = Turns(self.limits.turns)
         self._stopping, self._ended = threading.Event(), threading.Event()
+        self._room = threading.Semaphore(self.limits.clients)
         self._lock = threading.Lock()  # of the next two
         self._connections: set[Connection] = set()
         self._sessions: dict[Connection, Session] = {}
@@ -131,13 +135,23 @@ class Server:
                 opened.close()
                 self.metrics.add(refused_total=1)
                 continue
-            connection = Connection(opened, self.limits, self._stopping)
-            with self._lock:
-                self._connections.add(connection)
-            work = threading.Thread(
-                target=self._serve, args=(connection,), daemon=True, name="keystep client"
-            )
+            try:
+                self._welcome(opened)
+            except (OSError, RuntimeError) as error:  # gone already; no more threads
+                logger.warning("accept: %s", error)
+                opened.close()
+
+    def _welcome(self, opened: socket.socket) -> None:
+        """A thread for it."""
+        connection = Connection(opened, self.limits, self._stopping)
+        work = threading.Thread(target=self._serve, args=(connection,), daemon=True, name="keystep client")
+        with self._lock:
+            self._connections.add(connection)
+        try:
             work.start()
+        except RuntimeError:
+            self._leave(connection)
+            raise
 
     def _attend(self) -> None:
         while not self._ended.wait(ATTEND_S):
@@ -175,9 +189,15 @@ class Server:
         took_s: float | None = None
         while (message := connection.receive()) is not None:
             began = time.perf_counter()
-            self.metrics.add(requests_total=1, received_bytes_total=len(message))
-            self.metrics.add(throttled_total=rate.wait(self._stopping))
-            reply = self._answer(connection, session, message)
+            connection.busy()
+            try:
+                throttled = rate.wait(self._stopping)
+                self.metrics.add(
+                    requests_total=1, received_bytes_total=len(message), throttled_total=throttled
+                )
+                reply = self._answer(connection, session, message)
+            finally:
+                connection.idle()
             if isinstance(reply, str):
                 self.metrics.add(errors_total=1)
                 connection.send_text(reply)
@@ -198,12 +218,10 @@ class Server:
             if isinstance(data, str):
                 raise WireError("message: expected binary, got text")
             message = unpack(data)
-            connection.busy()
-            try:
-                with self._turns.next() as queue_s:
-                    reply = session.answer(message)
-            finally:
-                connection.idle()
+            with self._turns.next() as queue_s:
+                if connection.has_left:
+                    raise Gone("client: left before its turn")
+                reply = session.answer(message)
         except (WireError, keystep.Error) as error:
             return " ".join(str(error).split())[:1000]
         except Gone:
@@ -219,12 +237,18 @@ class Server:
 
     def _admit(self, connection: Connection) -> str | None:
         """A session for a client; why there is none, where there is no room."""
+        if self._stopping.is_set():
+            return "server: expected one that runs, got one that stops"
+        if not self._room.acquire(blocking=False):
+            return f"clients: expected at most {self.limits.clients}, got one more"
+        try:
+            session = Session(self._runtime.session())
+        except Exception:
+            self._room.release()
+            logger.exception("a session could not be made")
+            return "server: no session could be made, and its log says why"
         with self._lock:
-            if self._stopping.is_set():
-                return "server: expected one that runs, got one that stops"
-            if len(self._sessions) >= self.limits.clients:
-                return f"clients: expected at most {self.limits.clients}, got one more"
-            self._sessions[connection] = Session(self._runtime.session())
+            self._sessions[connection] = session
         self.metrics.add(connections_total=1)
         return None
 
@@ -234,6 +258,7 @@ class Server:
             session = self._sessions.pop(connection, None)
         if session is not None:
             session.close()
+            self._room.release()
 
     def _measured(self) -> str:
         gauges = [
