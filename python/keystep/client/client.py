@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 
 from .errand import Errand
-from .errors import ConnectionLost, ServerError
+from .errors import ConnectionLost, Refused, ServerError, Unsent
 from .loop import LoopCounts, RemoteLoop
 from .websocket import WebSocket, told_by
 from .wire import WireError, pack, unpack
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 1.0
+CLOSING_S = 1.0  # that `close` waits for a request on its way
 
 
 class Client:
@@ -23,7 +25,8 @@ class Client:
 
     `act` is for control loops, and never waits; `infer` gives whole chunks. One thread at a time; `interrupt`
     and `replan` from any. A connection that is lost is made again, and the episode begun again there; its
-    plan and noise are new.
+    plan and noise are new, and `act` asks for what it sees then. A server that has another policy by then is
+    refused.
 
     Args:
         host: a name or address, or ws://.. and wss://..; http:// and https:// are a fleet's front, which is
@@ -39,6 +42,7 @@ class Client:
         blend_actions: over which the old chunk fades; 0: half a chunk.
         ensemble_decay: m of the weights exp(-m i), i = 0 the oldest chunk; None: as the bundle says.
         underrun: what `act` gives without an action of the policy. hold: the bundle's hold; fault: an error.
+        max_age_s: of an observation when its chunk comes: the actions for an older one are not given.
 
     Raises:
         ConnectionLost: no server.
@@ -59,19 +63,27 @@ class Client:
         blend_actions: int = 0,
         ensemble_decay: float | None = None,
         underrun: str = "hold",
+        max_age_s: float = 10.0,
     ) -> None:
         self._address = (host, port, key, timeout_s, max_size)
         self._reconnect_s = reconnect_s
         self._lock = threading.Lock()  # of the connection
         self._socket: WebSocket | None = None
+        self._metadata: dict[str, Any] = {}
         self._begun: dict[str, Any] | None = None  # the episode, to begin it again
         self._closed = False
         self._reconnects = -1
         with self._lock:
             self._connect()
-        self._errand = Errand(self._carry)
-        options = (merge, request_below, blend_actions, ensemble_decay, underrun)
-        self._loop = RemoteLoop(self._metadata, self._errand, *options) if "chunk" in self._metadata else None
+        self._errand = Errand(self._carry_new)
+        self._loop: RemoteLoop | None = None
+        options = (merge, request_below, blend_actions, ensemble_decay, underrun, max_age_s)
+        try:
+            if "chunk" in self._metadata:
+                self._loop = RemoteLoop(self._metadata, self._errand, *options)
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -108,6 +120,8 @@ class Client:
         told |= {"instruction": instruction, "guidance": guidance, "subgoals": subgoals}
         given = {name: value for name, value in told.items() if value is not None}
         self._errand.forget()
+        if self._loop is not None:
+            self._loop.forget()
         self._exchange({"keystep": {"reset": given}})
         self._begun = {"keystep": {"reset": given}}
         if self._loop is not None:
@@ -147,16 +161,18 @@ class Client:
         self._its_loop().replan()
 
     def close(self) -> None:
-        """Says so to the server; once more does nothing. A request on its way is given up."""
+        """Says so to the server; once more does nothing. A request on its way is given up, and a connection
+        that is being made ends by itself: neither is waited for longer than a second."""
         self._closed = True
         opened = self._socket
         if opened is not None and self._lock.locked():
             opened.abort()
-        self._errand.close()
-        with self._lock:
-            if self._socket is not None:
-                self._socket.close()
-                self._socket = None
+        self._errand.close(CLOSING_S)
+        if self._lock.acquire(timeout=CLOSING_S):
+            try:
+                self._drop()
+            finally:
+                self._lock.release()
 
     def __enter__(self) -> Self:
         return self
@@ -179,26 +195,35 @@ class Client:
     def _carry(self, data: bytes) -> dict[str, Any]:
         """A reply, over a new connection where the old one is gone."""
         with self._lock:
-            if self._socket is not None:
-                try:
-                    return self._ask(data)
-                except ConnectionLost:
-                    self._socket = None
-                    if self._reconnect_s <= 0:
-                        raise
-            self._connect()
-            return self._ask(data)
+            try:
+                return self._ask_at_once(data)
+            except Unsent:
+                assert self._socket is not None
+                return ask(self._socket, data)
 
-    def _ask(self, data: bytes) -> dict[str, Any]:
-        assert self._socket is not None
-        self._socket.send(data)
-        reply = self._socket.receive()
-        if isinstance(reply, str):
-            raise ServerError(reply)
-        try:
-            return unpack(reply)
-        except WireError as error:
-            raise ServerError(f"reply: {error}") from None
+    def _carry_new(self, data: bytes, wanted: Callable[[], bool]) -> dict[str, Any]:
+        """The same of what a robot sees, which is not asked for later: Unsent, over a new connection."""
+        with self._lock:
+            if not wanted():  # of an episode that is over
+                raise Unsent("request: expected one of this episode, got an older one")
+            return self._ask_at_once(data)
+
+    def _ask_at_once(self, data: bytes) -> dict[str, Any]:
+        """Unsent: there is a new connection now."""
+        if self._socket is not None:
+            try:
+                return ask(self._socket, data)
+            except ConnectionLost:
+                self._drop()
+                if self._reconnect_s <= 0:
+                    raise
+        self._connect()
+        raise Unsent("connection: expected the one there was, got a new one")
+
+    def _drop(self) -> None:
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
 
     def _connect(self) -> None:
         """Tries for `reconnect_s`, then ConnectionLost."""
@@ -208,24 +233,54 @@ class Client:
                 raise ConnectionLost("client: expected one that is open, got closed")
             try:
                 return self._connect_once()
-            except ConnectionLost as error:
-                refused = " status 4" in str(error)  # for good
-                if refused or time.monotonic() + pause > until:
+            except Refused:
+                raise
+            except ConnectionLost:
+                if time.monotonic() + pause > until:
                     raise
             time.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE_S)
 
     def _connect_once(self) -> None:
-        self._socket = None
         host, port, key, timeout_s, max_size = self._address
         if host.startswith(("http://", "https://")):
             host = told_by(host, timeout_s)
         opened = WebSocket(host, port, key, timeout_s, max_size)
-        greeting = opened.receive()
-        if isinstance(greeting, str):
-            raise ConnectionLost(f"server: expected metadata, got {greeting[:200]!r}")
-        self._metadata = unpack(greeting)
+        try:
+            self._metadata = self._policy_of(opened)
+            if self._begun is not None:
+                ask(opened, pack(self._begun))
+            if self._closed:
+                raise ConnectionLost("client: expected one that is open, got closed")
+        except BaseException:  # no session is better than one about something else
+            opened.close()
+            raise
         self._socket = opened
         self._reconnects += 1
-        if self._begun is not None:
-            self._ask(pack(self._begun))
+
+    def _policy_of(self, opened: WebSocket) -> dict[str, Any]:
+        """A server's metadata, which have to be of the policy that there was."""
+        told = message_of(opened.receive())
+        if self._metadata and told.get("bundle") != self._metadata.get("bundle"):
+            name, other = (str(each.get("name"))[:60] for each in (self._metadata, told))
+            raise ServerError(f"server: expected the policy there was, {name!r}, got another, {other!r}")
+        return told
+
+
+def ask(opened: WebSocket, data: bytes) -> dict[str, Any]:
+    """One request and its reply."""
+    opened.send(data)
+    return message_of(opened.receive())
+
+
+def message_of(data: bytes | str) -> dict[str, Any]:
+    """ServerError: it says what is wrong, or something that is no map."""
+    if isinstance(data, str):
+        raise ServerError(data)
+    try:
+        message = unpack(data)
+    except WireError as error:
+        raise ServerError(f"reply: {error}") from None
+    if not isinstance(message, dict):
+        raise ServerError(f"reply: expected a map, got {type(message).__name__}")
+    return message

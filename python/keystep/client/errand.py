@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -11,10 +12,11 @@ from .wire import pack
 
 class Errand:
     """Args:
-    request: takes a message to the server and brings its reply; it blocks, and may raise.
+    request: takes a message to the server and brings its reply; it blocks, and may raise. Beside the message
+        it is given what tells whether the reply is still wanted.
     """
 
-    def __init__(self, request: Callable[[bytes], dict[str, Any]]) -> None:
+    def __init__(self, request: Callable[[bytes, Callable[[], bool]], dict[str, Any]]) -> None:
         self._request = request
         self._changed = threading.Condition()
         self._message: bytes | None = None
@@ -48,13 +50,16 @@ class Errand:
             self._message = self._reply = None
             self._number += 1
 
-    def close(self) -> None:
-        """The thread ends after the request that it is at."""
+    def close(self, patience_s: float) -> None:
+        """The thread ends after the request that it is at, which is waited for so long."""
         with self._changed:
             self._closed = True
             self._changed.notify()
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(patience_s)
+
+    def _wants(self, number: int) -> bool:
+        return number == self._number
 
     def _run(self) -> None:
         while True:
@@ -66,7 +71,8 @@ class Errand:
                 number = self._number
             assert message is not None
             try:
-                reply: dict[str, Any] | Exception = self._request(message)
+                wanted = functools.partial(self._wants, number)
+                reply: dict[str, Any] | Exception = self._request(message, wanted)
             except Exception as error:
                 reply = error
             with self._changed:

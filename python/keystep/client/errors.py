@@ -12,3 +12,11 @@ class ConnectionLost(ConnectionError):
 
     The server's side of the episode, its plan and its noise, is lost with the connection.
     """
+
+
+class Refused(ConnectionLost):
+    """The server does not want this client, and will not next time: a wrong key, a wrong address."""
+
+
+class Unsent(ConnectionLost):
+    """The request was not sent, or not again: the connection had to be made anew, and what it saw is old."""

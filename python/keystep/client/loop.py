@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -9,7 +10,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from .actions import ActionQueue, Delays, Gate
-from .observations import checked
+from .errors import ServerError, Unsent
+from .observations import checked, told_in
+from .replies import checked_reply
 
 UNDERRUNS = ("hold", "fault")
 IN_THE_SAMPLER = ("trained", "x0blend")
@@ -29,7 +32,8 @@ class LoopCounts:
     actions: of the policy, given.
     requests: made.
     chunks: installed.
-    outdated: chunks that came too late, or from before an interrupt.
+    outdated: requests in vain: their chunks came too late, or they were from before an interrupt or another
+        connection.
     failed: requests that the server refused or lost.
     underruns: ticks without an action of the policy.
     delay: actions executed while the last chunk was on its way; max_delay: the most.
@@ -56,6 +60,7 @@ class RemoteLoop:
         post: takes requests to it.
         merge, request_below, blend_actions, ensemble_decay: as of `keystep.load`.
         underrun: hold or fault.
+        max_age_s: of an observation, when its chunk comes.
     """
 
     def __init__(
@@ -67,6 +72,7 @@ class RemoteLoop:
         blend_actions: int,
         ensemble_decay: float | None,
         underrun: str,
+        max_age_s: float = 10.0,
     ) -> None:
         chunk, action = metadata["chunk"], metadata["action"]
         rows, dim = chunk["rows"], len(action["names"])
@@ -75,12 +81,14 @@ class RemoteLoop:
         _require(underrun in UNDERRUNS, "underrun", " | ".join(UNDERRUNS), underrun)
         _require(0 <= request_below <= rows, "request_below", f"0..{rows}", request_below)
         _require(0 <= blend_actions <= rows, "blend_actions", f"0..{rows}", blend_actions)
+        _require(max_age_s > 0, "max_age_s", "more than 0", max_age_s)
         if ensemble_decay is None:
             ensemble_decay = chunk["ensemble_decay"]
         self._features = metadata["observation"]
         self._post = post
         self._queue = ActionQueue(joins, rows, dim, blend_actions or (rows + 1) // 2, ensemble_decay)
-        self._rows, self._below = rows, request_below or self._usual_below(rows, chunk["execute"])
+        self._rows, self._dim, self._max_age_s = rows, dim, max_age_s
+        self._below = request_below or self._usual_below(rows, chunk["execute"])
         self._gate, self._hold, self._faults = Gate(action), action["hold"], underrun == "fault"
         frames = max(feature["history"] for feature in self._features)
         self._recent: deque[dict[str, Any]] = deque(maxlen=frames)
@@ -95,11 +103,17 @@ class RemoteLoop:
         self._recent.clear()
         self._delays = Delays()
         self._waiting: dict[str, Any] | None = None
-        self._asked: tuple[int, int] | None = None  # tick and index of the request on its way
-        self._stale = False  # that request is from before an interrupt
+        self._too_old = False  # the last chunk was
+        self._about: object = None  # prompt of the last observation
+        self.forget()
         self._goal, self._until, self._had_chunk = 0, None, False
         self._failure: Exception | None = None
         self._last: np.ndarray | None = None
+
+    def forget(self) -> None:
+        """No reply is on its way any more."""
+        self._asked: tuple[int, float] | None = None  # tick and time of the request on its way
+        self._stale = False  # that request is from before an interrupt
 
     def _usual_below(self, rows: int, execute: int) -> int:
         if self._merge == "temporal_ensemble":
@@ -123,11 +137,19 @@ class RemoteLoop:
         self.counts.ticks += 1
         seen = checked(observation, self._features)
         self._recent.append({k: np.array(v) for k, v in seen.items()} if self._recent.maxlen != 1 else seen)
+        self._follow(told_in(seen))
         self._absorb_interrupts()
         self._receive()
         if self._needs_chunk():
             self._ask()
         return self._give()
+
+    def _follow(self, about: object) -> None:
+        """A prompt that is new begins an episode there: what is left is of the old one."""
+        if about is not None and about != self._about:
+            self._about = about
+            if self._had_chunk or self._asked is not None:
+                self._interrupted, self._goal = True, 0
 
     def _absorb_interrupts(self) -> None:
         if not self._interrupted:
@@ -140,21 +162,37 @@ class RemoteLoop:
     def _receive(self) -> None:
         reply = self._post.collect() if self._asked is not None else None
         if reply is not None and self._asked is not None:
-            (tick, _), self._asked = self._asked, None
-            if self._stale:
-                self._stale = False
+            (tick, asked_s), stale = self._asked, self._stale
+            self.forget()
+            if isinstance(reply, Unsent):  # goals are counted anew there, and nothing is known of the next
+                self._goal, self._until = 0, None
                 self.counts.outdated += 1
-            elif isinstance(reply, Exception):
-                self._failure = reply
-                self.counts.failed += 1
+            elif stale:
+                self.counts.outdated += 1
             else:
-                self._note_delay(reply, tick)
-                self._waiting = reply
+                self._take_in(reply, tick, time.monotonic() - asked_s)
         # A chunk for the next subgoal waits until its time, or until nothing of the old is left.
         waiting = self._waiting
         if waiting is not None and (self._queue.left == 0 or waiting["begins"] <= self._queue.consumed):
             self._waiting = None
             self._install(waiting)
+
+    def _take_in(self, reply: dict[str, Any] | Exception, tick: int, age_s: float) -> None:
+        failure = reply if isinstance(reply, Exception) else checked_reply(reply, self._rows, self._dim)
+        if failure is not None or isinstance(reply, Exception):
+            self._failure = failure
+            self.counts.failed += 1
+            return
+        again, self._too_old = self._too_old, age_s > self._max_age_s
+        if self._too_old:
+            self.counts.outdated += 1
+            if again:  # once it may have been the robot that paused
+                self._failure = ServerError(
+                    f"server: expected a chunk within {self._max_age_s:g} s, got it after {age_s:.1f} s"
+                )
+            return
+        self._note_delay(reply, tick)
+        self._waiting = reply
 
     def _note_delay(self, reply: dict[str, Any], tick: int) -> None:
         self.counts.delay = self._queue.consumed - reply["start"]
@@ -195,9 +233,9 @@ class RemoteLoop:
             told["history"] = history
         if self._replan:
             self._replan, told["replan"] = False, True
-        self._asked = (self.counts.ticks, self._queue.consumed)
-        self.counts.requests += 1
         self._post.post({**newest, "keystep": told})
+        self._asked = (self.counts.ticks, time.monotonic())
+        self.counts.requests += 1
 
     def _give(self) -> np.ndarray:
         action = self._queue.take()

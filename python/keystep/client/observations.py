@@ -23,9 +23,18 @@ def checked(observation: dict[str, Any], features: list[dict[str, Any]]) -> dict
     known = [feature["key"] for feature in features]
     if unknown := [key for key in observation if key not in known and key not in TEXTS]:
         raise ValueError(f"observation: expected only {', '.join(known)}, got {unknown[0]!r}")
+    for key in TEXTS:
+        if not isinstance(observation.get(key), str | None):
+            raise ValueError(f"{key}: expected a text, got {type(observation[key]).__name__}")
     for feature in features:
         _check(observation, feature)
     return observation
+
+
+def told_in(observation: dict[str, Any]) -> str | None:
+    """What it is about, as the server takes it; None: it does not say."""
+    told = [observation[key] for key in ("prompt", "task") if observation.get(key) is not None]
+    return told[0] if told else None
 
 
 def _check(observation: dict[str, Any], feature: dict[str, Any]) -> None:

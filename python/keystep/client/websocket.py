@@ -9,6 +9,7 @@ import os
 import socket
 import ssl
 import struct
+import time
 import urllib.request
 from http.client import HTTPException
 from typing import Any
@@ -16,7 +17,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from .errors import ConnectionLost
+from .errors import ConnectionLost, Refused
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455, 1.3
@@ -44,7 +45,9 @@ def told_by(front: str, timeout_s: float) -> str:
     """
     try:
         with urllib.request.urlopen(front, timeout=timeout_s) as reply:
-            return reply.read(1000).decode().strip()
+            told = reply.read(1000).decode().strip()
+            address_of(told, None)
+            return told
     except (OSError, ValueError, HTTPException) as error:
         raise ConnectionLost(f"front {front}: {error}") from None
 
@@ -53,7 +56,7 @@ class WebSocket:
     """A connection. One thread at a time.
 
     Args:
-        timeout_s: of connecting, and of every message.
+        timeout_s: of connecting, and of a whole message, whatever else comes meanwhile.
         max_size: bytes of a message that is received.
 
     Raises:
@@ -62,7 +65,8 @@ class WebSocket:
 
     def __init__(self, host: str, port: int | None, key: str | None, timeout_s: float, max_size: int) -> None:
         name, number, secure = address_of(host, port)
-        self._max_size = max_size
+        self._max_size, self._timeout_s = max_size, timeout_s
+        self._until = time.monotonic() + timeout_s
         self._buffer = bytearray()
         try:
             self._socket = socket.create_connection((name, number), timeout_s)
@@ -95,6 +99,7 @@ class WebSocket:
 
     def _guard(self, work: Any, *arguments: Any) -> Any:
         """Whatever goes wrong, the connection is of no more use."""
+        self._until = time.monotonic() + self._timeout_s
         try:
             return work(*arguments)
         except ConnectionLost:
@@ -124,7 +129,8 @@ class WebSocket:
         status, fields, left = self._read_head()
         if status != 101:
             said = self._read_body(left, fields.get("content-length", "0"))
-            raise ConnectionLost(f"server {name}:{port}: refused with status {status}: {said}")
+            lost = Refused if 400 <= status < 500 and status not in (408, 429) else ConnectionLost
+            raise lost(f"server {name}:{port}: refused with status {status}: {said}")
         wanted = base64.b64encode(hashlib.sha1(nonce + GUID).digest()).decode()
         if fields.get("sec-websocket-accept") != wanted:
             raise ConnectionLost(f"server {name}:{port}: expected a websocket, got another protocol")
@@ -161,6 +167,7 @@ class WebSocket:
         else:
             head = struct.pack("!BBQ", 0x80 | kind, 0x80 | 127, size)
         mask = os.urandom(4)
+        self._socket.settimeout(self._timeout_s)
         self._socket.sendall(b"".join((head, mask, masked(payload, mask))))
 
     def _receive(self) -> bytes | str:
@@ -199,6 +206,10 @@ class WebSocket:
         return taken
 
     def _more(self) -> bytes:
+        left = self._until - time.monotonic()
+        if left <= 0:  # it says something all the time, but not what it was asked for
+            raise TimeoutError(f"expected the whole message within {self._timeout_s:g} s, got a part")
+        self._socket.settimeout(left)
         data = self._socket.recv(65536)
         if not data:
             raise ConnectionLost("connection: closed by the server without a word")
