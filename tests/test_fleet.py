@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import socket
@@ -23,12 +24,17 @@ REPOSITORY = Path(__file__).parent.parent
 
 
 @pytest.fixture
-def front(onnx_bundle):
+def front(onnx_bundle, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [sys.executable, str(REPOSITORY / "examples/fleet/fleet.py"), str(onnx_bundle)]
+    key = tmp_path / "key"
+    key.write_text("s3cret\n")
     fleet = subprocess.Popen(
-        [*command, "--port", str(port)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [*command, "--port", str(port), "--key-file", str(key)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     try:
         said = []
@@ -62,11 +68,14 @@ def act_until(clients, observation, condition, limit_s=240.0):
 
 
 def test_a_replica_is_killed_and_its_robots_go_on(front, observation):
-    clients = [keystep.Client(front, reconnect_s=120)]
+    with pytest.raises(keystep.ConnectionLost, match="status 401"):
+        keystep.Client(front, reconnect_s=120)
+    robot = functools.partial(keystep.Client, front, key="s3cret", reconnect_s=120)
+    clients = [robot()]
     while len(clients) < 2 or replica_of(clients[0]) == replica_of(clients[1]):
         for client in clients[1:]:
             client.close()
-        clients[1:] = [keystep.Client(front, reconnect_s=120)]
+        clients[1:] = [robot()]
     for seed, client in enumerate(clients):
         client.reset(task="lift_red", seed=seed)
     act_until(clients, observation, lambda: all(client.counts.chunks > 3 for client in clients))

@@ -29,6 +29,8 @@ class Fleet:
     """Of each replica."""
     threads: int = 1
     """Inside an operator."""
+    key_file: Path | None = None
+    """A file whose only line robots must know; without it the variable KEYSTEP_SERVE_KEY, if set."""
 
 
 class Replica:
@@ -36,14 +38,15 @@ class Replica:
 
     Args:
         bundle: read by every replica: on many machines a folder that all of them see.
+        key: that robots must give; None: none.
     """
 
-    def __init__(self, bundle: str, host: str, clients: int, threads: int) -> None:
+    def __init__(self, bundle: str, host: str, clients: int, threads: int, key: str | None) -> None:
         import keystep
         from keystep.serve import Limits, Server
 
         self._runtime = keystep.load(bundle, threads=threads)
-        self._server = Server(self._runtime, host=host, port=0, limits=Limits(clients=clients))
+        self._server = Server(self._runtime, host=host, port=0, key=key, limits=Limits(clients=clients))
 
     async def __call__(self, request: Any) -> str:
         """Where this replica is."""
@@ -63,10 +66,13 @@ def deploy(fleet: Fleet) -> None:
     """Starts Ray Serve where it is not running yet, and the replicas; returns once they are there."""
     from ray import serve
 
+    from keystep.commands.serve import read_key
+
+    key = read_key(fleet.key_file)
     serve.start(http_options={"host": fleet.host, "port": fleet.port})
     deployment = serve.deployment(num_replicas=fleet.replicas, health_check_period_s=1.0)(Replica)
     bundle = str(fleet.bundle.resolve())
-    serve.run(deployment.bind(bundle, fleet.host, fleet.clients, fleet.threads), name="keystep")
+    serve.run(deployment.bind(bundle, fleet.host, fleet.clients, fleet.threads, key), name="keystep")
 
 
 def main(fleet: Fleet) -> None:

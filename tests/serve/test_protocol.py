@@ -217,3 +217,26 @@ def test_a_rate_makes_the_next_ones_wait(onnx_bundle, request_):
             ask(client, request_)
         assert time.monotonic() - began >= 9.5 / 50
         assert 0 < metric(server, "throttled_total") <= 14
+
+
+def test_a_task_has_two_texts_and_is_one_episode():
+    state = {"observation.state": np.zeros(26, np.float32)}
+    with serving(STATE_BUNDLE) as server, plain(server) as client:
+        client.recv()
+        assert ask(client, {"keystep": {"reset": {"task": "lift_red", "seed": 3}}}) == {"reset": True}
+        starts = [
+            ask(client, state | {"prompt": prompt})["start"]
+            for prompt in ("lift_red", "Lift the red block.", "lift_red", "push_red_left")
+        ]
+        assert starts == [0, 8, 16, 0]
+
+
+def test_subgoals_that_were_given_stay_whatever_the_prompt():
+    state = {"observation.state": np.zeros(26, np.float32)}
+    subgoals = {"observation.state": np.zeros((8, 26), np.float32)}
+    with serving(STATE_BUNDLE) as server, plain(server) as client:
+        client.recv()
+        ask(client, {"keystep": {"reset": {"subgoals": subgoals}}})
+        replies = [ask(client, state | {"prompt": "lift_red"}) for _ in range(2)]
+        assert [reply["start"] for reply in replies] == [0, 8]
+        assert not any(reply["planned"] for reply in replies)

@@ -24,10 +24,11 @@ class Session:
         manifest = runtime.manifest
         self._frames = max(feature["history"] for feature in manifest["observation"])
         self._execute = manifest["chunk"]["execute"]
-        self._names = {name for task in manifest["tasks"] for name in (task["name"], task["instruction"])}
+        tasks = manifest["tasks"]
+        self._names = {told: task["name"] for task in tasks for told in (task["instruction"], task["name"])}
         self._takes_text = manifest["planner"] is not None
         self._gate = Gate(manifest["action"])
-        self._begun = False
+        self._begun = self._has_subgoals = False
         self._prompt: str | None = None
         self._key = (0, 0)  # seed and episode
         self._consumed = 0  # as the server takes it of a client that does not count
@@ -61,7 +62,7 @@ class Session:
     def _chunk(self, request: Request) -> dict[str, Any]:
         consumed = self._consumed if request.consumed is None else request.consumed
         frames = [*request.history, request.observation]
-        if self._prompt is not None and self._prompt in self._names:
+        if self._prompt in self._names:
             frames[-1] = request.observation | {"task": self._prompt}
         served = self._runtime.serve_chunk(
             frames,
@@ -95,11 +96,14 @@ class Session:
     def _reset(self, told: dict[str, Any]) -> None:
         self._runtime.reset(**told)
         self._key = (told.get("seed", 0), told.get("episode", 0))
+        self._has_subgoals = "subgoals" in told
         self._start(told.get("task", told.get("instruction")))
 
     def _follow(self, prompt: str | None) -> None:
-        """A prompt that is new begins an episode about it; the first message begins one anyway."""
-        if self._begun and (prompt is None or prompt == self._prompt):
+        """A prompt that is new begins an episode about it; the first message begins one anyway. Subgoals that
+        were given say all: then no prompt does."""
+        prompt = self._named(prompt)
+        if self._begun and (prompt is None or prompt == self._prompt or self._has_subgoals):
             return
         seed, episode = self._key
         if self._begun and self._prompt is not None:
@@ -117,6 +121,10 @@ class Session:
         self._key = (seed, episode)
         self._start(prompt)
 
+    def _named(self, prompt: str | None) -> str | None:
+        """A task by its name, whichever of its two texts was said."""
+        return None if prompt is None else self._names.get(prompt, prompt)
+
     def _start(self, prompt: str | None) -> None:
-        self._begun, self._prompt, self._consumed = True, prompt, 0
+        self._begun, self._prompt, self._consumed = True, self._named(prompt), 0
         self._gate.reset()
