@@ -9,6 +9,10 @@ client. Each robot is a process. Servers and clients stay; contenders take turns
 For openpi's server: put src/openpi/serving/websocket_policy_server.py of its repository, as it is,
 into build/openpi-server, and `pip install --no-deps --target build/openpi-server openpi-client`.
 
+openpi's server has one episode for all its clients, which plans at every eighth request of anybody; keystep's
+has one for each. So robots are out of step: in step, all of them plan in the same round, and the overhead of
+that round is the others' plans.
+
 Bars: 150 us median with one client; with eight no slower at the median than openpi's, half at p99.
 """
 
@@ -148,7 +152,8 @@ def interleaved(
     cases = [(*pair, count) for pair in robots for count in options.clients]
     samples: dict[tuple[str, str, int], Samples] = {case: defaultdict(list) for case in cases}
     for pair in robots.values():
-        measure(pair, 10)  # warm
+        for number, robot in enumerate(pair):
+            measure([robot], 10 + number)  # warm, and out of step: robots elsewhere do not plan at one moment
     for _ in range(options.rounds):
         for index in order.permutation(len(cases)):
             server, client, count = cases[index]
