@@ -81,6 +81,23 @@ def test_the_server_hears_others_after_a_connection_that_fails_at_once(onnx_bund
             assert ask(client, request_)["start"] == 0
 
 
+def test_one_client_that_cannot_be_attended_leaves_the_others_attended(stub_bundle, request_, monkeypatch):
+    attend, failed = Connection.attend, []
+
+    def fails_once(self, after_s):
+        if not failed:
+            failed.append(self)
+            raise EOFError("unexpected")
+        return attend(self, after_s)
+
+    monkeypatch.setattr(Connection, "attend", fails_once)
+    with serving(stub_bundle, load=slow(600.0), grace_s=0.0) as running, plain(running) as client:
+        client.recv()
+        client.send(pack(request_))
+        wait_for(lambda: bool(failed))
+        assert client.ping().wait(timeout=20)
+
+
 def test_pings_are_answered_while_the_rate_holds_a_request(onnx_bundle, request_):
     with serving(onnx_bundle, rate_hz=0.02) as running, plain(running, ping_interval=None) as client:
         client.recv()

@@ -158,9 +158,13 @@ class Server:
             with self._lock:
                 all_of_them = list(self._sessions.items())
             for connection, session in all_of_them:
-                if not connection.attend(ATTEND_S):
-                    with contextlib.suppress(keystep.Error):
+                try:
+                    if not connection.attend(ATTEND_S):
                         session.interrupt()
+                except keystep.Error:  # closed meanwhile
+                    pass
+                except Exception:  # the others' pings go on
+                    logger.exception("a client could not be attended")
 
     # ---- the thread of a client
 
