@@ -6,6 +6,7 @@ import contextlib
 import socket
 import threading
 import time
+import traceback
 
 import numpy as np
 import pytest
@@ -161,6 +162,19 @@ def test_a_reply_that_is_no_chunk_never_reaches_the_robot(policy, observation, c
     with pytest.raises(keystep.ServerError, match=message):
         loop.tick(observation)
     assert loop.counts.chunks == loop.counts.actions == 0
+
+
+def test_a_failure_that_is_told_every_period_does_not_grow(policy, observation):
+    post = Post(keystep.ConnectionLost("gone"))
+    loop = RemoteLoop(metadata(policy), post, "replace", 0, 0, 0.01, "hold")
+    loop.tick(observation)
+    depths = []
+    for _ in range(5):
+        with pytest.raises(keystep.ConnectionLost, match="gone") as told:
+            loop.tick(observation)
+        post.reply = None  # asked again, and not answered
+        depths.append(len(list(traceback.walk_tb(told.value.__traceback__))))
+    assert len(set(depths)) == 1, depths
 
 
 def test_a_chunk_for_what_was_seen_too_long_ago_is_not_given(policy, observation):

@@ -255,7 +255,7 @@ class RemoteLoop:
         if held is not None:
             self._gate.held(held)
         if self._failure is not None:
-            raise self._failure
+            raise self._failure.with_traceback(None)  # the same one again and again
         if self._faults or held is None:
             raise NoAction("action: expected one of the policy, got none in time")
         self._last = held
