@@ -54,8 +54,6 @@ def write_mp4(
     with av.open(str(path), "w", format="mp4") as container:
         stream = container.add_stream(codec, rate=fps, options=chosen)
         stream.height, stream.width, stream.pix_fmt = *images.shape[1:3], "yuv420p"
-        if degrees:
-            stream.set_display_rotation(degrees)
         if colours is not None:
             stream.codec_context.colorspace, stream.codec_context.color_range = colours
         with scheduling_kept():
