@@ -15,11 +15,12 @@ CXX_FILES := $(shell find cpp python/bindings tests benchmarks examples -name '*
 # C++ programs are told where ONNX Runtime is; Python finds it by itself.
 ONNXRUNTIME = $(shell $(BIN)/python -c 'from keystep.libraries import find_onnxruntime; print(find_onnxruntime())')
 
-.PHONY: help build demo test lint cpp-test sanitize consumer examples robot wheel-test python-test train planner curves bench clean
+.PHONY: help build demo test lint cpp-test sanitize consumer examples robot wheel-test python-test train planner curves bench docs clean
 build: .venv/built
 
 help:
 	@echo "make demo | test: see above; parts of test: lint cpp-test sanitize consumer examples wheel-test python-test"
+	@echo "make docs: the documentation as a site, build/site/index.html; tests/test_site.py builds it, too"
 	@echo "make robot: examples/robot, a robot's program against a simulator in another process"
 	@echo "make train [POLICY=rgb]: a shipped policy from nothing, by expert iteration; make bench: benchmarks/"
 	@echo "make planner: the planner that writes code, demonstrations and training from nothing, hours; resumable"
@@ -34,7 +35,7 @@ help:
 .venv/installed: .venv/created pyproject.toml constraints.txt
 	$(PIP) torch
 	$(PIP) scikit-build-core pybind11 nlohmann-json cmake ninja
-	$(PIP) --no-build-isolation --editable '.[train,sim,bullet,cluster,serve,dev]'
+	$(PIP) --no-build-isolation --editable '.[train,sim,bullet,cluster,serve,docs,dev]'
 	touch $@
 
 # Editable: Python edits count at once, C++ edits are compiled here.
@@ -105,6 +106,11 @@ curves: build
 
 bench: build
 	$(BIN)/python -m benchmarks
+
+# Strict: a link or anchor to nothing, or a page that the navigation lacks, is an error.
+docs: build
+	NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
+	@echo "build/site/index.html"
 
 clean:
 	rm -rf build .venv/built
