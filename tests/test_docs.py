@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ELSEWHERE = [ROOT / each / "README.md" for each in ("benchmarks", "examples/robot")]
+ELSEWHERE = [ROOT / each / "README.md" for each in ("benchmarks", "examples/robot", "examples/fleet")]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ELSEWHERE])
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]*))?\)")
 

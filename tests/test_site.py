@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import subprocess
@@ -9,6 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+import keystep
 
 pytest.importorskip("material", reason="the extra docs is not installed")
 
@@ -57,6 +60,29 @@ def test_markdown_was_understood(site: Path) -> None:
         prose = re.sub(r"(?s)<pre.*?</pre>", "", page.read_text())
         for mark in PARSED:
             assert mark not in prose, f"{page.name}: {prose[prose.index(mark) :][:100]}"
+
+
+def test_every_public_name_and_header_has_its_words(site: Path) -> None:
+    python = (site / "api/python/keystep.html").read_text()
+    for name in keystep.__all__:
+        assert name.startswith("__") or f'id="keystep.{name}"' in python, name
+    for header in (ROOT / "cpp/include/keystep").glob("*.hpp"):
+        assert header.stem == "keystep" or (site / f"api/cpp/{header.stem}.html").exists(), header
+    runtime = (site / "api/cpp/runtime.html").read_text()
+    for words in ("Starts an episode. Throws ArgumentError", "denoise steps of a chunk; 0: as the manifest"):
+        assert words in re.sub(r"<[^>]+>", "", runtime), words
+    assert "impl_" not in runtime, "what is private is nobody's business"
+
+
+def test_the_stub_says_what_the_bindings_say() -> None:
+    """Sites and editors read _core.pyi, Python's help the bindings."""
+    stub = ast.parse((ROOT / "python/keystep/_core.pyi").read_text())
+    told = [node for node in stub.body if isinstance(node, ast.ClassDef | ast.FunctionDef)]
+    told = [node for node in told if node.name in keystep.__all__]
+    assert len(told) >= 8
+    for node in told:
+        words = " ".join((ast.get_docstring(node) or "none").split())
+        assert words in " ".join(getattr(keystep, node.name).__doc__.split()), node.name
 
 
 @pytest.mark.parametrize(

@@ -24,12 +24,22 @@ Status = Literal[
 
 Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
-class Error(RuntimeError): ...
-class BundleError(Error): ...
-class ProviderError(Error): ...
-class ArgumentError(Error, ValueError): ...
+# What keystep exports has its words here, too: those of the bindings, for editors and for the site.
+class Error(RuntimeError):
+    """Base of everything keystep raises."""
+
+class BundleError(Error):
+    """The bundle on disk is damaged, unsafe, newer, or disagrees with itself."""
+
+class ProviderError(Error):
+    """The inference engine or the provider asked for is not available."""
+
+class ArgumentError(Error, ValueError):
+    """An argument is outside what the policy or the function accepts."""
 
 class PolicyError(Error):
+    """A tick that was not ok; `status` says why, e.g. "not_reset" or "busy"."""
+
     status: Status
 
 def expected(field: str, wanted: str, got: object) -> str: ...
@@ -40,10 +50,23 @@ def check_manifest(manifest: str) -> None: ...
 def sha256_file(file: Path) -> str: ...
 def noise(
     shape: tuple[int, ...] | list[int], seed: int, episode: int = 0, chunk: int = 0, step: int = 0
-) -> NDArray[np.float32]: ...
-def now_us() -> int: ...
+) -> NDArray[np.float32]:
+    """Standard normals, float32, of the counter-based generator (Philox 4x32-10, Salmon et al., SC 2011).
+
+    The runtime draws the initial sample of the n-th chunk of an episode with chunk=n, step=0 and the
+    noise of denoise step k with step=k+1; plans with chunk=0x80000000 | n (n below 2**31).
+
+    Raises ArgumentError: seed and chunk in 0..2**64-1, episode and step in 0..2**32-1, shape of at most
+    32 axes and 2**28 values.
+    """
+
+def now_us() -> int:
+    """Microseconds of the steady clock that `timestamp_us` is compared with."""
 
 class SamplerSpec:
+    """All the settings of a sampler; the manifest's "sampler" object has exactly these keys. Raises TypeError
+    for another key, ArgumentError for a value of another type."""
+
     kind: str
     train_steps: int
     inference_steps: int

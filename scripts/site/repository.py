@@ -7,6 +7,7 @@ A link to nothing stays as it is, and the strict build refuses it.
 
 from __future__ import annotations
 
+import json
 import posixpath
 import re
 from collections.abc import Iterator
@@ -33,7 +34,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     repository, uri = Repository(config), page.file.src_uri
     here = written_at(uri)
-    if not (repository.root / here).is_file():  # another hook made it, for the site alone
+    if uri.endswith(".ipynb.md"):
+        here = here.removesuffix(".md")
+    if not (repository.root / here).is_file():  # made for the site alone
         return markdown
 
     def turned(link: re.Match[str]) -> str:
@@ -55,6 +58,17 @@ def written_at(uri: str) -> str:
     if uri == "index.md":
         return "README.md"
     return uri.removeprefix("repository/") if uri.startswith("repository/") else f"docs/{uri}"
+
+
+def notebook(path: Path) -> str:
+    """Its cells; they are kept without outputs."""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    parts = ["".join(cell["source"]) for cell in cells]
+    shown = [
+        part if cell["cell_type"] == "markdown" else f"```python\n{part}\n```"
+        for cell, part in zip(cells, parts, strict=True)
+    ]
+    return "\n\n".join(shown) + "\n"
 
 
 class Repository:
@@ -91,6 +105,8 @@ class Repository:
             return File.generated(config, uri, content=f"{UNSEARCHED}# {path}\n\n{lines}\n")
         if there.suffix in {".md", *SERVED}:
             return File.generated(config, uri, abs_src_path=str(there))
+        if there.suffix == ".ipynb":
+            return File.generated(config, uri, content=notebook(there))
         language = {".hpp": "cpp", ".txt": "cmake"}.get(there.suffix, there.suffix[1:])
         text = there.read_text(encoding="utf-8")
         return File.generated(config, uri, content=f"{UNSEARCHED}# {path}\n\n````{language}\n{text}````\n")
