@@ -23,10 +23,21 @@ PROBES = (
     "Pick up the red cube",
     "move3d(get_actor('red cube', actor_pos=(7, 21)))",
     "# pose_dict['A'] = get_pose(get_actor(\"it's\"))\n# done()\n",
-    " two  spaces\t\tand\n\nlines ",
+    "two  spaces\t\tand\n\nlines ",
     "caf\u00e9 \u8d64\u3044 \U0001f600 \u0394",
 )
-"""Texts by which the two tokenisers are compared."""
+"""Texts by which the two tokenisers are compared. None begins with a space: see SPACES."""
+_MARKING = {"type": "Metaspace", "replacement": SPACE_MARK, "split": False}
+_REPLACING = {"type": "Replace", "pattern": {"String": " "}, "content": SPACE_MARK}
+SPACES: tuple[dict[str, list[dict[str, Any]]], ...] = (
+    {"normalizer": [{"type": "Prepend", "prepend": SPACE_MARK}, _REPLACING], "pre_tokenizer": []},
+    *(
+        {"normalizer": [], "pre_tokenizer": [{**_MARKING, "prepend_scheme": scheme}]}
+        for scheme in ("first", "always")
+    ),
+)
+"""How a tokeniser of Phi-3's kind marks spaces: as its file says, or as LlamaTokenizer of transformers 5 does,
+whatever the file says. That one puts none before a text that has one, which then is lost."""
 
 
 def own_pieces(tokenizer: Any, config: CodePlannerConfig) -> tuple[PieceTokenizer, list[int]]:
@@ -44,9 +55,7 @@ def own_pieces(tokenizer: Any, config: CodePlannerConfig) -> tuple[PieceTokenize
     """
     told = json.loads(tokenizer.backend_tokenizer.to_str())
     model = told["model"]
-    if model.get("type") != "BPE" or not model.get("byte_fallback"):
-        got = f"{model.get('type')}, byte_fallback {model.get('byte_fallback')}"
-        raise LlavaError(f"tokenizer: expected BPE with bytes for unknown characters, got {got}")
+    _check_kind(told)
     vocabulary: dict[str, int] = model["vocab"]
     spelled = [f"<0x{byte:02X}>" for byte in range(BYTES)]
     lacking = [name for name in spelled if name not in vocabulary]
@@ -65,6 +74,30 @@ def own_pieces(tokenizer: Any, config: CodePlannerConfig) -> tuple[PieceTokenize
     order = _order(config, known)
     _check_probes(found, tokenizer, order)
     return found, order
+
+
+def _check_kind(told: dict[str, Any]) -> None:
+    """That texts are not changed, nor parted, before pairs are merged; probes alone would not show it."""
+    model = told["model"]
+    if model.get("type") != "BPE" or not model.get("byte_fallback"):
+        got = f"{model.get('type')}, byte_fallback {model.get('byte_fallback')}"
+        raise LlavaError(f"tokenizer: expected BPE with bytes for unknown characters, got {got}")
+    for setting in ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "ignore_merges"):
+        if model.get(setting):
+            raise LlavaError(f"tokenizer.{setting}: expected none, got {model[setting]}")
+    steps = {name: _steps(told.get(name)) for name in ("normalizer", "pre_tokenizer")}
+    if steps not in SPACES:
+        raise LlavaError(f"tokenizer: expected spaces marked as Phi-3's, and nothing else, got {steps}")
+
+
+def _steps(found: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """A normaliser or pre-tokeniser as a list of those that it is made of."""
+    if found is None:
+        return []
+    if found.get("type") != "Sequence":
+        return [found]
+    parts = found.get("normalizers", found.get("pretokenizers", []))
+    return [step for part in parts for step in _steps(part)]
 
 
 def _order(config: CodePlannerConfig, known: Sequence[int]) -> list[int]:
