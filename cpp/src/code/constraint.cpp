@@ -1,7 +1,7 @@
 #include "code/constraint.hpp"
 
 #include <algorithm>
-#include <array>
+#include <iterator>
 #include <limits>
 
 #include "keystep/bounded.hpp"
@@ -110,48 +110,53 @@ std::size_t CodeConstraint::shortest_reply() const noexcept {
   return least;
 }
 
-/// From the end of a line to its beginning: the shortest way is by earlier nodes only.
+/// From the end of a line to its beginning: the shortest way is by earlier nodes only. Tokens are tried in
+/// the order of their bytes, those that begin alike together: however many there are, only as many are looked
+/// at as a node goes on with.
 void CodeConstraint::measure() {
-  constexpr std::size_t kBytes = 256;
-  std::array<std::vector<const Text*>, kBytes> starting;
-  for (const Text& text : texts_) {
-    if (text.bytes > 0) starting[bytes_[text.first]].push_back(&text);
-  }
+  std::vector<Token> all, words;  // in that order; `words` may have a space implied before them
+  for (std::size_t i = WordTokenizer::kSpecials; i < texts_.size(); ++i) all.push_back(static_cast<Token>(i));
+  std::ranges::sort(all, [&](Token one, Token other) {
+    return std::ranges::lexicographical_compare(bytes_of(text(one)), bytes_of(text(other)));
+  });
+  std::ranges::copy_if(all, std::back_inserter(words), [&](Token token) { return text(token).begins_word; });
+  std::vector<Token> others;
+  std::ranges::copy_if(all, std::back_inserter(others),
+                       [&](Token token) { return !text(token).begins_word; });
   costs_.resize(2 * automaton_.nodes.size());
   costs_[0] = costs_[1] = {1, 0};
   for (std::size_t i = 1; i < automaton_.nodes.size(); ++i) {
     const auto node = static_cast<NodeId>(i);
-    for (const bool after_word : {false, true}) {
-      Cost best = {std::numeric_limits<std::uint16_t>::max(), 0};
-      for (std::size_t byte = 0; byte < kBytes; ++byte) {
-        const bool leads = automaton_.next(node, static_cast<std::uint8_t>(byte)) != CodeAutomaton::kNone;
-        const bool spaced = after_word && automaton_.next(node, ' ') != CodeAutomaton::kNone;
-        if (!leads && !spaced) continue;
-        for (const Text* text : starting[byte]) try_token(node, after_word, *text, best);
-      }
-      const bool found = best.tokens != std::numeric_limits<std::uint16_t>::max();
-      costs_[2 * i + (after_word ? 1 : 0)] = found ? best : Cost{};
+    Cost &behind_none = costs_[2 * i], &behind_word = costs_[2 * i + 1];
+    try_tokens(node, all, 0, false, behind_none);
+    try_tokens(node, others, 0, false, behind_word);
+    if (const NodeId next = earlier(node, ' '); next != CodeAutomaton::kNone) {
+      try_tokens(next, words, 0, true, behind_word);
     }
   }
 }
 
-void CodeConstraint::try_token(NodeId node, bool after_word, const Text& text, Cost& best) const noexcept {
-  const bool spaced = after_word && text.begins_word;
-  const auto earlier = [&](std::uint8_t byte) {
-    const NodeId next = automaton_.next(node, byte);
-    const bool found = next != CodeAutomaton::kNone && next < node;
-    node = next;
-    return found;
-  };
-  if (spaced && !earlier(' ')) return;
-  for (const std::uint8_t byte : bytes_of(text)) {
-    if (!earlier(byte)) return;
+/// Those that have the same first `at` bytes, which lead here; `spaced`: and a space before them.
+void CodeConstraint::try_tokens(NodeId node, std::span<const Token> tokens, std::size_t at, bool spaced,
+                                Cost& best) const noexcept {
+  while (!tokens.empty() && text(tokens.front()).bytes == at) {
+    const Text& whole = text(tokens.front());
+    const Cost& rest = cost(node, whole.ends_word);
+    const Cost found{static_cast<std::uint16_t>(rest.tokens + 1),
+                     static_cast<std::uint16_t>(rest.bytes + at + (spaced ? 1 : 0))};
+    if (rest.tokens > 0 && (best.tokens == 0 || found < best)) best = found;
+    tokens = tokens.subspan(1);
   }
-  const Cost& rest = cost(node, text.ends_word);
-  if (rest.tokens == 0) return;
-  const auto tokens = static_cast<std::uint16_t>(rest.tokens + 1);
-  const auto bytes = static_cast<std::uint16_t>(rest.bytes + text.bytes + (spaced ? 1 : 0));
-  best = std::min(best, Cost{tokens, bytes});
+  const auto byte_at = [&](Token token) { return bytes_of(text(token))[at]; };
+  while (!tokens.empty()) {
+    const std::uint8_t byte = byte_at(tokens.front());
+    const auto alike = std::ranges::upper_bound(tokens, byte, {}, byte_at) - tokens.begin();
+    const NodeId next = earlier(node, byte);
+    if (next != CodeAutomaton::kNone) {
+      try_tokens(next, tokens.first(static_cast<std::size_t>(alike)), at + 1, spaced, best);
+    }
+    tokens = tokens.subspan(static_cast<std::size_t>(alike));
+  }
 }
 
 }  // namespace keystep

@@ -23,8 +23,8 @@ struct CodePlace {
   bool after_word = false;  ///< the last token is an entry that ends with a word byte
 };
 
-/// Which tokens a reply may go on with, so that it can become code in the tokens that are left. Every session
-/// makes its own; nothing is allocated after construction.
+/// Which tokens a reply may go on with, so that it can become code in the tokens that are left. It never
+/// changes: all sessions of a bundle have one. Nothing is allocated after construction.
 class CodeConstraint {
  public:
   /// Throws BundleError, as of `make_automaton`.
@@ -59,10 +59,17 @@ class CodeConstraint {
 
   bool step(CodePlace& place, std::uint8_t byte) const noexcept;
   void measure();
+  void try_tokens(CodeAutomaton::NodeId node, std::span<const Token> tokens, std::size_t at, bool spaced,
+                  Cost& best) const noexcept;
   std::size_t shortest_reply() const noexcept;
-  void try_token(CodeAutomaton::NodeId node, bool after_word, const Text& text, Cost& best) const noexcept;
   const Cost& cost(CodeAutomaton::NodeId node, bool after_word) const noexcept {
     return costs_[2 * static_cast<std::size_t>(node) + (after_word ? 1 : 0)];
+  }
+  const Text& text(Token token) const noexcept { return texts_[static_cast<std::size_t>(token)]; }
+  /// kNone where the next node is none, or on no shortest way.
+  CodeAutomaton::NodeId earlier(CodeAutomaton::NodeId node, std::uint8_t byte) const noexcept {
+    const CodeAutomaton::NodeId next = automaton_.next(node, byte);
+    return next < node ? next : CodeAutomaton::kNone;
   }
   std::span<const std::uint8_t> bytes_of(const Text& text) const noexcept {
     return std::span(bytes_).subspan(text.first, text.bytes);

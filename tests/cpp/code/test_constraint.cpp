@@ -64,6 +64,27 @@ void too_much_is_refused() {
                CodeConstraint(api, 12, words));
 }
 
+/// The largest table, of words that all begin as the functions do: what is looked at of it is what they go on
+/// with. If it were the table at every place, this would not end.
+void tables_that_begin_alike_are_made_soon() {
+  std::string words, parameters;
+  const std::string same(44, 'a');
+  for (int i = 0; i < 65000; ++i) words += (i == 0 ? "\"" : ",\"") + same + "b" + std::to_string(i) + "\"";
+  words = R"({"format": "keystep-words", "version": 1, "words": [)" + words +
+          R"(], "specials": ["<pad>", "<end>", "<image>", "<proprioception>"]})";
+  for (int i = 0; i < 16; ++i) {
+    std::string choices;
+    for (int j = 0; j < 64; ++j) choices += (j == 0 ? "\"" : ",\"") + same + "b" + std::to_string(j) + "c\"";
+    parameters += (i == 0 ? "" : ",") + (R"({"name": "p)" + std::to_string(i)) +
+                  R"(", "types": ["string"], "required": true, "choices": [)" + choices + "]}";
+  }
+  const std::string api = R"([{"name": ")" + same + R"(b7", "result": null, "parameters": [)" + parameters +
+                          R"(]}, {"name": ")" + same + R"(b8", "result": null, "parameters": []}])";
+  const WordTokenizer table(read_words(words));
+  const CodeConstraint constraint(read_api(api), 12, table);
+  CHECK(constraint.nodes() > 5000 && constraint.shortest() == 4);  // its name, "(", ")" and the end
+}
+
 void code_is_accepted_and_nothing_else() {
   const Constrained of;
   for (const char* good :
@@ -260,6 +281,7 @@ void damaged_apis_are_refused(Random& random) {
 int main() {
   Random random(15);
   too_much_is_refused();
+  tables_that_begin_alike_are_made_soon();
   code_is_accepted_and_nothing_else();
   every_walk_ends(random);
   for (std::uint32_t seed = 1; seed <= 3; ++seed) every_way_writes_the_same(seed);
