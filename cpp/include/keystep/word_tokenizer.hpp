@@ -8,6 +8,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "keystep/bounded.hpp"
@@ -69,6 +70,8 @@ class WordTokenizer {
   bool encode_words(std::string_view text, Bounded<Token>& tokens) const noexcept;
   bool encode_pieces(std::string_view text, Bounded<Token>& tokens) const noexcept;
   bool append_characters(std::string_view text, Bounded<Token>& tokens) const noexcept;
+  void note_meeting(Token left, Token right);
+  std::size_t merge(std::span<Token> tokens) const noexcept;
 
   struct Join {
     std::uint32_t rank = 0;
@@ -78,6 +81,7 @@ class WordTokenizer {
   WordTable table_;
   std::unordered_map<std::uint32_t, Token> characters_;  // of pieces: those of one character, by its bytes
   std::unordered_map<std::uint64_t, Join> joins_;        // and what two become
+  std::unordered_set<std::uint64_t> meetings_;           // characters on both sides of what is joined
   std::array<std::vector<Token>, 256> by_start_;         // by first byte, the longest first
 };
 

@@ -46,6 +46,7 @@ WordTokenizer::WordTokenizer(WordTable table) : table_(std::move(table)) {
     }
     for (const auto& [left, right, joined] : table_.merges) {
       joins_.emplace(pair_of(left, right), Join{static_cast<std::uint32_t>(joins_.size()), joined});
+      note_meeting(left, right);
     }
     return;
   }
@@ -104,22 +105,49 @@ bool WordTokenizer::append_characters(std::string_view text, Bounded<Token>& tok
   return true;
 }
 
-/// Of the pairs that become one the first in the table, of equals the first in the text, until there is none.
+/// Where they meet in a text, two characters; elsewhere nothing is merged.
+void WordTokenizer::note_meeting(Token left, Token right) {
+  const std::string &before = entry(left), &behind = entry(right);
+  std::size_t at = before.size() - 1;
+  while (at > 0 && (byte_of(before[at]) & 0xC0) == 0x80) --at;  // the first byte of its last character
+  const auto last = characters_.find(packed(std::string_view(before).substr(at)));
+  const auto first = characters_.find(packed(std::string_view(behind).substr(0, character_size(behind))));
+  if (last == characters_.end() || first == characters_.end()) return;  // a text has their bytes instead
+  meetings_.insert(pair_of(last->second, first->second));
+}
+
+/// What is between two places at which nothing is merged is merged by itself: so the work grows with the
+/// square of that, not of the text.
 bool WordTokenizer::encode_pieces(std::string_view text, Bounded<Token>& tokens) const noexcept {
   if (text.empty()) return true;
   const std::size_t begin = tokens.size();
   if (!append_characters(" ", tokens) || !append_characters(text, tokens)) return false;
+  const std::span<Token> all(&tokens[begin], tokens.size() - begin);
+  std::size_t merged = 0;
+  for (std::size_t first = 0, next = 0; first < all.size(); first = next) {
+    for (++next; next < all.size() && meetings_.contains(pair_of(all[next - 1], all[next]));) ++next;
+    if (merged < first) std::ranges::copy(all.subspan(first, next - first), &all[merged]);
+    merged += merge(all.subspan(merged, next - first));
+  }
+  tokens.shorten(begin + merged);
+  return true;
+}
+
+/// Of the pairs that become one the first in the table, of equals the first in the text, until there is none.
+/// How many are left, at the front.
+std::size_t WordTokenizer::merge(std::span<Token> tokens) const noexcept {
+  std::size_t count = tokens.size();
   while (true) {
     Join best{.rank = std::numeric_limits<std::uint32_t>::max()};
     std::size_t at = 0;
-    for (std::size_t i = begin; i + 1 < tokens.size(); ++i) {
+    for (std::size_t i = 0; i + 1 < count; ++i) {
       const auto found = joins_.find(pair_of(tokens[i], tokens[i + 1]));
       if (found != joins_.end() && found->second.rank < best.rank) best = found->second, at = i;
     }
-    if (best.joined == kNone) return true;
+    if (best.joined == kNone) return count;
     tokens[at] = best.joined;
-    for (std::size_t i = at + 1; i + 1 < tokens.size(); ++i) tokens[i] = tokens[i + 1];
-    tokens.shorten(tokens.size() - 1);
+    std::ranges::copy(tokens.subspan(at + 2, count - at - 2), &tokens[at + 1]);
+    --count;
   }
 }
 

@@ -1,5 +1,6 @@
 // What a planner that writes reads and remembers: tokens, prompts, memory, key-steps. That Python's twin says
 // the same is tests/parity/test_code_text.py's to show.
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -18,12 +19,11 @@ void tokens_are_as_specified() {
   const WordTokenizer words(read_words(kWords));
   const auto first = WordTokenizer::kFirstWord;
   const auto byte = [](char c) { return WordTokenizer::kSpecials + Token{static_cast<std::uint8_t>(c)}; };
-  using Tokens = std::vector<Token>;
-  CHECK(encoded(words, "red cube") == (Tokens{first, first + 1}));
-  CHECK(encoded(words, "red  cube") == (Tokens{first, byte(' '), byte(' '), first + 1}));
-  CHECK(encoded(words, "redo") == (Tokens{byte('r'), byte('e'), byte('d'), byte('o')}));
-  CHECK(encoded(words, "get_actor('red')") == (Tokens{first + 3, first, first + 4}));
-  CHECK(encoded(words, " red") == (Tokens{byte(' '), first}));
+  CHECK(encoded(words, "red cube") == (std::vector<Token>{first, first + 1}));
+  CHECK(encoded(words, "red  cube") == (std::vector<Token>{first, byte(' '), byte(' '), first + 1}));
+  CHECK(encoded(words, "redo") == (std::vector<Token>{byte('r'), byte('e'), byte('d'), byte('o')}));
+  CHECK(encoded(words, "get_actor('red')") == (std::vector<Token>{first + 3, first, first + 4}));
+  CHECK(encoded(words, " red") == (std::vector<Token>{byte(' '), first}));
   CHECK(encoded(words, "").empty());
   CHECK(encoded(words, "<end>").size() == 5);  // no text is special
   CHECK(!words.is_text(WordTokenizer::kEnd) && !words.is_text(words.size()) && !words.is_text(-1));
@@ -60,6 +60,26 @@ void bad_tables_name_the_field() {
           "format: expected keystep-words | keystep-pieces, got \"words\"");
   refuses(replaced(kWords, "\"version\": 1", "\"version\": 2"),
           "version: expected an integer in 1..1, got 2");
+}
+
+/// Pieces of a long text: if each merge looked at all of it, this would not end.
+void long_texts_are_merged_stretch_by_stretch() {
+  const WordTokenizer pieces(read_words(R"json({
+    "format": "keystep-pieces", "version": 1, "specials": ["<pad>", "<end>", "<image>", "<proprioception>"],
+    "words": [" ", "a", "b", "\u00e9", "ab", "b\u00e9", " ab", "  ", "a\u2603", "\u2603a"],
+    "merges": [[260, 260], [261, 262], [260, 264], [262, 263]]})json"));
+  const Token space = WordTokenizer::kFirstWord, byte = WordTokenizer::kSpecials;
+  const auto of = [&](std::string_view text) { return encoded(pieces, text); };
+  CHECK(of("ab b\xc3\xa9") == (std::vector<Token>{space + 6, space, space + 5}));
+  CHECK(of("abb\xc3\xa9") == (std::vector<Token>{space + 6, space + 5}));
+  CHECK(of("a\xe2\x98\x83") ==
+        (std::vector<Token>{space, space + 1, byte + 0xe2, byte + 0x98, byte + 0x83}));  // no pair makes it
+  CHECK(of("b\xc3") == (std::vector<Token>{space, space + 2, byte + 0xc3}));
+  std::string text;
+  for (int i = 0; i < 100000; ++i) text += "ab b\xc3\xa9 ";
+  const std::vector<Token> tokens = of(text);
+  CHECK(tokens.size() == 300001 && decoded(pieces, tokens) == text && tokens.back() == space);
+  CHECK(std::ranges::count(tokens, space + 6) == 100000 && std::ranges::count(tokens, space + 5) == 100000);
 }
 
 void bad_layouts_name_the_field() {
@@ -185,6 +205,7 @@ int main() {
   tokens_are_as_specified();
   what_has_no_room_is_not_there();
   bad_tables_name_the_field();
+  long_texts_are_merged_stretch_by_stretch();
   bad_layouts_name_the_field();
   prompts_follow_the_layout();
   memory_shows_the_newest_that_fit();

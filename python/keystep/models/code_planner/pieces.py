@@ -36,8 +36,8 @@ SPACES: tuple[dict[str, list[dict[str, Any]]], ...] = (
         for scheme in ("first", "always")
     ),
 )
-"""How a tokeniser of Phi-3's kind marks spaces: as its file says, or as LlamaTokenizer of transformers 5 does,
-whatever the file says. That one puts none before a text that has one, which then is lost."""
+"""How a tokeniser of Phi-3's kind marks spaces: as its file says, or as LlamaTokenizer of transformers does
+in any case. That one puts none before a text that has one, which then is lost."""
 
 
 def own_pieces(tokenizer: Any, config: CodePlannerConfig) -> tuple[PieceTokenizer, list[int]]:
