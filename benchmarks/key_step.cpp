@@ -149,6 +149,7 @@ class Bench {
     return std::make_unique<CodePlanner>(
         CodePlannerParts{
             spec_,
+            std::make_shared<const CodeLanguage>(spec_, spec_.decoding.constrained),
             features,
             graphs_.vision,
             std::make_unique<test::FakeVision>(graphs_.vision, *graphs_.tensors, graphs_.vision_fails),

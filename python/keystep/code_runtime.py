@@ -38,7 +38,7 @@ class CodeEvent:
     Attributes:
         kind: key_step; forgotten (a key-step has no room any more), refused (no room, and none may be
             forgotten), endless (a reply without an end), not_finite (NaN in the logits), failed (the engine).
-        text: of a key-step.
+        text: of a key-step, and of an endless reply, as it was written.
     """
 
     kind: str

@@ -20,7 +20,7 @@ const char* name(CodeEventKind kind) noexcept;
 struct CodeEvent {
   CodeEventKind kind = CodeEventKind::key_step;
   std::int64_t step = 0;  ///< control steps since `reset`
-  std::string text{};     ///< of a key-step, as it was written
+  std::string text{};     ///< of a key-step, and of a reply without an end, as it was written
 };
 
 /// Since loading, or since the counts were reset.

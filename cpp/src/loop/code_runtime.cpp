@@ -41,11 +41,12 @@ RuntimeOptions engine_alone(const CodeOptions& options) {
   return all;
 }
 
-std::unique_ptr<CodePlanner> planner_of(const Policy& policy, Tensors& tensors,
-                                        const DecodingSpec& decoding) {
+std::unique_ptr<CodePlanner> planner_of(const Policy& policy, std::shared_ptr<const CodeLanguage> language,
+                                        Tensors& tensors, const DecodingSpec& decoding) {
   const Bundle& bundle = *policy.bundle();
   return std::make_unique<CodePlanner>(
       CodePlannerParts{*bundle.code,
+                       std::move(language),
                        bundle.observation,
                        policy.graph("vision"),
                        policy.bind("vision", tensors),
@@ -58,7 +59,9 @@ std::unique_ptr<CodePlanner> planner_of(const Policy& policy, Tensors& tensors,
 }  // namespace
 
 struct CodeRuntime::Impl : SessionBase {
-  Impl(std::shared_ptr<const Policy> shared, CodeOptions with)
+  /// `known`: of another session with the same options.
+  Impl(std::shared_ptr<const Policy> shared, CodeOptions with,
+       std::shared_ptr<const CodeLanguage> known = nullptr)
       : SessionBase(with.attendant),
         policy(std::move(shared)),
         shared_bundle(policy->bundle()),
@@ -68,8 +71,10 @@ struct CodeRuntime::Impl : SessionBase {
         deadline_us(policy->options().deadline_us),
         description(policy->engine_description()),
         choices(policy->engine_choices()),
+        language(known ? std::move(known)
+                       : std::make_shared<const CodeLanguage>(*bundle.code, decoding.constrained)),
         tensors(policy->tensors()),
-        planner(planner_of(*policy, *tensors, decoding)),
+        planner(planner_of(*policy, language, *tensors, decoding)),
         trace(options.tracer) {}
 
   /// A call that computes, under the epoch it began in.
@@ -100,6 +105,7 @@ struct CodeRuntime::Impl : SessionBase {
   const double deadline_us;
   const std::string description;
   const std::vector<EngineChoice> choices;
+  const std::shared_ptr<const CodeLanguage> language;
 
   // This session's, freed by close.
   std::unique_ptr<Tensors> tensors;
@@ -170,7 +176,8 @@ std::unique_ptr<CodeRuntime> CodeRuntime::session(std::shared_ptr<Attendant> att
   if (!policy) throw PolicyError(Status::closed);
   CodeOptions options = self.options;
   options.attendant = std::move(attendant);
-  return std::unique_ptr<CodeRuntime>(new CodeRuntime(std::make_unique<Impl>(policy, std::move(options))));
+  return std::unique_ptr<CodeRuntime>(
+      new CodeRuntime(std::make_unique<Impl>(policy, std::move(options), self.language)));
 }
 
 const Bundle& CodeRuntime::bundle() const noexcept { return impl_->bundle; }

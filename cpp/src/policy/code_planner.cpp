@@ -38,14 +38,13 @@ CodePlanner::CodePlanner(CodePlannerParts parts, const DecodingSpec& decoding)
                                           : Way::greedy),
       early_stop_(decoding.early_stop),
       every_(decoding.every),
-      words_(spec_.words),
-      constraint_(decoding.constrained ? std::make_unique<CodeConstraint>(spec_.api, spec_.grid, words_)
-                                       : nullptr),
+      language_(std::move(parts.language)),
+      words_(language_->words),
       prompts_(spec_.prompt, words_, static_cast<int>(spec_.image_tokens), section_bytes(spec_)),
       memory_(prompts_, spec_.memory),
       sight_(spec_, parts.observation, parts.vision_spec, std::move(parts.vision), parts.tensors),
       decoder_(spec_, std::move(parts.decoder), sight_.seen(), parts.tensors),
-      writer_(spec_, words_, decoder_, constraint_.get()),
+      writer_(spec_, words_, decoder_, language_->constraint ? &*language_->constraint : nullptr),
       events_(kEvents, spec_.memory.keystep_bytes),
       commented_(most_reply_bytes(spec_)),
       info_(memory_.info_capacity()),
@@ -266,7 +265,7 @@ void CodePlanner::note_forgotten(std::int64_t step) noexcept {
 Status CodePlanner::note_failure(Status status, std::int64_t step) noexcept {
   if (status != Status::rejected_plan && status != Status::engine_failure) return status;
   const CodeEventKind kind = status == Status::engine_failure ? CodeEventKind::failed : fault_;
-  note(kind, step);
+  note(kind, step, kind == CodeEventKind::endless ? writer_.text() : std::string_view());
   counts_.refused += kind == CodeEventKind::refused;
   counts_.endless += kind == CodeEventKind::endless;
   counts_.not_finite += kind == CodeEventKind::not_finite;

@@ -11,18 +11,19 @@
 #include <string_view>
 #include <vector>
 
+#include "code/code_language.hpp"
 #include "code/code_sight.hpp"
-#include "code/constraint.hpp"
 #include "code/event_ring.hpp"
 #include "code/reply_writer.hpp"
 #include "policy/planner.hpp"
 
 namespace keystep {
 
-/// What a planner is made of; all but the graphs outlives it.
+/// What a planner is made of; all but the graphs and the language outlives it.
 struct CodePlannerParts {
   const CodePlannerSpec& spec;
-  const std::vector<FeatureSpec>& observation;  ///< of whoever hands over observations
+  std::shared_ptr<const CodeLanguage> language;  ///< of `spec`; of all its sessions
+  const std::vector<FeatureSpec>& observation;   ///< of whoever hands over observations
   const GraphSpec& vision_spec;
   std::unique_ptr<Graph> vision;
   DecoderGraphs decoder;
@@ -48,7 +49,7 @@ class CodePlanner final : public Planner {
 
   static std::size_t most_reply_bytes(const CodePlannerSpec& spec) noexcept;
 
-  /// Throws BundleError.
+  /// Whether replies are constrained says the language. Throws BundleError.
   explicit CodePlanner(CodePlannerParts parts, const DecodingSpec& decoding);
 
   /// The task is one line of UTF-8 with room in the context.
@@ -102,8 +103,8 @@ class CodePlanner final : public Planner {
   const Way way_;
   const std::size_t early_stop_;
   const int every_;
-  const WordTokenizer words_;
-  const std::unique_ptr<const CodeConstraint> constraint_;  // none: a reply may be any text
+  const std::shared_ptr<const CodeLanguage> language_;
+  const WordTokenizer& words_;
   PromptWriter prompts_;
   CodeMemory memory_;
   CodeSight sight_;

@@ -47,6 +47,8 @@ void episodes_are_the_reference_s(const DecodingSpec& how, std::uint32_t seed, c
     if (!ended) {
       CHECK(reply.status == Status::rejected_plan);
       CHECK(bench.planner->error() == "reply: expected at most 12 tokens with an end, got more");
+      const CodeEvent told = bench.planner->events().back();
+      CHECK(told.kind == CodeEventKind::endless && told.step == step && told.text == wanted);
       ++failures;
       next = step;
     } else {

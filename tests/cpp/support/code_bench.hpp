@@ -62,6 +62,7 @@ struct FakeGraphs {
                                        const DecodingSpec& decoding) {
     return std::make_unique<CodePlanner>(
         CodePlannerParts{spec,
+                         std::make_shared<const CodeLanguage>(spec, decoding.constrained),
                          features,
                          vision,
                          std::make_unique<FakeVision>(vision, *tensors, vision_fails),

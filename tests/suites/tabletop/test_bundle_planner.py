@@ -24,7 +24,7 @@ from keystep.commands.code_planners import code_planner_at
 from keystep.export.code_bundle import export_code_bundle, load_code_planning
 from keystep.suites.headless import missing_driver
 from keystep.suites.tabletop.oracle.bundle_planner import BundlePlanner
-from keystep.suites.tabletop.oracle.replies import ENDLESS
+from keystep.suites.tabletop.oracle.replies import ENDLESS, Endless
 from keystep.train.code_acting import CheckpointPlanner
 
 LIMIT = 48
@@ -92,10 +92,12 @@ def test_a_reply_without_an_end_is_told_as_that_of_the_checkpoint(tmp_path: Path
     seen = observed(load_code_planning(folder, LIMIT), 0)
     for planner in (first, second):
         planner.begin(TASK)
-    assert not first.write(seen).ended
-    with pytest.raises(CodeError) as told:
+    written = first.write(seen)
+    assert not written.ended
+    with pytest.raises(Endless) as told:
         second.write(seen)
     assert told.value.problem == ENDLESS and not ENDLESS.startswith("reply: ")
+    assert told.value.text and written.text.startswith(told.value.text)  # that one has a wider limit
     for planner in (first, second):
         planner.begin(TASK)
     with pytest.raises(CodeError, match=r"finite numbers, got NaN or Inf$") as torch_s:

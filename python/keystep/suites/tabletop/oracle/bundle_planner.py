@@ -11,7 +11,7 @@ import numpy as np
 
 import keystep
 from keystep.code.grammar import CodeError
-from keystep.suites.tabletop.oracle.replies import ENDLESS, Written
+from keystep.suites.tabletop.oracle.replies import Endless, Written
 
 
 class BundlePlanner:
@@ -51,20 +51,21 @@ class BundlePlanner:
         """The next reply; see `replies.WritesCode`. A mean picture (H, W, 3) of floats is rounded.
 
         Raises:
-            CodeError: it can write nothing: NaN, an endless reply (of which the text is not known), no room.
+            CodeError: it can write nothing: NaN, no room.
+            Endless: it came to no end.
         """
         shown = {key: _given(seen[key], entry["dtype"]) for key, entry in self._wanted.items()}
         try:
             return self._planner.ask(shown, request=request)
         except keystep.PolicyError as error:
-            raise CodeError(1, 1, self._problem(error)) from None
+            raise self._problem(error) from None
 
-    def _problem(self, error: keystep.PolicyError) -> str:
+    def _problem(self, error: keystep.PolicyError) -> CodeError:
         """As it is told of checkpoints; whoever asked says that it is of a reply."""
         told, events = str(error), self._planner.events()
         if told.startswith("reply: ") and events and events[-1].kind == "endless":
-            return ENDLESS
-        return told.removeprefix("reply: ")
+            return Endless(events[-1].text)
+        return CodeError(1, 1, told.removeprefix("reply: "))
 
     def prepare(self) -> None:
         """Decodes the key-step that may be next; without it a reply takes longer, and says the same."""

@@ -32,6 +32,18 @@ ENDLESS = "expected its end within the limit of tokens, got none"
 """Of a reply."""
 
 
+class Endless(CodeError):
+    """A reply that came to the limit of tokens without its end.
+
+    Attributes:
+        text: what was written.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(1, 1, ENDLESS)
+        self.text = text
+
+
 class Written(Protocol):
     """A reply: `keystep.CodeReply` of a bundle, `WrittenReply` of a checkpoint."""
 
@@ -69,6 +81,7 @@ class WritesCode(Protocol):
 
         Raises:
             CodeError: it can write nothing.
+            Endless: what it writes has no end, and is no reply; or one that is not `ended` is given.
         """
 
     def prepare(self) -> None:
@@ -174,6 +187,8 @@ class Replies:
         ms = 1e3 * (time.perf_counter() - started)
         for watcher in self._watchers:
             watcher.took(ms, None if isinstance(reply, CodeError) else reply.passes)
+        if isinstance(reply, Endless):
+            raise self._refusal(reply.text, reply.problem)
         if isinstance(reply, CodeError):
             raise reply
         return reply, ms
