@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from keystep.code.constraint import Constraint
 from keystep.export.code_golden import CodePlanning, code_arrays
 from keystep.export.code_graphs import PRECISIONS, write_graphs
 from keystep.export.code_language import load_language
-from keystep.export.code_manifest import REPLY_TOKENS, planner_entry
+from keystep.export.code_manifest import REPLY_TOKENS, api_entries, planner_entry
+from keystep.export.code_reading import shortest_reply
 from keystep.export.code_verify import measured_code_errors, verify_code_bundle
 from keystep.export.errors import ExportError
 from keystep.export.golden import write_golden
@@ -146,7 +146,7 @@ def _check_options(precision: str, others: Mapping[str, Any]) -> None:
 def _check_room(planning: CodePlanning) -> None:
     """That replies have room for code."""
     language = planning.language
-    least = Constraint(language.tokenizer, language.grid).shortest
+    least = shortest_reply(language.tokenizer, api_entries(), language.grid)
     if planning.reply_tokens < least:
         wanted = f"at least {least} (the shortest reply that is code)"
         raise ExportError(f"reply_tokens: expected {wanted}, got {planning.reply_tokens}")

@@ -57,7 +57,7 @@ def planner_entry(
         "tokens": special_tokens(),
         "never": never_written(language.tokenizer, config.vocabulary),
         **told,
-        "api": [function_entry(function) for function in API.values()],
+        "api": api_entries(),
         "memory": dict(MEMORY),
         "decoding": DECODING | {"constrained": constrained},
         "weights": {"precision": precision, "errors": dict(NO_ERRORS)},
@@ -72,6 +72,11 @@ def special_tokens() -> dict[str, int]:
 def never_written(words: Tokenizer, vocabulary: int) -> list[int]:
     """Ids that no reply has: all that are no text, but the end."""
     return [number for number in words.no_text(vocabulary) if number != words.end]
+
+
+def api_entries() -> list[dict[str, Any]]:
+    """All functions that a reply may call."""
+    return [function_entry(function) for function in API.values()]
 
 
 def function_entry(function: Function) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from code_checkpoints import GRID, code_checkpoint, language, small_llava  # noq
 from safetensors.torch import load_file, save_file  # noqa: E402
 
 import keystep  # noqa: E402
+from keystep.code.constraint import Constraint  # noqa: E402
 from keystep.code.language import API  # noqa: E402
 from keystep.code.prompt import PAPER  # noqa: E402
 from keystep.commands import export as export_command  # noqa: E402
@@ -28,7 +29,8 @@ from keystep.commands import verify as verify_command  # noqa: E402
 from keystep.export.bundle import export_bundle  # noqa: E402
 from keystep.export.code_bundle import export_code_bundle  # noqa: E402
 from keystep.export.code_language import LANGUAGE  # noqa: E402
-from keystep.export.code_manifest import DECODING  # noqa: E402
+from keystep.export.code_manifest import DECODING, api_entries  # noqa: E402
+from keystep.export.code_reading import shortest_reply  # noqa: E402
 from keystep.export.errors import ExportError  # noqa: E402
 from keystep.export.manifest import validate  # noqa: E402
 from keystep.export.onnx_planner import OnnxPlanner  # noqa: E402
@@ -85,6 +87,7 @@ def test_replies_that_are_code_by_default(
     checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The manifest says so; who loads it may say otherwise."""
+    spoken = language()
     made = tmp_path / "it.keystep"
     export_command.main(checkpoint, made, reply_tokens=2, constrained=True)
     assert keystep.read_manifest(made)["planner"]["decoding"] == DECODING | {"constrained": True}
@@ -100,6 +103,9 @@ def test_replies_that_are_code_by_default(
         export_command.main(checkpoint, tmp_path / "one.keystep", reply_tokens=1, constrained=True)
     assert str(refused.value) == "reply_tokens: expected at least 2 (the shortest reply that is code), got 1"
     assert not (tmp_path / "one.keystep").exists()
+    assert (
+        shortest_reply(spoken.tokenizer, api_entries(), GRID) == Constraint(spoken.tokenizer, GRID).shortest
+    )
 
 
 def unseen(bundle: Path) -> dict[str, np.ndarray]:
