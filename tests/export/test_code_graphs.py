@@ -160,6 +160,11 @@ def test_decoders_of_another_kind_are_refused() -> None:
     network = planner()
     with pytest.raises(ExportError, match=r"^context: expected 1\.\.1024 \(positions .*\), got 1025$"):
         decoder_graph(network.decoder, network.head, 1025)
+    rope = network.decoder.config.rope_parameters
+    rope["rope_type"] = "longrope"  # its switch would leave a stale cache (onnxruntime-genai #1161)
+    with pytest.raises(ExportError, match=r"^code_planner\.decoder\.rope_type: expected default, got longr"):
+        decoder_graph(network.decoder, network.head, CAPACITY)
+    rope["rope_type"] = "default"
     network.decoder.config.hidden_act = "gelu"
     with pytest.raises(ExportError, match=r"^code_planner\.decoder\.hidden_act: expected silu, got gelu$"):
         decoder_graph(network.decoder, network.head, CAPACITY)

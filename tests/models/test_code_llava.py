@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -55,8 +57,6 @@ def test_logits_are_those_of_transformers(folder: Path) -> None:
 
 def test_its_configuration_makes_the_same_network(folder: Path) -> None:
     """Without the folder; weights come from a checkpoint then."""
-    import json
-
     planner, tokenizer = pretrained_planner(folder, SIGHT, context=64)
     config = CodePlannerConfig.from_dict(json.loads(json.dumps(planner.config.to_dict())))
     assert config == planner.config
@@ -131,6 +131,26 @@ def test_sizes_that_do_not_fit_are_refused(folder: Path, change: dict, message: 
     planner, _ = pretrained_planner(folder, SIGHT, context=64)
     with pytest.raises(ConfigError, match=f"^{message}"):
         CodePlanner(replace(planner.config, **change))
+
+
+def test_no_code_of_a_folder_is_run(folder: Path, tmp_path: Path) -> None:
+    """Phi-3's hub folders bring code that caches of newer packages break (transformers #36071)."""
+    other = shutil.copytree(folder, tmp_path / "hub")
+    marker = tmp_path / "it was run"
+    (other / "evil.py").write_text(f"open({str(marker)!r}, 'w').close()\n")
+    for name, entry in (
+        ("config.json", {"AutoConfig": "evil.A", "AutoModelForCausalLM": "evil.A"}),
+        ("tokenizer_config.json", {"AutoTokenizer": ["evil.A", "evil.A"]}),
+    ):
+        told = json.loads((other / name).read_text())
+        if name == "config.json":
+            told["text_config"]["auto_map"] = entry
+        (other / name).write_text(json.dumps(told | {"auto_map": entry}))
+    found, _ = pretrained_planner(other, SIGHT, context=64)
+    wanted, tokenizer = pretrained_planner(folder, SIGHT, context=64)
+    given = (*inputs(wanted.config, tokenizer), torch.rand(1, 3, 32, 32))
+    torch.testing.assert_close(found(*given), wanted(*given), atol=0, rtol=0)
+    assert not marker.exists()
 
 
 @pytest.mark.parametrize("rope", ["window", "longrope"])

@@ -12,6 +12,8 @@ pytest.importorskip("transformers")
 from code_writers import Characters, example, looks, random_planner, small  # noqa: E402
 from transformers import DynamicCache  # noqa: E402
 
+from keystep.code import packing  # noqa: E402
+from keystep.code.packing import Chunk, pack  # noqa: E402
 from keystep.models.code_planner.config import CodePlannerConfig  # noqa: E402
 from keystep.models.code_planner.network import NO_LOSS, CodePlanner, given, rewind  # noqa: E402
 from keystep.models.code_planner.presets import CODE_PLANNER_PRESETS  # noqa: E402
@@ -48,6 +50,29 @@ def test_gradients_reach_every_parameter(name: str) -> None:
     model.loss(batch).backward()
     missing = [key for key, value in model.named_parameters() if value.grad is None or not value.grad.any()]
     assert not missing
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_fills_a_row_up_is_finite_and_teaches_nothing(name: str) -> None:
+    """A pad sees itself alone: rows that see nothing are NaN or not, by kernel (openvino #31630)."""
+    model = random_planner(name).train()
+    samples = [[Chunk("a", (5,)), Chunk("c", (6, 7), (1, 1))], [Chunk("b", (8,) * 9)]]
+    rows = [row for sample in samples for row in pack([sample], 9)]
+    found = packing.batch(rows, model.config.pad_id)
+    names = ("tokens", "positions", "mask", "targets", "weights")
+    one = {key: torch.from_numpy(found[key]) for key in names}
+    one["weights"] = one["weights"].float()
+    assert one["mask"].any(dim=-1).all() and not one["mask"][0, 3:, :3].any()
+    assert model(*given(one)).isfinite().all()
+    model.loss(one).backward()
+    grads = {key: value.grad for key, value in model.named_parameters() if value.grad is not None}
+    assert grads and all(grad.isfinite().all() for grad in grads.values())
+    model.zero_grad()
+    model.loss({key: value[:1, ..., :3] for key, value in one.items() if key != "mask"}
+               | {"mask": one["mask"][:1, :3, :3]}).backward()  # fmt: skip
+    for key, value in model.named_parameters():
+        if value.grad is not None:
+            torch.testing.assert_close(value.grad, grads[key], atol=1e-6, rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", NAMES)
