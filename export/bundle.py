@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -178,9 +179,19 @@ def _check_finite(arrays: Arrays) -> None:
 def _write_controller(controller: Controller, folder: Path) -> dict[str, Any]:
     entries = {}
     for kind in controller_graphs(controller):
+        if controller.graphs is not None:
+            entries[kind] = _take_graph(controller.graphs[kind], folder)
+            continue
         module, inputs = controller_module(kind, controller)
         entries[kind] = _write_graph(kind, module, inputs, OUTPUTS[kind], folder)
     return entries
+
+
+def _take_graph(path: Path, folder: Path) -> dict[str, Any]:
+    """Copies a graph that exists already, and the weights beside it; returns its entry of the manifest."""
+    for file in path.parent.glob(f"{path.name}*"):  # FILE.onnx.data, too
+        shutil.copy(file, folder / file.name)
+    return graph_entry(folder / path.name)
 
 
 def _write_planner(planning: Planning, folder: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ class Controller:
     execute: actions taken of each chunk.
     resize: whether the runtime may resize images.
     ensemble_decay: m of ACT's temporal ensembling; None: chunks come one after the other.
+    graphs: files of graphs that exist already, by name; None: they are made of the model.
     """
 
     model: DiffusionController | ActController | GivenAct | GivenSteps
@@ -45,6 +47,7 @@ class Controller:
     execute: int
     resize: bool = False
     ensemble_decay: float | None = None
+    graphs: Mapping[str, Path] | None = None
 
     @property
     def config(self) -> DiffusionConfig | ActConfig | GivenConfig:

@@ -1,4 +1,4 @@
-"""What is given to `from_module`, checked before anything is computed with it."""
+"""What is given to `from_module` and `from_onnx`, checked before anything is computed with it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from torch import nn
 
 from keystep.export.errors import ExportError
 from keystep.features import Feature
@@ -28,10 +27,8 @@ def refuse(field: str, wanted: str, got: Any) -> ExportError:
     return ExportError(f"{field}: expected {wanted}, got {got!r:.80}")
 
 
-def check_kinds(module: Any, features: Any, rate_hz: Any, sampler: Any, normalization: Any) -> None:
+def check_kinds(features: Any, rate_hz: Any, sampler: Any, normalization: Any) -> None:
     """Raises ExportError for what is of another type, or a rate that is none."""
-    if not isinstance(module, nn.Module):
-        raise refuse("module", "a torch.nn.Module", module)
     if not is_list(features) or not all(isinstance(feature, Feature) for feature in features):
         wanted = "a list of state_feature(..), camera_feature(..) and vector_feature(..)"
         raise refuse("features", wanted, features)

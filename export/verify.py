@@ -31,7 +31,7 @@ from keystep.export.onnx_policy import OnnxPolicy
 from keystep.export.rounding import magnified, network_units, resolution
 from keystep.manifests import family_of
 
-GOLDEN, ONNX, CPP = "golden (torch)", "ONNX from Python", "C++ runtime"
+ONNX, CPP = "ONNX from Python", "C++ runtime"
 # Of arrays of golden.npz that have no physical units.
 LABELS = {
     "model_output": "model output",
@@ -92,7 +92,8 @@ def verify_bundle(
     if has_scorer(manifest):
         cpp |= candidate_answers(path, manifest, golden, **options)
     outputs = onnx_outputs(OnnxPolicy(path, manifest, threads), manifest, golden)
-    rows = _rows(manifest, ONNX, outputs, GOLDEN, golden) + _rows(manifest, CPP, cpp, GOLDEN, golden)
+    made = golden_label(manifest)
+    rows = _rows(manifest, ONNX, outputs, made, golden) + _rows(manifest, CPP, cpp, made, golden)
     if options.get("provider", "cpu") == "cpu":
         rows += _native_rows(path, manifest, golden, threads)
     if checkpoint is not None:
@@ -101,6 +102,11 @@ def verify_bundle(
     if not all(row.within(tolerance) for row in rows):
         rows = _explained(rows, magnified(path, manifest, golden, threads))
     return VerifyReport(manifest["name"], len(golden["actions"]), tolerance, tuple(rows))
+
+
+def golden_label(manifest: dict[str, Any]) -> str:
+    """Who computed the golden data: torch, but for graphs that had no torch behind them."""
+    return "golden (ONNX)" if "golden_by" in manifest["provenance"] else "golden (torch)"
 
 
 def differences(path: Path) -> list[str]:
@@ -174,7 +180,7 @@ def _native_rows(path: Path, manifest: dict[str, Any], golden: Arrays, threads: 
     if has_scorer(manifest) and "plan" in unets and "fp32" in precisions:
         native = {"engine": "native", "precision": "fp32", "threads": threads}
         answers = candidate_answers(path, manifest, golden, **native)
-        rows += _rows(manifest, "native fp32", answers, GOLDEN, golden)
+        rows += _rows(manifest, "native fp32", answers, golden_label(manifest), golden)
     return rows
 
 
@@ -183,7 +189,7 @@ def _native_row(
 ) -> Comparison:
     options = {"engine": "native", "precision": precision, "threads": threads}
     answers = runtime_answers(path, manifest, golden, (quantity,), **options)
-    (row,) = _rows(manifest, f"native {precision}", answers, GOLDEN, golden)
+    (row,) = _rows(manifest, f"native {precision}", answers, golden_label(manifest), golden)
     # Rounded weights may cost what they did at export; in fp32 the engine computes what the graphs do.
     errors = {} if precision == "fp32" else _unets(manifest)[quantity][1]["errors"]
     return replace(row, recorded=errors.get(precision, {"max": 0.0})["max"])

@@ -158,7 +158,10 @@ def test_modules_that_cannot_be_compiled(way: str, told: str, tmp_path: Path) ->
         ({"action": replace(ACTIONS, low=[0])}, "action.low: expected 2 finite numbers"),
         ({"action": replace(ACTIONS, high=[-3, -3])}, r"action.max\[0\]: expected more than the minimum"),
         ({"action": replace(ACTIONS, names=["x", "x"])}, "action.names"),
-        ({"sampler": SamplerConfig(guidance=1.0)}, "sampler.guidance: expected 0 for a module, got 1"),
+        (
+            {"sampler": SamplerConfig(guidance=1.0)},
+            "sampler.guidance: expected 0 for a network that is not ours, got 1",
+        ),
         ({"sampler": SAMPLER}, r"module: expected a method encode \(with a sampler\), got Regression"),
     ],
 )
