@@ -16,6 +16,7 @@ from keystep.export.module_checks import (
     numbers,
     refuse,
     texts,
+    whole,
 )
 from keystep.export.typical import typical
 from keystep.features import Feature
@@ -35,6 +36,9 @@ class Actions:
         rate_limit: greatest change from one action to the next, None: any.
         hold: what a tick that fails gives, see docs/bundle.md; by default the last action again.
         normalization: the manifest's entry by which the network's output is taken back.
+        relative: {"feature": key, "values": [..]}, the manifest's `action.relative`: which value of a vector,
+            as it was observed when a chunk was made, is added to each action (None: it is absolute).
+            Everything else here is of absolute actions, but `normalization`, which is of the network's.
     """
 
     names: Sequence[str]
@@ -44,6 +48,7 @@ class Actions:
     rate_limit: Sequence[float] | None = None
     hold: Mapping[str, Any] = field(default_factory=lambda: {"mode": "last"})
     normalization: Mapping[str, Any] = field(default_factory=lambda: dict(IDENTITY))
+    relative: Mapping[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As a checkpoint has it. Raises ExportError."""
@@ -85,6 +90,8 @@ def described(
             wanted = "0 for a network that is not ours"
             raise ExportError(f"sampler.guidance: expected {wanted}, got {sampler.guidance}")
     doing = action.to_dict()
+    if action.relative is not None:
+        doing["relative"] = _relative(action.relative, features, len(doing["names"]))
     config = chunk_config(features, len(doing["names"]), horizon, execute, start)
     entries = _entries(config, action, normalization or {})
     widths = {feature.key: (feature.width, feature.is_image) for feature in features}
@@ -97,6 +104,26 @@ def described(
         provenance={"made_by": made_by},
         entries=entries,
     )
+
+
+def _relative(given: Any, features: Sequence[Feature], width: int) -> dict[str, Any]:
+    """The manifest's `action.relative`. Raises ExportError."""
+    field = "action.relative"
+    if not isinstance(given, Mapping) or set(given) != {"feature", "values"}:
+        raise refuse(field, "{'feature': 'observation.state', 'values': [..]} or None", given)
+    vectors = {feature.key: feature.shape[0] for feature in features if feature.kind == "vector"}
+    key, values = given["feature"], given["values"]
+    if not isinstance(key, str) or key not in vectors:
+        raise refuse(f"{field}.feature", " | ".join(vectors) or "the key of a vector", key)
+    if not is_list(values) or len(values) != width:
+        raise refuse(f"{field}.values", f"{width} places, None of absolute actions", values)
+    known = [
+        place if place is None else whole(f"{field}.values[{number}]", place, 0, vectors[key] - 1)
+        for number, place in enumerate(values)
+    ]
+    if all(place is None for place in known):
+        raise refuse(f"{field}.values", "at least one that is not None", known)
+    return {"feature": key, "values": known}
 
 
 def _entries(config: GivenConfig, action: Actions, given: Entries) -> dict[str, Any]:

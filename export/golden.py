@@ -12,6 +12,7 @@ from torch import Tensor
 
 from keystep.export.golden_file import CANDIDATES, CONTINUED, DELAY, PREVIOUS, noise_rows
 from keystep.export.levels import Controller, Planning
+from keystep.export.relative import anchor_of
 from keystep.features import KINDS
 from keystep.models import DiffusionController, SamplerConfig
 from keystep.models.frames import as_input
@@ -67,7 +68,8 @@ def torch_continued(controller: Controller, arrays: Arrays, case: int) -> np.nda
     assert isinstance(policy, DiffusionController) and sampler is not None
     delay = int(arrays[DELAY][case])
     continued = Continued(arrays[PREVIOUS][case][:delay], delay, delay, "trained")
-    rows = normalizer.normalize("action", torch.from_numpy(continued.previous))
+    anchor = anchored(controller, arrays, case)
+    rows = normalizer.normalize("action", torch.from_numpy(continued.previous) - anchor)
     known = continued.known(rows, policy.config)
     condition = policy.conditions(observed(controller, arrays, case), bool(sampler.guidance))
 
@@ -78,7 +80,14 @@ def torch_continued(controller: Controller, arrays: Arrays, case: int) -> np.nda
 
     noise = [torch.from_numpy(row)[None] for row in arrays["noise"][case]]
     sample = denoise_loop(sampler, predict, noise, known)
-    return continued.finished(normalizer.unnormalize("action", sample)[0].numpy(), policy.config.chunk_start)
+    made = normalizer.unnormalize("action", sample)[0] + anchor
+    return continued.finished(made.numpy(), policy.config.chunk_start)
+
+
+def anchored(controller: Controller, arrays: Arrays, case: int) -> Tensor:
+    """What is added to the network's actions of a case, [A] or [1]."""
+    relative = controller.checkpoint.action.get("relative")
+    return torch.from_numpy(anchor_of(relative, controller.config.observation, arrays, case))
 
 
 @torch.no_grad()
@@ -89,7 +98,8 @@ def torch_answer(controller: Controller, arrays: Arrays, case: int) -> tuple[np.
     policy = controller.model
     if sampler is None:
         actions = policy.act(batch)  # type: ignore[operator]
-        return normalizer.unnormalize("action", actions)[0].numpy(), actions[0].numpy()
+        physical = normalizer.unnormalize("action", actions)[0] + anchored(controller, arrays, case)
+        return physical.numpy(), actions[0].numpy()
     assert isinstance(policy, DiffusionController | GivenSteps)
     condition = policy.conditions(batch, bool(sampler.guidance))
 
@@ -97,7 +107,8 @@ def torch_answer(controller: Controller, arrays: Arrays, case: int) -> tuple[np.
         return policy.denoise(sample, torch.full((len(sample),), timestep), condition)
 
     actions, output = _answer(sampler, predict, arrays["noise"][case], len(condition))
-    return normalizer.unnormalize("action", actions)[0].numpy(), output[0].numpy()
+    physical = normalizer.unnormalize("action", actions)[0] + anchored(controller, arrays, case)
+    return physical.numpy(), output[0].numpy()
 
 
 def plan_arrays(planning: Planning, arrays: Arrays, seed: int = 0) -> Arrays:

@@ -89,6 +89,8 @@ def _merging(controller: Controller) -> dict[str, Any]:
 def action_entry(action: dict[str, Any]) -> dict[str, Any]:
     """What the runtime has to know. Bounds of a constant dimension are widened to the next float, no more."""
     entry = {key: action[key] for key in ("names", "units", "min", "max", "rate_limit", "hold")}
+    if action.get("relative") is not None:  # left out where there is none
+        entry["relative"] = action["relative"]
     low, high = np.float32(entry["min"]), np.float32(entry["max"])
     if low.shape == high.shape:
         wider = np.nextafter(low, np.float32(np.inf))

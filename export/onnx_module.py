@@ -26,8 +26,6 @@ from keystep.features import Feature
 from keystep.models import SamplerConfig
 from keystep.models.given import GivenAct, GivenConfig, GivenSteps
 
-Session = onnxruntime.InferenceSession
-
 
 def from_onnx(
     graphs: Given | Mapping[str, Given],
@@ -108,7 +106,7 @@ class _Ready:
     ) -> None:
         self.config, self.folder = config, folder
         self.files: dict[str, Path] = {}
-        self.sessions: dict[str, Session] = {}
+        self.sessions: dict[str, onnxruntime.InferenceSession] = {}
         seen: Tensors = {
             key: (np.dtype(np.float32), feature.network_shape(frames))
             for key, (feature, frames) in config.inputs().items()
@@ -159,7 +157,7 @@ class _Ready:
 class _Acting(nn.Module):
     """The graph `act` in the place of a network."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: onnxruntime.InferenceSession) -> None:
         super().__init__()
         self.session = session
 
@@ -170,7 +168,7 @@ class _Acting(nn.Module):
 class _Stepping(nn.Module):
     """The graphs `encode` and `denoise` in the place of a network's methods."""
 
-    def __init__(self, encoder: Session, denoiser: Session) -> None:
+    def __init__(self, encoder: onnxruntime.InferenceSession, denoiser: onnxruntime.InferenceSession) -> None:
         super().__init__()
         self.encoder, self.denoiser = encoder, denoiser
 
@@ -181,7 +179,7 @@ class _Stepping(nn.Module):
         return _run(self.denoiser, {"sample": sample, "timestep": timestep, CONDITION: condition})
 
 
-def _run(session: Session, inputs: Mapping[str, Tensor]) -> Tensor:
+def _run(session: onnxruntime.InferenceSession, inputs: Mapping[str, Tensor]) -> Tensor:
     (made,) = session.run(None, {key: value.contiguous().numpy() for key, value in inputs.items()})
     return torch.from_numpy(made)
 

@@ -12,7 +12,8 @@ import onnxruntime
 import keystep
 from keystep import _core
 from keystep.export.golden_file import DELAY, PREVIOUS
-from keystep.features import Feature, feature_of
+from keystep.export.relative import anchor_of
+from keystep.features import Feature, feature_of, features_of
 
 Arrays = dict[str, np.ndarray]
 Denoise = Callable[[np.ndarray, int], np.ndarray]  # as of keystep.Sampler.sample
@@ -48,13 +49,19 @@ class OnnxPolicy:
             sample = _sampled(self._manifest["sampler"], predict, golden["noise"][case])
         else:
             sample = self._run("act", self._inputs("act", golden, case))["actions"][0]
-        offset, scale = offset_and_scale(self._manifest["action"]["normalization"])
+        offset, scale = self._of_actions(golden, case)
         return sample * scale + offset
+
+    def _of_actions(self, golden: Arrays, case: int) -> tuple[np.ndarray, np.ndarray]:
+        """Offset and scale from network units to physical ones."""
+        action, features = self._manifest["action"], features_of(self._manifest["observation"])
+        offset, scale = offset_and_scale(action["normalization"])
+        return offset + anchor_of(action.get("relative"), features, golden, case), scale
 
     def continued(self, golden: Arrays, case: int) -> np.ndarray:
         """[H, A], physical units: of a chunk that is given its first rows."""
         chunk, delay = self._manifest["chunk"], int(golden[DELAY][case])
-        offset, scale = offset_and_scale(self._manifest["action"]["normalization"])
+        offset, scale = self._of_actions(golden, case)
         previous = golden[PREVIOUS][case][:delay]
         rows = np.zeros((chunk["horizon"], len(self._manifest["action"]["names"])), np.float32)
         given = np.zeros((chunk["horizon"], 1), bool)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from lerobot_checkpoints import (
     statistics,
     write,
 )
+from lerobot_episodes import ENVIRONMENT, SEED, STATE, STEPS, VECTORS, noise_of, play
 
 import keystep
 
@@ -27,16 +27,12 @@ torch = pytest.importorskip("torch")
 from keystep.export.convert.lerobot.convert import convert_lerobot  # noqa: E402
 from keystep.export.verify import verify_bundle  # noqa: E402
 
-SEED, STEPS = 3, 20
-STATE = {"type": "STATE", "shape": [3]}
-ENVIRONMENT = {"observation.environment_state": {"type": "ENV", "shape": [2]}}
 TWO = {"observation.images.a": {"type": "VISUAL", "shape": [3, 40, 56]}}
 TWO |= {"observation.images.b": {"type": "VISUAL", "shape": [3, 40, 56]}}
 OTHER = TWO | {"observation.images.b": {"type": "VISUAL", "shape": [3, 70, 33]}}
 QUANTILES = {"VISUAL": "MIN_MAX", "STATE": "QUANTILES", "ACTION": "QUANTILE10", "ENV": "MEAN_STD"}
 DEVIATIONS = {"VISUAL": "IDENTITY", "STATE": "MEAN_STD", "ACTION": "MEAN_STD"}
 
-VECTORS = {"input_features": {"observation.state": STATE, **ENVIRONMENT}}
 STILL = {"output_features": {"action": {"type": "ACTION", "shape": [3]}}}
 """The last of three values never moves."""
 
@@ -76,33 +72,6 @@ CASES: dict[str, dict[str, Any]] = {
     | STILL
     | {"normalization_mapping": QUANTILES},
 }
-
-
-def noise_of(manifest: dict[str, Any]) -> Iterator[list[Any]]:
-    """What the runtime draws for one chunk after the other."""
-    spec, chunk = manifest["sampler"], manifest["chunk"]
-    if spec is None:
-        while True:
-            yield []
-    shape = (chunk["horizon"], len(manifest["action"]["names"]))
-    steps = range(spec["inference_steps"] if spec["kind"] == "ddpm" else 1)
-    made = 0
-    while True:
-        yield [torch.from_numpy(keystep.noise(shape, SEED, 0, made, step))[None] for step in steps]
-        made += 1
-
-
-def play(bundle: Path, config: dict[str, Any], names: dict[str, str] | None = None) -> np.ndarray:
-    """[STEPS, A]: what the bundle does."""
-    keys = [feature["key"] for feature in keystep.read_manifest(bundle)["observation"]]
-    known = {(names or {}).get(key, key): key for key in keys}
-    found = []
-    with keystep.load(bundle, threads=1) as runtime:
-        runtime.reset(seed=SEED)
-        for observation in observations(config, STEPS):
-            given = {known[key]: value for key, value in observation.items() if key in known}
-            found.append(np.array(runtime.act(given)))
-    return np.stack(found)
 
 
 def expected(model: Any, bundle: Path) -> np.ndarray:

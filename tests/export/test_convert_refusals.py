@@ -328,7 +328,7 @@ def set_config(number: int, **fields: Any) -> Callable[[list[dict[str, Any]]], N
         (set_step(1, registry_name=7), ["steps[1].registry_name", "a name"]),
         (
             set_step(1, registry_name="relative_actions_processor", config={"enabled": True}),
-            ["steps[1].config.enabled", "relative_actions_processor"],
+            ["steps[1].config.enabled", "absolute_actions_processor enabled, too"],
         ),
         (set_step(2, config={"float_dtype": "float16"}), ["steps[2].config.float_dtype", "float32"]),
         (set_step(3, state_file="../secret.safetensors"), ["steps[3].state_file", "a file's name"]),

@@ -65,6 +65,8 @@ RULES = {
     r"\.steps_offset: expected 0\.\.\d+ \(time-steps stay below train_steps\)": ORDER,
     r"^action\.hold\.values\[\d+\]: expected a value in ": ORDER,
     r"\.max\[\d+\]: expected more than the minimum": ORDER,
+    r"^action\.relative\.values\[\d+\]: expected below": ORDER,
+    r"^action\.relative\.feature: expected the key of a vector": "a feature of the observation",
     r"^planner\.steps_per_subgoal: expected at least \d+ \(chunk\.execute": ORDER,
     r"a width whose reciprocal, and the offset times it, are finite floats": ORDER,
     r"^planner\.normalization: expected widths that .* can follow": ORDER,
@@ -109,6 +111,9 @@ def manifests(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, A
             scorer = ScorerConfig(config.observation, config.subgoals, hidden=(8,))
             folder = tmp_path_factory.mktemp("law") / "scorer"
             made["scored"] = rehearse(checkpoint, load_text_encoder(), random_checkpoint(folder, scorer))
+    state = made["act"]["observation"][0]["key"]
+    relative = {"feature": state, "values": [0, None, *([1] * (len(made["act"]["action"]["names"]) - 2))]}
+    made["relative"] = made["act"] | {"action": made["act"]["action"] | {"relative": relative}}
     writer = code_checkpoint(tmp_path_factory.mktemp("law") / "code", "micro-state", context=300)
     bundle = export_code_bundle(writer, writer.parent / "it.keystep", reply_tokens=6, constrained=True)
     made["code"] = json.loads((bundle / "manifest.json").read_text())

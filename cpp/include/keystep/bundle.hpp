@@ -98,6 +98,13 @@ struct FeatureSpec {
   std::string name() const;        ///< of the key
 };
 
+/// Of actions that the network makes relative to what is observed: the value is added to every row of a
+/// chunk.
+struct RelativeSpec {
+  std::string feature;      ///< the key of a vector
+  std::vector<int> values;  ///< by action: which of its values; -1: none, the action is absolute
+};
+
 struct ActionSpec {
   std::vector<std::string> names, units;
   std::vector<float> min, max;       ///< bounds the safety gate enforces
@@ -105,6 +112,8 @@ struct ActionSpec {
   std::vector<float> hold;           ///< mode values: the action that keeps the robot where it is; else empty
   std::string hold_mode = "values";  ///< what a tick that fails gives: values | last (the last action given)
   Normalization normalization{};
+  std::optional<RelativeSpec>
+      relative{};  ///< none: all are absolute. Everything else here is of absolute ones
 };
 
 struct TaskSpec {

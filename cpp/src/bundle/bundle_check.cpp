@@ -94,6 +94,21 @@ void check_action(const ActionSpec& action) {
   check_statistics(action.normalization, dim, "action.normalization");
 }
 
+/// What actions are relative to is a vector that is observed, with a value at every place.
+void check_relative(const RelativeSpec& relative, const Bundle& bundle) {
+  const auto found = std::ranges::find(bundle.observation, relative.feature, &FeatureSpec::key);
+  if (found == bundle.observation.end() || kind_of(*found).channels != 0) {
+    refuse("action.relative.feature", "the key of a vector of this bundle", "'" + relative.feature + "'");
+  }
+  check_length(relative.values, bundle.action.names.size(), "action.relative.values");
+  for (std::size_t i = 0; i < relative.values.size(); ++i) {
+    if (relative.values[i] < found->shape[0]) continue;
+    refuse(at("action.relative.values", i),
+           "below " + std::to_string(found->shape[0]) + " (" + found->key + ")",
+           std::to_string(relative.values[i]));
+  }
+}
+
 void check_feature(const FeatureSpec& feature, const std::string& field) {
   const bool vector = kind_of(feature).channels == 0;
   check_unique(feature.names, field + ".names");
@@ -207,6 +222,7 @@ void check_consistency(const Bundle& bundle) {
   check_observation(bundle.observation);
   check_tasks(bundle.tasks);
   if (!bundle.code) check_action(bundle.action);
+  if (bundle.action.relative) check_relative(*bundle.action.relative, bundle);
   if (bundle.sampler) check_sampler(*bundle.sampler, "sampler");
   check_family(bundle);
   if (bundle.planner) check_planner(bundle);

@@ -64,8 +64,20 @@ void read_hold(const ManifestNode& node, ActionSpec& spec) {
   spec.hold = node["values"].numbers<float>();
 }
 
+RelativeSpec read_relative(const ManifestNode& node) {
+  node.check_keys({"feature", "values"});
+  RelativeSpec spec{node["feature"].text(), {}};
+  for (const ManifestNode& place : node["values"].items()) {
+    spec.values.push_back(place.is_null() ? -1 : static_cast<int>(place.integer(0, kMaxCount - 1)));
+  }
+  if (std::ranges::all_of(spec.values, [](int place) { return place < 0; })) {
+    node["values"].refuse("at least one that is not null (or no such key)");
+  }
+  return spec;
+}
+
 ActionSpec read_action(const ManifestNode& node) {
-  node.check_keys({"names", "units", "min", "max", "rate_limit", "hold", "normalization"});
+  node.check_keys({"names", "units", "min", "max", "rate_limit", "hold", "normalization"}, {"relative"});
   ActionSpec spec;
   spec.names = node["names"].texts();
   spec.units = node["units"].texts();
@@ -73,6 +85,7 @@ ActionSpec read_action(const ManifestNode& node) {
   spec.max = node["max"].numbers<float>();
   read_hold(node["hold"], spec);
   spec.normalization = read_normalization(node["normalization"]);
+  if (node.contains("relative")) spec.relative = read_relative(node["relative"]);
   if (const ManifestNode limit = node["rate_limit"]; !limit.is_null()) {
     spec.rate_limit = limit.numbers<float>();
     if (spec.rate_limit.empty()) limit.refuse("null, or one value per action");

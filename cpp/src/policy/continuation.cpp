@@ -23,7 +23,7 @@ ContinuedChunk::ContinuedChunk(const Bundle& bundle, Tensor* mask)
       start_(bundle.chunk.start),
       rows_(bundle.chunk.horizon - bundle.chunk.start),
       max_delay_(bundle.chunk.max_delay),
-      kept_(static_cast<std::size_t>(rows_ * dim_)),
+      known_(static_cast<std::size_t>(rows_ * dim_)),
       merge_(static_cast<std::size_t>(bundle.chunk.horizon), static_cast<std::size_t>(dim_), mask) {}
 
 void ContinuedChunk::check(const Continuation& given) const {
@@ -46,8 +46,7 @@ void ContinuedChunk::check(const Continuation& given) const {
   check_range("overlap", given.overlap, given.delay, rows_, " (from delay to the end of the chunk)");
 }
 
-Status ContinuedChunk::take(const Continuation& given, const VectorNormalizer& normalizer,
-                            std::string& error) noexcept {
+Status ContinuedChunk::take(const Continuation& given, std::string& error) noexcept {
   forget();
   if (given.rule == Rule::none) return Status::ok;
   try {
@@ -60,10 +59,9 @@ Status ContinuedChunk::take(const Continuation& given, const VectorNormalizer& n
     return Status::bad_observation;
   }
   const int rows = std::min(static_cast<int>(given.previous.size()) / dim_, rows_);
-  const auto values = static_cast<std::size_t>(rows * dim_), first = static_cast<std::size_t>(start_);
-  const auto width = static_cast<std::size_t>(dim_);
-  // Rows that do not exist stay zero, and count nothing.
-  normalizer.normalize(given.previous.first(values), merge_.known().data() + first * width);
+  const auto first = static_cast<std::size_t>(start_);
+  known_count_ = static_cast<std::size_t>(rows * dim_);
+  std::ranges::copy(given.previous.first(known_count_), known_.begin());
   const auto kept = static_cast<std::size_t>(std::min(given.delay, rows));
   if (given.rule == Rule::trained) {
     merge_.give(first, kept);
@@ -71,18 +69,25 @@ Status ContinuedChunk::take(const Continuation& given, const VectorNormalizer& n
     merge_weights(given.delay, given.overlap, rows, given.decay, merge_.weights().subspan(first));
     merge_.blend();
   }
-  kept_count_ = kept * width;
-  std::ranges::copy(given.previous.first(kept_count_), kept_.begin());
+  kept_count_ = kept * static_cast<std::size_t>(dim_);
   return Status::ok;
 }
 
+Merge* ContinuedChunk::merge(const ActionMap& map) noexcept {
+  if (!merge_.active()) return nullptr;
+  // Rows that do not exist stay zero, and count nothing.
+  const auto first = static_cast<std::size_t>(start_ * dim_);
+  map.to_network(std::span(known_).first(known_count_), merge_.known().subspan(first, known_count_));
+  return &merge_;
+}
+
 void ContinuedChunk::finish(std::span<float> chunk) noexcept {
-  std::copy_n(kept_.begin(), kept_count_, chunk.begin() + static_cast<std::ptrdiff_t>(start_) * dim_);
+  std::copy_n(known_.begin(), kept_count_, chunk.begin() + static_cast<std::ptrdiff_t>(start_) * dim_);
   forget();
 }
 
 void ContinuedChunk::forget() noexcept {
-  kept_count_ = 0;
+  known_count_ = kept_count_ = 0;
   merge_.clear();
 }
 

@@ -6,8 +6,8 @@
 
 #include "keystep/status.hpp"
 #include "loop/trace_labels.hpp"
+#include "policy/action_map.hpp"
 #include "policy/continuation.hpp"
-#include "policy/normalizer.hpp"
 #include "policy/observation_inputs.hpp"
 #include "policy/run_graph.hpp"
 #include "sampling/denoise_loop.hpp"
@@ -74,7 +74,7 @@ struct Controller::Impl {
   std::size_t text_capacity = 0;
   Tensor* const act;  // the actions where `last` is act, else nullptr
   std::span<const float> actions;
-  VectorNormalizer action_normalizer;
+  ActionMap action_map;
   std::string error;
 };
 
@@ -91,7 +91,7 @@ Controller::Impl::Impl(const Policy& policy, Tensors& tensors)
       task(tensors.data<std::int64_t>(observing_graph(*policy.bundle()), "task")),
       goal_inputs(goal_inputs_of(observing_graph(*policy.bundle()), tensors)),
       act(policy.sampler() ? nullptr : tensors.find(observing_graph(*policy.bundle()), "actions")),
-      action_normalizer(policy.bundle()->action.normalization, policy.bundle()->action.names.size()) {
+      action_map(*policy.bundle()) {
   const Bundle& bundle = *policy.bundle();
   const std::size_t size = bundle.chunk.horizon * bundle.action.names.size();
   if (policy.sampler()) {
@@ -132,7 +132,7 @@ Status Controller::Impl::upload() noexcept {
 }
 
 Status Controller::Impl::continue_from(const Continuation& given) noexcept {
-  if (continued) return continued->take(given, action_normalizer, error);
+  if (continued) return continued->take(given, error);
   if (given.rule == Continuation::Rule::none) return Status::ok;
   try {
     error = expected("rule", "none (the controller is one graph, act)",
@@ -196,7 +196,7 @@ Status Controller::Impl::predict(const NoiseKey& key, std::span<const float> noi
     if (status != Status::ok || !loop) return status;
   }
   const StageTimer timer(denoising, &label(Stage::denoise));
-  return loop->run(*last, key, noise, epoch, error, continued->merge());
+  return loop->run(*last, key, noise, epoch, error, continued->merge(action_map));
 }
 
 // ---- the public face
@@ -229,6 +229,7 @@ Status Controller::note(const Observation& observation) noexcept {
 void Controller::forget() noexcept { impl_->observation.forget(); }
 
 Status Controller::observe(const Observation& observation, bool is_noted) noexcept {
+  impl_->action_map.anchor(observation);
   return without_message(impl_->observation.fill(observation, is_noted), impl_->error);
 }
 
@@ -244,7 +245,7 @@ Status Controller::sample(const NoiseKey& key, std::span<const float> noise, con
     status = self.predict(key, noise, epoch, encode, denoise);
   }
   if (status == Status::ok) {
-    self.action_normalizer.unnormalize(self.actions, chunk.data());
+    self.action_map.to_physical(self.actions, chunk);
     if (self.continued) self.continued->finish(chunk);
   } else if (self.continued) {
     self.continued->forget();

@@ -38,8 +38,8 @@ class Controller {
   /// copied.
   Status note(const Observation& observation) noexcept;
   void forget() noexcept;  ///< all that was noted: an episode begins
-  /// Normalises into the network's inputs, with the frames before it. `is_noted`: it is the one noted last;
-  /// else it counts as the newest, and is not kept.
+  /// Normalises into the network's inputs, with the frames before it; relative actions of the next chunk are
+  /// relative to it. `is_noted`: it is the one noted last; else it counts as the newest, and is not kept.
   Status observe(const Observation& observation, bool is_noted) noexcept;
   /// The next chunk continues the one before; that one alone, whatever becomes of it. Copies what it needs.
   /// Without a call, or with the rule none, a chunk is made as ever, bit for bit. `bad_observation`: it

@@ -99,7 +99,7 @@ def _controller(
     changes: dict[str, Any],
 ) -> tuple[Controller, list[str]]:
     features = {given.key: _feature(given, known.names[given.key]) for given in source.used}
-    notes = _notes(source, rate_hz, bounds)
+    notes = _notes(source, rate_hz, bounds, known)
     spec: SamplerConfig | None = None
     decay: float | None = None
     model: GivenAct | GivenDiffusion
@@ -155,6 +155,8 @@ def _action(given: Given, known: Normalization, bounds: Bounds) -> dict[str, Any
     width = given.shape[0]
     low, high = [-UNBOUNDED] * width, [UNBOUNDED] * width
     if bounds == "data":
+        if known.relative is not None:
+            raise refuse("bounds", "none (the checkpoint's min and max are of relative actions)", bounds)
         if known.bounds is None:
             raise refuse("bounds", "none (the checkpoint has no min and max of the action)", bounds)
         low, high = known.bounds
@@ -163,11 +165,16 @@ def _action(given: Given, known: Normalization, bounds: Bounds) -> dict[str, Any
     names, units = numbered("action", width), ["1"] * width
     spec = {"names": names, "units": units, "min": low, "max": high, "rate_limit": None}
     # Nothing says whether an action is absolute: no number is known to keep the robot where it is.
-    return spec | {"hold": {"mode": "last"}}
+    return spec | {"hold": {"mode": "last"}, "relative": known.relative}
 
 
-def _notes(source: LeRobotCheckpoint, rate_hz: float, bounds: Bounds) -> list[str]:
+def _notes(source: LeRobotCheckpoint, rate_hz: float, bounds: Bounds, known: Normalization) -> list[str]:
     notes = [f"It acts {rate_hz:g} times a second (--rate-hz)."]
+    if known.relative is not None:
+        moved = sum(place is not None for place in known.relative["values"])
+        count = f"{moved} of {len(known.relative['values'])} actions"
+        state = known.relative["feature"]
+        notes.append(f"{count} are relative to {state} when a chunk is made; the bundle gives absolute ones.")
     if bounds == "none":
         notes.append("Its actions have no bounds, as in LeRobot; --bounds data takes those of the data.")
     unread = [given.key for given in source.inputs if given not in source.used]

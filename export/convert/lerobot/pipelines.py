@@ -8,13 +8,14 @@ by its name.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from keystep.export.convert.fields import Fields, read_object, refuse
+from keystep.export.convert.lerobot.relative import AFTER, BEFORE, FIELDS, RelativeSteps
 from keystep.export.convert.tensors import read_tensors
 from keystep.export.errors import ExportError
 
@@ -29,15 +30,14 @@ MODES = {
 """LeRobot's modes of normalisation, and the statistics that each needs."""
 
 NORMALIZING = ("eps", "features", "norm_map", "normalize_observation_keys", "stats", "device", "dtype")
-RELATIVE = ("relative_actions_processor", "absolute_actions_processor", "delta_actions_processor")
-CHANGING = ("rename_observations_processor", "normalizer_processor", "unnormalizer_processor")
+CHANGING = ("rename_observations_processor", "normalizer_processor", "unnormalizer_processor", *FIELDS)
 CONFIGS: dict[str, tuple[str, ...]] = {
     "rename_observations_processor": ("rename_map",),
     "to_batch_processor": (),
     "device_processor": ("device", "float_dtype"),
     "normalizer_processor": NORMALIZING,
     "unnormalizer_processor": NORMALIZING,
-    **dict.fromkeys(RELATIVE, ("enabled", "exclude_joints", "action_names")),
+    **FIELDS,
 }
 """The steps that are known, and the fields of each."""
 EPS = 1e-8
@@ -71,11 +71,13 @@ class Normalizing:
 class Pipelines:
     """Attributes:
     renames: what one step after the other makes of a key, before it is normalised.
+    relative: what makes actions relative to the state, and back.
     """
 
     inputs: Normalizing
     outputs: Normalizing
     renames: tuple[dict[str, str], ...] = ()
+    relative: RelativeSteps = field(default_factory=RelativeSteps)
 
     def given_name(self, key: str) -> str:
         """What the robot calls a key of the policy. Raises ExportError where that is nothing, or several."""
@@ -107,22 +109,27 @@ def read_pipelines(folder: Path) -> Pipelines | None:
         raise ExportError(f"{folder}: expected {missing} beside its other half, got none")
     renames: list[dict[str, str]] = []
     before, after = list[Normalizing](), list[Normalizing]()
+    relative = RelativeSteps()
     for name, step in _steps(folder / PREPROCESSOR):
         if name == "rename_observations_processor":
-            renames.append(_renaming(step, before))
+            renames.append(_renaming(step, before, relative))
         elif name == "normalizer_processor":
             before.append(_normalizing(name, step, folder))
+        elif name in BEFORE:
+            relative.remember(_config(name, step), bool(before))
         else:
             _harmless(name, step)
     for name, step in _steps(folder / POSTPROCESSOR):
         if name == "unnormalizer_processor":
             after.append(_normalizing(name, step, folder))
+        elif name == AFTER:
+            relative.add(_config(name, step), bool(after))
         else:
             _harmless(name, step)
     for found, what in ((before, f"{PREPROCESSOR}: steps"), (after, f"{POSTPROCESSOR}: steps")):
         if len(found) != 1:
             raise refuse(what, "one that normalises", len(found))
-    return Pipelines(before[0], after[0], tuple(renames))
+    return Pipelines(before[0], after[0], tuple(renames), relative)
 
 
 def _steps(path: Path) -> Iterator[tuple[str, Fields]]:
@@ -143,8 +150,10 @@ def _config(name: str, step: Fields) -> Fields:
     return config
 
 
-def _renaming(step: Fields, before: list[Normalizing]) -> dict[str, str]:
+def _renaming(step: Fields, before: list[Normalizing], relative: RelativeSteps) -> dict[str, str]:
     renamed = _config("rename_observations_processor", step).part("rename_map", {})
+    if renamed.values and relative.before is not None:
+        raise refuse(f"{renamed.where}", "renaming before actions are made relative", "after it")
     if renamed.values and before:
         raise refuse(f"{renamed.where}", "renaming before normalising", "after it")
     for outer, inner in renamed.values.items():
@@ -162,9 +171,6 @@ def _harmless(name: str, step: Fields) -> None:
         kind = config.raw("float_dtype", "float32")
         if kind not in ("float32", "float"):
             raise refuse(f"{config.where}float_dtype", "float32", kind)
-    if name in RELATIVE and config.flag("enabled", False):
-        wanted = "false (actions relative to the state are not converted yet)"
-        raise refuse(f"{config.where}enabled ({name})", wanted, True)
 
 
 def _normalizing(name: str, step: Fields, folder: Path) -> Normalizing:

@@ -36,11 +36,13 @@ class Normalization:
     entries: the manifest's, by the policy's keys.
     bounds: least and greatest action of the data, where they are known.
     names: what the robot calls a key, by the policy's name.
+    relative: the manifest's `action.relative`; None: actions are absolute.
     """
 
     entries: dict[str, Entry]
     bounds: tuple[list[float], list[float]] | None
     names: dict[str, str] = field(default_factory=dict)
+    relative: dict[str, Any] | None = None
 
 
 def normalization_of(source: LeRobotCheckpoint) -> Normalization:
@@ -52,7 +54,9 @@ def normalization_of(source: LeRobotCheckpoint) -> Normalization:
     bounds = None
     if "min" in seen and "max" in seen:
         bounds = (seen["min"].flatten().tolist(), seen["max"].flatten().tolist())
-    return Normalization(entries, bounds, _used_names(pipelines, source))
+    names = _used_names(pipelines, source)
+    relative = pipelines.relative.entry(source.used, source.action, names)
+    return Normalization(entries, bounds, names, relative)
 
 
 def _used_names(pipelines: Pipelines, source: LeRobotCheckpoint) -> dict[str, str]:

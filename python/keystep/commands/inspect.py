@@ -74,6 +74,10 @@ def summary(bundle: Path, manifest: dict[str, Any]) -> Rows:
         )
         + f", action {action['normalization']['mode']}",
     }
+    if relative := action.get("relative"):
+        pairs = zip(action["names"], relative["values"], strict=True)
+        moved = ", ".join(name for name, place in pairs if place is not None)
+        rows["made relative"] = f"{moved}, to {relative['feature']} when a chunk is made"
     if planner:
         held = (
             f"{planner['subgoals']} of {planner['subgoal']}, each for {planner['steps_per_subgoal']} actions"

@@ -125,8 +125,8 @@ void count_written_ticks() {
 }
 
 /// Nor does a chunk that continues another.
-void count_continued_chunks() {
-  test::Policy policy;
+void count_continued_chunks(const std::string& manifest) {
+  test::Policy policy(manifest);
   policy.reset();
   std::vector<float> chunk(kChunk), old(kChunk, 0.5f);
   allocations = 0;
@@ -272,10 +272,10 @@ int main() {
   check_stub(scored(kSubgoalManifest), 8);
   for (const std::string& manifest : {kManifest, kSubgoalManifest}) check_traced(manifest);
   count_written_ticks();
-  count_continued_chunks();
+  for (const std::string& manifest : {kManifest, kRelativeManifest}) count_continued_chunks(manifest);
   count_interrupted_ticks(kManifest);
   count_interrupted_ticks(kSubgoalManifest);
-  count_asynchronous_ticks(kManifest);
+  for (const std::string& manifest : {kManifest, kRelativeManifest}) count_asynchronous_ticks(manifest);
   count_asynchronous_ticks(masked(kManifest, 2));
   count_asynchronous_ticks(with_history(kManifest), {.underrun = "repeat", .merge = "temporal_ensemble"});
   count_asynchronous_ticks(kSubgoalManifest, {.underrun = "decelerate"});

@@ -110,9 +110,91 @@ void what_cannot_be_is_refused() {
   CHECK(predicted_chunk(policy) == alone);  // nothing of it is left
 }
 
+// ---- actions that are relative to the state
+
+std::vector<float> at(float z) { return {1.5f, 2.5f, z}; }
+
+/// What is executed at `state`: the whole chunk where `continuation` is none.
+std::vector<float> chunk_at(Policy& policy, const std::vector<float>& state,
+                            const Continuation& continuation = {}) {
+  std::vector<float> chunk(kChunk);
+  CHECK(policy.runtime->predict_chunk(seen(state), {}, chunk, nullptr, continuation) == Status::ok);
+  return chunk;
+}
+
+void relative_chunks_are_absolute_outside() {
+  Policy relative(kRelativeManifest), plain;
+  relative.reset();
+  plain.reset();
+  for (const float z : {5.0f, -3.0f, 11.0f}) {
+    const auto made = chunk_at(relative, at(z)), network = chunk_at(plain, at(z));
+    for (std::size_t i = 0; i < kChunk; ++i) CHECK(made[i] == network[i] + (i % kDim == 0 ? z : 0));
+  }
+}
+
+/// All rows of a chunk belong to the state that it was made at, whatever is observed meanwhile.
+void rows_keep_the_state_of_their_chunk() {
+  Policy relative(kRelativeManifest), plain;
+  relative.reset();
+  plain.reset();
+  float made_at = 0;
+  for (int i = 0; i < 12; ++i) {
+    const float z = 5.0f + 3.0f * static_cast<float>(i % 2) + static_cast<float>(i);
+    if (i % 3 == 0) made_at = z;  // chunk.execute
+    const auto state = at(z);
+    CHECK(relative.runtime->tick(seen(state), relative.action) == Status::ok);
+    CHECK(plain.runtime->tick(seen(state), plain.action) == Status::ok);
+    CHECK(relative.action.values[0] == plain.action.values[0] + made_at);
+    CHECK(relative.action.values[1] == plain.action.values[1]);
+  }
+}
+
+/// An old chunk is what it says, absolute actions, though the new one is made at another state: the same as a
+/// policy of absolute actions that is told the old ones less the new state.
+void chunks_of_other_states_are_merged_as_absolute() {
+  Policy relative(kRelativeManifest), plain;
+  relative.reset();
+  plain.reset();
+  for (const float z : {5.0f, -3.0f}) {
+    std::vector<float> moved = kOld;
+    for (std::size_t i = 0; i < kChunk; i += kDim) moved[i] -= z;
+    for (int delay = 0; delay < 4; ++delay) {
+      const auto told = [&](std::span<const float> previous) {
+        return Continuation{.previous = previous, .delay = delay, .overlap = 4, .rule = Rule::x0blend};
+      };
+      const auto made = chunk_at(relative, at(z), told(kOld)), network = chunk_at(plain, at(z), told(moved));
+      for (std::size_t i = 0; i < kChunk; ++i) {
+        const bool kept = i < static_cast<std::size_t>(delay) * kDim;
+        if (kept) CHECK(made[i] == kOld[i]);  // to the bit
+        CHECK_NEAR(made[i], network[i] + (i % kDim == 0 ? z : 0), 1e-5);
+      }
+    }
+  }
+}
+
+void what_is_relative_to_nothing_is_refused() {
+  const auto refused = [](const std::string& from, const std::string& to, const std::string& message) {
+    try {
+      check_manifest(replaced(kRelativeManifest, from, to));
+      CHECK(false);
+    } catch (const BundleError& error) {
+      CHECK(std::string(error.what()).find(message) != std::string::npos);
+    }
+  };
+  refused("[2, null]", "[3, null]", "action.relative.values[0]: expected below 3 (observation.state), got 3");
+  refused("[2, null]", "[2]", "action.relative.values: expected 2 values, got 1");
+  refused("[2, null]", "[null, null]", "action.relative.values: expected at least one that is not null");
+  refused(R"({"feature": "observation.state")", R"({"feature": "observation.joints")",
+          "action.relative.feature: expected the key of a vector of this bundle, got 'observation.joints'");
+}
+
 }  // namespace
 
 int main() {
+  relative_chunks_are_absolute_outside();
+  rows_keep_the_state_of_their_chunk();
+  chunks_of_other_states_are_merged_as_absolute();
+  what_is_relative_to_nothing_is_refused();
   rows_below_the_delay_are_the_old_ones();
   between_it_falls();
   no_weight_is_no_call();

@@ -122,6 +122,11 @@ inline const std::string kManifest = R"({
   "provenance": {"anything": {"goes": [1, 2, null]}}
 })";
 
+/// The first action is relative to the state's last value.
+inline const std::string kRelativeManifest =
+    replaced(kManifest, R"("rate_limit": null)",
+             R"("rate_limit": null, "relative": {"feature": "observation.state", "values": [2, null]})");
+
 /// Gives each of these tensors, once per mention, the two rows of guidance.
 inline std::string two_rows(std::string manifest, const std::vector<std::string>& tensors) {
   for (const std::string& tensor : tensors) {
