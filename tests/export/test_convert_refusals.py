@@ -51,7 +51,8 @@ def changed(folder: Path, **changes: Any) -> Path:
 @pytest.mark.parametrize(
     ("field", "value", "told"),
     [
-        ("type", "smolvla", "act | diffusion"),
+        ("type", "pi0", "act | diffusion"),
+        ("type", "smolvla", "not converted yet: docs/convert.md, SmolVLA, says what it takes"),
         ("type", ..., "got nothing"),
         ("use_peft", True, "false"),
         ("n_action_steps", 0, "1.."),
@@ -400,3 +401,8 @@ def test_options_out_of_range(checkpoint: Path) -> None:
         path.unlink()
     edit(checkpoint, normalization_mapping={"STATE": "IDENTITY", "ACTION": "IDENTITY"})
     refused(checkpoint, "bounds", bounds="data")
+
+
+def test_what_a_refusal_points_to_is_there() -> None:
+    page = Path(__file__).parents[2] / "docs/convert.md"
+    assert "\n## SmolVLA\n" in page.read_text(encoding="utf-8")

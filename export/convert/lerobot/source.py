@@ -106,7 +106,7 @@ def read_source(place: str, revision: str | None = None) -> LeRobotCheckpoint:
     """
     folder = _inner(Path(place)) if Path(place).is_dir() else _download(place, revision)
     config = Fields(read_object(_present(folder, CONFIG)))
-    kind = config.choice("type", ("act", "diffusion"))
+    kind = _kind(config)
     if config.flag("use_peft", False):
         raise refuse("use_peft", "false (adapters merged into the weights)", True)
     inputs, outputs = (_features(config, name) for name in ("input_features", "output_features"))
@@ -116,6 +116,13 @@ def read_source(place: str, revision: str | None = None) -> LeRobotCheckpoint:
     weights = read_tensors(_present(folder, WEIGHTS))
     weights = {name.replace("._orig_mod", ""): tensor for name, tensor in weights.items()}  # torch.compile
     return LeRobotCheckpoint(folder, kind, config, weights, inputs, outputs)
+
+
+def _kind(config: Fields) -> str:
+    if config.raw("type", None) == "smolvla":
+        got = "'smolvla', which is not converted yet: docs/convert.md, SmolVLA, says what it takes"
+        raise ExportError(f"type: expected act | diffusion, got {got}")
+    return config.choice("type", ("act", "diffusion"))
 
 
 def _inner(folder: Path) -> Path:
