@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import shutil
+import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import nullcontext
@@ -16,7 +17,7 @@ import numpy as np
 import pytest
 from foreign_video import CAMERAS, write_video_dataset
 
-from keystep.data import DatasetError, DatasetReader
+from keystep.data import DatasetError, DatasetReader, cache_room
 from keystep.data import cache as caching
 from keystep.data.cache import mapped_columns
 
@@ -173,14 +174,74 @@ def test_what_is_converted_now_makes_no_room(
 
 
 def test_what_a_kill_has_left_is_removed(tmp_path: Path, fresh: None) -> None:
+    """Not what another machine converts now: locks of folders on a shared disk do not tell of it."""
     write_video_dataset(tmp_path / "d", (6,))
     reader = DatasetReader(tmp_path / "d")
     mapped_columns(reader, ["action"], tmp_path / "cache")
     (place,) = (tmp_path / "cache").iterdir()
-    (place / ".converting-abc").mkdir()
-    (place / ".converting-abc/frames.npy").write_bytes(bytes(100))
+    names = [f".converting-{host}" for host in (f"{socket.gethostname()}-a", "other-b", "other-c")]
+    for name in names:
+        (place / name).mkdir()
+        (place / name / "frames.npy").write_bytes(bytes(100))
+    for path in (place / names[1], place / names[1] / "frames.npy"):
+        os.utime(path, (0, 0))
     mapped_columns(reader, ["observation.state"], tmp_path / "cache")
-    assert not list(place.glob(".*"))
+    assert [path.name for path in place.glob(".*")] == [names[2]]
+
+
+def test_processes_that_were_forked_meanwhile_do_not_keep_the_lock(tmp_path: Path) -> None:
+    with cache_room.held(tmp_path / "d", alone=True):
+        # As a worker of a loader has it, which lives on.
+        numbers = [int(path.name) for path in Path("/proc/self/fd").iterdir()]
+        copies = [os.dup(number) for number in numbers if is_folder(number, tmp_path / "d")]
+    assert copies
+    descriptor = os.open(tmp_path / "d", os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    for opened in (*copies, descriptor):
+        os.close(opened)
+
+
+def is_folder(descriptor: int, folder: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), folder.stat())
+    except OSError:
+        return False
+
+
+def test_a_folder_that_is_removed_before_it_is_opened_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, removals = os.open, [tmp_path / "d"]
+
+    def late(path: Path, flags: int) -> int:
+        if removals:
+            removals.pop().rmdir()
+        return opened(path, flags)
+
+    monkeypatch.setattr(os, "open", late)
+    with cache_room.held(tmp_path / "d"):
+        assert (tmp_path / "d").is_dir() and not removals
+
+
+def test_what_another_user_has_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh: None) -> None:
+    key, cache = next(iter(CAMERAS)), tmp_path / "cache"
+    for name, frames in (("a", 6), ("b", 7), ("c", 8)):
+        write_video_dataset(tmp_path / name, (frames,))
+    mapped_columns(DatasetReader(tmp_path / "a"), [key], cache)
+    (theirs,) = cache.iterdir()
+    os.utime(theirs, (0, 0))
+    mapped_columns(DatasetReader(tmp_path / "b"), [key], cache)
+    opened = os.open
+
+    def refused(path: Path, flags: int, **options: int) -> int:
+        if path == theirs:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return opened(path, flags, **options)
+
+    monkeypatch.setattr(os, "open", refused)
+    monkeypatch.setenv("KEYSTEP_CACHE_GB", str(16 * 48 * 64 * 3 / 1e9))  # for two of them
+    mapped_columns(DatasetReader(tmp_path / "c"), [key], cache)
+    assert len(folders(cache)) == 2 and theirs.name in folders(cache)
 
 
 @pytest.mark.parametrize("error", [errno.ENOSPC, errno.EDQUOT])

@@ -16,7 +16,9 @@ import errno
 import json
 import os
 import shutil
+import socket
 import tempfile
+import time
 import zlib
 from collections.abc import Sequence
 from contextlib import suppress
@@ -30,9 +32,10 @@ from keystep.data.cache_room import held, make_room
 from keystep.data.joined import Dataset
 from keystep.data.layout import Column, DatasetError
 
-_VERSION = 3  # of what the columns hold
+_VERSION = 4  # of what the columns hold
 _BLOCK = 16 << 20
 _STAGING = ".converting-"
+_OLD_S = 24 * 3600.0  # nobody converts so long without writing
 _compared: set[Path] = set()
 
 
@@ -90,10 +93,18 @@ def _opened(root: Path, columns: Sequence[str]) -> dict[str, np.ndarray]:
     return {name: np.load(root / f"{name}.npy", mmap_mode="r") for name in columns}
 
 
+def _staging_prefix() -> str:
+    """Locks of folders do not reach beyond a machine: what others convert on a shared disk is theirs."""
+    return f"{_STAGING}{socket.gethostname()}-"
+
+
 def _remove_leftovers(root: Path) -> None:
-    """Of processes that were killed while they converted."""
+    """Of processes that were killed while they converted: those of this machine, and any that are old."""
     for path in root.glob(f"{_STAGING}*"):
-        shutil.rmtree(path, ignore_errors=True)
+        with suppress(OSError):
+            newest = max(each.stat().st_mtime for each in (path, *path.iterdir()))
+            if path.name.startswith(_staging_prefix()) or time.time() - newest > _OLD_S:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def _is_sound(path: Path) -> bool:
@@ -124,7 +135,7 @@ def _checksum(values: np.ndarray, before: int = 0) -> int:
 
 
 def _convert(reader: Dataset, columns: Sequence[str], root: Path) -> None:
-    staging = Path(tempfile.mkdtemp(dir=root, prefix=_STAGING))
+    staging = Path(tempfile.mkdtemp(dir=root, prefix=_staging_prefix()))
     try:
         arrays: dict[str, np.memmap] = {}
         checksums = dict.fromkeys(columns, 0)

@@ -19,31 +19,42 @@ _RESERVE = 1 << 30  # most bytes of the disk that are left to others: as many as
 
 @contextmanager
 def held(folder: Path, alone: bool = False) -> Iterator[None]:
-    """A dataset's folder, made where there is none, which no process removes meanwhile.
+    """A dataset's folder, made where there is none, which no process of this machine removes meanwhile.
 
     Args:
-        alone: and no other process holds it; waits for those that do.
+        alone: and no other process of it holds the folder; waits for those that do.
     """
     while True:
         folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            _lock(descriptor, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        with suppress(_Removed), _locked(folder, fcntl.LOCK_EX if alone else fcntl.LOCK_SH) as descriptor:
             if _is_still(folder, descriptor):
                 yield
                 return
-        finally:
-            os.close(descriptor)
 
 
-def _lock(descriptor: int, kind: int) -> None:
-    """Raises BlockingIOError. A file system that has no locks is used without."""
+class _Removed(Exception):
+    """Between two calls, by somebody who needed room."""
+
+
+@contextmanager
+def _locked(folder: Path, kind: int) -> Iterator[int]:
+    """Its descriptor. Raises BlockingIOError. A file system that has no locks is used without."""
     try:
-        fcntl.flock(descriptor, kind)
-    except BlockingIOError:
-        raise
-    except OSError:
-        pass
+        descriptor = os.open(folder, os.O_RDONLY)
+    except FileNotFoundError:
+        raise _Removed from None
+    try:
+        try:
+            fcntl.flock(descriptor, kind)
+        except BlockingIOError:
+            raise
+        except OSError:
+            pass
+        yield descriptor
+    finally:
+        with suppress(OSError):  # processes forked meanwhile have the descriptor, too
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+        os.close(descriptor)
 
 
 def _is_still(folder: Path, descriptor: int) -> bool:
@@ -107,15 +118,11 @@ def _limit() -> float:
 
 def _remove(folder: Path) -> bool:
     """Whether it is gone now: it stays where somebody holds it."""
-    with suppress(FileNotFoundError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            _lock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    try:
+        with _locked(folder, fcntl.LOCK_EX | fcntl.LOCK_NB):
             shutil.rmtree(folder, ignore_errors=True)
-        except BlockingIOError:
-            return False
-        finally:
-            os.close(descriptor)
+    except (_Removed, OSError):  # somebody holds it, or it is another user's
+        pass
     return not folder.exists()
 
 
