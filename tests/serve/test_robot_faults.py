@@ -129,6 +129,42 @@ def test_an_episode_that_cannot_be_begun_again_is_none(policy, observation):
                 client.infer(observation)
 
 
+def test_a_server_that_refuses_is_not_asked_at_every_tick(policy, observation):
+    greeting, met = pack(metadata(policy)), []
+
+    def loses(connection):
+        connection.send(greeting)
+        connection.recv()
+
+    def other(connection):
+        met.append(connection)
+        connection.send(pack(metadata(policy) | {"bundle": "other"}))
+        connection.recv()
+
+    def fails():
+        with contextlib.suppress(RuntimeError):
+            client.act(observation | {"prompt": "lift_red"})
+        return client.counts.failed >= 50
+
+    with played(loses, other) as port, keystep.Client(port=port) as client:
+        began = time.monotonic()
+        wait_for(fails)
+        assert 1 <= len(met) <= 2 + time.monotonic() - began  # one a second
+        with pytest.raises(keystep.ServerError, match="expected the policy there was"):
+            client.infer(observation)
+
+
+def test_a_policy_may_know_very_many_tasks(policy):
+    tasks = [f"pick number {n}" for n in range(70_000)]
+
+    def tells(connection):
+        connection.send(pack(metadata(policy) | {"tasks": tasks}))
+        connection.recv()
+
+    with played(tells) as port, keystep.Client(port=port, reconnect_s=0) as client:
+        assert client.metadata["tasks"] == tasks
+
+
 class Post:
     """Replies at once."""
 

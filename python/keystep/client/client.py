@@ -17,6 +17,7 @@ from .websocket import WebSocket, told_by
 from .wire import WireError, pack, unpack
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 1.0
+MOST_TOLD = 1 << 20  # items of a server's message: a policy may know very many tasks
 CLOSING_S = 1.0  # that `close` waits for a request on its way
 
 
@@ -72,6 +73,9 @@ class Client:
         self._metadata: dict[str, Any] = {}
         self._begun: dict[str, Any] | None = None  # the episode, to begin it again
         self._closed = False
+        self._refusal: tuple[ServerError | Refused, float] | None = (
+            None  # and until when it is not asked again
+        )
         self._reconnects = -1
         with self._lock:
             self._connect()
@@ -226,14 +230,17 @@ class Client:
             self._socket = None
 
     def _connect(self) -> None:
-        """Tries for `reconnect_s`, then ConnectionLost."""
+        """Tries for `reconnect_s`, then ConnectionLost. One that refuses it is not asked at every tick."""
+        if self._refusal is not None and time.monotonic() < self._refusal[1]:
+            raise self._refusal[0].with_traceback(None)
         until, pause = time.monotonic() + self._reconnect_s, FIRST_PAUSE_S
         while True:
             if self._closed:
                 raise ConnectionLost("client: expected one that is open, got closed")
             try:
                 return self._connect_once()
-            except Refused:
+            except (Refused, ServerError) as error:
+                self._refusal = error, time.monotonic() + LONGEST_PAUSE_S
                 raise
             except ConnectionLost:
                 if time.monotonic() + pause > until:
@@ -278,7 +285,7 @@ def message_of(data: bytes | str) -> dict[str, Any]:
     if isinstance(data, str):
         raise ServerError(data)
     try:
-        message = unpack(data)
+        message = unpack(data, MOST_TOLD, MOST_TOLD)
     except WireError as error:
         raise ServerError(f"reply: {error}") from None
     if not isinstance(message, dict):

@@ -40,10 +40,8 @@ DTYPES = {
     ]
 }
 MAX_AXES = 8
-MAX_LENGTH, MAX_ITEMS = (
-    4096,
-    65536,
-)  # of a list or map, of all of a message: memory, not bytes, is what they cost
+MAX_LENGTH, MAX_ITEMS = 4096, 65536
+"""Of a list or map, of all of a message: memory, not bytes, is what they cost."""
 
 
 class WireError(ValueError):
@@ -60,20 +58,24 @@ def pack(message: Any) -> bytes:
         raise WireError(f"message: expected what msgpack and numpy have, got {error}") from None
 
 
-def unpack(data: bytes | bytearray | memoryview) -> Any:
+def unpack(data: bytes | bytearray | memoryview, length: int = MAX_LENGTH, items: int = MAX_ITEMS) -> Any:
     """Arrays are views into the message, which cannot be written.
+
+    Args:
+        length: most items of a list or map.
+        items: most of all lists and maps together.
 
     Raises:
         WireError: truncated, too deep, too long, or an array that disagrees with itself. No other error.
     """
     try:
-        room = _Room()
+        room = _Room(items)
         return msgpack.unpackb(
             data,
             object_hook=room.map,
             list_hook=room.list,
-            max_array_len=MAX_LENGTH,
-            max_map_len=MAX_LENGTH,
+            max_array_len=length,
+            max_map_len=length,
         )
     except WireError:
         raise
@@ -85,8 +87,8 @@ def unpack(data: bytes | bytearray | memoryview) -> Any:
 class _Room:
     """What a message may still have of lists, maps and their items."""
 
-    def __init__(self) -> None:
-        self._left = MAX_ITEMS
+    def __init__(self, items: int) -> None:
+        self._items = self._left = items
 
     def map(self, value: dict[Any, Any]) -> Any:
         self._take(len(value))
@@ -99,7 +101,7 @@ class _Room:
     def _take(self, items: int) -> None:
         self._left -= 1 + items
         if self._left < 0:
-            raise WireError(f"message: expected at most {MAX_ITEMS} items, got more")
+            raise WireError(f"message: expected at most {self._items} items, got more")
 
 
 def _array_to_map(value: Any) -> Any:
