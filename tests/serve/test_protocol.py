@@ -14,6 +14,7 @@ from stub_bundle import ACTION, HORIZON
 from websockets.exceptions import ConnectionClosed, ConnectionClosedError, InvalidStatus
 
 from keystep.client.wire import unpack
+from keystep.serve.session import Session
 
 STATE_BUNDLE = Path("bundles/franka3blocks-state.keystep")
 
@@ -240,3 +241,13 @@ def test_subgoals_that_were_given_stay_whatever_the_prompt():
         replies = [ask(client, state | {"prompt": "lift_red"}) for _ in range(2)]
         assert [reply["start"] for reply in replies] == [0, 8]
         assert not any(reply["planned"] for reply in replies)
+
+
+def test_of_tasks_that_are_told_by_one_text_the_first_is_meant(make_stub, observation):
+    tasks = [{"name": name, "instruction": "Lift it."} for name in ("lift_red", "lift_blue")]
+    with make_stub({"tasks": tasks}) as runtime:
+        runtime.reset(task="Lift it.")
+        served = Session(runtime.session())
+        served.answer(observation | {"prompt": "Lift it."})
+        assert served._runtime._core.about() == runtime._core.about() == "lift_red"
+        served.close()

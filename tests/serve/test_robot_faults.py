@@ -92,6 +92,33 @@ def test_what_was_seen_before_the_connection_was_lost_is_not_acted_on(policy, ob
         assert asked[0]["keystep"]["goal"] == 0 and client.reconnects == 1
 
 
+def test_a_prompt_that_was_told_once_holds_over_a_new_connection(policy, observation):
+    greeting, asked = pack(metadata(policy)), []
+
+    def answers(connection, requests):
+        connection.send(greeting)
+        for message in connection:
+            request = unpack(message)
+            if "reset" in request["keystep"]:
+                connection.send(pack({"reset": True}))
+                continue
+            requests.append(request)
+            connection.send(pack(chunk(request["keystep"]["consumed"])))
+            if len(requests) == 3:
+                return
+
+    first = []
+    with (
+        played(lambda there: answers(there, first), lambda there: answers(there, asked)) as port,
+        keystep.Client(port=port, merge="replace") as client,
+    ):
+        client.reset(task="lift_red")
+        act_until(client, observation, lambda: client.counts.actions > 0)
+        client.act(observation | {"prompt": "push_red_left"})
+        act_until(client, observation, lambda: len(asked) > 0)
+        assert asked[0]["prompt"] == "push_red_left"
+
+
 def test_another_policy_at_the_same_address_is_refused(policy, make_stub, observation):
     other = make_stub({"name": "other"})
     with Server(policy, port=0) as first:
@@ -242,6 +269,18 @@ def test_a_new_prompt_leaves_nothing_of_the_old_one(policy, observation):
     loop.tick(observation | {"prompt": "push_red_left"})
     assert loop.counts.actions == 1 and loop.counts.left == 0 and loop.counts.underruns == 2
     assert "previous" not in post.requests[-1]["keystep"] or post.requests[-1]["prompt"] == "lift_red"
+
+
+def test_a_prompt_that_says_the_task_of_the_reset_changes_nothing(policy, observation):
+    post = Post(None)
+    loop = RemoteLoop(metadata(policy), post, "replace", 0, 0, 0.01, "hold")
+    loop.reset("lift_red")
+    loop.tick(observation)
+    post.reply = chunk(0)
+    loop.tick(observation)
+    post.reply = None
+    loop.tick(observation | {"prompt": "lift_red"})
+    assert loop.counts.actions == 2
 
 
 def test_a_prompt_that_is_no_text_is_told_and_the_next_one_asked_for(policy, observation):

@@ -129,7 +129,7 @@ class Client:
         self._exchange({"keystep": {"reset": given}})
         self._begun = {"keystep": {"reset": given}}
         if self._loop is not None:
-            self._loop.reset()
+            self._loop.reset(task or instruction)
 
     def infer(self, observation: dict[str, Any]) -> dict[str, Any]:
         """One whole chunk for one observation, as openpi's clients ask for it: "actions" float32 (rows, A).

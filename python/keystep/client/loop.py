@@ -96,15 +96,15 @@ class RemoteLoop:
         self._interrupted = self._replan = False
         self.reset()
 
-    def reset(self) -> None:
-        """An episode begins."""
+    def reset(self, about: str | None = None) -> None:
+        """An episode begins, about this task or instruction."""
         self._queue.reset()
         self._gate.reset()
         self._recent.clear()
         self._delays = Delays()
         self._waiting: dict[str, Any] | None = None
         self._too_old = False  # the last chunk was
-        self._about: object = None  # prompt of the last observation
+        self._about = about  # what was told last
         self.forget()
         self._goal, self._until, self._had_chunk = 0, None, False
         self._failure: Exception | None = None
@@ -144,7 +144,7 @@ class RemoteLoop:
             self._ask()
         return self._give()
 
-    def _follow(self, about: object) -> None:
+    def _follow(self, about: str | None) -> None:
         """A prompt that is new begins an episode there: what is left is of the old one."""
         if about is not None and about != self._about:
             self._about = about
@@ -233,7 +233,10 @@ class RemoteLoop:
             told["history"] = history
         if self._replan:
             self._replan, told["replan"] = False, True
-        self._post.post({**newest, "keystep": told})
+        message = {**newest, "keystep": told}
+        if self._about is not None and told_in(newest) is None:  # a new connection would not know it
+            message["prompt"] = self._about
+        self._post.post(message)
         self._asked = (self.counts.ticks, time.monotonic())
         self.counts.requests += 1
 

@@ -24,7 +24,7 @@ class Session:
         manifest = runtime.manifest
         self._frames = max(feature["history"] for feature in manifest["observation"])
         self._execute = manifest["chunk"]["execute"]
-        tasks = manifest["tasks"]
+        tasks = manifest["tasks"][::-1]  # of several that are told by one text the runtime takes the first
         self._names = {told: task["name"] for task in tasks for told in (task["instruction"], task["name"])}
         self._takes_text = manifest["planner"] is not None
         self._gate = Gate(manifest["action"])
