@@ -17,7 +17,7 @@ from .websocket import WebSocket, told_by
 from .wire import WireError, pack, unpack
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 1.0
-MOST_TOLD = 1 << 20  # items of a server's message: a policy may know very many tasks
+MOST_TOLD = 1 << 20  # items of the greeting: a policy may know very many tasks
 CLOSING_S = 1.0  # that `close` waits for a request on its way
 
 
@@ -267,7 +267,7 @@ class Client:
 
     def _policy_of(self, opened: WebSocket) -> dict[str, Any]:
         """A server's metadata, which have to be of the policy that there was."""
-        told = message_of(opened.receive())
+        told = message_of(opened.receive(), MOST_TOLD, MOST_TOLD)
         if self._metadata and told.get("bundle") != self._metadata.get("bundle"):
             name, other = (str(each.get("name"))[:60] for each in (self._metadata, told))
             raise ServerError(f"server: expected the policy there was, {name!r}, got another, {other!r}")
@@ -280,12 +280,12 @@ def ask(opened: WebSocket, data: bytes) -> dict[str, Any]:
     return message_of(opened.receive())
 
 
-def message_of(data: bytes | str) -> dict[str, Any]:
-    """ServerError: it says what is wrong, or something that is no map."""
+def message_of(data: bytes | str, *limits: int) -> dict[str, Any]:
+    """`limits` of `unpack`. ServerError: it says what is wrong, or something that is no map."""
     if isinstance(data, str):
         raise ServerError(data)
     try:
-        message = unpack(data, MOST_TOLD, MOST_TOLD)
+        message = unpack(data, *limits)
     except WireError as error:
         raise ServerError(f"reply: {error}") from None
     if not isinstance(message, dict):
