@@ -134,6 +134,25 @@ def test_a_session_that_cannot_be_made_is_told_and_takes_no_room(onnx_bundle, mo
             client.recv()
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_who_left_leaves_its_room(onnx_bundle, monkeypatch, fails):
+    close = session.Session.close
+
+    def closes(self):
+        close(self)
+        time.sleep(0.3)  # of a large one
+        if fails:
+            raise MemoryError
+
+    monkeypatch.setattr(session.Session, "close", closes)
+    monkeypatch.setattr(threading, "excepthook", lambda told: None)
+    with serving(onnx_bundle, clients=1) as running:
+        for _ in range(2):
+            with plain(running) as client:
+                client.recv()
+            wait_for(lambda: running.clients == 0)
+
+
 def test_who_left_the_queue_gets_no_turn(stub_bundle, request_, monkeypatch):
     made = []
     inner = keystep.Runtime.serve_chunk

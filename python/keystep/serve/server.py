@@ -257,12 +257,16 @@ class Server:
         return None
 
     def _leave(self, connection: Connection) -> None:
-        with self._lock:
-            self._connections.discard(connection)
-            session = self._sessions.pop(connection, None)
-        if session is not None:
-            session.close()
-            self._room.release()
+        session = self._sessions.get(connection)
+        try:
+            if session is not None:
+                session.close()
+        finally:
+            if session is not None:
+                self._room.release()
+            with self._lock:  # last: who sees that it is gone finds its room
+                self._sessions.pop(connection, None)
+                self._connections.discard(connection)
 
     def _measured(self) -> str:
         gauges = [
