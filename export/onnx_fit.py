@@ -11,7 +11,7 @@ import onnx
 import onnxruntime
 
 from keystep.export.errors import ExportError
-from keystep.export.onnx_given import graphs_in, misfit, nodes, rename, said
+from keystep.export.onnx_given import all_graphs, graphs_in, misfit, nodes, rename, said
 from keystep.export.weights import MAX_BYTES, save_graph
 
 Tensors = dict[str, tuple[np.dtype[Any], tuple[int, ...]]]
@@ -25,6 +25,8 @@ RANDOM = (
     "RandomUniform",
     "RandomUniformLike",
 )
+
+SAME = "the same answer each time (noise is the sampler's)"
 
 
 def fitted(
@@ -68,6 +70,7 @@ def fitted(
     wanted = f"float32 {[*shape]}" if shape else "float32 [1, ..]"
     if made.ndim == 0 or len(made) != 1 or (shape is not None and made.shape != shape):
         raise misfit(f"{field}.outputs.{output}", wanted, f"float32 {[*made.shape]}")
+    _check_repeats(field, session, inputs, made.shape)
     declared.CopyFrom(onnx.helper.make_tensor_value_info(output, onnx.TensorProto.FLOAT, made.shape))
     return made.shape, session
 
@@ -79,6 +82,23 @@ def run(field: str, session: onnxruntime.InferenceSession, inputs: dict[str, np.
     except Exception as error:  # of a library that says no more of what it raises
         raise ExportError(f"{field}: expected it to take its inputs, got {said(error)}") from None
     return made
+
+
+def _check_repeats(
+    field: str, session: onnxruntime.InferenceSession, inputs: Tensors, shape: tuple[int, ...]
+) -> None:
+    """That what it makes of an input is the same each time, and as large as of zeros. Raises ExportError."""
+    rng = np.random.default_rng(0)
+    drawn = {
+        key: (rng.standard_normal(size) if dtype.kind == "f" else np.zeros(size)).astype(dtype)
+        for key, (dtype, size) in inputs.items()
+    }
+    once, again = run(field, session, drawn), run(field, session, drawn)
+    if once.shape != shape or again.shape != shape:
+        wanted = f"answers of {[*shape]}, whatever it is given"
+        raise misfit(field, wanted, f"one of {[*once.shape]}")
+    if not np.array_equal(once, again, equal_nan=True):
+        raise misfit(field, SAME, "another one")
 
 
 def check_numbers(session: onnxruntime.InferenceSession, inputs: Tensors, train_steps: int) -> None:
@@ -95,18 +115,40 @@ def check_numbers(session: onnxruntime.InferenceSession, inputs: Tensors, train_
 
 
 def _check_operators(field: str, model: onnx.ModelProto) -> None:
-    known = {*DOMAINS, *(function.domain for function in model.functions)}
+    known, off = {*DOMAINS, *(function.domain for function in model.functions)}, _switched_off(model)
     for node in nodes(model):
         if node.domain not in known:
             wanted = "operators of ai.onnx, ai.onnx.ml and com.microsoft"
             raise misfit(field, wanted, f"{node.domain}.{node.op_type} (node {node.name!r})")
         if node.op_type in RANDOM:
-            wanted = "the same answer each time (noise is the sampler's)"
-            raise misfit(field, wanted, f"{node.op_type} (node {node.name!r})")
+            raise misfit(field, SAME, f"{node.op_type} (node {node.name!r})")
+        if _trains(node, off):
+            wanted = "a graph exported for evaluation"
+            raise misfit(field, wanted, f"{node.op_type} in training mode (node {node.name!r})")
     newest = onnx.defs.onnx_opset_version()
     for used in model.opset_import:
         if used.domain in ("", "ai.onnx") and not 1 <= used.version <= newest:
             raise misfit(f"{field}.opset_import", f"ai.onnx 1..{newest}", str(used.version))
+
+
+def _trains(node: onnx.NodeProto, off: set[str]) -> bool:
+    """Whether it drops values, or takes its statistics of what it is given. `off`: see `_switched_off`."""
+    if node.op_type == "Dropout":
+        return len(node.input) > 2 and node.input[2] not in {"", *off}
+    modes = (attribute.i for attribute in node.attribute if attribute.name == "training_mode")
+    return node.op_type == "BatchNormalization" and any(modes)
+
+
+def _switched_off(model: onnx.ModelProto) -> set[str]:
+    """The names of stored values that are false."""
+    stored = [tensor for graph in all_graphs(model) for tensor in graph.initializer]
+    found = [(tensor.name, tensor) for tensor in stored]
+    for node in nodes(model):
+        if node.op_type == "Constant":
+            found += [(node.output[0], held.t) for held in node.attribute if held.name == "value"]
+    flags = [(name, tensor) for name, tensor in found if tensor.data_type == onnx.TensorProto.BOOL]
+    on = {name for name, tensor in flags if onnx.numpy_helper.to_array(tensor).any()}
+    return {name for name, _ in flags} - on
 
 
 def _check_given(field: str, graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
@@ -117,12 +159,14 @@ def _check_given(field: str, graph: onnx.GraphProto, names: Mapping[str, str]) -
 
 
 def _choose_output(field: str, graph: onnx.GraphProto, names: Mapping[str, str], output: str) -> None:
-    """Keeps the one that is meant."""
-    found = [value for value in graph.output if names.get(value.name, value.name) == output]
-    if not found and len(graph.output) == 1:
-        found = [*graph.output]
+    """Keeps the one that is meant: `names` goes before what the graph itself calls one."""
+    found = [value for value in graph.output if names.get(value.name) == output]
+    unnamed = [value for value in graph.output if value.name not in names]
     if not found:
-        got = ", ".join(value.name for value in graph.output)
+        alone = len(graph.output) == 1
+        found = [value for value in unnamed if alone or value.name == output]
+    if not found:
+        got = ", ".join(names.get(value.name, value.name) for value in graph.output)
         raise misfit(f"{field}.outputs", f"{output} (`names` says which it is)", got)
     if found[0].name in {value.name for value in graph.input}:
         raise misfit(f"{field}.outputs", "one that is computed", f"the input {found[0].name}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -53,11 +53,16 @@ def _read_file(field: str, path: Path) -> onnx.ModelProto:
     except (onnx.checker.ValidationError, ValueError, OSError) as error:
         wanted = f"its weights in files beside {path.name}"
         raise ExportError(f"{field}: expected {wanted}, got {said(error)}") from None
+    left = next(_external(model), None)
+    if left is not None:  # onnx reads no sparse ones
+        raise misfit(field, "weights inside it, or beside it and dense", f"{left}, which is neither")
     return model
 
 
 def _external(model: onnx.ModelProto) -> Iterator[str]:
-    yield from (tensor.name for tensor in model.graph.initializer if uses_external_data(tensor))
+    for graph in all_graphs(model):
+        sparse = [tensor for both in graph.sparse_initializer for tensor in (both.values, both.indices)]
+        yield from (tensor.name for tensor in [*graph.initializer, *sparse] if uses_external_data(tensor))
     for node in nodes(model):
         for attribute in node.attribute:
             yield from (
@@ -67,21 +72,27 @@ def _external(model: onnx.ModelProto) -> Iterator[str]:
 
 def nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
     """All of them, those of branches, loops and functions too."""
-    for graph in graphs_in(model.graph):
+    for graph in all_graphs(model):
         yield from graph.node
     for function in model.functions:
-        for node in function.node:
-            yield node
-            for attribute in node.attribute:
-                for inner in [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]:
-                    for graph in graphs_in(inner):
-                        yield from graph.node
+        yield from function.node
+
+
+def all_graphs(model: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
+    """The graph, and those of branches and loops, of functions too."""
+    yield from graphs_in(model.graph)
+    for function in model.functions:
+        yield from _inner_graphs(function.node)
 
 
 def graphs_in(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
     """The graph, and those in attributes of its nodes."""
     yield graph
-    for node in graph.node:
+    yield from _inner_graphs(graph.node)
+
+
+def _inner_graphs(given: Iterable[onnx.NodeProto]) -> Iterator[onnx.GraphProto]:
+    for node in given:
         for attribute in node.attribute:
             for inner in [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]:
                 yield from graphs_in(inner)

@@ -19,7 +19,7 @@ from keystep.export.errors import ExportError
 from keystep.export.graphs import CONDITION
 from keystep.export.levels import Controller
 from keystep.export.module_checks import refuse
-from keystep.export.onnx_fit import Tensors, check_numbers, fitted
+from keystep.export.onnx_fit import Tensors, check_numbers, fitted, run
 from keystep.export.onnx_given import Given, read_given, said
 from keystep.export.weights import MAX_BYTES, save_graph
 from keystep.features import Feature
@@ -162,7 +162,7 @@ class _Acting(nn.Module):
         self.session = session
 
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
-        return _run(self.session, batch)
+        return _run("act", self.session, batch)
 
 
 class _Stepping(nn.Module):
@@ -173,15 +173,15 @@ class _Stepping(nn.Module):
         self.encoder, self.denoiser = encoder, denoiser
 
     def encode(self, batch: dict[str, Tensor]) -> Tensor:
-        return _run(self.encoder, batch)
+        return _run("encode", self.encoder, batch)
 
     def denoise(self, sample: Tensor, timestep: Tensor, condition: Tensor) -> Tensor:
-        return _run(self.denoiser, {"sample": sample, "timestep": timestep, CONDITION: condition})
+        return _run("denoise", self.denoiser, {"sample": sample, "timestep": timestep, CONDITION: condition})
 
 
-def _run(session: onnxruntime.InferenceSession, inputs: Mapping[str, Tensor]) -> Tensor:
-    (made,) = session.run(None, {key: value.contiguous().numpy() for key, value in inputs.items()})
-    return torch.from_numpy(made)
+def _run(kind: str, session: onnxruntime.InferenceSession, inputs: Mapping[str, Tensor]) -> Tensor:
+    given = {key: value.contiguous().numpy() for key, value in inputs.items()}
+    return torch.from_numpy(run(f"graphs.{kind}", session, given))
 
 
 def _by_name(graphs: Any, steps: bool) -> dict[str, Given]:
