@@ -271,6 +271,7 @@ def _session(field: str, model: onnx.ModelProto, folder: Path) -> onnxruntime.In
     """Raises ExportError for what this ONNX Runtime does not run."""
     folder.mkdir(parents=True)
     save_graph(model, folder / "graph.onnx", MAX_BYTES)
+    onnx.load_external_data_for_model(model, str(folder))  # saving moves large weights out of it
     settings = onnxruntime.SessionOptions()
     settings.log_severity_level = 4  # it says so itself, in an exception
     try:

@@ -171,3 +171,24 @@ def test_weights_beside_a_graph_that_a_branch_has(tmp_path: Path) -> None:
         from_onnx(graph, bundle, **OPTIONS)
     graph.write_bytes(in_a_branch(False).SerializeToString())
     np.testing.assert_allclose(chunk_of(from_onnx(graph, bundle, **OPTIONS)), MADE + 7, atol=1e-5)
+
+
+def test_weights_of_more_than_a_file_may_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of a graph above 2 GB lie beside it: here of one above 64 bytes."""
+    for module in ("onnx_fit", "onnx_module", "bundle"):
+        monkeypatch.setattr(f"keystep.export.{module}.MAX_BYTES", 64)
+    wide = np.random.default_rng(1).normal(size=(HORIZON * ACTIONS, 400)).astype(np.float32)
+    back = np.linalg.pinv(wide).astype(np.float32)
+    model = linear()
+    product = helper.make_node("MatMul", ["observation.state", "matrix"], ["small"])
+    model.graph.node[0].CopyFrom(helper.make_node("MatMul", ["large", "back"], ["flat"]))
+    model.graph.node.insert(0, helper.make_node("MatMul", ["small", "wide"], ["large"]))
+    model.graph.node.insert(0, product)
+    model.graph.initializer.extend(
+        [numpy_helper.from_array(wide, "wide"), numpy_helper.from_array(back, "back")]
+    )
+    bundle = from_onnx(model, tmp_path / "new.keystep", **OPTIONS)
+    entry = keystep.read_manifest(bundle)["graphs"]["act"]
+    assert [weights["file"] for weights in entry["external"]] == ["act.onnx.data"]
+    assert (bundle / "act.onnx.data").stat().st_size >= wide.nbytes + back.nbytes
+    np.testing.assert_allclose(chunk_of(bundle), MADE, atol=1e-4)
