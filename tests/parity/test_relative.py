@@ -187,6 +187,35 @@ def test_graphs_that_exist_already(tmp_path: Path) -> None:
     np.testing.assert_allclose(made, wanted, atol=1e-5)
 
 
+@pytest.mark.parametrize("delay", [0, 1, 2])
+def test_late_rows_keep_the_vector_that_their_chunk_saw(delay: int, tmp_path: Path) -> None:
+    """In the asynchronous loop, and after an interrupt: not that of the tick that takes them."""
+    action = Actions(
+        ["x", "y"], [-900] * 2, [900] * 2, relative={"feature": "observation.state", "values": [None, 1]}
+    )
+    options = {"features": [state_feature(plain_onnx.WIDTH)], "horizon": plain_onnx.HORIZON, "execute": 2}
+    bundle = from_onnx(plain_onnx.linear(), tmp_path / "new.keystep", action=action, rate_hz=20.0, **options)
+    states = np.random.default_rng(0).normal(size=(24, plain_onnx.WIDTH), scale=9).astype(np.float32)
+    chunks = (states @ plain_onnx.matrix()).reshape(24, plain_onnx.HORIZON, 2)
+    chunks[:, :, 1] += states[:, 1, None]
+    time = keystep.VirtualTime(chunk=(float(delay),))
+    made = []  # ago: the observation of the chunk that the row is of
+    with keystep.load(bundle, mode="async", merge="replace", virtual_time=time, threads=1) as runtime:
+        runtime.reset(seed=0)
+        for tick, state in enumerate(states):
+            if tick == 12:
+                runtime.interrupt()
+            try:
+                given = runtime.act({"observation.state": state})
+            except keystep.PolicyError as error:  # nothing to hold yet
+                assert error.status == "underrun" and tick < max(1, delay)
+                continue
+            near = np.abs(chunks[: tick + 1] - given).max(axis=-1) < 1e-3
+            assert near.sum() == 1
+            made.append(tick - int(np.argwhere(near)[0, 0]))
+    assert min(made) == max(1, delay) and max(made) < 6
+
+
 @pytest.mark.parametrize(
     ("relative", "told"),
     [
