@@ -175,14 +175,15 @@ def test_health_metrics_and_strangers(server, request_):
     with plain(server) as client:
         client.recv()
         ask(client, request_)
+        wait_for(lambda: metric(server, "chunks_total") == 1)  # once it is sent
         text = get(server, "/metrics")[1]
         assert "keystep_clients 1\n" in text and "keystep_chunks_total 1\n" in text
         assert 'keystep_infer_seconds_bucket{le="+Inf"} 1\n' in text
         with pytest.raises(InvalidStatus) as refused:  # a web page
             plain(server, origin="http://example.org")
         assert refused.value.response.status_code == 403
-    wait_for(lambda: metric(server, "clients") == 0)
-    assert metric(server, "refused_total") == 3 and metric(server, "dropped_total") == 0
+    wait_for(lambda: metric(server, "clients") == 0 and metric(server, "refused_total") == 3)
+    assert metric(server, "dropped_total") == 0
 
 
 def test_a_key_where_one_is_asked_for(onnx_bundle):
