@@ -41,7 +41,7 @@ class Deliveries:
 
     def __init__(self, rate_hz: float, periods: int, lead_in_s: float) -> None:
         self._period_ns, self._periods, self._lead_in_ns = 1e9 / rate_hz, periods, lead_in_s * 1e9
-        self._began_ns = self._first_ns = self._point = 0
+        self._began_ns = self._first_ns = self._point = self._begun = 0
         self._acted = False
         self.at_us: list[int] = []
 
@@ -50,12 +50,13 @@ class Deliveries:
         now = time.monotonic_ns()
         self._began_ns = self._began_ns or now
         if self._first_ns:
-            self._point = self._point_at(now)
+            self._begun += 1  # after a first one that began late, the clock is a point behind
+            self._point = max(self._point_at(now), self._begun - 1)
             return False
         if now - self._began_ns < self._lead_in_ns:
             return False
         if self._acted:
-            self._first_ns = now
+            self._first_ns, self._begun = now, 1
         elif now - self._began_ns > self._lead_in_ns + PATIENCE_S * 1e9:
             raise RuntimeError(f"expected an action within {PATIENCE_S:g} s of the lead-in, got none")
         return self._acted

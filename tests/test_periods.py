@@ -137,6 +137,19 @@ def test_points_slept_over_have_no_tick_and_the_last_one_ends_it(monkeypatch, sl
     assert deliveries.at_us == [10_000 * number + 2000 for number in points]
 
 
+@pytest.mark.parametrize("late_ms", [0, 4, 9])
+def test_a_first_period_that_begins_late_adds_none(monkeypatch, late_ms):
+    now = [5_000_000_000]
+    monkeypatch.setattr(periods_slices.time, "monotonic_ns", lambda: now[0])
+    deliveries = Deliveries(100.0, periods=10, lead_in_s=0.0)
+    assert not deliveries.begin() and not deliveries.end(True)
+    for number in range(10):
+        now[0] = 6_000_000_000 + number * 10_000_000 + (late_ms * 1_000_000 if number == 0 else 0)
+        assert not deliveries.over and deliveries.begin() == (number == 0)
+        assert deliveries.end(True) == (number == 9)
+    assert len(deliveries.at_us) == 10
+
+
 def test_the_first_chunk_of_a_run_is_not_missed(tmp_path, monkeypatch):
     # A chunk takes 8 periods and more; every slice is a run, which begins with a new one.
     monkeypatch.setattr(periods_loops, "LEAD_IN_S", 0.0)
