@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
 from keystep.code.prompt import Prompt
+from keystep.code.questions import KINDS
 from keystep.code.samples import SampleMaker
 from keystep.data import DatasetError, split_episodes
 from keystep.models.checkpoint import Checkpoint, CheckpointError, load_model
@@ -20,7 +21,15 @@ from keystep.train.code_evaluation import WINDOW_STEPS, evaluate_replies
 from keystep.train.code_language import load_language
 from keystep.train.code_planner import CodePlannerRecipe, code_source
 from keystep.train.code_planner_config import CodePlannerTraining
+from keystep.train.code_sight import (
+    PICTURES,
+    Places,
+    ask_sight,
+    auxiliary_questions,
+    keystep_questions,
+)
 from keystep.train.code_sources import CodeDemonstrations
+from keystep.train.sight_metrics import sight_metrics
 
 
 def evaluate_code_planner(
@@ -30,8 +39,12 @@ def evaluate_code_planner(
     every: int = 4,
     window: int = WINDOW_STEPS,
     device: str = "cpu",
+    pictures: int = PICTURES,
 ) -> dict[str, Any]:
     """Figures of `keystep.train.code_metrics.code_metrics`, of all tasks together and of each.
+
+    Of all together also "sight", unless the planner was trained without: those of
+    `keystep.train.sight_metrics.sight_metrics`, and "missing", why some are, or None.
 
     Args:
         checkpoint: folder.
@@ -39,24 +52,43 @@ def evaluate_code_planner(
         episodes: held-out: those of the dataset it was trained on that it has not seen; all: of any dataset.
         every, window: see `keystep.train.code_evaluation.evaluate_replies`.
         device: of torch.
+        pictures: of each episode, for auxiliary questions; 0: no "sight".
 
     Raises:
+        ValueError: a number is too small.
         CheckpointError: missing or damaged, or of another kind.
         DatasetError: the dataset cannot be read, is of another robot or language, or holds nothing out.
     """
+    if pictures < 0:
+        raise ValueError(f"pictures: expected at least 0, got {pictures}")
     model, about = load_model(checkpoint)
     if not isinstance(model, CodePlanner):
         raise CheckpointError(f"kind: expected code_planner, got {about.kind}")
     config = _settings(checkpoint, about, dataset)
-    source = code_source(config)
-    assert isinstance(source, CodeDemonstrations)
+    trained = about.provenance["training"]
+    sighted = pictures > 0 and trained.get("stage") == "pictures"
+    source, missing = _source(config, sighted, trained.get("questions", 0.0))
     recipe, words = CodePlannerRecipe(config, source), load_language(checkpoint)
     numbers = list(range(len(source))) if episodes == "all" else _held_out(config, about, source)
     source.data.open()
     maker, place = words.maker(model.config), torch.device(device)
     shown = [AskedEpisode(recipe, source, maker, number, place) for number in numbers]
     writer = ReplyWriter(model.to(place), words.tokenizer)
-    return evaluate_replies(writer, shown, every, window)
+    found = evaluate_replies(writer, shown, every, window)
+    if sighted:
+        asked = keystep_questions(source.data, maker, numbers, config.requests)
+        if missing is None:
+            try:
+                asked += auxiliary_questions(source.data, maker, numbers, pictures)
+            except ValueError as error:
+                missing = str(error)
+
+        def seen(places: Places) -> dict[str, torch.Tensor]:
+            return recipe.prepare_shown(source.data.shown(places), place)
+
+        replies = ask_sight(model, words.tokenizer, asked, seen, source.data.max_tokens)
+        found["all"]["sight"] = {**sight_metrics(replies), "missing": missing}
+    return found
 
 
 class AskedEpisode:
@@ -87,6 +119,30 @@ class AskedEpisode:
         arrays = self._data.shown([(section, self._number, step) for section in sections])
         found = self._recipe.prepare_shown(arrays, self._device)
         return found.get("pictures", found.get("objects")), found.get("proprioception")
+
+
+def _source(
+    config: CodePlannerTraining, sighted: bool, taught: float
+) -> tuple[CodeDemonstrations, str | None]:
+    """The dataset, with what auxiliary questions need where they are asked; why they are not, though wanted.
+
+    Args:
+        sighted: they are wanted.
+        taught: share of steps that had some in its training.
+    """
+    missing = None
+    if sighted and not taught:
+        missing = "questions: expected a training with some, got none"
+    elif sighted:
+        try:
+            found = code_source(replace(config, questions=1.0, questions_per_step=len(KINDS)))
+            assert isinstance(found, CodeDemonstrations)
+            return found, None
+        except DatasetError as error:  # without boxes or names; of all else the next line tells
+            missing = str(error)
+    found = code_source(config)
+    assert isinstance(found, CodeDemonstrations)
+    return found, missing
 
 
 def _settings(folder: Path, about: Checkpoint, dataset: Path | tuple[Path, ...]) -> CodePlannerTraining:

@@ -187,11 +187,11 @@ class CodeData:
         weights = sampling.weights.of(episode.keysteps)
         for step in draw_steps(weights, sampling.steps_per_episode, rng):
             asked = rng.random() < sampling.question_share
-            about = self._questions(episode, int(step), rng) if asked else ()
+            about = self.questions(episode, int(step), rng) if asked else ()
             yield from step_samples(maker, episode, int(step), about, sampling.requests)
 
-    def _questions(self, episode: CodeEpisode, step: int, rng: np.random.Generator) -> list[Question]:
-        """Some about what is seen at a step, all kinds alike."""
+    def questions(self, episode: CodeEpisode, step: int, rng: np.random.Generator) -> list[Question]:
+        """Some about what is seen at a step, all kinds alike; of a sampling that has questions."""
         boxes = self._columns[BOXES][self._starts[episode.index] + step].reshape(-1, 4)
         found = questions(episode.names, boxes[: len(episode.names)], rng, self._names, self.grid)
         kinds = rng.choice(KINDS, size=self._sampling.questions_per_step, replace=False)

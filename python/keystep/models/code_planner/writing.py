@@ -20,6 +20,7 @@ from transformers import DynamicCache
 
 from keystep.code.constraint import Constraint
 from keystep.code.trace import EARLY_STOP_CHARACTERS
+from keystep.models.code_planner.config import CodePlannerConfig
 from keystep.models.code_planner.network import CodePlanner, cached, rewind
 
 WAYS = ("greedy", "early_stop", "draft")
@@ -57,6 +58,17 @@ class WrittenReply:
     computed: int
 
 
+def never_written(config: CodePlannerConfig, tokenizer: TokenText) -> list[int]:
+    """Ids that are no part of a reply, in order: what fills up, stands for what is seen, or is no text."""
+    never = {config.pad_id, *_live(config), *tokenizer.no_text(config.vocabulary)}
+    return sorted(never - {config.end_id})
+
+
+def _live(config: CodePlannerConfig) -> set[int]:
+    """Ids of tokens in whose place stands what is seen or felt."""
+    return {config.image_id} | ({config.proprioception_id} if config.proprioception else set())
+
+
 class ReplyWriter:
     """Replies of one planner in one episode, with a cache that is kept between them.
 
@@ -86,10 +98,8 @@ class ReplyWriter:
             raise ValueError(f"limit: expected at least {least} token{'s' * (least > 1)}, got {limit}")
         self._constraint = constraint
         self.planner, self.tokenizer, self.limit, self.keep = planner.eval(), tokenizer, limit, keep
-        config = planner.config
-        self._live = {config.image_id} | ({config.proprioception_id} if config.proprioception else set())
-        never = {config.pad_id, *self._live, *tokenizer.no_text(config.vocabulary)} - {config.end_id}
-        self._never = sorted(never)
+        self._live = _live(planner.config)
+        self._never = never_written(planner.config, tokenizer)
         self._device = next(planner.parameters()).device
         self.reset()
 
