@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,15 @@ import fake_tabletop
 import torch
 
 from keystep import cli
+from keystep.code.grid import cell
 from keystep.code.packing import pack
+from keystep.code.questions import KINDS
 from keystep.code.samples import step_samples
 from keystep.data import DatasetError
 from keystep.models.checkpoint import CheckpointError, random_checkpoint
 from keystep.models.code_planner.writing import ReplyWriter
 from keystep.models.presets import PRESETS
-from keystep.train import CodePlannerTraining, code_held_out, train
+from keystep.train import CodePlannerTraining, code_held_out, code_samples, train
 from keystep.train.code_held_out import AskedEpisode, evaluate_code_planner
 from keystep.train.code_planner import CodePlannerRecipe, code_source
 
@@ -89,11 +92,68 @@ def test_the_held_out_episodes_are_asked_about(
     train(settings(text, dataset=folder, stage="text"))
     with pytest.raises(DatasetError, match=r"^dataset: expected the one it was trained on, .*, got "):
         evaluate_code_planner(text, folder)
-    assert evaluate_code_planner(text, folder, "all", every=100)["all"]["replies"] > 0
+    unseeing = evaluate_code_planner(text, folder, "all", every=100)["all"]
+    assert unseeing["replies"] > 0 and "sight" not in unseeing
     none = tmp_path / "none"
     train(settings(none, dataset=folder, val_fraction=0.0))
     with pytest.raises(DatasetError, match=r"^episodes: expected some that its training held out, got none$"):
         evaluate_code_planner(none, folder)
+
+
+def test_what_it_sees_is_asked_too(
+    dataset: Any, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(code_held_out, "ReplyWriter", partial(ReplyWriter, limit=2))
+    for mode, changes in {"rgb": {}, "state": {"preset": "micro-state"}}.items():
+        reader = dataset(mode)
+        folder, run = reader.path, tmp_path / f"run-{mode}"
+        train(settings(run, dataset=folder, **changes))
+        found = evaluate_code_planner(run, folder, "all", every=100, pictures=3)
+        sight, again = found["all"]["sight"], evaluate_code_planner(run, folder, "all", every=100, pictures=3)
+        assert again == found and "sight" not in found["Pick"]
+        assert (sight["episodes"], sight["missing"]) == (4, None)
+        asked = {kind: figures["exact"]["seen_of"] for kind, figures in sight["kinds"].items()}
+        keysteps = sum(int(part["keystep"].sum()) for part in reader.iter_batches(["keystep"]))
+        assert asked == {**dict.fromkeys(KINDS, 4 * 3), "keystep": keysteps}
+        likelihood = sight["kinds"]["count"]["log_likelihood"]
+        assert likelihood["seen"] < 0 and likelihood["seen"] != likelihood["blind"]
+        assert "sight" not in evaluate_code_planner(run, folder, "all", every=100, pictures=0)["all"]
+        arguments = ["--dataset", str(folder), "--episodes", "all", "--every", "100", "--pictures", "3"]
+        assert cli.run(["replies", str(run), *arguments]) == 0
+        table = capsys.readouterr().out
+        assert "log-likelihood" in table and "is not known: of 10 episodes or more it would be" in table
+    with pytest.raises(ValueError, match=r"^pictures: expected at least 0, got -1$"):
+        evaluate_code_planner(run, folder, "all", pictures=-1)
+    assert cli.run(["replies", str(run), *arguments[:-1], "-1"]) != 0
+    assert "pictures: expected at least 0, got -1" in capsys.readouterr().err
+
+
+def test_without_boxes_names_or_lessons_key_steps_are_still_asked(
+    dataset: Any, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(code_held_out, "ReplyWriter", partial(ReplyWriter, limit=2))
+    folder, run, unasked = dataset("rgb").path, tmp_path / "run", tmp_path / "unasked"
+    train(settings(run, dataset=folder))
+    train(settings(unasked, dataset=folder, questions=0.0))
+
+    def missing(checkpoint: Path) -> str:
+        sight = evaluate_code_planner(checkpoint, folder, "all", every=100)["all"]["sight"]
+        assert list(sight["kinds"]) == ["keystep"]
+        return sight["missing"]
+
+    assert missing(unasked) == "questions: expected a training with some, got none"
+    with monkeypatch.context() as patch:
+        patch.setattr(code_samples, "BOXES", "boxes.of.none")
+        assert "expected the column boxes.of.none, found only " in missing(run)
+        assert cli.run(["replies", str(run), "--dataset", str(folder), "--every", "100"]) == 0
+        out = capsys.readouterr().out
+        assert "No auxiliary questions: " in out and "boxes.of.none" in out and "precision" in out
+    with monkeypatch.context() as patch:
+        patch.setattr(code_samples, "NAMES", "no names")
+        assert re.search(r"names: expected .* of 1 to 8 objects of episode 0, .*, got 0$", missing(run))
+    with monkeypatch.context() as patch:
+        patch.setattr(code_samples.CodeData, "questions", lambda *given: list(cell([0.5, 0.0, 0.1, 2.0])))
+        assert missing(run).startswith("box: expected fractions ")
 
 
 def test_another_kind_is_refused(tmp_path: Path) -> None:

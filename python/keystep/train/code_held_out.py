@@ -21,9 +21,10 @@ from keystep.train.code_evaluation import WINDOW_STEPS, evaluate_replies
 from keystep.train.code_language import load_language
 from keystep.train.code_planner import CodePlannerRecipe, code_source
 from keystep.train.code_planner_config import CodePlannerTraining
+from keystep.train.code_samples import CodeData
 from keystep.train.code_sight import (
-    PICTURES,
     Places,
+    SightQuestion,
     ask_sight,
     auxiliary_questions,
     keystep_questions,
@@ -39,7 +40,7 @@ def evaluate_code_planner(
     every: int = 4,
     window: int = WINDOW_STEPS,
     device: str = "cpu",
-    pictures: int = PICTURES,
+    pictures: int = 8,
 ) -> dict[str, Any]:
     """Figures of `keystep.train.code_metrics.code_metrics`, of all tasks together and of each.
 
@@ -78,10 +79,8 @@ def evaluate_code_planner(
     if sighted:
         asked = keystep_questions(source.data, maker, numbers, config.requests)
         if missing is None:
-            try:
-                asked += auxiliary_questions(source.data, maker, numbers, pictures)
-            except ValueError as error:
-                missing = str(error)
+            further, missing = _about_pictures(source.data, maker, numbers, pictures)
+            asked += further
 
         def seen(places: Places) -> dict[str, torch.Tensor]:
             return recipe.prepare_shown(source.data.shown(places), place)
@@ -143,6 +142,16 @@ def _source(
     found = code_source(config)
     assert isinstance(found, CodeDemonstrations)
     return found, missing
+
+
+def _about_pictures(
+    data: CodeData, maker: SampleMaker, numbers: list[int], pictures: int
+) -> tuple[list[SightQuestion], str | None]:
+    """Auxiliary questions, or why there are none."""
+    try:
+        return auxiliary_questions(data, maker, numbers, pictures), None
+    except ValueError as error:
+        return [], str(error)
 
 
 def _settings(folder: Path, about: Checkpoint, dataset: Path | tuple[Path, ...]) -> CodePlannerTraining:

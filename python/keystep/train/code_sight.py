@@ -23,12 +23,10 @@ from keystep.models.code_planner.writing import TokenText, never_written
 from keystep.train.code_samples import CodeData
 from keystep.train.sight_metrics import KEYSTEP, SightReply, TokenReply
 
-PICTURES = 8
-"""Of an episode, unless another number is given."""
-Places = tuple[tuple[str, int, int], ...]
+Places = tuple[Any, ...]
+"""Each (section, episode, step), as `CodeData.shown` takes them."""
 Shown = Callable[[Places], dict[str, Tensor]]
-"""Of places, each (section, episode, step): pictures or objects, and proprioception, as the network takes
-them."""
+"""Pictures or objects, and proprioception, as the network takes them."""
 
 
 @dataclass(frozen=True)
@@ -180,8 +178,8 @@ def _reply(words: TokenText, wanted: Sequence[int], logits: Tensor, never: Seque
     logits[:, list(never)] = -torch.inf
     written = logits.argmax(dim=-1).tolist()
     right = tuple(one == other for one, other in zip(written, wanted, strict=True))
-    stop = written.index(wanted[-1]) if wanted[-1] in written else len(written)
-    return TokenReply(words.decode(written[:stop]), right, tuple(likelihoods))
+    texts = tuple("" if token == wanted[-1] else words.decode([token]) for token in written)
+    return TokenReply(texts, right, tuple(likelihoods))
 
 
 def _spans(words: TokenText, ids: Sequence[int]) -> tuple[tuple[int, int], ...]:

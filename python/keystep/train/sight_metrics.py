@@ -16,7 +16,6 @@ from typing import Any, Literal
 import numpy as np
 
 from keystep.code.questions import KINDS
-from keystep.train.code_metrics import cell_distances
 
 KEYSTEP = "keystep"
 ASKED = (*KINDS, KEYSTEP)
@@ -28,16 +27,20 @@ _RESAMPLES = 5000
 _LESS_IS_BETTER = {"cell_error"}
 _DECIDING: dict[str, re.Pattern[str]] = {
     "where": re.compile(r"^\w+|\d+"),
-    "what": re.compile(r"^.*(?= (?:is|are) at )|^Nothing"),
+    "what": re.compile(r"^.*(?= (?:is|are) at )"),
     "is_at": re.compile(r"^Yes|^No, .*(?= (?:is|are) at )|\d+(?= .* at )"),
     "visible": re.compile(r"^\w+|\d+"),
     "count": re.compile(r"^\w+"),
     KEYSTEP: re.compile(r"^[\s\S]*"),
 }
 """By kind the parts of an answer that neither the question nor the form of answers has."""
-_PLACE = re.compile(r"\((\d+), (\d+)\)")
+_PLACES = {
+    "where": re.compile(r"\((\d+), (\d+)\)"),
+    KEYSTEP: re.compile(r"(?:actor_pos|near)=\((\d+), ?(\d+)\)"),
+}
+"""The numbers of cells, by kind of what has them."""
 _ONE_THING = re.compile(r"^An? (.+) is at \(")
-_SHAPE_AND_COLOUR = re.compile(r"(\S+) (\S+)")
+_COLOUR_AND_SHAPE = re.compile(r"(\S+) (\S+)")
 Side = Literal["seen", "blind"]
 
 
@@ -46,12 +49,12 @@ class TokenReply:
     """What a planner answers, each token after the wanted ones before it.
 
     Attributes:
-        text: of the likeliest tokens.
-        right: by token, the end included, whether the likeliest is the wanted one.
+        texts: by token, the end included, text of the likeliest; of the end "".
+        right: by token, whether the likeliest is the wanted one.
         likelihoods: by token, log of the wanted one's probability.
     """
 
-    text: str
+    texts: tuple[str, ...]
     right: tuple[bool, ...]
     likelihoods: tuple[float, ...]
 
@@ -92,8 +95,9 @@ def sight_metrics(replies: Sequence[SightReply]) -> dict[str, Any]:
     blind, "interval": its ends at `LEVEL`, a bootstrap over episodes, or None}. Of every kind: exact, the
     share of answers that are wholly right; log_likelihood, in nats an answer, of the tokens that decide:
     those that neither the question nor the form of answers has; of a key-step all.
-    where (of objects in view) and keystep: cell_exact, cell_near, cell_error as in `code_metrics`, of answers
-    that give cells and are right but for these. what, of places with one thing whose name is a colour and a
+    where (of objects in view) and keystep: cell_exact, cell_near, cell_error, of answers that give cells: the
+    shares of right ones, and of those at most one beside, and the mean distance, in cells, larger of both
+    directions. what, of places with one thing whose name is a colour and a
     shape: colour, shape, the shares of right ones; name: of things with other names, the share that is right.
     """
     episodes = sorted({reply.episode for reply in replies})
@@ -124,9 +128,8 @@ def _values(reply: SightReply, given: TokenReply) -> Iterator[tuple[str, float]]
     yield "exact", all(given.right)
     parts = (match.span() for match in _DECIDING[reply.kind].finditer(reply.wanted))
     yield "log_likelihood", sum(given.likelihoods[token] for token in reply.tokens(parts))
-    if reply.kind in ("where", KEYSTEP):
-        distances = cell_distances if reply.kind == KEYSTEP else _place_distances
-        for distance in distances(given.text, reply.wanted):
+    if reply.kind in _PLACES:
+        for distance in _distances(reply, given):
             yield "cell_exact", distance == 0
             yield "cell_near", distance <= 1
             yield "cell_error", distance
@@ -135,17 +138,24 @@ def _values(reply: SightReply, given: TokenReply) -> Iterator[tuple[str, float]]
             yield name, all(given.right[token] for token in reply.tokens([part]))
 
 
-def _place_distances(written: str, wanted: str) -> list[int]:
-    """As `cell_distances`, of answers."""
-    if _PLACE.sub("", written) != _PLACE.sub("", wanted):
-        return []
-    pairs = zip(_PLACE.findall(written), _PLACE.findall(wanted), strict=True)
-    return [max(abs(int(a) - int(b)) for a, b in zip(*pair, strict=True)) for pair in pairs]
+def _distances(reply: SightReply, given: TokenReply) -> Iterator[int]:
+    """Of each cell in the wanted answer, how far the one is that was given in its place, if one was."""
+    if reply.kind == "where" and not given.right[0]:
+        return  # it says that nothing is in view
+    for place in _PLACES[reply.kind].finditer(reply.wanted):
+        away = []
+        for number in (1, 2):
+            tokens = reply.tokens([place.span(number)])
+            written = "".join(given.texts[token] for token in tokens).strip()
+            if written.isdecimal():
+                away.append(abs(int(written) - int(place[number])))
+        if len(away) == 2:
+            yield max(away)
 
 
 def _name_parts(name: str, start: int) -> dict[str, tuple[int, int]]:
     """Colour and shape, or the whole name: where they stand in an answer that has it at `start`."""
-    if both := _SHAPE_AND_COLOUR.fullmatch(name):
+    if both := _COLOUR_AND_SHAPE.fullmatch(name):
         spans = {"colour": both.span(1), "shape": both.span(2)}
         return {part: (start + first, start + last) for part, (first, last) in spans.items()}
     return {"name": (start, start + len(name))}
