@@ -144,7 +144,6 @@ def test_what_a_planner_reads_and_what_it_guesses(reads: set, better: set, parts
     if better:
         assert found["told"][0].startswith("Pictures matter")
         same = [kind for kind in kinds if kind not in better]
-        # Reading one part of a name makes few whole answers right: parts say it.
         assert found["told"][0].endswith(f"they change nothing about: {', '.join(same)}.")
     else:
         assert found["told"][0].startswith("Pictures change nothing")

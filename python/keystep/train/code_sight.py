@@ -128,7 +128,8 @@ def _rows(asked: Sequence[SightQuestion], max_tokens: int) -> Iterator[Row]:
 
 def _mean_seen(rows: Sequence[Row], shown: Shown) -> Tensor:
     """Of all pictures, or of the objects, asked about, each once."""
-    places = list(dict.fromkeys(place for row, _ in rows for place in row.shown if place[0] == "image"))
+    shown_in_rows: Places = tuple(place for row, _ in rows for place in row.shown)
+    places = list(dict.fromkeys(place for place in shown_in_rows if place[0] == "image"))
     sums, there = torch.zeros(()), torch.zeros(())
     for first in range(0, len(places), 64):
         here = shown(tuple(places[first : first + 64]))

@@ -41,6 +41,8 @@ _PLACES = {
 """The numbers of cells, by kind of what has them."""
 _ONE_THING = re.compile(r"^An? (.+) is at \(")
 _COLOUR_AND_SHAPE = re.compile(r"(\S+) (\S+)")
+BETTER, LIKELIER, WORSE = "better with them", "only likelier", "worse with them"
+SAME = "they change nothing about"
 Side = Literal["seen", "blind"]
 
 
@@ -233,21 +235,21 @@ def told(kinds: Mapping[str, Mapping[str, Any]], episodes: int) -> list[str]:
 
 def _whole(signs: Mapping[str, Mapping[str, int]], episodes: int) -> str:
     sure = f"({LEVEL:.1%}, over {episodes} episodes)"
-    better, worse, likelier, same = [], [], [], []
+    said: dict[str, list[str]] = {words: [] for words in (BETTER, LIKELIER, WORSE, SAME)}
     for kind, by_name in signs.items():
         shares = [sign for name, sign in by_name.items() if name != "log_likelihood"]
-        likelihood = by_name.get("log_likelihood", 0)
-        group = better if 1 in shares else worse if -1 in shares or likelihood < 0 else same
-        (likelier if group is same and likelihood > 0 else group).append(kind)
-    if len(same) == len(signs):
+        said[_words(shares, by_name["log_likelihood"])].append(kind)
+    if len(said[SAME]) == len(signs):
         return f"Pictures change nothing: seen and blind differ by no more than the intervals {sure}."
-    said = {
-        "better with them": better,
-        "only likelier": likelier,
-        "worse with them": worse,
-        "they change nothing about": same,
-    }
     return f"Pictures matter {sure}: {_listed(said)}."
+
+
+def _words(shares: Sequence[int], likelihood: int) -> str:
+    if 1 in shares:
+        return BETTER
+    if -1 in shares or likelihood < 0:
+        return WORSE
+    return LIKELIER if likelihood > 0 else SAME
 
 
 def _parts(kinds: Mapping[str, Mapping[str, Any]], signs: Mapping[str, Mapping[str, int]]) -> Iterator[str]:
@@ -257,13 +259,13 @@ def _parts(kinds: Mapping[str, Mapping[str, Any]], signs: Mapping[str, Mapping[s
         "colour": ("what", ("colour",)),
         "shape": ("what", ("shape",)),
     }
-    seen, unseen, unknown = [], [], []
+    said: dict[str, list[str]] = {"seen": [], "no better than blind": [], "not known": []}
     for part, (kind, names) in looked_at.items():
-        known = [name for name in names if kinds.get(kind, {}).get(name, {}).get("interval") is not None]
-        if any(name in kinds.get(kind, {}) for name in names):
+        figures = kinds.get(kind, {})
+        known = [name for name in names if name in figures and figures[name]["interval"] is not None]
+        if any(name in figures for name in names):
             better = any(signs[kind][name] > 0 for name in known)
-            (seen if better else unseen if known else unknown).append(part)
-    said = {"seen": seen, "no better than blind": unseen, "not known": unknown}
+            said["seen" if better else "no better than blind" if known else "not known"].append(part)
     if any(said.values()):
         yield f"Parts: {_listed(said)}."
 
