@@ -184,7 +184,7 @@ class _Bootstrap:
             return None
         seen, blind = (self._means(values[side]) for side in ("seen", "blind"))
         found = (seen - blind)[np.isfinite(seen - blind)]
-        if not len(found):
+        if not len(found):  # one side has no answer at all
             return None
         ends = np.quantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
         return [float(end) for end in ends]
@@ -201,14 +201,13 @@ class _Bootstrap:
 
 def _figure(values: Values, resample: _Bootstrap) -> dict[str, Any]:
     seen, blind = (_mean(values[side]) for side in ("seen", "blind"))
-    both = seen is not None and blind is not None
     return {
         "seen": seen,
         "blind": blind,
         "seen_of": len(values["seen"]),
         "blind_of": len(values["blind"]),
         "difference": seen - blind if seen is not None and blind is not None else None,
-        "interval": resample.interval(values) if both else None,
+        "interval": resample.interval(values),
     }
 
 
