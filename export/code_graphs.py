@@ -45,10 +45,10 @@ class VisionGraph(nn.Module):
 
     def __init__(self, planner: CodePlanner) -> None:
         super().__init__()
-        self.sight, self.proprioception = planner.sight, planner.proprioception
+        self.planner, self.proprioception = planner, planner.proprioception
 
     def forward(self, seen: Tensor, felt: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
-        rows = self.sight(seen)
+        rows = self.planner.see(seen)
         if self.proprioception is None:
             return rows
         return rows, self.proprioception(felt)[:, None]

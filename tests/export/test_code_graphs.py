@@ -13,7 +13,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from code_checkpoints import code_config, small_llava  # noqa: E402
+from code_checkpoints import code_config, found_words, small_llava  # noqa: E402
 
 from keystep.export.code_decoder import decoder_graph  # noqa: E402
 from keystep.export.code_graphs import PRECISIONS, embed_graph, vision_graph, vision_inputs  # noqa: E402
@@ -134,10 +134,11 @@ def test_blocks_are_rounded_to_the_nearest(rows: int, width: int) -> None:
     assert (np.abs(flat[:, :width] - weight) <= 0.5001 * limits).all()
 
 
-@pytest.mark.parametrize("preset", ["micro", "micro-state", "llava"])
+@pytest.mark.parametrize("preset", ["micro", "micro-state", "found", "llava"])
 @pytest.mark.parametrize("felt", [True, False], ids=["felt", "not felt"])
 def test_what_is_seen_and_read_is_that_of_torch(preset: str, felt: bool) -> None:
-    network = planner(**small_llava(felt)) if preset == "llava" else planner(preset=preset)
+    changes = {"llava": small_llava(felt), "found": found_words()}.get(preset, {"preset": preset})
+    network = planner(**changes)
     if not felt and preset != "llava":
         network = CodePlanner(replace(network.config, observation=network.config.observation[:1])).eval()
     config, generator = network.config, torch.Generator().manual_seed(0)

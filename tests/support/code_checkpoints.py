@@ -31,6 +31,14 @@ def code_config(preset: str = "micro", spoken: Language | None = None, **changes
     return replace(CODE_PLANNER_PRESETS[preset], **values)
 
 
+def found_words(spoken: Language | None = None) -> dict[str, Any]:
+    """Changes of a configuration: two objects are found in a picture, and told in the language's words."""
+    encode = (spoken or language()).tokenizer.encode
+    names = {name: tuple(encode(name)) for name in ("blue hexagon", "left plate", "red cube")}
+    numbers = tuple(encode(str(number))[0] for number in range(GRID + 1))
+    return {"names": names, "numbers": numbers, "image_tokens": 8}
+
+
 def code_checkpoint(
     folder: Path, preset: str = "micro", seed: int = 0, layout: PromptLayout = DEFAULT, **changes: Any
 ) -> Path:

@@ -27,6 +27,8 @@ class ToyCode:
         self.collection: dict[str, Any] = {"suite": "toy"}
         self.vocabulary = FIRST + len(CHARACTERS)
         self.ids = {"pad_id": 0, "end_id": 1, "image_id": 2, "proprioception_id": 3}
+        self.names: dict[str, tuple[int, ...]] = {}
+        self.numbers: tuple[int, ...] = ()
         self.proprioception = state_feature(5)
         vector = {"mean": [1.0] * 5, "std": [2.0] * 5, "min": [-3.0] * 5, "max": [5.0] * 5, "count": 100}
         slots = {"mean": ([0.0] + [0.5] * 19) * 8, "std": ([1.0] + [0.5] * 19) * 8}

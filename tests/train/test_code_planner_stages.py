@@ -69,6 +69,34 @@ def test_texts_then_what_is_seen(dataset: Any, tmp_path: Path, mode: str, preset
     assert (found.tokenizer, found.layout, found.grid) == (words, DEFAULT, 32)
 
 
+def test_texts_then_sight_then_replies(dataset: Any, tmp_path: Path) -> None:
+    folder = dataset("rgb").path
+    stages = ("text", "sight", "pictures")
+    for before, stage in zip((None, *stages), stages, strict=False):
+        weights = {"weights": tmp_path / before} if before else {}
+        assert train(settings(tmp_path / stage, dataset=folder, stage=stage, **weights)).step == 2
+    model, checkpoint = load_model(tmp_path / "pictures")
+    words = tokenizer(suite_named("tabletop"), 32)
+    assert [words.decode(ids) for ids in checkpoint.config.names.values()] == ["blue hexagon", "red cube"]
+    assert model.sight.tokens.objects == 1  # of four tokens each, micro has four
+    sight, text = (load_model(tmp_path / stage)[0].state_dict() for stage in ("sight", "text"))
+    changed = {name.partition(".")[0] for name in text if not torch.equal(text[name], sight[name])}
+    assert changed == {"sight"}
+
+
+def test_replies_about_objects_that_the_weights_do_not_know_are_refused(dataset: Any, tmp_path: Path) -> None:
+    folder = dataset("rgb").path
+    train(settings(tmp_path / "sight", dataset=folder, stage="sight", steps=1))
+    checkpoint = tmp_path / "sight" / "policy.json"
+    assert checkpoint.read_text().count('"red cube"') == 1
+    checkpoint.write_text(checkpoint.read_text().replace('"red cube"', '"red ball"'))
+    second = settings(tmp_path / "seen", dataset=folder, weights=tmp_path / "sight")
+    with pytest.raises(
+        DatasetError, match=r"^weights\.names: expected objects that are some of .*, got red cube$"
+    ):
+        train(second)
+
+
 def test_texts_go_on_with_the_programs_they_began_with(
     dataset: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ class Network:
     proprioception: Feature | None
     objects: Feature | None = None
     context: int = 1024
+    names: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 def test_a_row_for_each_episode_of_what_the_network_sees(dataset: Any) -> None:
@@ -52,6 +53,50 @@ def test_a_row_for_each_episode_of_what_the_network_sees(dataset: Any) -> None:
     assert found["proprioception"].shape == (pictures, 31) and found["tokens"].shape[1] <= 400
     blind = source.rows([0], Network(6, None)).batch(np.array([0]), np.random.default_rng(0))
     assert not (blind["tokens"] == source.ids["proprioception_id"]).any()
+
+
+def test_pictures_come_with_where_objects_are(dataset: Any) -> None:
+    reader = dataset("rgb")
+    source = CodeDemonstrations(reader, SUITE, StepSampling(max_tokens=400))
+    words = source.tokenizer
+    assert source.names == {name: tuple(words.encode(name)) for name in ("blue hexagon", "red cube")}
+    assert [words.decode([number]) for number in source.numbers] == [str(number) for number in range(33)]
+    names = {"a plate": (1,), **source.names}  # of weights that know more
+    network = Network(8, source.proprioception, names=names)
+    data, rng = source.data, np.random.default_rng(0)
+    rows = [data.row(number, source.maker(network), rng) for number in (0, 3)]
+    found = data.batch(rows, names)
+    steps = [place[1:] for row in rows for place in row.shown if place[0] == "image"]
+    assert len(steps) == len(found["pictures"]) == len(found["boxes"]) > 6
+    columns = [reader.read_episode(episode, ["objects.boxes"]) for episode in reader.episodes()]
+    for (number, step), boxes, named in zip(steps, found["boxes"], found["named"], strict=True):
+        stored = columns[number]["objects.boxes"][step].reshape(-1, 4)
+        np.testing.assert_array_equal(boxes, stored)
+        inside = ~(stored[:3] == -1).all(axis=1)
+        assert named.tolist() == [*np.where(inside, [2, 1, 2], -1), *[-1] * 5]
+    again = source.rows([0, 3], network).batch(np.array([1, 0]), np.random.default_rng(0))
+    assert again["named"].shape == (len(again["pictures"]), 8) and again["named"].max() == 2
+    free = source.rows([0], Network(8, source.proprioception))
+    assert "boxes" not in free.batch(np.array([0]), np.random.default_rng(0))
+
+
+def test_sight_is_of_pictures_alone(dataset: Any) -> None:
+    source = CodeDemonstrations(dataset("rgb"), SUITE, StepSampling(steps_per_episode=3), sight=True)
+    rows = source.rows([0, 2, 3], Network(8, None, names=source.names))
+    assert len(rows) == 3 and rows.tasks().tolist() == [0, 1, 1]
+    found = rows.batch(np.array([2, 0]), np.random.default_rng(0))
+    assert set(found) == {"pictures", "boxes", "named"} and found["pictures"].shape == (6, 3, 16, 16)
+    assert found["named"].shape == (6, 8) and found["named"].max() == 1
+    again = rows.batch(np.array([2, 0]), np.random.default_rng(0))
+    other = rows.batch(np.array([2, 0]), np.random.default_rng(1))
+    assert np.array_equal(found["pictures"], again["pictures"])
+    assert not np.array_equal(found["pictures"], other["pictures"])
+
+
+def test_sight_needs_pictures_with_places(dataset: Any) -> None:
+    problem = r"^stage: expected text or pictures, as .* has no pictures with objects\.boxes .*, got sight$"
+    with pytest.raises(DatasetError, match=problem):
+        CodeDemonstrations(dataset("state"), SUITE, seen="state", sight=True)
 
 
 def test_states_are_eight_tokens_and_their_statistics_those_of_any_slot(dataset: Any) -> None:

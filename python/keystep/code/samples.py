@@ -78,18 +78,20 @@ class SampleMaker:
 
     def sample(
         self, prompt: Prompt, reply: str, target: Target, episode: Hashable, frame: Hashable = None,
-        weigh_cells: bool = True,
+        cell_weight: float = 1.0,
     ) -> list[Chunk]:  # fmt: skip
         """A prompt with its reply.
 
         Args:
             episode: samples with equal ones share what they begin with.
             frame: of the episode, which is seen; `Chunk.shown` is (section, episode, frame).
-            weigh_cells: the loss is also of the numbers of cells, which text alone cannot know.
+            cell_weight: of the numbers of cells in the loss, beside 1 of other tokens; 0 where text alone
+                cannot know them.
         """
         chunks = self.question(prompt, episode, frame)
         tokens = tuple(self.tokenizer.encode_pieces(self.layout.reply(reply)))
-        weights = tuple(float(weigh_cells or not cell) for cell in self.cells(tokens))
+        cells = self.cells(tokens, answer=prompt.question is not None)
+        weights = tuple(cell_weight if cell else 1.0 for cell in cells)
         return [*chunks, Chunk(("reply", reply, target), tokens, weights, target)]
 
     def longest(self, task: str, keysteps: Sequence[str], seen: bool = True) -> int:
@@ -124,8 +126,9 @@ class SampleMaker:
         for token in self.tokenizer.encode_pieces(pieces):
             yield from [token] * (self.image_tokens if token == Tokenizer.image else 1)
 
-    def cells(self, tokens: Sequence[int]) -> list[bool]:
-        """Which of the tokens are numbers of a cell: of `actor_pos` or `near`."""
+    def cells(self, tokens: Sequence[int], answer: bool = False) -> list[bool]:
+        """Which tokens are numbers of a cell: of `actor_pos` or `near`; in an answer, of any brackets."""
+        opening = ("(",) if answer else ("actor_pos=(", "near=(")
         found, inside, written = [], False, ""
         for token in tokens:
             data = b"" if token < len(SPECIALS) else self.tokenizer.text_bytes(token)
@@ -133,7 +136,7 @@ class SampleMaker:
             inside = inside and not text.startswith(")")
             found.append(inside and text.strip().isdigit())
             written += text
-            inside = inside or written.endswith(("actor_pos=(", "near=("))
+            inside = inside or written.endswith(opening)
         return found
 
 
@@ -164,12 +167,12 @@ def text_samples(
         memory = tuple(keysteps[:number])
         asked = Prompt(task, memory, request=True, image=False, proprioception=False)
         unasked = Prompt(task, memory, image=False, proprioception=False)
-        yield maker.sample(asked, code, Target.REQUESTED, episode, weigh_cells=False)
+        yield maker.sample(asked, code, Target.REQUESTED, episode, cell_weight=0.0)
         if number:
             goes_on = comment(keysteps[number - 1])
-            yield maker.sample(unasked, goes_on, Target.GOES_ON, episode, weigh_cells=False)
+            yield maker.sample(unasked, goes_on, Target.GOES_ON, episode, cell_weight=0.0)
         else:
-            yield maker.sample(unasked, code, Target.KEYSTEP, episode, weigh_cells=False)
+            yield maker.sample(unasked, code, Target.KEYSTEP, episode, cell_weight=0.0)
 
 
 @dataclass(frozen=True)
@@ -204,20 +207,22 @@ def step_samples(
     step: int,
     questions: Sequence[Question] = (),
     request: bool = True,
+    cell_weight: float = 1.0,
 ) -> Iterator[list[Chunk]]:
     """Stage 2: of one control step the code, at a key-step also when it is asked for, and answers.
 
     Args:
         questions: auxiliary ones about its picture.
         request: ask for key-steps, too.
+        cell_weight: see `SampleMaker.sample`.
     """
     memory, code, keystep = episode.memory(step), episode.codes[step], bool(episode.keysteps[step])
     plain = Prompt(episode.task, memory)
     target = Target.KEYSTEP if keystep else Target.GOES_ON
-    yield maker.sample(plain, code, target, episode.index, step)
+    yield maker.sample(plain, code, target, episode.index, step, cell_weight)
     if keystep and request:
         asked = Prompt(episode.task, memory, request=True)
-        yield maker.sample(asked, code, Target.REQUESTED, episode.index, step)
+        yield maker.sample(asked, code, Target.REQUESTED, episode.index, step, cell_weight)
     for one in questions:
         prompt = Prompt(episode.task, memory, question=one.question)
-        yield maker.sample(prompt, one.answer, Target.ANSWER, episode.index, step)
+        yield maker.sample(prompt, one.answer, Target.ANSWER, episode.index, step, cell_weight)

@@ -30,6 +30,7 @@ from keystep.train.recipe import Windows
 from keystep.train.start import taken_from
 
 ARRAYS = ("tokens", "positions", "mask", "targets", "weights")
+PLACES = ("boxes", "named")
 
 
 class CodeSource(Protocol):
@@ -40,6 +41,8 @@ class CodeSource(Protocol):
         collection: how they were made.
         vocabulary: ids of the tokeniser; ids: of its special tokens, pad_id, end_id, image_id and
             proprioception_id.
+        names, numbers: of objects that are found in pictures, and of the grid that says where, as of
+            CodePlannerConfig; {} and () where pictures do not come with boxes.
         proprioception: the vector of that token; None where there is none.
         stats: of that vector, and of `OBJECTS`: those of every slot alike, of whether it is there mean 0 and
             std 1.
@@ -50,6 +53,8 @@ class CodeSource(Protocol):
     collection: dict[str, Any]
     vocabulary: int
     ids: dict[str, Any]
+    names: dict[str, tuple[int, ...]]
+    numbers: tuple[int, ...]
     proprioception: Feature | None
     stats: dict[str, dict[str, Any]]
     action: dict[str, Any]
@@ -72,7 +77,9 @@ class CodeSource(Protocol):
 
         A batch holds tokens, positions, targets [B, T] int64, mask [B, T, T] bool, weights [B, T] float32, as
         `CodePlanner.loss` takes them, and, where tokens ask for them, pictures [N, 3, H, W] float32 in [0, 1]
-        or uint8, or objects [N, slots, values], and proprioception [M, P].
+        or uint8, or objects [N, slots, values], and proprioception [M, P]. With names, boxes
+        [N, objects, 4] float32 and named [N, objects] int64 of the pictures: places in the network's names.
+        Pictures with these may stand alone, without tokens.
         """
         ...
 
@@ -99,10 +106,10 @@ class CodePlannerRecipe:
         self._language = source.told_to(draft.config)
         if config.weights is not None:
             trained = read_checkpoint(config.weights)
-            if trained.kind != draft.kind:
+            if not isinstance(trained.config, CodePlannerConfig):
                 raise DatasetError(f"weights.kind: expected {draft.kind}, got {trained.kind}")
             check_language(config.weights, self._language)
-            draft = taken_from(trained, draft)
+            draft = taken_from(trained, replace(draft, config=_with_names_of(trained.config, draft.config)))
         self.draft = draft
         self._normalizer = self.draft.normalizer()
 
@@ -113,7 +120,8 @@ class CodePlannerRecipe:
 
     def prepare(self, arrays: dict[str, np.ndarray], device: torch.device) -> dict[str, torch.Tensor]:
         """See `shown_tensors`."""
-        batch = {name: torch.from_numpy(arrays[name]).to(device) for name in ARRAYS}
+        given = [name for name in (*ARRAYS, *PLACES) if name in arrays]
+        batch = {name: torch.from_numpy(arrays[name]).to(device) for name in given}
         return batch | self.prepare_shown(arrays, device)
 
     def prepare_shown(self, arrays: dict[str, np.ndarray], device: torch.device) -> dict[str, torch.Tensor]:
@@ -138,6 +146,8 @@ class CodePlannerRecipe:
         assert seen is not None
         felt = (source.proprioception,) if config.proprioception and source.proprioception else ()
         network = replace(preset, observation=(seen, *felt), vocabulary=source.vocabulary, **source.ids)
+        if source.names and network.picture is not None and network.network == "own":
+            network = _finding(network, source.names, source.numbers)
         modes = {feature.key: "identity" for feature in network.images}
         stats = {key: source.stats[key] for key in (OBJECTS, *(f.key for f in felt)) if key in source.stats}
         return Checkpoint(
@@ -170,6 +180,7 @@ def code_source(config: CodePlannerTraining) -> CodeSource:
         config.questions,
         config.questions_per_step,
         config.row_tokens,
+        config.cell_weight,
     )
     camera = network.picture.key if network.picture else ""
     size = reader.features[camera].shape[:2] if camera in reader.features else ()
@@ -177,11 +188,37 @@ def code_source(config: CodePlannerTraining) -> CodeSource:
         raise ValueError(f"image_size: expected {size}, the dataset's, got {config.image_size}")
     seen: Literal["image", "state"] = "image" if camera else "state"
     layout = LAYOUTS[config.layout]
-    found = CodeDemonstrations(reader, suite, sampling, layout, seen, camera, config.cache)
+    sight = config.stage == "sight"
+    found = CodeDemonstrations(reader, suite, sampling, layout, seen, camera, config.cache, sight)
     found.action = ActionChoices(reader).spec
-    if config.stage == "pictures":
+    if config.stage != "text":
         return found
     return Programs(suite, config.programs, found, config.row_tokens, config.output / PROGRAMS)
+
+
+def _finding(
+    network: CodePlannerConfig, names: dict[str, tuple[int, ...]], numbers: tuple[int, ...]
+) -> CodePlannerConfig:
+    """With as many objects as the tokens of its picture suffice for, at least one."""
+    each = max(map(len, names.values())) + 2
+    tokens = max(network.image_tokens // each, 1) * each
+    return replace(network, names=names, numbers=numbers, image_tokens=tokens)
+
+
+def _with_names_of(trained: CodePlannerConfig, network: CodePlannerConfig) -> CodePlannerConfig:
+    """With the names that the weights know: a source may have fewer, but no others.
+
+    Raises:
+        DatasetError: it has others.
+    """
+    unknown = sorted(set(network.names) - set(trained.names))
+    if unknown:
+        wanted = f"some of {', '.join(trained.names) or 'none'} (the weights')"
+        raise DatasetError(f"weights.names: expected objects that are {wanted}, got {', '.join(unknown)}")
+    if not trained.names:
+        return network
+    tokens = trained.image_tokens
+    return replace(network, names=trained.names, numbers=trained.numbers, image_tokens=tokens)
 
 
 def preset_of(config: CodePlannerTraining) -> CodePlannerConfig:

@@ -20,22 +20,25 @@ UNUSED = {
 
 @dataclass(frozen=True)
 class CodePlannerTraining(TrainConfig):
-    """Training of a planner that writes code: first from programs as text, then from demonstrations."""
+    """Training of a planner that writes code: from programs as text, then pictures, then both."""
 
-    stage: Literal["text", "pictures"] = "pictures"
-    """`text`: programs of the suite's tasks, without a simulation, in which nothing is seen; `pictures`: the
-    demonstrations of `dataset`, from which also the first stage has robot, grid and statistics. The second
-    takes the first's `--weights`."""
+    stage: Literal["text", "sight", "pictures"] = "pictures"
+    """`text`: programs of the suite's tasks, without a simulation, in which nothing is seen; `sight`: what is
+    where in the pictures of `dataset`; `pictures`: replies about its control steps. Each takes the
+    `--weights` of the one before; robot, grid, names and statistics are the dataset's in all."""
     programs: int = 20_000
     """Of stage `text`: how many, all tasks alike."""
     layout: str = "default"
     """Of prompts, a key of keystep.code.prompt.LAYOUTS."""
     steps_per_row: int = 16
-    """Of stage `pictures`: control steps drawn of an episode at a time; key-steps and borders more often."""
+    """Of stages `sight` and `pictures`: control steps drawn of an episode at a time; in `pictures` key-steps
+    and borders more often."""
     questions: float = 0.1
     """Share of these steps with auxiliary questions about the picture."""
     questions_per_step: int = 2
     """How many questions these have, each of another of the five kinds."""
+    cell_weight: float = 1.0
+    """Of stage `pictures`: what numbers of cells count in the loss, beside 1 of other tokens of a reply."""
     requests: bool = True
     """At key-steps, also ask for them, as a runtime does when a call has ended."""
     keystep_weight: float = 8.0
@@ -64,7 +67,7 @@ class CodePlannerTraining(TrainConfig):
         for name in ("programs", "image_size", "row_tokens", "steps_per_row"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
-        for name in ("keystep_weight", "border_weight"):
+        for name in ("keystep_weight", "border_weight", "cell_weight"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name}: expected more than 0, got {getattr(self, name)}")
         if self.border_steps < 0:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -46,6 +47,7 @@ class StepSampling:
         question_share: of the steps drawn, how many have auxiliary questions.
         questions_per_step: those that have some; of as many kinds.
         max_tokens: of a row.
+        cell_weight: of the numbers of cells in the loss, beside 1 of other tokens.
     """
 
     steps_per_episode: int = 16
@@ -54,8 +56,11 @@ class StepSampling:
     question_share: float = 0.1
     questions_per_step: int = 2
     max_tokens: int = ROW_TOKENS
+    cell_weight: float = 1.0
 
     def __post_init__(self) -> None:
+        if not 0 < self.cell_weight < math.inf:
+            raise ValueError(f"cell_weight: expected more than 0, got {self.cell_weight}")
         for name in ("steps_per_episode", "questions_per_step", "max_tokens"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
@@ -108,6 +113,8 @@ class CodeData:
         cache: see `keystep.data.cache.mapped_columns`; filled when it is needed, or by `open`.
 
     Attributes:
+        names: of the objects, sorted.
+        placed: it is known where in its pictures objects are.
         grid: in whose cells the code says places.
         max_tokens: of a row.
 
@@ -125,7 +132,8 @@ class CodeData:
     ) -> None:
         self._sampling, self._seen = sampling, camera if seen == "image" else OBJECTS
         self._dataset, self._cache, self.max_tokens = dataset, cache, sampling.max_tokens
-        boxes = (BOXES,) if sampling.question_share else ()
+        there = seen == "image" and BOXES in dataset.features
+        boxes = (BOXES,) if sampling.question_share or there else ()
         self._mapped = (PROPRIOCEPTION, self._seen, *boxes)
         for column in (CODE, KEYSTEP, *self._mapped):
             if column not in dataset.features:
@@ -134,11 +142,12 @@ class CodeData:
         try:
             self.grid = grid_of(dataset.collection)
             self.episodes, self._starts = _episodes(dataset)
-            if boxes:
+            self.names = tuple(sorted({name for episode in self.episodes for name in episode.names}))
+            self.placed = there and all(episode.names for episode in self.episodes)
+            if sampling.question_share or self.placed:
                 _check_names(self.episodes, dataset.features[BOXES].shape[0] // 4)
         except ValueError as error:
             raise DatasetError(f"{dataset.path}: {error}") from None
-        self._names = sorted({name for episode in self.episodes for name in episode.names})
 
     def open(self) -> None:
         """Makes what is seen ready. Raises DatasetError: it cannot be read, or there is no place for it."""
@@ -188,20 +197,50 @@ class CodeData:
         for step in draw_steps(weights, sampling.steps_per_episode, rng):
             asked = rng.random() < sampling.question_share
             about = self.questions(episode, int(step), rng) if asked else ()
-            yield from step_samples(maker, episode, int(step), about, sampling.requests)
+            yield from step_samples(maker, episode, int(step), about, sampling.requests, sampling.cell_weight)
 
     def questions(self, episode: CodeEpisode, step: int, rng: np.random.Generator) -> list[Question]:
         """Some about what is seen at a step, all kinds alike; of a sampling that has questions."""
         boxes = self._columns[BOXES][self._starts[episode.index] + step].reshape(-1, 4)
-        found = questions(episode.names, boxes[: len(episode.names)], rng, self._names, self.grid)
+        found = questions(episode.names, boxes[: len(episode.names)], rng, self.names, self.grid)
         kinds = rng.choice(KINDS, size=self._sampling.questions_per_step, replace=False)
         by_kind = [[one for one in found if one.kind == kind] for kind in kinds]
         return [some[int(rng.integers(len(some)))] for some in by_kind if some]
 
-    def batch(self, rows: Sequence[PackedRow]) -> dict[str, Any]:
-        """`keystep.code.packing.batch`, and what is `shown`. Rows of texts may be among them."""
+    def batch(self, rows: Sequence[PackedRow], names: Iterable[str] = ()) -> dict[str, Any]:
+        """`keystep.code.packing.batch`, and what is `shown`. Rows of texts may be among them.
+
+        Args:
+            names: of the objects to be found in the pictures, see `pictures`; none: there are no boxes.
+        """
         found = batch(rows)
-        return found | self.shown(found.pop("shown"))
+        shown = found.pop("shown")
+        found |= self.shown(shown)
+        if names and self.placed:
+            found |= self._boxes([place[1:] for place in shown if place[0] == "image"], names)
+        return found
+
+    def pictures(
+        self, episodes: Iterable[int], names: Iterable[str], rng: np.random.Generator
+    ) -> dict[str, np.ndarray]:
+        """Pictures of any steps of each episode, all alike, and where in them objects are.
+
+        Args:
+            names: all that `named` may say.
+
+        Returns:
+            pictures, see `shown`; boxes float32 (N, objects, 4) and named int64 (N, objects), as
+            `keystep.models.code_planner.finding.Finder.loss` takes them.
+        """
+        steps = [
+            (number, int(step))
+            for number in episodes
+            for step in draw_steps(
+                np.ones(len(self.episodes[number].codes)), self._sampling.steps_per_episode, rng
+            )
+        ]
+        shown = self.shown(("image", *step) for step in steps)
+        return {"pictures": shown["pictures"]} | self._boxes(steps, names)
 
     def shown(self, places: Iterable[tuple[str, int, int]]) -> dict[str, np.ndarray]:
         """What is seen at places, each (section, episode, step), in their order.
@@ -220,6 +259,18 @@ class CodeData:
         else:
             found["pictures"] = np.moveaxis(seen, -1, 1).astype(np.float32) / 255
         return found
+
+    def _boxes(self, steps: Sequence[tuple[int, int]], names: Iterable[str]) -> dict[str, np.ndarray]:
+        """Of the objects at steps, each (episode, step): where, and the places of their names in `names`."""
+        places = {name: place for place, name in enumerate(names)}
+        frames = [self._starts[episode] + step for episode, step in steps]
+        boxes = self._columns[BOXES][frames].reshape(len(frames), -1, 4)
+        named = np.full(boxes.shape[:2], -1, np.int64)
+        for row, (episode, _) in enumerate(steps):
+            here = [places[name] for name in self.episodes[episode].names]
+            named[row, : len(here)] = here
+        named[(boxes == -1).all(axis=-1)] = -1
+        return {"boxes": boxes, "named": named}
 
 
 def _check_names(episodes: Sequence[CodeEpisode], objects: int) -> None:

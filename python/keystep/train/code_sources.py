@@ -16,18 +16,22 @@ from keystep.code.packing import ROW_TOKENS, batch, pack, together
 from keystep.code.prompt import DEFAULT, PromptLayout
 from keystep.code.samples import SampleMaker, text_samples
 from keystep.data.joined import Dataset
+from keystep.data.layout import DatasetError
 from keystep.features import Feature
 from keystep.files import to_json
-from keystep.models.code_planner.config import OBJECT_SLOTS, OBJECTS
+from keystep.models.code_planner.config import OBJECT_SLOTS, OBJECTS, CodePlannerConfig
 from keystep.suites.base import Suite, tokenizer
 from keystep.train.code_language import Language, Sees
 from keystep.train.code_samples import (
+    BOXES,
+    NAMES,
     PROPRIOCEPTION,
     CodeData,
     StepSampling,
     check_room,
 )
 from keystep.train.program_texts import PROGRAMS, distinct, keep_programs, program_texts
+from keystep.train.recipe import Windows
 
 
 class Programs(Language):
@@ -63,6 +67,7 @@ class Programs(Language):
         self._numbers = {name: number for number, name in enumerate(names)}
         self.tasks = [{"name": name, "instruction": name} for name in names]
         self.collection: dict[str, Any] = {"suite": suite.name, "grid": like.grid, "programs": programs}
+        self.names, self.numbers = like.names, like.numbers
         self.proprioception, self.stats = like.proprioception, like.stats
         self.action, self.control_rate_hz = like.action, like.control_rate_hz
 
@@ -122,9 +127,10 @@ class CodeDemonstrations(Language):
     Args:
         suite: whose words the tokenizer has.
         seen, camera, cache: see `CodeData`.
+        sight: rows are of pictures alone, and of where in them objects are.
 
     Raises:
-        DatasetError: the dataset does not have what is needed, see `CodeData`.
+        DatasetError: the dataset does not have what is needed, see `CodeData`; or for `sight` places.
     """
 
     def __init__(
@@ -136,10 +142,15 @@ class CodeDemonstrations(Language):
         seen: Literal["image", "state"] = "image",
         camera: str = "observation.images.base",
         cache: Path | None = None,
+        sight: bool = False,
     ) -> None:
-        self._dataset = dataset
+        self._dataset, self._sight = dataset, sight
         self.data = CodeData(dataset, sampling or StepSampling(), seen, camera, cache)
         super().__init__(tokenizer(suite, self.data.grid), layout, self.data.grid)
+        self.names, self.numbers = self._words() if self.data.placed else ({}, ())
+        if sight and not self.names:
+            wanted = f"stage: expected text or pictures, as {dataset.path} has no pictures with {BOXES}"
+            raise DatasetError(f"{wanted} and {NAMES} of the objects, got sight")
         self._infos = list(dataset.episodes())
         names = sorted({info.task for info in self._infos})
         self._numbers = {name: number for number, name in enumerate(names)}
@@ -160,21 +171,43 @@ class CodeDemonstrations(Language):
         """Of the dataset and the language."""
         return hashlib.sha256((self._dataset.sha256() + to_json(self.language)).encode()).hexdigest()
 
-    def rows(self, episodes: list[int], config: Sees) -> DemonstrationRows:
+    def rows(self, episodes: list[int], config: CodePlannerConfig) -> Windows:
+        if self._sight:
+            self.data.open()
+            return SightRows(self.data, episodes, self.task_numbers(episodes), tuple(config.names))
         maker = self.maker(config)
         self.data.check(maker, config.context)
         self.data.open()
-        return DemonstrationRows(self.data, maker, episodes, self.task_numbers(episodes))
+        return DemonstrationRows(self.data, maker, episodes, self.task_numbers(episodes), tuple(config.names))
 
     def task_numbers(self, episodes: Sequence[int]) -> np.ndarray:
         return np.array([self._numbers[self._infos[number].task] for number in episodes], np.int64)
+
+    def _words(self) -> tuple[dict[str, tuple[int, ...]], tuple[int, ...]]:
+        """Of the objects' names and of the grid's numbers, as CodePlannerConfig has them.
+
+        None of either where a number is not one word.
+        """
+        numbers = [self.tokenizer.encode(str(number)) for number in range(self.grid + 1)]
+        if any(len(ids) != 1 for ids in numbers):
+            return {}, ()
+        names = {name: tuple(self.tokenizer.encode(name)) for name in self.data.names}
+        return names, tuple(ids[0] for ids in numbers)
 
 
 class DemonstrationRows:
     """`keystep.train.recipe.Windows`: a row, or a part of one, for each episode, of other steps each time."""
 
-    def __init__(self, data: CodeData, maker: SampleMaker, episodes: list[int], tasks: np.ndarray) -> None:
+    def __init__(
+        self,
+        data: CodeData,
+        maker: SampleMaker,
+        episodes: list[int],
+        tasks: np.ndarray,
+        names: tuple[str, ...] = (),
+    ) -> None:
         self._data, self._maker, self._episodes, self._tasks = data, maker, episodes, tasks
+        self._names = names
 
     def __len__(self) -> int:
         return len(self._episodes)
@@ -186,7 +219,27 @@ class DemonstrationRows:
         """See `CodeData.batch`; short episodes share a row."""
         numbers = [self._episodes[int(window)] for window in windows]
         rows = [self._data.row(number, self._maker, rng) for number in numbers]
-        return self._data.batch(together(rows, self._data.max_tokens))
+        return self._data.batch(together(rows, self._data.max_tokens), self._names)
+
+
+class SightRows:
+    """`keystep.train.recipe.Windows`: pictures of some steps of each episode, of others each time."""
+
+    def __init__(
+        self, data: CodeData, episodes: list[int], tasks: np.ndarray, names: tuple[str, ...]
+    ) -> None:
+        self._data, self._episodes, self._tasks, self._names = data, episodes, tasks, names
+
+    def __len__(self) -> int:
+        return len(self._episodes)
+
+    def tasks(self) -> np.ndarray:
+        return self._tasks
+
+    def batch(self, windows: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """See `CodeData.pictures`."""
+        numbers = [self._episodes[int(window)] for window in windows]
+        return self._data.pictures(numbers, self._names, rng)
 
 
 def _stats(dataset: Dataset, seen: str) -> dict[str, dict[str, Any]]:

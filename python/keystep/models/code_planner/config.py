@@ -31,6 +31,9 @@ class CodePlannerConfig(Observing):
         width, layers, heads, key_heads, hidden: of the decoder: D, blocks, heads of queries and of keys, and
             width of the feed-forward layers.
         stem: channels of the four stages of the picture's encoder; each halves the picture's sides.
+        names: what is found in a picture, and the ids of each one's words; numbers: the ids of 0, 1, .. up to
+            the grid. An object then takes `tokens_of_an_object` of the K: its words, column and row; see
+            `keystep.models.code_planner.finding`. {} and (): the picture's tokens are free.
         llava: keyword arguments of transformers' LlavaConfig; {} of an own network.
         image_mean, image_std: by channel, what `llava`'s vision tower expects pictures to be normalised by;
             CLIP's.
@@ -51,6 +54,8 @@ class CodePlannerConfig(Observing):
     key_heads: int = 2
     hidden: int = 512
     stem: tuple[int, ...] = (32, 64, 96, 160)
+    names: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    numbers: tuple[int, ...] = ()
     llava: dict[str, Any] = field(default_factory=dict)
     image_mean: tuple[float, ...] = (0.48145466, 0.4578275, 0.40821073)
     image_std: tuple[float, ...] = (0.26862954, 0.26130258, 0.27577711)
@@ -80,6 +85,7 @@ class CodePlannerConfig(Observing):
             )
         require(self.network in NETWORKS, "code_planner.network", " | ".join(NETWORKS), self.network)
         self._check_ids()
+        self._check_names()
         self._check_objects() if self.objects else self._check_picture()
         self._check_llava() if self.network == "llava" else self._check_own()
 
@@ -92,6 +98,11 @@ class CodePlannerConfig(Observing):
     def objects(self) -> Feature | None:
         """The slots of objects that it sees, if it does."""
         return next((feature for feature in self.observation if feature.key == OBJECTS), None)
+
+    @property
+    def tokens_of_an_object(self) -> int:
+        """Words of the longest name, column and row; of a planner with names."""
+        return max(map(len, self.names.values())) + 2
 
     @property
     def proprioception(self) -> Feature | None:
@@ -117,6 +128,31 @@ class CodePlannerConfig(Observing):
             wanted = f"an id below {self.vocabulary}, of no other special token"
             alone = list(ids.values()).count(number) == 1
             require(0 <= number < self.vocabulary and alone, f"code_planner.{name}", wanted, number)
+
+    def _check_names(self) -> None:
+        if not self.names and not self.numbers:
+            return
+        finds = self.picture is not None and self.network == "own"
+        place = "code_planner.names"
+        require(finds, place, "none (of an own network that sees a picture alone)", sorted(self.names))
+        require(bool(self.names), place, "some, as there are numbers", self.names)
+        for name, ids in self.names.items():
+            require(self._are_ids(ids), f"{place}[{name!r}]", f"ids below {self.vocabulary}", ids)
+        fits = self._are_ids(self.numbers) and len(self.numbers) > 1
+        wanted = f"two or more ids below {self.vocabulary}, as there are names"
+        require(fits, "code_planner.numbers", wanted, self.numbers)
+        each, place = self.tokens_of_an_object, "code_planner.image_tokens"
+        wanted = f"a multiple of {each} (words of a name, column and row)"
+        require(self.image_tokens % each == 0, place, wanted, self.image_tokens)
+        height, width = self.picture.shape[:2] if self.picture else (0, 0)
+        cells, objects = height // 8 * (width // 8), self.image_tokens // each
+        require(objects <= cells, place, f"at most {cells * each} (cells of the map)", self.image_tokens)
+
+    def _are_ids(self, values: object) -> bool:
+        if not isinstance(values, list | tuple) or not values:
+            return False
+        whole = all(isinstance(value, int) and not isinstance(value, bool) for value in values)
+        return whole and all(0 <= value < self.vocabulary for value in values)
 
     def _check_picture(self) -> None:
         assert self.picture is not None

@@ -16,7 +16,7 @@ from torch.nn import functional
 from transformers import DynamicCache, Phi3Config, Phi3Model
 
 from keystep.models.code_planner.config import CodePlannerConfig
-from keystep.models.code_planner.sight import ObjectSight, PictureSight
+from keystep.models.code_planner.sight import FoundSight, ObjectSight, PictureSight
 
 NO_LOSS = -100
 """A target that nothing is learned from."""
@@ -40,8 +40,7 @@ class CodePlanner(nn.Module):
         else:
             head = nn.Linear(config.width, config.vocabulary, bias=False)
             nn.init.normal_(head.weight, std=0.02)
-            sight = ObjectSight(config) if config.objects else PictureSight(config)
-            self._take(config, sight, own_decoder(config), head)
+            self._take(config, own_sight(config), own_decoder(config), head)
 
     @classmethod
     def of(cls, config: CodePlannerConfig, sight: nn.Module, decoder: Any, head: nn.Module) -> CodePlanner:
@@ -94,14 +93,27 @@ class CodePlanner(nn.Module):
         cache: DynamicCache | None = None,
     ) -> Tensor:
         """What `head` makes logits of, [B, T, D]. Arguments and errors as of `forward`."""
+        rows = None if seen is None else self.see(seen)
+        return self._decoded(tokens, positions, mask, rows, proprioception, cache)
+
+    def _decoded(
+        self,
+        tokens: Tensor,
+        positions: Tensor,
+        mask: Tensor,
+        rows: Tensor | None,
+        proprioception: Tensor | None,
+        cache: DynamicCache | None = None,
+    ) -> Tensor:
         self._check(tokens, positions, mask, cached(cache))
-        return self.decoder(
-            inputs_embeds=self.embed(tokens, seen, proprioception),
+        hidden: Tensor = self.decoder(
+            inputs_embeds=self._embedded(tokens, rows, proprioception),
             position_ids=positions,
             attention_mask=mask[:, None],
             past_key_values=cache,
             use_cache=cache is not None,
         ).last_hidden_state
+        return hidden
 
     def embed(self, tokens: Tensor, seen: Tensor | None, proprioception: Tensor | None) -> Tensor:
         """[B, T, D]: embeddings of text, and in place of image and proprioception tokens what is seen.
@@ -109,9 +121,18 @@ class CodePlanner(nn.Module):
         Raises:
             ValueError: as many image tokens as features are needed (a known failure, transformers #36002).
         """
+        return self._embedded(tokens, None if seen is None else self.see(seen), proprioception)
+
+    def see(self, seen: Tensor) -> Tensor:
+        """[N, K, D]: the rows of pictures or objects."""
+        words = (self.decoder.embed_tokens.weight,) if isinstance(self.sight, FoundSight) else ()
+        rows: Tensor = self.sight(seen, *words)
+        return rows
+
+    def _embedded(self, tokens: Tensor, rows: Tensor | None, proprioception: Tensor | None) -> Tensor:
         config = self.config
         vectors = self.decoder.embed_tokens(tokens)
-        features = None if seen is None else self.sight(seen).flatten(0, 1)
+        features = None if rows is None else rows.flatten(0, 1)
         vectors = _replaced("pictures", vectors, tokens == config.image_id, features, config.image_tokens)
         if self.proprioception is None and proprioception is not None:
             raise ValueError("proprioception: expected none, as this planner has no such token, got some")
@@ -121,17 +142,33 @@ class CodePlanner(nn.Module):
         return _replaced("proprioception", vectors, tokens == config.proprioception_id, felt, 1)
 
     def loss(self, batch: dict[str, Tensor], generator: torch.Generator | None = None) -> Tensor:
-        """Mean cross-entropy of the next tokens, weighted.
+        """Mean cross-entropy of the next tokens, weighted; and of what is found, where boxes are given.
 
         Args:
             batch: tokens, positions, mask; pictures or objects, and proprioception, where tokens ask for it;
                 targets [B, T], the token after each one, `NO_LOSS` for none (they are not shifted again: in a
-                packed row several may follow one); weights [B, T] float32.
+                packed row several may follow one); weights [B, T] float32. Of a planner that finds objects
+                perhaps boxes and named of the pictures, see `Finder.loss`; with pictures, these may stand
+                alone, without tokens.
             generator: nothing is drawn.
 
         Raises:
             ValueError: as of `forward`; no position has a target; a target is no token.
         """
+        sight, missed = self.sight, None
+        seen = batch.get("pictures", batch.get("objects"))
+        if isinstance(sight, FoundSight) and seen is not None and "boxes" in batch:
+            cells = sight.map(seen)
+            missed = sight.finder.loss(cells, batch["boxes"], batch["named"])
+            if "tokens" not in batch:
+                return missed
+            rows = sight.tokens(cells, sight.finder(cells), self.decoder.embed_tokens.weight)
+        else:
+            rows = None if seen is None else self.see(seen)
+        told = self._replies_loss(batch, rows)
+        return told if missed is None else told + missed
+
+    def _replies_loss(self, batch: dict[str, Tensor], rows: Tensor | None) -> Tensor:
         targets, weights = batch["targets"], batch["weights"]
         asked = targets != NO_LOSS
         wanted, weights = targets[asked], weights[asked]
@@ -140,7 +177,8 @@ class CodePlanner(nn.Module):
         if int(wanted.min()) < 0 or int(wanted.max()) >= self.config.vocabulary:
             ends = f"{int(wanted.min())}..{int(wanted.max())}"
             raise ValueError(f"targets: expected ids below {self.config.vocabulary}, got {ends}")
-        hidden = self.hidden(*given(batch))
+        tokens, positions, mask, _, felt = given(batch)
+        hidden = self._decoded(tokens, positions, mask, rows, felt)
         losses = functional.cross_entropy(self.head(hidden[asked]).float(), wanted, reduction="none")
         return (losses * weights).sum() / weights.sum()
 
@@ -166,6 +204,13 @@ class CodePlanner(nn.Module):
         blind = int((~mask.any(dim=-1)).sum())
         if blind:  # kernels differ in what they make of it: zeros or NaN
             raise ValueError(f"mask: expected every token to attend to one, got {blind} that attend to none")
+
+
+def own_sight(config: CodePlannerConfig) -> nn.Module:
+    """What an own network sees by, with random weights."""
+    if config.objects:
+        return ObjectSight(config)
+    return FoundSight(config) if config.names else PictureSight(config)
 
 
 def own_decoder(config: CodePlannerConfig) -> Phi3Model:

@@ -1,14 +1,16 @@
-"""What a planner sees, as tokens of its decoder: an own picture encoder, and slots of objects."""
+"""What a planner sees, as tokens of its decoder: own encoders of pictures, and slots of objects."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from keystep.models.code_planner.config import OBJECT_SLOTS, CodePlannerConfig
+from keystep.models.code_planner.finding import Finder, FoundTokens
 from keystep.models.encoders import BasicBlock, group_norm
 
 POOL_HEADS = 4
@@ -26,18 +28,55 @@ class PictureSight(nn.Module):
         super().__init__()
         assert config.picture is not None
         height, width = (side // 16 for side in config.picture.shape[:2])
-        first, *others = config.stem
-        stages: list[nn.Module] = [nn.Conv2d(3, first, 5, 2, 2, bias=False), group_norm(first), nn.ReLU()]
-        for inputs, outputs in zip(config.stem, others, strict=False):
-            stages.append(BasicBlock(inputs, outputs, 2))
-        stages.append(BasicBlock(others[-1], others[-1], 1))
-        self.stem = nn.Sequential(*stages)
-        self.pool = QueryPool(config.image_tokens, height, width, others[-1], config.width)
+        self.stem = picture_stem(config.stem)
+        self.pool = QueryPool(config.image_tokens, height, width, config.stem[-1], config.width)
 
     def forward(self, pictures: Tensor) -> Tensor:
         """[N, 3, H, W] in [0, 1] -> [N, K, D]."""
         cells = self.stem(2 * pictures - 1)
         return self.pool(cells.flatten(2).transpose(1, 2))
+
+
+class FoundSight(nn.Module):
+    """The same convolutions, and what is found in a map of 1/8 of each side, in words.
+
+    The map is of the third stage, with the last one's beside it: two blocks that touch have own cells.
+
+    Attributes:
+        finder: learns from boxes, see its loss; `map` makes what it takes.
+    """
+
+    def __init__(self, config: CodePlannerConfig) -> None:
+        super().__init__()
+        fine, coarse = config.stem[-2:]
+        self.stem = picture_stem(config.stem)
+        self.near, self.far = nn.Conv2d(fine, fine, 1), nn.Conv2d(coarse, fine, 1)
+        blur = nn.Conv2d(fine, fine, 3, 1, 1, bias=False)
+        self.mix = nn.Sequential(group_norm(fine), nn.ReLU(), blur, group_norm(fine), nn.ReLU())
+        self.finder = Finder(fine, config.names, len(config.numbers))
+        self.tokens = FoundTokens(config, fine)
+
+    def forward(self, pictures: Tensor, embeddings: Tensor) -> Tensor:
+        """[N, 3, H, W] in [0, 1], and the decoder's embeddings [V, D] -> [N, K, D]."""
+        cells = self.map(pictures)
+        tokens: Tensor = self.tokens(cells, self.finder(cells), embeddings)
+        return tokens
+
+    def map(self, pictures: Tensor) -> Tensor:
+        """[N, 3, H, W] in [0, 1] -> [N, channels, H / 8, W / 8]."""
+        fine = self.stem[:-2](2 * pictures - 1)
+        far = functional.interpolate(self.far(self.stem[-2:](fine)), scale_factor=2.0)
+        cells: Tensor = self.mix(self.near(fine) + far)
+        return cells
+
+
+def picture_stem(channels: Sequence[int]) -> nn.Sequential:
+    """[N, 3, H, W] -> [N, channels of the last, H / 16, W / 16]; the last two layers are the fourth stage."""
+    first, *others = channels
+    stages: list[nn.Module] = [nn.Conv2d(3, first, 5, 2, 2, bias=False), group_norm(first), nn.ReLU()]
+    for inputs, outputs in zip(channels, others, strict=False):
+        stages.append(BasicBlock(inputs, outputs, 2))
+    return nn.Sequential(*stages, BasicBlock(others[-1], others[-1], 1))
 
 
 class QueryPool(nn.Module):
