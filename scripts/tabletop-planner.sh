@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A planner that writes code, from nothing: demonstrations, texts (about one core-hour), pictures (about three), figures.
+# A planner that writes code, from nothing: demonstrations, texts (half a core-hour), sight (a quarter), both (about three), figures.
 # Needs a Vulkan driver. Run again to go on; the figures at the end begin anew.
 #   scripts/tabletop-planner.sh [RUNS]    folder of all that is made
 set -euo pipefail
@@ -15,13 +15,15 @@ $keystep collect --suite tabletop --episodes "${EPISODES:-100}" --seed 4000000 -
 # bf16 makes a step 1.4 times as fast here. Attention is half of the decoder's time in rows of 768 tokens.
 training=(code-planner --dataset "$demonstrations" --preset tiny --device cpu --threads 1 --mixed-precision bf16 --log-every 50)
 
-# Texts are short: many share a row. Sight begins from nothing after them, so its rate is as high.
+# Texts are short: many share a row.
 $keystep train "${training[@]}" --stage text --output "$runs/text" --programs 20000 \
-  --steps 2400 --batch-size 16 --row-tokens 512 --learning-rate 1e-3 --warmup-steps 200 --checkpoint-every 250
-# Half of the pictures have three questions, which cost far less than the picture: places are learned from them.
-$keystep train "${training[@]}" --stage pictures --output "$runs/pictures" --weights "$runs/text" \
-  --steps-per-row 8 --row-tokens 640 --keystep-weight 12 --questions 0.5 --questions-per-step 3 \
-  --steps 3200 --batch-size 8 --learning-rate 1e-3 --warmup-steps 300 --checkpoint-every 200
+  --steps 1000 --batch-size 16 --row-tokens 512 --learning-rate 1e-3 --warmup-steps 100 --checkpoint-every 250
+$keystep train "${training[@]}" --stage sight --output "$runs/sight" --weights "$runs/text" \
+  --steps-per-row 8 --steps 1500 --batch-size 8 --learning-rate 3e-3 --warmup-steps 200 --checkpoint-every 250
+# Every picture has questions, which cost far less than the picture: to read what is found is learned from them.
+$keystep train "${training[@]}" --stage pictures --output "$runs/pictures" --weights "$runs/sight" \
+  --steps-per-row 8 --row-tokens 640 --keystep-weight 12 --questions 1.0 --questions-per-step 5 --cell-weight 5 \
+  --steps 2400 --batch-size 8 --learning-rate 1.5e-3 --warmup-steps 100 --checkpoint-every 100
 
 $keystep replies "$runs/pictures" --dataset "$demonstrations" --output "$runs/replies.json"
 $keystep eval "$runs/pictures" --suite tabletop --act oracle --blind --episodes 64 --processes "${PROCESSES:-1}" \
