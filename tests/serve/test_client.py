@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -17,6 +18,14 @@ import keystep
 import keystep.client
 from keystep.client.websocket import address_of
 from keystep.serve import Limits, Server
+
+
+def has_ipv6() -> bool:
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return True
+    except OSError:
+        return False
 
 
 @pytest.fixture
@@ -115,6 +124,15 @@ def test_keys_addresses_and_options_that_are_wrong(onnx_bundle):
         keystep.Client("ftp://here")
     assert address_of("wss://robots.example/", None) == ("robots.example", 443, True)
     assert address_of("here", None) == ("here", 8000, False)
+    assert address_of("::1", None) == address_of("[::1]", None) == ("::1", 8000, False)
+    assert address_of("fe80::2%eth0", 7) == ("fe80::2%eth0", 7, False)
+    assert address_of("ws://[::1]:81", None) == ("::1", 81, False)
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="no IPv6 on this machine")
+def test_an_address_of_ipv6_needs_no_brackets(onnx_bundle, seen):
+    with serving(onnx_bundle, host="::1") as server, keystep.Client("::1", server.address[1]) as client:
+        assert client.act(seen) is not None
 
 
 def test_closing_leaves_nothing_behind(onnx_bundle, seen):

@@ -22,13 +22,17 @@ from keystep.serve import Limits, Server
 
 @contextlib.contextmanager
 def serving(
-    bundle: Path, key: str | None = None, load: dict[str, Any] | None = None, **limits: Any
+    bundle: Path,
+    key: str | None = None,
+    load: dict[str, Any] | None = None,
+    host: str = "127.0.0.1",
+    **limits: Any,
 ) -> Iterator[Server]:
     """On a free port."""
     options = {"threads": 1, **(load or {})}
     with keystep.load(bundle, **options) as runtime:
         chosen = Limits(**{"grace_s": 5.0, **limits})
-        with Server(runtime, port=0, key=key, limits=chosen) as server:
+        with Server(runtime, host=host, port=0, key=key, limits=chosen) as server:
             yield server
 
 

@@ -12,6 +12,7 @@ import struct
 import time
 import urllib.request
 from http.client import HTTPException
+from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -25,16 +26,25 @@ MAX_HEAD = 16384
 
 
 def address_of(host: str, port: int | None) -> tuple[str, int, bool]:
-    """Host, port and whether TLS is wanted, of a name or of ws://.. and wss://..
+    """Host, port and whether TLS is wanted, of a name or address or of ws://.. and wss://..
 
     Raises:
         ValueError: host.
     """
-    parts = urlsplit(host if "://" in host else f"ws://{host}")
+    parts = urlsplit(host if "://" in host else f"ws://{bracketed(host)}")
     if parts.scheme not in ("ws", "wss") or not parts.hostname:
         raise ValueError(f"host: expected a name, ws://NAME or wss://NAME, got {host!r}")
     secure = parts.scheme == "wss"
     return parts.hostname, port or parts.port or (443 if secure else 8000), secure
+
+
+def bracketed(host: str) -> str:
+    """As a URI has it: an IPv6 address in brackets (RFC 3986, 3.2.2)."""
+    address, _, _ = host.partition("%")  # of one network of several
+    try:
+        return f"[{host}]" if ip_address(address).version == 6 else host
+    except ValueError:
+        return host
 
 
 def told_by(front: str, timeout_s: float) -> str:
@@ -118,7 +128,7 @@ class WebSocket:
         nonce = base64.b64encode(os.urandom(16))
         lines = [
             "GET / HTTP/1.1",
-            f"Host: {name}:{port}",
+            f"Host: {bracketed(name)}:{port}",
             "Upgrade: websocket",
             "Connection: Upgrade",
             f"Sec-WebSocket-Key: {nonce.decode()}",

@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import tyro
 
 import keystep
+from keystep.client.websocket import bracketed
 from keystep.commands.options import PolicyOptions, refuse_writers
 from keystep.serve.limits import Limits
 
@@ -59,8 +60,9 @@ def main(
         logging.getLogger(name).setLevel(logging.CRITICAL)
     with keystep.load(bundle, strict_text=strict_text, **policy.load_options()) as runtime, signals() as told:
         with Server(runtime, host=host, port=port, key=key, limits=limits) as server:
-            where = "{}:{}".format(*server.address)
-            print(f"serving {runtime.manifest['name']} on ws://{where}, {runtime.description}", flush=True)
+            name, number = server.address
+            where = f"ws://{bracketed(name)}:{number}"
+            print(f"serving {runtime.manifest['name']} on {where}, {runtime.description}", flush=True)
             if key is None and host not in ("127.0.0.1", "::1", "localhost"):
                 print("warning: no key: whoever reaches this address is served", file=sys.stderr, flush=True)
             number = told.wait()
