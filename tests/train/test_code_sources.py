@@ -93,6 +93,35 @@ def test_sight_is_of_pictures_alone(dataset: Any) -> None:
     assert not np.array_equal(found["pictures"], other["pictures"])
 
 
+def test_half_the_pictures_of_sight_are_in_a_mirror_with_their_boxes(dataset: Any) -> None:
+    source = CodeDemonstrations(dataset("rgb"), SUITE, StepSampling(steps_per_episode=9), sight=True)
+    rows, rng = source.rows([0], Network(8, None, names=source.names)), np.random.default_rng(0)
+    columns = source.data._columns
+    columns["observation.images.base"] = rng.integers(
+        0, 256, columns["observation.images.base"].shape, np.uint8
+    )
+    found = rows.batch(np.array([0]), rng)
+    plain = source.data.shown(("image", 0, step) for step in range(len(source.data.episodes[0].codes)))[
+        "pictures"
+    ]
+    mirrored = []
+    for picture, boxes in zip(found["pictures"], found["boxes"], strict=True):
+        same = [np.array_equal(one, picture) for one in plain]
+        turned = [np.array_equal(one[..., ::-1], picture) for one in plain]
+        assert sum(same) + sum(turned) == 1
+        wanted = columns["objects.boxes"][same.index(True) if any(same) else turned.index(True)].reshape(
+            -1, 4
+        )
+        inside = ~(wanted == -1).all(axis=1)
+        if any(turned):
+            wanted = np.where(
+                inside[:, None], [1, 0, 1, 0] + wanted[:, [2, 1, 0, 3]] * [-1, 1, -1, 1], wanted
+            )
+        np.testing.assert_allclose(boxes, wanted, atol=1e-6)
+        mirrored.append(any(turned) and bool(inside.any()))
+    assert 1 < sum(mirrored) < 8
+
+
 def test_sight_needs_pictures_with_places(dataset: Any) -> None:
     problem = r"^stage: expected text or pictures, as .* has no pictures with objects\.boxes .*, got sight$"
     with pytest.raises(DatasetError, match=problem):

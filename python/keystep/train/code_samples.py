@@ -223,7 +223,9 @@ class CodeData:
     def pictures(
         self, episodes: Iterable[int], names: Iterable[str], rng: np.random.Generator
     ) -> dict[str, np.ndarray]:
-        """Pictures of any steps of each episode, all alike, and where in them objects are.
+        """Pictures of any steps of each episode, half of them mirrored, and where in them objects are.
+
+        Blocks and their names are the same in a mirror; the arm is not, and nothing is learned about it.
 
         Args:
             names: all that `named` may say.
@@ -240,7 +242,9 @@ class CodeData:
             )
         ]
         shown = self.shown(("image", *step) for step in steps)
-        return {"pictures": shown["pictures"]} | self._boxes(steps, names)
+        found = {"pictures": shown["pictures"]} | self._boxes(steps, names)
+        _mirror(found, rng.random(len(steps)) < 0.5)
+        return found
 
     def shown(self, places: Iterable[tuple[str, int, int]]) -> dict[str, np.ndarray]:
         """What is seen at places, each (section, episode, step), in their order.
@@ -271,6 +275,14 @@ class CodeData:
             named[row, : len(here)] = here
         named[(boxes == -1).all(axis=-1)] = -1
         return {"boxes": boxes, "named": named}
+
+
+def _mirror(found: dict[str, np.ndarray], which: np.ndarray) -> None:
+    """Some pictures, with their boxes, left for right, in place."""
+    pictures, boxes = found["pictures"], found["boxes"]
+    pictures[which] = pictures[which][..., ::-1]
+    seen = which[:, None] & (found["named"] >= 0)
+    boxes[seen] = np.stack([1 - boxes[seen, 2], boxes[seen, 1], 1 - boxes[seen, 0], boxes[seen, 3]], axis=-1)
 
 
 def _check_names(episodes: Sequence[CodeEpisode], objects: int) -> None:
