@@ -24,15 +24,20 @@ import sys
 from importlib.abc import MetaPathFinder
 from keystep.libraries import EXTRAS
 
+refused = {refused} or EXTRAS.keys()
+
 class Refuse(MetaPathFinder):
     def find_spec(self, name, path, target=None):
-        if name.partition(".")[0] in EXTRAS:
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+        if name.partition(".")[0] in refused:
+            raise ModuleNotFoundError("No module named " + repr(name), name=name)
 
 sys.meta_path.insert(0, Refuse())
 from keystep import cli
+
+cli.main({arguments})
 """
-"""Python in which none of the packages of the extras can be imported."""
+"""A command in a Python that cannot import the packages `refused`, those of the extras where it is None."""
+SIMULATORS = {"gymnasium", "mani_skill", "sapien", "pybullet", "torch"}
 SUBCOMMANDS = [
     [],
     *([name] for name in cli.COMMANDS),
@@ -42,8 +47,8 @@ SUBCOMMANDS = [
 ]
 
 
-def without_extras(*arguments) -> subprocess.CompletedProcess[str]:
-    program = f"{WITHOUT_EXTRAS}\ncli.main({list(map(str, arguments))!r})"
+def without_extras(*arguments, refused=None) -> subprocess.CompletedProcess[str]:
+    program = WITHOUT_EXTRAS.format(refused=refused, arguments=list(map(str, arguments)))
     return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=600)
 
 
@@ -71,7 +76,7 @@ def test_help_needs_no_extra(command):
         ["oracle"],
         ["run", "x", "--task", "Pick"],
         ["replay", "x"],
-        ["demo"],
+        ["demo", "--video", "demo-asked-for.mp4"],
         ["eval", "{bundle}", "--tasks", "lift_red"],
     ],
     ids=lambda arguments: arguments[0],
@@ -82,6 +87,19 @@ def test_a_command_without_its_extra_says_what_installs_it(stub_bundle, tmp_path
     assert ended.returncode == 2 and ended.stderr.count("\n") == 1, ended.stderr
     assert "error: this command needs the package" in ended.stderr and "'.[train,sim]'" in ended.stderr
     assert "make build" in ended.stderr
+
+
+def test_the_demo_without_a_simulator_answers_what_was_recorded(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    ended = without_extras("demo", refused=SIMULATORS)
+    assert ended.returncode == 0 and not ended.stderr, ended.stderr
+    first, second, *more = ended.stdout.splitlines()
+    assert first.startswith("no simulation: this command needs the package") and "'.[train,sim]'" in first
+    assert second.startswith("without one, the policy answers")
+    compared = [line for line in more if " = golden (torch)" in line]
+    assert len(compared) > 5 and not [line for line in compared if " ok" not in line]
+    assert [line for line in more if line.startswith("denoise ")] and "640 actions, " in ended.stdout
+    assert not list(tmp_path.iterdir())
 
 
 def test_version(capsys):

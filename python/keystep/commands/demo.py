@@ -21,10 +21,12 @@ from keystep.commands.plans import first_tasks, open_pictures
 from keystep.commands.rerun_recording import record_episode
 from keystep.commands.video import write_video
 from keystep.evaluate.environments import ObservationReader, make_env
+from keystep.evaluate.profile import profile
 from keystep.evaluate.recording import record
 from keystep.evaluate.rollout import reads_text, steps
 from keystep.evaluate.settings import Evaluation
 from keystep.evaluate.storyboard import frames
+from keystep.export.verify import verify_bundle
 from keystep.features import features_of
 from keystep.files import check_outputs
 from keystep.suites import suite_named
@@ -34,6 +36,7 @@ from keystep.suites.headless import missing_driver
 VIDEO_SIZE = 384
 SHIPPED = "franka3blocks-state.keystep"
 DEFAULT_VIDEO = Path("demo.mp4")
+TICKS_WITHOUT_WORLD = 640  # ten plans of the shipped policy or more
 
 
 def main(
@@ -45,6 +48,8 @@ def main(
     rerun: Path | None = None,
 ) -> None:
     """Run the shipped policy closed-loop in simulation: success per task, latency, and a short video.
+
+    Without a simulator it answers what its bundle recorded, and says what installs one.
 
     Args:
         bundle: its folder; the state hierarchy that keystep ships when not given.
@@ -61,8 +66,14 @@ def main(
     manifest = keystep.read_manifest(bundle)
     names = tuple(task["name"] for task in manifest["tasks"])
     open_policy = functools.partial(keystep.load, bundle, threads=1)
-    evaluation = Evaluation(suite_named(suite).env_id, names, episodes, seed, suite=suite)
-    report = run(open_policy, evaluation)
+    try:
+        evaluation = Evaluation(suite_named(suite).env_id, names, episodes, seed, suite=suite)
+        report = run(open_policy, evaluation)
+    except ImportError as error:  # of the simulator
+        if asked_for is not None or rerun is not None:
+            raise
+        print(without_world(bundle, libraries.missing_module(error)))
+        return
     latency = keystep.LatencyReport.from_dict(report.latency[0])
     print(f"\n{report}\n\nlatency ({report.description})\n{latency}")
     if reads_text(manifest):
@@ -75,6 +86,23 @@ def main(
         print(f"\nvideo: {video}")
     else:
         print(f"\nstate mode, no video: no Vulkan driver ({reason}); scripts/install-vulkan.sh installs one")
+
+
+def without_world(bundle: Path, missing: str) -> str:
+    """What can be shown of a policy where there is no simulator: its golden cases answered here, and times.
+
+    Raises:
+        keystep.Error: an answer differs from the recorded one.
+    """
+    answers = verify_bundle(bundle)
+    if not answers.ok:
+        raise keystep.Error(f"{bundle}: expected the recorded answers, got others (keystep verify)")
+    lines = (
+        f"no simulation: {missing}",
+        "without one, the policy answers the observations that its bundle recorded",
+        f"\n{answers}\n\n{profile(bundle, TICKS_WITHOUT_WORLD, threads=1)}",
+    )
+    return "\n".join(lines)
 
 
 def shipped_bundle() -> Path:
