@@ -13,9 +13,9 @@ namespace {
 
 bool has_sha() noexcept {
   unsigned a = 0, b = 0, c = 0, d = 0;
-  constexpr unsigned kSha = 1u << 29;
-  const bool known = __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0;
-  return known && (b & kSha) != 0 && __builtin_cpu_supports("sse4.1") && __builtin_cpu_supports("ssse3");
+  constexpr unsigned kSha = 1u << 29, kSse = bit_SSSE3 | bit_SSE4_1;
+  if (__get_cpuid(1, &a, &b, &c, &d) == 0 || (c & kSse) != kSse) return false;
+  return __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 && (b & kSha) != 0;
 }
 
 __attribute__((target("sha,sse4.1,ssse3"))) void compress(Sha256State& state, const std::byte* blocks,

@@ -4,6 +4,10 @@
 
 #include "keystep/status.hpp"
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 namespace keystep::native {
 namespace {
 
@@ -15,6 +19,35 @@ std::string list_of(const auto& values) {
   for (const auto value : values) list += (list.empty() ? "" : " | ") + std::string(name(value));
   return list;
 }
+
+#if defined(__x86_64__)
+struct Features {
+  bool avx2 = false, avx512 = false, bf16 = false, vnni = false;
+};
+
+/// Whether the operating system saves these registers (bits of XCR0).
+bool saved(unsigned registers) noexcept {
+  unsigned low = 0, high = 0;
+  __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  return (low & registers) == registers;
+}
+
+/// From the CPU itself: __builtin_cpu_supports is the compiler's runtime, and that of Zig always says no.
+Features ask_cpu() noexcept {
+  constexpr unsigned kYmm = 0x06, kZmm = 0xe6;
+  constexpr unsigned kAvx512 = bit_AVX512F | bit_AVX512BW | bit_AVX512DQ | bit_AVX512VL;
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  if (__get_cpuid(1, &a, &b, &c, &d) == 0 || (c & bit_OSXSAVE) == 0) return {};
+  const bool fma = (c & bit_FMA) != 0;
+  if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0) return {};
+  Features found;
+  found.avx2 = fma && (b & bit_AVX2) != 0 && saved(kYmm);
+  found.avx512 = found.avx2 && (b & kAvx512) == kAvx512 && saved(kZmm);
+  found.vnni = found.avx512 && (c & bit_AVX512VNNI) != 0;
+  if (__get_cpuid_count(7, 1, &a, &b, &c, &d) != 0) found.bf16 = found.avx512 && (a & bit_AVX512BF16) != 0;
+  return found;
+}
+#endif
 
 }  // namespace
 
@@ -56,14 +89,11 @@ Precision precision_named(const std::string& text) {
 bool supported(Isa isa) noexcept {
   if (isa == Isa::portable) return true;
 #if defined(__x86_64__)
-  // GCC's and Clang's check includes that the operating system saves these registers.
-  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-  if (isa == Isa::avx2) return avx2;
-  if (isa == Isa::avx512) return avx512;
-  if (isa == Isa::avx512_bf16) return avx512 && __builtin_cpu_supports("avx512bf16");
-  if (isa == Isa::avx512_vnni) return avx512 && __builtin_cpu_supports("avx512vnni");
+  static const Features cpu = ask_cpu();
+  if (isa == Isa::avx2) return cpu.avx2;
+  if (isa == Isa::avx512) return cpu.avx512;
+  if (isa == Isa::avx512_bf16) return cpu.bf16;
+  if (isa == Isa::avx512_vnni) return cpu.vnni;
 #endif
   return false;
 }
