@@ -1,0 +1,15 @@
+# `cpack` makes a Debian package of the C++ component: headers, the static library, the CMake package. See make deb.
+set(CPACK_GENERATOR DEB)
+set(CPACK_PACKAGING_INSTALL_PREFIX /usr)
+set(CPACK_PACKAGE_VENDOR keystep)
+set(CPACK_PACKAGE_CONTACT "The keystep project")
+set(CPACK_COMPONENTS_ALL cpp)
+set(CPACK_DEB_COMPONENT_INSTALL ON)
+set(CPACK_DEBIAN_CPP_PACKAGE_NAME libkeystep-dev)
+set(CPACK_DEBIAN_CPP_FILE_NAME DEB-DEFAULT)
+set(CPACK_DEBIAN_CPP_PACKAGE_SECTION libdevel)
+# A program with the library in it needs no package of ours; ONNX Runtime is loaded where the program says (docs/cpp.md).
+set(CPACK_DEBIAN_CPP_PACKAGE_DEPENDS "libc6-dev | libc-dev")
+set(CPACK_DEBIAN_CPP_PACKAGE_RECOMMENDS "g++ (>= 4:12), cmake (>= 3.22)")
+set(CPACK_DEBIAN_CPP_PACKAGE_SUGGESTS "python3-pip")
+include(CPack)
