@@ -67,6 +67,7 @@ def test_names_are_told_where_they_differ() -> None:
     }
     names = Inputs(manifest, told).names(given)
     assert names["observation.images.left"] == "observation.images.b"
+    assert Inputs(manifest, told).expected() == names
     with pytest.raises(keystep.ArgumentError, match=r"rename_map.x: expected one of .*, got observation.z"):
         Inputs(manifest, {"x": "observation.z"})
 

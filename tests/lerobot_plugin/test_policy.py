@@ -97,6 +97,8 @@ def test_the_bundle_says_the_features() -> None:
     found = KeystepPolicy(config()).config
     assert found.input_features == {"observation.state": PolicyFeature(FeatureType.STATE, (26,))}
     assert found.output_features == {"action": PolicyFeature(FeatureType.ACTION, (7,))}
+    renamed = KeystepPolicy(config(rename_map={"observation.joints": "observation.state"})).config
+    assert set(renamed.input_features) == {"observation.joints"}, "by LeRobot's names"
     assert found.action_feature_names == ["dx", "dy", "dz", "droll", "dpitch", "dyaw", "gripper"]
 
 

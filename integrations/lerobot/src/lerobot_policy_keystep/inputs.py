@@ -37,6 +37,10 @@ class Inputs:
             if feature.kind not in ("vector", "rgb"):  # LeRobot scales whatever is called an image
                 raise wrong(f"{feature.key}.kind", "vector | rgb", feature.kind)
 
+    def expected(self) -> dict[str, str]:
+        """As `names`, where nothing is known of LeRobot's keys but what `rename_map` says."""
+        return {feature.key: [*self._told(feature), feature.key][0] for feature in self.features}
+
     def names(self, available: Iterable[str]) -> dict[str, str]:
         """The bundle's keys: LeRobot's. The only camera of a bundle is the only image of LeRobot, whatever
         their names.
@@ -90,9 +94,11 @@ class Inputs:
                 raise wrong(key, f"{count} environments, as {next(iter(read))} has", len(frames))
         return [{key: frames[number] for key, frames in read.items()} for number in range(count)]
 
+    def _told(self, feature: Feature) -> list[str]:
+        return [theirs for theirs, ours in self._rename_map.items() if ours == feature.key]
+
     def _find(self, feature: Feature, there: frozenset[str]) -> str:
-        told = [theirs for theirs, ours in self._rename_map.items() if ours == feature.key]
-        for name in (*told, feature.key):
+        for name in (*self._told(feature), feature.key):
             if name in there:
                 return name
         images = [name for name in there if name.startswith("observation.image")]

@@ -130,7 +130,8 @@ class KeystepPolicy(PreTrainedPolicy):
         """What LeRobot found is the bundle's; from here on its configuration says what the bundle has."""
         config = self.config
         given = {key: (found.type.value, found.shape) for key, found in (config.input_features or {}).items()}
-        names = self._inputs.check(given, sizes=dataset is not None) if given else {}
+        inputs = self._inputs
+        names = inputs.check(given, sizes=dataset is not None) if given else inputs.expected()
         action = (config.output_features or {}).get(ACTION)
         told = dataset.features.get(ACTION, {}).get("names") if dataset is not None else None
         ours = manifest["action"]["names"]
@@ -138,10 +139,8 @@ class KeystepPolicy(PreTrainedPolicy):
             raise wrong(ACTION, "it among LeRobot's features", ", ".join(config.output_features))
         check_action(manifest, action.shape if action is not None else (len(ours),), told)
         config.input_features = {
-            names.get(feature.key, feature.key): PolicyFeature(
-                FeatureType[lerobot_type(feature)], lerobot_shape(feature)
-            )
-            for feature in self._inputs.features
+            names[feature.key]: PolicyFeature(FeatureType[lerobot_type(feature)], lerobot_shape(feature))
+            for feature in inputs.features
         }
         config.output_features = {ACTION: PolicyFeature(FeatureType.ACTION, (len(ours),))}
         numbers = [f"action_{number}" for number in range(len(ours))]  # of a converted bundle: no names
