@@ -25,7 +25,7 @@ if [ ! -e "$folder/installed" ]; then
   echo "import torchvision_names" >"$site/torchvision_names.pth"
   touch "$folder/installed"
 fi
-rm -rf "$folder/wheels" "$folder/run"
+rm -rf "$folder/wheels" "$folder/run" integrations/lerobot/build # pip leaves the last, and would take old files from it
 .venv/bin/python -m pip --disable-pip-version-check wheel --quiet --no-build-isolation --no-deps \
   --wheel-dir "$folder/wheels" .
 "$theirs/python" -m pip --disable-pip-version-check install --quiet --no-deps --no-build-isolation \
