@@ -50,7 +50,10 @@ class Replica:
 
     async def __call__(self, request: Any) -> str:
         """Where this replica is."""
-        return "ws://{}:{}".format(*self._server.address)
+        from keystep.client.websocket import bracketed
+
+        host, port = self._server.address
+        return f"ws://{bracketed(host)}:{port}"
 
     def check_health(self) -> None:
         """Ray starts it again where this raises."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import socket
 import subprocess
@@ -127,12 +128,17 @@ def test_keys_addresses_and_options_that_are_wrong(onnx_bundle):
     assert address_of("::1", None) == address_of("[::1]", None) == ("::1", 8000, False)
     assert address_of("fe80::2%eth0", 7) == ("fe80::2%eth0", 7, False)
     assert address_of("ws://[::1]:81", None) == ("::1", 81, False)
+    for wrong in ("ws://::1", "ws://[::1", "ws://[here]", "[::1", "here:99999", "here:x"):
+        with pytest.raises(ValueError, match=rf"^host: expected .*, got '{re.escape(wrong)}'"):
+            address_of(wrong, None)
 
 
 @pytest.mark.skipif(not has_ipv6(), reason="no IPv6 on this machine")
 def test_an_address_of_ipv6_needs_no_brackets(onnx_bundle, seen):
     with serving(onnx_bundle, host="::1") as server, keystep.Client("::1", server.address[1]) as client:
         assert client.act(seen) is not None
+    with pytest.raises(keystep.ConnectionLost, match=rf"^server \[::1\]:{server.address[1]}: "):
+        keystep.Client("::1", server.address[1], reconnect_s=0)
 
 
 def test_closing_leaves_nothing_behind(onnx_bundle, seen):

@@ -31,11 +31,15 @@ def address_of(host: str, port: int | None) -> tuple[str, int, bool]:
     Raises:
         ValueError: host.
     """
-    parts = urlsplit(host if "://" in host else f"ws://{bracketed(host)}")
-    if parts.scheme not in ("ws", "wss") or not parts.hostname:
+    try:
+        parts = urlsplit(host if "://" in host else f"ws://{bracketed(host)}")
+        name, number = parts.hostname, parts.port
+    except ValueError as error:  # of brackets, or of a port
+        raise ValueError(f"host: expected a name, ws://NAME or wss://NAME, got {host!r}: {error}") from None
+    if parts.scheme not in ("ws", "wss") or not name:
         raise ValueError(f"host: expected a name, ws://NAME or wss://NAME, got {host!r}")
     secure = parts.scheme == "wss"
-    return parts.hostname, port or parts.port or (443 if secure else 8000), secure
+    return name, port or number or (443 if secure else 8000), secure
 
 
 def bracketed(host: str) -> str:
@@ -85,7 +89,7 @@ class WebSocket:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         except OSError as error:
-            raise ConnectionLost(f"server {name}:{number}: {error}") from None
+            raise ConnectionLost(f"server {bracketed(name)}:{number}: {error}") from None
         self._guard(self._greet, name, number, key)
 
     def send(self, message: bytes) -> None:
@@ -125,10 +129,11 @@ class WebSocket:
     # ---- the handshake
 
     def _greet(self, name: str, port: int, key: str | None) -> None:
+        server = f"{bracketed(name)}:{port}"
         nonce = base64.b64encode(os.urandom(16))
         lines = [
             "GET / HTTP/1.1",
-            f"Host: {bracketed(name)}:{port}",
+            f"Host: {server}",
             "Upgrade: websocket",
             "Connection: Upgrade",
             f"Sec-WebSocket-Key: {nonce.decode()}",
@@ -140,10 +145,10 @@ class WebSocket:
         if status != 101:
             said = self._read_body(left, fields.get("content-length", "0"))
             lost = Refused if 400 <= status < 500 and status not in (408, 429) else ConnectionLost
-            raise lost(f"server {name}:{port}: refused with status {status}: {said}")
+            raise lost(f"server {server}: refused with status {status}: {said}")
         wanted = base64.b64encode(hashlib.sha1(nonce + GUID).digest()).decode()
         if fields.get("sec-websocket-accept") != wanted:
-            raise ConnectionLost(f"server {name}:{port}: expected a websocket, got another protocol")
+            raise ConnectionLost(f"server {server}: expected a websocket, got another protocol")
         self._buffer += left
 
     def _read_head(self) -> tuple[int, dict[str, str], bytes]:
