@@ -13,7 +13,9 @@ pytest.importorskip("gymnasium", reason="needs the extra 'sim'")
 
 import fake_tabletop
 
+from keystep.code.packing import pack
 from keystep.code.prompt import DEFAULT, PAPER, PromptLayout
+from keystep.code.samples import text_samples
 from keystep.code.tokenizer import Tokenizer
 from keystep.data import DatasetError
 from keystep.features import Feature
@@ -120,6 +122,53 @@ def test_half_the_pictures_of_sight_are_in_a_mirror_with_their_boxes(dataset: An
         np.testing.assert_allclose(boxes, wanted, atol=1e-6)
         mirrored.append(any(turned) and bool(inside.any()))
     assert 1 < sum(mirrored) < 8
+
+
+def test_what_is_called_left_is_never_in_a_mirror(dataset: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fake_tabletop, "OBJECTS", ["left plate", "leftover cube"])
+    source = CodeDemonstrations(dataset("rgb"), SUITE, StepSampling(steps_per_episode=9), sight=True)
+    rows, columns = source.rows([0], Network(8, None, names=source.names)), source.data._columns
+    rng = np.random.default_rng(0)
+    key = "observation.images.base"
+    columns[key] = rng.integers(0, 256, columns[key].shape, np.uint8)
+    steps = range(len(source.data.episodes[0].codes))
+    plain = source.data.shown(("image", 0, step) for step in steps)["pictures"]
+    for view, mirrored in ([0, 1], False), ([1], True):  # where the plate is in view, and where it is not
+        boxes = np.full((len(columns["objects.boxes"]), 8, 4), -1, np.float32)
+        boxes[:, view] = (0.1, 0.2, 0.3, 0.4)
+        columns["objects.boxes"] = boxes.reshape(len(boxes), -1)
+        found = rows.batch(np.array([0]), rng)
+        same = [any(np.array_equal(one, picture) for one in plain) for picture in found["pictures"]]
+        assert (not all(same)) == mirrored
+        lefts = found["boxes"][:, 1, 0]
+        np.testing.assert_allclose(lefts, np.where(same, 0.1, 0.7), atol=1e-6)
+
+
+def test_a_batch_without_pictures_has_no_boxes(dataset: Any) -> None:
+    source = CodeDemonstrations(dataset("rgb"), SUITE)
+    source.data.open()
+    rows = Programs(SUITE, 2, source)
+    maker = source.maker(Network(8, None))
+    samples = text_samples(maker, rows.episodes[0].prompt, rows.episodes[0].keysteps, 0)
+    found = source.data.batch([next(pack(samples, 400))], source.names)
+    assert (found["pictures"].shape[0], found["boxes"].shape, found["named"].shape) == (0, (0, 8, 4), (0, 8))
+
+
+@pytest.mark.parametrize("box", [(0.5, 0.1, 0.4, 0.2), (0.0, 0.0, 12.0, 9.0), (np.nan, 0.0, 0.5, 0.5)])
+def test_boxes_that_are_in_no_picture_are_refused(dataset: Any, box: tuple) -> None:
+    source = CodeDemonstrations(dataset("rgb"), SUITE, sight=True)
+    rows = source.rows([0], Network(8, None, names=source.names))
+    source.data._columns["objects.boxes"] = np.tile(np.float32(box), (60, 8))
+    with pytest.raises(ValueError, match=r"^box: expected fractions 0 <= left <= right <= 1"):
+        rows.batch(np.array([0]), np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("names", ["red cube", [5], [""], ["red cube", " "]])
+def test_what_are_no_names_is_refused(dataset: Any, monkeypatch: pytest.MonkeyPatch, names: Any) -> None:
+    monkeypatch.setattr(fake_tabletop, "OBJECTS", names)
+    problem = r"names: expected texts that are not empty, of the objects of episode 0, got "
+    with pytest.raises(DatasetError, match=problem):
+        CodeDemonstrations(dataset("rgb"), SUITE)
 
 
 def test_sight_needs_pictures_with_places(dataset: Any) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from keystep.code.grid import grid_of
+from keystep.code.grid import cell, grid_of
 from keystep.code.packing import ROW_TOKENS, Chunk, PackedRow, batch, pack
 from keystep.code.questions import KINDS, Question, questions
 from keystep.code.samples import (
@@ -34,6 +34,8 @@ from keystep.suites.base import Suite, texts
 
 CODE, KEYSTEP, BOXES, NAMES = "code", "keystep", "objects.boxes", "names"
 PROPRIOCEPTION = "observation.state"
+SIDES = {"left", "right"}
+"""Words of names that a mirror makes wrong."""
 
 
 @dataclass(frozen=True)
@@ -225,7 +227,8 @@ class CodeData:
     ) -> dict[str, np.ndarray]:
         """Pictures of any steps of each episode, half of them mirrored, and where in them objects are.
 
-        Blocks and their names are the same in a mirror; the arm is not, and nothing is learned about it.
+        Blocks and their names are the same in a mirror; the arm is not, and nothing is learned about it. A
+        picture with a "left plate" in view is never mirrored: the name would be wrong.
 
         Args:
             names: all that `named` may say.
@@ -241,9 +244,12 @@ class CodeData:
                 np.ones(len(self.episodes[number].codes)), self._sampling.steps_per_episode, rng
             )
         ]
+        names = tuple(names)
         shown = self.shown(("image", *step) for step in steps)
         found = {"pictures": shown["pictures"]} | self._boxes(steps, names)
-        _mirror(found, rng.random(len(steps)) < 0.5)
+        sided = [place for place, name in enumerate(names) if SIDES & set(name.split())]
+        same = ~np.isin(found["named"], sided).any(axis=1)
+        _mirror(found, same & (rng.random(len(steps)) < 0.5))
         return found
 
     def shown(self, places: Iterable[tuple[str, int, int]]) -> dict[str, np.ndarray]:
@@ -265,15 +271,21 @@ class CodeData:
         return found
 
     def _boxes(self, steps: Sequence[tuple[int, int]], names: Iterable[str]) -> dict[str, np.ndarray]:
-        """Of the objects at steps, each (episode, step): where, and the places of their names in `names`."""
+        """Of the objects at steps, each (episode, step): where, and the places of their names in `names`.
+
+        Raises:
+            ValueError: a box that lies in no picture.
+        """
         places = {name: place for place, name in enumerate(names)}
         frames = [self._starts[episode] + step for episode, step in steps]
-        boxes = self._columns[BOXES][frames].reshape(len(frames), -1, 4)
+        stored = self._columns[BOXES][frames]
+        boxes = stored.reshape(len(frames), stored.shape[1] // 4, 4)
         named = np.full(boxes.shape[:2], -1, np.int64)
         for row, (episode, _) in enumerate(steps):
             here = [places[name] for name in self.episodes[episode].names]
             named[row, : len(here)] = here
         named[(boxes == -1).all(axis=-1)] = -1
+        _check_boxes(boxes[named >= 0])
         return {"boxes": boxes, "named": named}
 
 
@@ -283,6 +295,14 @@ def _mirror(found: dict[str, np.ndarray], which: np.ndarray) -> None:
     pictures[which] = pictures[which][..., ::-1]
     seen = which[:, None] & (found["named"] >= 0)
     boxes[seen] = np.stack([1 - boxes[seen, 2], boxes[seen, 1], 1 - boxes[seen, 0], boxes[seen, 3]], axis=-1)
+
+
+def _check_boxes(boxes: np.ndarray) -> None:
+    """Of objects in view, (n, 4). Raises ValueError for the first that lies in no picture."""
+    low, high = boxes[:, :2], boxes[:, 2:]
+    fits = ((low >= 0) & (low <= high) & (high <= 1)).all(axis=1)
+    for box in boxes[~fits]:
+        cell(box)
 
 
 def _check_names(episodes: Sequence[CodeEpisode], objects: int) -> None:
@@ -303,7 +323,16 @@ def _episodes(dataset: Dataset) -> tuple[list[CodeEpisode], dict[Any, int]]:
     found, starts = [], {}
     for index, info in enumerate(dataset.episodes()):
         here = slice(info.start, info.stop)
-        names = tuple(info.extras.get(NAMES) or ())
+        names = _names(index, info.extras.get(NAMES) or ())
         found.append(CodeEpisode(index, info.instruction, tuple(codes[here]), tuple(keysteps[here]), names))
         starts[index] = info.start
     return found, starts
+
+
+def _names(episode: int, told: object) -> tuple[str, ...]:
+    """Raises ValueError for what are no names."""
+    fits = isinstance(told, list | tuple) and all(isinstance(name, str) and name.strip() for name in told)
+    if not fits:
+        wanted = f"texts that are not empty, of the objects of episode {episode}"
+        raise ValueError(f"{NAMES}: expected {wanted}, got {told!r:.100}")
+    return tuple(told)  # type: ignore[arg-type]
