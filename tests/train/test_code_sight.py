@@ -20,7 +20,7 @@ from keystep.code.questions import Question, questions
 from keystep.code.samples import SampleMaker
 from keystep.models.code_planner.network import CodePlanner
 from keystep.models.code_planner.writing import ReplyWriter
-from keystep.train.code_sight import SightQuestion, ask_sight
+from keystep.train.code_sight import SightQuestion, _spans, ask_sight
 from keystep.train.sight_metrics import sight_metrics
 
 SPOKEN = language()
@@ -151,6 +151,18 @@ def test_what_a_planner_reads_and_what_it_guesses(reads: set, better: set, parts
         assert found["told"][0].endswith(f"they change nothing about: {', '.join(same)}.")
     else:
         assert found["told"][0].startswith("Pictures change nothing")
+
+
+def test_every_byte_of_a_character_belongs_to_it() -> None:
+    for name in "größe", "a ☃ cube", "😀", "red cube":
+        ids = [*WORDS.encode(name), WORDS.end]
+        *spans, end = _spans(WORDS, ids)
+        assert end == (len(name), len(name))
+        sizes = [sum(start <= place < stop for start, stop in spans) for place in range(len(name))]
+        assert [size for size, one in zip(sizes, name, strict=True) if not one.isascii()] == [
+            len(one.encode()) for one in name if not one.isascii()
+        ]
+        assert all(start < stop for start, stop in spans) and 0 not in sizes
 
 
 def test_blind_is_the_mean_of_the_pictures_asked_about() -> None:

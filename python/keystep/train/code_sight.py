@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -184,6 +183,16 @@ def _reply(words: TokenText, wanted: Sequence[int], logits: Tensor, never: Seque
 
 
 def _spans(words: TokenText, ids: Sequence[int]) -> tuple[tuple[int, int], ...]:
-    """By token the characters that it adds to the text of those before it; of the end none."""
-    ends = [len(words.decode(ids[:count])) for count in range(len(ids))]
-    return (*pairwise(ends), (ends[-1], ends[-1]))
+    """By token the characters of which it has a byte, one at least; of the end none."""
+    texts = [words.decode(ids[:count]) for count in range(len(ids))]
+    whole = texts[-1]
+    # A text that ends amid a character has another in its place.
+    starts = [_shared(text, whole) for text in texts]
+    spans = [(start, len(text)) for start, text in zip(starts, texts[1:], strict=False)]
+    return (*spans, (len(whole), len(whole)))
+
+
+def _shared(one: str, other: str) -> int:
+    """How many characters both begin with."""
+    pairs = zip(one, other, strict=False)
+    return next((place for place, (mine, its) in enumerate(pairs) if mine != its), min(len(one), len(other)))
