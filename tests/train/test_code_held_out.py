@@ -29,6 +29,7 @@ from keystep.models.presets import PRESETS
 from keystep.train import CodePlannerTraining, code_held_out, code_samples, train
 from keystep.train.code_held_out import AskedEpisode, evaluate_code_planner
 from keystep.train.code_planner import CodePlannerRecipe, code_source
+from keystep.train.code_sources import CodeDemonstrations
 
 
 @pytest.fixture
@@ -160,3 +161,19 @@ def test_another_kind_is_refused(tmp_path: Path) -> None:
     random_checkpoint(tmp_path, PRESETS["tiny"])
     with pytest.raises(CheckpointError, match=r"^kind: expected code_planner, got diffusion$"):
         evaluate_code_planner(tmp_path, tmp_path)
+
+
+@pytest.mark.parametrize("names", ["none", "others"])
+def test_weights_that_know_no_names_or_others_are_asked_as_well(
+    dataset: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: str
+) -> None:
+    """Checkpoints from before objects were found, and those of other datasets."""
+    folder = dataset("rgb").path
+    with monkeypatch.context() as before:
+        if names == "none":
+            before.setattr(CodeDemonstrations, "_words", lambda _: ({}, ()))
+        train(settings(tmp_path / "run", dataset=folder))
+    policy = tmp_path / "run" / "policy.json"
+    policy.write_text(policy.read_text().replace('"red cube"', '"red ball"'))
+    found = evaluate_code_planner(tmp_path / "run", folder, episodes="all", pictures=1)
+    assert found["all"]["replies"] > 0 and found["all"]["sight"]["kinds"].keys() == {*KINDS, "keystep"}

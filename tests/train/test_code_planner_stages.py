@@ -13,18 +13,21 @@ pytest.importorskip("gymnasium", reason="needs the extra 'sim'")
 
 import fake_tabletop
 import torch
+from code_checkpoints import code_config, small_llava
 
 from keystep.code.prompt import DEFAULT, PromptLayout
 from keystep.code.samples import StepWeights
 from keystep.code.tokenizer import Tokenizer
 from keystep.data import DatasetError
 from keystep.models.checkpoint import CheckpointError, load_model, make_model
+from keystep.models.code_planner.presets import CODE_PLANNER_PRESETS
 from keystep.suites import suite_named
 from keystep.suites.base import tokenizer
 from keystep.train import CodePlannerTraining, program_texts, train
 from keystep.train.code_language import LANGUAGE, load_language
-from keystep.train.code_planner import CodePlannerRecipe, code_source
+from keystep.train.code_planner import CodePlannerRecipe, _with_names_of, code_source
 from keystep.train.code_samples import StepSampling, text_rows
+from keystep.train.code_sources import CodeDemonstrations
 
 
 @pytest.fixture
@@ -95,6 +98,63 @@ def test_replies_about_objects_that_the_weights_do_not_know_are_refused(dataset:
         DatasetError, match=r"^weights\.names: expected objects that are some of .*, got red cube$"
     ):
         train(second)
+
+
+def without_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sources as they were before objects were found."""
+    monkeypatch.setattr(CodeDemonstrations, "_words", lambda _: ({}, ()))
+
+
+def test_weights_that_know_no_names_are_said_to(
+    dataset: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = dataset("rgb").path
+    with monkeypatch.context() as before:
+        without_names(before)
+        train(settings(tmp_path / "old", dataset=folder, steps=1))
+    with pytest.raises(
+        DatasetError, match=r"^weights\.names: expected some, as the dataset says .*, got none$"
+    ):
+        train(settings(tmp_path / "new", dataset=folder, weights=tmp_path / "old"))
+    problem = r"^[^\n]*: sight\.\S+: expected .* to resume, got none; another version began this run; [^\n]*$"
+    with pytest.raises(DatasetError, match=problem):
+        train(settings(tmp_path / "old", dataset=folder))
+
+
+def test_many_names_are_said_in_one_line() -> None:
+    known, told = ({f"{word} cube": (5, 6) for word in words} for words in ("abcdefghijk", "lmnopqrstuvw"))
+    networks = (code_config(names=names, numbers=(8, 9), image_tokens=4) for names in (known, told))
+    with pytest.raises(DatasetError, match=r"h cube, 3 more \(the weights'\), got l cube, .*, 4 more$"):
+        _with_names_of(*networks)
+
+
+def test_weights_of_another_sight_are_said_to_see_something_else(dataset: Any, tmp_path: Path) -> None:
+    settings_of = {
+        "rgb": dict(dataset=dataset("rgb").path),
+        "state": dict(dataset=dataset("state").path, preset="micro-state"),
+    }
+    for mode, changes in settings_of.items():
+        train(settings(tmp_path / mode, stage="text", steps=1, **changes))
+    for mode, other in ("rgb", "state"), ("state", "rgb"):
+        with pytest.raises(DatasetError, match=r"^statistics\.observation\."):
+            train(settings(tmp_path / "new", weights=tmp_path / mode, **settings_of[other]))
+
+
+def test_sight_is_not_for_networks_that_find_nothing(
+    dataset: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(CODE_PLANNER_PRESETS, "paper", code_config(**small_llava(False)))
+    config = settings(tmp_path / "run", dataset=dataset("rgb").path, preset="paper", stage="sight")
+    with pytest.raises(
+        ValueError, match=r"^stage: expected text or pictures, as the preset paper .*, got sight$"
+    ):
+        CodePlannerRecipe(config, code_source(config))
+
+
+def test_small_pictures_have_fewer_objects(dataset: Any, tmp_path: Path) -> None:
+    config = settings(tmp_path / "run", dataset=dataset("rgb").path, preset="tiny", stage="sight")
+    network: Any = CodePlannerRecipe(config, code_source(config)).draft.config
+    assert (network.image_tokens, network.tokens_of_an_object) == (16, 4)  # 2 x 2 cells
 
 
 def test_texts_go_on_with_the_programs_they_began_with(

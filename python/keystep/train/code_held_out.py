@@ -69,6 +69,7 @@ def evaluate_code_planner(
     trained = about.provenance["training"]
     sighted = pictures > 0 and trained.get("stage") == "pictures"
     source, missing = _source(config, sighted, trained.get("questions", 0.0))
+    source.names, source.numbers = {}, ()  # nothing is learned: the weights may know others, or none
     recipe, words = CodePlannerRecipe(config, source), load_language(checkpoint)
     numbers = list(range(len(source))) if episodes == "all" else _held_out(config, about, source)
     source.data.open()

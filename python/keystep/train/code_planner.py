@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -88,7 +89,7 @@ class CodePlannerRecipe:
     """See `keystep.train.recipe.Recipe`.
 
     Raises:
-        ValueError: no such preset.
+        ValueError: no such preset; stage sight of a network that finds no objects.
         ConfigError: the network and the source do not fit.
         CheckpointError, DatasetError: the checkpoint to start from cannot be read, or has another language.
     """
@@ -102,15 +103,20 @@ class CodePlannerRecipe:
             *getattr(source, "notes", ()),
         ]
         draft = self._draft(config)
-        assert isinstance(draft.config, CodePlannerConfig)
-        self._language = source.told_to(draft.config)
+        network = draft.config
+        assert isinstance(network, CodePlannerConfig)
+        self._language = source.told_to(network)
         if config.weights is not None:
             trained = read_checkpoint(config.weights)
             if not isinstance(trained.config, CodePlannerConfig):
                 raise DatasetError(f"weights.kind: expected {draft.kind}, got {trained.kind}")
             check_language(config.weights, self._language)
-            draft = taken_from(trained, replace(draft, config=_with_names_of(trained.config, draft.config)))
-        self.draft = draft
+            draft = taken_from(trained, draft)
+            network = _with_names_of(trained.config, network)
+        if config.stage == "sight" and not network.names:
+            wanted = f"text or pictures, as the preset {config.preset} is not told what is where"
+            raise ValueError(f"stage: expected {wanted}, got sight")
+        self.draft = replace(draft, config=network)
         self._normalizer = self.draft.normalizer()
 
     def windows(self, episodes: list[int]) -> Windows:
@@ -146,7 +152,7 @@ class CodePlannerRecipe:
         assert seen is not None
         felt = (source.proprioception,) if config.proprioception and source.proprioception else ()
         network = replace(preset, observation=(seen, *felt), vocabulary=source.vocabulary, **source.ids)
-        if source.names and network.picture is not None and network.network == "own":
+        if source.names and _can_find(network):
             network = _finding(network, source.names, source.numbers)
         modes = {feature.key: "identity" for feature in network.images}
         stats = {key: source.stats[key] for key in (OBJECTS, *(f.key for f in felt)) if key in source.stats}
@@ -196,13 +202,20 @@ def code_source(config: CodePlannerTraining) -> CodeSource:
     return Programs(suite, config.programs, found, config.row_tokens, config.output / PROGRAMS)
 
 
+def _can_find(network: CodePlannerConfig) -> bool:
+    """Whether objects are found in what it sees, where it is told which there are."""
+    return network.picture is not None and network.network == "own"
+
+
 def _finding(
     network: CodePlannerConfig, names: dict[str, tuple[int, ...]], numbers: tuple[int, ...]
 ) -> CodePlannerConfig:
-    """With as many objects as the tokens of its picture suffice for, at least one."""
+    """With as many objects as the tokens of its picture suffice for, at least one, at most one per cell."""
+    assert network.picture is not None
     each = max(map(len, names.values())) + 2
-    tokens = max(network.image_tokens // each, 1) * each
-    return replace(network, names=names, numbers=numbers, image_tokens=tokens)
+    cells = math.prod(side // 8 for side in network.picture.shape[:2])
+    objects = min(max(network.image_tokens // each, 1), max(cells, 1))
+    return replace(network, names=names, numbers=numbers, image_tokens=objects * each)
 
 
 def _with_names_of(trained: CodePlannerConfig, network: CodePlannerConfig) -> CodePlannerConfig:
@@ -211,14 +224,25 @@ def _with_names_of(trained: CodePlannerConfig, network: CodePlannerConfig) -> Co
     Raises:
         DatasetError: it has others.
     """
+    if not _can_find(network):
+        return network  # other weights fit it no better
     unknown = sorted(set(network.names) - set(trained.names))
+    if unknown and not trained.names:
+        wanted = "some, as the dataset says where objects are in its pictures"
+        raise DatasetError(f"weights.names: expected {wanted}, got none")
     if unknown:
-        wanted = f"some of {', '.join(trained.names) or 'none'} (the weights')"
-        raise DatasetError(f"weights.names: expected objects that are {wanted}, got {', '.join(unknown)}")
+        wanted = f"objects that are some of {_few(list(trained.names))} (the weights')"
+        raise DatasetError(f"weights.names: expected {wanted}, got {_few(unknown)}")
     if not trained.names:
         return network
     tokens = trained.image_tokens
     return replace(network, names=trained.names, numbers=trained.numbers, image_tokens=tokens)
+
+
+def _few(names: list[str], most: int = 8) -> str:
+    """In one line, however many there are."""
+    more = [f"{len(names) - most} more"] if len(names) > most else []
+    return ", ".join([*names[:most], *more])
 
 
 def preset_of(config: CodePlannerTraining) -> CodePlannerConfig:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,20 @@ def check_same_run(
             raise DatasetError(f"{output}: {key}: expected {found.get(key)} to resume, got {expected[key]}")
     if NORMALIZATION in stored:
         check_values(f"{output}: normalization", stored[NORMALIZATION], normalization_values(plan))
+
+
+def check_same_network(output: Path, stored: Mapping[str, Any], mine: Mapping[str, Any]) -> None:
+    """Compares the tensors of a run, by name, with those of the network that is to go on.
+
+    Raises:
+        DatasetError: one has another shape, or only one of them has it.
+    """
+    for name in {**stored, **mine}:
+        was, now = (tuple(each[name].shape) if name in each else None for each in (stored, mine))
+        if was != now:
+            began = "another version began this run; choose another folder"
+            wanted = f"{was or 'no tensor'} to resume"
+            raise DatasetError(f"{output}: {name}: expected {wanted}, got {now or 'none'}; {began}")
 
 
 def check_values(where: str, stored: Any, new: Any) -> None:

@@ -26,7 +26,7 @@ from keystep.train.kinds import reader_of, recipe_of
 from keystep.train.loss import Loss
 from keystep.train.progress import Reporter
 from keystep.train.rehearsal import rehearse
-from keystep.train.same_run import NORMALIZATION, check_same_run, normalization_values
+from keystep.train.same_run import NORMALIZATION, check_same_network, check_same_run, normalization_values
 from keystep.train.schedule import learning_rate
 from keystep.train.start import start_from, subject
 from keystep.train.weights import window_weights
@@ -282,6 +282,7 @@ class Trainer:
         if found is None:
             return
         check_same_run(self.config.output, found.numbers, self.config, self.subject, self.recipe.draft)
+        check_same_network(self.config.output, found.model, self.model.state_dict())
         self.model.load_state_dict(found.model)
         state.restore_optimizer(self.optimizer, found.optimizer)
         with torch.no_grad():
