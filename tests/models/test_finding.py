@@ -209,6 +209,13 @@ def test_objects_have_no_words() -> None:
         small("micro-state", names=WORDS, numbers=NUMBERS, image_tokens=OBJECT_SLOTS)
 
 
+@pytest.mark.parametrize("key", ["names", "llava"])
+@pytest.mark.parametrize("value", [[1], "red cube", None, 3])
+def test_what_is_no_object_in_json_is_refused(key: str, value: Any) -> None:
+    with pytest.raises(ConfigError, match=rf"^code_planner\.{key}: expected an object, got "):
+        CodePlannerConfig.from_dict({**finding().to_dict(), key: value})
+
+
 def test_words_come_back_from_json() -> None:
     config = finding()
     again = CodePlannerConfig.from_dict(config.to_dict())

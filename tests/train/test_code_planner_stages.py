@@ -153,7 +153,9 @@ def test_sight_is_not_for_networks_that_find_nothing(
 
 def test_small_pictures_have_fewer_objects(dataset: Any, tmp_path: Path) -> None:
     config = settings(tmp_path / "run", dataset=dataset("rgb").path, preset="tiny", stage="sight")
-    network: Any = CodePlannerRecipe(config, code_source(config)).draft.config
+    recipe = CodePlannerRecipe(config, code_source(config))
+    assert recipe.notes[1:] == ["of a picture 4 objects are told, in 4 tokens each; 2 names"]
+    network: Any = recipe.draft.config
     assert (network.image_tokens, network.tokens_of_an_object) == (16, 4)  # 2 x 2 cells
 
 

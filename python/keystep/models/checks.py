@@ -24,6 +24,8 @@ def check_type(field_name: str, kind: str, value: Any) -> None:
         require(isinstance(value, list | tuple), field_name, "an array", value)
         for number, entry in enumerate(value):
             check_type(f"{field_name}[{number}]", inner, entry)
+    elif kind.startswith("dict["):
+        require(isinstance(value, dict), field_name, "an object", value)
     elif kind in _PLAIN:
         fits = isinstance(value, _PLAIN[kind]) and isinstance(value, bool) == (kind == "bool")
         require(fits, field_name, f"a value of type {kind}", value)

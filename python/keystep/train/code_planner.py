@@ -116,6 +116,11 @@ class CodePlannerRecipe:
         if config.stage == "sight" and not network.names:
             wanted = f"text or pictures, as the preset {config.preset} is not told what is where"
             raise ValueError(f"stage: expected {wanted}, got sight")
+        if network.names:
+            objects, each = network.image_tokens // network.tokens_of_an_object, network.tokens_of_an_object
+            self.notes.append(
+                f"of a picture {objects} objects are told, in {each} tokens each; {len(network.names)} names"
+            )
         self.draft = replace(draft, config=network)
         self._normalizer = self.draft.normalizer()
 
