@@ -14,7 +14,15 @@ from code_writers import example, small  # noqa: E402
 
 from keystep.models.checks import ConfigError  # noqa: E402
 from keystep.models.code_planner.config import OBJECT_SLOTS, CodePlannerConfig  # noqa: E402
-from keystep.models.code_planner.finding import FOCUS, PLACE_WEIGHT, RARE, Finder, Found, FoundTokens  # noqa: E402
+from keystep.models.code_planner.finding import (  # noqa: E402
+    FOCUS,
+    PLACE_WEIGHT,
+    PRESENT,
+    RARE,
+    Finder,
+    Found,
+    FoundTokens,
+)
 from keystep.models.code_planner.network import CodePlanner, given  # noqa: E402
 
 WORDS = {"red cube": (10, 11), "blue cube": (12, 11), "scale": (13,)}
@@ -96,7 +104,6 @@ def test_tokens_are_the_words_of_the_surest_objects_row_by_row() -> None:
     tokens = FoundTokens(config, 6)
     table = torch.randn(config.vocabulary, config.width)
     table[config.pad_id] = 0
-    torch.nn.init.zeros_(tokens.part)
     got = tokens(torch.randn(1, 6, 4, 4), told((9, 0, 3, 2), (2, 2, 0, 4)), table)
     torch.testing.assert_close(got[0], table[[13, config.pad_id, 20, 24, 10, 11, 23, 22]])
     three = told((9, 0, 3, 2), (2, 2, 0, 4), (5, 1, 1, 1))
@@ -107,16 +114,19 @@ def test_tokens_are_the_words_of_the_surest_objects_row_by_row() -> None:
     )
 
 
-def test_what_is_unsure_is_told_by_halves_and_the_rest_added() -> None:
+def test_what_is_unsure_is_told_by_halves_what_is_not_there_not_and_the_rest_added() -> None:
     torch.manual_seed(0)
     config = finding()
     tokens, table = FoundTokens(config, 6), torch.randn(config.vocabulary, config.width)
     cells = torch.randn(1, 6, 4, 4)
-    half = tokens(cells, told((2, 0, 3, 2), (9, 1, 1, 1), sure=0.0), table)
-    part = tokens.part.repeat(2, 1)
-    torch.testing.assert_close(half[0], 0.5 * table[[10, 11, 23, 22, 12, 11, 21, 21]] + part)
+    objects = ((2, 0, 3, 2), (9, 1, 1, 1))
+    half = tokens(cells, told(*objects, sure=PRESENT), table)
+    words = table[[10, 11, 23, 22, 12, 11, 21, 21]]
+    torch.testing.assert_close(half[0], 0.5 * (words + tokens.nothing))
+    none = tokens(cells, told(*objects, sure=-20.0), table)
+    torch.testing.assert_close(none[0], tokens.nothing.expand(8, -1))
     torch.nn.init.normal_(tokens.rest.weight)
-    rest = (tokens(cells, told((2, 0, 3, 2), (9, 1, 1, 1), sure=0.0), table) - half)[0]
+    rest = (tokens(cells, told(*objects, sure=PRESENT), table) - half)[0]
     wanted = tokens.rest(cells.flatten(2)[0, :, [2, 9]].T).reshape(8, -1)
     torch.testing.assert_close(rest, wanted, atol=1e-5, rtol=1e-5)
 

@@ -23,6 +23,8 @@ PLACE_WEIGHT = 0.5
 """Of the loss of where, beside those of whether and what."""
 RARE = -4.0
 """Logit that something is in a cell, before anything is learned."""
+PRESENT, SHARP = -0.4, 4.0
+"""Logit at which a cell is told by half, and how steep that is: the focal loss leaves things unsure."""
 
 
 class Found(NamedTuple):
@@ -85,7 +87,9 @@ class Finder(nn.Module):
 class FoundTokens(nn.Module):
     """The surest objects as tokens, in the order of their cells: words of the name, column, row.
 
-    A token of less than a sure object is its words' share; what the words do not tell is added.
+    Where nothing is, a token is `nothing`; of what is unsure it has shares of both, and of all words that may
+    be meant. What the words do not tell is added, from zero on: a decoder reads embeddings as they are, and
+    normalises them, so what is faint would be read as loudly as a word.
     """
 
     ids: Tensor
@@ -98,7 +102,7 @@ class FoundTokens(nn.Module):
         ids = [[*words, *[config.pad_id] * (each - 2 - len(words))] for words in config.names.values()]
         self.register_buffer("ids", torch.tensor(ids).T, persistent=False)  # [words, names]
         self.register_buffer("numbers", torch.tensor(config.numbers), persistent=False)
-        self.part = nn.Parameter(0.02 * torch.randn(each, config.width))
+        self.nothing = nn.Parameter(0.02 * torch.randn(config.width))
         self.rest = nn.Linear(channels, each * config.width)
         nn.init.zeros_(self.rest.weight)
         nn.init.zeros_(self.rest.bias)
@@ -111,8 +115,10 @@ class FoundTokens(nn.Module):
         )
         what = torch.einsum("nmk,wkd->nmwd", names.softmax(-1), embeddings[self.ids])
         where = places.softmax(-1) @ embeddings[self.numbers]  # [N, M, 2, D]
-        told = there.sigmoid()[..., None, None] * torch.cat([what, where], dim=2)
-        tokens = told + self.part + self.rest(rest).unflatten(-1, self.part.shape)
+        words = torch.cat([what, where], dim=2)
+        present = (SHARP * (there - PRESENT)).sigmoid()[..., None, None]
+        told = self.nothing + present * (words - self.nothing)
+        tokens = told + self.rest(rest).unflatten(-1, words.shape[2:])
         return tokens.flatten(1, 2)
 
 
