@@ -16,7 +16,6 @@ from typing import Annotated, Any
 import tyro
 
 import keystep
-from keystep.client.websocket import bracketed
 from keystep.commands.options import PolicyOptions, refuse_writers
 from keystep.serve.limits import Limits
 
@@ -49,6 +48,7 @@ def main(
         key_file: a file whose only line clients must know; without it the variable KEYSTEP_SERVE_KEY, if set.
         strict_text: refuse an instruction of whose words the text encoder does not know most.
     """
+    from keystep.client.websocket import bracketed
     from keystep.serve.server import Server
 
     refuse_writers(bundle)
