@@ -13,6 +13,7 @@ pytest.importorskip("gymnasium")
 
 import other_envs
 from eval_runs import run, state_bundle
+from other_envs import LENGTH
 from stub_bundle import camera_entry, stub_manifest, write_stub_bundle
 
 from keystep.evaluate import Evaluation, evaluate
@@ -65,6 +66,40 @@ def test_only_the_key_that_is_asked_for_is_looked_at(capsys, bundle):
         assert (report.tasks[0].successes, report.tasks[0].mean_steps) == (2, other_envs.LENGTH)
     status, _, err = run(capsys, bundle, *options)
     assert status == 2 and "info['success']: expected true or false, got 0.4" in err
+
+
+def test_what_an_episode_measures(capsys, bundle, tmp_path):
+    """The greatest of its steps, also where it is not solved."""
+    path, table = tmp_path / "result.json", tmp_path / "result.md"
+    options = ("--env", "other_envs:OtherClimber-v0", "--episodes", 4, "--max-episode-steps", LENGTH)
+    wanted = (*options, "--tasks", "lift_red", "--seed", 10, "--measure")
+    status, out, err = run(capsys, bundle, *wanted, "height", "--json", path, "--markdown", table)
+    assert status == 0 and "greatest height (mean ± std. error)" in out and "3.5000 ± 0.2887" in out, err
+    report = json.loads(path.read_text())
+    task = report["tasks"][0]
+    assert task["measured"] == [3, 4, 3, 4] and task["solved"] == [True, False, True, False]
+    assert report["total"]["measured_mean"] == 3.5 and report["settings"]["measure"] == "height"
+    assert "; 3.5000 ± 0.2887" in table.read_text() and "each episode's greatest height" in table.read_text()
+    chain = ("--protocol", "lh-mtlc", "--chain-length", 2)
+    for name, told in (("depth", "measure: expected 'depth' in info, got 'is_"), ("name", "a finite number")):
+        status, _, err = run(capsys, bundle, *wanted, name)
+        assert status == 2 and told in err
+    status, _, err = run(capsys, bundle, *options, *chain, "--measure", "height")
+    assert status == 2 and "measure: expected single tasks, got chains" in err
+    run(capsys, bundle, *options, "--json", path)
+    assert "measured" not in path.read_text()
+
+
+def test_an_environment_is_found_in_the_package_of_its_namespace(capsys, bundle, tmp_path, monkeypatch):
+    (tmp_path / "far_moon").mkdir()
+    lines = "import gymnasium, other_envs", "gymnasium.register('far_moon/Plain-v0', other_envs.Plain)"
+    (tmp_path / "far_moon/__init__.py").write_text("\n".join(lines))
+    monkeypatch.syspath_prepend(tmp_path)
+    options = ("--episodes", 1, "--max-episode-steps", 6)
+    status, _, err = run(capsys, bundle, "--env", "far_moon/Plain-v0", *options)
+    assert status == 0, err
+    status, _, err = run(capsys, bundle, "--env", "no_moon/Plain-v0", *options)
+    assert status == 2 and "no_moon" in err
 
 
 @pytest.mark.parametrize(

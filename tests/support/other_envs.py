@@ -76,6 +76,18 @@ class Scored(Plain):
         return {"success": 0.4, "solved": self.steps == LENGTH}
 
 
+class Climber(Plain):
+    """Solved at the third step or, from odd seeds, never; what it measures is greatest at the second."""
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        self.good = seed is not None and seed % 2 == 0
+        return super().reset(seed=seed, options=options)
+
+    def info(self) -> dict[str, Any]:
+        height = np.array([4.0 if self.steps == 2 else 1.0]) - self.good
+        return {"is_success": self.good and self.steps == 3, "height": height, "name": "hill"}
+
+
 class Dicts(Plain):
     """LeRobot's names, two cameras of different sizes, one nested and one not contiguous."""
 
@@ -95,7 +107,7 @@ class Buttons(Plain):
     action_space = gymnasium.spaces.Discrete(2)  # type: ignore[assignment]
 
 
-for _env in (Plain, Silent, Endless, Scored, Dicts, OneCamera, Buttons):
+for _env in (Plain, Silent, Endless, Scored, Climber, Dicts, OneCamera, Buttons):
     gymnasium.register(f"Other{_env.__name__}-v0", entry_point=_env)
 gymnasium.register("OtherLimited-v0", entry_point=Endless, max_episode_steps=5)
 gymnasium.register("OtherLost-v0", entry_point="no_such_module:Env")

@@ -61,6 +61,8 @@ class ProtocolOptions(EnvOptions):
     """First env seed, and the seed of the policy's noise."""
     noise_seeds: tuple[int, ...] = ()
     """Repeat all episodes with each of these seeds of the policy's noise; also shows the spread over them."""
+    measure: str | None = None
+    """A number of `info`, such as `coverage`, whose greatest value in each episode is reported too (mtlc)."""
     resets: Literal["shared", "fresh"] = "shared"
     """shared: the same for all tasks; fresh: others for every task, as HD-ExpIt evaluates; a benchmark with
     fixed starts refuses it."""
@@ -84,6 +86,7 @@ class ProtocolOptions(EnvOptions):
             ground_truth=self.subgoals == "ground_truth",
             guidance=self.guidance,
             fresh_resets=self.resets == "fresh",
+            measure=self.measure,
             **self.env_settings(),
         )
         evaluation = of_benchmark(evaluation, manifest)

@@ -7,13 +7,20 @@ import inspect
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import keystep
-from keystep.evaluate.simulation import as_array, described, fault_of_env, true_or_false
+from keystep.evaluate.simulation import (
+    as_array,
+    described,
+    fault_of_env,
+    finite_number,
+    true_or_false,
+)
 from keystep.features import Feature, features_of
 
 TERMINATED = "terminated"
@@ -32,6 +39,7 @@ def make_env(
 ) -> Any:
     """The environment `ID` or `MODULE:ID`, showing what the policy wants to see.
 
+    `NAMESPACE/NAME` that nobody has registered is looked for in a package of that name.
     A constructor that names `obs_mode` is given "state", "rgb" of a policy with images, "state+rgb" of one
     that sees vectors besides them that are not the state; and one that names `image_size` the side of the
     bundle's images, where all are squares of one size. `options` of its constructor go before both.
@@ -64,6 +72,8 @@ def env_plan(
     module, colon, name = env_id.rpartition(":")
     if colon:
         _import(module)
+    else:
+        _import_namespace(name)
     try:
         spec = gymnasium.spec(_with_version(name))
     except gymnasium.error.Error as error:
@@ -83,6 +93,16 @@ def _import(module: str) -> None:
         raise keystep.ArgumentError(
             f"env: expected a module that can be imported before ':', got {module!r} ({reason})"
         ) from error
+
+
+def _import_namespace(name: str) -> None:
+    """The package of an id `NAMESPACE/..` that nobody has registered yet, where one has that name."""
+    from gymnasium.envs import registration
+
+    namespace, slash, _ = name.partition("/")
+    known = {spec.namespace for spec in registration.registry.values()}
+    if slash and namespace.isidentifier() and namespace not in known and find_spec(namespace) is not None:
+        _import(namespace)
 
 
 def _with_version(name: str) -> str:
@@ -178,6 +198,14 @@ def solved(info: Mapping[str, Any], terminated: object, key: str | None) -> bool
         if name in info:
             return true_or_false(f"info[{name!r}]", info[name])
     return None
+
+
+def measured(info: Mapping[str, Any], key: str) -> float:
+    """The number `info[key]`. Raises ArgumentError where there is none."""
+    if key not in info:
+        told = ", ".join(map(repr, info)) or "an empty info"
+        raise keystep.ArgumentError(f"measure: expected {key!r} in info, got {told}")
+    return finite_number(f"info[{key!r}]", info[key])
 
 
 def require_success(info: Mapping[str, Any], key: str | None) -> None:

@@ -26,6 +26,8 @@ class TaskResult:
         by_seed: success rate of each noise seed; None of one without episodes.
         skipped: episodes without a demonstration to take ground-truth subgoals from; they do not count.
         by_reset: success rate of each reset over the noise seeds.
+        measured: what `Evaluation.measure` names, of every episode that took a step; empty without one.
+        measured_by_reset: its mean at each reset over the noise seeds.
         parts: the tasks, of several.
     """
 
@@ -38,6 +40,8 @@ class TaskResult:
     by_seed: tuple[float | None, ...] = ()
     skipped: int = 0
     by_reset: Mapping[int, float] = field(default_factory=dict)
+    measured: tuple[float, ...] = ()
+    measured_by_reset: Mapping[int, float] = field(default_factory=dict)
     parts: tuple[TaskResult, ...] = ()
 
     @property
@@ -61,6 +65,18 @@ class TaskResult:
         return clustered_error([part.by_reset for part in self.parts or (self,)])
 
     @property
+    def measured_mean(self) -> float | None:
+        """Of several tasks the mean of theirs; None where nothing was measured."""
+        if self.parts:
+            return _mean_of_known([part.measured_mean for part in self.parts])
+        return mean(self.measured)
+
+    @property
+    def measured_error(self) -> float | None:
+        """Standard error of `measured_mean` over the resets."""
+        return clustered_error([part.measured_by_reset for part in self.parts or (self,)])
+
+    @property
     def seed_deviation(self) -> float | None:
         """Standard deviation of the success rate over the noise seeds; None of a single one."""
         return deviation([rate for rate in self.by_seed if rate is not None])
@@ -80,6 +96,14 @@ class TaskResult:
             "skipped": self.skipped,
             "mean_steps": self.mean_steps,
             "solved": list(self.solved),
+            **(self._measured() if self.measured_mean is not None else {}),
+        }
+
+    def _measured(self) -> dict[str, Any]:
+        return {
+            "measured": list(self.measured),
+            "measured_mean": self.measured_mean,
+            "measured_standard_error": self.measured_error,
         }
 
 
@@ -97,6 +121,7 @@ def merge(name: str, results: Iterable[TaskResult]) -> TaskResult:
         solved=tuple(solved for part in parts for solved in part.solved),
         by_seed=tuple(map(_mean_of_known, zip(*(part.by_seed for part in parts), strict=True))),
         skipped=sum(part.skipped for part in parts),
+        measured=tuple(value for part in parts for value in part.measured),
         parts=parts,
     )
 
@@ -151,6 +176,8 @@ class EvaluationReport(Measured):
         several = any(result.interval is None for section in self.sections for result in section)
         lines = ["".join(name.rjust(width) for name, width in _columns(several))]
         lines[0] = "task" + lines[0][4:]
+        if (measure := self.settings.get("measure")) is not None:
+            lines[0] += f"  greatest {measure} (mean ± std. error)"
         for section in self.sections:
             lines += ["-" * len(lines[0]), *(_line(result, several) for result in section)]
         return "\n".join(lines)
@@ -178,6 +205,7 @@ def task_report(evaluation: Evaluation, played: Played) -> EvaluationReport:
 def _task_result(name: str, results: Sequence[EpisodeResult], evaluation: Evaluation) -> TaskResult:
     counted = [result for result in results if not result.skipped]
     steps = [result.steps for result in counted if result.success]
+    measured = [(evaluation.reset_seed(one.job), one.measured) for one in counted if one.measured is not None]
     by_seed = means_by((result.job.noise_seed, result.success) for result in counted)
     return TaskResult(
         name,
@@ -189,6 +217,8 @@ def _task_result(name: str, results: Sequence[EpisodeResult], evaluation: Evalua
         by_seed=tuple(map(by_seed.get, evaluation.seeds)),
         skipped=len(results) - len(counted),
         by_reset=means_by((evaluation.reset_seed(result.job), result.success) for result in counted),
+        measured=tuple(value for _, value in measured),
+        measured_by_reset=means_by(measured),
     )
 
 
@@ -214,7 +244,14 @@ def _line(result: TaskResult, several: bool) -> str:
     padded = (cell.rjust(width) for cell, (_, width) in zip(cells, _columns(several)[1:], strict=True))
     faults = f"  ({result.faults} policy faults)" if result.faults else ""
     skipped = f"  ({result.skipped} without demonstration)" if result.skipped else ""
-    return f"{result.name:<18}{''.join(padded)}{faults}{skipped}"
+    measured = f"  {with_error(result)}" if result.measured_mean is not None else ""
+    return f"{result.name:<18}{''.join(padded)}{measured}{faults}{skipped}"
+
+
+def with_error(result: TaskResult) -> str:
+    """The mean of what was measured, and its standard error."""
+    error = f" ± {result.measured_error:.4f}" if result.measured_error is not None else ""
+    return f"{result.measured_mean:.4f}{error}"
 
 
 def _percent(value: float | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -16,6 +17,7 @@ from keystep.evaluate.environments import (
     ObservationReader,
     check_action_space,
     make_env,
+    measured,
     require_success,
     solved,
     step_limit,
@@ -117,16 +119,16 @@ class Worker:
             subgoals = self._demonstrator.subgoals(job.tasks[0], self.evaluation.start_number(job))
             if subgoals is None:
                 return EpisodeResult(job, 0, 0, skipped=True)
-        total = 0
+        total, best = 0, None
         for position, task in enumerate(job.tasks):
             if position:
                 observation, info = set_env_task(self.env, task)
             self._reset_policy(job, position, info, subgoals)
-            solved, steps, fault = self._play(observation)
+            solved, steps, fault, best = self._play(observation)
             total += steps
             if not solved:
-                return EpisodeResult(job, position, total, fault)
-        return EpisodeResult(job, len(job.tasks), total)
+                return EpisodeResult(job, position, total, fault, measured=best)
+        return EpisodeResult(job, len(job.tasks), total, measured=best)
 
     def _reset_policy(
         self,
@@ -155,19 +157,23 @@ class Worker:
             raise keystep.ArgumentError(f"info['instruction']: expected {expected}, got {prompt!r}")
         return {"instruction": prompt}
 
-    def _play(self, observation: dict[str, Any]) -> tuple[bool, int, str]:
-        """One task, up to its first success: whether it was solved, the actions taken, the policy's fault."""
-        taken, key = 0, self.evaluation.success_key
+    def _play(self, observation: dict[str, Any]) -> tuple[bool, int, str, float | None]:
+        """One task, up to its first success: whether it was solved, the actions taken, the policy's fault,
+        and the greatest of what is measured."""
+        taken, key, measure = 0, self.evaluation.success_key, self.evaluation.measure
+        best: float | None = None
         try:
             for step in steps(self.policy.act, self.env, self._read, observation):
                 taken += 1
+                if measure is not None:
+                    best = max(measured(step.info, measure), -math.inf if best is None else best)
                 if success := step.success(key):
-                    return True, taken, ""
+                    return True, taken, "", best
         except keystep.PolicyError as error:
-            return False, taken, str(error)
+            return False, taken, str(error), best
         if success is None:
             require_success(step.info, key)
-        return False, taken, ""
+        return False, taken, "", best
 
     def seconds_per_step(self) -> float:
         """Measured over the first steps of one episode, over a whole plan if there is one."""

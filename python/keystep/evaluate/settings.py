@@ -47,6 +47,7 @@ class EpisodeResult:
         fault: why the policy failed (a PolicyError), "" if it did not.
         skipped: no demonstration to take ground-truth subgoals from; the episode was not played.
         failure: how it failed, where somebody watched (`keystep.evaluate.failures`).
+        measured: the greatest `Evaluation.measure` of its steps; None without one, or without a step.
     """
 
     job: Job
@@ -55,6 +56,7 @@ class EpisodeResult:
     fault: str = ""
     skipped: bool = False
     failure: str = ""
+    measured: float | None = None
 
     @property
     def task(self) -> str:
@@ -93,6 +95,7 @@ class Evaluation:
         env_kwargs: for the environment's constructor.
         max_episode_steps: steps until an episode is given up; None: the environment's own limit.
         success_key: of `info`; see `keystep.evaluate.environments.solved`.
+        measure: of `info`, a number whose greatest value in each episode is reported, too.
         starts: of a benchmark that fixes its episodes: episode i is start i, and there are no more.
         fresh_resets: every task has resets of its own, as in HD-ExpIt; else all tasks have the same. Without
             effect with `starts`.
@@ -112,6 +115,7 @@ class Evaluation:
     env_kwargs: Mapping[str, Any] = field(default_factory=dict)
     max_episode_steps: int | None = None
     success_key: str | None = None
+    measure: str | None = None
     starts: FixedStarts | None = None
     fresh_resets: bool = False
 
@@ -127,6 +131,8 @@ class Evaluation:
         self._require(mapping, "env_kwargs", "a dict of options", repr(self.env_kwargs))
         for name in self.env_kwargs:
             self._require(isinstance(name, str), "env_kwargs", "names that are text", repr(name))
+        chains = self.measure is not None and self.chain_length > 1
+        self._require(not chains, "measure", "single tasks", "chains")
         limit = self.max_episode_steps
         self._require(limit is None or limit >= 1, "max_episode_steps", "at least 1", limit)
         for name, values in (("tasks", self.tasks), ("noise_seeds", self.noise_seeds)):
@@ -233,6 +239,7 @@ class Evaluation:
             "env_kwargs": dict(self.env_kwargs),
             "max_episode_steps": self.max_episode_steps,
             "success_key": self.success_key,
+            **({"measure": self.measure} if self.measure is not None else {}),
             "resets": "fixed" if self.starts is not None else "fresh" if self.fresh_resets else "shared",
             "instructions": {task: list(texts) for task, texts in self.instructions.items()},
             **({"fixed_starts": dict(self.starts.origin)} if self.starts is not None else {}),

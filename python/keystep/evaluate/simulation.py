@@ -93,6 +93,14 @@ def true_or_false(name: str, value: Any) -> bool:
     return bool(array.item())
 
 
+def finite_number(name: str, value: Any) -> float:
+    """A number, in an array of one or not; ArgumentError for anything else."""
+    array = as_array(value)
+    if array is None or array.size != 1 or array.dtype.kind not in "biuf" or not np.isfinite(array.item()):
+        raise keystep.ArgumentError(f"{name}: expected a finite number, got {_short(value)}")
+    return float(array.item())
+
+
 def as_array(value: Any) -> np.ndarray | None:
     """None when it is none, such as ragged lists, or a tensor on a device."""
     try:

@@ -9,7 +9,7 @@ from keystep.evaluate.chains import ChainReport
 from keystep.evaluate.cross import CrossReport
 from keystep.evaluate.planner_speed import SpeedReport
 from keystep.evaluate.protocols import Report
-from keystep.evaluate.report import EvaluationReport, TaskResult
+from keystep.evaluate.report import EvaluationReport, TaskResult, with_error
 from keystep.table_writer import markdown_table
 
 
@@ -34,6 +34,8 @@ def task_table(reports: Mapping[str, EvaluationReport]) -> str:
 def rate(result: TaskResult) -> str:
     """The success rate with its 95 % interval, or its standard error over resets and deviation over seeds."""
     skipped = f" [{result.skipped} skipped]" if result.skipped else ""
+    if result.measured_mean is not None:
+        skipped = f"; {with_error(result)}{skipped}"
     if result.success_rate is None:
         return f"-{skipped}"
     text = f"{100 * result.success_rate:.1f}"
@@ -144,6 +146,8 @@ def notes(report: Report) -> list[str]:
         found = ["95 % Wilson intervals"]
     if isinstance(report, EvaluationReport) and report.total.skipped:
         found.append(f"{report.total.skipped} episodes without a demonstration skipped")
+    if (measure := report.settings.get("measure")) is not None:
+        found.append(f"after the semicolon the mean of each episode's greatest {measure} ± standard error")
     if report.settings.get("other_world"):
         found.append(report.settings["other_world"])
     if report.settings.get("unfinished"):
