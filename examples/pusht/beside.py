@@ -1,0 +1,106 @@
+"""LeRobot's policy and its bundle on the same episodes with the same noise: their actions, and their times.
+
+    python examples/pusht/beside.py CHECKPOINT BUNDLE --episodes 5   # in LeRobot's environment, with keystep
+
+LeRobot's policy acts, between its own pipelines; the bundle is shown the same and compared. One thread each,
+in turn at every step, so that whatever else the machine does happens to both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+import gym_pusht  # noqa: F401  registers the environment
+import gymnasium
+import numpy as np
+import torch
+from lerobot.envs.utils import preprocess_observation
+from lerobot.policies.diffusion.modeling_diffusion import DiffusionPolicy
+from lerobot.policies.factory import make_pre_post_processors
+
+import keystep
+
+ENV = "gym_pusht/PushT-v0"
+SEED = 10_000_000
+
+
+class Theirs:
+    """LeRobot's policy between its pipelines, which draws the noise that the runtime would."""
+
+    def __init__(self, checkpoint: Path) -> None:
+        self._policy = DiffusionPolicy.from_pretrained(checkpoint).eval()
+        self._before, self._after = make_pre_post_processors(self._policy.config, pretrained_path=checkpoint)
+        self._drawn = (0, 0, 0)
+        torch.randn = self._noise
+
+    def reset(self, seed: int, episode: int) -> None:
+        self._policy.reset()
+        self._drawn = (seed, episode, 0)
+
+    def act(self, seen: dict[str, np.ndarray]) -> np.ndarray:
+        with torch.inference_mode():
+            action = self._policy.select_action(self._before(preprocess_observation(seen)))
+        return np.asarray(self._after(action).numpy()[0])
+
+    def _noise(self, *_: Any, size: tuple[int, ...], **__: Any) -> torch.Tensor:
+        seed, episode, chunk = self._drawn
+        self._drawn = (seed, episode, chunk + 1)
+        return torch.from_numpy(keystep.noise(tuple(size[1:]), seed, episode, chunk)[None])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("--episodes", type=int, default=5)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    env = gymnasium.make(ENV, obs_type="environment_state_agent_pos", disable_env_checker=True)
+    theirs, ours = Theirs(options.checkpoint), keystep.load(options.bundle, threads=1)
+    actions: list[tuple[np.ndarray, np.ndarray]] = []
+    seconds: list[tuple[float, float]] = []
+    firsts: list[int] = []
+    for episode in range(options.episodes):
+        seen, _ = env.reset(seed=SEED + episode)
+        theirs.reset(SEED, episode)
+        ours.reset(seed=SEED, episode=episode)
+        over = False
+        firsts.append(len(actions))
+        while not over:
+            began = time.perf_counter()
+            action = theirs.act(seen)
+            between = time.perf_counter()
+            same = ours.act(
+                {
+                    "observation.state": seen["agent_pos"].astype(np.float32),
+                    "observation.environment_state": seen["environment_state"].astype(np.float32),
+                }
+            )
+            seconds.append((between - began, time.perf_counter() - between))
+            actions.append((action, same))
+            seen, _, terminated, truncated, _ = env.step(action)
+            over = terminated or truncated
+    report(np.array(actions), 1e3 * np.array(seconds), firsts, ours.manifest["chunk"]["execute"])
+
+
+def report(actions: np.ndarray, ms: np.ndarray, firsts: list[int], execute: int) -> None:
+    """Of actions (T, 2, A) and times (T, 2), LeRobot's first; episodes begin at `firsts`."""
+    span = np.ptp(actions[:, 0], axis=0)
+    worst = np.abs(actions[:, 0] - actions[:, 1]).max(axis=0)
+    print(f"{len(firsts)} episodes, {len(actions)} actions that span {span.round(1)}")
+    print(f"greatest difference {worst}, {(worst / span).max():.1e} of the span")
+    chunks = np.concatenate([episode[::execute] for episode in np.split(ms, firsts[1:])])
+    for name, column in (("LeRobot", 0), ("keystep", 1)):
+        middle, late = np.percentile(chunks[:, column], (50, 99))
+        mean = ms[:, column].mean()
+        told = f"a chunk of {execute} p50 {middle:.2f} ms, p99 {late:.2f} ms"
+        print(f"{name}: {mean:.2f} ms an action in the mean, {told}")
+    ratio = np.median(chunks[:, 0]) / np.median(chunks[:, 1])
+    print(f"a chunk: {ratio:.1f} times, one thread each")
+
+
+if __name__ == "__main__":
+    main()
