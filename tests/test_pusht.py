@@ -10,6 +10,7 @@ import pytest
 
 pytest.importorskip("gym_pusht", reason="gym-pusht is not installed")
 pytest.importorskip("pyarrow")
+gymnasium = pytest.importorskip("gymnasium")
 
 EXAMPLE = Path(__file__).parents[1] / "examples/pusht"
 
@@ -58,26 +59,65 @@ def test_a_push_in_the_model_is_one_in_the_environment(example):
     assert min(moved) > 20 and np.median(off) < 2 and max(off) < 8, (moved, off)
 
 
+class Watched(gymnasium.Wrapper):
+    """Keeps how the last episode began, and what was done in it."""
+
+    def reset(self, **options):
+        self.began, self.done = options, []
+        return self.env.reset(**options)
+
+    def step(self, action):
+        self.done.append(action.copy())
+        return self.env.step(action)
+
+
 def test_a_demonstration_is_what_the_environment_does(example):
-    """Solved, smooth, within bounds, and to the bit the same when its actions are played again."""
+    """What was done from its start gives to the bit what was recorded, up to the first success."""
     demonstrations = example("demonstrations")
-    env = demonstrations.make_env()
-    found = {seed: demonstrations.demonstrate(env, seed) for seed in range(3)}
-    assert sum(frames is not None for frames in found.values()) >= 2
-    again = demonstrations.make_env()
-    for seed, frames in found.items():
+    watched, again = Watched(demonstrations.make_env()), demonstrations.make_env()
+    solved = 0
+    for seed in range(4):
+        frames = demonstrations.demonstrate(watched, seed)
         if frames is None:
             continue
-        actions = frames["action"]
-        assert actions.dtype == np.float32 and actions.min() >= 0 and actions.max() <= 512
-        assert np.linalg.norm(np.diff(actions, axis=0), axis=1).max() < 40
-        seen, info = again.reset(seed=seed)
-        for number, action in enumerate(actions):
+        solved += 1
+        assert (watched.began["options"] is None) == (seed % 2 == 0)
+        seen, info = again.reset(**watched.began)
+        for number, action in enumerate(watched.done):
             for key, name in demonstrations.SEEN.items():
                 assert np.array_equal(frames[key][number], seen[name].astype(np.float32)), (seed, number)
             assert not info["is_success"]
             seen, *_, info = again.step(action)
         assert info["is_success"] and info["coverage"] > 0.95
+        assert len(frames["action"]) == len(watched.done)
+    assert solved >= 2
+
+
+def test_actions_are_a_steady_hands(example):
+    """Recorded is where the hand should go: smoothly, within bounds; done is that and the shaking."""
+    demonstrations = example("demonstrations")
+    watched = Watched(demonstrations.make_env())
+    for seed in range(2):
+        actions = demonstrations.demonstrate(watched, seed)["action"]
+        assert actions.dtype == np.float32 and actions.min() >= 0 and actions.max() <= 512
+        assert np.linalg.norm(np.diff(actions, axis=0), axis=1).max() < 45
+        shaken = np.abs(actions - np.array(watched.done))
+        assert 1.0 < shaken[:40].mean() < demonstrations.SHAKE and shaken.max() < 5 * demonstrations.SHAKE
+        assert shaken[-3:].max() < 4.0, "near the goal it is steady"
+
+
+def test_starts_are_within_the_walls_and_touch_nothing(example):
+    demonstrations, tee = example("demonstrations"), example("tee")
+    env, rng, poses = demonstrations.make_env(), np.random.default_rng(5), []
+    for _ in range(20):
+        _, info = env.reset(options={"reset_to_state": demonstrations.elsewhere(rng)})
+        first = info["block_pose"]
+        *_, info = env.step(info["pos_agent"].astype(np.float32))
+        assert np.allclose(info["block_pose"], first, atol=1e-3)
+        corners = tee.corners(first)
+        assert corners.min() > demonstrations.WALLS[0] - 1 and corners.max() < demonstrations.WALLS[1] + 1
+        poses.append(first)
+    assert np.ptp(np.array(poses)[:, :2], axis=0).min() > 200
 
 
 def test_collecting_goes_on_where_it_stopped(example, tmp_path):

@@ -1,10 +1,14 @@
 """Demonstrations of gym-pusht as a LeRobotDataset v3.0: a search pushes the T to its goal.
 
-    python examples/pusht/demonstrations.py demonstrations --episodes 600
+    python examples/pusht/demonstrations.py demonstrations --episodes 800
 
-Attempt k is the episode of `reset(seed=k)`, played in the environment itself. Its actions are where the
-pusher is to go, as a hand with a mouse would lead it: on straight lines, at a limited speed, 10 times a
-second. Stopped or killed, the same command goes on; the data depend on the arguments alone.
+Attempt k is played in the environment itself, from `reset(seed=k)`; every second one begins elsewhere, also
+with the T at a wall, where a policy may bring it that no reset would. Actions are where the pusher is to go,
+as a hand with a mouse would lead it: on straight lines, at a limited speed, 10 times a second. The hand
+shakes, and what is recorded is where it should have gone, so that a policy learns to come back (DART, Laskey
+et al. 2017).
+
+Stopped or killed, the same command goes on; the data depend on the arguments alone.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import search
+import tee
 import tyro
 
 from keystep.data import Column, DatasetSpec
@@ -24,10 +29,13 @@ from keystep.suites.base import Frames, Rollout, Source
 
 ENV = "gym_pusht/PushT-v0"
 TASK = {"push": "Push the T to its goal."}
-MOST_STEPS = 150
+MOST_STEPS = 200
 """Of a demonstration: those that the search has to finish with many small pushes are left out."""
 BEFORE, AFTER = (8.0, 3), (1.5, 6)
 """Of a push: how near the pusher must come to its start and end, in pixels, and the steps that it gets."""
+SHAKE, SHARE, SLOWNESS = 6.0, 0.1, 0.8
+"""Deviation of the hand: at most in pixels, at most as a share of `tee.error`; what a step keeps of it."""
+WALLS = (12.0, 500.0)
 KEYPOINTS = tuple(f"{axis}{corner}" for corner in range(8) for axis in "xy")
 FEATURES = {
     "observation.state": Column("float32", (2,), ("x", "y")),
@@ -47,21 +55,38 @@ def make_env() -> Any:
 
 def demonstrate(env: Any, seed: int) -> Frames | None:
     """The frames of one episode until it is solved; None where it is not, or not soon."""
-    seen, info = env.reset(seed=seed)
-    now = dict(info)
+    rng = np.random.default_rng(seed)
+    options = {"reset_to_state": elsewhere(rng)} if seed % 2 else None
+    seen, info = env.reset(seed=seed, options=options)
+    now, shake = dict(info), np.zeros(2)
     frames: dict[str, list[np.ndarray]] = {key: [] for key in FEATURES}
     for target in targets(now):
         action = np.clip(target, 0.0, 512.0).astype(np.float32)
         for key, name in SEEN.items():
             frames[key].append(seen[name])
         frames["action"].append(action)
-        seen, _, terminated, truncated, info = env.step(action)
+        steady = min(SHAKE, SHARE * tee.error(tee.corners(now["block_pose"])))
+        shake = SLOWNESS * shake + np.sqrt(1 - SLOWNESS**2) * rng.normal(size=2)
+        done = np.clip(action + steady * shake, 0.0, 512.0).astype(np.float32)
+        seen, _, terminated, truncated, info = env.step(done)
         now.update(info)
         if terminated or truncated:
             break
     if not now["is_success"]:
         return None
     return {key: np.asarray(values, np.float32) for key, values in frames.items()}
+
+
+def elsewhere(rng: np.random.Generator) -> list[float]:
+    """A start (5,) for `reset_to_state`: the T anywhere within the walls, the pusher beside it."""
+    while True:
+        centre, angle = rng.uniform(*WALLS, 2), rng.uniform(-np.pi, np.pi)
+        pose = np.array([*(centre - tee.turned(tee.CENTRE, np.array(angle))), angle])
+        pusher, corners = rng.uniform(30.0, 480.0, 2), tee.corners(pose)
+        inside = corners.min() > WALLS[0] and corners.max() < WALLS[1]
+        if inside and tee.distance(tee.seen_from(pusher, pose)) > tee.RADIUS + 5.0:
+            # gym-pusht turns the T about its centre of gravity, after it was put there without a turn.
+            return [*pusher, *(centre - tee.CENTRE), angle]
 
 
 def targets(now: dict[str, Any]) -> Iterator[np.ndarray]:
@@ -104,7 +129,7 @@ def open_rollout() -> Rollout:
 
 
 def main(
-    output: Annotated[Path, tyro.conf.Positional], episodes: int = 600, seed: int = 0, processes: int = 1
+    output: Annotated[Path, tyro.conf.Positional], episodes: int = 800, seed: int = 0, processes: int = 1
 ) -> None:
     """Collects, or goes on collecting.
 

@@ -15,7 +15,7 @@ import tee
 SPACING, SLANTS = 12.0, np.radians([-20.0, 0.0, 20.0])
 GAP, CLEARANCE = 8.0, 22.0
 """Between pusher and T before a push, and on the way around, where it cuts corners: it follows late."""
-STRIDES = 60
+STRIDES = 40
 LENGTHS = GAP + 2.5 * np.arange(1, STRIDES + 1)
 """Of pushes, the gap included."""
 BEAM, DEPTH = 6, 3

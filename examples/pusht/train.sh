@@ -9,6 +9,7 @@ last="$output/checkpoints/last/pretrained_model/train_config.json"
 if [ -e "$last" ]; then
   exec "${THEIRS:-python}" "$here/train.py" --config_path="$last" --resume=true
 fi
+rm -rf "$output" # stopped before its first checkpoint, which LeRobot would refuse to begin in
 # Everything is scaled by its least and greatest value; LeRobot leaves environment_state as it is unless it is told.
 exec "${THEIRS:-python}" "$here/train.py" \
   --dataset.repo_id=keystep/pusht --dataset.root="$data" --output_dir="$output" \
