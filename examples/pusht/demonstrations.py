@@ -49,8 +49,8 @@ def make_env() -> Any:
     import gym_pusht  # noqa: F401  registers the environment
     import gymnasium
 
-    options = {"max_episode_steps": MOST_STEPS, "disable_env_checker": True}
-    return gymnasium.make(ENV, obs_type="environment_state_agent_pos", **options)
+    seen = "environment_state_agent_pos"
+    return gymnasium.make(ENV, MOST_STEPS, disable_env_checker=True, obs_type=seen)
 
 
 def demonstrate(env: Any, seed: int) -> Frames | None:
