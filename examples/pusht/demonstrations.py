@@ -145,6 +145,8 @@ def main(
     )
     solved, tried = report.successes.get("push", 0), report.attempts.get("push", 0)
     print(f"{report.episodes} episodes in {output}; of {tried} attempts now {solved} were solved")
+    if report.interrupted:
+        raise SystemExit("interrupted; the same command goes on")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
 # Each part is done once: run it again to go on. EPISODES, STEPS and EVALUATED make it smaller.
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)" run="$(realpath -m "$1")"
-demonstrations="${EPISODES:-800}" steps="${STEPS:-40000}" episodes="${EVALUATED:-100}" seed=10000000
+demonstrations="${EPISODES:-800}" steps="${STEPS:-20000}" episodes="${EVALUATED:-100}" seed=10000000
 mkdir -p "$run"
 export HF_HUB_OFFLINE=1 HF_HOME="$run/huggingface" OMP_NUM_THREADS=1 SDL_VIDEODRIVER=dummy
 done_once() { # NAME COMMAND..

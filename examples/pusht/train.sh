@@ -2,7 +2,7 @@
 # LeRobot's own training of its own diffusion policy, on one core: examples/pusht/train.sh DEMONSTRATIONS OUTPUT [STEPS]
 # Goes on from the last checkpoint where it was stopped. THEIRS is the Python of LeRobot's environment.
 set -euo pipefail
-data="$(realpath "$1")" output="$(realpath -m "$2")" steps="${3:-40000}"
+data="$(realpath "$1")" output="$(realpath -m "$2")" steps="${3:-20000}"
 here="$(cd "$(dirname "$0")" && pwd)"
 export HF_HUB_OFFLINE=1 OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}" SDL_VIDEODRIVER=dummy
 last="$output/checkpoints/last/pretrained_model/train_config.json"
@@ -16,7 +16,7 @@ exec "${THEIRS:-python}" "$here/train.py" \
   --policy.type=diffusion --policy.device=cpu --policy.push_to_hub=false \
   --policy.normalization_mapping='{"STATE": "MIN_MAX", "ENV": "MIN_MAX", "ACTION": "MIN_MAX"}' \
   --policy.n_obs_steps=2 --policy.horizon=16 --policy.n_action_steps=8 \
-  --policy.down_dims="${WIDTHS:-[64, 128, 256]}" --policy.diffusion_step_embed_dim=64 \
+  --policy.down_dims="${WIDTHS:-[32, 64, 128]}" --policy.diffusion_step_embed_dim=64 \
   --policy.noise_scheduler_type=DDIM --policy.num_inference_steps=10 \
   --policy.optimizer_lr=1e-3 \
-  --batch_size=64 --steps="$steps" --save_freq="${SAVE:-2000}" --eval_freq=0 --log_freq=100 --num_workers=0 --seed=0
+  --batch_size=64 --steps="$steps" --save_freq="${SAVE:-5000}" --eval_freq=0 --log_freq=100 --num_workers=0 --seed=0
