@@ -76,7 +76,7 @@ def test_fault_raises(make_stub, observation, cause):
 
 def test_a_hung_engine_and_a_failed_one_are_told(make_stub, observation):
     policy = make_stub(
-        mode="async", watchdog_us=1000, provider_options={"stub.hang_at_run": "1", "stub.hang_us": "200000"}
+        mode="async", watchdog_us=1000, provider_options={"stub.hang_at_run": "1", "stub.hang_us": "3000000"}
     )
     policy.reset(task="lift_red")
     with pytest.raises(keystep.PolicyError) as hung:
