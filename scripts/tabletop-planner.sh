@@ -23,7 +23,7 @@ $keystep train "${training[@]}" --stage sight --output "$runs/sight" --weights "
 # Every picture has questions, which cost far less than the picture: to read what is found is learned from them.
 $keystep train "${training[@]}" --stage pictures --output "$runs/pictures" --weights "$runs/sight" \
   --steps-per-row 8 --row-tokens 640 --keystep-weight 12 --questions 1.0 --questions-per-step 5 --cell-weight 5 \
-  --steps 2400 --batch-size 8 --learning-rate 1.5e-3 --warmup-steps 100 --checkpoint-every 100
+  --steps 2400 --batch-size 8 --learning-rate 1.5e-3 --betas 0.9 0.98 --weight-decay 0.05 --warmup-steps 100 --checkpoint-every 100
 
 $keystep replies "$runs/pictures" --dataset "$demonstrations" --output "$runs/replies.json"
 $keystep eval "$runs/pictures" --suite tabletop --act oracle --blind --episodes 64 --processes "${PROCESSES:-1}" \

@@ -131,31 +131,23 @@ def test_what_is_unsure_is_told_by_halves_what_is_not_there_not_and_the_rest_add
     torch.testing.assert_close(rest, wanted, atol=1e-5, rtol=1e-5)
 
 
-def batch_of(config: CodePlannerConfig) -> dict[str, torch.Tensor]:
-    batch = example(config, "go<proprioception><image>")
-    return batch | {"boxes": BOXES, "named": NAMED}
-
-
-def test_boxes_add_to_the_loss_of_replies_and_stand_alone() -> None:
-    torch.manual_seed(0)
-    planner = CodePlanner(finding()).eval()
-    both = batch_of(planner.config)
-    alone = {name: both[name] for name in ("pictures", "boxes", "named")}
-    replies = {name: value for name, value in both.items() if name not in ("boxes", "named")}
-    with torch.no_grad():
-        cells = planner.sight.map(both["pictures"])
-        missed = planner.sight.finder.loss(cells, BOXES, NAMED)
-        torch.testing.assert_close(planner.loss(alone), missed)
-        torch.testing.assert_close(planner.loss(both), planner.loss(replies) + missed)
-
-
-def test_gradients_reach_every_parameter() -> None:
+def test_boxes_teach_what_is_where_and_replies_what_is_made_of_it() -> None:
     torch.manual_seed(0)
     planner = CodePlanner(finding())
-    torch.nn.init.normal_(planner.sight.tokens.rest.weight)
-    planner.loss(batch_of(planner.config)).backward()
-    missing = [key for key, value in planner.named_parameters() if value.grad is None or not value.grad.any()]
-    assert not missing
+    replies = example(planner.config, "go<proprioception><image>")
+    boxes = {"pictures": replies["pictures"], "boxes": BOXES, "named": NAMED}
+    sight = planner.sight
+    missed = sight.finder.loss(sight.map(boxes["pictures"]), BOXES, NAMED)
+    torch.testing.assert_close(planner.loss(boxes), missed)
+    learned = []
+    for batch in (boxes, replies):
+        planner.zero_grad()
+        planner.loss(batch).backward()
+        learned.append({key for key, value in planner.named_parameters() if value.grad is not None})
+        assert all(value.grad.any() for key, value in planner.named_parameters() if key in learned[-1])
+    every = {key for key, _ in planner.named_parameters()}
+    assert learned[0] == {key for key in every if key.startswith("sight.") and "tokens" not in key}
+    assert learned[1] == every - learned[0]
 
 
 def test_what_is_found_is_read_in_the_words_as_they_are_now() -> None:

@@ -13,9 +13,7 @@ pytest.importorskip("gymnasium", reason="needs the extra 'sim'")
 
 import fake_tabletop
 
-from keystep.code.packing import pack
 from keystep.code.prompt import DEFAULT, PAPER, PromptLayout
-from keystep.code.samples import text_samples
 from keystep.code.tokenizer import Tokenizer
 from keystep.data import DatasetError
 from keystep.features import Feature
@@ -57,29 +55,23 @@ def test_a_row_for_each_episode_of_what_the_network_sees(dataset: Any) -> None:
     assert not (blind["tokens"] == source.ids["proprioception_id"]).any()
 
 
-def test_pictures_come_with_where_objects_are(dataset: Any) -> None:
+def test_where_objects_are_is_told_in_the_networks_names(dataset: Any) -> None:
     reader = dataset("rgb")
     source = CodeDemonstrations(reader, SUITE, StepSampling(max_tokens=400))
     words = source.tokenizer
     assert source.names == {name: tuple(words.encode(name)) for name in ("blue hexagon", "red cube")}
     assert [words.decode([number]) for number in source.numbers] == [str(number) for number in range(33)]
     names = {"a plate": (1,), **source.names}  # of weights that know more
-    network = Network(8, source.proprioception, names=names)
-    data, rng = source.data, np.random.default_rng(0)
-    rows = [data.row(number, source.maker(network), rng) for number in (0, 3)]
-    found = data.batch(rows, names)
-    steps = [place[1:] for row in rows for place in row.shown if place[0] == "image"]
-    assert len(steps) == len(found["pictures"]) == len(found["boxes"]) > 6
+    steps = [(number, step) for number in (0, 3) for step in range(9)]
+    found = source.data._boxes(steps, names)
     columns = [reader.read_episode(episode, ["objects.boxes"]) for episode in reader.episodes()]
     for (number, step), boxes, named in zip(steps, found["boxes"], found["named"], strict=True):
         stored = columns[number]["objects.boxes"][step].reshape(-1, 4)
         np.testing.assert_array_equal(boxes, stored)
         inside = ~(stored[:3] == -1).all(axis=1)
         assert named.tolist() == [*np.where(inside, [2, 1, 2], -1), *[-1] * 5]
-    again = source.rows([0, 3], network).batch(np.array([1, 0]), np.random.default_rng(0))
-    assert again["named"].shape == (len(again["pictures"]), 8) and again["named"].max() == 2
-    free = source.rows([0], Network(8, source.proprioception))
-    assert "boxes" not in free.batch(np.array([0]), np.random.default_rng(0))
+    replies = source.rows([0], Network(8, source.proprioception, names=names))
+    assert "boxes" not in replies.batch(np.array([0]), np.random.default_rng(0))
 
 
 def test_sight_is_of_pictures_alone(dataset: Any) -> None:
@@ -142,16 +134,6 @@ def test_what_is_called_left_is_never_in_a_mirror(dataset: Any, monkeypatch: pyt
         assert (not all(same)) == mirrored
         lefts = found["boxes"][:, 1, 0]
         np.testing.assert_allclose(lefts, np.where(same, 0.1, 0.7), atol=1e-6)
-
-
-def test_a_batch_without_pictures_has_no_boxes(dataset: Any) -> None:
-    source = CodeDemonstrations(dataset("rgb"), SUITE)
-    source.data.open()
-    rows = Programs(SUITE, 2, source)
-    maker = source.maker(Network(8, None))
-    samples = text_samples(maker, rows.episodes[0].prompt, rows.episodes[0].keysteps, 0)
-    found = source.data.batch([next(pack(samples, 400))], source.names)
-    assert (found["pictures"].shape[0], found["boxes"].shape, found["named"].shape) == (0, (0, 8, 4), (0, 8))
 
 
 @pytest.mark.parametrize("box", [(0.5, 0.1, 0.4, 0.2), (0.0, 0.0, 12.0, 9.0), (np.nan, 0.0, 0.5, 0.5)])

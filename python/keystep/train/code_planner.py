@@ -78,9 +78,9 @@ class CodeSource(Protocol):
 
         A batch holds tokens, positions, targets [B, T] int64, mask [B, T, T] bool, weights [B, T] float32, as
         `CodePlanner.loss` takes them, and, where tokens ask for them, pictures [N, 3, H, W] float32 in [0, 1]
-        or uint8, or objects [N, slots, values], and proprioception [M, P]. With names, boxes
-        [N, objects, 4] float32 and named [N, objects] int64 of the pictures: places in the network's names.
-        Pictures with these may stand alone, without tokens.
+        or uint8, or objects [N, slots, values], and proprioception [M, P]. Or, in place
+        of all that, pictures with boxes [N, objects, 4] float32 and named [N, objects] int64: places in the
+        network's names.
         """
         ...
 

@@ -209,18 +209,10 @@ class CodeData:
         by_kind = [[one for one in found if one.kind == kind] for kind in kinds]
         return [some[int(rng.integers(len(some)))] for some in by_kind if some]
 
-    def batch(self, rows: Sequence[PackedRow], names: Iterable[str] = ()) -> dict[str, Any]:
-        """`keystep.code.packing.batch`, and what is `shown`. Rows of texts may be among them.
-
-        Args:
-            names: of the objects to be found in the pictures, see `pictures`; none: there are no boxes.
-        """
+    def batch(self, rows: Sequence[PackedRow]) -> dict[str, Any]:
+        """`keystep.code.packing.batch`, and what is `shown`. Rows of texts may be among them."""
         found = batch(rows)
-        shown = found.pop("shown")
-        found |= self.shown(shown)
-        if names and self.placed:
-            found |= self._boxes([place[1:] for place in shown if place[0] == "image"], names)
-        return found
+        return found | self.shown(found.pop("shown"))
 
     def pictures(
         self, episodes: Iterable[int], names: Iterable[str], rng: np.random.Generator

@@ -178,7 +178,7 @@ class CodeDemonstrations(Language):
         maker = self.maker(config)
         self.data.check(maker, config.context)
         self.data.open()
-        return DemonstrationRows(self.data, maker, episodes, self.task_numbers(episodes), tuple(config.names))
+        return DemonstrationRows(self.data, maker, episodes, self.task_numbers(episodes))
 
     def task_numbers(self, episodes: Sequence[int]) -> np.ndarray:
         return np.array([self._numbers[self._infos[number].task] for number in episodes], np.int64)
@@ -198,16 +198,8 @@ class CodeDemonstrations(Language):
 class DemonstrationRows:
     """`keystep.train.recipe.Windows`: a row, or a part of one, for each episode, of other steps each time."""
 
-    def __init__(
-        self,
-        data: CodeData,
-        maker: SampleMaker,
-        episodes: list[int],
-        tasks: np.ndarray,
-        names: tuple[str, ...] = (),
-    ) -> None:
+    def __init__(self, data: CodeData, maker: SampleMaker, episodes: list[int], tasks: np.ndarray) -> None:
         self._data, self._maker, self._episodes, self._tasks = data, maker, episodes, tasks
-        self._names = names
 
     def __len__(self) -> int:
         return len(self._episodes)
@@ -219,7 +211,7 @@ class DemonstrationRows:
         """See `CodeData.batch`; short episodes share a row."""
         numbers = [self._episodes[int(window)] for window in windows]
         rows = [self._data.row(number, self._maker, rng) for number in numbers]
-        return self._data.batch(together(rows, self._data.max_tokens), self._names)
+        return self._data.batch(together(rows, self._data.max_tokens))
 
 
 class SightRows:

@@ -93,21 +93,9 @@ class CodePlanner(nn.Module):
         cache: DynamicCache | None = None,
     ) -> Tensor:
         """What `head` makes logits of, [B, T, D]. Arguments and errors as of `forward`."""
-        rows = None if seen is None else self.see(seen)
-        return self._decoded(tokens, positions, mask, rows, proprioception, cache)
-
-    def _decoded(
-        self,
-        tokens: Tensor,
-        positions: Tensor,
-        mask: Tensor,
-        rows: Tensor | None,
-        proprioception: Tensor | None,
-        cache: DynamicCache | None = None,
-    ) -> Tensor:
         self._check(tokens, positions, mask, cached(cache))
         hidden: Tensor = self.decoder(
-            inputs_embeds=self._embedded(tokens, rows, proprioception),
+            inputs_embeds=self.embed(tokens, seen, proprioception),
             position_ids=positions,
             attention_mask=mask[:, None],
             past_key_values=cache,
@@ -121,18 +109,9 @@ class CodePlanner(nn.Module):
         Raises:
             ValueError: as many image tokens as features are needed (a known failure, transformers #36002).
         """
-        return self._embedded(tokens, None if seen is None else self.see(seen), proprioception)
-
-    def see(self, seen: Tensor) -> Tensor:
-        """[N, K, D]: the rows of pictures or objects."""
-        words = (self.decoder.embed_tokens.weight,) if isinstance(self.sight, FoundSight) else ()
-        rows: Tensor = self.sight(seen, *words)
-        return rows
-
-    def _embedded(self, tokens: Tensor, rows: Tensor | None, proprioception: Tensor | None) -> Tensor:
         config = self.config
         vectors = self.decoder.embed_tokens(tokens)
-        features = None if rows is None else rows.flatten(0, 1)
+        features = None if seen is None else self.see(seen).flatten(0, 1)
         vectors = _replaced("pictures", vectors, tokens == config.image_id, features, config.image_tokens)
         if self.proprioception is None and proprioception is not None:
             raise ValueError("proprioception: expected none, as this planner has no such token, got some")
@@ -141,34 +120,28 @@ class CodePlanner(nn.Module):
             felt = self.proprioception(proprioception)
         return _replaced("proprioception", vectors, tokens == config.proprioception_id, felt, 1)
 
+    def see(self, seen: Tensor) -> Tensor:
+        """[N, K, D]: the rows of pictures or objects."""
+        words = (self.decoder.embed_tokens.weight,) if isinstance(self.sight, FoundSight) else ()
+        rows: Tensor = self.sight(seen, *words)
+        return rows
+
     def loss(self, batch: dict[str, Tensor], generator: torch.Generator | None = None) -> Tensor:
-        """Mean cross-entropy of the next tokens, weighted; and of what is found, where boxes are given.
+        """Mean cross-entropy of the next tokens, weighted; of pictures with boxes alone what is not found.
 
         Args:
             batch: tokens, positions, mask; pictures or objects, and proprioception, where tokens ask for it;
                 targets [B, T], the token after each one, `NO_LOSS` for none (they are not shifted again: in a
-                packed row several may follow one); weights [B, T] float32. Of a planner that finds objects
-                perhaps boxes and named of the pictures, see `Finder.loss`; with pictures, these may stand
-                alone, without tokens.
+                packed row several may follow one); weights [B, T] float32. Or, of a planner that finds
+                objects, pictures, boxes and named: see `Finder.loss`.
             generator: nothing is drawn.
 
         Raises:
             ValueError: as of `forward`; no position has a target; a target is no token.
         """
-        sight, missed = self.sight, None
-        seen = batch.get("pictures", batch.get("objects"))
-        if isinstance(sight, FoundSight) and seen is not None and "boxes" in batch:
-            cells = sight.map(seen)
-            missed = sight.finder.loss(cells, batch["boxes"], batch["named"])
-            if "tokens" not in batch:
-                return missed
-            rows = sight.tokens(cells, sight.finder(cells), self.decoder.embed_tokens.weight)
-        else:
-            rows = None if seen is None else self.see(seen)
-        told = self._replies_loss(batch, rows)
-        return told if missed is None else told + missed
-
-    def _replies_loss(self, batch: dict[str, Tensor], rows: Tensor | None) -> Tensor:
+        if isinstance(self.sight, FoundSight) and "boxes" in batch:
+            cells = self.sight.map(batch["pictures"])
+            return self.sight.finder.loss(cells, batch["boxes"], batch["named"])
         targets, weights = batch["targets"], batch["weights"]
         asked = targets != NO_LOSS
         wanted, weights = targets[asked], weights[asked]
@@ -177,8 +150,7 @@ class CodePlanner(nn.Module):
         if int(wanted.min()) < 0 or int(wanted.max()) >= self.config.vocabulary:
             ends = f"{int(wanted.min())}..{int(wanted.max())}"
             raise ValueError(f"targets: expected ids below {self.config.vocabulary}, got {ends}")
-        tokens, positions, mask, _, felt = given(batch)
-        hidden = self._decoded(tokens, positions, mask, rows, felt)
+        hidden = self.hidden(*given(batch))
         losses = functional.cross_entropy(self.head(hidden[asked]).float(), wanted, reduction="none")
         return (losses * weights).sum() / weights.sum()
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from keystep.models.code_planner.config import OBJECT_SLOTS, CodePlannerConfig
-from keystep.models.code_planner.finding import Finder, FoundTokens
+from keystep.models.code_planner.finding import Finder, Found, FoundTokens
 from keystep.models.encoders import BasicBlock, group_norm
 
 POOL_HEADS = 4
@@ -40,6 +40,8 @@ class PictureSight(nn.Module):
 class FoundSight(nn.Module):
     """The same convolutions, and what is found in a map of 1/8 of each side, in words.
 
+    What is where is learned from boxes alone: replies teach nothing about it, and their gradient ends here.
+
     The map is of the third stage, with the last one's beside it: two blocks that touch have own cells.
 
     Attributes:
@@ -58,8 +60,9 @@ class FoundSight(nn.Module):
 
     def forward(self, pictures: Tensor, embeddings: Tensor) -> Tensor:
         """[N, 3, H, W] in [0, 1], and the decoder's embeddings [V, D] -> [N, K, D]."""
-        cells = self.map(pictures)
-        tokens: Tensor = self.tokens(cells, self.finder(cells), embeddings)
+        cells = self.map(pictures).detach()
+        found = Found(*(logits.detach() for logits in self.finder(cells)))
+        tokens: Tensor = self.tokens(cells, found, embeddings)
         return tokens
 
     def map(self, pictures: Tensor) -> Tensor:
