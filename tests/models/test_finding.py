@@ -101,34 +101,27 @@ def test_tokens_are_the_words_of_the_surest_objects_row_by_row() -> None:
     """Words of the name, column, row; a shorter name is filled up with the embedding of the pad."""
     torch.manual_seed(0)
     config = finding(observation=small(width=64).observation)
-    tokens = FoundTokens(config, 6)
+    tokens = FoundTokens(config)
     table = torch.randn(config.vocabulary, config.width)
     table[config.pad_id] = 0
-    got = tokens(torch.randn(1, 6, 4, 4), told((9, 0, 3, 2), (2, 2, 0, 4)), table)
+    got = tokens(told((9, 0, 3, 2), (2, 2, 0, 4)), table)
     torch.testing.assert_close(got[0], table[[13, config.pad_id, 20, 24, 10, 11, 23, 22]])
     three = told((9, 0, 3, 2), (2, 2, 0, 4), (5, 1, 1, 1))
     three.there[0, 5] = 40.0
     three.there[0, 9] = 20.0
-    torch.testing.assert_close(
-        tokens(torch.randn(1, 6, 4, 4), three, table)[0], table[[13, config.pad_id, 20, 24, 12, 11, 21, 21]]
-    )
+    torch.testing.assert_close(tokens(three, table)[0], table[[13, config.pad_id, 20, 24, 12, 11, 21, 21]])
 
 
-def test_what_is_unsure_is_told_by_halves_what_is_not_there_not_and_the_rest_added() -> None:
+def test_what_is_unsure_is_told_by_halves_and_what_is_not_there_not() -> None:
     torch.manual_seed(0)
     config = finding()
-    tokens, table = FoundTokens(config, 6), torch.randn(config.vocabulary, config.width)
-    cells = torch.randn(1, 6, 4, 4)
+    tokens, table = FoundTokens(config), torch.randn(config.vocabulary, config.width)
     objects = ((2, 0, 3, 2), (9, 1, 1, 1))
-    half = tokens(cells, told(*objects, sure=PRESENT), table)
+    half = tokens(told(*objects, sure=PRESENT), table)
     words = table[[10, 11, 23, 22, 12, 11, 21, 21]]
     torch.testing.assert_close(half[0], 0.5 * (words + tokens.nothing))
-    none = tokens(cells, told(*objects, sure=-20.0), table)
+    none = tokens(told(*objects, sure=-20.0), table)
     torch.testing.assert_close(none[0], tokens.nothing.expand(8, -1))
-    torch.nn.init.normal_(tokens.rest.weight)
-    rest = (tokens(cells, told(*objects, sure=PRESENT), table) - half)[0]
-    wanted = tokens.rest(cells.flatten(2)[0, :, [2, 9]].T).reshape(8, -1)
-    torch.testing.assert_close(rest, wanted, atol=1e-5, rtol=1e-5)
 
 
 def test_boxes_teach_what_is_where_and_replies_what_is_made_of_it() -> None:

@@ -88,14 +88,14 @@ class FoundTokens(nn.Module):
     """The surest objects as tokens, in the order of their cells: words of the name, column, row.
 
     Where nothing is, a token is `nothing`; of what is unsure it has shares of both, and of all words that may
-    be meant. What the words do not tell is added, from zero on: a decoder reads embeddings as they are, and
-    normalises them, so what is faint would be read as loudly as a word.
+    be meant. Nothing else is in them: a decoder normalises what it reads, so what is faint is as loud as a
+    word, and a learned addition of the map's features was soon fifty times as large as the words it drowned.
     """
 
     ids: Tensor
     numbers: Tensor
 
-    def __init__(self, config: CodePlannerConfig, channels: int) -> None:
+    def __init__(self, config: CodePlannerConfig) -> None:
         super().__init__()
         each = config.tokens_of_an_object
         self.objects = config.image_tokens // each
@@ -103,22 +103,16 @@ class FoundTokens(nn.Module):
         self.register_buffer("ids", torch.tensor(ids).T, persistent=False)  # [words, names]
         self.register_buffer("numbers", torch.tensor(config.numbers), persistent=False)
         self.nothing = nn.Parameter(0.02 * torch.randn(config.width))
-        self.rest = nn.Linear(channels, each * config.width)
-        nn.init.zeros_(self.rest.weight)
-        nn.init.zeros_(self.rest.bias)
 
-    def forward(self, cells: Tensor, found: Found, embeddings: Tensor) -> Tensor:
-        """A map, what is found in it and the decoder's embeddings [V, D] -> [N, K, D]."""
+    def forward(self, found: Found, embeddings: Tensor) -> Tensor:
+        """What is found in a map, and the decoder's embeddings [V, D] -> [N, K, D]."""
         surest = found.there.topk(self.objects, dim=1).indices.sort(dim=1).values
-        there, names, places, rest = (
-            _chosen(values, surest) for values in (*found, cells.flatten(2).transpose(1, 2))
-        )
+        there, names, places = (_chosen(values, surest) for values in found)
         what = torch.einsum("nmk,wkd->nmwd", names.softmax(-1), embeddings[self.ids])
         where = places.softmax(-1) @ embeddings[self.numbers]  # [N, M, 2, D]
         words = torch.cat([what, where], dim=2)
         present = (SHARP * (there - PRESENT)).sigmoid()[..., None, None]
-        told = self.nothing + present * (words - self.nothing)
-        tokens = told + self.rest(rest).unflatten(-1, words.shape[2:])
+        tokens: Tensor = self.nothing + present * (words - self.nothing)
         return tokens.flatten(1, 2)
 
 

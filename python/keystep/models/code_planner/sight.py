@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from keystep.models.code_planner.config import OBJECT_SLOTS, CodePlannerConfig
-from keystep.models.code_planner.finding import Finder, Found, FoundTokens
+from keystep.models.code_planner.finding import Finder, FoundTokens
 from keystep.models.encoders import BasicBlock, group_norm
 
 POOL_HEADS = 4
@@ -56,13 +56,13 @@ class FoundSight(nn.Module):
         blur = nn.Conv2d(fine, fine, 3, 1, 1, bias=False)
         self.mix = nn.Sequential(group_norm(fine), nn.ReLU(), blur, group_norm(fine), nn.ReLU())
         self.finder = Finder(fine, config.names, len(config.numbers))
-        self.tokens = FoundTokens(config, fine)
+        self.tokens = FoundTokens(config)
 
     def forward(self, pictures: Tensor, embeddings: Tensor) -> Tensor:
         """[N, 3, H, W] in [0, 1], and the decoder's embeddings [V, D] -> [N, K, D]."""
-        cells = self.map(pictures).detach()
-        found = Found(*(logits.detach() for logits in self.finder(cells)))
-        tokens: Tensor = self.tokens(cells, found, embeddings)
+        with torch.no_grad():
+            found = self.finder(self.map(pictures))
+        tokens: Tensor = self.tokens(found, embeddings)
         return tokens
 
     def map(self, pictures: Tensor) -> Tensor:
