@@ -101,6 +101,10 @@ std::string manifest_text(const fs::path& folder) {
   if (!fs::is_directory(folder, error)) {
     throw BundleError(expected(name_of(folder), "a bundle folder", error ? error.message() : "a file"));
   }
+  if (!fs::exists(folder / kManifest, error) && fs::exists(folder / "policy.json", error)) {
+    throw BundleError(expected(name_of(folder), "a bundle folder",
+                               "a checkpoint (policy.json), of which keystep export makes a bundle"));
+  }
   return read_text(file_inside(folder, kManifest, kManifest, kMaxManifestBytes), kManifest);
 }
 

@@ -235,6 +235,9 @@ void refuses_wrong_tensors() {
 void refuses_damaged_manifests() {
   const TemporaryFolder folder;
   CHECK_THROWS(BundleError, "expected a bundle folder", load_bundle(folder.path() / "none.keystep"));
+  const TemporaryFolder checkpoint;
+  write_file(checkpoint.path() / "policy.json", "{}");
+  CHECK_THROWS(BundleError, "of which keystep export makes a bundle", load_bundle(checkpoint.path()));
   CHECK_THROWS(BundleError, "manifest.json: expected a file inside the bundle", load_bundle(folder.path()));
   CHECK_THROWS(BundleError, "manifest.json: expected valid JSON", load(kManifest.substr(0, 700)));
   CHECK_THROWS(BundleError, "manifest.json: expected valid JSON", load(kManifest + "{}"));
