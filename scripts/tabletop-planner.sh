@@ -20,10 +20,10 @@ $keystep train "${training[@]}" --stage text --output "$runs/text" --programs 20
   --steps 1000 --batch-size 16 --row-tokens 512 --learning-rate 1e-3 --warmup-steps 100 --checkpoint-every 250
 $keystep train "${training[@]}" --stage sight --output "$runs/sight" --weights "$runs/text" \
   --steps-per-row 8 --steps 1500 --batch-size 8 --learning-rate 3e-3 --warmup-steps 200 --checkpoint-every 250
-# Every picture has questions, which cost far less than the picture: to read what is found is learned from them.
+# Every picture has questions: to read what is found is learned from them, above all from telling all there is.
 $keystep train "${training[@]}" --stage pictures --output "$runs/pictures" --weights "$runs/sight" \
-  --steps-per-row 8 --row-tokens 640 --keystep-weight 12 --questions 1.0 --questions-per-step 5 --cell-weight 5 \
-  --steps 2400 --batch-size 8 --learning-rate 1.5e-3 --betas 0.9 0.98 --weight-decay 0.05 --warmup-steps 100 --checkpoint-every 100
+  --steps-per-row 8 --row-tokens 640 --keystep-weight 12 --questions 1.0 --questions-per-step 3 --cell-weight 10 \
+  --steps 5000 --batch-size 8 --learning-rate 1.5e-3 --betas 0.9 0.98 --weight-decay 0.05 --warmup-steps 100 --checkpoint-every 100
 
 $keystep replies "$runs/pictures" --dataset "$demonstrations" --output "$runs/replies.json"
 $keystep eval "$runs/pictures" --suite tabletop --act oracle --blind --episodes 64 --processes "${PROCESSES:-1}" \

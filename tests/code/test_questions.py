@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keystep.code.grid import GRID, MAX_GRID, PAPER_GRID, cell, check_grid, grid_of
-from keystep.code.questions import KINDS, Question, questions
+from keystep.code.questions import KINDS, SCENE, Question, questions
 from keystep.suites.tabletop.objects import COLOURS, SHAPES
 
 ALL_NAMES = [f"{colour} {shape}" for colour in COLOURS for shape in SHAPES]
@@ -150,6 +150,12 @@ def check(
             check_things(answer, "Yes, ", place, [thing for thing in seen if thing[0] == name], plural_of)
         else:
             check_things(answer, "No, ", place, seen, plural_of)
+    elif question.kind == SCENE:
+        assert text == "What is visible?"
+        told = re.findall(r"[Aa]n? ([^,]+?) is at \((\d+), (\d+)\)", answer)
+        found = [(name, (int(column), int(row))) for name, column, row in told]
+        assert found == sorted(seen)
+        assert bool(seen) or answer == "Nothing is visible."
     elif question.kind == "visible":
         name = re.fullmatch(r"Is an? (.+?) visible\?", text)[1]  # type: ignore[index]
         count = sum(other == name for other, _ in seen)
@@ -202,7 +208,7 @@ def test_every_kind_asks_about_every_name_or_place_and_one_fake(scene: list, see
         for row in range(10)
         if all((column - x) ** 2 + (row - y) ** 2 > (10 / 3) ** 2 for x, y in places)
     ]
-    by_kind: dict[str, list[Question]] = {kind: [] for kind in KINDS}
+    by_kind: dict[str, list[Question]] = {kind: [] for kind in (*KINDS, SCENE)}
     for question in asked(names, boxes, seed):
         by_kind[question.kind].append(question)
     for kind, pattern in (
@@ -218,6 +224,7 @@ def test_every_kind_asks_about_every_name_or_place_and_one_fake(scene: list, see
     found_places = [places_in(question.question)[0] for question in by_kind["what"]]
     assert len(found_places) == len(set(found_places)) == len(places) + bool(free)
     assert set(found_places) - places <= set(free)
+    assert len(by_kind[SCENE]) == 1
     yes = {question.question for question in by_kind["is_at"] if question.answer.startswith("Yes")}
     no = [places_in(question.question)[0] for question in by_kind["is_at"] if question.question not in yes]
     here = {(name, slow_cell(box)) for name, box in scene if box[0] >= 0}
@@ -241,6 +248,8 @@ def test_answers_read_as_english() -> None:
     assert answers["How many red cubes are visible?"] == "2 red cubes are visible."
     assert answers["How many orange boxes are visible?"] == "1 orange box is visible."
     assert answers["How many left plates are visible?"] == "No left plates are visible."
+    three = "A blue hexagon is at (1, 1), an orange box is at (9, 9), a red cube is at (1, 1)"
+    assert answers["What is visible?"] == f"{three} and a red cube is at (5, 7)."
 
 
 def test_a_crowded_picture_has_no_fake_place() -> None:
@@ -260,7 +269,7 @@ def test_a_scene_with_all_names_has_no_fake_name() -> None:
 
 def test_an_empty_table_has_fakes_only() -> None:
     found = asked([], [])
-    assert [question.kind for question in found] == list(KINDS)
+    assert [question.kind for question in found] == [*KINDS, SCENE]
     assert all(re.match(r"No|Nothing", question.answer) for question in found)
 
 

@@ -112,6 +112,16 @@ def test_tokens_are_the_words_of_the_surest_objects_row_by_row() -> None:
     torch.testing.assert_close(tokens(three, table)[0], table[[13, config.pad_id, 20, 24, 12, 11, 21, 21]])
 
 
+def test_cells_with_nothing_in_them_come_last() -> None:
+    config = finding(observation=small(width=64).observation)
+    tokens, table = FoundTokens(config), torch.randn(config.vocabulary, config.width)
+    found = told((9, 0, 3, 2))
+    found.there[0, 2] = -5.0  # the second surest, before it in the picture
+    got = tokens(found, table)[0]
+    torch.testing.assert_close(got[:4], table[[10, 11, 23, 22]])
+    torch.testing.assert_close(got[4:], tokens.nothing.expand(4, -1))
+
+
 def test_what_is_unsure_is_told_by_halves_and_what_is_not_there_not() -> None:
     torch.manual_seed(0)
     config = finding()

@@ -20,7 +20,7 @@ import torch
 from keystep import cli
 from keystep.code.grid import cell
 from keystep.code.packing import pack
-from keystep.code.questions import KINDS
+from keystep.code.questions import KINDS, SCENE
 from keystep.code.samples import step_samples
 from keystep.data import DatasetError
 from keystep.models.checkpoint import CheckpointError, random_checkpoint
@@ -115,7 +115,7 @@ def test_what_it_sees_is_asked_too(
         assert (sight["episodes"], sight["missing"]) == (4, None)
         asked = {kind: figures["exact"]["seen_of"] for kind, figures in sight["kinds"].items()}
         keysteps = sum(int(part["keystep"].sum()) for part in reader.iter_batches(["keystep"]))
-        assert asked == {**dict.fromkeys(KINDS, 4 * 3), "keystep": keysteps}
+        assert asked == {**dict.fromkeys((*KINDS, SCENE), 4 * 3), "keystep": keysteps}
         likelihood = sight["kinds"]["count"]["log_likelihood"]
         assert likelihood["seen"] < 0 and likelihood["seen"] != likelihood["blind"]
         assert "sight" not in evaluate_code_planner(run, folder, "all", every=100, pictures=0)["all"]
@@ -176,4 +176,4 @@ def test_weights_that_know_no_names_or_others_are_asked_as_well(
     policy = tmp_path / "run" / "policy.json"
     policy.write_text(policy.read_text().replace('"red cube"', '"red ball"'))
     found = evaluate_code_planner(tmp_path / "run", folder, episodes="all", pictures=1)
-    assert found["all"]["replies"] > 0 and found["all"]["sight"]["kinds"].keys() == {*KINDS, "keystep"}
+    assert found["all"]["replies"] > 0 and found["all"]["sight"]["kinds"].keys() == {*KINDS, SCENE, "keystep"}

@@ -1,8 +1,10 @@
 """Auxiliary questions: where objects are on the grid over the base camera's picture, with answers.
 
 Source: From Code to Action, section 4.2, "Object detection"; the five kinds are those of ClevrSkills'
-converter to LLaVA. Visible means in the picture: an object out of it is answered like one that is not there.
-What hides an object is not considered, so one behind another, or under it in a stack, counts as visible.
+converter to LLaVA. The sixth, what is visible and where, is ours: who tells all that is seen learns to read
+it, which questions about one thing hardly teach. Visible means in the picture: an object out of it is
+answered like one that is not there. What hides an object is not considered, so one behind another, or under
+it in a stack, counts as visible.
 """
 
 from __future__ import annotations
@@ -16,8 +18,9 @@ import numpy as np
 
 from keystep.code.grid import GRID, OUT_OF_VIEW, Cell, cell
 
-Kind = Literal["where", "what", "is_at", "visible", "count"]
+Kind = Literal["where", "what", "is_at", "visible", "count", "scene"]
 KINDS: tuple[Kind, ...] = ("where", "what", "is_at", "visible", "count")
+SCENE: Kind = "scene"
 
 
 @dataclass(frozen=True)
@@ -36,11 +39,12 @@ def questions(
     all_names: Sequence[str],
     grid: int = GRID,
 ) -> list[Question]:
-    """Questions of all five kinds about one picture.
+    """Questions of all five kinds about one picture, and last the one about the scene.
 
-    Every kind asks about every name, or place of an object in view, once, and about one fake: a name of
-    `all_names` that no object has, or a place further than a third of the grid from every object. A fake that
-    does not exist is left out. "is_at" asks at every place for the names that are there and for another one.
+    Every kind of the five asks about every name, or place of an object in view, once, and about one fake: a
+    name of `all_names` that no object has, or a place further than a third of the grid from every object. A
+    fake that does not exist is left out. "is_at" asks at every place for the names that are there and for
+    another one.
 
     Args:
         names: of the N objects; may repeat.
@@ -69,6 +73,7 @@ def questions(
             Question("count", f"How many {_plural(name)} are visible?", _count(scene, name))
             for name in asked()
         ),
+        Question(SCENE, "What is visible?", _all(scene)),
     ]
 
 
@@ -152,6 +157,13 @@ def _count(scene: _Scene, name: str) -> str:
     if count == 1:
         return f"1 {name} is visible."
     return f"{count or 'No'} {_plural(name)} are visible."
+
+
+def _all(scene: _Scene) -> str:
+    """Every object in view and where, by name: each has to be looked for, as places have another order."""
+    things = [thing for thing in zip(scene.names, scene.cells, strict=True) if thing[1] != OUT_OF_VIEW]
+    told = [f"{_a(name)} is at {place}" for name, place in sorted(things)]
+    return f"{_capital(_list(told) if told else 'nothing is visible')}."
 
 
 def _things(counts: Counter[str]) -> str:

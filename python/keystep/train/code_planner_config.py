@@ -36,7 +36,7 @@ class CodePlannerTraining(TrainConfig):
     questions: float = 0.1
     """Share of these steps with auxiliary questions about the picture."""
     questions_per_step: int = 2
-    """How many questions these have, each of another of the five kinds."""
+    """How many questions these have beside that about the scene, each of another of the five kinds."""
     cell_weight: float = 1.0
     """Of stage `pictures`: what numbers of cells count in the loss, beside 1 of other tokens of a reply."""
     requests: bool = True

@@ -17,7 +17,7 @@ import numpy as np
 
 from keystep.code.grid import cell, grid_of
 from keystep.code.packing import ROW_TOKENS, Chunk, PackedRow, batch, pack
-from keystep.code.questions import KINDS, Question, questions
+from keystep.code.questions import KINDS, SCENE, Question, questions
 from keystep.code.samples import (
     CodeEpisode,
     SampleMaker,
@@ -47,7 +47,7 @@ class StepSampling:
         weights: how often which.
         requests: at key-steps, also ask for them.
         question_share: of the steps drawn, how many have auxiliary questions.
-        questions_per_step: those that have some; of as many kinds.
+        questions_per_step: those that have some, beside the one about the scene; of as many kinds.
         max_tokens: of a row.
         cell_weight: of the numbers of cells in the loss, beside 1 of other tokens.
     """
@@ -202,10 +202,10 @@ class CodeData:
             yield from step_samples(maker, episode, int(step), about, sampling.requests, sampling.cell_weight)
 
     def questions(self, episode: CodeEpisode, step: int, rng: np.random.Generator) -> list[Question]:
-        """Some about what is seen at a step, all kinds alike; of a sampling that has questions."""
+        """What is seen at a step, and some about it, all kinds alike; of a sampling that has questions."""
         boxes = self._columns[BOXES][self._starts[episode.index] + step].reshape(-1, 4)
         found = questions(episode.names, boxes[: len(episode.names)], rng, self.names, self.grid)
-        kinds = rng.choice(KINDS, size=self._sampling.questions_per_step, replace=False)
+        kinds = [SCENE, *rng.choice(KINDS, size=self._sampling.questions_per_step, replace=False)]
         by_kind = [[one for one in found if one.kind == kind] for kind in kinds]
         return [some[int(rng.integers(len(some)))] for some in by_kind if some]
 

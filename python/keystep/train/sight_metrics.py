@@ -15,10 +15,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from keystep.code.questions import KINDS
+from keystep.code.questions import KINDS, SCENE
 
 KEYSTEP = "keystep"
-ASKED = (*KINDS, KEYSTEP)
+ASKED = (*KINDS, SCENE, KEYSTEP)
 LEVEL = 0.998
 """Of intervals: so sure that of all figures of a report together one in twenty reports has a false one."""
 FEWEST_EPISODES = 10
@@ -31,11 +31,13 @@ _DECIDING: dict[str, re.Pattern[str]] = {
     "is_at": re.compile(r"^Yes|^No, .*(?= (?:is|are) at )|\d+(?= .* at )"),
     "visible": re.compile(r"^\w+|\d+"),
     "count": re.compile(r"^\w+"),
+    SCENE: re.compile(r"^N|(?<=[Aa] )[^,]+?(?= is at)|(?<=[Aa]n )[^,]+?(?= is at)|\d+"),
     KEYSTEP: re.compile(r"^[\s\S]*"),
 }
 """By kind the parts of an answer that neither the question nor the form of answers has."""
 _PLACES = {
-    "where": re.compile(r"\((\d+), (\d+)\)"),
+    "where": (_CELL := re.compile(r"\((\d+), (\d+)\)")),
+    SCENE: _CELL,
     KEYSTEP: re.compile(r"(?:actor_pos|near)=\((\d+), ?(\d+)\)"),
 }
 """The numbers of cells, by kind of what has them."""
@@ -97,9 +99,9 @@ def sight_metrics(replies: Sequence[SightReply]) -> dict[str, Any]:
     blind, "interval": its ends at `LEVEL`, a bootstrap over episodes, or None}. Of every kind: exact, the
     share of answers that are wholly right; log_likelihood, in nats an answer, of the tokens that decide:
     those that neither the question nor the form of answers has; of a key-step all.
-    where (of objects in view) and keystep: cell_exact, cell_near, cell_error, of answers that give cells: the
-    shares of right ones, and of those at most one beside, and the mean distance, in cells, larger of both
-    directions. what, of places with one thing whose name is a colour and a
+    where (of objects in view), scene and keystep: cell_exact, cell_near, cell_error, of answers that give
+    cells: the shares of right ones, and of those at most one beside, and the mean distance, in cells, larger
+    of both directions. what, of places with one thing whose name is a colour and a
     shape: colour, shape, the shares of right ones; name: of things with other names, the share that is right.
     """
     episodes = sorted({reply.episode for reply in replies})
@@ -142,7 +144,7 @@ def _values(reply: SightReply, given: TokenReply) -> Iterator[tuple[str, float]]
 
 def _distances(reply: SightReply, given: TokenReply) -> Iterator[int]:
     """Of each cell in the wanted answer, how far the one is that was given in its place, if one was."""
-    if reply.kind == "where" and not given.right[0]:
+    if reply.kind in ("where", SCENE) and not given.right[0]:
         return  # it says that nothing is in view
     for place in _PLACES[reply.kind].finditer(reply.wanted):
         away = []

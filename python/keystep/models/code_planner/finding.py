@@ -85,7 +85,7 @@ class Finder(nn.Module):
 
 
 class FoundTokens(nn.Module):
-    """The surest objects as tokens, in the order of their cells: words of the name, column, row.
+    """The surest objects as tokens, row by row: words of the name, column, row.
 
     Where nothing is, a token is `nothing`; of what is unsure it has shares of both, and of all words that may
     be meant. Nothing else is in them: a decoder normalises what it reads, so what is faint is as loud as a
@@ -106,7 +106,7 @@ class FoundTokens(nn.Module):
 
     def forward(self, found: Found, embeddings: Tensor) -> Tensor:
         """What is found in a map, and the decoder's embeddings [V, D] -> [N, K, D]."""
-        surest = found.there.topk(self.objects, dim=1).indices.sort(dim=1).values
+        surest = _in_order(found.there, self.objects)
         there, names, places = (_chosen(values, surest) for values in found)
         what = torch.einsum("nmk,wkd->nmwd", names.softmax(-1), embeddings[self.ids])
         where = places.softmax(-1) @ embeddings[self.numbers]  # [N, M, 2, D]
@@ -114,6 +114,13 @@ class FoundTokens(nn.Module):
         present = (SHARP * (there - PRESENT)).sigmoid()[..., None, None]
         tokens: Tensor = self.nothing + present * (words - self.nothing)
         return tokens.flatten(1, 2)
+
+
+def _in_order(there: Tensor, count: int) -> Tensor:
+    """[N, count]: the surest cells row by row; those with nothing in them come last."""
+    logits, cells = there.topk(count, dim=1)
+    order = (cells + there.shape[1] * (logits < PRESENT)).sort(dim=1).indices
+    return cells.gather(1, order)
 
 
 def _chosen(values: Tensor, cells: Tensor) -> Tensor:
