@@ -22,7 +22,7 @@ $keystep train "${training[@]}" --stage sight --output "$runs/sight" --weights "
   --steps-per-row 8 --steps 1500 --batch-size 8 --learning-rate 3e-3 --warmup-steps 200 --checkpoint-every 250
 # Every picture has questions: to read what is found is learned from them, above all from telling all there is.
 $keystep train "${training[@]}" --stage pictures --output "$runs/pictures" --weights "$runs/sight" \
-  --steps-per-row 8 --row-tokens 640 --keystep-weight 12 --questions 1.0 --questions-per-step 3 --cell-weight 10 \
+  --steps-per-row 8 --row-tokens 640 --keystep-weight 12 --questions 1.0 --questions-per-step 3 --cell-weight 5 --texts 0.5 \
   --steps 5000 --batch-size 8 --learning-rate 1.5e-3 --betas 0.9 0.98 --weight-decay 0.05 --warmup-steps 100 --checkpoint-every 100
 
 $keystep replies "$runs/pictures" --dataset "$demonstrations" --output "$runs/replies.json"

@@ -87,6 +87,19 @@ def test_texts_then_sight_then_replies(dataset: Any, tmp_path: Path) -> None:
     assert changed == {"sight"}
 
 
+def test_texts_beside_pictures_are_kept_and_gone_on_with(
+    dataset: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, run = dataset("rgb").path, tmp_path / "both"
+    assert train(settings(run, dataset=folder, texts=0.5)).step == 2
+    kept = (run / "programs.json").read_bytes()
+    monkeypatch.setattr(program_texts, "texts", None)  # nothing is made again
+    assert train(settings(run, dataset=folder, texts=0.5, steps=3)).step == 3
+    assert (run / "programs.json").read_bytes() == kept
+    with pytest.raises(ValueError, match=r"^texts: expected at least 0, got -1$"):
+        settings(run, dataset=folder, texts=-1)
+
+
 def test_replies_about_objects_that_the_weights_do_not_know_are_refused(dataset: Any, tmp_path: Path) -> None:
     folder = dataset("rgb").path
     train(settings(tmp_path / "sight", dataset=folder, stage="sight", steps=1))

@@ -189,6 +189,25 @@ def test_programs_are_rows_of_text_told_like_the_demonstrations(dataset: Any) ->
         Programs(SUITE, 0, like)
 
 
+def test_programs_are_learned_beside_demonstrations(dataset: Any) -> None:
+    """Half as many, rounded up; what is seen is the demonstrations' alone."""
+    source = CodeDemonstrations(dataset("rgb"), SUITE, StepSampling(max_tokens=400))
+    network, alone, beside = Network(6, source.proprioception), 0, 0
+    for seed in range(4):
+        found = source.rows([0, 2, 3], network).batch(np.arange(3), np.random.default_rng(seed))
+        alone += int((found["positions"] == 0).sum() - (found["tokens"] == 0).sum())
+    source.texts, source.texts_each = Programs(SUITE, 6, source, 400), 0.5
+    digest = source.sha256()
+    for seed in range(4):
+        both = source.rows([0, 2, 3], network).batch(np.arange(3), np.random.default_rng(seed))
+        pictures = (both["tokens"] == source.ids["image_id"]).sum() // 6
+        assert both["pictures"].shape[0] == pictures > 0
+        beside += int((both["positions"] == 0).sum() - (both["tokens"] == 0).sum())
+    assert beside == alone + 4 * 2
+    source.texts = None
+    assert source.sha256() == digest
+
+
 def test_a_row_has_room_for_every_sample_or_is_refused(dataset: Any) -> None:
     """What fits in no row would never be learned; what is longer than the context cannot be."""
     reader = dataset("rgb")

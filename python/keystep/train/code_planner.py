@@ -144,7 +144,7 @@ class CodePlannerRecipe:
 
     def save_extras(self, output: Path) -> None:
         write_json(output / LANGUAGE, self._language)
-        if isinstance(self._source, Programs):
+        if isinstance(self._source, Programs | CodeDemonstrations):
             self._source.save(output)
 
     def _draft(self, config: CodePlannerTraining) -> Checkpoint:
@@ -202,9 +202,13 @@ def code_source(config: CodePlannerTraining) -> CodeSource:
     sight = config.stage == "sight"
     found = CodeDemonstrations(reader, suite, sampling, layout, seen, camera, config.cache, sight)
     found.action = ActionChoices(reader).spec
-    if config.stage != "text":
+    if config.stage == "sight" or (config.stage == "pictures" and not config.texts):
         return found
-    return Programs(suite, config.programs, found, config.row_tokens, config.output / PROGRAMS)
+    texts = Programs(suite, config.programs, found, config.row_tokens, config.output / PROGRAMS)
+    if config.stage == "text":
+        return texts
+    found.texts, found.texts_each = texts, config.texts
+    return found
 
 
 def _can_find(network: CodePlannerConfig) -> bool:

@@ -27,7 +27,9 @@ class CodePlannerTraining(TrainConfig):
     where in the pictures of `dataset`; `pictures`: replies about its control steps. Each takes the
     `--weights` of the one before; robot, grid, names and statistics are the dataset's in all."""
     programs: int = 20_000
-    """Of stage `text`: how many, all tasks alike."""
+    """Of stage `text`, and of `texts`: how many, all tasks alike."""
+    texts: float = 0.0
+    """Of stage `pictures`: programs beside each episode. Without, what stage `text` taught is forgotten."""
     layout: str = "default"
     """Of prompts, a key of keystep.code.prompt.LAYOUTS."""
     steps_per_row: int = 16
@@ -70,6 +72,8 @@ class CodePlannerTraining(TrainConfig):
         for name in ("keystep_weight", "border_weight", "cell_weight"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name}: expected more than 0, got {getattr(self, name)}")
+        if not 0 <= self.texts < math.inf:
+            raise ValueError(f"texts: expected at least 0, got {self.texts}")
         if self.border_steps < 0:
             raise ValueError(f"border_steps: expected at least 0, got {self.border_steps}")
         if not 1 <= self.questions_per_step <= len(KINDS):

@@ -6,13 +6,14 @@ Both have what `keystep.train.code_planner.CodeSource` lists.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from keystep.code.packing import ROW_TOKENS, batch, pack, together
+from keystep.code.packing import ROW_TOKENS, PackedRow, batch, pack, together
 from keystep.code.prompt import DEFAULT, PromptLayout
 from keystep.code.samples import SampleMaker, text_samples
 from keystep.data.joined import Dataset
@@ -108,7 +109,13 @@ class ProgramRows:
         return self._source.task_numbers(self._episodes)
 
     def batch(self, windows: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        """Of longer programs some samples are left out, others each time; short ones share a row."""
+        """Short programs share a row."""
+        found = batch(together(self.packed(windows, rng), self._max_tokens))
+        found.pop("shown")
+        return found
+
+    def packed(self, windows: np.ndarray, rng: np.random.Generator) -> list[PackedRow]:
+        """One of each program; of longer ones some samples are left out, others each time."""
         rows = []
         for window in windows:
             number = self._episodes[int(window)]
@@ -116,9 +123,7 @@ class ProgramRows:
             samples = list(text_samples(self._maker, episode.prompt, episode.keysteps, number))
             order = rng.permutation(len(samples))
             rows.append(next(pack((samples[place] for place in order), self._max_tokens)))
-        found = batch(together(rows, self._max_tokens))
-        found.pop("shown")
-        return found
+        return rows
 
 
 class CodeDemonstrations(Language):
@@ -128,6 +133,10 @@ class CodeDemonstrations(Language):
         suite: whose words the tokenizer has.
         seen, camera, cache: see `CodeData`.
         sight: rows are of pictures alone, and of where in them objects are.
+
+    Attributes:
+        texts: programs that are learned beside demonstrations, which alone make a planner forget them.
+        texts_each: so many beside each demonstration.
 
     Raises:
         DatasetError: the dataset does not have what is needed, see `CodeData`; or for `sight` places.
@@ -145,6 +154,8 @@ class CodeDemonstrations(Language):
         sight: bool = False,
     ) -> None:
         self._dataset, self._sight = dataset, sight
+        self.texts: Programs | None = None
+        self.texts_each = 0.0
         self.data = CodeData(dataset, sampling or StepSampling(), seen, camera, cache)
         super().__init__(tokenizer(suite, self.data.grid), layout, self.data.grid)
         self.names, self.numbers = self._words() if self.data.placed else ({}, ())
@@ -168,7 +179,7 @@ class CodeDemonstrations(Language):
         return len(self._infos)
 
     def sha256(self) -> str:
-        """Of the dataset and the language."""
+        """Of the dataset and the language; texts follow from the settings of a training."""
         return hashlib.sha256((self._dataset.sha256() + to_json(self.language)).encode()).hexdigest()
 
     def rows(self, episodes: list[int], config: CodePlannerConfig) -> Windows:
@@ -178,7 +189,15 @@ class CodeDemonstrations(Language):
         maker = self.maker(config)
         self.data.check(maker, config.context)
         self.data.open()
-        return DemonstrationRows(self.data, maker, episodes, self.task_numbers(episodes))
+        texts = self.texts.rows(list(range(len(self.texts))), config) if self.texts else None
+        return DemonstrationRows(
+            self.data, maker, episodes, self.task_numbers(episodes), texts, self.texts_each
+        )
+
+    def save(self, checkpoint: Path) -> None:
+        """The texts, where there are some. Raises OSError."""
+        if self.texts:
+            self.texts.save(checkpoint)
 
     def task_numbers(self, episodes: Sequence[int]) -> np.ndarray:
         return np.array([self._numbers[self._infos[number].task] for number in episodes], np.int64)
@@ -196,10 +215,22 @@ class CodeDemonstrations(Language):
 
 
 class DemonstrationRows:
-    """`keystep.train.recipe.Windows`: a row, or a part of one, for each episode, of other steps each time."""
+    """`keystep.train.recipe.Windows`: a row, or a part of one, for each episode, of other steps each time.
 
-    def __init__(self, data: CodeData, maker: SampleMaker, episodes: list[int], tasks: np.ndarray) -> None:
+    Beside them `texts_each` times as many programs, drawn from all of `texts`.
+    """
+
+    def __init__(
+        self,
+        data: CodeData,
+        maker: SampleMaker,
+        episodes: list[int],
+        tasks: np.ndarray,
+        texts: ProgramRows | None = None,
+        texts_each: float = 0.0,
+    ) -> None:
         self._data, self._maker, self._episodes, self._tasks = data, maker, episodes, tasks
+        self._texts, self._texts_each = texts, texts_each
 
     def __len__(self) -> int:
         return len(self._episodes)
@@ -211,6 +242,9 @@ class DemonstrationRows:
         """See `CodeData.batch`; short episodes share a row."""
         numbers = [self._episodes[int(window)] for window in windows]
         rows = [self._data.row(number, self._maker, rng) for number in numbers]
+        if self._texts:
+            drawn = rng.integers(len(self._texts), size=math.ceil(self._texts_each * len(numbers)))
+            rows += self._texts.packed(drawn, rng)
         return self._data.batch(together(rows, self._data.max_tokens))
 
 
