@@ -4,8 +4,9 @@
 # because LeRobot pins other versions than keystep.
 # Usage: scripts/check-lerobot-plugin.sh [FOLDER]
 set -euo pipefail
-cd "$(dirname "$0")/.."
-folder="$(realpath -m "${1:-build/lerobot-plugin}")"
+root="$(realpath "$(dirname "$0")/..")"
+folder="$(realpath -m "${1:-$root/build/lerobot-plugin}")"
+cd "$root"
 theirs="$folder/venv/bin"
 export HF_HUB_OFFLINE=1 HF_HOME="$folder/huggingface" PYTHONPATH=tests/support OMP_NUM_THREADS=1 SDL_VIDEODRIVER=dummy
 if [ ! -e "$folder/installed" ]; then
@@ -25,11 +26,13 @@ if [ ! -e "$folder/installed" ]; then
   echo "import torchvision_names" >"$site/torchvision_names.pth"
   touch "$folder/installed"
 fi
-rm -rf "$folder/wheels" "$folder/run" integrations/lerobot/build # pip leaves the last, and would take old files from it
+left=(integrations/lerobot/build integrations/lerobot/src/lerobot_policy_keystep.egg-info) # by pip, which takes old files from it
+rm -rf "$folder/wheels" "$folder/run" "${left[@]}"
 .venv/bin/python -m pip --disable-pip-version-check wheel --quiet --no-build-isolation --no-deps \
   --wheel-dir "$folder/wheels" .
 "$theirs/python" -m pip --disable-pip-version-check install --quiet --no-deps --no-build-isolation \
   --force-reinstall "$folder"/wheels/keystep-*.whl integrations/lerobot
+rm -rf "${left[@]}"
 "$theirs/python" -m pytest -q tests/lerobot_plugin
 
 run="$folder/run" && mkdir -p "$run"

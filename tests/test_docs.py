@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ELSEWHERE = [ROOT / each / "README.md" for each in ("benchmarks", "examples/robot", "examples/fleet")]
+ELSEWHERE = [
+    ROOT / each / "README.md"
+    for each in ("benchmarks", "examples/robot", "examples/fleet", "integrations/lerobot")
+]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ELSEWHERE])
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]*))?\)")
 

@@ -92,6 +92,18 @@ def test_an_unknown_text_changes_nothing(runtime: keystep.Runtime) -> None:
     assert (np.stack([first[0], second[0]]) == alone(runtime, "lift_red", 0, rows[0])[:2]).all()
 
 
+@pytest.mark.filterwarnings("ignore::keystep.runtime.TextWarning")
+def test_a_text_that_is_refused_takes_no_number(runtime: keystep.Runtime) -> None:
+    """Though an episode beside it had begun."""
+    rows = states(2, 1)[:, 0]
+    episodes = made(runtime)
+    with pytest.raises(keystep.ArgumentError):
+        episodes.act(seen(rows), ["lift_red", "word " * 2000])
+    actions = episodes.act(seen(rows), ["lift_red", "lift_blue"])
+    for number, text in enumerate(["lift_red", "lift_blue"]):
+        assert (actions[number] == alone(runtime, text, number, rows[number : number + 1])[0]).all(), text
+
+
 def test_what_was_computed_is_dropped(runtime: keystep.Runtime) -> None:
     rows = states(1, 4)
     episodes = made(runtime)

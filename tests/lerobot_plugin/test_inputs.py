@@ -9,8 +9,8 @@ import pytest
 from stub_bundle import camera_entry, state_entry, stub_manifest
 
 import keystep
-from lerobot_policy_keystep.inputs import Inputs, check_action
-from lerobot_policy_keystep.tasks import Tasks
+from lerobot_policy_keystep.inputs import Inputs, check_action, check_rate
+from lerobot_policy_keystep.tasks import Tasks, texts_of
 
 CAMERA = "observation.images.static"
 GIVEN = {"observation.state": ("STATE", (4,)), CAMERA: ("VISUAL", (3, 6, 8))}
@@ -72,6 +72,23 @@ def test_names_are_told_where_they_differ() -> None:
         Inputs(manifest, {"x": "observation.z"})
 
 
+def test_what_is_renamed_is_that_alone() -> None:
+    """No camera is shown to two features, and a name that LeRobot does not have is no other one."""
+    left, right = "observation.images.left", "observation.images.right"
+    manifest = stub_manifest(observation=[camera_entry("left"), camera_entry("right")])
+    swapped = Inputs(manifest, {left: right, right: left}).names([left, right])
+    assert swapped == {left: right, right: left}
+    with pytest.raises(keystep.ArgumentError, match=f"{left}: expected it among LeRobot's features"):
+        Inputs(manifest, {left: right}).names([left, right])
+    with pytest.raises(keystep.ArgumentError, match=r"rename_map.observation.images.lfet: expected a name"):
+        Inputs(manifest, {"observation.images.lfet": left}).names([left, right])
+    with pytest.raises(keystep.ArgumentError, match=f"rename_map.b: expected one of {right}, got {left}"):
+        Inputs(manifest, {"a": left, "b": left})
+    alone = stub_manifest(observation=[state_entry(), camera_entry("left")])
+    with pytest.raises(keystep.ArgumentError, match=f"{left}: expected it among"):
+        Inputs(alone, {right: "observation.state"}).names([right])
+
+
 @pytest.mark.parametrize(
     ("key", "value", "words"),
     [
@@ -82,6 +99,7 @@ def test_names_are_told_where_they_differ() -> None:
         (CAMERA, np.zeros((2, 3, 6, 8)), f"{CAMERA}: expected 3 environments"),
         ("observation.state", np.zeros(4), r"observation.state: expected numbers \(B, 4\)"),
         ("observation.state", np.zeros((3, 4), "U1"), "observation.state: expected numbers"),
+        ("observation.state", np.zeros((0, 4)), "environments: expected 1 or more, got 0"),
     ],
 )
 def test_what_is_no_observation_is_told_by_its_key(key: str, value: np.ndarray, words: str) -> None:
@@ -126,6 +144,32 @@ def test_actions_are_compared() -> None:
         check_action(manifest, (3,), ["x", "z", "y"])
 
 
+@pytest.mark.parametrize("names", [{"motors": ["x", "z", "y"]}, {"x": 0, "z": 1, "y": 2}])
+def test_names_of_actions_come_in_every_form_of_a_dataset(names: Any) -> None:
+    with pytest.raises(keystep.ArgumentError, match=r"action.names: expected x, y, z, got x, z, y"):
+        check_action(stub_manifest(), (3,), names)
+
+
+def test_rates_are_compared() -> None:
+    for fps in (60, 60.3, None):
+        check_rate(stub_manifest(), fps)
+    with pytest.raises(keystep.ArgumentError, match=r"dataset.fps: expected 60, .*, got 30"):
+        check_rate(stub_manifest(), 30)
+
+
+def test_only_what_the_bundle_has_is_read() -> None:
+    """Others may be large, on a device, or of a type that NumPy does not have."""
+    read: list[Any] = []
+
+    def array(value: Any) -> np.ndarray:
+        read.append(value)
+        return np.asarray(value)
+
+    given = batch() | {"observation.other": "no array", "next.reward": 0.0}
+    Inputs(stub_manifest()).observations(given, array)
+    assert [each.shape for each in read] == [(3, 4), (3, 3, 6, 8)]
+
+
 def test_depth_is_not_what_lerobot_gives() -> None:
     entry = camera_entry() | {"kind": "depth", "dtype": "float32", "shape": [6, 8]}
     del entry["resize"]
@@ -140,6 +184,8 @@ def test_what_a_sentence_means() -> None:
         with pytest.raises(keystep.ArgumentError, match=r"task: expected lift_red \| push_red_left"):
             tasks.meant(text)
     assert Tasks(stub_manifest(), "push_red_left").meant("anything") == {"task": "push_red_left"}
+    with pytest.raises(keystep.ArgumentError, match=r"task: expected lift_red \| push_.*, got 'make_tea'"):
+        Tasks(stub_manifest(), "make_tea")
     alone = Tasks(stub_manifest(tasks=stub_manifest()["tasks"][:1]))
     assert alone.meant("") == {"task": "lift_red"}, "one task need not be said"
 
@@ -157,3 +203,15 @@ def test_a_planner_takes_any_sentence() -> None:
     assert tasks.meant("lift_red") == {"task": "lift_red"}
     with pytest.raises(keystep.ArgumentError, match="a sentence"):
         tasks.meant("")
+
+
+def test_a_text_for_each_environment() -> None:
+    assert texts_of(None, 2) == [None, None] and texts_of("a", 2) == ["a", "a"]
+    assert texts_of(("a", "b"), 2) == ["a", "b"]
+    for told, words in (
+        (7, "a text, or a list of 2, got 7"),
+        ([["a"], "b"], "a text, or a list of 2"),
+        (["a"], "2 texts, got 1"),
+    ):
+        with pytest.raises(keystep.ArgumentError, match=f"task: expected {words}"):
+            texts_of(told, 2)

@@ -21,8 +21,9 @@ from lerobot.configs.types import FeatureType, PolicyFeature  # noqa: E402
 from lerobot.envs.configs import PushtEnv  # noqa: E402
 from lerobot.policies.factory import get_policy_class, make_policy, make_pre_post_processors  # noqa: E402
 from lerobot.utils.import_utils import register_third_party_plugins  # noqa: E402
-from stub_bundle import camera_entry, state_entry, write_stub_bundle  # noqa: E402
+from stub_bundle import camera_entry, state_entry, stub_manifest, write_stub_bundle  # noqa: E402
 
+import lerobot_policy_keystep.__main__ as command  # noqa: E402
 from lerobot_policy_keystep import KeystepConfig, KeystepPolicy  # noqa: E402
 from lerobot_policy_keystep.configuration_keystep import LOADED  # noqa: E402
 
@@ -45,7 +46,7 @@ def dataset(**features: Any) -> Any:
         "observation.state": {"dtype": "float32", "shape": (26,), "names": None},
         "action": {"dtype": "float32", "shape": (7,), "names": [f"joint {number}" for number in range(7)]},
     }
-    return SimpleNamespace(features=known | features, stats={}, fps=30)
+    return SimpleNamespace(features=known | features, stats={}, fps=60)
 
 
 def test_lerobot_finds_the_plugin_by_its_name() -> None:
@@ -113,6 +114,14 @@ def test_features_that_do_not_fit_are_named() -> None:
         make_policy(config(), ds_meta=dataset(action={"dtype": "float32", "shape": (7,), "names": swapped}))
 
 
+def test_another_rate_is_refused() -> None:
+    """The robot would move at half its speed."""
+    slow = dataset()
+    slow.fps = 30
+    with pytest.raises(keystep.ArgumentError, match=r"dataset.fps: expected 60, .*, got 30"):
+        make_policy(config(), ds_meta=slow)
+
+
 def test_sizes_of_images_are_a_datasets(tmp_path: Path) -> None:
     """And of frames; LeRobot's PushT says another size than it gives."""
     bundle = write_stub_bundle(tmp_path / "stub.keystep", observation=[state_entry(), camera_entry()])
@@ -154,6 +163,61 @@ def test_a_policy_comes_back_from_its_folder(tmp_path: Path, monkeypatch: pytest
         KeystepPolicy.from_pretrained(tmp_path)
 
 
+def test_a_folder_is_written_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that is full in the middle leaves the bundle that was there; a bundle is no place for one."""
+    bundle = write_stub_bundle(tmp_path / "stub.keystep")
+    (bundle / ".notes").write_text("of an editor")
+    policy = KeystepPolicy(config(bundle=str(bundle), engine="stub"))
+    policy.save_pretrained(tmp_path / "out")
+    copied = tmp_path / "out/policy.keystep"
+    names = sorted(path.name for path in copied.iterdir())
+    assert names == sorted(path.name for path in bundle.iterdir() if path.name != ".notes")
+
+    def full(source: Path, target: Path, **_: Any) -> None:
+        target.mkdir(exist_ok=True)
+        (target / "manifest.json").touch()
+        raise OSError("disk full")
+
+    monkeypatch.setattr("shutil.copytree", full)
+    with pytest.raises(OSError, match="disk full"):
+        policy.save_pretrained(tmp_path / "out")
+    assert sorted(path.name for path in copied.iterdir()) == names
+    assert not [path for path in copied.parent.iterdir() if path.name.startswith(".")]
+    for inside in (bundle, bundle / "more"):
+        with pytest.raises(keystep.ArgumentError, match="folder: expected one outside of the bundle"):
+            policy.save_pretrained(inside)
+
+
+def test_of_a_repository_the_bundle_alone_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetched: dict[str, Any] = {}
+
+    def download(name: str, **options: Any) -> str:
+        fetched.update(options, name=name)
+        return str(tmp_path)
+
+    write_stub_bundle(tmp_path / "policy.keystep")
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    settings = config(bundle="policy.keystep", engine="stub")
+    KeystepPolicy.from_pretrained("who/what", config=settings, revision="v1", token="t", cache_dir="/c")
+    wanted = {"name": "who/what", "revision": "v1", "token": "t", "cache_dir": "/c"}
+    assert fetched == wanted | {"allow_patterns": ["policy.keystep/*"]}
+
+
+@pytest.mark.parametrize(
+    ("bundle", "folder", "words"),
+    [("/nowhere", "new", "/nowhere: expected"), (str(BUNDLE), "file", "File exists")],
+)
+def test_the_command_ends_with_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, bundle: str, folder: str, words: str
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("sys.argv", ["", bundle, str(tmp_path / folder)])
+    with pytest.raises(SystemExit) as ended:
+        command.main()
+    err = capsys.readouterr().err
+    assert ended.value.code == 2 and err.startswith("error: ") and err.count("\n") == 1 and words in err
+
+
 def test_a_configuration_alone_is_enough() -> None:
     """LeRobot's rollout asks for it so, with `--policy.type`."""
     assert KeystepPolicy.from_pretrained(None, config=config(), revision=None).config.bundle == str(BUNDLE)
@@ -170,12 +234,28 @@ def test_chunks_continue_each_other() -> None:
     assert not policy.supports_rtc(), "it plans"
 
 
+def test_chunks_of_a_history_are_refused(tmp_path: Path) -> None:
+    """Who asks for chunks shows the newest frame alone; the one before it would be that of a chunk ago."""
+    entries = [state_entry() | {"history": 2}]
+    manifest = stub_manifest(observation=entries)
+    encode = manifest["graphs"]["encode"]
+    encode["inputs"] = [each for each in encode["inputs"] if each["role"] != "observation.images.static"]
+    encode["inputs"][0]["shape"] = [1, 2, 4]
+    bundle = write_stub_bundle(tmp_path / "b.keystep", observation=entries, graphs=manifest["graphs"])
+    policy = KeystepPolicy(config(bundle=str(bundle), engine="stub", task="lift_red"))
+    batch = {"observation.state": torch.zeros(1, 4)}
+    assert policy.select_action(batch).shape == (1, 3) and not policy.supports_rtc()
+    with pytest.raises(keystep.ArgumentError, match=r"observation.state.history: expected 1 .*, got 2"):
+        policy.predict_action_chunk(batch)
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
         ({"bundle": ""}, "policy.bundle: expected a folder"),
         ({"bundle": "/nowhere"}, "nowhere"),
         ({"mode": "later"}, "mode: expected"),
+        ({"task": ""}, "task: expected lift_red"),
         ({"task": "make_tea", "rename_map": {"observation.a": "observation.b"}}, "rename_map.observation.a"),
     ],
 )
@@ -183,6 +263,19 @@ def test_options_are_refused_in_one_line(options: dict[str, Any], words: str) ->
     with pytest.raises(keystep.Error, match=words) as error:
         KeystepPolicy(config(**options))
     assert "\n" not in str(error.value)
+
+
+def test_values_that_numpy_does_not_have() -> None:
+    policy = KeystepPolicy(config(task="lift_red"))
+    rows = torch.zeros(1, 26, dtype=torch.bfloat16)
+    assert policy.select_action({"observation.state": rows}).dtype == torch.float32
+
+
+def test_another_policys_configuration_is_refused() -> None:
+    from lerobot.policies.diffusion.configuration_diffusion import DiffusionConfig
+
+    with pytest.raises(keystep.ArgumentError, match=r"policy.type: expected keystep, got diffusion"):
+        KeystepPolicy(DiffusionConfig(device="cpu"))
 
 
 def test_nothing_is_trained() -> None:

@@ -92,18 +92,18 @@ class Episodes:
         if not self._begun:
             while len(self._sessions) < len(wanted):
                 self._sessions.append(self._sessions[0].session())
-            self._begun = [
-                self._start(session, about, way)
-                for session, about in zip(self._sessions, wanted, strict=False)
-            ]
-        for number, about in enumerate(wanted):
-            if self._begun[number].about != about:
-                self._begun[number] = self._start(self._sessions[number], about, way)
+            self._begun = [self._start(place, about, way, place) for place, about in enumerate(wanted)]
+            self._next += len(wanted)
+        for place, about in enumerate(wanted):
+            if self._begun[place].about != about:
+                self._begun[place] = self._start(place, about, way)
+                self._next += 1
         return self._begun
 
-    def _start(self, session: keystep.Runtime, about: dict[str, Any], way: str) -> _Episode:
-        session.reset(seed=self._seed, episode=self._next, guidance=self._guidance, **about)
-        self._next += 1
+    def _start(self, place: int, about: dict[str, Any], way: str, after: int = 0) -> _Episode:
+        """The episode `after` the next number, in one environment."""
+        session = self._sessions[place]
+        session.reset(seed=self._seed, episode=self._next + after, guidance=self._guidance, **about)
         return _Episode(session, about, way)
 
 

@@ -17,10 +17,19 @@ import keystep
 from lerobot_policy_keystep.configuration_keystep import NOT_TRAINED, KeystepConfig
 from lerobot_policy_keystep.episodes import Episodes
 from lerobot_policy_keystep.folder import copy_bundle, found_bundle
-from lerobot_policy_keystep.inputs import Inputs, check_action, lerobot_shape, lerobot_type, wrong
-from lerobot_policy_keystep.tasks import Tasks
+from lerobot_policy_keystep.inputs import (
+    Inputs,
+    check_action,
+    check_rate,
+    lerobot_shape,
+    lerobot_type,
+    wrong,
+)
+from lerobot_policy_keystep.tasks import Tasks, texts_of
 
 ACTION = "action"
+OF_THE_HUB = ("cache_dir", "force_download", "local_files_only", "proxies", "token")
+"""Options of `from_pretrained` that are about fetching."""
 
 
 class KeystepPolicy(PreTrainedPolicy):
@@ -29,7 +38,7 @@ class KeystepPolicy(PreTrainedPolicy):
     Args:
         config: with the features that LeRobot found, or none; then it has the bundle's.
         dataset_stats: not used, the bundle has its own.
-        dataset_meta: of the dataset, where there is one: its names and rate are compared.
+        dataset_meta: of the dataset, where there is one: its actions' names and its rate are compared.
 
     Raises:
         keystep.Error: one line: the bundle, or an option, or the first feature that does not fit.
@@ -42,6 +51,8 @@ class KeystepPolicy(PreTrainedPolicy):
         self, config: KeystepConfig, dataset_stats: Any = None, dataset_meta: Any = None, **_: Any
     ) -> None:
         super().__init__(config)
+        if not isinstance(config, KeystepConfig):
+            raise wrong("policy.type", "keystep", getattr(config, "type", type(config).__name__))
         if not config.bundle:
             raise wrong("policy.bundle", "a folder NAME.keystep", "''")
         manifest = keystep.read_manifest(config.bundle)
@@ -54,6 +65,7 @@ class KeystepPolicy(PreTrainedPolicy):
         tasks = Tasks(manifest, config.task)
         runtime = keystep.load(config.bundle, **config.load_options())
         self._episodes = Episodes(runtime, tasks, config.seed, config.guidance)
+        self._long = [feature for feature in self._inputs.features if feature.history > 1]
         self._continues = manifest["sampler"] is not None and manifest["planner"] is None
 
     def reset(self) -> None:
@@ -76,8 +88,12 @@ class KeystepPolicy(PreTrainedPolicy):
         **_: Any,
     ) -> Tensor:
         """(B, rows, A) from the row to execute next, within the bounds; what is left of the old chunk is
-        continued as `keystep.Runtime.serve_chunk` does."""
+        continued as `keystep.Runtime.serve_chunk` does. Not of bundles with a history: who asks for chunks
+        shows the newest frame alone, and those between two chunks would be missing."""
         _no_noise(noise)
+        for feature in self._long:
+            wanted = "1 where chunks are asked for (actions one by one keep it)"
+            raise wrong(f"{feature.key}.history", wanted, feature.history)
         previous = None if prev_chunk_left_over is None else _array(prev_chunk_left_over)
         return _tensor(self._episodes.chunks(*self._read(batch), previous, inference_delay), batch)
 
@@ -86,9 +102,9 @@ class KeystepPolicy(PreTrainedPolicy):
         self._episodes.interrupt()
 
     def supports_rtc(self) -> bool:
-        """Whether a chunk can continue the one before. A planner needs to be told what was executed, which
-        LeRobot's real-time chunking does not."""
-        return self._continues
+        """Whether a chunk can continue the one before. A planner needs to be told what was executed, and a
+        history every frame, which LeRobot's real-time chunking does not."""
+        return self._continues and not self._long
 
     def forward(self, batch: dict[str, Tensor]) -> Any:
         raise NotImplementedError(NOT_TRAINED)
@@ -105,11 +121,16 @@ class KeystepPolicy(PreTrainedPolicy):
         revision: str | None = None,
         **others: Any,
     ) -> KeystepPolicy:
-        """A folder or a repository with config.json and the bundle (`save_pretrained` writes it)."""
+        """A folder or a repository with config.json and the bundle (`save_pretrained` writes it).
+
+        Args:
+            others: LeRobot's; of them `dataset_meta` and those about fetching count.
+        """
+        hub = {name: others[name] for name in OF_THE_HUB if others.get(name)} | {"revision": revision}
         if config is None:
-            config = PreTrainedConfig.from_pretrained(pretrained_name_or_path, revision=revision)
-        if pretrained_name_or_path is not None:
-            config.bundle = found_bundle(config.bundle, pretrained_name_or_path, revision)
+            config = PreTrainedConfig.from_pretrained(pretrained_name_or_path, **hub)
+        if pretrained_name_or_path is not None and isinstance(config, KeystepConfig):
+            config.bundle = found_bundle(config.bundle, pretrained_name_or_path, **hub)
         told = {name: others[name] for name in ("dataset_stats", "dataset_meta") if name in others}
         return cls(config, **told).eval()
 
@@ -118,13 +139,9 @@ class KeystepPolicy(PreTrainedPolicy):
         replace(self.config, bundle=bundle)._save_pretrained(save_directory)
 
     def _read(self, batch: dict[str, Any]) -> tuple[list[dict[str, np.ndarray]], list[str | None]]:
-        arrays = {key: _array(value) for key, value in batch.items() if isinstance(value, Tensor)}
-        observations = self._inputs.observations(arrays)
-        told = batch.get("task")
-        texts = [told] * len(observations) if told is None or isinstance(told, str) else list(told)
-        if len(texts) != len(observations):
-            raise wrong("task", f"{len(observations)} texts", len(texts))
-        return observations, texts
+        tensors = {key: value for key, value in batch.items() if isinstance(value, Tensor)}
+        observations = self._inputs.observations(tensors, _array)
+        return observations, texts_of(batch.get("task"), len(observations))
 
     def _check(self, manifest: dict[str, Any], dataset: Any) -> None:
         """What LeRobot found is the bundle's; from here on its configuration says what the bundle has."""
@@ -138,6 +155,7 @@ class KeystepPolicy(PreTrainedPolicy):
         if config.output_features and action is None:
             raise wrong(ACTION, "it among LeRobot's features", ", ".join(config.output_features))
         check_action(manifest, action.shape if action is not None else (len(ours),), told)
+        check_rate(manifest, getattr(dataset, "fps", None))
         config.input_features = {
             names[feature.key]: PolicyFeature(FeatureType[lerobot_type(feature)], lerobot_shape(feature))
             for feature in inputs.features
@@ -148,7 +166,8 @@ class KeystepPolicy(PreTrainedPolicy):
 
 
 def _array(value: Tensor) -> np.ndarray:
-    return value.detach().cpu().numpy()
+    value = value.detach().cpu()
+    return (value.float() if value.dtype == torch.bfloat16 else value).numpy()  # which NumPy does not have
 
 
 def _tensor(actions: np.ndarray, batch: dict[str, Any]) -> Tensor:

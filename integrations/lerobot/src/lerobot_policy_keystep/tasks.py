@@ -11,6 +11,9 @@ class Tasks:
     """Args:
     manifest: the bundle's.
     told: in place of what LeRobot says; None: what LeRobot says.
+
+    Raises:
+        keystep.ArgumentError: `told` is not one of the bundle's tasks.
     """
 
     def __init__(self, manifest: dict[str, Any], told: str | None = None) -> None:
@@ -21,6 +24,8 @@ class Tasks:
         roles = [tensor["role"] for graph in manifest["graphs"].values() for tensor in graph["inputs"]]
         self._needed = self._writes or "task" in roles
         self._told = told
+        if told is not None:
+            self.meant(None)
 
     def meant(self, said: str | None) -> dict[str, Any]:
         """As arguments of `Runtime.reset`: a task by its name or instruction, with a planner any sentence.
@@ -40,3 +45,19 @@ class Tasks:
             return {"task": self._all[0]}
         wanted = " | ".join(self._all) + (" | a sentence" if self._writes else "")
         raise wrong("task", f"{wanted} (policy.task says it for all)", repr(text or ""))
+
+
+def texts_of(told: object, count: int) -> list[str | None]:
+    """What LeRobot tells each of `count` environments: one text for all, or a list of them.
+
+    Raises:
+        keystep.ArgumentError: it is neither.
+    """
+    texts = [told] * count if told is None or isinstance(told, str) else told
+    if not isinstance(texts, list | tuple) or not all(
+        text is None or isinstance(text, str) for text in texts
+    ):
+        raise wrong("task", f"a text, or a list of {count}", repr(told))
+    if len(texts) != count:
+        raise wrong("task", f"{count} texts", len(texts))
+    return list(texts)
