@@ -18,7 +18,10 @@ from stub_bundle import camera_entry, stub_manifest, write_stub_bundle
 
 from keystep.evaluate import Evaluation, evaluate
 from keystep.evaluate.environments import ObservationReader, make_env, solved, step_limit
+from keystep.evaluate.parallel import Played
+from keystep.evaluate.report import task_report
 from keystep.evaluate.rollout import Worker
+from keystep.evaluate.settings import EpisodeResult
 
 
 def test_a_plain_environment(capsys, bundle, tmp_path):
@@ -90,6 +93,19 @@ def test_what_an_episode_measures(capsys, bundle, tmp_path):
     assert "measured" not in path.read_text()
 
 
+def test_what_was_not_measured_keeps_its_place():
+    """The episode of a policy that failed at once: beside `solved` it is None, not the next one's."""
+    evaluation = Evaluation("other_envs:OtherClimber-v0", ("a",), 3, measure="height")
+    found = [(1, 5, "", 4.0), (0, 0, "engine_failure", None), (1, 2, "", 3.0)]
+    results = [
+        EpisodeResult(job, reached, steps, fault, measured=value)
+        for job, (reached, steps, fault, value) in zip(evaluation.jobs, found, strict=True)
+    ]
+    (task,) = task_report(evaluation, Played(results, 1.0, machine={})).tasks
+    assert task.measured == (4.0, None, 3.0) and task.solved == (True, False, True)
+    assert task.measured_mean == 3.5 and task.to_dict()["measured"] == [4.0, None, 3.0]
+
+
 def test_an_environment_is_found_in_the_package_of_its_namespace(capsys, bundle, tmp_path, monkeypatch):
     (tmp_path / "far_moon").mkdir()
     lines = "import gymnasium, other_envs", "gymnasium.register('far_moon/Plain-v0', other_envs.Plain)"
@@ -98,8 +114,13 @@ def test_an_environment_is_found_in_the_package_of_its_namespace(capsys, bundle,
     options = ("--episodes", 1, "--max-episode-steps", 6)
     status, _, err = run(capsys, bundle, "--env", "far_moon/Plain-v0", *options)
     assert status == 0, err
-    status, _, err = run(capsys, bundle, "--env", "no_moon/Plain-v0", *options)
-    assert status == 2 and "no_moon" in err
+    for name in ("no_moon", "__main__"):
+        status, _, err = run(capsys, bundle, "--env", f"{name}/Plain-v0", *options)
+        assert status == 2 and err.startswith("error: env: ") and name in err
+    (tmp_path / "new_moon.py").write_text("import no_such_library")
+    status, _, err = run(capsys, bundle, "--env", "new_moon/Plain-v0", *options)
+    words = "env: expected a package that can be imported for new_moon/Plain-v0, got 'new_moon' (ModuleNotF"
+    assert status == 2 and words in err
 
 
 @pytest.mark.parametrize(

@@ -86,13 +86,7 @@ def _import(module: str) -> None:
     """The module that registers the environment; the current folder is looked in, too."""
     if str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))
-    try:
-        importlib.import_module(module)
-    except Exception as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise keystep.ArgumentError(
-            f"env: expected a module that can be imported before ':', got {module!r} ({reason})"
-        ) from error
+    _imported(module, "a module that can be imported before ':'")
 
 
 def _import_namespace(name: str) -> None:
@@ -101,8 +95,23 @@ def _import_namespace(name: str) -> None:
 
     namespace, slash, _ = name.partition("/")
     known = {spec.namespace for spec in registration.registry.values()}
-    if slash and namespace.isidentifier() and namespace not in known and find_spec(namespace) is not None:
-        _import(namespace)
+    if slash and namespace.isidentifier() and namespace not in known and _is_there(namespace):
+        _imported(namespace, f"a package that can be imported for {name}")
+
+
+def _is_there(package: str) -> bool:
+    try:
+        return find_spec(package) is not None
+    except ValueError:  # of a module that was not imported from anywhere, such as __main__
+        return False
+
+
+def _imported(module: str, expected: str) -> None:
+    try:
+        importlib.import_module(module)
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise keystep.ArgumentError(f"env: expected {expected}, got {module!r} ({reason})") from error
 
 
 def _with_version(name: str) -> str:

@@ -26,7 +26,8 @@ class TaskResult:
         by_seed: success rate of each noise seed; None of one without episodes.
         skipped: episodes without a demonstration to take ground-truth subgoals from; they do not count.
         by_reset: success rate of each reset over the noise seeds.
-        measured: what `Evaluation.measure` names, of every episode that took a step; empty without one.
+        measured: what `Evaluation.measure` names, for every episode as `solved`; None of one without a step;
+            empty without a measure.
         measured_by_reset: its mean at each reset over the noise seeds.
         parts: the tasks, of several.
     """
@@ -40,7 +41,7 @@ class TaskResult:
     by_seed: tuple[float | None, ...] = ()
     skipped: int = 0
     by_reset: Mapping[int, float] = field(default_factory=dict)
-    measured: tuple[float, ...] = ()
+    measured: tuple[float | None, ...] = ()
     measured_by_reset: Mapping[int, float] = field(default_factory=dict)
     parts: tuple[TaskResult, ...] = ()
 
@@ -69,7 +70,7 @@ class TaskResult:
         """Of several tasks the mean of theirs; None where nothing was measured."""
         if self.parts:
             return _mean_of_known([part.measured_mean for part in self.parts])
-        return mean(self.measured)
+        return _mean_of_known(self.measured)
 
     @property
     def measured_error(self) -> float | None:
@@ -205,7 +206,7 @@ def task_report(evaluation: Evaluation, played: Played) -> EvaluationReport:
 def _task_result(name: str, results: Sequence[EpisodeResult], evaluation: Evaluation) -> TaskResult:
     counted = [result for result in results if not result.skipped]
     steps = [result.steps for result in counted if result.success]
-    measured = [(evaluation.reset_seed(one.job), one.measured) for one in counted if one.measured is not None]
+    known = [(evaluation.reset_seed(one.job), one.measured) for one in counted if one.measured is not None]
     by_seed = means_by((result.job.noise_seed, result.success) for result in counted)
     return TaskResult(
         name,
@@ -217,8 +218,8 @@ def _task_result(name: str, results: Sequence[EpisodeResult], evaluation: Evalua
         by_seed=tuple(map(by_seed.get, evaluation.seeds)),
         skipped=len(results) - len(counted),
         by_reset=means_by((evaluation.reset_seed(result.job), result.success) for result in counted),
-        measured=tuple(value for _, value in measured),
-        measured_by_reset=means_by(measured),
+        measured=tuple(result.measured for result in counted) if evaluation.measure is not None else (),
+        measured_by_reset=means_by(known),
     )
 
 
