@@ -33,7 +33,7 @@ rm -rf "$folder/wheels" "$folder/run" "${left[@]}"
 "$theirs/python" -m pip --disable-pip-version-check install --quiet --no-deps --no-build-isolation \
   --force-reinstall "$folder"/wheels/keystep-*.whl integrations/lerobot
 rm -rf "${left[@]}"
-"$theirs/python" -m pytest -q tests/lerobot_plugin
+"$theirs/python" -m pytest -q tests/lerobot_plugin tests/test_pusht.py
 
 run="$folder/run" && mkdir -p "$run"
 "$theirs/python" scripts/check_lerobot_plugin.py make "$run"

@@ -4,12 +4,13 @@
 
 LeRobot's policy acts, between its own pipelines; the bundle is shown the same and compared. One thread each,
 in turn at every step, so that whatever else the machine does happens to both; where it does much, the time
-of the processor tells more than the clock.
+of the processor tells more than the clock. It ends with an error where their actions are not the same.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,13 @@ from lerobot.policies.diffusion.modeling_diffusion import DiffusionPolicy
 from lerobot.policies.factory import make_pre_post_processors
 
 import keystep
+from keystep.bars import tracked
 
 ENV = "gym_pusht/PushT-v0"
 SEED = 10_000_000
+EQUAL = 1e-4
+"""Of the span of the actions: how far they may be apart."""
+SEEN = {"observation.state": "agent_pos", "observation.environment_state": "environment_state"}
 
 
 class Theirs:
@@ -58,13 +63,27 @@ def main() -> None:
     parser.add_argument("bundle", type=Path)
     parser.add_argument("--episodes", type=int, default=5)
     options = parser.parse_args()
+    if options.episodes < 1:
+        parser.error(f"--episodes: expected 1 or more, got {options.episodes}")
+    if not (options.checkpoint / "config.json").is_file():
+        parser.error(f"checkpoint: expected a folder with config.json, got {options.checkpoint}")
     torch.set_num_threads(1)
+    try:
+        with keystep.load(options.bundle, threads=1) as ours:
+            played = play(Theirs(options.checkpoint), ours, options.episodes)
+            execute = ours.manifest["chunk"]["execute"]
+    except (keystep.Error, OSError) as error:
+        sys.exit(f"error: {error}")
+    report(*played, execute)
+
+
+def play(theirs: Theirs, ours: keystep.Runtime, episodes: int) -> tuple[np.ndarray, np.ndarray, list[int]]:
+    """Actions (T, 2, A), LeRobot's first, times (T, 2, 2) in ms, and where episodes begin."""
     env = gymnasium.make(ENV, obs_type="environment_state_agent_pos", disable_env_checker=True)
-    theirs, ours = Theirs(options.checkpoint), keystep.load(options.bundle, threads=1)
     actions: list[tuple[np.ndarray, np.ndarray]] = []
     seconds: list[np.ndarray] = []
     firsts: list[int] = []
-    for episode in range(options.episodes):
+    for episode in tracked(range(episodes), "episodes"):
         seen, _ = env.reset(seed=SEED + episode)
         theirs.reset(SEED, episode)
         ours.reset(seed=SEED, episode=episode)
@@ -74,17 +93,13 @@ def main() -> None:
             began = now()
             action = theirs.act(seen)
             between = now()
-            same = ours.act(
-                {
-                    "observation.state": seen["agent_pos"].astype(np.float32),
-                    "observation.environment_state": seen["environment_state"].astype(np.float32),
-                }
-            )
+            same = ours.act({key: seen[name].astype(np.float32) for key, name in SEEN.items()})
             seconds.append(np.stack([between - began, now() - between]))
             actions.append((action, same))
             seen, _, terminated, truncated, _ = env.step(action)
             over = terminated or truncated
-    report(np.array(actions), 1e3 * np.array(seconds), firsts, ours.manifest["chunk"]["execute"])
+    env.close()
+    return np.array(actions), 1e3 * np.array(seconds), firsts
 
 
 def now() -> np.ndarray:
@@ -93,7 +108,7 @@ def now() -> np.ndarray:
 
 
 def report(actions: np.ndarray, ms: np.ndarray, firsts: list[int], execute: int) -> None:
-    """Of actions (T, 2, A) and times (T, 2, 2), LeRobot's first; episodes begin at `firsts`."""
+    """Of what `play` gives; SystemExit where actions differ."""
     span = np.ptp(actions[:, 0], axis=0)
     worst = np.abs(actions[:, 0] - actions[:, 1]).max(axis=0)
     print(f"{len(firsts)} episodes, {len(actions)} actions that span {span.round(1)}")
@@ -109,6 +124,8 @@ def report(actions: np.ndarray, ms: np.ndarray, firsts: list[int], execute: int)
             *np.divide(*ms.mean(axis=0))
         )
     )
+    if not (worst <= EQUAL * span).all():
+        sys.exit(f"expected actions that differ by at most {EQUAL:g} of the span")
 
 
 if __name__ == "__main__":

@@ -3,14 +3,15 @@
     python examples/pusht/compare.py keystep.json lerobot/eval_info.json
 
 LeRobot keeps the greatest reward of an episode, which is the coverage over 0.95, at most 1. Coverage is
-compared up to that limit.
+compared up to that limit. Its file does not say the seeds: that they are ours is for the caller to see to.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import tyro
@@ -20,34 +21,56 @@ from keystep.uncertainty import mean, paired_interval, standard_error, wilson_in
 
 SOLVED = 0.95
 """The coverage that ends an episode."""
+Episodes = tuple[list[bool], np.ndarray]
+"""Whether each was solved, and the greatest coverage of each."""
 
 
 def main(ours: Annotated[Path, tyro.conf.Positional], theirs: Annotated[Path, tyro.conf.Positional]) -> None:
-    """Prints the table; an error where the episodes are not the same."""
-    (task,) = json.loads(ours.read_text())["tasks"]
-    (told,) = json.loads(theirs.read_text())["per_task"]
-    solved = [task["solved"], told["metrics"]["successes"]]
-    covered = [np.minimum(task["measured"], SOLVED), SOLVED * np.array(told["metrics"]["max_rewards"])]
-    if len(solved[0]) != len(solved[1]):
-        raise SystemExit(f"episodes: expected {len(solved[0])} as of {ours}, got {len(solved[1])}")
+    """Prints the table; an error in one line where a file is another, or the episodes are not as many."""
+    (solved, covered), (their_solved, their_covered) = read(ours, of_keystep), read(theirs, of_lerobot)
+    if len(solved) != len(their_solved):
+        raise SystemExit(f"{theirs}: expected {len(solved)} episodes as in {ours}, got {len(their_solved)}")
+    low, high = paired_interval(their_solved, solved)
+    change = 100 * (np.mean(solved) - np.mean(their_solved))
     rows = [
-        [name, _share(those), _mean(values)]
-        for name, those, values in zip(("keystep eval", "lerobot-eval"), solved, covered, strict=True)
-    ]
-    low, high = paired_interval(solved[1], solved[0])
-    change = 100 * (np.mean(solved[0]) - np.mean(solved[1]))
-    rows.append(
+        ["keystep eval", _share(solved), _mean(covered)],
+        ["lerobot-eval", _share(their_solved), _mean(their_covered)],
         [
             "difference",
             f"{change:+.1f} points ({100 * low:+.1f} .. {100 * high:+.1f})",
-            _mean(covered[0] - covered[1]),
-        ]
-    )
-    print(
-        markdown_table(
-            [f"{len(solved[0])} episodes", "success (95 %)", "greatest coverage (± std. error)"], rows
-        )
-    )
+            _mean(covered - their_covered),
+        ],
+    ]
+    header = [f"{len(solved)} episodes", "success (95 %)", "greatest coverage (± std. error)"]
+    print(markdown_table(header, rows))
+
+
+def read(path: Path, episodes: Callable[[Any], Episodes]) -> Episodes:
+    """What a result file says of its episodes; SystemExit, one line, where it does not."""
+    try:
+        solved, covered = episodes(json.loads(path.read_text()))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        what = f"{type(error).__name__}: {error}"
+        raise SystemExit(f"{path}: expected {episodes.__doc__}, got {what}") from None
+    known = int(np.isfinite(covered).sum())
+    if not solved or not len(solved) == len(covered) == known:
+        raise SystemExit(f"{path}: expected a coverage of each of {len(solved)} episodes, got {known}")
+    return solved, covered
+
+
+def of_keystep(found: dict[str, Any]) -> Episodes:
+    """one task of `keystep eval --measure coverage`"""
+    if (measure := found["settings"]["measure"]) != "coverage":
+        raise ValueError(f"measure {measure}")
+    (task,) = found["tasks"]
+    return task["solved"], np.minimum(np.array(task["measured"], float), SOLVED)
+
+
+def of_lerobot(found: dict[str, Any]) -> Episodes:
+    """one task of `lerobot-eval`"""
+    (task,) = found["per_task"]
+    metrics = task["metrics"]
+    return metrics["successes"], SOLVED * np.array(metrics["max_rewards"], float)
 
 
 def _share(solved: list[bool]) -> str:

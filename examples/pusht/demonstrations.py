@@ -14,6 +14,7 @@ Stopped or killed, the same command goes on; the data depend on the arguments al
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,7 +24,7 @@ import search
 import tee
 import tyro
 
-from keystep.data import Column, DatasetSpec
+from keystep.data import Column, DatasetError, DatasetSpec
 from keystep.record.collect import collect_from
 from keystep.suites.base import Frames, Rollout, Source
 
@@ -54,7 +55,11 @@ def make_env() -> Any:
 
 
 def demonstrate(env: Any, seed: int) -> Frames | None:
-    """The frames of one episode until it is solved; None where it is not, or not soon."""
+    """The frames of one episode until it is solved; None where it is not, or not soon.
+
+    Args:
+        seed: 0 or more.
+    """
     rng = np.random.default_rng(seed)
     options = {"reset_to_state": elsewhere(rng)} if seed % 2 else None
     seen, info = env.reset(seed=seed, options=options)
@@ -139,6 +144,8 @@ def main(
         seed: of the first attempt.
         processes: simulators at once.
     """
+    if seed < 0:
+        raise DatasetError(f"seed: expected 0 or more, got {seed}")
     spec = DatasetSpec(10, FEATURES, TASK, "pusht", {"env": ENV, "seed": seed})
     report = collect_from(
         Source(spec, open_rollout, {"push": seed}, 1), output, episodes, processes, flush_episodes=200
@@ -150,4 +157,7 @@ def main(
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    try:
+        tyro.cli(main)
+    except (DatasetError, ImportError) as error:
+        sys.exit(f"error: {error}")
