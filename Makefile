@@ -115,7 +115,7 @@ curves: build
 wheels: .venv/wheel-tools
 	CMAKE_BUILD_PARALLEL_LEVEL=$(JOBS) scripts/wheels.sh
 
-check-wheels:
+check-wheels: .venv/created
 	scripts/check-wheels.sh
 
 # Headers, library and CMake package for C++ programs; one is compiled against it.

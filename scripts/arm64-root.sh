@@ -4,7 +4,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD/build/arm64-root
-state=$PWD/build/arm64-apt
+new=$root.new state=$PWD/build/arm64-apt
+trap 'rm -rf "$new" "$state"' EXIT # an older root stays until there is a whole one
 
 . /etc/os-release
 archive=$(apt-get indextargets --format '$(RELEASE) $(REPO_URI)' 'Created-By: Packages' 2>/dev/null |
@@ -14,8 +15,8 @@ if [ "${ID:-}" != debian ] || [ -z "$archive" ]; then
   exit 1
 fi
 
-rm -rf "$root" "$state"
-mkdir -p "$root" "$state"/{lists,cache/archives/partial,dpkg,sources}
+rm -rf "$new" "$state"
+mkdir -p "$new" "$state"/{lists,cache/archives/partial,dpkg,sources}
 touch "$state/dpkg/status"
 keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 # Debian 12's own qemu 7.2 does not run ONNX Runtime's aarch64 library; that of its backports does.
@@ -30,6 +31,7 @@ apt() {
 apt update
 apt install --download-only --no-install-recommends python3.11 libstdc++6 libpython3.11-dev >"$state/log"
 (cd "$state/cache/archives" && apt download "qemu-user:$(dpkg --print-architecture)/$VERSION_CODENAME-backports")
-for package in "$state"/cache/archives/*.deb; do dpkg-deb -x "$package" "$root"; done
-rm -rf "$state"
+for package in "$state"/cache/archives/*.deb; do dpkg-deb -x "$package" "$new"; done
+rm -rf "$root"
+mv "$new" "$root"
 echo "$root"

@@ -4,6 +4,10 @@
 #   scripts/check-wheels.sh --simulate    also with the extra `sim`: the demo in simulation, gigabytes of packages
 set -euo pipefail
 cd "$(dirname "$0")/.."
+case "$*" in
+  "" | --simulate) ;;
+  *) echo "check-wheels.sh: expected nothing or --simulate, got $*" >&2 && exit 2 ;;
+esac
 root=$PWD
 version=$(.venv/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 constraints=$root/constraints.txt
@@ -24,7 +28,7 @@ fresh() {
   cd "$venv"
   PATH=$venv/bin
   for compiler in cc c++ gcc g++ clang cmake ninja; do
-    if command -v $compiler; then exit 1; fi
+    if command -v $compiler; then echo "check-wheels: expected no compiler, found this one" >&2 && exit 1; fi
   done
   pip=(python -m pip --disable-pip-version-check install --quiet -c "$constraints")
   "${pip[@]}" --only-binary=:all: "$wheel"

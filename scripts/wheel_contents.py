@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 GLIBC = {"libc.so.6", "libm.so.6", "libpthread.so.0", "libdl.so.2", "librt.so.1"}
 SYSTEM = GLIBC | {"libstdc++.so.6", "libgcc_s.so.1"}
 """What every Linux with Python has. Not ONNX Runtime: that is loaded at run time, from its own wheel."""
+LEGACY = {"manylinux1": "2_5", "manylinux2010": "2_12", "manylinux2014": "2_17"}  # PEP 600
 LOADERS = {
     "EM_X86_64": ("x86_64", "ld-linux-x86-64.so.2"),
     "EM_AARCH64": ("aarch64", "ld-linux-aarch64.so.1"),
@@ -127,7 +128,8 @@ def _check_extension(data: bytes, file: str, name: re.Match[str]) -> tuple[set[s
     if str(ROOT).encode() in data:
         raise WheelError(f"{file}: expected no path of this machine, got {ROOT}")
     glibc = _glibc(elf)
-    for promised in re.findall(r"manylinux_(\d+)_(\d+)_", name["platform"]):
+    platform = re.sub(r"manylinux\d+", lambda old: f"manylinux_{LEGACY.get(old[0], '0_0')}", name["platform"])
+    for promised in re.findall(r"manylinux_(\d+)_(\d+)_", platform):
         if glibc > tuple(map(int, promised)):
             raise WheelError(f"glibc: expected at most that of {name['platform']}, got {glibc[0]}.{glibc[1]}")
     return needs, f"{glibc[0]}.{glibc[1]}"
@@ -144,6 +146,9 @@ def _glibc(elf: ELFFile) -> tuple[int, ...]:
 
 
 def main(paths: list[Path]) -> int:
+    if not paths:
+        print("wheel_contents.py: expected wheels, got none", file=sys.stderr)
+        return 2
     for path in paths:
         try:
             print(check(path))

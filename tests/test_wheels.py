@@ -118,6 +118,8 @@ def test_other_wheels_are_refused(
 def test_a_tag_promises_the_machine_and_the_glibc(tmp_path: Path, files: dict[str, bytes]) -> None:
     for platform, words in (
         ("manylinux_2_5_x86_64", "glibc: expected at most"),
+        ("manylinux1_x86_64", "glibc: expected at most"),
+        ("manylinux2001_x86_64", "glibc: expected at most"),
         ("linux_aarch64", "machine:"),
     ):
         tag = TAG.replace("linux_x86_64", platform)
@@ -130,4 +132,6 @@ def test_a_tag_promises_the_machine_and_the_glibc(tmp_path: Path, files: dict[st
 def test_the_command_ends_with_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / f"keystep-1-{TAG}.whl").write_bytes(b"no zip")
     assert LAW.main([tmp_path / f"keystep-1-{TAG}.whl"]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+    assert LAW.main([]) == 2, "nothing was checked"
     assert capsys.readouterr().err.count("\n") == 1
