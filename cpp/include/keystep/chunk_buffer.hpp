@@ -35,7 +35,7 @@ class ChunkBuffer {
   std::span<const float> take() noexcept;
 
  private:
-  int horizon_, execute_, dim_;
+  int execute_, dim_;
   std::int64_t start_ = 0;
   std::int64_t consumed_ = 0;
   bool filled_ = false;

@@ -6,8 +6,7 @@
 
 namespace keystep {
 
-ChunkBuffer::ChunkBuffer(int horizon, int execute, int dim)
-    : horizon_(horizon), execute_(execute), dim_(dim) {
+ChunkBuffer::ChunkBuffer(int horizon, int execute, int dim) : execute_(execute), dim_(dim) {
   if (horizon < 1) throw ArgumentError(expected("chunk.horizon", "at least 1", std::to_string(horizon)));
   if (execute < 1 || execute > horizon) {
     throw ArgumentError(expected("chunk.execute", "1.." + std::to_string(horizon), std::to_string(execute)));
