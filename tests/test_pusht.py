@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 from pathlib import Path
 
@@ -129,3 +130,10 @@ def test_collecting_goes_on_where_it_stopped(example, tmp_path):
     assert files
     for file in files:
         assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "parts" / file).read_bytes(), file
+
+
+def test_the_dataset_in_memory_can_be_copied(example):
+    """As it is for other processes; in LeRobot's environment."""
+    pytest.importorskip("lerobot", reason="LeRobot is not installed")
+    empty = object.__new__(example("train").InMemory)
+    assert vars(copy.copy(empty)) == {}

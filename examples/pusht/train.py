@@ -29,6 +29,8 @@ class InMemory:
         self._check({0, len(self) // 2, len(self) - 1, *self._first[1:3], *ends})
 
     def __getattr__(self, name: str) -> Any:
+        if name == "_dataset":  # of a copy for another process, before it has anything
+            raise AttributeError(name)
         return getattr(self._dataset, name)
 
     def __len__(self) -> int:

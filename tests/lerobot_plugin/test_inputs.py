@@ -124,6 +124,7 @@ def test_features_of_a_dataset_are_compared() -> None:
         ({CAMERA: ("VISUAL", (3, 384, 384))}, r"static: expected \(3, 6, 8\), got \(3, 384, 384\)"),
         ({CAMERA: ("VISUAL", (4, 6, 8))}, r"static: expected \(3, 6, 8\), got \(4, 6, 8\)"),
         ({CAMERA: ("STATE", (3,))}, "static: expected an image, got STATE"),
+        ({CAMERA: ("VISUAL", ())}, r"static: expected \(3, 6, 8\), got \(\)"),
         ({"observation.state": ("VISUAL", (4, 1, 1))}, "state: expected a vector, got VISUAL"),
         ({CAMERA: None}, "static: expected it among LeRobot's features .*, got observation.state"),
     ],
@@ -132,6 +133,12 @@ def test_the_first_feature_that_differs_is_named(changes: dict[str, Any], words:
     given = {key: value for key, value in (GIVEN | changes).items() if value is not None}
     with pytest.raises(keystep.ArgumentError, match=words):
         Inputs(stub_manifest()).check(given, sizes=True)
+
+
+def test_an_environments_image_has_three_channels() -> None:
+    for shape in ((), (4, 6, 8), (3, 6)):
+        with pytest.raises(keystep.ArgumentError, match="static: expected"):
+            Inputs(stub_manifest()).check(GIVEN | {CAMERA: ("VISUAL", shape)}, sizes=False)
 
 
 def test_actions_are_compared() -> None:

@@ -75,7 +75,7 @@ class Inputs:
             if (kind == "VISUAL") != feature.is_image:
                 raise wrong(feature.key, "an image" if feature.is_image else "a vector", kind)
             exact = not feature.is_image or (sizes and not feature.resize)
-            if tuple(shape) != wanted if exact else (len(shape), shape[0]) != (3, 3):
+            if tuple(shape) != wanted if exact else (len(shape), *shape[:1]) != (3, 3):
                 raise wrong(feature.key, str(wanted), str(tuple(shape)))
         return names
 
