@@ -89,9 +89,9 @@ class Session:
 
     def _gated(self, rows: np.ndarray) -> np.ndarray:
         """Bounds and rate limits as the loop would apply them: who does not count has no gate either."""
-        gated = [self._gate.apply(row) for row in rows]
+        gated = self._gate.apply_rows(rows)
         self._gate.held(gated[self._execute - 1])
-        return np.stack(gated).astype(np.float32)
+        return gated
 
     def _reset(self, told: dict[str, Any]) -> None:
         self._runtime.reset(**told)
