@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgpack
@@ -13,6 +15,7 @@ from serving import ask, get, metric, plain, same, serving, wait_for
 from stub_bundle import ACTION, HORIZON
 from websockets.exceptions import ConnectionClosed, ConnectionClosedError, InvalidStatus
 
+import keystep
 from keystep.client.wire import unpack
 from keystep.serve.session import Session
 
@@ -84,6 +87,34 @@ def test_two_interleaved_clients_are_as_each_alone():
             for (left, right), a, b in zip(pairs, first, second, strict=True):
                 assert same(ask(one, left), a) and same(ask(two, right), b)
     assert not same(first[0], second[0])
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_eight_clients_at_once_are_as_each_would_be_with_a_runtime_of_its_own(workers):
+    """Plans, chunks and noise: bit for bit, whoever waits for whom."""
+    prompts = ("lift_red", "push_red_left", "lift_blue", "lift_red")
+
+    def requests(number):
+        for step in range(20):  # three plans
+            state = np.float32(np.sin(np.arange(26) * (number + 1) + step) / 3)
+            told = {"observation.state": state, "prompt": prompts[number % len(prompts)]}
+            if step == 0:
+                told["keystep"] = {"reset": {"task": told["prompt"], "seed": number // 2, "episode": number}}
+            yield told
+
+    def asked(server, number):
+        with plain(server) as client:
+            client.recv()
+            return [ask(client, request) for request in requests(number)]
+
+    with serving(STATE_BUNDLE, workers=workers) as server, ThreadPoolExecutor(8) as robots:
+        replies = list(robots.map(functools.partial(asked, server), range(8)))
+    with keystep.load(STATE_BUNDLE, threads=1) as runtime:
+        for number, given in enumerate(replies):
+            with contextlib.closing(Session(runtime.session())) as alone:
+                for request, reply in zip(requests(number), given, strict=True):
+                    assert same(reply, alone.answer(request)), number
+    assert sum(reply["planned"] for reply in replies[0]) == 3
 
 
 def test_seed_reset_and_a_new_prompt(server, request_):
