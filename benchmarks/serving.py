@@ -13,6 +13,10 @@ openpi's server has one episode for all its clients, which plans at every eighth
 has one for each. So robots are out of step: in step, all of them plan in the same round, and the overhead of
 that round is the others' plans.
 
+Eight robots ask as fast as they can, and once more each at the rate at which it would execute its chunks,
+beginning at a random moment. As fast as they can they fill the cores, whatever the server does: the mean of
+their round trips is their number over the requests a second, and no order of service changes that.
+
 Bars: 150 us median with one client; with eight no slower at the median than openpi's, half at p99.
 """
 
@@ -39,6 +43,7 @@ from keystep.table_writer import table_of
 OPENPI = REPOSITORY / "build" / "openpi-server"
 MEDIAN_BAR_US = 150.0
 Samples = dict[str, list[float]]
+Case = tuple[str, str, int, float]  # server, client, how many of them, requests a second of each or 0
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,9 @@ class Options:
     rounds: int = 20
     requests: int = 200
     """Of each client in each round; an eighth of them with eight clients."""
+    rate_hz: float = 0.0
+    """Requests a second of a robot that does not ask as fast as it can; 0: the bundle's control rate over the
+    actions that are executed of a chunk."""
     clients: tuple[int, ...] = (1, 8)
     workers: int = 0
     """Of keystep's server; 0: one per core."""
@@ -103,14 +111,21 @@ def observation_of(bundle: Path) -> str:
     return json.dumps({feature["key"]: (feature["shape"], feature["dtype"]) for feature in features})
 
 
-def measure(robots: list[Process], requests: int) -> Samples:
-    """All at once."""
-    for robot in robots:
-        robot.say(requests)
+def rate_of(bundle: Path) -> float:
+    manifest = keystep.read_manifest(bundle)
+    return float(manifest["control_rate_hz"] / manifest["chunk"]["execute"])
+
+
+def measure(robots: list[Process], requests: int, waits_s: list[float], rate_hz: float = 0) -> Samples:
+    """All at once, each after its wait; rate 0: as fast as they can."""
+    began = time.perf_counter()
+    for robot, wait_s in zip(robots, waits_s, strict=True):
+        robot.say(f"{requests} {rate_hz} {wait_s}")
     samples: Samples = defaultdict(list)
     for robot in robots:
         for name, values in json.loads(robot.hear()).items():
             samples[name] += values
+    samples["seconds"].append(time.perf_counter() - began)
     return samples
 
 
@@ -140,35 +155,41 @@ def main(options: Options) -> None:
     report = f"{table_of(rows)}\n" + ("" if "openpi" in servers else "openpi's server was not there.\n")
     print(report)
     settings = {"rounds": options.rounds, "requests": options.requests, "workers": options.workers}
+    settings |= {"clients": list(options.clients), "rate_hz": options.rate_hz or rate_of(options.bundle)}
     body = {"rows": rows}
     write_result(options.output, "serving", settings, body, report)
 
 
-def interleaved(
-    options: Options, robots: dict[tuple[str, str], list[Process]]
-) -> dict[tuple[str, str, int], Samples]:
-    """By server, client and how many of them at once."""
-    order = np.random.default_rng(options.seed)
-    cases = [(*pair, count) for pair in robots for count in options.clients]
-    samples: dict[tuple[str, str, int], Samples] = {case: defaultdict(list) for case in cases}
+def interleaved(options: Options, robots: dict[tuple[str, str], list[Process]]) -> dict[Case, Samples]:
+    random = np.random.default_rng(options.seed)
+    rate_hz = options.rate_hz or rate_of(options.bundle)
+    paces = [(count, rate) for count in options.clients for rate in (0.0, rate_hz) if count > 1 or not rate]
+    cases = [(*pair, *pace) for pair in robots for pace in paces]
+    samples: dict[Case, Samples] = {case: defaultdict(list) for case in cases}
     for pair in robots.values():
         for number, robot in enumerate(pair):
-            measure([robot], 10 + number)  # warm, and out of step: robots elsewhere do not plan at one moment
+            # warm, and out of step: robots elsewhere do not plan at one moment
+            measure([robot], 10 + number, [0.0])
     for _ in range(options.rounds):
-        for index in order.permutation(len(cases)):
-            server, client, count = cases[index]
-            found = measure(robots[server, client][:count], max(options.requests // count, 1))
+        for index in random.permutation(len(cases)):
+            server, client, count, rate = cases[index]
+            waits_s = (random.random(count) / rate if rate else np.zeros(count)).tolist()
+            requests = max(options.requests // count, 1)
+            found = measure(robots[server, client][:count], requests, waits_s, rate)
             for name, values in found.items():
                 samples[cases[index]][name] += values
     return samples
 
 
-def row(server: str, client: str, count: int, samples: Samples) -> dict[str, Any]:
+def row(server: str, client: str, count: int, rate_hz: float, samples: Samples) -> dict[str, Any]:
     overhead, whole = summarise(samples["overhead_us"]), summarise(samples["round_us"])
     return {
         "server": server,
         "client": client,
         "clients": str(count),
+        "each asks": f"{rate_hz:g} Hz" if rate_hz else "at once",
+        "requests/s": f"{overhead['count'] / sum(samples['seconds']):.0f}",
+        "overhead mean us": f"{np.mean(samples['overhead_us']):.0f}",
         "overhead p50 us": f"{overhead['median']:.0f}",
         "overhead p99 us": f"{overhead['p99']:.0f}",
         "round trip p50 us": f"{whole['median']:.0f}",

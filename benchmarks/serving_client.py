@@ -2,8 +2,9 @@
 
     python serving_client.py openpi|keystep PORT OBSERVATION
 
-answers one JSON line to each line with a number of requests: {"overhead_us": [..], "round_us": [..]}, the
-overhead without what the server says that its inference took. OBSERVATION is JSON: shape and dtype by key.
+answers one JSON line to each line with a number of requests, how many a second (0: as fast as they can) and
+the seconds until the first: {"overhead_us": [..], "round_us": [..]}, the overhead without what the server
+says that its inference took. OBSERVATION is JSON: shape and dtype by key.
 """
 
 import json
@@ -34,7 +35,12 @@ def main() -> None:
     client = client_of(kind, int(port))
     for line in sys.stdin:
         overhead_us, round_us = [], []
-        for _ in range(int(line)):
+        requests, rate_hz, wait_s = map(float, line.split())
+        due = time.perf_counter() + wait_s
+        for _ in range(int(requests)):
+            if rate_hz:
+                time.sleep(max(due - time.perf_counter(), 0))
+                due = max(due, time.perf_counter() - 1 / rate_hz) + 1 / rate_hz  # who is late asks no faster
             began = time.perf_counter()
             reply = client.infer(observation)
             took = 1e6 * (time.perf_counter() - began)
