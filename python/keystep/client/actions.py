@@ -135,18 +135,19 @@ class Gate:
         return self.apply_rows(action[None])[0]
 
     def apply_rows(self, rows: np.ndarray) -> np.ndarray:
-        """Actions given one after the other, float32 (rows, A). Bounds are those of all rows at once: row by
-        row a server's chunk would take as long here as the network needs for a fifth of it."""
+        """Actions given one after the other, float32 (rows, A). Bounds are those of all rows at once: one by
+        one they took a server as long as a quarter of a small network's chunk."""
         rows = np.minimum(np.maximum(rows, self._low), self._high)
-        if self._rate is not None:
-            for row in rows:
-                if self._last is not None:
-                    row[:] = np.minimum(np.maximum(row, self._last - self._rate), self._last + self._rate)
-                self._last = row
+        if self._rate is None:
+            return rows
+        for row in rows:
+            if self._last is not None:
+                row[:] = np.minimum(np.maximum(row, self._last - self._rate), self._last + self._rate)
+            self._last = row
         self._last = rows[-1].copy()  # what was returned is the caller's
         return rows
 
     def held(self, action: np.ndarray) -> None:
         """The robot was given this instead."""
-        if np.isfinite(action).all():
+        if self._rate is not None and np.isfinite(action).all():
             self._last = action
