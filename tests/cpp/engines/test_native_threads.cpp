@@ -1,9 +1,12 @@
 // The native engine among threads: several callers, two engines, interrupts, an engine that ends elsewhere.
 #include <atomic>
+#include <chrono>
 #include <optional>
 #include <thread>
+#include <utility>
 
 #include "check.hpp"
+#include "engines/native/team.hpp"
 #include "loaded_unet.hpp"
 
 using namespace keystep;
@@ -16,8 +19,8 @@ constexpr int kRuns = 40;
 
 int two() { return std::min(2, cores_here()); }
 
-EngineOptions options(const std::string& precision, int spin_us = 0) {
-  EngineOptions made = native_options("", precision, two());
+EngineOptions options(const std::string& precision, int spin_us = 0, int threads = two()) {
+  EngineOptions made = native_options("", precision, threads);
   made.spin_us = spin_us;
   return made;
 }
@@ -31,8 +34,8 @@ void run_often(LoadedUnet& unet, unsigned seed) {
 
 void callers_of_one_engine() {
   const UnetFolder folder(kShape, random_weights(kShape));
-  for (const int spin_us : {0, 50}) {
-    native::NativeEngine engine(options("fp32", spin_us));
+  for (const auto& [spin_us, threads] : {std::pair{0, two()}, {50, two()}, {0, 1}}) {
+    native::NativeEngine engine(options("fp32", spin_us, threads));
     LoadedUnet one(engine, folder), two(engine, folder), three(engine, folder);
     std::thread a([&] { run_often(one, 1); }), b([&] { run_often(two, 2); });
     run_often(three, 1);
@@ -41,6 +44,34 @@ void callers_of_one_engine() {
     CHECK(one.ran() == three.ran());
     CHECK(one.ran() != two.ran());
   }
+}
+
+/// Waits in the midst of a stage until so many jobs are there, for a minute at most.
+struct Meeting final : native::Team::Job {
+  explicit Meeting(std::atomic<int>& there) : there_(there) {}
+  void walk(native::Team::Member& member) noexcept override {
+    member.share([this](int) {
+      ++there_;
+      for (int i = 0; i < 60'000 && there_ < 2; ++i)
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      met = there_ == 2;
+    });
+  }
+  bool met = false;
+
+ private:
+  std::atomic<int>& there_;
+};
+
+/// A team without workers has nothing to wait for: a server's sessions run on as many cores as there are.
+void callers_of_one_thread_run_at_once() {
+  native::Team team(1, false, 0);
+  std::atomic<int> there = 0;
+  Meeting one(there), other(there);
+  std::thread thread([&] { team.run(one); });
+  team.run(other);
+  thread.join();
+  CHECK(one.met && other.met);
 }
 
 /// Two engines have threads of their own; what they compute does not meet.
@@ -144,6 +175,7 @@ void more_engines_than_cores() {
 int main() {
   if (cores_here() < 2) std::printf("one core: the engines have one thread each\n");
   callers_of_one_engine();
+  callers_of_one_thread_run_at_once();
   two_engines();
   loads_beside_a_run();
   moves_between_threads();

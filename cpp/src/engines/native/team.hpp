@@ -37,7 +37,9 @@ class Team {
   Team& operator=(const Team&) = delete;
 
   int size() const noexcept { return static_cast<int>(workers_.size()) + 1; }
-  /// Returns when all stages are done. From any thread; callers take turns, in the order in which they came.
+  /// Returns when all stages are done. From any thread; callers take turns, in the order in which they came:
+  /// the workers have one job at a time. Without workers there is nothing to wait for, and each caller walks
+  /// through its job at once.
   void run(Job& job) noexcept;
   /// Returns when no worker walks through any job any more; waits for a run on another thread.
   void settle() noexcept;
@@ -106,6 +108,7 @@ class Team::Member {
   /// done, and what they wrote is visible.
   template <class Work>
   void share(Work&& work) noexcept {
+    if (team_.size() == 1) return work(0);
     for (int part = take(); part >= 0; part = take()) {
       work(part);
       finish();
