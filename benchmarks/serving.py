@@ -154,8 +154,13 @@ def main(options: Options) -> None:
     rows = [row(*name, values) for name, values in samples.items()]
     report = f"{table_of(rows)}\n" + ("" if "openpi" in servers else "openpi's server was not there.\n")
     print(report)
-    settings = {"rounds": options.rounds, "requests": options.requests, "workers": options.workers}
-    settings |= {"clients": list(options.clients), "rate_hz": options.rate_hz or rate_of(options.bundle)}
+    settings: dict[str, Any] = {
+        "rounds": options.rounds,
+        "requests": options.requests,
+        "workers": options.workers,
+        "clients": options.clients,
+        "rate_hz": options.rate_hz or rate_of(options.bundle),
+    }
     body = {"rows": rows}
     write_result(options.output, "serving", settings, body, report)
 
