@@ -166,7 +166,7 @@ def _settings(folder: Path, about: Checkpoint, dataset: Path | tuple[Path, ...])
         for name, value in told.items()
         if name in known
     }
-    changes = {"dataset": dataset, "output": folder, "weights": folder, "stage": "pictures"}
+    changes: dict[str, Any] = {"dataset": dataset, "output": folder, "weights": folder, "stage": "pictures"}
     changes |= {"questions": 0.0, "texts": 0.0}
     return CodePlannerTraining(**values | changes)
 
