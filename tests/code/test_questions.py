@@ -151,10 +151,11 @@ def check(
         else:
             check_things(answer, "No, ", place, seen, plural_of)
     elif question.kind == SCENE:
-        assert text == "What is visible?"
+        assert text in ("What is visible?", "What is visible in order?")
         told = re.findall(r"[Aa]n? ([^,]+?) is at \((\d+), (\d+)\)", answer)
         found = [(name, (int(column), int(row))) for name, column, row in told]
-        assert found == sorted(seen)
+        order = (lambda one: one[1][::-1]) if text.endswith("in order?") else None
+        assert sorted(found) == sorted(seen) and found == sorted(found, key=order)
         assert bool(seen) or answer == "Nothing is visible."
     elif question.kind == "visible":
         name = re.fullmatch(r"Is an? (.+?) visible\?", text)[1]  # type: ignore[index]
@@ -224,7 +225,7 @@ def test_every_kind_asks_about_every_name_or_place_and_one_fake(scene: list, see
     found_places = [places_in(question.question)[0] for question in by_kind["what"]]
     assert len(found_places) == len(set(found_places)) == len(places) + bool(free)
     assert set(found_places) - places <= set(free)
-    assert len(by_kind[SCENE]) == 1
+    assert len(by_kind[SCENE]) == 2
     yes = {question.question for question in by_kind["is_at"] if question.answer.startswith("Yes")}
     no = [places_in(question.question)[0] for question in by_kind["is_at"] if question.question not in yes]
     here = {(name, slow_cell(box)) for name, box in scene if box[0] >= 0}
@@ -250,6 +251,8 @@ def test_answers_read_as_english() -> None:
     assert answers["How many left plates are visible?"] == "No left plates are visible."
     three = "A blue hexagon is at (1, 1), an orange box is at (9, 9), a red cube is at (1, 1)"
     assert answers["What is visible?"] == f"{three} and a red cube is at (5, 7)."
+    three = "A red cube is at (1, 1), a blue hexagon is at (1, 1), a red cube is at (5, 7)"
+    assert answers["What is visible in order?"] == f"{three} and an orange box is at (9, 9)."
 
 
 def test_a_crowded_picture_has_no_fake_place() -> None:
@@ -269,7 +272,7 @@ def test_a_scene_with_all_names_has_no_fake_name() -> None:
 
 def test_an_empty_table_has_fakes_only() -> None:
     found = asked([], [])
-    assert [question.kind for question in found] == [*KINDS, SCENE]
+    assert [question.kind for question in found] == [*KINDS, SCENE, SCENE]
     assert all(re.match(r"No|Nothing", question.answer) for question in found)
 
 

@@ -98,17 +98,17 @@ class Reader(nn.Module):
             name = question.removeprefix("Where is the ").removesuffix("?")
             cells = dict(zip(scene.names, scene.cells, strict=True)) if scene else {}
             return f"The {name} is at {cells.get(name, (9, 9)) if 'cell' in self.reads else (9, 9)}."
-        if question == "What is visible?":
-            return self.everything(scene)
+        if question.startswith("What is visible"):
+            return self.everything(scene, question.endswith("in order?"))
         return "Yes."
 
-    def everything(self, scene: Any) -> str:
-        """As it is asked for: by name."""
+    def everything(self, scene: Any, in_order: bool) -> str:
+        """As it is asked for: by name, or row by row."""
         things = (
             zip(scene.names, scene.cells, strict=True) if scene and self.reads else [("red cube", (9, 9))]
         )
         told = []
-        for name, cell in sorted(things):
+        for name, cell in sorted(things, key=(lambda thing: thing[1][::-1]) if in_order else None):
             colour, shape = name.split()
             colour = colour if "colour" in self.reads else "red"
             shape = shape if "shape" in self.reads else "cube"

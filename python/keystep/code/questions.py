@@ -39,7 +39,10 @@ def questions(
     all_names: Sequence[str],
     grid: int = GRID,
 ) -> list[Question]:
-    """Questions of all five kinds about one picture, and last the one about the scene.
+    """Questions of all five kinds about one picture, and last two about the scene.
+
+    They are answered with all there is and where: by name, so that each thing has to be looked for, and row
+    by row, as image tokens come, which is learned first.
 
     Every kind of the five asks about every name, or place of an object in view, once, and about one fake: a
     name of `all_names` that no object has, or a place further than a third of the grid from every object. A
@@ -56,6 +59,7 @@ def questions(
     if np.shape(boxes) != (len(names), 4):
         raise ValueError(f"boxes: expected shape ({len(names)}, 4), got {np.shape(boxes)}")
     scene = _Scene(tuple(names), tuple(cell(box, grid) for box in boxes), grid)
+    things = list(zip(scene.names, scene.cells, strict=True))
     fakes = sorted(set(all_names) - set(names))
 
     def asked() -> list[str]:
@@ -73,7 +77,8 @@ def questions(
             Question("count", f"How many {_plural(name)} are visible?", _count(scene, name))
             for name in asked()
         ),
-        Question(SCENE, "What is visible?", _all(scene)),
+        Question(SCENE, "What is visible?", _all(sorted(things))),
+        Question(SCENE, "What is visible in order?", _all(sorted(things, key=lambda one: one[1][::-1]))),
     ]
 
 
@@ -159,10 +164,9 @@ def _count(scene: _Scene, name: str) -> str:
     return f"{count or 'No'} {_plural(name)} are visible."
 
 
-def _all(scene: _Scene) -> str:
-    """Every object in view and where, by name: each has to be looked for, as places have another order."""
-    things = [thing for thing in zip(scene.names, scene.cells, strict=True) if thing[1] != OUT_OF_VIEW]
-    told = [f"{_a(name)} is at {place}" for name, place in sorted(things)]
+def _all(things: Sequence[tuple[str, Cell]]) -> str:
+    """Objects and where they are, as they come."""
+    told = [f"{_a(name)} is at {place}" for name, place in things if place != OUT_OF_VIEW]
     return f"{_capital(_list(told) if told else 'nothing is visible')}."
 
 
