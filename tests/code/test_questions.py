@@ -154,7 +154,7 @@ def check(
         assert text in ("What is visible?", "What is visible in order?")
         told = re.findall(r"[Aa]n? ([^,]+?) is at \((\d+), (\d+)\)", answer)
         found = [(name, (int(column), int(row))) for name, column, row in told]
-        order = (lambda one: one[1][::-1]) if text.endswith("in order?") else None
+        order = (lambda one: (one[1][::-1], one[0])) if text.endswith("in order?") else None
         assert sorted(found) == sorted(seen) and found == sorted(found, key=order)
         assert bool(seen) or answer == "Nothing is visible."
     elif question.kind == "visible":
@@ -251,7 +251,7 @@ def test_answers_read_as_english() -> None:
     assert answers["How many left plates are visible?"] == "No left plates are visible."
     three = "A blue hexagon is at (1, 1), an orange box is at (9, 9), a red cube is at (1, 1)"
     assert answers["What is visible?"] == f"{three} and a red cube is at (5, 7)."
-    three = "A red cube is at (1, 1), a blue hexagon is at (1, 1), a red cube is at (5, 7)"
+    three = "A blue hexagon is at (1, 1), a red cube is at (1, 1), a red cube is at (5, 7)"
     assert answers["What is visible in order?"] == f"{three} and an orange box is at (9, 9)."
 
 

@@ -96,8 +96,22 @@ def test_texts_beside_pictures_are_kept_and_gone_on_with(
     monkeypatch.setattr(program_texts, "texts", None)  # nothing is made again
     assert train(settings(run, dataset=folder, texts=0.5, steps=3)).step == 3
     assert (run / "programs.json").read_bytes() == kept
+    with pytest.raises(ValueError, match=r"^texts: expected 0, as stage sight has none beside, got 0.5$"):
+        settings(run, dataset=folder, stage="sight", texts=0.5)
     with pytest.raises(ValueError, match=r"^texts: expected at least 0, got -1$"):
         settings(run, dataset=folder, texts=-1)
+
+
+def test_pictures_without_sight_are_said_to_be_guesses(dataset: Any, tmp_path: Path) -> None:
+    folder = dataset("rgb").path
+    for stage in ("text", "sight"):
+        train(settings(tmp_path / stage, dataset=folder, stage=stage))
+    for weights, blind in ((None, True), ("text", True), ("sight", False)):
+        chosen = settings(
+            tmp_path / "run", dataset=folder, weights=None if weights is None else tmp_path / weights
+        )
+        notes = CodePlannerRecipe(chosen, code_source(chosen)).notes
+        assert any("stays a guess" in note for note in notes) == blind
 
 
 def test_replies_about_objects_that_the_weights_do_not_know_are_refused(dataset: Any, tmp_path: Path) -> None:

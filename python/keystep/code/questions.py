@@ -42,7 +42,7 @@ def questions(
     """Questions of all five kinds about one picture, and last two about the scene.
 
     They are answered with all there is and where: by name, so that each thing has to be looked for, and row
-    by row, as image tokens come, which is learned first.
+    by row, nearly as image tokens come, which is learned first.
 
     Every kind of the five asks about every name, or place of an object in view, once, and about one fake: a
     name of `all_names` that no object has, or a place further than a third of the grid from every object. A
@@ -78,7 +78,9 @@ def questions(
             for name in asked()
         ),
         Question(SCENE, "What is visible?", _all(sorted(things))),
-        Question(SCENE, "What is visible in order?", _all(sorted(things, key=lambda one: one[1][::-1]))),
+        Question(
+            SCENE, "What is visible in order?", _all(sorted(things, key=lambda one: (one[1][::-1], one[0])))
+        ),
     ]
 
 

@@ -121,6 +121,8 @@ class CodePlannerRecipe:
             self.notes.append(
                 f"of a picture {objects} objects are told, in {each} tokens each; {len(network.names)} names"
             )
+        if config.stage == "pictures" and network.names and not _sees(config):
+            self.notes.append("weights: of stage sight none, so that what it says it finds stays a guess")
         self.draft = replace(draft, config=network)
         self._normalizer = self.draft.normalizer()
 
@@ -209,6 +211,14 @@ def code_source(config: CodePlannerTraining) -> CodeSource:
         return texts
     found.texts, found.texts_each = texts, config.texts
     return found
+
+
+def _sees(config: CodePlannerTraining) -> bool:
+    """Whether the weights to start from know what is where."""
+    if config.weights is None:
+        return False
+    told = read_checkpoint(config.weights).provenance.get("training")
+    return isinstance(told, dict) and told.get("stage") in ("sight", "pictures")
 
 
 def _can_find(network: CodePlannerConfig) -> bool:

@@ -29,7 +29,8 @@ class CodePlannerTraining(TrainConfig):
     programs: int = 20_000
     """Of stage `text`, and of `texts`: how many, all tasks alike."""
     texts: float = 0.0
-    """Of stage `pictures`: programs beside each episode. Without, what stage `text` taught is forgotten."""
+    """Of stage `pictures`: programs beside each episode, rounded up in a batch. Without, what stage `text`
+    taught is forgotten."""
     layout: str = "default"
     """Of prompts, a key of keystep.code.prompt.LAYOUTS."""
     steps_per_row: int = 16
@@ -74,6 +75,8 @@ class CodePlannerTraining(TrainConfig):
                 raise ValueError(f"{name}: expected more than 0, got {getattr(self, name)}")
         if not 0 <= self.texts < math.inf:
             raise ValueError(f"texts: expected at least 0, got {self.texts}")
+        if self.texts and self.stage != "pictures":
+            raise ValueError(f"texts: expected 0, as stage {self.stage} has none beside, got {self.texts}")
         if self.border_steps < 0:
             raise ValueError(f"border_steps: expected at least 0, got {self.border_steps}")
         if not 1 <= self.questions_per_step <= len(KINDS):
