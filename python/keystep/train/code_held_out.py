@@ -166,9 +166,8 @@ def _settings(folder: Path, about: Checkpoint, dataset: Path | tuple[Path, ...])
         for name, value in told.items()
         if name in known
     }
-    changes: dict[str, Any] = {"dataset": dataset, "output": folder, "weights": folder, "stage": "pictures"}
-    changes |= {"questions": 0.0, "texts": 0.0}
-    return CodePlannerTraining(**values | changes)
+    places: dict[str, Any] = {"dataset": dataset, "output": folder, "weights": folder}
+    return CodePlannerTraining(**values | places | {"stage": "pictures", "questions": 0.0, "texts": 0.0})
 
 
 def _held_out(config: CodePlannerTraining, about: Checkpoint, source: CodeDemonstrations) -> list[int]:

@@ -106,8 +106,10 @@ class CodePlannerRecipe:
         network = draft.config
         assert isinstance(network, CodePlannerConfig)
         self._language = source.told_to(network)
+        sees = False
         if config.weights is not None:
             trained = read_checkpoint(config.weights)
+            sees = _sees(trained)
             if not isinstance(trained.config, CodePlannerConfig):
                 raise DatasetError(f"weights.kind: expected {draft.kind}, got {trained.kind}")
             check_language(config.weights, self._language)
@@ -121,7 +123,7 @@ class CodePlannerRecipe:
             self.notes.append(
                 f"of a picture {objects} objects are told, in {each} tokens each; {len(network.names)} names"
             )
-        if config.stage == "pictures" and network.names and not _sees(config):
+        if config.stage == "pictures" and network.names and not sees:
             self.notes.append("weights: of stage sight none, so that what it says it finds stays a guess")
         self.draft = replace(draft, config=network)
         self._normalizer = self.draft.normalizer()
@@ -213,11 +215,9 @@ def code_source(config: CodePlannerTraining) -> CodeSource:
     return found
 
 
-def _sees(config: CodePlannerTraining) -> bool:
-    """Whether the weights to start from know what is where."""
-    if config.weights is None:
-        return False
-    told = read_checkpoint(config.weights).provenance.get("training")
+def _sees(trained: Checkpoint) -> bool:
+    """Whether these weights know what is where."""
+    told = trained.provenance.get("training")
     return isinstance(told, dict) and told.get("stage") in ("sight", "pictures")
 
 
