@@ -6,7 +6,8 @@ import pytest
 
 from keystep.code.packing import Target
 from keystep.code.prompt import LAYOUTS, Prompt, PromptLayout
-from keystep.code.samples import CodeEpisode, SampleMaker, step_samples, text_samples
+from keystep.code.questions import Question
+from keystep.code.samples import CodeEpisode, SampleMaker, ToldScene, step_samples, text_samples
 from keystep.code.tokenizer import Tokenizer
 from keystep.code.trace import comment
 
@@ -47,3 +48,34 @@ def test_no_sample_is_longer_than_the_longest(layout: PromptLayout, seen: bool) 
         Target.GOES_ON,
         Target.REQUESTED,
     }
+
+
+def test_a_text_with_its_scenes_is_asked_as_though_they_were_seen() -> None:
+    """The same prompt but for the picture's place, where words stand; cells are learned, too."""
+    maker = SampleMaker(Tokenizer((*WORDS.words, "actor_pos=(", "12", ", ", "7")), LAYOUTS["default"], 3)
+    codes = ("pick('cube', actor_pos=(12, 7))", "done()")
+    asked = Question("where", "Where is the cube?", "The cube is at (12, 7).")
+    scenes = [ToldScene((21, 22, 23), (asked,)), ToldScene((24, 25, 26))]
+    samples = list(text_samples(maker, "Pick up", codes, 0, scenes, cell_weight=4.0))
+    assert [sample[-1].target for sample in samples] == [
+        Target.REQUESTED,
+        Target.KEYSTEP,
+        Target.ANSWER,
+        Target.REQUESTED,
+        Target.GOES_ON,
+    ]
+    wanted = [
+        Prompt("Pick up", request=True, proprioception=False),
+        Prompt("Pick up", proprioception=False),
+        Prompt("Pick up", question=asked.question, proprioception=False),
+        Prompt("Pick up", codes[:1], request=True, proprioception=False),
+        Prompt("Pick up", codes[:1], proprioception=False),
+    ]
+    for number, (sample, prompt) in enumerate(zip(samples, wanted, strict=True)):
+        told = iter(scenes[number // 3].ids)
+        plain = [token for chunk in maker.question(prompt, 0, 0) for token in chunk.tokens]
+        expected = [next(told) if token == WORDS.image else token for token in plain]
+        assert [token for chunk in sample[:-1] for token in chunk.tokens] == expected
+        assert next(told, None) is None and all(chunk.shown is None for chunk in sample)
+    assert samples[0][-1].weights.count(4.0) == 2 and samples[3][-1].weights.count(4.0) == 0
+    assert 0.0 in next(text_samples(maker, "Pick up", codes, 0))[-1].weights

@@ -12,6 +12,7 @@ pytest.importorskip("transformers")
 
 from code_writers import example, small  # noqa: E402
 
+from keystep.code.told import SceneWords  # noqa: E402
 from keystep.models.checks import ConfigError  # noqa: E402
 from keystep.models.code_planner.config import OBJECT_SLOTS, CodePlannerConfig  # noqa: E402
 from keystep.models.code_planner.finding import (  # noqa: E402
@@ -226,3 +227,26 @@ def test_words_come_back_from_json() -> None:
     again = CodePlannerConfig.from_dict(config.to_dict())
     assert again.to_dict() == config.to_dict() and again.tokens_of_an_object == 4
     assert CodePlanner(again).state_dict().keys() == CodePlanner(config).state_dict().keys()
+
+
+def test_what_is_found_for_sure_is_what_a_told_scene_says() -> None:
+    """Programs come with scenes in words: where a detector is sure the decoder is shown the same."""
+    config = finding()
+    assert config.picture is not None
+    cells = tuple(side // 8 for side in config.picture.shape[:2])
+    words = SceneWords(config.names, config.numbers, cells, 2, config.pad_id)
+    boxes = torch.tensor([[0.6, 0.5, 0.9, 0.7], [0.1, 0.1, 0.4, 0.3]])
+    names, grid = list(config.names), len(config.numbers) - 1
+    torch.manual_seed(0)
+    embeddings = torch.randn(config.vocabulary, config.width)
+    count = cells[0] * cells[1]
+    there, what = torch.full((1, count), -9.0), torch.zeros(1, count, len(names))
+    where = torch.zeros(1, count, 2, grid + 1)
+    for name, box in zip((2, 0), boxes.tolist(), strict=True):
+        right, down = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+        cell = int(down * cells[0]) * cells[1] + int(right * cells[1])
+        there[0, cell], what[0, cell, name] = 9.0, 99.0
+        where[0, cell, 0, round(right * grid)] = where[0, cell, 1, round(down * grid)] = 99.0
+    shown = FoundTokens(config)(Found(there, what, where), embeddings)
+    told = words.tell([names[2], names[0]], boxes.numpy(), None)
+    torch.testing.assert_close(shown[0], embeddings[torch.tensor(told)])

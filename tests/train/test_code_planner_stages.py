@@ -12,6 +12,7 @@ pytest.importorskip("accelerate", reason="training packages are not installed")
 pytest.importorskip("gymnasium", reason="needs the extra 'sim'")
 
 import fake_tabletop
+import numpy as np
 import torch
 from code_checkpoints import code_config, small_llava
 
@@ -22,8 +23,8 @@ from keystep.data import DatasetError
 from keystep.models.checkpoint import CheckpointError, load_model, make_model
 from keystep.models.code_planner.presets import CODE_PLANNER_PRESETS
 from keystep.suites import suite_named
-from keystep.suites.base import tokenizer
-from keystep.train import CodePlannerTraining, program_texts, train
+from keystep.suites.base import SeenScene, tokenizer
+from keystep.train import CodePlannerTraining, program_texts, scene_pictures, train
 from keystep.train.code_language import LANGUAGE, load_language
 from keystep.train.code_planner import CodePlannerRecipe, _with_names_of, code_source
 from keystep.train.code_samples import StepSampling, text_rows
@@ -100,6 +101,41 @@ def test_texts_beside_pictures_are_kept_and_gone_on_with(
         settings(run, dataset=folder, stage="sight", texts=0.5)
     with pytest.raises(ValueError, match=r"^texts: expected at least 0, got -1$"):
         settings(run, dataset=folder, texts=-1)
+
+
+def test_scenes_beside_demonstrations_are_kept_and_gone_on_with(
+    dataset: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, run = dataset("rgb").path, tmp_path / "sight"
+
+    def scenes(suite: Any, size: int) -> Any:
+        while True:
+            yield SeenScene(
+                np.zeros((size, size, 3), np.uint8), ("red cube",), np.full((1, 4), 0.5, np.float32)
+            )
+
+    monkeypatch.setattr(scene_pictures, "seen_scenes", scenes)
+    assert train(settings(run, dataset=folder, stage="sight", scene_pictures=3)).step == 2
+    kept = (run / "scenes.npz").read_bytes()
+    monkeypatch.delattr(scene_pictures, "seen_scenes")  # nothing is drawn again
+    assert train(settings(run, dataset=folder, stage="sight", scene_pictures=3, steps=3)).step == 3
+    assert (run / "scenes.npz").read_bytes() == kept
+    for stage, count, wanted in (("text", 1, "0 in stage text"), ("sight", -1, "at least 0")):
+        with pytest.raises(ValueError, match=rf"^scene_pictures: expected {wanted}, got {count}$"):
+            settings(run, dataset=folder, stage=stage, scene_pictures=count)
+
+
+def test_programs_with_scenes_train_and_go_on(dataset: Any, tmp_path: Path) -> None:
+    folder = dataset("rgb").path
+    about = dict(dataset=folder, stage="text", scenes=1.0, questions=0.5, row_tokens=640)
+    assert train(settings(tmp_path / "once", steps=3, **about)).step == 3
+    train(settings(tmp_path / "twice", steps=1, **about))
+    assert train(settings(tmp_path / "twice", steps=3, **about)).step == 3
+    for scenes in (-0.1, 1.1):
+        with pytest.raises(ValueError, match=rf"^scenes: expected 0 to 1, got {scenes}$"):
+            settings(tmp_path, dataset=folder, stage="text", scenes=scenes)
+    with pytest.raises(ValueError, match=r"^scenes: expected 0, as there are no programs, got 0.5$"):
+        settings(tmp_path, dataset=folder, stage="pictures", scenes=0.5)
 
 
 def test_pictures_without_sight_are_said_to_be_guesses(dataset: Any, tmp_path: Path) -> None:
@@ -251,7 +287,7 @@ def test_settings_of_steps_reach_the_samples(dataset: Any, tmp_path: Path) -> No
     others = {"requests": False, "questions": 0.5, "questions_per_step": 3}
     config = settings(tmp_path / "run", dataset=dataset("rgb").path, **weights, **others)
     source: Any = code_source(config)
-    assert source.data._sampling == StepSampling(3, StepWeights(5.0, 2.0, 1), False, 0.5, 3, 320)
+    assert source.data.sampling == StepSampling(3, StepWeights(5.0, 2.0, 1), False, 0.5, 3, 320)
 
 
 def test_what_does_not_fit_is_refused(dataset: Any, tmp_path: Path) -> None:

@@ -131,7 +131,7 @@ def test_a_full_row_keeps_late_steps_as_often_as_early_ones(dataset: Any, layout
         row = data.row(0, maker, rng)
         assert len(row) <= 400
         counts[sorted({step for name, _, step in row.shown if name == "image"})] += 1
-    assert counts.sum() < 0.8 * 300 * data._sampling.steps_per_episode, "not all of them fit"
+    assert counts.sum() < 0.8 * 300 * data.sampling.steps_per_episode, "not all of them fit"
     starts = counts[::length]
     assert starts[-4:].mean() > 0.85 * starts[:4].mean()
     assert counts[-32:].mean() > 0.85 * counts[:32].mean()

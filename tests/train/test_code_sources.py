@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import pytest
 pytest.importorskip("gymnasium", reason="needs the extra 'sim'")
 
 import fake_tabletop
+from code_checkpoints import code_config
 
 from keystep.code.prompt import DEFAULT, PAPER, PromptLayout
 from keystep.code.tokenizer import Tokenizer
@@ -20,6 +21,7 @@ from keystep.features import Feature
 from keystep.suites import suite_named
 from keystep.train.code_samples import StepSampling
 from keystep.train.code_sources import CodeDemonstrations, Programs
+from keystep.train.scene_pictures import ScenePictures
 
 SUITE = suite_named("tabletop")
 
@@ -187,6 +189,69 @@ def test_programs_are_rows_of_text_told_like_the_demonstrations(dataset: Any) ->
     assert source.sha256() == Programs(SUITE, 33, like).sha256() != Programs(SUITE, 32, like).sha256()
     with pytest.raises(ValueError, match="programs: expected at least 1, got 0"):
         Programs(SUITE, 0, like)
+
+
+def test_programs_come_with_their_scenes_in_words(dataset: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where all names are known, in the share that is asked for; nothing is looked at."""
+    like = CodeDemonstrations(dataset("rgb"), SUITE, StepSampling(question_share=1.0, cell_weight=7.0))
+    source = Programs(SUITE, 33, like, 900, scenes=1.0)
+    every = sorted({name for episode in source.episodes for name in episode.names})
+    names = {name: tuple(source.tokenizer.encode(name)) for name in every}
+    config = code_config(
+        observation=(like.proprioception, Feature("observation.images.base", "rgb", (128, 128, 3))),
+        names=names,
+        numbers=like.numbers,
+        image_tokens=36,
+        vocabulary=source.vocabulary,
+        **source.ids,
+    )
+    swap = next(number for number, one in enumerate(source.episodes) if one.task == "Swap")
+
+    def row(config: Any, seed: int = 0) -> Any:
+        return source.rows([swap], config).packed(np.array([0]), np.random.default_rng(seed))[0]
+
+    told, again = row(config), row(config)
+    assert told.shown == () and not (told.tokens == source.ids["image_id"]).any()
+    assert np.array_equal(told.tokens, again.tokens) and not np.array_equal(
+        told.tokens, row(config, 1).tokens
+    )
+    text = source.tokenizer.decode([int(token) for token in told.tokens if token > 5])
+    assert "What is visible" in text and {1.0, 7.0} <= set(told.weights.tolist())
+    few = replace(config, names={name: ids for name, ids in names.items() if "hexagon" in name})
+    known = {name for name in few.names} >= set(source.episodes[swap].names)
+    assert not known and "What is visible" not in source.tokenizer.decode(
+        [int(token) for token in row(few).tokens if token > 5]
+    )
+    source.scenes = 0.0
+    assert "actor_pos" in source.tokenizer.decode([int(token) for token in row(config).tokens if token > 5])
+    assert 7.0 not in row(config).weights.tolist()
+    monkeypatch.setattr(like, "names", {})
+    with pytest.raises(
+        DatasetError, match=r"^scenes: expected 0, as .* does not say where objects are, got 0.5$"
+    ):
+        Programs(SUITE, 3, like, scenes=0.5)
+
+
+def test_sight_has_as_many_pictures_of_scenes(dataset: Any) -> None:
+    source = CodeDemonstrations(dataset("rgb"), SUITE, StepSampling(steps_per_episode=3), sight=True)
+    network = Network(8, None, names=source.names)
+    alone = source.rows([0], network).batch(np.array([0]), np.random.default_rng(0))
+    pictures = np.arange(2, dtype=np.uint8)[:, None, None, None] * np.ones((1, 16, 16, 3), np.uint8)
+    boxes = np.full((2, 9, 4), -1.0, np.float32)
+    boxes[0, 8], boxes[1, 0] = [0.1, 0.2, 0.3, 0.4], [0.5, 0.5, 0.6, 0.6]
+    names = ((*["red cube"] * 8, "blue hexagon"), ("green thing",))
+    source.scenes = ScenePictures(pictures, boxes, names)
+    both = source.rows([0], network).batch(np.array([0]), np.random.default_rng(0))
+    assert both["pictures"].shape == (6, 3, 16, 16) and both["boxes"].shape == (6, 9, 4)
+    assert np.array_equal(both["pictures"][:3], alone["pictures"])
+    assert np.array_equal(both["named"][:3, :8], alone["named"]) and (both["named"][:, 8][:3] == -1).all()
+    for picture, box, named in zip(*(both[name][3:] for name in ("pictures", "boxes", "named")), strict=True):
+        which = round(float(picture.max() * 255))
+        wanted = [-1] * 8 + [0] if which == 0 else [-1] * 9
+        assert named.tolist() == wanted, "of those in view the name; a thing without a known one is none"
+        if which == 0:
+            mirrored = [0.7, 0.2, 0.9, 0.4]
+            assert any(np.allclose(box[8], one, atol=1e-6) for one in (boxes[0, 8], mirrored))
 
 
 def test_programs_are_learned_beside_demonstrations(dataset: Any) -> None:

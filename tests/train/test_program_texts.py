@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("gymnasium", reason="needs the extra 'sim'")
 
+from keystep.code.grid import cell
 from keystep.data import DatasetError
 from keystep.suites import suite_named
 from keystep.train import program_texts as made
@@ -27,7 +30,26 @@ def test_kept_programs_are_read_and_not_made_again(tmp_path: Path, monkeypatch: 
     keep_programs(path, SUITE.name, 32, episodes[:1])
     assert path.read_bytes() == before, "a run keeps those it began with"
     monkeypatch.delattr(made, "texts")
-    assert program_texts(SUITE, 40, 32, path) == episodes
+    again = program_texts(SUITE, 40, 32, path)
+    assert again == episodes
+    for one, other in zip(episodes, again, strict=True):
+        assert one.boxes is not None and one.boxes.shape == (len(one.keysteps), len(one.names), 4)
+        np.testing.assert_array_equal(one.boxes, other.boxes)
+
+
+def test_scenes_change_as_the_program_goes_on() -> None:
+    """What is put somewhere is told where it lies then; code has the cells of its own scene."""
+    episode = next(one for one in program_texts(SUITE, 31, 32) if one.task == "Swap")
+    assert episode.boxes is not None
+    first = re.findall(r"'([a-z ]+)', actor_pos=\((\d+), (\d+)\)", episode.keysteps[0])
+    assert len(first) == 2
+    for name, column, row in first:
+        number = episode.names.index(name)
+        assert cell(episode.boxes[0, number], 32) == (int(column), int(row))
+        assert cell(episode.boxes[-1, number], 32) != (int(column), int(row))
+    last = [cell(episode.boxes[-1, episode.names.index(name)], 32) for name, *_ in first]
+    for (_, column, row), place in zip(first[::-1], last, strict=True):
+        assert max(abs(int(column) - place[0]), abs(int(row) - place[1])) <= 1, "they changed places"
 
 
 @pytest.mark.parametrize(
@@ -39,6 +61,7 @@ def test_kept_programs_are_read_and_not_made_again(tmp_path: Path, monkeypatch: 
         ({"episodes": {}}, "episodes: expected 2 of them, got {}"),
         ({"episodes": [1]}, "episodes: expected 2 of them, got 1 of them"),
         ({"episodes": [1, 2]}, r"episodes\[0\]\.keysteps: expected texts, got None"),
+        ({"version": 1}, "version: expected 2, got 1; without this file"),
     ],
 )
 def test_kept_programs_that_are_others_or_damaged(
@@ -55,6 +78,20 @@ def test_an_episode_that_is_none_and_a_file_that_is_no_json(tmp_path: Path) -> N
     path = tmp_path / PROGRAMS
     keep_programs(path, SUITE.name, 32, program_texts(SUITE, 2, 32))
     document = json.loads(path.read_text())
+    for field, value, problem in (
+        ("names", [1], r"names: expected texts, got \[1\]"),
+        (
+            "boxes",
+            [[1]],
+            r"boxes: expected numbers of the shape \(\d+, \d+, 4\), at most 1000, got \[\[1\]\]",
+        ),
+        ("boxes", "no", r"boxes: expected numbers of the shape .*, got 'no'"),
+        ("boxes", (2000 * np.ones((3, 3, 4), int)).tolist(), "boxes: expected numbers of the shape"),
+    ):
+        one = {**document["episodes"][1], field: value}
+        path.write_text(json.dumps({**document, "episodes": [document["episodes"][0], one]}))
+        with pytest.raises(DatasetError, match=rf"episodes\[1\]\.{problem}"):
+            program_texts(SUITE, 2, 32, path)
     document["episodes"][1]["seed"] = "1"
     path.write_text(json.dumps(document))
     with pytest.raises(DatasetError, match=r"episodes\[1\]\.seed: expected int, got '1'"):

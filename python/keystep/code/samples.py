@@ -9,7 +9,7 @@ Source: From Code to Action, sections 4.1 and 4.2.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -78,7 +78,7 @@ class SampleMaker:
 
     def sample(
         self, prompt: Prompt, reply: str, target: Target, episode: Hashable, frame: Hashable = None,
-        cell_weight: float = 1.0,
+        cell_weight: float = 1.0, told: Sequence[int] = (),
     ) -> list[Chunk]:  # fmt: skip
         """A prompt with its reply.
 
@@ -87,8 +87,9 @@ class SampleMaker:
             frame: of the episode, which is seen; `Chunk.shown` is (section, episode, frame).
             cell_weight: of the numbers of cells in the loss, beside 1 of other tokens; 0 where text alone
                 cannot know them.
+            told: see `question`.
         """
-        chunks = self.question(prompt, episode, frame)
+        chunks = self.question(prompt, episode, frame, told)
         tokens = tuple(self.tokenizer.encode_pieces(self.layout.reply(reply)))
         cells = self.cells(tokens, answer=prompt.question is not None)
         weights = tuple(cell_weight if cell else 1.0 for cell in cells)
@@ -105,12 +106,19 @@ class SampleMaker:
         replies = [self.layout.reply(text) for code in keysteps for text in (code, comment(code))]
         return asked + max(len(self.tokenizer.encode_pieces(reply)) for reply in replies)
 
-    def question(self, prompt: Prompt, episode: Hashable, frame: Hashable = None) -> list[Chunk]:
-        """A prompt without reply."""
+    def question(
+        self, prompt: Prompt, episode: Hashable, frame: Hashable = None, told: Sequence[int] = ()
+    ) -> list[Chunk]:
+        """A prompt without reply.
+
+        Args:
+            told: ids in place of those of a picture, which is then text like any.
+        """
         chunks = []
         for number, (name, pieces) in enumerate(self.layout.sections(prompt)):
             seen = name in ("image", "proprioception")
-            shown = (name, episode, frame) if seen else None
+            in_words = bool(told) and name == "image"
+            shown = (name, episode, frame) if seen and not in_words else None
             # Of an episode the same section at the same place has the same text, except for questions.
             key = (
                 name,
@@ -119,12 +127,15 @@ class SampleMaker:
                 frame if seen else None,
                 prompt.question if name == "question" else None,
             )
-            chunks.append(Chunk(key, tuple(self._encode(pieces)), shown=shown))
+            chunks.append(Chunk(key, tuple(self._encode(pieces, told)), shown=shown))
         return chunks
 
-    def _encode(self, pieces: Sequence[Piece]) -> Iterator[int]:
+    def _encode(self, pieces: Sequence[Piece], told: Sequence[int]) -> Iterator[int]:
         for token in self.tokenizer.encode_pieces(pieces):
-            yield from [token] * (self.image_tokens if token == Tokenizer.image else 1)
+            if token == Tokenizer.image:
+                yield from told or [token] * self.image_tokens
+            else:
+                yield token
 
     def cells(self, tokens: Sequence[int], answer: bool = False) -> list[bool]:
         """Which tokens are numbers of a cell: of `actor_pos` or `near`; in an answer, of any brackets."""
@@ -148,31 +159,59 @@ class TextEpisode:
         task, seed: whose scene it is; an environment reset with this seed has the same.
         prompt: the task in words.
         keysteps: code, in order, the last one `done()`.
+        names: of the N objects; () where nobody says.
+        boxes: float32 (key-steps, N, 4), where they are when each is written, see `keystep.code.grid.cell`.
     """
 
     task: str
     seed: int
     prompt: str
     keysteps: tuple[str, ...]
+    names: tuple[str, ...] = ()
+    boxes: np.ndarray | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True)
+class ToldScene:
+    """What is seen at a key-step of an episode as text.
+
+    Attributes:
+        ids: in place of those of a picture, see `keystep.code.told`.
+        questions: auxiliary ones about it.
+    """
+
+    ids: tuple[int, ...]
+    questions: tuple[Question, ...] = ()
 
 
 def text_samples(
-    maker: SampleMaker, task: str, keysteps: Sequence[str], episode: Hashable
+    maker: SampleMaker,
+    task: str,
+    keysteps: Sequence[str],
+    episode: Hashable,
+    scenes: Sequence[ToldScene] = (),
+    cell_weight: float = 1.0,
 ) -> Iterator[list[Chunk]]:
     """Stage 1: of an episode as text, each key-step asked for, and each going on; the first also unasked.
 
-    Numbers of cells have no loss.
+    Args:
+        scenes: one for each key-step; (): nothing is seen, and numbers of cells have no loss.
+        cell_weight: of these with `scenes`, see `SampleMaker.sample`.
     """
+    weight = cell_weight if scenes else 0.0
     for number, code in enumerate(keysteps):
-        memory = tuple(keysteps[:number])
-        asked = Prompt(task, memory, request=True, image=False, proprioception=False)
-        unasked = Prompt(task, memory, image=False, proprioception=False)
-        yield maker.sample(asked, code, Target.REQUESTED, episode, cell_weight=0.0)
+        told, about = (scenes[number].ids, scenes[number].questions) if scenes else ((), ())
+        prompt = Prompt(task, tuple(keysteps[:number]), image=bool(scenes), proprioception=False)
+        asked = replace(prompt, request=True)
+        yield maker.sample(asked, code, Target.REQUESTED, episode, number, weight, told)
         if number:
             goes_on = comment(keysteps[number - 1])
-            yield maker.sample(unasked, goes_on, Target.GOES_ON, episode, cell_weight=0.0)
+            yield maker.sample(prompt, goes_on, Target.GOES_ON, episode, number, weight, told)
         else:
-            yield maker.sample(unasked, code, Target.KEYSTEP, episode, cell_weight=0.0)
+            yield maker.sample(prompt, code, Target.KEYSTEP, episode, number, weight, told)
+        for one in about:
+            question = replace(prompt, question=one.question)
+            yield maker.sample(question, one.answer, Target.ANSWER, episode, number, weight, told)
 
 
 @dataclass(frozen=True)

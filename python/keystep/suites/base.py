@@ -62,6 +62,21 @@ class Pictures(Protocol):
 
 
 @dataclass(frozen=True)
+class SeenScene:
+    """A scene as a camera sees it.
+
+    Attributes:
+        picture: uint8 (H, W, 3), of the camera that `boxes` are about.
+        names: of the N objects.
+        boxes: float32 (N, 4), see `keystep.code.grid.cell`.
+    """
+
+    picture: np.ndarray
+    names: tuple[str, ...]
+    boxes: np.ndarray
+
+
+@dataclass(frozen=True)
 class FixedStarts:
     """Episodes that a benchmark fixes, instead of resets by seeds.
 
@@ -115,8 +130,8 @@ class Suite(Protocol):
     a tuple of `Symmetry`, the one that changes nothing among them; `parts`, by the key of a vector the number
     of the object that each column is of; and `failure_kinds`, in the order of a table, with
     `failure(task, observations) -> str`, which of them an episode without success is, by all that its
-    environment has shown, from the reset on. Of a suite whose demonstrations are code: `texts(tasks, grid)`
-    and `tokenizer(grid)`, see the functions of these names.
+    environment has shown, from the reset on. Of a suite whose demonstrations are code: `texts(tasks, grid)`,
+    `tokenizer(grid)` and `seen_scenes(image_size)`, see the functions of these names.
     """
 
     name: str
@@ -210,6 +225,19 @@ def texts(suite: Suite, tasks: Sequence[str] | None, grid: int) -> Iterator[Text
 def tokenizer(suite: Suite, grid: int) -> Tokenizer:
     """Of the suite's prompts and code with this grid. Raises ArgumentError: the suite has no code."""
     return _of_code(suite, "tokenizer")(grid)
+
+
+def seen_scenes(suite: Suite, image_size: int) -> Iterator[SeenScene]:
+    """Scenes as episodes begin, without end, that no dataset and no evaluation has.
+
+    Args:
+        image_size: height and width of the pictures in pixels.
+
+    Raises:
+        ArgumentError: the suite has no code.
+        RuntimeError: on a machine that cannot draw.
+    """
+    return _of_code(suite, "seen_scenes")(image_size)
 
 
 def _of_code(suite: Suite, name: str) -> Callable[..., Any]:

@@ -28,6 +28,7 @@ from keystep.train.code_seen import shown_tensors
 from keystep.train.code_sources import CodeDemonstrations, Programs
 from keystep.train.program_texts import PROGRAMS
 from keystep.train.recipe import Windows
+from keystep.train.scene_pictures import SCENES, scene_pictures
 from keystep.train.start import taken_from
 
 ARRAYS = ("tokens", "positions", "mask", "targets", "weights")
@@ -206,9 +207,13 @@ def code_source(config: CodePlannerTraining) -> CodeSource:
     sight = config.stage == "sight"
     found = CodeDemonstrations(reader, suite, sampling, layout, seen, camera, config.cache, sight)
     found.action = ActionChoices(reader).spec
+    if config.scene_pictures:
+        kept = config.output / SCENES
+        found.scenes = scene_pictures(suite, config.scene_pictures, config.image_size, kept)
     if config.stage == "sight" or (config.stage == "pictures" and not config.texts):
         return found
-    texts = Programs(suite, config.programs, found, config.row_tokens, config.output / PROGRAMS)
+    kept = config.output / PROGRAMS
+    texts = Programs(suite, config.programs, found, config.row_tokens, kept, config.scenes)
     if config.stage == "text":
         return texts
     found.texts, found.texts_each = texts, config.texts

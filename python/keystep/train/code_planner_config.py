@@ -31,6 +31,12 @@ class CodePlannerTraining(TrainConfig):
     texts: float = 0.0
     """Of stage `pictures`: programs beside each episode, rounded up in a batch. Without, what stage `text`
     taught is forgotten."""
+    scenes: float = 0.0
+    """Share of programs that come with their scenes, told in the words of image tokens as a detector of stage
+    `sight` would tell them, and with questions: what is read in them is read in pictures."""
+    scene_pictures: int = 0
+    """Of stage `sight`: how many scenes are drawn, as episodes begin, as many of which are in a batch as
+    pictures of demonstrations: these have few scenes, each many times. 50 ms of a core each."""
     layout: str = "default"
     """Of prompts, a key of keystep.code.prompt.LAYOUTS."""
     steps_per_row: int = 16
@@ -77,6 +83,13 @@ class CodePlannerTraining(TrainConfig):
             raise ValueError(f"texts: expected at least 0, got {self.texts}")
         if self.texts and self.stage != "pictures":
             raise ValueError(f"texts: expected 0, as stage {self.stage} has none beside, got {self.texts}")
+        if not 0 <= self.scenes <= 1:
+            raise ValueError(f"scenes: expected 0 to 1, got {self.scenes}")
+        if self.scene_pictures < 0 or (self.scene_pictures and self.stage != "sight"):
+            wanted = "at least 0" if self.stage == "sight" else f"0 in stage {self.stage}"
+            raise ValueError(f"scene_pictures: expected {wanted}, got {self.scene_pictures}")
+        if self.scenes and not (self.stage == "text" or self.texts):
+            raise ValueError(f"scenes: expected 0, as there are no programs, got {self.scenes}")
         if self.border_steps < 0:
             raise ValueError(f"border_steps: expected at least 0, got {self.border_steps}")
         if not 1 <= self.questions_per_step <= len(KINDS):

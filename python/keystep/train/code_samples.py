@@ -105,6 +105,13 @@ def check_room(
             )
 
 
+def draw_questions(found: Sequence[Question], kinds: int, rng: np.random.Generator) -> list[Question]:
+    """Of those about a picture one about the scene, and one each of so many other kinds."""
+    drawn = [SCENE, *rng.choice(KINDS, size=kinds, replace=False)]
+    by_kind = [[one for one in found if one.kind == kind] for kind in drawn]
+    return [some[int(rng.integers(len(some)))] for some in by_kind if some]
+
+
 class CodeData:
     """Stage 2: the demonstrations of a dataset.
 
@@ -115,6 +122,7 @@ class CodeData:
         cache: see `keystep.data.cache.mapped_columns`; filled when it is needed, or by `open`.
 
     Attributes:
+        sampling: as given.
         names: of the objects, sorted.
         placed: it is known where in its pictures objects are.
         grid: in whose cells the code says places.
@@ -132,7 +140,7 @@ class CodeData:
         camera: str = "observation.images.base",
         cache: Path | None = None,
     ) -> None:
-        self._sampling, self._seen = sampling, camera if seen == "image" else OBJECTS
+        self.sampling, self._seen = sampling, camera if seen == "image" else OBJECTS
         self._dataset, self._cache, self.max_tokens = dataset, cache, sampling.max_tokens
         there = seen == "image" and BOXES in dataset.features
         boxes = (BOXES,) if sampling.question_share or there else ()
@@ -194,7 +202,7 @@ class CodeData:
                 yield from self._of_episode(int(number), maker, rng)
 
     def _of_episode(self, number: int, maker: SampleMaker, rng: np.random.Generator) -> Iterator[list[Chunk]]:
-        sampling, episode = self._sampling, self.episodes[number]
+        sampling, episode = self.sampling, self.episodes[number]
         weights = sampling.weights.of(episode.keysteps)
         for step in draw_steps(weights, sampling.steps_per_episode, rng):
             asked = rng.random() < sampling.question_share
@@ -205,9 +213,7 @@ class CodeData:
         """What is seen at a step, and some about it, all kinds alike; of a sampling that has questions."""
         boxes = self._columns[BOXES][self._starts[episode.index] + step].reshape(-1, 4)
         found = questions(episode.names, boxes[: len(episode.names)], rng, self.names, self.grid)
-        kinds = [SCENE, *rng.choice(KINDS, size=self._sampling.questions_per_step, replace=False)]
-        by_kind = [[one for one in found if one.kind == kind] for kind in kinds]
-        return [some[int(rng.integers(len(some)))] for some in by_kind if some]
+        return draw_questions(found, self.sampling.questions_per_step, rng)
 
     def batch(self, rows: Sequence[PackedRow]) -> dict[str, Any]:
         """`keystep.code.packing.batch`, and what is `shown`. Rows of texts may be among them."""
@@ -233,16 +239,12 @@ class CodeData:
             (number, int(step))
             for number in episodes
             for step in draw_steps(
-                np.ones(len(self.episodes[number].codes)), self._sampling.steps_per_episode, rng
+                np.ones(len(self.episodes[number].codes)), self.sampling.steps_per_episode, rng
             )
         ]
         names = tuple(names)
         shown = self.shown(("image", *step) for step in steps)
-        found = {"pictures": shown["pictures"]} | self._boxes(steps, names)
-        sided = [place for place, name in enumerate(names) if SIDES & set(name.split())]
-        same = ~np.isin(found["named"], sided).any(axis=1)
-        _mirror(found, same & (rng.random(len(steps)) < 0.5))
-        return found
+        return half_mirrored({"pictures": shown["pictures"]} | self._boxes(steps, names), names, rng)
 
     def shown(self, places: Iterable[tuple[str, int, int]]) -> dict[str, np.ndarray]:
         """What is seen at places, each (section, episode, step), in their order.
@@ -279,6 +281,16 @@ class CodeData:
         named[(boxes == -1).all(axis=-1)] = -1
         _check_boxes(boxes[named >= 0])
         return {"boxes": boxes, "named": named}
+
+
+def half_mirrored(
+    found: dict[str, np.ndarray], names: Sequence[str], rng: np.random.Generator
+) -> dict[str, np.ndarray]:
+    """Pictures, boxes and named, as `CodeData.pictures` gives them; which are mirrored is drawn."""
+    sided = [place for place, name in enumerate(names) if SIDES & set(name.split())]
+    sides = np.isin(found["named"], sided).any(axis=1)
+    _mirror(found, ~sides & (rng.random(len(found["named"])) < 0.5))
+    return found
 
 
 def _mirror(found: dict[str, np.ndarray], which: np.ndarray) -> None:

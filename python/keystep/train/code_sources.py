@@ -15,7 +15,9 @@ import numpy as np
 
 from keystep.code.packing import ROW_TOKENS, PackedRow, batch, pack, together
 from keystep.code.prompt import DEFAULT, PromptLayout
-from keystep.code.samples import SampleMaker, text_samples
+from keystep.code.questions import Question, questions
+from keystep.code.samples import SampleMaker, TextEpisode, ToldScene, text_samples
+from keystep.code.told import SceneWords
 from keystep.data.joined import Dataset
 from keystep.data.layout import DatasetError
 from keystep.features import Feature
@@ -30,9 +32,12 @@ from keystep.train.code_samples import (
     CodeData,
     StepSampling,
     check_room,
+    draw_questions,
+    half_mirrored,
 )
 from keystep.train.program_texts import PROGRAMS, distinct, keep_programs, program_texts
 from keystep.train.recipe import Windows
+from keystep.train.scene_pictures import SCENES, ScenePictures, keep_scenes
 
 
 class Programs(Language):
@@ -40,7 +45,9 @@ class Programs(Language):
 
     Args:
         programs: how many, all tasks alike.
-        like: a source of stage 2, whose robot and proprioception the checkpoint is to have.
+        like: a source of stage 2, whose robot and proprioception the checkpoint is to have, and whose share
+            of questions and weight of cells count where scenes are told.
+        scenes: share of the programs that come with theirs, told to a planner that finds objects.
         kept: see `program_texts`, as also for what is raised.
 
     Raises:
@@ -54,11 +61,16 @@ class Programs(Language):
         like: CodeDemonstrations,
         max_tokens: int = ROW_TOKENS,
         kept: Path | None = None,
+        scenes: float = 0.0,
     ) -> None:
         super().__init__(like.tokenizer, like.layout, like.grid)
         if programs < 1:
             raise ValueError(f"programs: expected at least 1, got {programs}")
-        self._max_tokens = max_tokens
+        if scenes and not like.names:
+            raise DatasetError(
+                f"scenes: expected 0, as {like.place} does not say where objects are, got {scenes}"
+            )
+        self._max_tokens, self.sampling, self.scenes = max_tokens, like.data.sampling, scenes
         self.episodes = program_texts(suite, programs, like.grid, kept)
         self.notes = [
             f"{programs} programs, {distinct(self.episodes)} different: short tasks have few, so that the"
@@ -85,8 +97,17 @@ class Programs(Language):
     def rows(self, episodes: list[int], config: Sees) -> ProgramRows:
         maker = self.maker(config)
         texts = ((self.episodes[number].prompt, self.episodes[number].keysteps) for number in episodes)
-        check_room(maker, texts, self._max_tokens, config.context, seen=False)
-        return ProgramRows(self, episodes, maker, self._max_tokens)
+        words = self._words_of(config) if self.scenes else None
+        check_room(maker, texts, self._max_tokens, config.context, seen=words is not None)
+        return ProgramRows(self, episodes, maker, self._max_tokens, words)
+
+    def _words_of(self, config: Sees) -> SceneWords | None:
+        """How a network is told what is where; None of one that is not."""
+        if not isinstance(config, CodePlannerConfig) or not config.names or config.picture is None:
+            return None
+        height, width = (side // 8 for side in config.picture.shape[:2])
+        objects = config.image_tokens // config.tokens_of_an_object
+        return SceneWords(config.names, config.numbers, (height, width), objects, config.pad_id)
 
     def save(self, checkpoint: Path) -> None:
         """The programs, for the next call of `Programs` in this run. Raises OSError."""
@@ -99,8 +120,16 @@ class Programs(Language):
 class ProgramRows:
     """`keystep.train.recipe.Windows`: a row, or a part of one, for each program."""
 
-    def __init__(self, source: Programs, episodes: list[int], maker: SampleMaker, max_tokens: int) -> None:
+    def __init__(
+        self,
+        source: Programs,
+        episodes: list[int],
+        maker: SampleMaker,
+        max_tokens: int,
+        words: SceneWords | None = None,
+    ) -> None:
         self._source, self._episodes, self._maker, self._max_tokens = source, episodes, maker, max_tokens
+        self._words = words
 
     def __len__(self) -> int:
         return len(self._episodes)
@@ -120,10 +149,30 @@ class ProgramRows:
         for window in windows:
             number = self._episodes[int(window)]
             episode = self._source.episodes[number]
-            samples = list(text_samples(self._maker, episode.prompt, episode.keysteps, number))
+            scenes = self._scenes(episode, rng)
+            weight = self._source.sampling.cell_weight
+            samples = list(
+                text_samples(self._maker, episode.prompt, episode.keysteps, number, scenes, weight)
+            )
             order = rng.permutation(len(samples))
             rows.append(next(pack((samples[place] for place in order), self._max_tokens)))
         return rows
+
+    def _scenes(self, episode: TextEpisode, rng: np.random.Generator) -> list[ToldScene]:
+        """Of each key-step, or none; some of them with questions."""
+        boxes, words, sampling = episode.boxes, self._words, self._source.sampling
+        if words is None or boxes is None or not words.names.keys() >= set(episode.names):
+            return []
+        if rng.random() >= self._source.scenes:
+            return []
+        found = []
+        for here in boxes:
+            about: list[Question] = []
+            if rng.random() < sampling.question_share:
+                asked = questions(episode.names, here, rng, tuple(words.names), self._source.grid)
+                about = draw_questions(asked, sampling.questions_per_step, rng)
+            found.append(ToldScene(tuple(words.tell(episode.names, here, rng)), tuple(about)))
+        return found
 
 
 class CodeDemonstrations(Language):
@@ -137,6 +186,7 @@ class CodeDemonstrations(Language):
     Attributes:
         texts: programs that are learned beside demonstrations, which alone make a planner forget them.
         texts_each: so many beside each demonstration.
+        scenes: for `sight`, as many pictures of which are in a batch as of demonstrations.
 
     Raises:
         DatasetError: the dataset does not have what is needed, see `CodeData`; or for `sight` places.
@@ -153,9 +203,10 @@ class CodeDemonstrations(Language):
         cache: Path | None = None,
         sight: bool = False,
     ) -> None:
-        self._dataset, self._sight = dataset, sight
+        self._dataset, self._suite, self._sight = dataset, suite, sight
         self.texts: Programs | None = None
         self.texts_each = 0.0
+        self.scenes: ScenePictures | None = None
         self.data = CodeData(dataset, sampling or StepSampling(), seen, camera, cache)
         super().__init__(tokenizer(suite, self.data.grid), layout, self.data.grid)
         self.names, self.numbers = self._words() if self.data.placed else ({}, ())
@@ -175,6 +226,11 @@ class CodeDemonstrations(Language):
             self.proprioception = Feature(PROPRIOCEPTION, "vector", vector.shape, names=elements)
         self.stats = _stats(dataset, seen)
 
+    @property
+    def place(self) -> Path:
+        """Of the dataset."""
+        return self._dataset.path
+
     def __len__(self) -> int:
         return len(self._infos)
 
@@ -185,7 +241,8 @@ class CodeDemonstrations(Language):
     def rows(self, episodes: list[int], config: CodePlannerConfig) -> Windows:
         if self._sight:
             self.data.open()
-            return SightRows(self.data, episodes, self.task_numbers(episodes), tuple(config.names))
+            names = tuple(config.names)
+            return SightRows(self.data, episodes, self.task_numbers(episodes), names, self.scenes)
         maker = self.maker(config)
         self.data.check(maker, config.context)
         self.data.open()
@@ -195,9 +252,11 @@ class CodeDemonstrations(Language):
         )
 
     def save(self, checkpoint: Path) -> None:
-        """The texts, where there are some. Raises OSError."""
+        """Texts and scenes, where there are some. Raises OSError."""
         if self.texts:
             self.texts.save(checkpoint)
+        if self.scenes:
+            keep_scenes(checkpoint / SCENES, self._suite.name, self.scenes)
 
     def task_numbers(self, episodes: Sequence[int]) -> np.ndarray:
         return np.array([self._numbers[self._infos[number].task] for number in episodes], np.int64)
@@ -249,12 +308,21 @@ class DemonstrationRows:
 
 
 class SightRows:
-    """`keystep.train.recipe.Windows`: pictures of some steps of each episode, of others each time."""
+    """`keystep.train.recipe.Windows`: pictures of some steps of each episode, of others each time.
+
+    Beside them as many of `scenes`, where there are some.
+    """
 
     def __init__(
-        self, data: CodeData, episodes: list[int], tasks: np.ndarray, names: tuple[str, ...]
+        self,
+        data: CodeData,
+        episodes: list[int],
+        tasks: np.ndarray,
+        names: tuple[str, ...],
+        scenes: ScenePictures | None = None,
     ) -> None:
         self._data, self._episodes, self._tasks, self._names = data, episodes, tasks, names
+        self._scenes = scenes
 
     def __len__(self) -> int:
         return len(self._episodes)
@@ -265,7 +333,31 @@ class SightRows:
     def batch(self, windows: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """See `CodeData.pictures`."""
         numbers = [self._episodes[int(window)] for window in windows]
-        return self._data.pictures(numbers, self._names, rng)
+        found = self._data.pictures(numbers, self._names, rng)
+        if self._scenes is None:
+            return found
+        return _beside(found, self._of_scenes(self._scenes, len(found["pictures"]), rng))
+
+    def _of_scenes(
+        self, scenes: ScenePictures, count: int, rng: np.random.Generator
+    ) -> dict[str, np.ndarray]:
+        drawn = rng.integers(len(scenes), size=count)
+        pictures = np.moveaxis(scenes.pictures[drawn], -1, 1).astype(np.float32) / 255
+        found = {"pictures": pictures, "boxes": scenes.boxes[drawn].copy()}
+        return half_mirrored(found | {"named": scenes.named(drawn, self._names)}, self._names, rng)
+
+
+def _beside(*parts: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Pictures with their objects, of which they may have other numbers."""
+    most = max(part["named"].shape[1] for part in parts)
+
+    def wide(values: np.ndarray) -> np.ndarray:
+        found = np.full((len(values), most, *values.shape[2:]), -1, values.dtype)
+        found[:, : values.shape[1]] = values
+        return found
+
+    parts = tuple({**part, **{name: wide(part[name]) for name in ("boxes", "named")}} for part in parts)
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def _stats(dataset: Dataset, seen: str) -> dict[str, dict[str, Any]]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from keystep.bars import tracked
 from keystep.code.samples import TextEpisode
@@ -16,8 +18,11 @@ from keystep.suites.base import Suite, texts
 
 PROGRAMS = "programs.json"
 """Beside a checkpoint of stage 1."""
-FORMAT, VERSION = "keystep-programs", 1
+FORMAT, VERSION = "keystep-programs", 2
+"""Version 2 has names and boxes of the objects."""
 TEXT = {"task": str, "seed": int, "prompt": str}
+THOUSANDTHS = 1000
+"""In which boxes are written, as whole numbers; -1000 where nothing is in view."""
 
 
 def program_texts(suite: Suite, programs: int, grid: int, kept: Path | None = None) -> list[TextEpisode]:
@@ -33,14 +38,30 @@ def program_texts(suite: Suite, programs: int, grid: int, kept: Path | None = No
     if kept is not None and kept.exists():
         return _read(kept, _about(suite.name, grid, programs))
     endless = islice(texts(suite, None, grid), programs)
-    return list(tracked(endless, "programs", programs))
+    return [_rounded(episode) for episode in tracked(endless, "programs", programs)]
 
 
 def keep_programs(path: Path, suite: str, grid: int, episodes: Sequence[TextEpisode]) -> None:
     """Writes them where there is no such file. Raises OSError."""
     if not path.exists():
-        told = [asdict(episode) for episode in episodes]
+        told = [_told(episode) for episode in episodes]
         write_json(path, {**_about(suite, grid, len(episodes)), "episodes": told})
+
+
+def _rounded(episode: TextEpisode) -> TextEpisode:
+    """As it will be read: a run that goes on has the same."""
+    if episode.boxes is None:
+        return episode
+    return replace(episode, boxes=(_whole(episode.boxes) / THOUSANDTHS).astype(np.float32))
+
+
+def _whole(boxes: np.ndarray) -> np.ndarray:
+    return np.rint(THOUSANDTHS * boxes.astype(np.float64)).astype(np.int64)
+
+
+def _told(episode: TextEpisode) -> dict[str, Any]:
+    boxes = None if episode.boxes is None else _whole(episode.boxes).tolist()
+    return {**asdict(replace(episode, boxes=None)), "boxes": boxes}
 
 
 def _about(suite: str, grid: int, programs: int) -> dict[str, Any]:
@@ -74,7 +95,27 @@ def _episode(path: Path, number: int, one: Any) -> TextEpisode:
         if not isinstance(one.get(name), kind):
             wanted = f"expected {kind.__name__}, got {one.get(name)!r:.100}"
             raise DatasetError(f"{path}: episodes[{number}].{name}: {wanted}")
-    return TextEpisode(one["task"], one["seed"], one["prompt"], tuple(keysteps))
+    names, boxes = _scenes(path, number, one, len(keysteps))
+    return TextEpisode(one["task"], one["seed"], one["prompt"], tuple(keysteps), names, boxes)
+
+
+def _scenes(
+    path: Path, number: int, one: Mapping[str, Any], keysteps: int
+) -> tuple[tuple[str, ...], np.ndarray | None]:
+    names, boxes = one.get("names"), one.get("boxes")
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise DatasetError(f"{path}: episodes[{number}].names: expected texts, got {names!r:.100}")
+    if boxes is None:
+        return tuple(names), None
+    try:
+        found = (np.array(boxes, dtype=np.float64) / THOUSANDTHS).astype(np.float32)
+    except (TypeError, ValueError):
+        found = np.zeros(0, np.float32)
+    wanted = (keysteps, len(names), 4)
+    if found.shape != wanted or not np.isfinite(found).all() or (np.abs(found) > 1).any():
+        told = f"numbers of the shape {wanted}, at most {THOUSANDTHS}"
+        raise DatasetError(f"{path}: episodes[{number}].boxes: expected {told}, got {boxes!r:.100}")
+    return tuple(names), found
 
 
 def distinct(episodes: Sequence[TextEpisode]) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 import keystep
 from keystep.code.samples import TextEpisode
 from keystep.code.tokenizer import Tokenizer
-from keystep.suites.base import Demonstrator, Pictures, Source
+from keystep.suites.base import Demonstrator, Pictures, SeenScene, Source
 from keystep.suites.tabletop.source import ENV_ID
 from keystep.suites.tabletop.source import SUITE as NAME
 
@@ -77,6 +77,11 @@ class Tabletop:
         from keystep.suites.tabletop.oracle.texts import text_episodes
 
         return text_episodes(tasks, grid)
+
+    def seen_scenes(self, image_size: int) -> Iterator[SeenScene]:
+        from keystep.suites.tabletop.scenes import seen_scenes
+
+        return seen_scenes(image_size)
 
     def tokenizer(self, grid: int) -> Tokenizer:
         from keystep.suites.tabletop.words import tabletop_tokenizer

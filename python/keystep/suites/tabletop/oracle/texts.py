@@ -39,13 +39,15 @@ def text_episode(task: str, seed: int, grid: int = GRID) -> TextEpisode:
     scenario = task_named(task).build(np.random.default_rng(seed))
     robot = StillRobot(scenario, grid)
     executor, references = Executor(robot), References(robot, scenario)
-    keysteps = []
+    keysteps, seen = [], []
     for template in program(task, scenario):
+        seen.append(robot.still.boxes())
         keysteps.append(render(template, references))
         result = executor.run(keysteps[-1])
         if result.outcome is not Outcome.SUCCESS:
             raise OracleError(result.reason)
-    return TextEpisode(task, seed, scenario.prompt, tuple(keysteps))
+    names = tuple(scenario.name(body) for body in range(len(scenario.bodies)))
+    return TextEpisode(task, seed, scenario.prompt, tuple(keysteps), names, np.stack(seen))
 
 
 def text_episodes(tasks: Sequence[str] | None = None, grid: int = GRID) -> Iterator[TextEpisode]:
@@ -72,6 +74,10 @@ class StillScene:
         self.scenario, self.world = scenario, self
         self.positions = np.array([body.position_m for body in scenario.bodies], dtype=np.float64)
         self.quaternions = np.array([_about_z(body.yaw_rad) for body in scenario.bodies])
+
+    def boxes(self) -> np.ndarray:
+        """float32 (bodies, 4), see camera.py."""
+        return boxes(self.scenario.bodies, self.positions, self.quaternions).astype(np.float32)
 
 
 def _about_z(yaw_rad: float) -> np.ndarray:
