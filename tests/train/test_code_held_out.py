@@ -101,6 +101,16 @@ def test_the_held_out_episodes_are_asked_about(
         evaluate_code_planner(none, folder)
 
 
+@pytest.mark.parametrize("changes", [{"stage": "text"}, {"texts": 0.5}])
+def test_who_learned_from_programs_with_scenes_is_asked_as_well(
+    dataset: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict
+) -> None:
+    monkeypatch.setattr(code_held_out, "ReplyWriter", partial(ReplyWriter, limit=2))
+    folder, run = dataset("rgb").path, tmp_path / "run"
+    train(settings(run, dataset=folder, scenes=0.5, row_tokens=640, **changes))
+    assert evaluate_code_planner(run, folder, "all", every=100)["all"]["replies"] > 0
+
+
 def test_what_it_sees_is_asked_too(
     dataset: Any, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

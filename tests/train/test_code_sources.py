@@ -14,6 +14,7 @@ pytest.importorskip("gymnasium", reason="needs the extra 'sim'")
 import fake_tabletop
 from code_checkpoints import code_config
 
+from keystep.code.packing import Target
 from keystep.code.prompt import DEFAULT, PAPER, PromptLayout
 from keystep.code.tokenizer import Tokenizer
 from keystep.data import DatasetError
@@ -230,6 +231,21 @@ def test_programs_come_with_their_scenes_in_words(dataset: Any, monkeypatch: pyt
         DatasetError, match=r"^scenes: expected 0, as .* does not say where objects are, got 0.5$"
     ):
         Programs(SUITE, 3, like, scenes=0.5)
+
+
+def test_of_replies_that_go_on_a_quarter_is_learned(dataset: Any) -> None:
+    """What goes on is the last key-step again."""
+    like = CodeDemonstrations(dataset("rgb"), SUITE)
+    source = Programs(SUITE, 31, like, max_tokens=900)
+    rows, rng = source.rows([20, 22], Network(6, like.proprioception)), np.random.default_rng(0)
+    learned: dict[int, int] = {}
+    for _ in range(60):
+        for row in rows.packed(np.arange(2), rng):
+            for kind in row.kinds[(row.targets == source.ids["end_id"])]:
+                learned[int(kind)] = learned.get(int(kind), 0) + 1
+    keysteps = sum(len(source.episodes[number].keysteps) for number in (20, 22))
+    assert learned[Target.REQUESTED] == 60 * keysteps
+    assert 0.2 < learned[Target.GOES_ON] / (60 * (keysteps - 2)) < 0.3
 
 
 def test_sight_has_as_many_pictures_of_scenes(dataset: Any) -> None:

@@ -32,6 +32,9 @@ from keystep.train.code_sight import (
 from keystep.train.code_sources import CodeDemonstrations
 from keystep.train.sight_metrics import sight_metrics
 
+WITHOUT_PROGRAMS = {"stage": "pictures", "questions": 0.0, "texts": 0.0, "scenes": 0.0, "scene_pictures": 0}
+"""Settings of a source that asks about demonstrations alone, whatever its planner learned from."""
+
 
 def evaluate_code_planner(
     checkpoint: Path,
@@ -167,7 +170,7 @@ def _settings(folder: Path, about: Checkpoint, dataset: Path | tuple[Path, ...])
         if name in known
     }
     places: dict[str, Any] = {"dataset": dataset, "output": folder, "weights": folder}
-    return CodePlannerTraining(**values | places | {"stage": "pictures", "questions": 0.0, "texts": 0.0})
+    return CodePlannerTraining(**values | places | WITHOUT_PROGRAMS)
 
 
 def _held_out(config: CodePlannerTraining, about: Checkpoint, source: CodeDemonstrations) -> list[int]:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from keystep.code.packing import ROW_TOKENS, PackedRow, batch, pack, together
+from keystep.code.packing import ROW_TOKENS, Chunk, PackedRow, Target, batch, pack, together
 from keystep.code.prompt import DEFAULT, PromptLayout
 from keystep.code.questions import Question, questions
 from keystep.code.samples import SampleMaker, TextEpisode, ToldScene, text_samples
@@ -38,6 +38,9 @@ from keystep.train.code_samples import (
 from keystep.train.program_texts import PROGRAMS, distinct, keep_programs, program_texts
 from keystep.train.recipe import Windows
 from keystep.train.scene_pictures import SCENES, ScenePictures, keep_scenes
+
+GOES_ON_SHARE = 0.25
+"""Of the replies of programs in which the last call goes on, how many are learned from."""
 
 
 class Programs(Language):
@@ -154,6 +157,7 @@ class ProgramRows:
             samples = list(
                 text_samples(self._maker, episode.prompt, episode.keysteps, number, scenes, weight)
             )
+            samples = [one for one in samples if _learned(one, rng)]
             order = rng.permutation(len(samples))
             rows.append(next(pack((samples[place] for place in order), self._max_tokens)))
         return rows
@@ -305,6 +309,11 @@ class DemonstrationRows:
             drawn = rng.integers(len(self._texts), size=math.ceil(self._texts_each * len(numbers)))
             rows += self._texts.packed(drawn, rng)
         return self._data.batch(together(rows, self._data.max_tokens))
+
+
+def _learned(sample: Sequence[Chunk], rng: np.random.Generator) -> bool:
+    """What goes on is the last key-step again, and soon known."""
+    return sample[-1].target is not Target.GOES_ON or rng.random() < GOES_ON_SHARE
 
 
 class SightRows:
