@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -13,6 +14,7 @@ import gymnasium
 import numpy as np
 import pytest
 
+from keystep.code.samples import TextEpisode
 from keystep.data import DatasetReader
 from keystep.record.collect import collect
 from keystep.suites import headless
@@ -24,6 +26,15 @@ ENV_ID = "fake_tabletop:keystep-test/Tabletop-<Task>-v0"
 OBJECTS = ["red cube", "blue hexagon", "red cube"]
 LENGTH = 9
 OBSERVED = layout.MAX_BODIES * len(layout.OBJECT_NAMES)
+
+
+def texts(suite: Any, tasks: Any, grid: int) -> Iterator[TextEpisode]:
+    """Programs about the objects here, without end, in `keystep.train.program_texts.texts`' place."""
+    names, rng = tuple(sorted(set(OBJECTS))), np.random.default_rng(0)
+    codes = ("pick(get_actor('red cube'))", "done()")
+    for seed in count():
+        boxes = np.sort(rng.random((len(codes), len(names), 2, 2)), axis=2).reshape(len(codes), -1, 4)
+        yield TextEpisode("Pick", seed, "Pick up the red cube", codes, names, boxes.astype(np.float32))
 
 
 class FakeTabletop(gymnasium.Env):

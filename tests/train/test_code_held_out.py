@@ -26,7 +26,7 @@ from keystep.data import DatasetError
 from keystep.models.checkpoint import CheckpointError, random_checkpoint
 from keystep.models.code_planner.writing import ReplyWriter
 from keystep.models.presets import PRESETS
-from keystep.train import CodePlannerTraining, code_held_out, code_samples, train
+from keystep.train import CodePlannerTraining, code_held_out, code_samples, program_texts, train
 from keystep.train.code_held_out import AskedEpisode, evaluate_code_planner
 from keystep.train.code_planner import CodePlannerRecipe, code_source
 from keystep.train.code_sources import CodeDemonstrations
@@ -106,6 +106,7 @@ def test_who_learned_from_programs_with_scenes_is_asked_as_well(
     dataset: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict
 ) -> None:
     monkeypatch.setattr(code_held_out, "ReplyWriter", partial(ReplyWriter, limit=2))
+    monkeypatch.setattr(program_texts, "texts", fake_tabletop.texts)
     folder, run = dataset("rgb").path, tmp_path / "run"
     train(settings(run, dataset=folder, scenes=0.5, row_tokens=640, **changes))
     assert evaluate_code_planner(run, folder, "all", every=100)["all"]["replies"] > 0

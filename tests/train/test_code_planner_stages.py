@@ -125,12 +125,26 @@ def test_scenes_beside_demonstrations_are_kept_and_gone_on_with(
             settings(run, dataset=folder, stage=stage, scene_pictures=count)
 
 
-def test_programs_with_scenes_train_and_go_on(dataset: Any, tmp_path: Path) -> None:
+def test_programs_with_scenes_train_and_go_on(
+    dataset: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = dataset("rgb").path
+    with pytest.raises(
+        DatasetError, match=r"^scenes: expected 0, as every program has an object that is none"
+    ):
+        train(settings(tmp_path / "none", dataset=folder, stage="text", scenes=1.0, row_tokens=640))
+    monkeypatch.setattr(program_texts, "texts", fake_tabletop.texts)
     about = dict(dataset=folder, stage="text", scenes=1.0, questions=0.5, row_tokens=640)
     assert train(settings(tmp_path / "once", steps=3, **about)).step == 3
     train(settings(tmp_path / "twice", steps=1, **about))
     assert train(settings(tmp_path / "twice", steps=3, **about)).step == 3
+    once, twice = (load_model(tmp_path / name)[0].state_dict() for name in ("once", "twice"))
+    assert all(torch.equal(value, twice[name]) for name, value in once.items())
+    config = settings(tmp_path / "rows", **about)
+    source, network = code_source(config), load_model(tmp_path / "once")[1].config
+    row = source.rows([0, 1], network).batch(np.array([0]), np.random.default_rng(0))["tokens"][0]
+    words = source.tokenizer.decode([int(token) for token in row if token > 5])  # type: ignore[attr-defined]
+    assert "What is visible" in words or "Where is" in words, "a scene is told"
     for scenes in (-0.1, 1.1):
         with pytest.raises(ValueError, match=rf"^scenes: expected 0 to 1, got {scenes}$"):
             settings(tmp_path, dataset=folder, stage="text", scenes=scenes)

@@ -228,7 +228,7 @@ def test_programs_come_with_their_scenes_in_words(dataset: Any, monkeypatch: pyt
     assert 7.0 not in row(config).weights.tolist()
     monkeypatch.setattr(like, "names", {})
     with pytest.raises(
-        DatasetError, match=r"^scenes: expected 0, as .* does not say where objects are, got 0.5$"
+        DatasetError, match=r"^scenes: expected 0, as no picture .* says what is where, got 0.5$"
     ):
         Programs(SUITE, 3, like, scenes=0.5)
 

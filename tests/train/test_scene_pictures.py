@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,7 @@ def test_scenes_of_other_settings(kept: Path, count: int, size: int, problem: st
         ({"about": {"names": [[1]] * 5}}, "names: expected at most 3 texts of each scene, got"),
         ({"pictures": np.zeros((5, 16, 16), np.uint8)}, r"pictures: expected uint8 \(5, 16, 16, 3\), got"),
         ({"boxes": np.zeros((5, 3, 4))}, r"boxes: expected float32 \(5, 3, 4\), got float64"),
+        ({"boxes": np.full((5, 3, 4), np.nan, np.float32)}, "boxes: box: expected fractions 0 <= left"),
         ({"boxes": np.zeros(4, np.float32)}, r"boxes: expected float32 \(5, 1, 4\), got float32 \(4,\)"),
     ],
 )
@@ -95,6 +97,14 @@ def test_a_file_that_is_cut_off_or_of_objects(kept: Path) -> None:
         kept.write_bytes(data)
         with pytest.raises(DatasetError, match=r"scenes\.npz: expected scenes, got .*; without this file"):
             scene_pictures(SUITE, 5, 16, kept)
+    for place in range(0, len(whole), 7):  # one error, or another picture; never anything else
+        kept.write_bytes(whole[:place] + bytes([whole[place] ^ 255]) + whole[place + 1 :])
+        with suppress(DatasetError):
+            scene_pictures(SUITE, 5, 16, kept)
+    with kept.open("wb") as file:
+        np.save(file, np.zeros(3))
+    with pytest.raises(DatasetError, match=r"scenes\.npz: expected scenes, got"):
+        scene_pictures(SUITE, 5, 16, kept)
     np.savez(kept, about=np.array({"a": 1}, object))
     with pytest.raises(DatasetError, match=r"scenes\.npz: expected scenes, got"):
         scene_pictures(SUITE, 5, 16, kept)

@@ -23,7 +23,7 @@ class CodePlannerTraining(TrainConfig):
     """Training of a planner that writes code: from programs as text, then pictures, then both."""
 
     stage: Literal["text", "sight", "pictures"] = "pictures"
-    """`text`: programs of the suite's tasks, without a simulation, in which nothing is seen; `sight`: what is
+    """`text`: programs of the suite's tasks, not simulated, with `scenes` told or not; `sight`: what is
     where in the pictures of `dataset`; `pictures`: replies about its control steps. Each takes the
     `--weights` of the one before; robot, grid, names and statistics are the dataset's in all."""
     programs: int = 20_000
@@ -43,11 +43,11 @@ class CodePlannerTraining(TrainConfig):
     """Of stages `sight` and `pictures`: control steps drawn of an episode at a time; in `pictures` key-steps
     and borders more often."""
     questions: float = 0.1
-    """Share of these steps with auxiliary questions about the picture."""
+    """Share of these steps, and of key-steps with told scenes, with auxiliary questions."""
     questions_per_step: int = 2
     """How many questions these have beside that about the scene, each of another of the five kinds."""
     cell_weight: float = 1.0
-    """Of stage `pictures`: what numbers of cells count in the loss, beside 1 of other tokens of a reply."""
+    """Of what is seen or told: what numbers of cells count in the loss, beside 1 of other tokens."""
     requests: bool = True
     """At key-steps, also ask for them, as a runtime does when a call has ended."""
     keystep_weight: float = 8.0

@@ -70,9 +70,8 @@ class Programs(Language):
         if programs < 1:
             raise ValueError(f"programs: expected at least 1, got {programs}")
         if scenes and not like.names:
-            raise DatasetError(
-                f"scenes: expected 0, as {like.place} does not say where objects are, got {scenes}"
-            )
+            wanted = f"0, as no picture learned from in {like.place} says what is where"
+            raise DatasetError(f"scenes: expected {wanted}, got {scenes}")
         self._max_tokens, self.sampling, self.scenes = max_tokens, like.data.sampling, scenes
         self.episodes = program_texts(suite, programs, like.grid, kept)
         self.notes = [
@@ -101,6 +100,12 @@ class Programs(Language):
         maker = self.maker(config)
         texts = ((self.episodes[number].prompt, self.episodes[number].keysteps) for number in episodes)
         words = self._words_of(config) if self.scenes else None
+        if self.scenes and words is None:
+            wanted = "0, as this network is not told what is where"
+            raise ValueError(f"scenes: expected {wanted}, got {self.scenes}")
+        if words is not None and not any(can_be_told(one, words) for one in self.episodes):
+            wanted = f"0, as every program has an object that is none of {len(words.names)} known names"
+            raise DatasetError(f"scenes: expected {wanted}, got {self.scenes}")
         check_room(maker, texts, self._max_tokens, config.context, seen=words is not None)
         return ProgramRows(self, episodes, maker, self._max_tokens, words)
 
@@ -118,6 +123,11 @@ class Programs(Language):
 
     def task_numbers(self, episodes: Sequence[int]) -> np.ndarray:
         return np.array([self._numbers[self.episodes[number].task] for number in episodes], np.int64)
+
+
+def can_be_told(episode: TextEpisode, words: SceneWords) -> bool:
+    """Whether the scenes of an episode can be told in these words."""
+    return episode.boxes is not None and words.names.keys() >= set(episode.names)
 
 
 class ProgramRows:
@@ -165,7 +175,7 @@ class ProgramRows:
     def _scenes(self, episode: TextEpisode, rng: np.random.Generator) -> list[ToldScene]:
         """Of each key-step, or none; some of them with questions."""
         boxes, words, sampling = episode.boxes, self._words, self._source.sampling
-        if words is None or boxes is None or not words.names.keys() >= set(episode.names):
+        if words is None or boxes is None or not can_be_told(episode, words):
             return []
         if rng.random() >= self._source.scenes:
             return []

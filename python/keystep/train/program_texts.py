@@ -109,7 +109,7 @@ def _scenes(
         return tuple(names), None
     try:
         found = (np.array(boxes, dtype=np.float64) / THOUSANDTHS).astype(np.float32)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         found = np.zeros(0, np.float32)
     wanted = (keysteps, len(names), 4)
     if found.shape != wanted or not np.isfinite(found).all() or (np.abs(found) > 1).any():

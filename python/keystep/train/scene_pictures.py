@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -13,6 +14,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from keystep.bars import tracked
+from keystep.code.grid import cell
 from keystep.data import DatasetError
 from keystep.files import replacing
 from keystep.suites.base import SeenScene, Suite, seen_scenes
@@ -21,6 +23,8 @@ SCENES = "scenes.npz"
 """Beside a checkpoint of stage `sight`."""
 FORMAT, VERSION = "keystep-scenes", 1
 REMADE = "without this file they are made again"
+DAMAGED = (OSError, ValueError, KeyError, TypeError, EOFError, NotImplementedError, BadZipFile, zlib.error)
+"""What numpy and zipfile raise for files of other bytes."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,7 @@ def _read(path: Path, about: dict[str, Any]) -> ScenePictures:
     try:
         with np.load(path, allow_pickle=False) as file:
             told, pictures, boxes = json.loads(str(file["about"])), file["pictures"], file["boxes"]
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+    except DAMAGED as error:
         raise DatasetError(f"{path}: expected scenes, got {error}; {REMADE}") from None
     values = told if isinstance(told, dict) else {}
     for name, value in about.items():
@@ -108,6 +112,7 @@ def _read(path: Path, about: dict[str, Any]) -> ScenePictures:
     size = about["image_size"]
     _require(path, "pictures", (about["scenes"], size, size, 3), "uint8", pictures)
     _require(path, "boxes", (about["scenes"], boxes.shape[1] if boxes.ndim == 3 else 1, 4), "float32", boxes)
+    _require_boxes(path, boxes)
     names: Any = values.get("names")
     if not _fits(names, about["scenes"], boxes.shape[1]):
         wanted = f"at most {boxes.shape[1]} texts of each scene"
@@ -119,6 +124,14 @@ def _require(path: Path, name: str, shape: tuple[int, ...], dtype: str, got: np.
     if got.shape != shape or got.dtype != dtype:
         told = f"{got.dtype} {got.shape}"
         raise DatasetError(f"{path}: {name}: expected {dtype} {shape}, got {told}; {REMADE}")
+
+
+def _require_boxes(path: Path, boxes: np.ndarray) -> None:
+    for box in boxes.reshape(-1, 4):
+        try:
+            cell(box)
+        except ValueError as error:
+            raise DatasetError(f"{path}: boxes: {error}; {REMADE}") from None
 
 
 def _fits(names: Any, scenes: int, most: int) -> bool:
